@@ -1,0 +1,56 @@
+"""The errors ctkit raises on purpose, each with the exit code of the command that meets it.
+
+CtkitError                    1   it failed while running
+├── RequestError              2   the request is wrong: command line, pipeline file, path
+│   ├── ConfigError           2   a place in the pipeline file
+│   └── PluginError           2   an unknown, broken or ambiguous plugin
+├── DataError                 1   data that cannot be used; the run cannot go on without it
+├── StorageError              1   the disk is full or cannot be written
+└── LockedError               1   another process works in this run folder
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CtkitError(Exception):
+    """Base of every error whose message is meant for the user: one line that says what, where and what to do."""
+
+    exit_code = 1
+
+
+class RequestError(CtkitError):
+    """The request itself is wrong; nothing was started."""
+
+    exit_code = 2
+
+
+class ConfigError(RequestError):
+    """A place in the pipeline file is wrong."""
+
+
+class PluginError(RequestError):
+    """A plugin that a request names is unknown, broken, or claimed by two distributions."""
+
+
+class DataError(CtkitError):
+    """The data cannot be used at all: no volume found, no slice readable, a task without a class."""
+
+
+class StorageError(CtkitError):
+    """A file could not be written; the message holds the path and what was needed."""
+
+
+class LockedError(CtkitError):
+    """Another process holds the run folder."""
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """Return a clause that helps after a wrong word: the nearest valid word, or all of them where none is near."""
+    words = sorted(valid)
+    close = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"valid: {', '.join(words)}" if words else "there is none"

@@ -1,0 +1,105 @@
+"""The whole extension surface of ctkit: what a plugin module may implement, and when each hook fires.
+
+A plugin distribution names one light module in its ``pyproject.toml``::
+
+    [project.entry-points.ctkit]
+    ctkit-every-kth = "ctkit_every_kth"
+
+and marks functions of that module with ``@hookimpl``. The register hooks return :class:`Spec` objects that point at
+classes by name, so that listing plugins imports none of them. The classes implement ``ctkit.contracts``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pluggy
+
+PROJECT = "ctkit"  #: name of the entry-point group and of the pluggy project
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+Kind = Literal["dataset", "reducer", "method", "task", "protocol"]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One plugin as it is announced: ``target`` is ``"module:Class"`` and is imported on first use."""
+
+    name: str  #: what a pipeline file says after ``use``: lower case, digits and hyphens
+    summary: str  #: one line for ``ctkit list-plugins``
+    target: str
+
+
+# --- registering: called once, when plugins are loaded ------------------------------------------------------------
+
+
+@hookspec
+def ctkit_register_datasets() -> Sequence[Spec]:  # type: ignore[empty-body]  # a hook spec has no body
+    """Return sources of CT volumes: subclasses of :class:`ctkit.contracts.Dataset`."""
+
+
+@hookspec
+def ctkit_register_reducers() -> Sequence[Spec]:  # type: ignore[empty-body]  # a hook spec has no body
+    """Return ways to choose slices: subclasses of :class:`ctkit.contracts.Reducer`."""
+
+
+@hookspec
+def ctkit_register_methods() -> Sequence[Spec]:  # type: ignore[empty-body]  # a hook spec has no body
+    """Return ways to pre-train: subclasses of :class:`ctkit.contracts.Method`."""
+
+
+@hookspec
+def ctkit_register_tasks() -> Sequence[Spec]:  # type: ignore[empty-body]  # a hook spec has no body
+    """Return labelled image sets: subclasses of :class:`ctkit.contracts.Task`."""
+
+
+@hookspec
+def ctkit_register_protocols() -> Sequence[Spec]:  # type: ignore[empty-body]  # a hook spec has no body
+    """Return ways to score a backbone on a task: subclasses of :class:`ctkit.contracts.Protocol`."""
+
+
+# --- lifecycle: for trackers and notifiers. A hook that raises is reported once and never stops a run --------------
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a tracker learns of a run. ``config`` is redacted: no path, no patient, no secret."""
+
+    name: str
+    folder: Path
+    config: Mapping[str, Any]
+
+
+@hookspec
+def ctkit_run_started(run: RunInfo) -> None:
+    """A run took its folder and knows its plan."""
+
+
+@hookspec
+def ctkit_stage_started(run: RunInfo, stage: str, item: str) -> None:
+    """A stage begins work on ``item``: ``"hash6/simclr/seed-42"``, or "" for the data set. Silent for cached work."""
+
+
+@hookspec
+def ctkit_metric_logged(run: RunInfo, stage: str, item: str, name: str, value: float, step: int) -> None:
+    """A number was measured, at ``step`` optimiser steps (0 where there are none)."""
+
+
+@hookspec
+def ctkit_stage_finished(run: RunInfo, stage: str, item: str, seconds: float) -> None:
+    """The work that ``ctkit_stage_started`` announced is done and on disk."""
+
+
+@hookspec
+def ctkit_run_finished(run: RunInfo) -> None:
+    """Every stage is done; ``run.folder`` holds ``report.html`` unless the run was told to stop earlier."""
+
+
+@hookspec
+def ctkit_run_failed(run: RunInfo, error: BaseException) -> None:
+    """The run ends early: an error, or ``KeyboardInterrupt``."""
