@@ -1,0 +1,90 @@
+"""Writing files whole or not at all: temporary file beside the target, fsync, rename."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ctkit.errors import StorageError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; when the block ends well, what was written there becomes ``path``.
+
+    Raises ``StorageError``, with the path and what was needed, where the disk is full or refuses.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _synchronise(temporary)
+        temporary.replace(path)
+        _synchronise(path.parent)
+    except OSError as error:
+        raise _storage_error(path, temporary, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file."""
+    with writing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole UTF-8 file, line ends as they are."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as readable JSON."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a header and rows, streaming; ``true`` and ``false`` for booleans, an empty cell for None."""
+    with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(columns)
+        table.writerows([_cell(value) for value in row] for row in rows)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read a table that ``write_csv`` wrote."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else value
+
+
+def _synchronise(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _storage_error(path: Path, temporary: Path, error: OSError) -> StorageError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        try:
+            written = f"; {temporary.stat().st_size:,} bytes were written before it was full"
+        except OSError:
+            written = ""
+        return StorageError(f"the disk is full: cannot write {path}{written}; free space there and run again")
+    return StorageError(f"cannot write {path}: {error.strerror or error}")
