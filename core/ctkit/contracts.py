@@ -39,7 +39,11 @@ Floats = NDArray[np.float64]
 
 
 class Params(BaseModel):
-    """Base of a plugin's parameters: frozen, unknown keys refused. Give each field a type, bounds and a description."""
+    """Base of a plugin's parameters: frozen, unknown keys refused. Give each field a type, bounds and a description.
+
+    A parameter that changes no result (a filter that only chooses among volumes, how often to log) carries
+    ``Field(..., json_schema_extra={"address": False})``; changing it then invalidates nothing that is cached.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -82,7 +86,7 @@ class Plugin(Generic[P]):
 # --- datasets -----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file as its folder lists it. ``path`` is relative to the data set's root, with forward slashes."""
 
@@ -91,7 +95,7 @@ class SourceFile:
     mtime_ns: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Skipped:
     """A source that is left out, and why. Reasons hold no patient name, id, date or path."""
 
@@ -188,6 +192,7 @@ class Slices:
     grey: NDArray[np.uint8]  #: (n, rows, columns) evidence rendering: each slice's minimum..maximum to 0..255
     hu: NDArray[np.int16] | None  #: (n, rows, columns) Hounsfield units; None where the source has none
     index: Ints  #: (n,) numbers in the volume
+    device: str = "cpu"  #: where an accelerator reducer may work: "cpu" or "cuda"
 
 
 @dataclass(frozen=True)
@@ -219,7 +224,8 @@ class Reducer(Plugin[P], ABC):
     default_scope: ClassVar[Literal["volume", "patient", "dataset"]] = "volume"
     device: ClassVar[Literal["cpu", "accelerator"]] = "cpu"  #: accelerator: one process owns it, workers feed it
     draws: ClassVar[bool] = False  #: uses the generator, so there is one selection per seed
-    knob: ClassVar[Knob | None] = None
+    keeps_all: ClassVar[bool] = False  #: keeps every slice whatever the pixels, so that one pass reads and stores
+    knob: Knob | None = None  #: an instance may narrow it, where its range depends on its parameters
 
     def describe(self, slices: Slices) -> NDArray[Any]:
         """Evidence of one volume: (n, ...) for "slice", condensed (n (n - 1) / 2,) for "pair". Pure."""
