@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import sysconfig
+import venv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,3 +28,70 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real scans: set CTKIT_REAL_DATA to a folder that holds them")
     return folder
+
+
+@pytest.fixture
+def ctkit(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the ``ctkit`` command with arguments, in ``tmp_path``, to whatever end."""
+    script = Path(sysconfig.get_path("scripts"), "ctkit")
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        command = [str(part) for part in (script, *arguments)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    return run
+
+
+class Environment:
+    """A virtual environment of its own. It sees the libraries of the outer one, but its ctkit only once installed."""
+
+    def __init__(self, folder: Path) -> None:
+        venv.create(folder, symlinks=os.name != "nt")
+        self.scripts = folder / ("Scripts" if os.name == "nt" else "bin")
+        self.python = self.scripts / "python"
+        site = self.run(self.python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip()
+        (Path(site) / "outer.pth").write_text(sysconfig.get_path("purelib"))
+
+    def run(self, *command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; the test fails with what it printed where it fails."""
+        done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.fail(f"{command} exited with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def pip(self, *arguments: str | Path) -> None:
+        """Run the outer pip on this environment."""
+        self.run(sys.executable, "-m", "pip", "--python", self.python, *arguments)
+
+    def install(self, wheel: Path) -> None:
+        """Install one wheel as it is, without looking for anything else."""
+        self.pip("install", "--no-index", "--no-deps", "--ignore-installed", wheel)
+
+    def ctkit(self, *arguments: str | Path, cwd: Path | None = None) -> str:
+        """Run this environment's ``ctkit`` and return what it printed."""
+        return self.run(self.scripts / "ctkit", *arguments, cwd=cwd).stdout
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    """A fresh virtual environment."""
+    return Environment(tmp_path / "environment")
+
+
+def build_wheel(source: Path, folder: Path) -> Path:
+    """Build the wheel of a source tree, without the network."""
+    command = ["wheel", "--no-build-isolation", "--no-index", "--no-deps", "--wheel-dir", str(folder), str(source)]
+    subprocess.run([sys.executable, "-m", "pip", *command], check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="session")
+def ctkit_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this source tree."""
+    return build_wheel(REPOSITORY, tmp_path_factory.mktemp("ctkit-wheel"))
+
+
+@pytest.fixture(scope="session")
+def every_kth_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the example plugin."""
+    return build_wheel(REPOSITORY / "examples" / "ctkit-every-kth", tmp_path_factory.mktemp("every-kth-wheel"))

@@ -1,0 +1,105 @@
+"""Results by the address of what made them: an entry appears whole, by rename, and is never changed."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from ctkit.errors import StorageError
+from ctkit.files import write_bytes
+
+LOCATION = "CTKIT_CACHE"  #: environment variable that moves the cache
+
+
+def address(stage: str, **inputs: Any) -> str:
+    """Return the SHA-256 of a stage's name and everything its result depends on, as 64 hex digits."""
+    text = json.dumps({"stage": stage, **inputs}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Cache:
+    """A folder of entries ``kind/ab/abcdef...``, shared by every run beside it and safe for concurrent ones."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def beside(cls, run: Path) -> Cache:
+        """The cache for a run folder: ``.cache`` beside it, unless ``CTKIT_CACHE`` says where."""
+        moved = os.environ.get(LOCATION)
+        return cls(Path(moved).expanduser().absolute() if moved else run.absolute().parent / ".cache")
+
+    def path(self, kind: str, at: str, suffix: str = "") -> Path:
+        """Where the entry with address ``at`` is or would be."""
+        return self.folder / kind / at[:2] / f"{at}{suffix}"
+
+    def workspace(self, kind: str, at: str) -> Path:
+        """Return a folder for unfinished work that outlives a kill, such as checkpoints."""
+        folder = self.path("unfinished", address(kind, at=at))
+        _make(folder)
+        return folder
+
+    @contextmanager
+    def entry(self, kind: str, at: str) -> Iterator[Path]:
+        """Yield a temporary folder; when the block ends well it becomes the entry.
+
+        Where another process was faster its entry stands: both wrote the same.
+        """
+        final = self.path(kind, at)
+        temporary = final.with_name(f".{at}.{os.getpid()}-{secrets.token_hex(4)}.part")
+        _make(temporary)
+        try:
+            yield temporary
+            _synchronise_tree(temporary)
+            self._publish(temporary, final)
+        except OSError as error:
+            raise StorageError(f"cannot write {final}: {error.strerror or error}") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+    def pseudonym(self, name: str) -> str:
+        """Return a short salted digest that stands for a patient or a volume; the salt never leaves the cache."""
+        return hmac.new(self._salt, name.encode(), hashlib.sha256).hexdigest()[:12]
+
+    @cached_property
+    def _salt(self) -> bytes:
+        path = self.folder / "salt"
+        if not path.exists():
+            _make(self.folder)
+            with FileLock(self.folder / ".salt.lock"):
+                if not path.exists():
+                    write_bytes(path, secrets.token_bytes(16))
+        return path.read_bytes()
+
+    @staticmethod
+    def _publish(temporary: Path, final: Path) -> None:
+        try:
+            temporary.rename(final)
+        except OSError:
+            if not final.is_dir():
+                raise
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot create {folder}: {error.strerror or error}") from error
+
+
+def _synchronise_tree(folder: Path) -> None:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb+") as file:
+                os.fsync(file.fileno())

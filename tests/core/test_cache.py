@@ -1,0 +1,58 @@
+"""Addresses and entries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ctkit.cache import LOCATION, Cache, address
+from ctkit.errors import StorageError
+
+
+def test_an_address_depends_on_everything_but_the_order_of_names() -> None:
+    one = address("scan", a=1, b=[1, 2])
+    assert one == address("scan", b=[1, 2], a=1)
+    assert len({one, address("scan", a=1, b=[2, 1]), address("select", a=1, b=[1, 2]), address("scan", a=1)}) == 4
+
+
+def test_an_entry_appears_only_when_it_is_whole(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    with pytest.raises(ZeroDivisionError), cache.entry("scan", "ab12") as folder:
+        (folder / "half").write_text("x")
+        raise ZeroDivisionError
+    assert not cache.path("scan", "ab12").exists()
+    with cache.entry("scan", "ab12") as folder:
+        (folder / "whole").write_text("x")
+        assert not cache.path("scan", "ab12").exists()
+    assert (tmp_path / "scan" / "ab" / "ab12" / "whole").read_text() == "x"
+    assert [path.name for path in (tmp_path / "scan" / "ab").iterdir()] == ["ab12"]
+
+
+def test_of_two_writers_the_first_stands(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    with cache.entry("scan", "ab12") as slow:
+        (slow / "x").write_text("slow")
+        with cache.entry("scan", "ab12") as fast:
+            (fast / "x").write_text("fast")
+    assert (cache.path("scan", "ab12") / "x").read_text() == "fast"
+
+
+def test_a_pseudonym_is_stable_in_a_cache_and_different_in_another(tmp_path: Path) -> None:
+    one, other = Cache(tmp_path / "one"), Cache(tmp_path / "other")
+    assert one.pseudonym("patient") == Cache(tmp_path / "one").pseudonym("patient")
+    assert one.pseudonym("patient") != other.pseudonym("patient")
+    assert one.pseudonym("patient") != one.pseudonym("patients")
+
+
+def test_the_cache_lies_beside_the_runs_unless_it_is_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(LOCATION, raising=False)
+    assert Cache.beside(tmp_path / "runs" / "a").folder == tmp_path / "runs" / ".cache"
+    monkeypatch.setenv(LOCATION, str(tmp_path / "elsewhere"))
+    assert Cache.beside(tmp_path / "runs" / "a").folder == tmp_path / "elsewhere"
+
+
+def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot create"):
+        Cache(tmp_path / "file").workspace("pretrain", "ab")

@@ -1,0 +1,46 @@
+"""The catalogue of volumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ctkit.catalogue import Catalogue, write_catalogue
+from ctkit.contracts import SourceFile, Volume
+
+
+def volume(patient: str, key: str, slices: int = 2, **more: object) -> Volume:
+    files = tuple(SourceFile(f"{patient}/{key}/{number}.dcm", 10, 7) for number in range(slices))
+    places = tuple((number, 0) for number in range(slices))
+    return Volume(key, patient, files, places, 4, 5, **more)  # type: ignore[arg-type]  # a test's shorthand
+
+
+def test_volumes_come_back_as_they_were_in_the_order_of_patient_and_key(tmp_path: Path) -> None:
+    volumes = [
+        volume("b", "1", 3, spacing=(0.5, 0.5, None), notes=("tilt 3 degrees",)),
+        volume("a", "2", order=("x_1", "x_10"), details={"padding": -2000}),
+        volume("a", "1"),
+    ]
+    write_catalogue(tmp_path, iter(volumes), {"plugin": "x"})
+    catalogue = Catalogue(tmp_path)
+    assert list(catalogue) == [volumes[2], volumes[1], volumes[0]]
+    assert [catalogue[number] for number in range(len(catalogue))] == list(catalogue)
+    assert catalogue.counts.tolist() == [2, 2, 3]
+    assert catalogue.patients.tolist() == [0, 0, 1]
+    assert catalogue.ordered
+
+
+def test_an_address_changes_with_a_file_and_with_the_plugin(tmp_path: Path) -> None:
+    def address_of(one: Volume, dataset: object, folder: Path) -> str:
+        folder.mkdir()
+        write_catalogue(folder, [one], dataset)
+        return Catalogue(folder).address(0)
+
+    same = address_of(volume("a", "1"), 1, tmp_path / "1")
+    assert same == address_of(volume("a", "1"), 1, tmp_path / "2")
+    assert same != address_of(volume("a", "1"), 2, tmp_path / "3")
+    assert same != address_of(volume("a", "1", 3), 1, tmp_path / "4")
+
+
+def test_nothing_is_a_catalogue_too(tmp_path: Path) -> None:
+    write_catalogue(tmp_path, [], {})
+    assert len(Catalogue(tmp_path)) == 0

@@ -1,0 +1,54 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from ctkit.errors import StorageError
+from ctkit.files import read_csv, write_csv, write_json, write_text, writing
+
+
+def test_a_file_appears_with_its_folders(tmp_path: Path) -> None:
+    write_text(tmp_path / "a" / "b.txt", "ä\n")
+    assert (tmp_path / "a" / "b.txt").read_bytes() == "ä\n".encode()
+
+
+def test_what_fails_half_way_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    write_text(path, "old")
+    with pytest.raises(ZeroDivisionError), writing(path) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_one_sentence_with_the_path(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StorageError, match=r"the disk is full: cannot write .*x; 4 bytes were written"),
+        writing(tmp_path / "x") as temporary,
+    ):
+        temporary.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write .*file/x"):
+        write_text(tmp_path / "file" / "x", "")
+
+
+def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    write_csv(path, ("name", "kept", "by"), [("a,b", True, None), ('say "x"', False, 3)])
+    assert path.read_text() == 'name,kept,by\n"a,b",true,\n"say ""x""",false,3\n'
+    assert read_csv(path)[1] == {"name": 'say "x"', "kept": "false", "by": "3"}
+
+
+def test_json_is_readable(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"a": [1]})
+    assert (tmp_path / "x.json").read_text().endswith("}\n")
