@@ -1,0 +1,147 @@
+"""Groups, steps and budgets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from ctkit.contracts import Decision, Group, Knob, NoParams, Reducer
+from ctkit.selection import Choice, Selection, Table, select
+
+
+class Below(Reducer[NoParams]):
+    """Keeps slices whose evidence is at or below the knob; the first kept one stands for the others."""
+
+    evidence = "slice"
+    knob = Knob("level", "levels", 0, 100, integer=True)
+
+    def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
+        assert group.evidence is not None
+        kept = group.evidence <= at
+        first = int(np.argmax(kept)) if kept.any() else -1
+        return Decision(kept, np.where(kept, -1, first), np.full(len(group), 0.5, np.float32))
+
+
+class Share(Reducer[NoParams]):
+    """Draws."""
+
+    draws = True
+    knob = Knob("share", "share", 0, 1)
+
+    def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
+        order = rng.permutation(len(group))
+        kept = np.zeros(len(group), bool)
+        kept[order[: round(at * len(group))]] = True
+        return Decision(kept)
+
+
+class Wavy(Reducer[NoParams]):
+    """Keeps a number of slices that goes up and down with the knob."""
+
+    knob = Knob("phase", "rad", 0, 10)
+
+    def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
+        count = round((1 + np.sin(at)) / 2 * len(group))
+        return Decision(np.arange(len(group)) < count)
+
+
+def table_of(counts: list[int], patients: list[int] | None = None) -> Table:
+    volume = np.repeat(np.arange(len(counts)), counts)
+    index = np.concatenate([np.arange(count) for count in counts])
+    return Table(volume, index, np.array(patients or range(len(counts)))[volume])
+
+
+def choice(reducer: Reducer[Any], at: float, evidence: NDArray[Any] | None = None, scope: Any = "volume") -> Choice:
+    return Choice(reducer, scope, at, lambda slices: None if evidence is None else evidence[slices])
+
+
+@pytest.mark.parametrize(
+    ("scope", "groups"),
+    [("volume", [[0, 1], [2], [3, 4, 5]]), ("patient", [[0, 1, 2], [3, 4, 5]]), ("dataset", [[0, 1, 2, 3, 4, 5]])],
+)
+def test_a_scope_groups_the_slices(scope: Any, groups: list[list[int]]) -> None:
+    assert [group.tolist() for group in table_of([2, 1, 3], [0, 0, 1]).groups(scope)] == groups
+
+
+def test_the_data_sets_own_order_rules_inside_every_group() -> None:
+    plain = table_of([2, 2])
+    table = Table(plain.volume, plain.index, plain.patient, np.array([3, 1, 0, 2]))
+    assert [group.tolist() for group in table.groups("volume")] == [[1, 0], [2, 3]]
+    assert table.groups("dataset")[0].tolist() == [2, 1, 3, 0]
+
+
+def test_an_empty_table_has_no_group() -> None:
+    assert table_of([0]).groups("dataset") == []
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=60), st.integers(1, 60))
+def test_a_budget_is_met_within_ties_of_the_nearest_value(evidence: list[int], target: int) -> None:
+    levels = np.array(evidence)
+    selection = select(table_of([len(levels)]), [choice(Below(), np.nan, levels)], 0, target)
+    nearest = min(abs(int((levels <= at).sum()) - target) for at in range(101))
+    assert abs(int(selection.kept.sum()) - target) == nearest
+    assert selection.kept.tolist() == (levels <= selection.at[-1]).tolist()
+
+
+@pytest.mark.parametrize("target", [1, 7, 250, 999, 1000])
+def test_a_budget_of_a_share_is_met_exactly(target: int) -> None:
+    selection = select(table_of([600, 400]), [choice(Share(), np.nan, scope="dataset")], 3, target)
+    assert selection.kept.sum() == target
+
+
+def test_a_budget_needs_no_monotone_knob() -> None:
+    selection = select(table_of([1000]), [choice(Wavy(), np.nan, scope="dataset")], 0, 777)
+    assert selection.kept.sum() == 777
+
+
+def test_the_same_seed_draws_alike_and_another_differently() -> None:
+    def drawn(seed: int) -> list[bool]:
+        return select(table_of([50, 50]), [choice(Share(), 0.5)], seed).kept.tolist()
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+
+
+def test_groups_draw_independently() -> None:
+    kept = select(table_of([50, 50]), [choice(Share(), 0.5)], 1).kept
+    assert kept[:50].tolist() != kept[50:].tolist()
+
+
+def test_representatives_are_followed_to_the_last_step() -> None:
+    first, second = np.array([0, 9, 5, 9]), np.array([8, 0, 1, 0])
+    steps = [choice(Below(), 5, first), choice(Below(), 4, second)]
+    selection = select(table_of([4]), steps, 0)
+    assert selection.kept.tolist() == [False, False, True, False]
+    assert selection.by.tolist() == [2, 2, -1, 2]
+    np.testing.assert_array_equal(selection.distance, np.array([0.5, np.nan, 0.5, np.nan], np.float32))
+
+
+def test_a_later_step_sees_only_what_is_left() -> None:
+    seen: list[int] = []
+
+    class Spy(Below):
+        def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
+            seen.extend(group.index.tolist())
+            return super().select(group, at, rng)
+
+    levels = np.array([0, 9, 0, 9])
+    select(table_of([4]), [choice(Below(), 5, levels), choice(Spy(), 5, levels)], 0)
+    assert seen == [0, 2]
+
+
+def test_a_reducer_that_breaks_its_promise_is_named() -> None:
+    class Wrong(Reducer[NoParams]):
+        def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
+            return Decision(np.ones(len(group) + 1, bool))
+
+    with pytest.raises(TypeError, match=r"Wrong.select must return kept of shape \(3,\)"):
+        select(table_of([3]), [choice(Wrong(), 0)], 0)
+
+
+def test_everything_is_kept_to_begin_with() -> None:
+    assert Selection.everything(3).kept.all()
