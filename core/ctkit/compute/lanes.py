@@ -1,0 +1,191 @@
+"""Ways to worker processes: a process of our own, or a Dask cluster. Both take calls and give futures."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from contextlib import contextmanager
+from functools import cache
+from multiprocessing import Pipe, resource_tracker
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from ctkit.compute import worker
+from ctkit.errors import CtkitError, RequestError
+
+#: Items given to a worker: the one it works on and one on the way, so that it never waits for us.
+AHEAD = 2
+
+
+class Broken(Exception):  # noqa: N818  # a state, not a fault of the program
+    """The worker of a lane died."""
+
+
+class Lane(ABC):
+    """A way to workers, and how much is on it."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.load = 0  #: items given and not yet answered
+        self.executor = executor
+
+    @property
+    @abstractmethod
+    def capacity(self) -> int:
+        """Items that may be on the way at once."""
+
+    def submit(self, work: bytes, item: bytes, name: str, mark: Path, time_limit: float) -> Future[worker.Outcome]:
+        """Send one item to a worker; see ``worker.attempt``. Raises ``Broken`` where the worker is dead."""
+        with without_interrupts():
+            try:
+                future = self.executor.submit(worker.attempt, work, item, name, mark, time_limit)
+            except BrokenExecutor as error:
+                raise Broken from error
+        self.load += 1
+        return future
+
+    def answer(self, future: Future[worker.Outcome]) -> worker.Outcome:
+        """Return what a worker answered. Raises ``Broken`` where it died and ``CtkitError`` where it cannot work."""
+        self.load -= 1
+        try:
+            return future.result()
+        except BrokenExecutor as error:
+            raise Broken from error
+        except CancelledError as error:
+            raise CtkitError("the connection to the workers is lost") from error
+        except Exception as error:
+            raise CtkitError(
+                f"a worker cannot take up its work: {type(error).__name__}: {error}; the same ctkit and plugins must be"
+                " installed where workers run"
+            ) from error
+
+    @abstractmethod
+    def end(self) -> None:
+        """Drop what is on the way. May be called twice."""
+
+
+class ProcessLane(Lane):
+    """One process of our own, so that when it dies there is no doubt at what. It starts with the first item.
+
+    Loky starts it without running the user's script again, and with an environment of its own.
+    """
+
+    capacity = AHEAD
+
+    def __init__(self) -> None:
+        import loky
+
+        quiet = not logging.getLogger("ctkit").isEnabledFor(logging.DEBUG)
+        self._pool = loky.ProcessPoolExecutor(
+            max_workers=1, initializer=worker.settle_in, initargs=(lifeline(), quiet), env=worker.ONE_THREAD
+        )
+        super().__init__(self._pool)
+
+    def end(self) -> None:
+        """Kill the process."""
+        self._pool.shutdown(wait=True, kill_workers=True)
+
+
+@cache
+def _lifeline() -> tuple[Connection, Connection]:
+    return Pipe(duplex=False)
+
+
+def lifeline() -> Connection:
+    """Return the end of a pipe that closes when this process ends, however it ends."""
+    return _lifeline()[0]
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Start processes that never see Ctrl-C, not even while they start: they inherit what this thread blocks.
+
+    An interrupt that comes meanwhile is delivered at the end of the block. Windows has no such mask.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# --- Dask ---------------------------------------------------------------------------------------------------------
+
+
+class Cluster:
+    """A Dask cluster: the one at ``scheduler``, or one of ``workers`` processes on this machine.
+
+    Raises ``RequestError`` where nothing answers at ``scheduler``.
+    """
+
+    def __init__(self, workers: int, scheduler: str | None) -> None:
+        import distributed
+
+        self._local: Any = None
+        resource_tracker.ensure_running()  # else the first process would start it, and it unblocks interrupts
+        with without_interrupts():
+            if scheduler is None:
+                self._local = distributed.LocalCluster(  # type: ignore[no-untyped-call]  # no types in distributed
+                    n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
+                )
+            address = self._local or scheduler
+            try:
+                self._client: Any = distributed.Client(address, timeout="10s", set_as_default=False)  # type: ignore[no-untyped-call]
+            except OSError as error:
+                raise RequestError(
+                    f"no Dask scheduler answers at {scheduler}; start one: dask scheduler, and dask worker {scheduler}"
+                ) from error
+
+    def lane(self) -> ClusterLane:
+        """Return a way to all workers of the cluster."""
+        return ClusterLane(self._client)
+
+    def end(self) -> None:
+        """Leave the cluster; end it if it is ours."""
+        if self._local is not None:
+            for nanny in self._local.workers.values():
+                os.kill(nanny.pid, 9)
+        self._client.close()
+        if self._local is not None:
+            self._local.close()
+
+
+class ClusterLane(Lane):
+    """The workers of a Dask cluster, which restarts those that die and passes on what they held."""
+
+    _REFRESH = 5.0  # seconds; clusters grow and shrink, but asking the scheduler each time would slow it down
+
+    def __init__(self, client: Any) -> None:
+        super().__init__(client.get_executor(pure=False))  # not pure: equal calls are not one call
+        self._client = client
+        self._capacity = 0
+        self._counted = -self._REFRESH
+
+    @property
+    def capacity(self) -> int:
+        """Two items for each thread of each worker there is now, and two while there is none yet."""
+        if time.monotonic() > self._counted + self._REFRESH:
+            self._capacity = AHEAD * max(1, sum(self._client.nthreads().values()))
+            self._counted = time.monotonic()
+        return self._capacity
+
+    def answer(self, future: Future[worker.Outcome]) -> worker.Outcome:
+        """Return what a worker answered; the scheduler gives an item up when it has ended several workers."""
+        from distributed import KilledWorker
+
+        if isinstance(future.exception(), KilledWorker):
+            self.load -= 1
+            return worker.Suspect()
+        return super().answer(future)
+
+    def end(self) -> None:
+        """Cancel what no worker has begun."""
+        self.executor.shutdown(wait=False)

@@ -1,0 +1,248 @@
+"""What a run says while it goes on: bars on a terminal, plain lines elsewhere, JSON lines for scripts, and a log file.
+
+Nothing that is said holds a patient name, id, date or path of the data; that is for whoever calls.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctkit.errors import StorageError
+
+if TYPE_CHECKING:
+    from ctkit.bars import Bars
+
+_log = logging.getLogger(__name__)
+_log.addHandler(logging.NullHandler())  # what is said is not said again by logging's last resort
+
+
+class Console:
+    """Says what happens, in one of four ways: bars, plain lines, JSON lines, or (``quiet``) only to the log."""
+
+    def __init__(
+        self,
+        *,
+        as_json: bool = False,
+        quiet: bool = False,
+        debug: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._as_json = as_json
+        self._quiet = quiet
+        self._debug = debug  # the log holds debug messages, which may name files and patients
+        self._clock = clock
+        self._bars: Bars | None = None
+
+    def say(self, text: str) -> None:
+        """Say what the user wants to know."""
+        _log.info(text)
+        self._out({"event": "message", "text": text}, text)
+
+    def warn(self, text: str) -> None:
+        """Say what the user must know, to standard error."""
+        _log.warning(text)
+        self._warn(text)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+        """Print aligned columns; in JSON an object for each row."""
+        if self._as_json:
+            for row in rows:
+                self._out({"event": "row", **dict(zip(columns, row, strict=True))}, "")
+            return
+        cells = [list(columns), *([str(cell) for cell in row] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for line in cells:
+            padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            self._out({}, "  ".join(padded).rstrip())
+
+    def progress(self, title: str, total: int | None) -> AbstractContextManager[Progress]:
+        """Show how far work named ``title`` is, until the block ends; ``total`` may come with the first update."""
+        if self._quiet or total == 0:
+            return nullcontext(Progress(total))
+        if not self._as_json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+            return self._bar(title, total)
+        return self._lines(title, total)
+
+    @contextmanager
+    def log_to(self, path: Path) -> Iterator[None]:
+        """Append what happens to a plain-text log; our own modules' warnings are also shown.
+
+        The file has what ctkit and its plugins say, and warnings of everybody else. Raises ``StorageError`` where it
+        cannot be written.
+        """
+        root, ours = logging.getLogger(), logging.getLogger("ctkit")
+        handlers = [_log_file(path), _Shown(self._warn)]
+        before = root.level, ours.level
+        for handler in handlers:
+            root.addHandler(handler)
+        root.setLevel(logging.DEBUG if self._debug else min(root.level, logging.WARNING))
+        ours.setLevel(logging.DEBUG if self._debug else logging.INFO)
+        logging.captureWarnings(True)
+        try:
+            yield
+        finally:
+            logging.captureWarnings(False)
+            root.setLevel(before[0])
+            ours.setLevel(before[1])
+            for handler in handlers:
+                root.removeHandler(handler)
+                handler.close()
+
+    def _out(self, event: dict[str, object], text: str) -> None:
+        if not self._quiet:
+            sys.stdout.write(f"{json.dumps(event, ensure_ascii=False, default=str) if self._as_json else text}\n")
+            sys.stdout.flush()
+
+    def _warn(self, text: str) -> None:
+        if self._quiet:
+            return
+        if self._as_json:
+            self._out({"event": "warning", "text": text}, text)
+        else:
+            sys.stderr.write(f"warning: {text}\n")
+            sys.stderr.flush()
+
+    @contextmanager
+    def _bar(self, title: str, total: int | None) -> Iterator[Progress]:
+        from ctkit.bars import Bars
+
+        self._bars = self._bars or Bars()
+        with self._bars.bar(title, total) as bar:
+            yield bar
+
+    @contextmanager
+    def _lines(self, title: str, total: int | None) -> Iterator[Progress]:
+        lines = Lines(title, total, self._out, self._clock)
+        lines.tell("started")
+        try:
+            yield lines
+        except BaseException:
+            lines.tell("stopped")
+            raise
+        lines.tell("finished")
+
+
+# --- progress -----------------------------------------------------------------------------------------------------
+
+
+class Progress:
+    """How far some work is. Shown nowhere; ``Lines`` and bars show it."""
+
+    def __init__(self, total: int | None) -> None:
+        self.done = 0
+        self.total = total
+
+    def advance(self, count: int = 1) -> None:
+        """Note that so much more is done."""
+        self.update(self.done + count, self.total)
+
+    def update(self, done: int, total: int | None) -> None:
+        """Note that ``done`` of ``total`` is done."""
+        self.done, self.total = done, total
+
+
+class Lines(Progress):
+    """A line at the start, at every tenth of the work or every half minute, whichever is sooner, and at the end."""
+
+    _SHARE = 0.1
+    _SECONDS = 30.0
+
+    def __init__(
+        self,
+        title: str,
+        total: int | None,
+        out: Callable[[dict[str, object], str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        super().__init__(total)
+        self._title = title
+        self._out = out
+        self._clock = clock
+        self._began = clock()
+        self._told = 0, self._began
+
+    def update(self, done: int, total: int | None) -> None:
+        """Note that ``done`` of ``total`` is done, and say so when it is time."""
+        super().update(done, total)
+        told_done, told_at = self._told
+        enough = total is not None and self._SHARE * total <= done - told_done
+        if (enough or self._clock() - told_at >= self._SECONDS) and done != total:
+            self.tell("progress")
+
+    def tell(self, event: str) -> None:
+        """Say how far the work is now."""
+        now = self._clock()
+        self._told = self.done, now
+        seconds = now - self._began
+        facts = {"event": event, "task": self._title, "done": self.done, "total": self.total}
+        self._out({**facts, "seconds": round(seconds, 3)}, f"{self._title}: {self._text(event, seconds)}")
+
+    def _text(self, event: str, seconds: float) -> str:
+        if event == "started":
+            return "started" if self.total is None else f"{self.total} to do"
+        if event == "finished":
+            return f"{self.done} done in {hours(seconds)}"
+        count = f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
+        if event == "stopped":
+            return f"stopped at {count} after {hours(seconds)}"
+        speed = self.done / seconds if seconds else None
+        left = "" if self.total is None or not speed else f", {hours((self.total - self.done) / speed)} left"
+        return f"{count}, {rate(speed)}{left}"
+
+
+def rate(speed: float | None) -> str:
+    """``speed`` in items a second, in words."""
+    if not speed:
+        return "-"
+    if speed < 1:
+        return f"{1 / speed:.3g} s each"
+    return f"{speed:.3g}/s" if speed < 1000 else f"{speed:,.0f}/s"
+
+
+def hours(seconds: float) -> str:
+    """Return a duration as h:mm:ss, or m:ss below an hour."""
+    minutes, second = divmod(round(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour}:{minute:02}:{second:02}" if hour else f"{minute}:{second:02}"
+
+
+# --- log ----------------------------------------------------------------------------------------------------------
+
+
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Drop what cannot be written: whoever writes results on that full disk says so."""
+
+
+class _Shown(logging.Handler):
+    """Shows warnings of ctkit's modules and plugins, but for those that the console said itself."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._show = show
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith("ctkit") and record.name != __name__:
+            self._show(record.getMessage())
+
+
+def _log_file(path: Path) -> logging.Handler:
+    try:
+        handler = _LogFile(path, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(_worth_keeping)
+    return handler
+
+
+def _worth_keeping(record: Any) -> bool:
+    return bool(record.name.startswith("ctkit") or record.levelno >= logging.WARNING)
