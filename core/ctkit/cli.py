@@ -1,0 +1,260 @@
+"""The ``ctkit`` command. Each command reads its words, calls one function of the core, and prints the answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
+
+import click
+
+import ctkit
+from ctkit.errors import CtkitError, RequestError, nearest
+from ctkit.hookspecs import Kind
+from ctkit.stages import STAGES
+
+if TYPE_CHECKING:
+    from ctkit.console import Console
+    from ctkit.plugins import Entry, Registry
+
+KINDS = get_args(Kind)
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Commands(click.Group):
+    """A group that knows the nearest command to a misspelt one."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command; raise a usage error with the nearest one where there is none of that name."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            raise click.UsageError(f"there is no command {args[0]!r}; {nearest(args[0], self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit with its code: 0 done, 1 failed, 2 a wrong request, 130 interrupted."""
+    words = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in words
+    try:
+        plain = [word for word in words if word != "--debug"]
+        code = cli.main(args=plain, prog_name="ctkit", standalone_mode=False, obj={"debug": debug})
+    except click.UsageError as error:
+        _fail(error.format_message(), 2)
+    except click.exceptions.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _fail("interrupted; run the same command again to go on", 130)
+    except BrokenPipeError:  # the reader of a pipe went away, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except CtkitError as error:
+        if debug:
+            traceback.print_exc()
+        _fail(str(error), error.exit_code)
+    except Exception as error:  # whatever it is, the user gets one line, and the rest with --debug
+        if debug:
+            traceback.print_exc()
+        _fail(f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(f"ctkit: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(ctkit.__version__, prog_name="ctkit", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Contrastive pre-training on CT with less, but better chosen data.
+
+    Add --debug to any command for the traceback behind an error.
+    """
+
+
+# --- running ------------------------------------------------------------------------------------------------------
+
+
+def output_options(command: Command) -> Command:
+    """Add the options that say how a command prints."""
+    as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
+    quiet = click.option("--quiet", is_flag=True, help="Print errors only.")
+    return as_json(quiet(command))
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--until", type=click.Choice(STAGES), default="report", show_default=True, help="Stop after this stage.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key: dataset.size=128.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run, instead of runs/<name>.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done and what is there already; do nothing.")
+@output_options
+def run(
+    file: Path, until: str, overrides: tuple[str, ...], out: Path | None, dry_run: bool, as_json: bool, quiet: bool
+) -> None:
+    """Run a pipeline FILE. What an earlier start has made is not made again."""
+    from ctkit import config, pipeline, plugins
+
+    registry = plugins.load()
+    extra = (f"run.out={json.dumps(str(out.absolute()))}",) if out else ()
+    resolved = config.load(file, registry, (*overrides, *extra))
+    console = _console(as_json=as_json, quiet=quiet)
+    if dry_run:
+        _print_plan(resolved, registry, console)
+        return
+    folder = pipeline.run(resolved, registry, console, until)  # type: ignore[arg-type]  # click checked the choice
+    _print_outcome(folder.path, console)
+
+
+def _print_outcome(run: Path, console: Console) -> None:
+    from ctkit.runs import read_provenance
+
+    facts = read_provenance(run)
+    failures = facts.get("failures", [])
+    page = run / "report.html"
+    where = f"report: {page}" if facts.get("state") in ("done", "failed in part") else f"results: {run}"
+    if all(stage["cached"] for stage in facts.get("stages", [])):
+        console.say(f"nothing to do, everything is up to date; {where}")
+    else:
+        console.say(f"{facts.get('state', 'done')}; {where}")
+    if failures:
+        raise CtkitError(f"{len(failures)} of the run's parts failed, see run.json; first: {failures[0]['reason']}")
+
+
+def _print_plan(resolved: Any, registry: Registry, console: Console) -> None:
+    from ctkit import dry_run, pipeline
+
+    session = pipeline.open_session(resolved, registry, console, pipeline.run_folder(resolved))
+    rows = [(line.stage, line.item, line.state, line.detail) for line in dry_run.plan(session)]
+    console.table(("stage", "item", "state", "detail"), rows)
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key: dataset.size=128.")
+def validate(file: Path, overrides: tuple[str, ...]) -> None:
+    """Check a pipeline FILE without running it."""
+    from ctkit import config, plugins
+
+    resolved = config.load(file, plugins.load(), overrides)
+    parts = (
+        f"{len(resolved.arms)} arms",
+        f"{len(resolved.pretrains)} pre-trainings",
+        f"{len(resolved.tasks)} evaluations",
+        f"{len(resolved.seeds)} seeds",
+    )
+    click.echo(f"{file}: valid ({', '.join(parts)})")
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def report(run: Path) -> None:
+    """Make report.html of the folder RUN again, from what lies there."""
+    from ctkit.report import write_report
+
+    if not (run / "run.json").is_file():
+        raise RequestError(f"{run} is no run folder: it has no run.json")
+    click.echo(f"report: {write_report(run)}")
+
+
+@cli.command()
+@click.argument("source", type=click.Path(path_type=Path), required=False)
+@click.option("--dataset", "dataset", required=True, metavar="NAME", help="Data set plugin that reads SOURCE.")
+@click.option("--reducer", "reducer", required=True, metavar="NAME", help="Reducer plugin.")
+@click.option("-p", "parameters", multiple=True, metavar="KEY=VALUE", help="Parameter, scope or keep of the reducer.")
+@click.option("-d", "dataset_parameters", multiple=True, metavar="KEY=VALUE", help="Parameter of the data set.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the selection and its report.")
+@click.option("--seed", type=int, default=42, show_default=True, help="Seed of reducers that draw.")
+@output_options
+def reduce(
+    source: Path | None,
+    dataset: str,
+    reducer: str,
+    parameters: tuple[str, ...],
+    dataset_parameters: tuple[str, ...],
+    out: Path,
+    seed: int,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Choose slices of SOURCE without a pipeline file: the selection and a report go to --out."""
+    from ctkit import config, pipeline, plugins
+
+    document: dict[str, Any] = {
+        "run": {"name": "reduce", "seed": seed, "out": str(out.absolute())},
+        "dataset": {"use": dataset} | ({"root": str(source.absolute())} if source else {}),
+        "reduce": [{"use": reducer}],
+    }
+    for key, values in (("reduce.0", parameters), ("dataset", dataset_parameters)):
+        for value in values:
+            config.override(document, f"{key}.{value}")
+    registry = plugins.load()
+    resolved = config.resolve(document, registry, Path.cwd(), lambda _: "ctkit reduce")
+    console = _console(as_json=as_json, quiet=quiet)
+    folder = pipeline.run(resolved, registry, console)
+    _print_outcome(folder.path, console)
+
+
+# --- plugins ------------------------------------------------------------------------------------------------------
+
+
+@cli.command("list-plugins")
+@click.option("--kind", type=click.Choice(KINDS), help="Only this kind.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON list of objects.")
+def list_plugins(kind: str | None, as_json: bool) -> None:
+    """List every plugin that is installed, the broken ones with their error."""
+    from ctkit import plugins
+
+    entries = sorted(plugins.load().entries, key=lambda e: (_rank(e.kind), e.name, e.distribution))
+    shown = [entry for entry in entries if kind is None or entry.kind in (kind, "unknown")]
+    columns = ("kind", "name", "summary", "distribution", "version", "status", "error")
+    if as_json:
+        click.echo(json.dumps([{column: getattr(entry, column) for column in columns} for entry in shown], indent=2))
+        return
+    click.echo(_plugin_table(shown), nl=False)
+
+
+def _rank(kind: str) -> int:
+    return KINDS.index(kind) if kind in KINDS else len(KINDS)
+
+
+def _plugin_table(entries: list[Entry]) -> str:
+    """Plain columns: a table library would cost more than all the rest of this command."""
+    rows = [(entry.kind, entry.name, f"{entry.distribution} {entry.version}", _summary(entry)) for entry in entries]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    lines = (
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]) for row in rows
+    )
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def _summary(entry: Entry) -> str:
+    return entry.summary if entry.status == "ok" else f"[{entry.status}] {entry.error}"
+
+
+@cli.command()
+@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="The JSON Schema of the parameters.")
+def describe(kind: str, name: str, as_json: bool) -> None:
+    """Describe the plugin NAME of a KIND: what it does and its parameters, with units, bounds and defaults."""
+    from ctkit import plugins
+    from ctkit.describing import describe_plugin
+
+    entry = plugins.load().find(kind, name)  # type: ignore[arg-type]  # click checked the choice
+    if as_json:
+        click.echo(json.dumps(entry.load().params_type.model_json_schema(), indent=2))
+        return
+    click.echo(describe_plugin(entry))
+
+
+def _console(*, as_json: bool, quiet: bool) -> Console:
+    from ctkit.console import Console
+
+    return Console(as_json=as_json, quiet=quiet, debug=click.get_current_context().obj["debug"])

@@ -1,0 +1,126 @@
+"""What a run would do: which results are there, which would be made, and how large they would be. Decodes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from ctkit.catalogue import Catalogue
+from ctkit.config import Arm
+from ctkit.stages import describe as describing
+from ctkit.stages import evaluate as evaluating
+from ctkit.stages import pretrain as pretraining
+from ctkit.stages import scan as scanning
+from ctkit.stages import select as selecting
+
+if TYPE_CHECKING:
+    from ctkit.session import Session
+
+State = Literal["cached", "to do", "to do, size unknown yet"]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One line of the plan."""
+
+    stage: str
+    item: str
+    state: State
+    detail: str
+
+
+def plan(session: Session) -> Iterator[Planned]:
+    """Say for each stage what is there and what would be done; what an earlier stage decides is said to be unknown."""
+    files, scan = scanning.found_before(session)
+    if scan is None:
+        yield Planned("scan", "", "to do", f"{files} files")
+        yield from _unknown(session, "describe", "how many slices there are is known after the scan")
+        return
+    slices = int(scan.catalogue.counts.sum())
+    yield Planned("scan", "", "cached", f"{files} files, {len(scan.catalogue)} volumes, {slices} slices")
+    missing = _missing(session, scan.catalogue)
+    yield _describe(session, scan.catalogue, missing)
+    if missing:
+        yield from _unknown(session, "select", f"at most {_store_size(session, slices)} in the slice store")
+        return
+    yield from _chosen(session, scan.catalogue)
+
+
+def _chosen(session: Session, catalogue: Catalogue) -> Iterator[Planned]:
+    readings = [describing.read_reading(session.cache, catalogue.address(n)) for n in range(len(catalogue))]
+    table = selecting.make_table(catalogue, readings)
+    known = selecting.chosen_before(session, catalogue, readings, table)
+    for arm in session.pipeline.arms:
+        yield _arm(session, arm, known, len(table))
+    if any(key not in known for key in selecting.keys(session.pipeline)):
+        yield from _unknown(session, "materialise", f"at most {_store_size(session, len(table))} in the slice store")
+        return
+    jobs = pretraining.plan_jobs(session, catalogue, table, known)
+    missing = [job for job in jobs if not pretraining.folder_of(session, job).is_dir()]
+    kept = np.zeros(len(table), bool)
+    for job in missing:
+        kept |= job.selected.selection.kept
+    size = _store_size(session, int(kept.sum()))
+    if jobs:
+        yield Planned("materialise", "", "to do" if missing else "cached", f"up to {size} in the slice store")
+    for job in jobs:
+        state: State = "to do" if job in missing else "cached"
+        yield Planned("pretrain", job.item, state, f"{int(job.selected.selection.kept.sum())} slices")
+    yield from _evaluations(session, jobs)
+
+
+def _evaluations(session: Session, jobs: list[pretraining.Job]) -> Iterator[Planned]:
+    by_task: dict[str, list[bool]] = {}
+    for evaluated in evaluating.plan_evaluations(session, jobs):
+        name = f"{evaluated.plan.id}/{evaluated.plan.protocol.entry.name}"
+        by_task.setdefault(name, []).append(evaluating.folder_of(session, evaluated).is_dir())
+    for name, there in by_task.items():
+        state: State = "cached" if all(there) else "to do"
+        yield Planned("evaluate", name, state, f"{len(there) - sum(there)} of {len(there)} evaluations to make")
+
+
+def _arm(session: Session, arm: Arm, known: selecting.Selections, slices: int) -> Planned:
+    chosen = [selected for (name, _), selected in known.items() if name == arm.id]
+    if not chosen:
+        return Planned("select", arm.id, "to do", f"of {slices} slices")
+    kept = int(chosen[0].selection.kept.sum())
+    return Planned("select", arm.id, "cached", f"{kept} of {slices} slices ({kept / slices:.1%})")
+
+
+def _missing(session: Session, catalogue: Catalogue) -> list[int]:
+    reducers = describing.described_reducers(session)
+    addresses = (catalogue.address(number) for number in range(len(catalogue)))
+    return [n for n, at in enumerate(addresses) if describing.is_missing(session.cache, at, reducers)]
+
+
+def _describe(session: Session, catalogue: Catalogue, missing: list[int]) -> Planned:
+    pairs = [
+        chosen.entry.name for chosen in describing.described_reducers(session) if chosen.build().evidence == "pair"
+    ]
+    detail = f"{len(missing)} of {len(catalogue)} volumes to decode"
+    if pairs and missing:
+        counts = catalogue.counts[missing]
+        triangle = int((counts * (counts - 1) // 2).sum())
+        detail += f"; {triangle:,} pairs of slices to compare for {' and '.join(pairs)}"
+    return Planned("describe", "", "to do" if missing else "cached", detail)
+
+
+def _unknown(session: Session, first: str, detail: str) -> Iterator[Planned]:
+    stages = ["describe", "select"]
+    if session.pipeline.pretrains:
+        stages += ["materialise", "pretrain", "evaluate"] if session.pipeline.tasks else ["materialise", "pretrain"]
+    for stage in stages[stages.index(first) if first in stages else len(stages) :]:
+        yield Planned(stage, "", "to do, size unknown yet", detail)
+        detail = ""
+
+
+def _store_size(session: Session, slices: int) -> str:
+    size = float(slices * session.pipeline.rendering.size**2)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

@@ -1,0 +1,176 @@
+"""A whole run: the stages in the order of the data's way, each result made once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ctkit import compute, devices
+from ctkit.cache import Cache
+from ctkit.catalogue import Catalogue
+from ctkit.config import Pipeline
+from ctkit.console import Console
+from ctkit.files import write_csv
+from ctkit.hookspecs import RunInfo
+from ctkit.plugins import Registry
+from ctkit.runs import Provenance, RunFolder
+from ctkit.selection import Table
+from ctkit.session import Session
+from ctkit.stages import STAGES, Stage, pictures
+from ctkit.stages import evaluate as evaluation
+from ctkit.stages import materialise as materialising
+from ctkit.stages import pretrain as pretraining
+from ctkit.stages import scan as scanning
+from ctkit.stages import select as selecting
+from ctkit.stages.describe import Reading, describe
+from ctkit.stages.select import Selections
+
+
+def run(pipeline: Pipeline, registry: Registry, console: Console, until: Stage = "report") -> RunFolder:
+    """Run a pipeline up to and with the stage ``until``; what is there already is not made again.
+
+    Raises a ``CtkitError`` where the run cannot go on. An arm that fails in training or evaluation is noted in
+    ``run.json`` and the others go on.
+    """
+    folder = run_folder(pipeline)
+    with folder.locked(), console.log_to(folder.log):
+        session = open_session(pipeline, registry, console, folder)
+        with session.workers, _told(session):
+            _stages(session, STAGES[: STAGES.index(until) + 1])
+    return folder
+
+
+def run_folder(pipeline: Pipeline) -> RunFolder:
+    """Where a pipeline's results go."""
+    return RunFolder((pipeline.run.out or Path("runs") / pipeline.run.name).expanduser().absolute())
+
+
+def open_session(pipeline: Pipeline, registry: Registry, console: Console, folder: RunFolder) -> Session:
+    """Put together what the stages share."""
+    settings = pipeline.compute
+    device = devices.resolve(settings.device)
+    backend = compute.Backend.of(settings.backend, settings.workers, settings.scheduler, settings.time_limit)
+    return Session(
+        pipeline=pipeline,
+        registry=registry,
+        cache=Cache.beside(folder.path),
+        folder=folder,
+        workers=compute.Workers(backend, folder.path / ".journal"),
+        console=console,
+        provenance=Provenance(folder, pipeline, device),
+        device=device,
+        info=RunInfo(pipeline.run.name, folder.path, redacted(pipeline.document)),
+    )
+
+
+def redacted(value: Any) -> Any:
+    """Return a document with every path cut to "...", for what leaves this machine."""
+    if isinstance(value, dict):
+        return {key: redacted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [redacted(item) for item in value]
+    return "..." if isinstance(value, str) and ("/" in value or "\\" in value) else value
+
+
+@contextmanager
+def _told(session: Session) -> Iterator[None]:
+    """Keep ``run.json`` and the lifecycle hooks true, however the run ends."""
+    session.provenance.write()
+    session.registry.notify("ctkit_run_started", run=session.info)
+    try:
+        yield
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        session.provenance.state = "interrupted" if interrupted else "failed"
+        session.provenance.error = None if interrupted else f"{type(error).__name__}: {error}"
+        session.provenance.write(finished=True)
+        session.registry.notify("ctkit_run_failed", run=session.info, error=error)
+        raise
+    session.provenance.write(finished=True)
+    session.registry.notify("ctkit_run_finished", run=session.info)
+
+
+def _stages(session: Session, wanted: Sequence[Stage]) -> None:
+    scan = scanning.scan(session)
+    session.provenance.fingerprint = scan.address
+    _say_scanned(session, scan)
+    if "describe" not in wanted:
+        return _stopped(session, "scan")
+    readings = describe(session, scan.catalogue)
+    _write_volumes(session, scan, readings)
+    if "select" not in wanted:
+        return _stopped(session, "describe")
+    table = selecting.make_table(scan.catalogue, readings)
+    session.folder.keep_only({arm.id for arm in session.pipeline.arms})
+    selections = selecting.select(session, scan.catalogue, readings, table)
+    _say_selected(session, selections, len(table))
+    if "materialise" not in wanted:
+        return _stopped(session, "select")
+    if not session.pipeline.pretrains:
+        return _report(session, scan.catalogue, table, selections)
+    if wanted[-1] == "materialise":
+        chosen = [selected.selection for selected in selections.values()]
+        materialising.materialise(session, scan.catalogue, table, chosen)
+        return _stopped(session, "materialise")
+    jobs = pretraining.plan_jobs(session, scan.catalogue, table, selections)
+    done = pretraining.pretrain(session, scan.catalogue, table, jobs)
+    if "evaluate" not in wanted:
+        return _stopped(session, "pretrain")
+    evaluated = evaluation.evaluate(session, evaluation.plan_evaluations(session, done))
+    evaluation.score(session, evaluated)
+    evaluation.compare(session, evaluated)
+    if "report" not in wanted:
+        return _stopped(session, "evaluate")
+    return _report(session, scan.catalogue, table, selections)
+
+
+def _stopped(session: Session, stage: Stage) -> None:
+    session.provenance.state = f"stopped at {stage}"
+
+
+def _report(session: Session, catalogue: Catalogue, table: Table, selections: Selections) -> None:
+    from ctkit.report import write_report
+
+    if session.pipeline.report.images:
+        pictures.draw(session, catalogue, table, selections.values())
+    session.provenance.state = "failed in part" if session.provenance.failures else "done"
+    page = session.folder.path / "report.html"
+    if session.provenance.worked or not page.exists():
+        session.provenance.write(finished=True)
+        with session.work("report"):
+            write_report(session.folder.path)
+
+
+# --- what the run folder says of the data -------------------------------------------------------------------------
+
+
+def _write_volumes(session: Session, scan: scanning.Scan, readings: list[Reading]) -> None:
+    """Write ``volumes.csv`` and ``skipped.csv``."""
+    skipped: list[tuple[str, str]] = [(skip.source, skip.reason) for skip in scan.skipped]
+    rows = []
+    for volume, reading in zip(scan.catalogue, readings, strict=True):
+        skipped += [(volume.source(number), reason) for number, reason in reading.skipped]
+        names = session.cache.pseudonym(volume.key), session.cache.pseudonym(volume.patient)
+        spacing = (None if value is None else f"{value:.6g}" for value in volume.spacing)
+        rows.append((*names, len(reading.index), volume.rows, volume.columns, *spacing, "; ".join(volume.notes)))
+    columns = ("volume", "patient", "slices", "rows", "columns", "spacing_x", "spacing_y", "spacing_z", "notes")
+    write_csv(session.folder.path / "volumes.csv", columns, rows)
+    write_csv(session.folder.path / "skipped.csv", ("source", "reason"), sorted(set(skipped)))
+
+
+def _say_scanned(session: Session, scan: scanning.Scan) -> None:
+    counts = scan.catalogue.counts
+    session.console.say(
+        f"{len(counts)} volumes of {len(set(scan.catalogue.patients.tolist()))} patients, {int(counts.sum())} slices"
+        + (f"; {len(scan.skipped)} files left out, see skipped.csv" if scan.skipped else "")
+    )
+
+
+def _say_selected(session: Session, selections: Selections, slices: int) -> None:
+    for (arm, seed), selected in selections.items():
+        kept = int(selected.selection.kept.sum())
+        name = arm if seed is None else f"{arm} (seed {seed})"
+        asked = f", asked for {selected.asked}" if selected.asked not in (None, kept) else ""
+        session.console.say(f"{name}: keeps {kept} of {slices} slices ({kept / slices:.1%}){asked}")

@@ -1,0 +1,233 @@
+"""Plots as inline SVG: text stays text, colours are the page's variables, so one plot serves light, dark and print."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup
+
+from ctkit.contracts import Floats
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INCHES = (4.2, 2.9)
+# Each colour is drawn as a grey of its own and becomes a CSS variable afterwards.
+_INK, _FAINT = "#010101", "#020202"
+_VARIABLES = {_INK: "var(--plot-ink)", _FAINT: "var(--plot-faint)"}
+_COLOURS = tuple(f"#0303{number:02d}" for number in range(8))
+_VARIABLES |= {colour: f"var(--arm-{number})" for number, colour in enumerate(_COLOURS)}
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
+_STYLE: dict[Any, Any] = {
+    "text.parse_math": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "ctkit",
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _FAINT,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _FAINT,
+    "grid.linewidth": 0.5,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.7,
+    "lines.markersize": 6,
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an arm looks in every plot: a colour and a marker; dashed once the eight colours are used up."""
+
+    number: int
+
+    @property
+    def colour(self) -> str:
+        """For matplotlib."""
+        return _COLOURS[self.slot]
+
+    @property
+    def slot(self) -> int:
+        """Number of the CSS variable."""
+        return self.number % len(_COLOURS)
+
+    @property
+    def marker(self) -> str:
+        """For matplotlib."""
+        return _MARKERS[(self.number + self.number // len(_MARKERS)) % len(_MARKERS)]
+
+    @property
+    def dash(self) -> str:
+        """For matplotlib."""
+        return "-" if self.number < len(_COLOURS) else "--"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Points of one arm."""
+
+    look: Look
+    x: Floats
+    y: Floats
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value with its interval."""
+
+    look: Look
+    x: float
+    y: float
+    low: float
+    high: float
+
+
+def swatch(look: Look) -> Markup:
+    """A piece of an arm's line with its marker, for legends."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1, 2], [0, 0, 0], look.dash, color=look.colour, marker=look.marker, markevery=[1], clip_on=False)
+        axes.set_axis_off()
+        axes.set_position((0.05, 0.1, 0.9, 0.8))
+
+    return _svg(draw, inches=(0.45, 0.18))
+
+
+def curves(title: str, x: str, y: str, lines: Sequence[Curve]) -> Markup:
+    """Values over steps, a line for each arm and seed."""
+
+    def draw(axes: Axes) -> None:
+        few = max(len(line.x) for line in lines) <= 40
+        for line in lines:
+            marker = line.look.marker if few else ""
+            axes.plot(line.x, line.y, line.look.dash, color=line.look.colour, marker=marker, markersize=4, lw=1.1)
+        axes.set(title=title, xlabel=x, ylabel=y)
+        _plain_counts(axes)
+
+    return _svg(draw)
+
+
+def scores_against_slices(title: str, score: str, points: Sequence[Point]) -> Markup:
+    """A score over slices kept, with intervals; slices on a log scale where they span more than a factor of eight."""
+
+    def draw(axes: Axes) -> None:
+        for point in points:
+            if np.isfinite([point.low, point.high]).all():
+                axes.plot([point.x] * 2, [point.low, point.high], color=point.look.colour, solid_capstyle="round")
+            axes.plot(point.x, point.y, color=point.look.colour, marker=point.look.marker, markersize=8)
+        kept = [point.x for point in points]
+        if max(kept) > 8 * max(min(kept), 1):
+            axes.set_xscale("log")
+            axes.set_xticks(_log_ticks(min(kept), max(kept)))
+            axes.minorticks_off()
+        axes.margins(x=0.08)
+        axes.set(title=title, xlabel="slices kept", ylabel=score)
+        _plain_counts(axes)
+
+    return _svg(draw)
+
+
+def unit_square(title: str, x: str, y: str, lines: Sequence[Curve], markers: bool = False) -> Markup:
+    """Shares over shares with the diagonal: ROC and calibration."""
+
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=(0, (2, 3)))
+        for line in lines:
+            marker = line.look.marker if markers else ""
+            axes.plot(line.x, line.y, line.look.dash, color=line.look.colour, marker=marker, markersize=5)
+        axes.set(title=title, xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+        axes.set_xticks(np.linspace(0, 1, 6))
+        axes.set_yticks(np.linspace(0, 1, 6))
+
+    return _svg(draw, inches=(3.9, 3.9))
+
+
+def histogram(title: str, x: str, values: Floats, look: Look, at: float | None = None, y: str = "slices") -> Markup:
+    """How often which value occurs; ``at`` marks the threshold. Whole numbers get a bar each."""
+    from matplotlib.ticker import MaxNLocator
+
+    def draw(axes: Axes) -> None:
+        whole = bool(np.all(values == np.round(values))) and np.ptp(values) < 64
+        edges = np.arange(values.min() - 0.5, values.max() + 1) if whole else np.histogram_bin_edges(values, bins=24)
+        heights, edges = np.histogram(values, edges)
+        axes.bar(edges[:-1], heights, np.diff(edges) * 0.88, np.diff(edges) * 0.06, align="edge", color=look.colour)
+        if at is not None:
+            axes.axvline(at, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+        axes.grid(visible=False, axis="x")
+        axes.set(title=title, xlabel=x, ylabel=y)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(10, integer=whole))
+
+    return _svg(draw, inches=(4.2, 2.3))
+
+
+def _plain_counts(axes: Axes) -> None:
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+
+
+def _log_ticks(low: float, high: float) -> list[float]:
+    """Ticks at 1, 2 and 5 times powers of ten that lie in low..high; at 1 alone where there are many."""
+    decades = range(int(np.floor(np.log10(max(low, 1)))), int(np.ceil(np.log10(high))) + 1)
+    mantissas = (1, 2, 5) if len(decades) <= 3 else (1,)
+    return [m * 10.0**d for d in decades for m in mantissas if 0.8 * low <= m * 10.0**d <= 1.25 * high]
+
+
+def _svg(draw: Callable[[Axes], None], inches: tuple[float, float] = INCHES) -> Markup:
+    import matplotlib as mpl
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):  # rcParams alone say that text stays text and which salt makes the ids
+        figure = Figure(figsize=inches, layout="constrained")
+        FigureCanvasSVG(figure)
+        figure.patch.set_visible(False)
+        axes = figure.add_subplot()
+        axes.patch.set_visible(False)
+        draw(axes)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return Markup(_inline(buffer.getvalue()))  # noqa: S704  # matplotlib escapes the text in it
+
+
+def _inline(svg: str) -> str:
+    """Make a stand-alone SVG part of a page: no prolog, no style or id of its own, page fonts, page colours."""
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', _opening, svg)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--sans)", svg)
+    svg = re.sub(r"<[^>]+>", lambda tag: _short_numbers(tag[0]), svg)
+    own = hashlib.sha256(svg.encode()).hexdigest()[:8]
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{own}-", svg.replace("xlink:href", "href"))
+    for grey, variable in _VARIABLES.items():
+        svg = svg.replace(grey, variable)
+    return re.sub(r">\s+<", "><", svg)
+
+
+def _opening(tag: re.Match[str]) -> str:
+    """Grow to 1.35 times the drawn size at most, so that text is the same size in all plots."""
+    width = 1.35 * float(tag[1].split()[2])
+    return f'<svg viewBox="{tag[1]}" style="max-width: {width:.0f}px" aria-hidden="true" focusable="false">'
+
+
+def _short_numbers(tag: str) -> str:
+    """Two decimals place a point well enough, and halve the size."""
+    tag = re.sub(r' transform="rotate\(-0 [^"]*"', "", tag)
+    return re.sub(r"\d+\.\d{3,}", lambda digits: f"{float(digits[0]):.2f}", tag)

@@ -1,0 +1,62 @@
+"""Laying the sections out as a page: reads the run, renders the templates, writes ``report.html``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ctkit.files import write_text
+from ctkit.report import redaction, wording
+from ctkit.report.elements import Looks
+from ctkit.report.reading import Run, read_run
+from ctkit.report.sections import answer, arms, choice, data, provenance, tasks, training
+
+
+def write_report(run: Path) -> Path:
+    """Write ``report.html`` into a run folder, from what the run left there so far, and return its path.
+
+    The page loads nothing from elsewhere and names no patient, source file or path. The same files give the same page.
+    Raises ``ctkit.errors.RequestError`` where ``run`` is no run folder.
+    """
+    page = run / "report.html"
+    write_text(page, render(read_run(run)))
+    return page
+
+
+def render(run: Run) -> str:
+    """The page as HTML."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("ctkit.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2").render(_content(run))
+
+
+def _content(run: Run) -> dict[str, Any]:
+    looks = Looks.of(run)
+    return {
+        "name": redaction.without_paths(str(run.facts.get("name", "run"))),
+        "version": run.facts.get("ctkit", ""),
+        "summary": _summary(run),
+        "legend": looks.legend([arm.name for arm in run.arms]),
+        "answer": answer.answer(run, looks),
+        "arms": arms.arms(run, looks),
+        "choice": choice.choice(run, looks),
+        "training": training.pretraining(run, looks),
+        "tasks": tasks.tasks(run, looks),
+        "data": data.data(run),
+        "provenance": provenance.provenance(run),
+    }
+
+
+def _summary(run: Run) -> str:
+    """The line below the title: state, data, time."""
+    words = [redaction.without_paths(run.facts.get("state", "running"))]
+    if run.scan:
+        words += [wording.count(len(run.scan.digests), "volume"), wording.count(run.scan.slices.sum(), "slice")]
+    return " · ".join([*words, wording.moment(run.facts.get("finished") or run.facts.get("started", ""))])

@@ -1,0 +1,125 @@
+"""How each arm chose: where along the patient, what the slices look like, how far the dropped ones are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ctkit.contracts import Ints
+from ctkit.report import figures, pictures, wording
+from ctkit.report.elements import Looks, Plot
+from ctkit.report.figures import Look
+from ctkit.report.reading import Arm, Run, Selection
+
+STRIPS = 4  #: volumes shown
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One arm's slices along one volume: ``path`` draws those kept, one unit to a slice."""
+
+    arm: str
+    look: Look
+    path: str
+    kept: str
+
+
+@dataclass(frozen=True)
+class VolumeStrips:
+    """One volume, chosen from by every arm."""
+
+    digest: str
+    slices: int
+    strips: tuple[Strip, ...]
+
+
+@dataclass(frozen=True)
+class Montage:
+    """Pictures of one arm as ``data:`` addresses; pairs are dropped, its stand-in, and their distance in words."""
+
+    arm: str
+    look: Look
+    kept: tuple[str, ...]
+    pairs: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The third section."""
+
+    strips: tuple[VolumeStrips, ...]
+    montages: tuple[Montage, ...]
+    distances: tuple[Plot, ...]
+
+
+def choice(run: Run, looks: Looks) -> Choice | None:
+    """Where along the patient each arm keeps slices, what they look like, and how far the dropped ones are."""
+    chosen = [(arm, arm.selection) for arm in run.arms if arm.selection is not None]
+    strips = tuple(_strips(chosen, looks))
+    shown = _montages(run, looks) if run.images else ()
+    distances = tuple(plot for arm, selection in chosen if (plot := _distances(arm, selection, looks)))
+    return Choice(strips, tuple(shown), distances) if strips or distances else None
+
+
+def _strips(chosen: Sequence[tuple[Arm, Selection]], looks: Looks) -> Iterable[VolumeStrips]:
+    """Volumes from the shortest to the longest, evenly spread."""
+    if not chosen:
+        return
+    first = chosen[0][1]
+    sizes = np.bincount(first.volume, minlength=len(first.names))
+    by_size = np.argsort(sizes, kind="stable")
+    for rank in pictures.spread(len(by_size), STRIPS):
+        digest = first.names[by_size[rank]]
+        strips = tuple(_strip(arm, selection, digest, looks[arm.name]) for arm, selection in chosen)
+        last = max(int(selection.index[_inside(selection, digest)].max(initial=0)) for _, selection in chosen)
+        yield VolumeStrips(digest, last + 1, strips)
+
+
+def _inside(selection: Selection, digest: str) -> Ints:
+    known = digest in selection.names
+    return np.flatnonzero(selection.volume == selection.names.index(digest)) if known else np.empty(0, np.int64)
+
+
+def _strip(arm: Arm, selection: Selection, digest: str, look: Look) -> Strip:
+    rows = _inside(selection, digest)
+    kept = np.sort(selection.index[rows][selection.kept[rows]])
+    return Strip(arm.name, look, strip_path(kept), f"{wording.count(len(kept))} of {wording.count(len(rows))}")
+
+
+def strip_path(kept: Ints) -> str:
+    """SVG path of unit squares for the kept slices (n,), ascending, neighbours joined."""
+    if not len(kept):
+        return ""
+    runs = np.split(kept, np.flatnonzero(np.diff(kept) != 1) + 1)
+    return "".join(f"M{run[0]} 0h{len(run)}v1h-{len(run)}z" for run in runs)
+
+
+def _montages(run: Run, looks: Looks) -> Iterable[Montage]:
+    most = pictures.per_arm(len(run.arms)) // 3
+    for arm in run.arms:
+        found = arm.pictures
+        if found is None or arm.name == run.reference:
+            continue
+        kept = tuple(pictures.as_uri(found.kept[i]) for i in pictures.spread(len(found.kept), most))
+        pairs = tuple(
+            (
+                pictures.as_uri(found.dropped[i]),
+                pictures.as_uri(found.stand_in[i]),
+                wording.apart(float(found.distance[i]), arm.unit),
+            )
+            for i in pictures.spread(len(found.dropped), most // 2)
+        )
+        yield Montage(arm.name, looks[arm.name], kept, pairs)
+
+
+def _distances(arm: Arm, selection: Selection, looks: Looks) -> Plot | None:
+    known = selection.distance[~selection.kept & np.isfinite(selection.distance)]
+    if not len(known):
+        return None
+    last = arm.facts["steps"][-1]
+    at = float(last["at"]) if last["at"] is not None else None
+    svg = figures.histogram(arm.name, f"distance to the stand-in, {arm.unit}".rstrip(", "), known, looks[arm.name], at)
+    median = wording.number(float(np.median(known)))
+    return Plot(svg, f"Distances of the slices {arm.name} dropped: {wording.count(len(known))}, median {median}.")

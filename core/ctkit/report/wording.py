@@ -1,0 +1,116 @@
+"""Numbers as a reader wants them: counts, shares, times, scores and p values in plain typography."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+
+NOTHING = "–"  #: stands for a value that is not there
+
+
+def count(value: float, noun: str = "") -> str:
+    """``1234`` as "1,234"; with a noun "1,234 slices", in the singular for one."""
+    text = f"{value:,.0f}"
+    if not noun:
+        return text
+    return f"{text} {noun if value == 1 else noun + 's'}"
+
+
+def number(value: float) -> str:
+    """A number of any size with what digits matter: 6, 0.82, 1,234."""
+    if math.isnan(value):
+        return NOTHING
+    if float(value).is_integer() and abs(value) < 1e6:
+        return f"{value:,.0f}".replace("-", "−")
+    return f"{value:,.3g}".replace("-", "−")
+
+
+def percent(share: float) -> str:
+    """A share as "17.5 %"."""
+    if math.isnan(share):
+        return NOTHING
+    digits = 0 if share in (0.0, 1.0) else 1 if share >= 0.01 else 2
+    return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two units that matter, unbroken: "4.2 s", "3 min 12 s", "2 h 5 min"."""
+    if math.isnan(seconds):
+        return NOTHING
+    if seconds == 0 or seconds >= 59.95:
+        return _whole(round(seconds)).replace(" ", "\N{NO-BREAK SPACE}")
+    return f"{1000 * seconds:.0f}\N{NO-BREAK SPACE}ms" if seconds < 1 else f"{seconds:.1f}\N{NO-BREAK SPACE}s"
+
+
+def _whole(seconds: int) -> str:
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{hours // 24} d {hours % 24} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def moment(stamp: str) -> str:
+    """A time stamp (ISO 8601) to the minute."""
+    return datetime.fromisoformat(stamp).strftime("%Y-%m-%d %H:%M %Z").strip() if stamp else ""
+
+
+def apart(distance: float, unit: str) -> str:
+    """A distance with its unit: "3 bits", "1 bit"; "" where there is none."""
+    if math.isnan(distance):
+        return ""
+    return f"{number(distance)} {unit.removesuffix('s') if distance == 1 else unit}".strip()
+
+
+def score(value: float) -> str:
+    """A score with three decimals."""
+    return NOTHING if math.isnan(value) else f"{value:.3f}".replace("-", "−")
+
+
+def difference(value: float) -> str:
+    """A difference of scores with its sign."""
+    return NOTHING if math.isnan(value) else f"{value:+.3f}".replace("-", "−")
+
+
+def interval(low: float, high: float, signed: bool = False) -> str:
+    """An interval as "0.82 to 0.91"; "" where there is none."""
+    if math.isnan(low) or math.isnan(high):
+        return ""
+    form = difference if signed else score
+    return f"{form(low)} to {form(high)}"
+
+
+def p_value(p: float) -> str:
+    """A p value as papers print it: "0.021", "< 0.001"."""
+    if math.isnan(p):
+        return NOTHING
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_statement(p: float) -> str:
+    """As a sentence has it: "p = 0.021", "p < 0.001"."""
+    return f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
+
+
+def times(ratio: float) -> str:
+    """A ratio as "5.4 ×"."""
+    return f"{ratio:.1f} ×" if ratio < 100 else f"{ratio:,.0f} ×"
+
+
+def labels(share: float) -> str:
+    """How much of the training labels was used."""
+    return "all labels" if math.isnan(share) or share == 1 else f"{percent(share)} of the labels"
+
+
+def metric(name: str) -> str:
+    """A metric's name for people: "auc" is "AUC", "balanced_accuracy" is "Balanced accuracy"."""
+    words = name.replace("_", " ").replace("-", " ")
+    short = {"auc": "AUC", "auroc": "AUC", "f1": "F1", "ece": "ECE", "lr": "Learning rate", "knn": "k-NN accuracy"}
+    return short.get(words.lower(), words[:1].upper() + words[1:])
+
+
+def listing(words: list[str]) -> str:
+    """Words as a sentence lists them: "a", "a and b", "a, b and c"."""
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else "".join(words)

@@ -1,0 +1,185 @@
+"""A run's folder: its lock, where everything lies in it, and ``run.json``, which says how it came about."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+import ctkit
+from ctkit.config import Pipeline
+from ctkit.errors import LockedError, StorageError
+from ctkit.files import write_json, writing
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The layout of ``runs/<name>/``."""
+
+    path: Path
+
+    @property
+    def log(self) -> Path:
+        """The log of every start of this run."""
+        return self.path / "run.log"
+
+    def arm(self, arm: str) -> Path:
+        """Folder of an arm."""
+        return self.path / "arms" / arm
+
+    def selection(self, arm: str, seed: int | None) -> Path:
+        """The selection of an arm; of one seed where it draws."""
+        folder = self.arm(arm) if seed is None else self.arm(arm) / f"draw-{seed}"
+        return folder / "selection.csv"
+
+    def pretrain(self, arm: str, pretrain: str, seed: int) -> Path:
+        """Folder of one pre-training."""
+        return self.arm(arm) / pretrain / f"seed-{seed}"
+
+    def predictions(self, pretrained: Path, task: str, protocol: str, repeat: int, labels: float) -> Path:
+        """Predictions of one evaluation of the pre-training in folder ``pretrained``."""
+        return pretrained / task / protocol / f"repeat-{repeat}-labels-{labels:g}.csv"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against other processes.
+
+        Raises ``LockedError`` where another holds it and ``StorageError`` where the folder cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise LockedError(
+                f"another process is running in {self.path}; wait for it, or give this run another name"
+            ) from error
+        except PermissionError as error:
+            raise StorageError(f"cannot write {error.filename or self.path}: {error.strerror}") from error
+
+    def keep_only(self, arms: set[str]) -> None:
+        """Remove arms of an earlier version of the pipeline; all they hold can be made again from the cache."""
+        for folder in (self.path / "arms").glob("*"):
+            if folder.name not in arms:
+                shutil.rmtree(folder)
+
+
+def place(source: Path, target: Path) -> None:
+    """Put a file of the cache into a run folder: a hard link where the disk allows, else a copy."""
+    if target.exists() and target.samefile(source):
+        return
+    with writing(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
+@dataclass
+class Provenance:
+    """What ``run.json`` holds; written at the start, after each stage and at the end."""
+
+    folder: RunFolder
+    pipeline: Pipeline
+    device: str
+    state: str = "running"
+    error: str | None = None
+    fingerprint: str | None = None
+    notes: list[str] = field(default_factory=list)
+    failures: list[dict[str, str]] = field(default_factory=list)
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    started: str = field(default_factory=lambda: _now())
+    _earlier: dict[tuple[str, str], float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        earlier = read_provenance(self.folder.path).get("stages", [])
+        self._earlier = {(stage["stage"], stage["item"]): stage["seconds"] for stage in earlier}
+
+    def made(self, stage: str, item: str, seconds: float) -> None:
+        """Note that a stage is done."""
+        self.stages.append({"stage": stage, "item": item, "seconds": round(seconds, 3), "cached": False})
+
+    def found(self, stage: str, item: str) -> None:
+        """Note that a stage's result was there; the time is what it took in this folder's earlier start, if it did."""
+        seconds = self._earlier.get((stage, item), 0.0)
+        self.stages.append({"stage": stage, "item": item, "seconds": seconds, "cached": True})
+
+    @property
+    def worked(self) -> bool:
+        """Whether anything was not cached."""
+        return not all(stage["cached"] for stage in self.stages)
+
+    def write(self, *, finished: bool = False) -> None:
+        """Write ``run.json``."""
+        write_json(
+            self.folder.path / "run.json",
+            {
+                "ctkit": ctkit.__version__,
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "name": self.pipeline.run.name,
+                "command": " ".join(["ctkit", *sys.argv[1:]]),
+                "started": self.started,
+                "finished": _now() if finished else None,
+                "state": self.state,
+                "error": self.error,
+                "failures": self.failures,
+                "pipeline": self.pipeline.document,
+                "plugins": _plugins(self.pipeline),
+                "seeds": list(self.pipeline.seeds),
+                "device": self.device,
+                "fingerprint": self.fingerprint,
+                "stages": self.stages,
+                "notes": self.notes,
+            },
+        )
+
+
+def read_provenance(run: Path) -> dict[str, Any]:
+    """Return what ``run.json`` of a run folder holds, {} where there is none."""
+    try:
+        found = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _plugins(pipeline: Pipeline) -> list[dict[str, Any]]:
+    facts = {
+        (chosen.entry.kind, chosen.entry.name): {
+            "kind": chosen.entry.kind,
+            "name": chosen.entry.name,
+            "distribution": chosen.entry.distribution,
+            "version": chosen.entry.version,
+            "results_version": chosen.identity["version"],
+        }
+        for chosen in pipeline.plugins
+    }
+    return [facts[key] for key in sorted(facts)]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds so far."""
+        return time.monotonic() - self._start

@@ -1,0 +1,79 @@
+"""What every stage of a run shares: the pipeline, the cache, the run folder, the workers, and who is told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ctkit import compute
+from ctkit.cache import Cache
+from ctkit.config import Pipeline
+from ctkit.console import Console
+from ctkit.errors import CtkitError
+from ctkit.hookspecs import RunInfo
+from ctkit.plugins import Registry
+from ctkit.runs import Provenance, RunFolder, Stopwatch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Session:
+    """One start of a run."""
+
+    pipeline: Pipeline
+    registry: Registry
+    cache: Cache
+    folder: RunFolder
+    workers: compute.Workers
+    console: Console
+    provenance: Provenance
+    device: str  #: "cpu" or "cuda"
+    info: RunInfo
+
+    @contextmanager
+    def work(self, stage: str, item: str = "") -> Iterator[Stopwatch]:
+        """Announce that a stage does real work on ``item``, time it, and note it."""
+        self.registry.notify("ctkit_stage_started", run=self.info, stage=stage, item=item)
+        watch = Stopwatch()
+        yield watch
+        self.provenance.made(stage, item, watch.seconds)
+        self.provenance.write()
+        self.registry.notify("ctkit_stage_finished", run=self.info, stage=stage, item=item, seconds=watch.seconds)
+
+    def cached(self, stage: str, item: str = "") -> None:
+        """Note that a stage's result was there already."""
+        self.provenance.found(stage, item)
+
+    def note(self, text: str) -> None:
+        """Say something that the user must know, and keep it with the run."""
+        if text not in self.provenance.notes:
+            self.provenance.notes.append(text)
+            self.console.warn(text)
+
+    def fail(self, stage: str, item: str, error: Exception) -> None:
+        """Note that one item failed; the others go on, and the run ends with an error."""
+        reason = str(error) if isinstance(error, CtkitError) else f"{type(error).__name__}: {error}"
+        _log.debug("%s %s failed", stage, item, exc_info=error)
+        self.provenance.failures.append({"stage": stage, "item": item, "reason": reason})
+        self.console.warn(f"{stage} {item} failed: {reason}")
+
+    def parallel(
+        self,
+        stage: str,
+        work: Callable[[Item], Result],
+        items: Iterable[Item],
+        *,
+        total: int,
+        name: Callable[[Item], str],
+    ) -> Iterator[compute.Done[Item, Result] | compute.Lost[Item]]:
+        """Do ``work`` on every item in worker processes, with a progress bar."""
+        with self.console.progress(stage, total) as bar:
+            for outcome in self.workers.run(work, items, name=name):
+                bar.advance()
+                yield outcome

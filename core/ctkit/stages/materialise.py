@@ -1,0 +1,71 @@
+"""Materialise: decode what some arm keeps, once, into the slice store, and give each arm its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ctkit import compute
+from ctkit.catalogue import Catalogue
+from ctkit.contracts import Bools, Ints, Rows
+from ctkit.errors import DataError
+from ctkit.selection import Selection, Table
+from ctkit.stages import describe
+from ctkit.stages.describe import Wanted
+from ctkit.store import Shard, SliceStore, gather
+
+if TYPE_CHECKING:
+    from ctkit.session import Session
+
+Shards = dict[int, Shard]  #: by number of the volume
+
+
+def materialise(session: Session, catalogue: Catalogue, table: Table, selections: Iterable[Selection]) -> Shards:
+    """Store the slices that any of the selections keeps. Raises ``DataError`` where one cannot be read any more."""
+    kept = np.zeros(len(table), bool)
+    for chosen in selections:
+        kept |= chosen.kept
+    store = SliceStore(session.cache, session.pipeline.rendering.model_dump(mode="json"))
+    wanted = _by_volume(table, kept)
+    shards = {number: store.find(catalogue.address(number), index) for number, index in wanted.items()}
+    missing = [number for number, shard in shards.items() if shard is None]
+    if not missing:
+        session.cached("materialise")
+    else:
+        with session.work("materialise"):
+            _store(session, catalogue, {number: wanted[number] for number in missing})
+        shards |= {number: store.find(catalogue.address(number), wanted[number]) for number in missing}
+    lost = [number for number, shard in shards.items() if shard is None]
+    if lost:
+        raise DataError(f"slices of {len(lost)} volumes could not be read a second time; were files changed?")
+    return {number: shard for number, shard in shards.items() if shard is not None}
+
+
+def rows_of(table: Table, chosen: Selection, shards: Shards, size: int) -> Rows:
+    """Return an arm's rows in the store, in the order of the table."""
+    parts = [(number, shards[number], index) for number, index in _by_volume(table, chosen.kept).items()]
+    return gather(parts, size)
+
+
+def _by_volume(table: Table, kept: Bools) -> dict[int, Ints]:
+    """Kept slices' numbers in their volume, for each volume that has any."""
+    numbers = np.flatnonzero(kept)
+    if not numbers.size:
+        return {}
+    pieces = np.split(numbers, np.flatnonzero(np.diff(table.volume[numbers])) + 1)
+    return {int(table.volume[piece[0]]): table.index[piece] for piece in pieces}
+
+
+def _store(session: Session, catalogue: Catalogue, wanted: dict[int, Ints]) -> None:
+    items = (
+        Wanted(number, catalogue.address(number), catalogue[number], index, (), True)
+        for number, index in wanted.items()
+    )
+    work = partial(describe.describe_volume, session.pipeline.dataset, session.cache.folder, session.pipeline.rendering)
+    outcomes = session.parallel("materialise", work, items, total=len(wanted), name=lambda item: item.address)
+    for outcome in outcomes:
+        if isinstance(outcome, compute.Lost):
+            session.console.warn(f"a volume could not be stored: {outcome.reason}")

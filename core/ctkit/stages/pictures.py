@@ -1,0 +1,124 @@
+"""Pictures for the report: some slices that an arm keeps, and some that it drops beside those that stand for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctkit import compute, rendering
+from ctkit.cache import address
+from ctkit.catalogue import Catalogue
+from ctkit.config import Chosen, Rendering
+from ctkit.contracts import Dataset, Ints
+from ctkit.runs import place
+from ctkit.selection import Selection, Table
+from ctkit.stages.describe import Wanted
+from ctkit.stages.select import Selected
+
+if TYPE_CHECKING:
+    from ctkit.session import Session
+
+KEPT, DROPPED, VOLUMES = 24, 12, 12  #: pictures an arm shows, and volumes they are taken from
+SIDE = 128  #: pixels
+_FILE = "pictures.npz"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Numbers, in the table, of the slices that an arm's pictures show."""
+
+    kept: Ints
+    dropped: Ints
+    stand_in: Ints  #: of each of ``dropped``; empty where the arm names none
+    distance: NDArray[np.float32]
+
+    @property
+    def slices(self) -> Ints:
+        """All of them."""
+        return np.unique(np.concatenate([self.kept, self.dropped, self.stand_in]))
+
+
+def draw(session: Session, catalogue: Catalogue, table: Table, selected: Iterable[Selected]) -> None:
+    """Put ``pictures.npz`` into each arm's folder; of an arm that draws, its first selection is shown."""
+    first = {chosen.arm.id: chosen for chosen in reversed(list(selected))}
+    look = session.pipeline.rendering
+    paths = {
+        name: session.cache.path("pictures", address("pictures", selection=chosen.address, rendering=look.levels))
+        for name, chosen in first.items()
+    }
+    shown = {name: choose(table, first[name].selection) for name, path in paths.items() if not path.is_dir()}
+    if shown:
+        with session.work("pictures"):
+            wanted = np.unique(np.concatenate([one.slices for one in shown.values()]))
+            images = _images(session, catalogue, table, wanted)
+            for name, one in shown.items():
+                _save(session, paths[name].name, one, images)
+    for name, path in paths.items():
+        place(path / _FILE, session.folder.arm(name) / _FILE)
+
+
+def choose(table: Table, selection: Selection) -> Shown:
+    """Choose evenly spread kept slices, and dropped ones from the smallest distance to the largest."""
+    few = np.isin(table.volume, _spread(np.unique(table.volume), VOLUMES))
+    kept = _spread(np.flatnonzero(selection.kept & few), KEPT)
+    replaced = np.flatnonzero(~selection.kept & (selection.by >= 0) & few & np.isfinite(selection.distance))
+    if replaced.size:
+        by_distance = replaced[np.argsort(selection.distance[replaced], kind="stable")]
+        dropped = _spread(by_distance, DROPPED)
+        return Shown(kept, dropped, selection.by[dropped], selection.distance[dropped])
+    dropped = _spread(np.flatnonzero(~selection.kept & few), DROPPED)
+    return Shown(kept, dropped, np.zeros(0, np.int64), np.zeros(0, np.float32))
+
+
+def _spread(numbers: Ints, most: int) -> Ints:
+    """At most ``most`` of the numbers, evenly spread."""
+    if len(numbers) <= most:
+        return numbers
+    return numbers[np.linspace(0, len(numbers) - 1, most).round().astype(np.int64)]
+
+
+def _images(session: Session, catalogue: Catalogue, table: Table, slices: Ints) -> dict[int, NDArray[np.uint8]]:
+    """Picture of each slice that can still be read."""
+    volumes = np.unique(table.volume[slices])
+    numbers = {int(volume): slices[table.volume[slices] == volume] for volume in volumes}
+    items = (
+        Wanted(number, catalogue.address(number), catalogue[number], table.index[of_volume], (), False)
+        for number, of_volume in numbers.items()
+    )
+    work = partial(picture_volume, session.pipeline.dataset, session.pipeline.rendering)
+    images: dict[int, NDArray[np.uint8]] = {}
+    for outcome in session.parallel("pictures", work, items, total=len(numbers), name=lambda item: item.address):
+        if isinstance(outcome, compute.Done):
+            index, pictures = outcome.result
+            of_volume = numbers[outcome.item.number]
+            positions = np.searchsorted(table.index[of_volume], index)
+            images.update(zip(of_volume[positions].tolist(), pictures, strict=True))
+    return images
+
+
+def picture_volume(chosen: Chosen[Dataset[Any]], look: Rendering, item: Wanted) -> tuple[Ints, NDArray[np.uint8]]:
+    """Read some slices of a volume; return their numbers in it and their pictures. Runs in a worker process."""
+    pixels = chosen.build().read(item.volume, item.index)
+    return pixels.index, rendering.training(pixels.values, pixels.unit, look.levels, SIDE)
+
+
+def _save(session: Session, at: str, shown: Shown, images: dict[int, NDArray[np.uint8]]) -> None:
+    blank = np.zeros((SIDE, SIDE), np.uint8)
+
+    def stack(numbers: Ints) -> NDArray[np.uint8]:
+        pictures = [images.get(number, blank) for number in numbers.tolist()]
+        return np.stack(pictures) if pictures else np.zeros((0, SIDE, SIDE), np.uint8)
+
+    with session.cache.entry("pictures", at) as folder:
+        np.savez_compressed(
+            folder / _FILE,
+            kept=stack(shown.kept),
+            dropped=stack(shown.dropped),
+            stand_in=stack(shown.stand_in),
+            distance=shown.distance,
+        )

@@ -1,0 +1,212 @@
+"""Scan: from a folder's files to a catalogue of volumes, by headers alone. Every file is accounted for."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctkit import compute
+from ctkit.cache import Cache, address
+from ctkit.catalogue import Catalogue, write_catalogue
+from ctkit.config import Chosen
+from ctkit.contracts import Dataset, Skipped, SourceFile, Volume
+from ctkit.errors import DataError
+from ctkit.files import read_csv, write_csv, write_text
+
+if TYPE_CHECKING:
+    from ctkit.session import Session
+
+CHUNK = 256  #: files whose headers are read by one worker at a time and cached together
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a scan found."""
+
+    address: str
+    catalogue: Catalogue
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    address: str
+    files: tuple[SourceFile, ...]
+
+
+def scan(session: Session) -> Scan:
+    """Find the volumes of the pipeline's data set; only new or changed files are opened.
+
+    Raises ``DataError`` where there is not a single volume.
+    """
+    chosen = session.pipeline.dataset
+    dataset = chosen.build()
+    chunks, at = _look(chosen)
+    folder = session.cache.path("scan", at)
+    if folder.is_dir():
+        session.cached("scan")
+    else:
+        with session.work("scan"):
+            _inspect(session, chosen, chunks)
+            with session.cache.entry("scan", at) as entry:
+                _write(entry, dataset, chosen, _headers(session.cache, chunks))
+    found = _load(folder, at)
+    if not len(found.catalogue):
+        raise DataError(_nothing(dataset, sum(len(chunk.files) for chunk in chunks), found.skipped))
+    return found
+
+
+def found_before(session: Session) -> tuple[int, Scan | None]:
+    """Return how many files there are, and the scan where it is cached, by looking at folders only."""
+    chunks, at = _look(session.pipeline.dataset)
+    folder = session.cache.path("scan", at)
+    return sum(len(chunk.files) for chunk in chunks), _load(folder, at) if folder.is_dir() else None
+
+
+def _look(chosen: Chosen[Dataset[Any]]) -> tuple[list[_Chunk], str]:
+    """Return the files as they lie there, and the address of their scan."""
+    pieces = _chunks(chosen.build().files())
+    chunks = [_Chunk(_chunk_address(chosen, files), files) for files in pieces]
+    return chunks, address("scan", dataset=chosen.full_identity, chunks=[chunk.address for chunk in chunks])
+
+
+def _load(folder: Path, at: str) -> Scan:
+    skipped = tuple(Skipped(row["source"], row["reason"]) for row in read_csv(folder / "skipped.csv"))
+    return Scan(at, Catalogue(folder), skipped)
+
+
+def _chunks(files: Iterable[SourceFile]) -> Iterator[tuple[SourceFile, ...]]:
+    """Cut the files into pieces of one folder each, so that a new folder changes no other piece."""
+    chunk: list[SourceFile] = []
+    for file in files:
+        if chunk and (len(chunk) == CHUNK or _folder(file) != _folder(chunk[0])):
+            yield tuple(chunk)
+            chunk = []
+        chunk.append(file)
+    if chunk:
+        yield tuple(chunk)
+
+
+def _folder(file: SourceFile) -> str:
+    return file.path.rpartition("/")[0]
+
+
+def _chunk_address(chosen: Chosen[Dataset[Any]], files: tuple[SourceFile, ...]) -> str:
+    stamps = [[file.path, file.size, file.mtime_ns] for file in files]
+    return address("headers", dataset=chosen.full_identity, files=stamps)
+
+
+# --- headers ------------------------------------------------------------------------------------------------------
+
+
+def _inspect(session: Session, chosen: Chosen[Dataset[Any]], chunks: list[_Chunk]) -> None:
+    """Read the headers that are not cached yet, in worker processes."""
+    missing = [chunk for chunk in chunks if not _chunk_path(session.cache, chunk.address).exists()]
+    if not missing:
+        return
+    work = partial(inspect_chunk, chosen, session.cache.folder)
+    for outcome in session.parallel("scan", work, missing, total=len(missing), name=lambda chunk: chunk.address):
+        if isinstance(outcome, compute.Lost):
+            _inspect_alone(session, chosen, outcome.item)
+
+
+def inspect_chunk(chosen: Chosen[Dataset[Any]], cache: Path, chunk: _Chunk) -> None:
+    """Read the headers of some files and cache what they say. Runs in a worker process."""
+    dataset = chosen.build()
+    _write_chunk(Cache(cache), chunk, [_inspected(dataset, file) for file in chunk.files])
+
+
+def _inspected(dataset: Dataset[Any], file: SourceFile) -> Mapping[str, Any] | str:
+    try:
+        found = dataset.inspect(file)
+    except Exception as error:  # damaged files may make a parser raise anything
+        _log.debug("inspecting %s failed", file.path, exc_info=True)
+        return f"its header cannot be read ({type(error).__name__})"
+    return found.reason if isinstance(found, Skipped) else found
+
+
+def _inspect_alone(session: Session, chosen: Chosen[Dataset[Any]], chunk: _Chunk) -> None:
+    """Find the file of a chunk that killed its worker or hung: each file by itself."""
+    singles = {file.path: _Chunk(_chunk_address(chosen, (file,)), (file,)) for file in chunk.files}
+    work = partial(inspect_chunk, chosen, session.cache.folder)
+    lost: dict[str, str] = {}
+    alone = session.parallel("scan", work, singles.values(), total=len(singles), name=lambda c: c.address)
+    for outcome in alone:
+        if isinstance(outcome, compute.Lost):
+            lost[outcome.item.files[0].path] = outcome.reason
+    found: list[Mapping[str, Any] | str] = [
+        lost[path] if path in lost else _read_chunk(session.cache, single)[0][1] for path, single in singles.items()
+    ]
+    _write_chunk(session.cache, chunk, found)
+
+
+def _chunk_path(cache: Cache, at: str) -> Path:
+    return cache.path("headers", at, ".json")
+
+
+def _write_chunk(cache: Cache, chunk: _Chunk, found: list[Mapping[str, Any] | str]) -> None:
+    write_text(_chunk_path(cache, chunk.address), json.dumps(found, separators=(",", ":")))
+
+
+def _read_chunk(cache: Cache, chunk: _Chunk) -> list[tuple[SourceFile, Mapping[str, Any] | str]]:
+    found = json.loads(_chunk_path(cache, chunk.address).read_text(encoding="utf-8"))
+    return list(zip(chunk.files, found, strict=True))
+
+
+def _headers(cache: Cache, chunks: list[_Chunk]) -> Iterator[tuple[SourceFile, Mapping[str, Any] | str]]:
+    for chunk in chunks:
+        yield from _read_chunk(cache, chunk)
+
+
+# --- volumes ------------------------------------------------------------------------------------------------------
+
+
+def _write(
+    folder: Path,
+    dataset: Dataset[Any],
+    chosen: Chosen[Dataset[Any]],
+    headers: Iterator[tuple[SourceFile, Mapping[str, Any] | str]],
+) -> None:
+    """Arrange headers into volumes and write the catalogue, and what is left out with its reason."""
+    skipped: list[Skipped] = []
+    left: set[str] = set()
+
+    def accepted() -> Iterator[tuple[SourceFile, Mapping[str, Any]]]:
+        for file, found in headers:
+            if isinstance(found, str):
+                skipped.append(Skipped(file.path, found))
+            else:
+                left.add(file.path)
+                yield file, found
+
+    def volumes() -> Iterator[Volume]:
+        for found in dataset.arrange(accepted()):
+            if isinstance(found, Skipped):
+                skipped.append(found)
+                left.discard(found.source)
+            else:
+                left.difference_update(file.path for file in found.files)
+                yield found
+
+    write_catalogue(folder, volumes(), chosen.identity)
+    skipped.extend(Skipped(path, "the data set's plugin did not say what it is") for path in left)
+    skipped.sort(key=lambda skip: skip.source)
+    write_csv(folder / "skipped.csv", ("source", "reason"), ((skip.source, skip.reason) for skip in skipped))
+
+
+def _nothing(dataset: Dataset[Any], files: int, skipped: tuple[Skipped, ...]) -> str:
+    where = f" in {dataset.root}" if dataset.root else ""
+    if not files:
+        return f"there is not a single file{where}"
+    reasons: dict[str, int] = {}
+    for skip in skipped:
+        reasons[skip.reason] = reasons.get(skip.reason, 0) + 1
+    common = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))[:3]
+    listed = "; ".join(f"{count} x {reason}" for reason, count in common)
+    return f"there is not a single CT volume among {files} files{where}: {listed}"

@@ -1,0 +1,307 @@
+"""Select: from evidence to what each arm keeps. No pixel is touched, so another threshold costs milliseconds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctkit import selection
+from ctkit.cache import address
+from ctkit.catalogue import Catalogue
+from ctkit.config import Arm, Keep, Pipeline, Step
+from ctkit.contracts import Ints
+from ctkit.errors import DataError
+from ctkit.files import write_csv, write_json
+from ctkit.runs import Stopwatch
+from ctkit.selection import Choice, Selection, Table
+from ctkit.stages.describe import Reading, evidence_path
+
+if TYPE_CHECKING:
+    from ctkit.session import Session
+
+COLUMNS = ("slice", "volume", "source", "index", "kept", "represented_by", "distance")
+_FILE = "selection.npz"
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What an arm keeps with one seed."""
+
+    arm: Arm
+    seed: int | None  #: None where the arm does not draw, so that every seed has this selection
+    address: str
+    selection: Selection
+    asked: int | None  #: slices that a budget asked for
+    seconds: float
+
+
+Selections = dict[tuple[str, int | None], Selected]  #: by arm and seed
+
+
+class Evidence:
+    """The evidence of the data set as reducers ask for it, loaded once for each reducer."""
+
+    def __init__(self, session: Session, catalogue: Catalogue, readings: list[Reading], table: Table) -> None:
+        self._session, self._catalogue, self._readings, self._table = session, catalogue, readings, table
+        self._first = np.concatenate([[0], np.cumsum([len(reading.index) for reading in readings])])
+        self._whole: dict[str, NDArray[Any]] = {}
+
+    def of(self, step: Step) -> selection.EvidenceOf:
+        """Return what gives a step its evidence."""
+        kind = step.reducer.build().evidence
+        if kind == "none":
+            return lambda _: None
+        if kind == "slice":
+            return lambda slices: self._all(step)[slices]
+        return lambda slices: self._pairs(step, slices)
+
+    def addresses(self, arm: Arm) -> list[str]:
+        """Digest, for each step of an arm, of the evidence that it chooses by."""
+        volumes = hashlib.sha256()
+        for number, reading in enumerate(self._readings):
+            volumes.update(f"{self._catalogue.address(number)}:{reading.index.tolist()}".encode())
+        return [address("chosen", reducer=step.reducer.identity, volumes=volumes.hexdigest()) for step in arm.steps]
+
+    def _paths(self, step: Step) -> Iterator[Path]:
+        for number, reading in enumerate(self._readings):
+            if reading.index.size:
+                yield evidence_path(self._session.cache, step.reducer, self._catalogue.address(number))
+
+    def _all(self, step: Step) -> NDArray[Any]:
+        """Slice evidence of the whole data set (n, ...)."""
+        key = address("reducer", **step.reducer.identity)
+        if key not in self._whole:
+            self._whole[key] = np.concatenate([np.load(path, allow_pickle=False) for path in self._paths(step)])
+        return self._whole[key]
+
+    def _pairs(self, step: Step, slices: Ints) -> NDArray[Any]:
+        """Condensed triangle of the given slices, all of one volume."""
+        volume = int(self._table.volume[slices[0]])
+        path = evidence_path(self._session.cache, step.reducer, self._catalogue.address(volume))
+        triangle = np.load(path, mmap_mode="r", allow_pickle=False)
+        n = len(self._readings[volume].index)
+        within = slices - self._first[volume]
+        return triangle if np.array_equal(within, np.arange(n)) else condensed_of(triangle, n, within)
+
+
+def condensed_of(triangle: NDArray[Any], n: int, chosen: Ints) -> NDArray[Any]:
+    """Return the condensed triangle of the ``chosen`` of ``n`` items, in their order, from the triangle of all."""
+    first, second = np.triu_indices(len(chosen), 1)
+    i, j = np.minimum(chosen[first], chosen[second]), np.maximum(chosen[first], chosen[second])
+    return np.asarray(triangle[n * i - i * (i + 1) // 2 + j - i - 1])
+
+
+def make_table(catalogue: Catalogue, readings: list[Reading]) -> Table:
+    """Number the readable slices through. Raises ``DataError`` where there is none."""
+    counts = [len(reading.index) for reading in readings]
+    if not sum(counts):
+        reason = next((reason for reading in readings for _, reason in reading.skipped), "")
+        raise DataError(f"not a single slice of {len(readings)} volumes can be read, for instance: {reason}")
+    volume = np.repeat(np.arange(len(readings)), counts)
+    index = np.concatenate([reading.index for reading in readings])
+    return Table(volume, index, catalogue.patients[volume], _ranks(catalogue, readings))
+
+
+def _ranks(catalogue: Catalogue, readings: list[Reading]) -> Ints | None:
+    """Place of each slice in the data set's own order, where its volumes carry keys."""
+    if not catalogue.ordered:
+        return None
+    keys: list[str] = []
+    for volume, reading in zip(catalogue, readings, strict=True):
+        own = volume.order or [f"{volume.patient}\0{volume.key}\0{number:09d}" for number in range(len(volume))]
+        keys.extend(own[number] for number in reading.index)
+    ranks = np.empty(len(keys), np.int64)
+    ranks[sorted(range(len(keys)), key=keys.__getitem__)] = np.arange(len(keys))
+    return ranks
+
+
+# --- the stage ----------------------------------------------------------------------------------------------------
+
+
+def select(session: Session, catalogue: Catalogue, readings: list[Reading], table: Table) -> Selections:
+    """Choose for every arm, and for every seed where it draws; write the selections into the run folder."""
+    done = _Chooser(session, catalogue, readings, table, make=True).all()
+    for arm in session.pipeline.arms:
+        chosen = [selected for (name, _), selected in done.items() if name == arm.id]
+        _write_arm(session, catalogue, table, arm, chosen)
+    return done
+
+
+def chosen_before(session: Session, catalogue: Catalogue, readings: list[Reading], table: Table) -> Selections:
+    """Return the selections that are cached."""
+    return _Chooser(session, catalogue, readings, table, make=False).all()
+
+
+def keys(pipeline: Pipeline) -> list[tuple[str, int | None]]:
+    """Arm and seed of every selection of a pipeline; one for all seeds (None) where an arm does not draw."""
+    arms = {arm.id: arm for arm in pipeline.arms}
+    return [(arm.id, seed) for arm in pipeline.arms for seed in (pipeline.seeds if _draws(arm, arms) else (None,))]
+
+
+class _Chooser:
+    """Selects arm by arm, an arm that takes its size from another after that one."""
+
+    def __init__(
+        self, session: Session, catalogue: Catalogue, readings: list[Reading], table: Table, *, make: bool
+    ) -> None:
+        self._session, self._table, self._make = session, table, make
+        self._evidence = Evidence(session, catalogue, readings, table)
+        self._arms = {arm.id: arm for arm in session.pipeline.arms}
+        self._done: Selections = {}
+
+    def all(self) -> Selections:
+        """Every selection of the pipeline; without those not cached, where none may be made."""
+        for name, seed in keys(self._session.pipeline):
+            self._choose(self._arms[name], seed)
+        return self._done
+
+    def _choose(self, arm: Arm, seed: int | None) -> Selected | None:
+        if (arm.id, seed) not in self._done:
+            like = None
+            if arm.keep and arm.keep.like:
+                other = self._arms[arm.keep.like]
+                like = self._choose(other, seed if _draws(other, self._arms) else None)
+                if like is None:
+                    return None
+            target = _target(arm.keep, len(self._table), like)
+            selected = _select_one(self._session, self._evidence, self._table, arm, seed, target, make=self._make)
+            if selected is None:
+                return None
+            self._done[arm.id, seed] = selected
+        return self._done[arm.id, seed]
+
+
+def of_seed(selections: Selections, arm: Arm, seed: int) -> Selected:
+    """Return what an arm keeps with a seed."""
+    return selections[(arm.id, seed)] if (arm.id, seed) in selections else selections[(arm.id, None)]
+
+
+def _draws(arm: Arm, arms: dict[str, Arm]) -> bool:
+    return arm.draws or bool(arm.keep and arm.keep.like and _draws(arms[arm.keep.like], arms))
+
+
+def _target(keep: Keep | None, slices: int, like: Selected | None) -> int | None:
+    if keep is None:
+        return None
+    if like is not None:
+        return int(like.selection.kept.sum())
+    return min(keep.count, slices) if keep.count else max(1, round((keep.share or 0) * slices))
+
+
+def _select_one(
+    session: Session, evidence: Evidence, table: Table, arm: Arm, seed: int | None, target: int | None, *, make: bool
+) -> Selected | None:
+    steps = [
+        {"evidence": digest, "scope": step.scope, "at": None if np.isnan(step.at) else step.at}
+        for step, digest in zip(arm.steps, evidence.addresses(arm), strict=True)
+    ]
+    at = address("select", steps=steps, seed=seed, target=target)
+    item = arm.id if seed is None else f"{arm.id}/draw-{seed}"
+    path = session.cache.path("selection", at)
+    if path.is_dir():
+        session.cached("select", item)
+        chosen, seconds = _load(path)
+        return Selected(arm, seed, at, chosen, target, seconds)
+    if not make:
+        return None
+    with session.work("select", item), session.cache.entry("selection", at) as folder:
+        watch = Stopwatch()
+        choices = [Choice(step.reducer.build(), step.scope, step.at, evidence.of(step)) for step in arm.steps]
+        chosen = selection.select(table, choices, session.pipeline.run.seed if seed is None else seed, target)
+        seconds = watch.seconds
+        np.savez(
+            folder / _FILE,
+            kept=chosen.kept,
+            by=chosen.by,
+            distance=chosen.distance,
+            at=np.array(chosen.at),
+            seconds=np.array(seconds),
+        )
+    return Selected(arm, seed, at, chosen, target, seconds)
+
+
+def _load(folder: Path) -> tuple[Selection, float]:
+    with np.load(folder / _FILE, allow_pickle=False) as saved:
+        at = tuple(float(value) for value in saved["at"])
+        return Selection(saved["kept"], saved["by"], saved["distance"], at), float(saved["seconds"])
+
+
+# --- what the run folder shows ------------------------------------------------------------------------------------
+
+
+def _write_arm(session: Session, catalogue: Catalogue, table: Table, arm: Arm, chosen: list[Selected]) -> None:
+    """Write ``selection.csv`` for each draw, and ``arm.json``, unless they are there."""
+    facts = _facts(arm, chosen, len(table))
+    path = session.folder.arm(arm.id) / "arm.json"
+    written = all(session.folder.selection(arm.id, selected.seed).exists() for selected in chosen)
+    if written and path.exists() and json.loads(path.read_text(encoding="utf-8")) == facts:
+        return
+    for selected in chosen:
+        rows = _rows(session, catalogue, table, selected.selection)
+        write_csv(session.folder.selection(arm.id, selected.seed), COLUMNS, rows)
+    write_json(path, facts)
+
+
+def _facts(arm: Arm, chosen: list[Selected], slices: int) -> dict[str, Any]:
+    first = chosen[0]
+    steps = []
+    for step, at in zip(arm.steps, first.selection.at, strict=True):
+        knob = step.reducer.build().knob
+        steps.append(
+            {
+                "use": step.reducer.entry.name,
+                "parameters": step.reducer.params.model_dump(mode="json"),
+                "knob": knob.name if knob else None,
+                "unit": knob.unit if knob else None,
+                "at": None if np.isnan(at) else at,
+                "scope": step.scope,
+            }
+        )
+    return {
+        "arm": arm.id,
+        "steps": steps,
+        "asked": arm.keep.model_dump(exclude_none=True) if arm.keep else None,
+        "asked_slices": first.asked,
+        "seeds": [selected.seed for selected in chosen if selected.seed is not None],
+        "slices": slices,
+        "kept": int(first.selection.kept.sum()),
+        "seconds_select": round(first.seconds, 3),
+        "selections": [selected.address for selected in chosen],
+    }
+
+
+def _rows(session: Session, catalogue: Catalogue, table: Table, chosen: Selection) -> Iterator[tuple[Any, ...]]:
+    number = 0
+    counts = np.bincount(table.volume, minlength=len(catalogue))
+    for volume, count in zip(catalogue, counts, strict=True):
+        name = session.cache.pseudonym(volume.key)
+        for row in range(number, number + int(count)):
+            index, by, distance = int(table.index[row]), int(chosen.by[row]), float(chosen.distance[row])
+            yield (
+                row,
+                name,
+                volume.source(index),
+                index,
+                bool(chosen.kept[row]),
+                by if by >= 0 else None,
+                None if np.isnan(distance) else f"{distance:.6g}",
+            )
+        number += int(count)
+
+
+def selection_digest(catalogue: Catalogue, table: Table, chosen: Selection) -> str:
+    """Digest of the kept slices by their volumes' addresses: what a backbone depends on, whatever else there is."""
+    digest = hashlib.sha256()
+    kept = np.flatnonzero(chosen.kept)
+    for part in np.split(kept, np.flatnonzero(np.diff(table.volume[kept])) + 1):
+        if part.size:
+            volume = int(table.volume[part[0]])
+            digest.update(f"{catalogue.address(volume)}:{table.index[part].tolist()};".encode())
+    return digest.hexdigest()

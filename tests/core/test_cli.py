@@ -1,0 +1,227 @@
+"""The command line: exit codes, and errors of one line that say what would be right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from ctkit.cli import main
+from ctkit.files import read_csv
+
+Run = Callable[..., tuple[int, str, str]]
+
+PIPELINE = """\
+[run]
+name = "small"
+[dataset]
+use = "phantom"
+patients = 2
+slices = 12
+size = 32
+[[reduce]]
+use = "all"
+[[reduce]]
+id = "hash6"
+use = "hash"
+[[reduce]]
+use = "random"
+keep = { like = "hash6" }
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a small pipeline file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CTKIT_CACHE", raising=False)
+    (tmp_path / "p.toml").write_text(PIPELINE)
+    return tmp_path
+
+
+@pytest.fixture
+def ctkit(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process; return its exit code and what it printed."""
+
+    def _ctkit(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main(list(words))
+        printed = capsys.readouterr()
+        return int(left.value.code or 0), printed.out, printed.err
+
+    return _ctkit
+
+
+def test_a_run_ends_with_a_report_and_a_second_one_has_nothing_to_do(folder: Path, ctkit: Run) -> None:
+    code, out, _ = ctkit("run", "p.toml")
+    assert code == 0
+    assert "hash6: keeps" in out
+    assert (folder / "runs" / "small" / "report.html").is_file()
+    code, out, _ = ctkit("run", "p.toml")
+    assert code == 0
+    assert "nothing to do" in out
+
+
+def test_every_file_has_the_columns_of_the_contract(folder: Path, ctkit: Run) -> None:
+    ctkit("run", "p.toml")
+    run = folder / "runs" / "small"
+    header = {path: path.read_text().splitlines()[0] for path in run.rglob("*.csv")}
+    selection = "slice,volume,source,index,kept,represented_by,distance"
+    assert header == {
+        run / "skipped.csv": "source,reason",
+        run / "volumes.csv": "volume,patient,slices,rows,columns,spacing_x,spacing_y,spacing_z,notes",
+        run / "arms" / "all" / "selection.csv": selection,
+        run / "arms" / "hash6" / "selection.csv": selection,
+        run / "arms" / "random-like-hash6" / "draw-42" / "selection.csv": selection,
+    }
+
+
+def test_a_selection_lists_every_slice_in_order(folder: Path, ctkit: Run) -> None:
+    ctkit("run", "p.toml", "--until", "select")
+    rows = read_csv(folder / "runs" / "small" / "arms" / "hash6" / "selection.csv")
+    assert [int(row["slice"]) for row in rows] == list(range(24))
+    assert [int(row["index"]) for row in rows] == [*range(12), *range(12)]
+    assert {row["kept"] for row in rows} == {"true", "false"}
+    for row in rows:
+        if row["kept"] == "false":
+            stand_in = rows[int(row["represented_by"])]
+            assert stand_in["kept"] == "true"
+            assert stand_in["volume"] == row["volume"]
+            assert 0 <= float(row["distance"]) <= 6
+
+
+def test_a_random_arm_is_as_large_as_the_one_it_is_compared_with(folder: Path, ctkit: Run) -> None:
+    ctkit("run", "p.toml", "--until", "select", "--set", "run.seeds=2")
+    arms = folder / "runs" / "small" / "arms"
+    kept = {
+        path.parent.name: {row["slice"] for row in read_csv(path) if row["kept"] == "true"}
+        for path in arms.rglob("selection.csv")
+    }
+    assert len(kept["draw-42"]) == len(kept["draw-43"]) == len(kept["hash6"])
+    assert kept["draw-42"] != kept["draw-43"]
+
+
+def test_another_threshold_decodes_nothing(folder: Path, ctkit: Run) -> None:
+    ctkit("run", "p.toml", "--until", "select")
+    ctkit("run", "p.toml", "--until", "select", "--set", "reduce.hash6.threshold=3")
+    stages = json.loads((folder / "runs" / "small" / "run.json").read_text())["stages"]
+    done = {(stage["stage"], stage["item"]) for stage in stages if not stage["cached"]}
+    assert done == {("select", "hash6"), ("select", "random-like-hash6/draw-42")}
+
+
+def test_a_dry_run_says_what_there_is_and_makes_nothing(folder: Path, ctkit: Run) -> None:
+    code, out, _ = ctkit("run", "p.toml", "--dry-run")
+    assert code == 0
+    assert "scan" in out
+    assert not (folder / "runs").exists()
+    ctkit("run", "p.toml", "--until", "select")
+    _, out, _ = ctkit("run", "p.toml", "--dry-run")
+    assert "24 slices" in out
+    assert "to do" not in out
+
+
+def test_an_arm_that_left_the_file_leaves_the_run_folder(folder: Path, ctkit: Run) -> None:
+    ctkit("run", "p.toml", "--until", "select")
+    (folder / "p.toml").write_text(PIPELINE.split("[[reduce]]\nid")[0])
+    ctkit("run", "p.toml", "--until", "select")
+    assert [path.name for path in (folder / "runs" / "small" / "arms").iterdir()] == ["all"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["rnu", "p.toml"], 2, "there is no command 'rnu'; did you mean 'run'?"),
+        (["run"], 2, "Missing argument 'FILE'"),
+        (["run", "none.toml"], 2, "cannot read the pipeline file none.toml: No such file or directory"),
+        (["run", "p.toml", "--untl", "scan"], 2, "No such option"),
+        (["run", "p.toml", "--until", "scna"], 2, "scna"),
+        (["run", "p.toml", "--set", "dataset.sise=3"], 2, "dataset.sise: unknown key; did you mean 'size'?"),
+        (["run", "p.toml", "--out", "p.toml/x"], 1, "p.toml/x"),
+        (["describe", "reducer", "hsah"], 2, "there is no reducer 'hsah'; did you mean 'hash'?"),
+        (["report", "nowhere"], 2, "nowhere is no run folder: it has no run.json"),
+        (["run", "p.toml", "--set", "compute.device=cuda"], 2, "shows no CUDA device"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_an_error_is_one_line_with_its_exit_code(
+    folder: Path, ctkit: Run, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, message: str
+) -> None:
+    monkeypatch.setattr("ctkit.devices.cuda_devices", lambda: 0)
+    left, _, err = ctkit(*words)
+    assert left == code
+    assert message in err
+    assert err.startswith("ctkit: ")
+    assert err.count("\n") == 1
+
+
+def test_an_empty_folder_is_said_to_be_empty(folder: Path, ctkit: Run) -> None:
+    (folder / "scans").mkdir()
+    (folder / "p.toml").write_text('[run]\nname="x"\n[dataset]\nuse="dicom"\nroot="scans"\n[[reduce]]\nuse="all"\n')
+    code, _, err = ctkit("run", "p.toml")
+    assert code == 1
+    assert "there is not a single file in" in err
+
+
+def test_a_folder_without_a_ct_says_what_it_found(folder: Path, ctkit: Run) -> None:
+    (folder / "scans").mkdir()
+    (folder / "scans" / "notes.txt").write_text("no scan")
+    (folder / "p.toml").write_text('[run]\nname="x"\n[dataset]\nuse="dicom"\nroot="scans"\n[[reduce]]\nuse="all"\n')
+    code, _, err = ctkit("run", "p.toml")
+    assert code == 1
+    assert "there is not a single CT volume among 1 files" in err
+
+
+def test_two_runs_into_one_folder_at_once_are_refused(folder: Path, ctkit: Run) -> None:
+    run = folder / "runs" / "small"
+    run.mkdir(parents=True)
+    with FileLock(run / ".lock"):
+        code, _, err = ctkit("run", "p.toml")
+    assert code == 1
+    assert "another process is running in" in err
+
+
+def test_plugins_are_listed_as_objects(ctkit: Run) -> None:
+    _, out, _ = ctkit("list-plugins", "--json")
+    entries = json.loads(out)
+    assert {"kind", "name", "summary", "distribution", "version", "status", "error"} <= set(entries[0])
+    assert {"hash", "phantom", "simclr", "image-folder", "linear"} <= {entry["name"] for entry in entries}
+
+
+def test_plugins_are_listed_by_kind(ctkit: Run) -> None:
+    _, out, _ = ctkit("list-plugins", "--kind", "reducer")
+    assert {line.split()[0] for line in out.splitlines()} == {"reducer"}
+
+
+def test_a_plugin_is_described_with_its_parameters_and_knob(ctkit: Run) -> None:
+    _, out, _ = ctkit("describe", "reducer", "hash")
+    assert "Knob: threshold, 0..64 bits, default 6" in out
+    assert "bits  64 | 256, default 64" in out
+
+
+def test_a_plugin_gives_the_schema_of_its_parameters(ctkit: Run) -> None:
+    _, out, _ = ctkit("describe", "dataset", "phantom", "--json")
+    assert "patients" in json.loads(out)["properties"]
+
+
+def test_a_file_can_be_checked_without_running_it(folder: Path, ctkit: Run) -> None:
+    code, out, _ = ctkit("validate", "p.toml")
+    assert code == 0
+    assert "3 arms" in out
+    assert not (folder / "runs").exists()
+
+
+def test_a_selection_needs_no_pipeline_file(folder: Path, ctkit: Run) -> None:
+    options = ("-d", "patients=2", "-d", "slices=12", "-p", "threshold=4", "-p", "id=h")
+    code, _, _ = ctkit("reduce", "--dataset", "phantom", "--reducer", "hash", *options, "--out", "chosen")
+    assert code == 0
+    assert len(read_csv(folder / "chosen" / "arms" / "h" / "selection.csv")) == 24
+    assert (folder / "chosen" / "report.html").is_file()
+
+
+def test_a_traceback_is_shown_on_request_only(folder: Path, ctkit: Run) -> None:
+    assert "Traceback" not in ctkit("run", "none.toml")[2]
+    assert "Traceback" in ctkit("run", "none.toml", "--debug")[2]

@@ -1,0 +1,117 @@
+"""A run that is killed in any stage goes on where it stopped and ends as an undisturbed one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PIPELINE = """\
+[run]
+name = "survivor"
+[compute]
+device = "cpu"
+workers = 2
+[dataset]
+use = "phantom"
+patients = 6
+slices = 24
+size = 48
+[[reduce]]
+use = "all"
+[[reduce]]
+id = "hash6"
+use = "hash"
+[[reduce]]
+use = "random"
+keep = { like = "hash6" }
+[[pretrain]]
+use = "simclr"
+backbone = "resnet18"
+size = 32
+batch = 16
+steps = 12
+log_every = 1
+checkpoint_minutes = 0
+[[task]]
+use = "phantom-lesions"
+protocol = ["linear", { use = "knn", size = 48 }]
+"""
+
+#: A tracker that is no friend of runs: it kills its own process, as a power cut would.
+KILLER = '''\
+import os, signal, threading
+from ctkit.hookspecs import hookimpl
+
+STAGE, DELAY = os.environ.get("KILL", ":0").split(":")
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@hookimpl
+def ctkit_stage_started(stage, item):
+    if stage == STAGE:
+        threading.Timer(float(DELAY), kill).start()
+
+@hookimpl
+def ctkit_metric_logged(name, step):
+    if STAGE == "metric" and name == "loss" and step >= int(DELAY):
+        kill()
+'''
+#: Stages in the order of a run, each with the seconds after its start when the power goes; "metric" counts steps.
+KILLS = ("scan:0", "describe:0.3", "select:0", "materialise:0", "metric:7", "evaluate:0.2", "pictures:0", "report:0.1")
+
+
+@pytest.fixture
+def killer(tmp_path: Path) -> Path:
+    """A folder that holds the tracker as an installed distribution."""
+    folder = tmp_path / "site"
+    info = folder / "killer-1.0.dist-info"
+    info.mkdir(parents=True)
+    (folder / "killer.py").write_text(KILLER)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: killer\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ctkit]\nkiller = killer\n")
+    return folder
+
+
+def start(folder: Path, killer: Path, kill: str = ":0") -> subprocess.CompletedProcess[str]:
+    paths = os.pathsep.join([str(killer), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": paths, "KILL": kill, "OMP_NUM_THREADS": "1"}
+    environment.pop("CTKIT_CACHE", None)
+    command = [sys.executable, "-m", "ctkit", "run", "p.toml"]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """Everything a run leaves but what holds times, and pictures of them."""
+    run = folder / "runs" / "survivor"
+    names = [*run.rglob("*.csv"), *run.rglob("*.safetensors"), *run.rglob("pictures.npz")]
+    return {str(path.relative_to(run)): path.read_bytes() for path in names}
+
+
+def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(tmp_path: Path, killer: Path) -> None:
+    calm, stormy = tmp_path / "calm", tmp_path / "stormy"
+    for folder in (calm, stormy):
+        folder.mkdir()
+        (folder / "p.toml").write_text(PIPELINE)
+    undisturbed = start(calm, killer)
+    assert undisturbed.returncode == 0, undisturbed.stderr
+
+    (stormy / "runs" / ".cache").mkdir(parents=True)
+    shutil.copy(calm / "runs" / ".cache" / "salt", stormy / "runs" / ".cache" / "salt")
+    for kill in KILLS:
+        assert start(stormy, killer, kill).returncode == -signal.SIGKILL, kill
+    last = start(stormy, killer)
+    assert last.returncode == 0, last.stderr
+
+    assert results(stormy) == results(calm)
+    facts = json.loads((stormy / "runs" / "survivor" / "run.json").read_text())
+    assert facts["state"] == "done"
+    assert {stage["stage"] for stage in facts["stages"] if not stage["cached"]} == {"report"}
+    assert not list((stormy / "runs" / ".cache" / "unfinished").rglob("*.ckpt"))
