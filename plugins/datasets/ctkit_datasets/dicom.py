@@ -1,0 +1,39 @@
+"""Any folder tree of DICOM files, whatever their names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from ctkit.contracts import Dataset, Ints, Pixels, Skipped, SourceFile, Volume
+from ctkit_datasets.dicom_header import inspect_file
+from ctkit_datasets.dicom_pixels import read_volume
+from ctkit_datasets.dicom_series import arrange_series
+from ctkit_datasets.filters import SeriesParams
+from ctkit_datasets.source_files import walk
+
+P = TypeVar("P", bound=SeriesParams)
+
+
+class SeriesDataset(Dataset[P]):
+    """Base of data sets that consist of DICOM series: one volume a series, its slices ascending along their normal."""
+
+    def files(self) -> Iterator[SourceFile]:
+        """Every file below the root."""
+        return walk(self.params.root)
+
+    def inspect(self, file: SourceFile) -> Mapping[str, Any] | Skipped:
+        """What the header of one file says."""
+        return inspect_file(self.params.root, file)
+
+    def arrange(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
+        """Group by series, plane, matrix and pass, and order by position along the normal."""
+        return arrange_series(headers, self.params)
+
+    def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
+        """Decode slices to Hounsfield units, upright."""
+        return read_volume(self.params.root, volume, wanted)
+
+
+class Dicom(SeriesDataset[SeriesParams]):
+    """Any folder tree of DICOM files."""

@@ -1,0 +1,114 @@
+"""The arithmetic of slices in space. Patient coordinates, mm: x to the left, y to the back, z to the head (LPS)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector: TypeAlias = Sequence[float]
+PLANES: tuple[Literal["sagittal", "coronal", "axial"], ...] = ("sagittal", "coronal", "axial")  # by axis of the normal
+
+# For each axis of the normal: the axis and sign that column numbers, and that row numbers, increase along.
+_UPRIGHT = {2: ((0, 1), (1, 1)), 1: ((0, 1), (2, -1)), 0: ((1, 1), (2, -1))}
+_SAME_PLACE = 0.01  # mm
+_UNEVEN = 0.01  # of the median spacing
+_WHOLE = 0.1  # of a gap: how near to a multiple of the spacing it must be, to be one that missing slices left
+_SHEARED = 0.5  # degrees
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How a stored slice is put upright: axial rows run to the back, others to the feet; columns to the left.
+
+    Sagittal columns run to the back.
+    """
+
+    transpose: bool = False  #: first exchange rows and columns
+    flip_rows: bool = False
+    flip_columns: bool = False
+
+    def __bool__(self) -> bool:
+        return self.transpose or self.flip_rows or self.flip_columns
+
+    def stored_view(self, upright: NDArray[Any]) -> NDArray[Any]:
+        """Return a view of an upright slice (rows, columns) in the order of the stored one: write there to turn it."""
+        flipped = upright[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
+        return flipped.T if self.transpose else flipped
+
+
+@dataclass(frozen=True)
+class Plane:
+    """What the direction cosines of a slice say (PS3.3 section C.7.6.2.1.1)."""
+
+    name: Literal["sagittal", "coronal", "axial"]
+    normal: tuple[float, float, float]  #: unit vector to the patient's head, back or left
+    turn: Turn
+
+    @classmethod
+    def of(cls, cosines: Vector) -> Plane:
+        """Return the plane of the direction cosines of a row (three) and of a column (three)."""
+        row, column = cosines[:3], cosines[3:]
+        normal = np.cross(row, column)
+        normal /= np.linalg.norm(normal)
+        axis = int(np.abs(normal).argmax())
+        (across, across_sign), (down, down_sign) = _UPRIGHT[axis]
+        transpose = abs(row[across]) < abs(column[across])
+        if transpose:
+            row, column = column, row
+        turn = Turn(transpose, column[down] * down_sign < 0, row[across] * across_sign < 0)
+        x, y, z = (normal * math.copysign(1, normal[axis])).tolist()
+        return cls(PLANES[axis], (x, y, z), turn)
+
+    def height(self, position: Vector) -> float:
+        """Return where a slice lies along the normal, mm."""
+        (a, b, c), (x, y, z) = self.normal, position
+        return a * x + b * y + c * z
+
+    def place(self, position: Vector) -> tuple[int, ...]:
+        """Return where a slice lies beside the normal, to the nearest mm."""
+        height = self.height(position)
+        return tuple(round(p - height * n) for p, n in zip(position, self.normal, strict=True))
+
+
+def same_place(a: float, b: float) -> bool:
+    """Whether two heights, mm, are one."""
+    return abs(a - b) < _SAME_PLACE
+
+
+def describe_spacing(heights: NDArray[np.float64]) -> tuple[float | None, list[str]]:
+    """Return the median distance of neighbouring slices, mm, and notes on how they deviate from it.
+
+    ``heights`` (n,) ascend, mm.
+    """
+    if len(heights) < 2:
+        return None, []
+    gaps = np.diff(heights)
+    spacing = float(np.median(gaps))
+    steps = gaps / spacing
+    holes = (steps > 1.5) & (np.abs(steps - steps.round()) < _WHOLE * steps)
+    notes = []
+    if holes.any():
+        missing = int((steps[holes].round() - 1).sum())
+        notes.append(f"{missing} slices missing in {int(holes.sum())} gaps")
+    rest = gaps[~holes]
+    if np.abs(rest - spacing).max() > max(_UNEVEN * spacing, _SAME_PLACE):
+        notes.append(f"uneven spacing {rest.min():.3g} to {rest.max():.3g} mm")
+    return round(spacing, 6), notes
+
+
+def tilt(positions: NDArray[np.float64], normal: Vector) -> float:
+    """Return the angle, in degrees, between the way slices are stacked and their normal: the gantry's tilt.
+
+    ``positions`` (n, 3) are those of the first pixels, in order.
+    """
+    way = positions[-1] - positions[0]
+    length = float(np.linalg.norm(way))
+    if length < _SAME_PLACE:
+        return 0.0
+    angle = math.degrees(math.acos(min(1.0, abs(float(way @ np.asarray(normal))) / length)))
+    return angle if angle > _SHEARED else 0.0

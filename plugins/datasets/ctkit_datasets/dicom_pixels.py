@@ -1,0 +1,283 @@
+"""Reads the slices of a volume, each once, and gives their values a meaning: Hounsfield units wherever there are any.
+
+Uncompressed pixels take the straight way from the file; compressed ones go through ``dicom_decoders``. Memory is the
+volume and one slice.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable
+from io import FileIO
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctkit.contracts import Ints, Pixels, Volume
+from ctkit.errors import DataError
+from ctkit_datasets.dicom_decoders import DecodeError, decode
+from ctkit_datasets.dicom_elements import DEFLATED, EXPLICIT_BIG, UNCOMPRESSED, HeaderError, inflate
+from ctkit_datasets.dicom_geometry import Turn
+from ctkit_datasets.dicom_series import Encoding
+
+AIR = -1024  #: HU; the lowest value of a 12-bit CT scale, and what padding becomes
+_TISSUE = (-900, 3000)  # HU; padding in here would blank real pixels, so there the header is wrong
+_INT16 = (-32768, 32767)
+_SAMPLE = 32  # rows and columns that are compared before two slices are compared as a whole
+
+#: Writes the meaning of stored values (rows, columns) into an array of the same shape.
+Convert: TypeAlias = Callable[[NDArray[Any], Encoding, NDArray[Any]], None]
+
+
+class SliceError(Exception):
+    """One slice cannot be used; the message is a reason without patient data."""
+
+
+def read_volume(root: Path, volume: Volume, wanted: Ints | None) -> Pixels:
+    """Return the wanted slices of a volume that ``dicom_series.arrange_series`` made, and why others are skipped.
+
+    Values are int16 in HU, or float32 in arbitrary units where the headers give no Hounsfield units. Padding becomes
+    ``AIR``, or in arbitrary units the lowest real value of its slice. Constant and repeated slices are skipped.
+
+    Raises ``DataError`` where not one slice can be read.
+    """
+    index = np.arange(len(volume)) if wanted is None else wanted
+    shape = (len(index), volume.rows, volume.columns)
+    if volume.details["encodings"][0]["hounsfield"]:
+        measured = np.empty(shape, np.int16)
+        kept, skipped = fill(measured, root, volume, index, to_hounsfield, _Repeats(measured).check)
+        return Pixels(measured[: len(kept)], kept, "HU", skipped)
+    values = np.empty(shape, np.float32)
+    kept, skipped = fill(values, root, volume, index, to_arbitrary, _Repeats(values).check)
+    return Pixels(values[: len(kept)], kept, "arbitrary", skipped)
+
+
+def fill(
+    values: NDArray[Any],
+    root: Path,
+    volume: Volume,
+    index: Ints,
+    convert: Convert,
+    check: Callable[[int], None] = lambda number: None,
+) -> tuple[Ints, tuple[tuple[int, str], ...]]:
+    """Read slices into ``values`` (n, rows, columns) from its start on; return which were read, and why others not.
+
+    ``check`` may refuse a slice, by its number in ``values``, with ``SliceError``.
+    """
+    kept: list[int] = []
+    skipped: list[tuple[int, str]] = []
+    with SliceReader(root, volume) as reader:
+        for number in index.tolist():
+            try:
+                reader.read(number, values[len(kept)], convert)
+                check(len(kept))
+                kept.append(number)
+            except SliceError as error:
+                skipped.append((number, str(error)))
+    if skipped and not kept:
+        raise DataError(f"no slice of the volume can be read: {skipped[0][1]}")
+    return np.array(kept, np.int64), tuple(skipped)
+
+
+# --- meaning ------------------------------------------------------------------------------------------------------
+
+
+def to_hounsfield(stored: NDArray[Any], encoding: Encoding, out: NDArray[np.int16]) -> None:
+    """Write the Hounsfield units of stored values, which this changes, into ``out``; both are (rows, columns).
+
+    Nothing wraps while it is rescaled; the result is rounded and clipped to int16. Padding becomes ``AIR``, declared or
+    not: a scanner's round field of view leaves one value below all air in the four corners.
+    """
+    padded = _padded(stored, encoding)
+    low, high = _ends(stored)
+    slope, intercept = encoding.slope, encoding.intercept or 0.0
+    lowest, highest = sorted((low * slope + intercept, high * slope + intercept))
+    if slope == 1 and intercept.is_integer() and lowest >= _INT16[0] and highest <= _INT16[1]:
+        words = stored.view(np.int16) if stored.itemsize == 2 else stored.astype(np.int16)
+        np.add(words, np.uint16(int(intercept) % (1 << 16)).view(np.int16), out=out)  # right modulo 65,536
+    else:
+        out[...] = np.rint(stored.astype(np.float64) * slope + intercept).clip(*_INT16)
+    if padded is not None:
+        np.copyto(out, AIR, where=padded)
+    if lowest < AIR and out[0, 0] < AIR and (out[[0, 0, -1, -1], [0, -1, 0, -1]] == out[0, 0]).all():
+        np.copyto(out, AIR, where=out == out[0, 0])
+    if padded is not None or lowest < AIR:
+        _ends(out)
+
+
+def to_arbitrary(stored: NDArray[Any], encoding: Encoding, out: NDArray[np.float32]) -> None:
+    """Write stored values, which this changes, rescaled into ``out``, dense tissue bright; both are (rows, columns)."""
+    padded = _padded(stored, encoding)
+    _ends(stored)
+    values = stored.astype(np.float64)
+    if encoding.photometric == "MONOCHROME1":
+        values = sum(_stored_range(stored, encoding)) - values
+    out[...] = values * encoding.slope + (encoding.intercept or 0.0)
+    if padded is not None and not padded.all():
+        np.copyto(out, out[~padded].min(), where=padded)
+    _ends(out)
+
+
+def _ends(values: NDArray[Any]) -> tuple[float, float]:
+    """Return the lowest and the highest value of a slice."""
+    low, high = values.min().item(), values.max().item()
+    if low == high:
+        raise SliceError("constant: every pixel has the same value")
+    return low, high
+
+
+def _stored_range(stored: NDArray[Any], encoding: Encoding) -> tuple[int, int]:
+    """Return the lowest and highest value that the bits stored can hold."""
+    bits = min(encoding.stored, 8 * stored.itemsize)
+    return (-(1 << bits - 1), (1 << bits - 1) - 1) if stored.dtype.kind == "i" else (0, (1 << bits) - 1)
+
+
+def _padded(stored: NDArray[Any], encoding: Encoding) -> NDArray[np.bool_] | None:
+    """Clear the bits that are not stored, and return where padding lies, None for nowhere."""
+    low, high = _stored_range(stored, encoding)
+    padding = _padding(encoding)
+    outside = padding is not None and not (low <= padding[0] and padding[1] <= high)
+    padded = _between(stored, padding) if padding and outside else None  # it is only there before bits are cleared
+    _keep_stored_bits(stored, encoding)
+    return _between(stored, padding) if padding and not outside else padded
+
+
+def _padding(encoding: Encoding) -> tuple[int, int] | None:
+    """Return the lowest and highest stored value that is padding, None where there is none that can be."""
+    if encoding.padding is None or not encoding.hounsfield:
+        return encoding.padding
+    ends = sorted(end * encoding.slope + (encoding.intercept or 0.0) for end in encoding.padding)
+    return encoding.padding if ends[1] <= _TISSUE[0] or ends[0] >= _TISSUE[1] else None
+
+
+def _between(stored: NDArray[Any], limits: tuple[int, int]) -> NDArray[np.bool_] | None:
+    inside = stored == limits[0] if limits[0] == limits[1] else (stored >= limits[0]) & (stored <= limits[1])
+    return inside if inside.any() else None
+
+
+def _keep_stored_bits(stored: NDArray[Any], encoding: Encoding) -> None:
+    """Move the stored bits down and clear what else lies in their words (PS3.5 section 8.1.1), such as overlays."""
+    allocated = 8 * stored.itemsize
+    if encoding.stored >= allocated:
+        return
+    low, high = _stored_range(stored, encoding)
+    if encoding.high + 1 == encoding.stored and low <= stored.min() and stored.max() <= high:
+        return
+    stored <<= allocated - 1 - encoding.high
+    stored >>= allocated - encoding.stored  # carries the sign of signed values along
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+class SliceReader:
+    """Reads slices of one volume; keeps the file of the last one open, as its next frame may be asked for."""
+
+    def __init__(self, root: Path, volume: Volume) -> None:
+        self._root = root
+        self._volume = volume
+        details = volume.details
+        self._encodings = [
+            Encoding(**found | {"padding": tuple(found["padding"]) if found["padding"] else None})
+            for found in details["encodings"]
+        ]
+        self._turn = Turn(**details["turn"])
+        self._number = -1
+        self._file: FileIO | None = None
+        self._data = b""  #: of a compressed or deflated file, from its pixels on
+        self._buffer = np.empty(0, np.uint8)
+
+    def __enter__(self) -> SliceReader:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._close()
+
+    def read(self, number: int, out: NDArray[Any], convert: Convert) -> None:
+        """Write slice ``number`` into ``out`` (rows, columns), upright.
+
+        Raises ``SliceError`` where it cannot be read: its file changed or vanished since the scan, is damaged, or
+        needs a decoder that is not installed.
+        """
+        file, frame = self._volume.slices[number]
+        encoding = self._encodings[self._volume.details["encoding"][number]]
+        try:
+            self._open(file, encoding)
+            stored = self._stored(file, frame, encoding)
+        except (HeaderError, DecodeError) as error:
+            raise SliceError(str(error)) from error
+        except OSError as error:
+            raise SliceError(f"cannot be opened: {error.strerror}") from error
+        convert(stored, encoding, self._turn.stored_view(out))
+
+    def _open(self, number: int, encoding: Encoding) -> None:
+        if number == self._number:
+            return
+        self._close()
+        source = self._volume.files[number]
+        self._file = (self._root / source.path).open("rb", buffering=0)
+        status = os.fstat(self._file.fileno())
+        if (status.st_size, status.st_mtime_ns) != (source.size, source.mtime_ns):
+            raise SliceError("the file changed since it was scanned")
+        offset = self._volume.details["offsets"][number]
+        if encoding.syntax == DEFLATED:
+            self._data = inflate(self._file, source.size)[offset:]
+        elif encoding.syntax not in UNCOMPRESSED:
+            self._file.seek(offset)
+            self._data = self._file.read(source.size - offset)
+        self._number = number
+
+    def _close(self) -> None:
+        if self._file:
+            self._file.close()
+        self._file, self._number, self._data = None, -1, b""
+
+    def _stored(self, number: int, frame: int, encoding: Encoding) -> NDArray[Any]:
+        """Return the stored values of one frame, (rows, columns), until the next is read."""
+        shape = (encoding.rows, encoding.columns)
+        if encoding.syntax not in UNCOMPRESSED:
+            return decode(self._data, frame, encoding)
+        dtype = np.dtype(f"{'i' if encoding.signed else 'u'}{encoding.bits // 8}")
+        length = encoding.rows * encoding.columns * dtype.itemsize
+        if self._buffer.nbytes != length:
+            self._buffer = np.empty(length, np.uint8)
+        if encoding.syntax == DEFLATED:
+            self._buffer[:] = np.frombuffer(self._data, np.uint8, length, frame * length)
+        else:
+            self._fill(self._volume.details["offsets"][number] + frame * length)
+        stored = self._buffer.view(dtype).reshape(shape)
+        if encoding.syntax == EXPLICIT_BIG:
+            stored.byteswap(inplace=True)
+        return stored
+
+    def _fill(self, offset: int) -> None:
+        """Read the buffer's length from the open file."""
+        assert self._file is not None
+        self._file.seek(offset)
+        view, there = self._buffer.data, 0
+        while there < len(view):
+            count = self._file.readinto(view[there:])
+            if not count:
+                raise SliceError("truncated: the file ends before its pixels do")
+            there += count
+
+
+class _Repeats:
+    """Finds slices with the same pixels as an earlier one."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self._values = values  #: (n, rows, columns), filled up to the slice that is checked
+        self._seen: dict[bytes, list[int]] = defaultdict(list)
+
+    def check(self, number: int) -> None:
+        """Raise ``SliceError`` where slice ``number`` repeats one that was checked."""
+        slice_ = self._values[number]
+        rows, columns = (max(1, side // _SAMPLE) for side in slice_.shape)
+        alike = self._seen[slice_[::rows, ::columns].tobytes()]
+        if any(np.array_equal(self._values[other], slice_) for other in alike):
+            raise SliceError("duplicate: the same pixels as another slice of its volume")
+        alike.append(number)

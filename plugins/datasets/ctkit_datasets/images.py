@@ -1,0 +1,196 @@
+"""Data set ``images``: slices that were exported as PNG, JPEG or TIFF, grouped into volumes by their names."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field, field_validator
+
+from ctkit.contracts import Dataset, Ints, Pixels, Skipped, SourceFile, Volume
+from ctkit.errors import DataError
+from ctkit_datasets.filters import FolderParams
+from ctkit_datasets.source_files import walk
+from ctkit_datasets.volume_choice import chosen, unwanted
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+PATTERN = r"(?P<patient>[^/]+?)(?:(?:_(?P<volume>\d+))?_(?P<index>\d+))?$"
+
+_FORMATS = ("PNG", "JPEG", "TIFF")
+_DEEP = {"I;16": "<u2", "I;16L": "<u2", "I;16B": "<u2", "I": "<i4", "F": "<f4"}  # Pillow's modes beyond 8 bits
+
+
+class ImagesParams(FolderParams):
+    """Which files to use, and how their names group them."""
+
+    pattern: str = Field(
+        PATTERN,
+        description="regular expression that is searched in a file's path below root, without its suffix. Its named "
+        "groups are the patient, the volume and the index of the slice, each optional. Files of one folder with the "
+        "same patient and volume make up a volume. The default reads PATIENT_index and PATIENT_volume_index; "
+        "one folder per volume is (?P<patient>[^/]+)/(?P<index>[^/]+)$",
+    )
+
+    @field_validator("pattern")
+    @classmethod
+    def _has_known_groups(cls, pattern: str) -> str:
+        try:
+            groups = set(re.compile(pattern).groupindex)
+        except re.error as error:
+            raise ValueError(f"must be a regular expression, but {pattern!r} is none: {error}") from error
+        if not groups or groups - {"patient", "volume", "index"}:
+            raise ValueError(f"must have groups named patient, volume or index, but has {sorted(groups) or 'none'}")
+        return pattern
+
+
+class Images(Dataset[ImagesParams]):
+    """Volumes of grey images in natural order of their numbers; colour becomes grey, values have no unit.
+
+    Images of a volume whose size or depth differs from most, doubles, and damaged files are left out with the reason.
+    """
+
+    def files(self) -> Iterator[SourceFile]:
+        """Every file below the root."""
+        return walk(self.params.root)
+
+    def inspect(self, file: SourceFile) -> Mapping[str, Any] | Skipped:
+        """Read size, depth and number of frames from one header."""
+        if not file.path.lower().endswith(SUFFIXES):
+            return Skipped(file.path, f"no image by its name, which should end in {', '.join(SUFFIXES)}")
+        try:
+            with _opened(self.params.root / file.path) as image:
+                shape = image.height, image.width, _DEEP.get(image.mode, "|u1")
+                return {"shape": shape, "frames": getattr(image, "n_frames", 1)}
+        except DataError as error:
+            return Skipped(file.path, str(error))
+
+    def arrange(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
+        """Yield volumes in natural order of folder, patient and volume."""
+        left: list[Skipped] = []
+        groups: dict[_Key, list[_Named]] = {}
+        for file, facts in headers:
+            reason = unwanted(file.path, self.params)
+            found = re.search(self.params.pattern, str(PurePosixPath(file.path).with_suffix("")))
+            if reason or not found:
+                left.append(Skipped(file.path, reason or "its path does not match the parameter pattern"))
+                continue
+            names = found.groupdict()
+            key = _Key(file.path.rpartition("/")[0], names.get("patient") or "", names.get("volume") or "")
+            named = _Named(names.get("index") or "", file, tuple(facts["shape"]), facts["frames"])
+            groups.setdefault(key, []).append(named)
+        ordered = sorted(groups, key=lambda key: [_natural(part) for part in key])
+        yield from chosen((_volume(key, groups[key], left) for key in ordered), self.params)
+        yield from left
+
+    def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
+        """Decode the files of the slices; a file that fails costs its slices."""
+        index = np.arange(len(volume)) if wanted is None else np.asarray(wanted, np.int64)
+        values = np.empty((len(index), volume.rows, volume.columns), np.dtype(volume.details["kind"]))
+        readable = np.zeros(len(index), np.bool_)
+        skipped: list[tuple[int, str]] = []
+        for place, number in enumerate(index.tolist()):
+            file, frame = volume.slices[number]
+            try:
+                values[place] = _decoded(self.params.root / volume.files[file].path, frame, values.shape[1:])
+                readable[place] = True
+            except DataError as error:
+                skipped.append((number, str(error)))
+        return Pixels(values if readable.all() else values[readable], index[readable], "arbitrary", tuple(skipped))
+
+
+# --- names --------------------------------------------------------------------------------------------------------
+
+
+class _Key(NamedTuple):
+    """What the files of a volume have in common."""
+
+    folder: str
+    patient: str
+    volume: str
+
+
+class _Named(NamedTuple):
+    """A file with what its name and its header say."""
+
+    number: str
+    file: SourceFile
+    shape: tuple[int, int, str]  #: rows, columns, type of a pixel
+    frames: int
+
+
+def _natural(text: str) -> list[tuple[int, int, str]]:
+    """Return a key that orders texts as people do: numbers by their value, so that 9 comes before 10."""
+    parts = re.findall(r"\d+|\D+", text)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def _volume(key: _Key, members: list[_Named], left: list[Skipped]) -> Volume:
+    """Return the volume of some files; put those that do not fit into ``left``."""
+    usual = Counter(member.shape for member in members).most_common(1)[0][0]
+    used: list[_Named] = []
+    for member in sorted(members, key=lambda member: (_natural(member.number), _natural(member.file.path))):
+        if member.shape != usual:
+            reason = f"{_words(member.shape)}, while most of its volume is {_words(usual)}"
+            left.append(Skipped(member.file.path, reason))
+        elif used and member.number and member.number == used[-1].number:
+            left.append(Skipped(member.file.path, "duplicate: another file of its volume has the same index"))
+        else:
+            used.append(member)
+    rows, columns, kind = usual
+    return Volume(
+        key=":".join(key),
+        patient=key.patient or key.folder.partition("/")[0] or "unknown",
+        files=tuple(member.file for member in used),
+        slices=tuple((number, frame) for number, member in enumerate(used) for frame in range(member.frames)),
+        rows=rows,
+        columns=columns,
+        details={"kind": kind},
+    )
+
+
+def _words(shape: tuple[int, int, str]) -> str:
+    rows, columns, kind = shape
+    return f"{rows} x {columns} pixels of {8 * np.dtype(kind).itemsize} bits"
+
+
+# --- decoding -----------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image by its content, whatever its suffix says. Whatever goes wrong becomes a ``DataError``."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged metadata, which is not used
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_FORMATS) as image:
+                yield image
+    except DataError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError("its header claims more pixels than any CT slice has") from error
+    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
+        raise DataError(f"damaged or no image ({type(error).__name__})") from error
+
+
+def _decoded(path: Path, frame: int, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return one frame as grey: (rows, columns)."""
+    with _opened(path) as image:
+        if frame:
+            image.seek(frame)
+        values = np.asarray(image if image.mode in _DEEP else image.convert("L"))
+    if values.shape != shape:
+        raise DataError("its size differs from that of its first frame")
+    if not np.isfinite(values).all():
+        raise DataError("it holds values that are no number")
+    if values.min() == values.max():
+        raise DataError("constant: every pixel has the same value")
+    return values

@@ -1,0 +1,143 @@
+"""LIDC-IDRI as The Cancer Imaging Archive delivers it (doi:10.7937/K9/TCIA.2015.LO9QL9SX).
+
+``PATIENT/STUDY/SERIES/*.dcm``, with or without folders above; CT series lie beside radiographs and XML annotations.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from ctkit.contracts import Ints, Pixels, Skipped, SourceFile, Volume
+from ctkit_datasets.dicom import SeriesDataset
+from ctkit_datasets.dicom_geometry import Turn
+from ctkit_datasets.dicom_pixels import fill
+from ctkit_datasets.dicom_series import Encoding, Slice, SliceMaker, accounted, sources
+from ctkit_datasets.filters import SeriesParams
+
+_LEVELS = 3  # PATIENT/STUDY/SERIES
+_MORE_THAN = 10  # entries make a folder a series
+_PADDING = -2000  # stored value
+_MISSING_INTERCEPT = -1024  # HU
+_LIMITS = frozenset({"root", "recipe", "max_volumes", "max_patients"})
+
+
+class LidcIdriParams(SeriesParams):
+    """Parameters of LIDC-IDRI."""
+
+    recipe: Literal["standard", "published"] = Field(
+        "standard",
+        description="published: files, order, padding, rescaling and grouping as the paper's scripts had them",
+    )
+
+    @model_validator(mode="after")
+    def _published_has_no_filters(self) -> LidcIdriParams:
+        meant = sorted(name for name in self.model_fields_set - _LIMITS if self.recipe == "published")
+        if meant:
+            raise ValueError(f'recipe = "published" takes the files that the paper took: leave out {", ".join(meant)}')
+        return self
+
+
+class LidcIdri(SeriesDataset[LidcIdriParams]):
+    """The CT scans of LIDC-IDRI."""
+
+    def arrange(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
+        """Group into volumes: one series each, or one folder each as the paper's scripts had it."""
+        if self.params.recipe == "standard":
+            return super().arrange(headers)
+        return self._arrange_published(headers)
+
+    def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
+        """Decode slices to Hounsfield units."""
+        if self.params.recipe == "standard":
+            return super().read(volume, wanted)
+        index = np.arange(len(volume)) if wanted is None else wanted
+        values = np.empty((len(index), volume.rows, volume.columns), np.int16)
+        kept, skipped = fill(values, self.params.root, volume, index, _to_published)
+        return Pixels(values[: len(kept)], kept, "HU", skipped)
+
+    def _arrange_published(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
+        """Make a volume of each series folder, slices in the order of file names and numbered through all folders."""
+        maker = SliceMaker()
+        folders: dict[tuple[str, ...], list[Slice]] = defaultdict(list)
+        for file, facts in headers:
+            folders[PurePosixPath(file.path).parts[:-1]].append(maker.slices(file, facts)[0])
+        left: dict[str, str] = {}
+        params = self.params.model_copy(update={"min_slices": 1})
+        yield from accounted(_published_volumes(params.root, folders, left), params, left)
+
+
+def _published_volumes(
+    root: Path, folders: Mapping[tuple[str, ...], list[Slice]], left: dict[str, str]
+) -> Iterator[Volume]:
+    """Yield the paper's volumes; note in ``left`` the files that its scripts do not take.
+
+    A slice's place in any group is the string order of ``PATIENT_{number}``, so that 10 comes before 2. Numbers begin
+    with 1: of the 43 slices that HASH-6 then keeps of the four patients in the tests, file order instead of string order
+    changes 20, and truncating grey levels 47, as is known of the published scripts; with 0 it would be 18 and 58.
+    """
+    number = 0
+    for parts in sorted(folders):
+        slices = sorted(folders[parts], key=lambda slice_: slice_.file.path)
+        entries = _entries(root.joinpath(*parts))
+        matrices: dict[tuple[int, int], list[tuple[int, Slice]]] = defaultdict(list)
+        for slice_ in slices:
+            reason = _not_taken(parts, entries, slice_)
+            if reason:
+                left[slice_.file.path] = reason
+            else:
+                number += 1
+                matrices[slice_.encoding.rows, slice_.encoding.columns].append((number, slice_))
+        for (rows, columns), numbered in matrices.items():
+            patient = parts[-_LEVELS]
+            yield Volume(
+                key="/".join(parts) + (f"/{rows}x{columns}" if len(matrices) > 1 else ""),
+                patient=patient,
+                rows=rows,
+                columns=columns,
+                spacing=_spacing(numbered[0][1]),
+                order=tuple(f"{patient}_{number}" for number, _ in numbered),
+                **sources([slice_ for _, slice_ in numbered], Turn()),
+            )
+
+
+def _spacing(slice_: Slice) -> tuple[float | None, float | None, None]:
+    """Return the distance of columns and of rows, mm; slices are in no spatial order, so they have none."""
+    return (slice_.spacing[1], slice_.spacing[0], None) if slice_.spacing else (None, None, None)
+
+
+def _entries(folder: Path) -> int:
+    """Return how many files and folders there are in a folder."""
+    try:
+        return sum(1 for _ in folder.iterdir())
+    except OSError:
+        return 0
+
+
+def _not_taken(parts: tuple[str, ...], entries: int, slice_: Slice) -> str:
+    """Return why the paper's scripts do not take a file of the folder ``parts``, "" where they do."""
+    if len(parts) < _LEVELS:
+        return "not in a folder PATIENT/STUDY/SERIES"
+    if not slice_.file.path.endswith(".dcm"):
+        return "not named *.dcm"
+    if entries <= _MORE_THAN:
+        return f"in a folder of no more than {_MORE_THAN} entries"
+    if slice_.encoding.samples != 1 or slice_.encoding.frames != 1 or slice_.encoding.bits not in (8, 16):
+        return "not one slice of 8 or 16 bits"
+    return ""
+
+
+def _to_published(stored: NDArray[Any], encoding: Encoding, out: NDArray[np.int16]) -> None:
+    """Write what the paper's scripts make of stored values: 16 bits wrap, and -2000 is 0 before it is rescaled."""
+    pixels = stored.astype(np.int16)
+    pixels[pixels == _PADDING] = 0
+    if encoding.slope != 1:
+        pixels = (encoding.slope * pixels.astype(np.float64)).astype(np.int64).astype(np.int16)
+    intercept = _MISSING_INTERCEPT if encoding.intercept is None else encoding.intercept
+    np.add(pixels, np.int64(intercept).astype(np.int16), out=out)

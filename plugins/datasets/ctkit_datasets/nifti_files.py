@@ -1,0 +1,289 @@
+"""Reads single NIfTI files: the header as facts, the voxels as axial slices in the common orientation.
+
+NIfTI-1 and NIfTI-2 as https://nifti.nimh.nih.gov defines them.
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import math
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from ctkit.contracts import Ints, Pixels
+from ctkit.errors import DataError
+
+Unit = Literal["auto", "HU", "arbitrary"]
+
+AIR = -1024  #: HU of what the scanner did not see
+_PADDING = -2000  # HU; at and below is padding, which converters leave in
+_HIGHEST_AIR = -200  # HU; a CT volume holds air or lung below it, which no scale without Hounsfield units does
+_DEFLATE = 1032  # bytes that one byte of deflate can become at most
+_TYPES = {
+    2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
+}  # fmt: skip
+_COLOURS = {128, 2304}
+_LAYOUTS: tuple[tuple[Any, int, int], ...] = (  # class, bytes of the header, place of its magic
+    (nibabel.Nifti1Header, 348, 344),
+    (nibabel.Nifti2Header, 540, 4),
+)
+_LABELS = 1002  # intent code of a label map
+_MILLIMETRES = {1: 1000.0, 3: 0.001}  # by the code of the unit of length; any other is taken as millimetres
+_ISOTROPIC = 1.5  # times its other spacings: from here on an axis is the one that slices were acquired along
+_PLANES = ("sagittal", "coronal", "axial")
+
+# --- headers ------------------------------------------------------------------------------------------------------
+
+
+def header_facts(path: Path, size: int) -> dict[str, Any]:
+    """Return JSON-able facts from the header of a file of ``size`` bytes, compressed or not.
+
+    ``shape`` counts slices, rows and columns of the common orientation. Raises ``DataError``, with a reason that names
+    no file, where there is no volume or not all of it: no memory is taken for what a header claims.
+    """
+    with _opened(path) as (file, compressed):
+        block = file.read(540)
+    header = _header(block)
+    shape = _shape(header)
+    facts = {
+        **_orientation(header, shape),
+        "dtype": _dtype(header),
+        "offset": _offset(header),
+        "scale": _scale(header),
+    }
+    needed = facts["offset"] + math.prod(shape) * np.dtype(facts["dtype"]).itemsize
+    if needed > (size * _DEFLATE if compressed else size):
+        raise DataError(f"truncated: its header asks for {needed:,} bytes, which a file of {size:,} cannot hold")
+    return facts
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
+    """Yield a file to read from, and whether it is compressed, by its content and not its name.
+
+    Whatever goes wrong while it is read becomes a ``DataError``.
+    """
+    try:
+        with path.open("rb") as file:
+            compressed = file.read(2) == b"\x1f\x8b"
+            file.seek(0)
+            yield (gzip.GzipFile(fileobj=file) if compressed else file), compressed  # type: ignore[misc]  # both read
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError("its compressed data are damaged or end too early") from error
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror or type(error).__name__}") from error
+
+
+def _header(block: bytes) -> Any:
+    orders = {int.from_bytes(block[:4], "little"): "<", int.from_bytes(block[:4], "big"): ">"}
+    for kind, length, start in _LAYOUTS:
+        magic = block[start : start + 3]
+        if length not in orders or len(block) < length:
+            continue
+        if magic in (b"n+1", b"n+2"):
+            return kind(block[:length], endianness=orders[length], check=False)
+        if magic in (b"ni1", b"ni2"):
+            raise DataError("NIfTI whose voxels lie in another file (.hdr and .img); save it as one .nii")
+        raise DataError("ANALYZE, which holds no orientation, or a damaged NIfTI header")
+    raise DataError("not a NIfTI file")
+
+
+def _shape(header: Any) -> tuple[int, int, int]:
+    """Return the voxels along the three axes of the file."""
+    count, *sizes = (int(size) for size in header["dim"])
+    if not 1 <= count <= 7 or any(size < 1 for size in sizes[:count]):
+        raise DataError("damaged header: its dimensions make no sense")
+    x, y, z, *more = (*sizes[:count], *[1] * (7 - count))
+    if math.prod(more) > 1:
+        raise DataError(f"{count}-D: {math.prod(more)} volumes in one file; save the one to be used as 3-D")
+    return x, y, z
+
+
+def _dtype(header: Any) -> str:
+    code = int(header["datatype"])
+    if int(header["intent_code"]) == _LABELS:
+        raise DataError("a label map")
+    if code in _COLOURS:
+        raise DataError("colours, not intensities")
+    if code not in _TYPES:
+        raise DataError(f"voxels of data type {code}, which is no integer or real number of up to 64 bits")
+    return np.dtype(_TYPES[code]).newbyteorder(header.endianness).str
+
+
+def _offset(header: Any) -> int:
+    offset, first = float(header["vox_offset"]), header.sizeof_hdr
+    if not (offset == 0 or first <= offset < 2**62):  # NaN fails too
+        raise DataError("damaged header: its voxels begin nowhere")
+    return int(offset) or first + 4
+
+
+def _scale(header: Any) -> tuple[float, float] | None:
+    """Return slope and intercept, None where values are stored as they are."""
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if not math.isfinite(slope) or slope == 0:
+        return None
+    intercept = intercept if math.isfinite(intercept) else 0.0
+    return None if (slope, intercept) == (1.0, 0.0) else (slope, intercept)
+
+
+def _orientation(header: Any, shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Return which axes of the file are slices, rows and columns, which of them to flip, and distances in mm."""
+    affine, notes = _affine(header)
+    unit = _MILLIMETRES.get(int(header["xyzt_units"]) % 8, 1.0)
+    steps = _steps(affine)
+    cosines = affine[:3, :3] / steps  # of each axis of the file to the patient's right, front and head
+    axes = max(itertools.permutations(range(3)), key=lambda axes: np.abs(cosines[range(3), axes]).sum())
+    columns, rows, slices = (float(steps[axis]) * unit for axis in axes)
+    right, front, head = (bool(cosines[side, axis] > 0) for side, axis in enumerate(axes))
+    plane = _plane(columns, rows, slices)
+    tilt = math.degrees(math.acos(min(1.0, abs(cosines[2, axes[2]]))))
+    if tilt >= 1.0:
+        notes.append(f"slices are tilted by {tilt:.0f} degrees")
+    if plane != "axial":
+        notes.append(f"acquired in {plane} slices")
+    return {
+        "shape": [shape[axis] for axis in reversed(axes)],
+        "file_shape": list(shape),
+        "axes": list(reversed(axes)),
+        "flips": [not head, front, right],
+        "spacing": [round(step, 6) for step in (columns, rows, slices)],
+        "plane": plane,
+        "notes": notes,
+    }
+
+
+def _affine(header: Any) -> tuple[NDArray[np.float64], list[str]]:
+    """Return the matrix from voxels to the patient that can be used: sform, qform, or spacings alone."""
+    forms = [form for form in ("sform", "qform") if int(header[f"{form}_code"]) > 0]
+    for form in forms:
+        try:
+            affine = getattr(header, f"get_{form}")()
+        except (ValueError, nibabel.spatialimages.HeaderDataError):  # a quaternion that is no rotation
+            continue
+        if _is_usable(affine):
+            return affine, []
+    affine = header.get_base_affine()
+    if not _is_usable(affine):
+        raise DataError("damaged header: neither orientation nor spacing can be used")
+    return affine, ["its header holds no orientation: taken as ANALYZE's, first axis to the left"]
+
+
+def _is_usable(affine: NDArray[np.float64]) -> bool:
+    if not np.isfinite(affine).all():
+        return False
+    steps = _steps(affine)
+    return bool((steps > 1e-6).all() and (steps < 1e6).all() and abs(np.linalg.det(affine[:3, :3] / steps)) > 0.05)
+
+
+def _steps(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the distances of neighbouring voxels along the axes of the file."""
+    return np.asarray(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)))
+
+
+def _plane(x: float, y: float, z: float) -> str:
+    """Return the plane of acquisition: across the axis whose spacing stands out, else axial."""
+    spacing = (x, y, z)
+    widest = spacing.index(max(spacing))
+    others = [step for axis, step in enumerate(spacing) if axis != widest]
+    return _PLANES[widest] if spacing[widest] >= _ISOTROPIC * max(others) else "axial"
+
+
+# --- voxels -------------------------------------------------------------------------------------------------------
+
+
+def read_slices(path: Path, facts: Mapping[str, Any], wanted: Ints | None = None, unit: Unit = "auto") -> Pixels:
+    """Decode the ``wanted`` slices (all by default) of a file with ``facts`` from its header.
+
+    With ``unit`` "auto" a volume is in Hounsfield units if its lowest value is -200 or less, as air and lung are, and
+    all of it is within 16 bits; else its unit is arbitrary. HU are rounded to int16, and what is no number, or at -2000
+    HU or less, which is padding, becomes -1024. Constant slices are skipped. Raises ``DataError`` where the file is
+    damaged, with a reason that names no file.
+    """
+    slices = stored_voxels(path, facts).transpose(facts["axes"])
+    slices = slices[tuple(slice(None, None, -1 if flip else 1) for flip in facts["flips"])]
+    scale = facts["scale"]
+    low, high = _range(slices, scale)
+    found = _unit(low, high) if unit == "auto" else unit
+    index = np.arange(len(slices)) if wanted is None else np.asarray(wanted, np.int64)
+    values = np.empty((len(index), *slices.shape[1:]), _type(found, scale, slices.dtype))
+    readable = np.ones(len(index), np.bool_)
+    for place, number in enumerate(index):
+        plane = slices[number]
+        if plane.min() == plane.max() or not np.isfinite(plane).any():
+            readable[place] = False
+        else:
+            values[place] = _hu(plane, scale) if found == "HU" else _arbitrary(plane, scale, low)
+    skipped = tuple((int(number), "constant: every pixel has the same value") for number in index[~readable])
+    return Pixels(values if readable.all() else values[readable], index[readable], found, skipped)
+
+
+def stored_voxels(path: Path, facts: Mapping[str, Any]) -> NDArray[Any]:
+    """Return the voxels as the file holds them, in its own axes: ``facts["file_shape"]``, unscaled."""
+    dtype, shape = np.dtype(facts["dtype"]), tuple(facts["file_shape"])
+    needed = math.prod(shape) * dtype.itemsize
+    with _opened(path) as (file, _):
+        _skip(file, facts["offset"])
+        data = bytearray()
+        while len(data) < needed and (chunk := file.read(min(1 << 22, needed - len(data)))):
+            data += chunk  # grows with what is really there, whatever the header claims
+        file.read(1)  # at the end, gzip compares its checksum
+    if len(data) < needed:
+        raise DataError(f"truncated: {len(data):,} of {needed:,} bytes of voxels are there")
+    return np.frombuffer(data, dtype).reshape(shape, order="F")
+
+
+def _skip(file: BinaryIO, count: int) -> None:
+    while count > 0 and (chunk := file.read(min(1 << 20, count))):
+        count -= len(chunk)
+
+
+def _range(slices: NDArray[Any], scale: tuple[float, float] | None) -> tuple[float, float]:
+    """Return the lowest and highest finite value of a volume, slice by slice so as to need little memory."""
+    low, high = math.inf, -math.inf
+    for plane in slices:
+        finite = plane[np.isfinite(plane)] if plane.dtype.kind == "f" else plane
+        if finite.size:
+            ends = _scaled(np.array([finite.min(), finite.max()]), scale)
+            low, high = min(low, float(ends.min())), max(high, float(ends.max()))
+    if not max(abs(low), abs(high)) < np.finfo(np.float32).max:
+        raise DataError("it holds no finite value, or values too large for 32 bits")
+    return low, high
+
+
+def _unit(low: float, high: float) -> Literal["HU", "arbitrary"]:
+    return "HU" if -32768 <= low <= _HIGHEST_AIR and high <= 32767 else "arbitrary"
+
+
+def _type(unit: str, scale: tuple[float, float] | None, stored: np.dtype[Any]) -> np.dtype[Any]:
+    if unit == "HU":
+        return np.dtype(np.int16)
+    return stored.newbyteorder("=") if scale is None and stored.kind in "iu" else np.dtype(np.float32)
+
+
+def _hu(plane: NDArray[Any], scale: tuple[float, float] | None) -> NDArray[Any]:
+    small = scale is None and plane.dtype.kind in "iu" and plane.dtype.itemsize < 4
+    values = plane.astype(np.int32) if small else _scaled(plane, scale)
+    values = np.where(np.isfinite(values) & (values > _PADDING), values, AIR)
+    return np.asarray(np.rint(values.clip(-32768, 32767)))
+
+
+def _arbitrary(plane: NDArray[Any], scale: tuple[float, float] | None, low: float) -> NDArray[Any]:
+    """Return values as they are stored where they can be, with the lowest of the volume for what is no number."""
+    if scale is None and plane.dtype.kind in "iu":
+        return plane
+    values = _scaled(plane, scale)
+    return np.where(np.isfinite(values), values, low)
+
+
+def _scaled(plane: NDArray[Any], scale: tuple[float, float] | None) -> NDArray[np.float64]:
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = plane.astype(np.float64)
+        return np.asarray(values if scale is None else values * scale[0] + scale[1])
