@@ -1,0 +1,114 @@
+"""Embeddings: slices are alike when a network sees them alike. With a ResNet-50, the paper's DeepNet."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, TypeVar
+from urllib.error import URLError
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
+from torch import Tensor
+from torch.nn import functional
+
+from ctkit.contracts import InputPath, Knob, Params, Reducer, Slices
+from ctkit.errors import DataError
+from ctkit_models.architectures import check_architecture
+from ctkit_models.backbones import Backbone, load_backbone
+from ctkit_models.trunks import build_trunk
+from ctkit_reducers.similarity import Similarity
+
+BATCH = 64  #: slices in one forward pass
+DECIMALS = 6  #: of a distance, as many as products of float32 vectors are good for, so that equal slices are 0 apart
+IMAGENET_MEAN_STD = (0.449, 0.226)  #: the means over the three channels that the weights were trained with
+
+
+class EmbeddingParams(Params):
+    """Which network looks at the slices."""
+
+    backbone: InputPath | None = Field(
+        None, description="checkpoint that ctkit trained or the paper's authors released; ImageNet weights if left out"
+    )
+    network: Annotated[str, AfterValidator(check_architecture)] = Field(
+        "resnet50", description="torchvision's name of the network, where ImageNet weights are used"
+    )
+    size: int = Field(224, ge=32, le=1024, description="side that slices are resized to, pixels")
+
+
+E = TypeVar("E", bound=EmbeddingParams)
+
+
+class Embedded(Reducer[E]):
+    """A reducer whose evidence is a network's features, globally average-pooled and of length 1."""
+
+    evidence = "slice"
+    device = "accelerator"
+
+    def describe(self, slices: Slices) -> NDArray[np.float32]:
+        """Features (n, width) of unit length."""
+        found = _backbone(self.params.backbone, self.params.network, slices.device)
+        return embed(found, slices.grey, self.params.size, slices.device)
+
+
+class Embedding(Embedded[EmbeddingParams], Similarity[EmbeddingParams]):
+    """Drop a slice when the cosine distance of its features to an earlier kept one's is at most ``threshold``."""
+
+    knob = Knob("threshold", "1 - cosine", 0, 2)
+
+    def distances(self, some: NDArray[np.float32], many: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Cosine distances (m, n) between features of unit length."""
+        return cosine_distances(some, many)
+
+
+def cosine_distances(some: NDArray[np.float32], many: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cosine distances (m, n) between vectors (m, width) and (n, width) of unit length, in 0..2."""
+    apart = np.round(1 - some @ many.T, DECIMALS)
+    return np.clip(apart, 0, 2, out=apart)
+
+
+def embed(backbone: Backbone, grey: NDArray[np.uint8], size: int, device: str) -> NDArray[np.float32]:
+    """Features (n, width) of unit length of slices (n, rows, columns), by a backbone that is on ``device``."""
+    features = np.empty((len(grey), backbone.trunk.width), np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(grey), BATCH):
+            images = _prepared(torch.from_numpy(grey[start : start + BATCH]).to(device), size)
+            seen = backbone.trunk((images - backbone.mean) / backbone.std)
+            features[start : start + BATCH] = functional.normalize(seen.float()).cpu().numpy()
+    return features
+
+
+def _prepared(grey: Tensor, size: int) -> Tensor:
+    """(n, 3, size, size) in 0..1 of slices (n, rows, columns) in 0..255."""
+    images = grey[:, None].float() / 255
+    images = functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    return images.expand(-1, 3, -1, -1)
+
+
+@lru_cache(maxsize=1)
+def _backbone(path: Path | None, network: str, device: str) -> Backbone:
+    found = _imagenet_backbone(network) if path is None else load_backbone(path)
+    found.trunk.to(device)
+    return found
+
+
+def _imagenet_backbone(network: str) -> Backbone:
+    """Take the first ImageNet weights of torchvision: the second were trained with smoothing that blurs features.
+
+    Raises ``DataError`` where they are not at hand and cannot be fetched.
+    """
+    import torchvision
+
+    weights = torchvision.models.get_model_weights(network)["IMAGENET1K_V1"]
+    try:
+        values = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (URLError, OSError, RuntimeError) as error:
+        raise DataError(
+            f"cannot fetch the ImageNet weights of {network} ({error}); "
+            "give the path of a checkpoint as `backbone`, or fetch them once with torchvision on this machine"
+        ) from error
+    trunk = build_trunk(network)
+    trunk.load({name: values[name] for name in trunk.weights()})
+    return Backbone(trunk.eval(), network, *IMAGENET_MEAN_STD)

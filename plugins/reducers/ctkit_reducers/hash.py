@@ -1,0 +1,88 @@
+"""Perceptual hashes: slices are alike when few bits of their codes differ. With dHash and 6 bits, the paper's best."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+
+from ctkit.contracts import Bools, Decision, Group, Knob, Params, Slices
+from ctkit_reducers.hamming import KeptCodes, hamming, worth_indexing
+from ctkit_reducers.similarity import Kept, Similarity
+
+
+class HashParams(Params):
+    """Which hash, and how long."""
+
+    algorithm: Literal["dhash", "phash", "ahash", "wavelet"] = Field(
+        "dhash",
+        description="difference (the paper's), perceptual, average or wavelet hash, each as ImageHash computes it",
+    )
+    bits: Literal[64, 256] = Field(64, description="length of a code in bits")
+
+
+class Hash(Similarity[HashParams]):
+    """Drop a slice when at most ``threshold`` bits of its hash differ from an earlier kept one's.
+
+    The default of 6 in 64 bits is the paper's; for 256 bits it is the same share of the bits, 24.
+    """
+
+    evidence = "slice"
+    knob = Knob("threshold", "bits", 0, 64, 6, integer=True)
+
+    def __init__(self, params: HashParams | None = None) -> None:
+        super().__init__(params)
+        bits = self.params.bits
+        self.knob = Knob("threshold", "bits", 0, bits, 6 * bits // 64, integer=True)
+
+    def describe(self, slices: Slices) -> NDArray[np.uint64]:
+        """Codes (n, bits / 64); the bits are ImageHash's, in its order, the first one the highest."""
+        side = {64: 8, 256: 16}[self.params.bits]
+        if self.params.algorithm == "dhash":
+            return packed(dhash(slices.grey, side))
+        return packed(_imagehash(slices.grey, self.params.algorithm, side))
+
+    def distances(self, some: NDArray[Any], many: NDArray[Any]) -> NDArray[Any]:
+        """Hamming distances (m, n) in bits."""
+        return hamming(some[:, None], many[None])
+
+    def kept(self, at: float) -> Kept:
+        """Index the kept codes where the threshold lets an index skip most of them."""
+        if worth_indexing(self.params.bits, int(at)):
+            return KeptCodes(self.distances, int(at), self.params.bits)
+        return super().kept(at)
+
+    def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
+        """Select at a whole number of bits, which keeps the comparisons in integers."""
+        return super().select(group, int(at), rng)
+
+
+def dhash(grey: NDArray[np.uint8], side: int = 8) -> Bools:
+    """Difference hash (n, side * side) of slices (n, rows, columns): is the right neighbour brighter?
+
+    Bit for bit ``imagehash.dhash``: Pillow's LANCZOS to ``side + 1`` columns and ``side`` rows, rows first.
+    """
+    small = np.empty((len(grey), side, side + 1), np.uint8)
+    for number, image in enumerate(grey):
+        small[number] = np.asarray(Image.fromarray(image).resize((side + 1, side), Image.Resampling.LANCZOS))
+    brighter: Bools = small[:, :, 1:] > small[:, :, :-1]
+    return brighter.reshape(len(grey), side * side)
+
+
+def packed(bits: Bools) -> NDArray[np.uint64]:
+    """Pack bits (n, m), m a multiple of 64, into words (n, m / 64), the first bit the highest."""
+    return np.packbits(bits, axis=1).view(">u8").astype(np.uint64)
+
+
+def _imagehash(grey: NDArray[np.uint8], algorithm: str, side: int) -> Bools:
+    """Hash (n, side * side) of slices (n, rows, columns) by one of ImageHash's other algorithms."""
+    import imagehash  # brings scipy and pywt, which dHash does without
+
+    of: Any = {"phash": imagehash.phash, "ahash": imagehash.average_hash, "wavelet": imagehash.whash}[algorithm]
+    bits = np.empty((len(grey), side * side), bool)
+    for number, image in enumerate(grey):
+        bits[number] = of(Image.fromarray(image), hash_size=side).hash.ravel()
+    return bits

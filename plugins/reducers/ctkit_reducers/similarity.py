@@ -1,0 +1,134 @@
+"""The paper's greedy selection: keep a slice unless it is alike to one that is already kept.
+
+Going through the slices in order, the first is kept and removes every later slice that is alike to it; the next one
+left is kept, and so on. Two slices are alike when their distance is at most the threshold. The first kept slice that
+removes a slice stands for it.
+
+A larger threshold may keep *more* slices, for it may remove the one slice that stood for several others. With Hamming
+distances between the codes 0, 0b111, 0b11111, 0b1100111, threshold 2 keeps the first two (the second removes the last
+two), and threshold 3 keeps three (the first removes the second, and the last two are 4 bits apart).
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctkit.contracts import Decision, Group, Ints, P, Reducer
+
+Distances = NDArray[Any]
+Between = Callable[[NDArray[Any], NDArray[Any]], Distances]
+
+BLOCK = 1024  #: slices decided at a time, and kept slices compared at a time: a block of distances stays in cache
+
+
+class Similarity(Reducer[P], ABC):
+    """A reducer that drops a slice when an earlier kept one is alike.
+
+    With evidence "slice" a subclass gives ``distances``; with evidence "pair" its ``describe`` has given them already.
+    """
+
+    def distances(self, some: NDArray[Any], many: NDArray[Any]) -> Distances:
+        """Distances (m, n), in the knob's unit, from evidence (m, ...) to evidence (n, ...)."""
+        raise TypeError(f"{type(self).__name__} has evidence {self.evidence!r} but no distances")
+
+    def kept(self, at: float) -> Kept:
+        """Return an empty store of kept slices; a subclass may know one that is faster to search."""
+        return Kept(self.distances, at)
+
+    def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
+        """Go through the group once; ``by`` is the first kept slice that a dropped one is alike to."""
+        if group.evidence is None:
+            raise TypeError(f"{type(self).__name__} selects from evidence, and this group has none")
+        if self.evidence == "pair":
+            by, distance = _first_alike(_triangle_rows(group.evidence, len(group)), len(group), at)
+        else:
+            by, distance = _select_in_blocks(group.evidence, at, self.distances, self.kept(at))
+        return Decision(by < 0, by, distance)
+
+
+class Kept:
+    """The evidence of the slices kept so far, in order, searched one by one."""
+
+    def __init__(self, distances: Between, at: float) -> None:
+        self.distances = distances
+        self.at = at
+        self.chunks: list[NDArray[Any]] = []
+
+    def add(self, evidence: NDArray[Any]) -> None:
+        """Append the evidence (m, ...) of newly kept slices."""
+        if not len(evidence):
+            return
+        if self.chunks and len(self.chunks[-1]) < BLOCK:
+            evidence = np.concatenate([self.chunks.pop(), evidence])
+        self.chunks.append(evidence)
+
+    def first_alike(self, evidence: NDArray[Any]) -> tuple[Ints, NDArray[np.float32]]:
+        """For each of (m, ...) the number of the first kept slice alike to it, -1 for none, and the distance."""
+        number, distance = _nobody(len(evidence))
+        left = np.arange(len(evidence))
+        before = 0
+        for chunk in self.chunks:
+            apart = self.distances(evidence[left], chunk)
+            first = (apart <= self.at).argmax(axis=1)
+            nearest = apart[np.arange(len(left)), first]
+            found = nearest <= self.at
+            number[left[found]] = before + first[found]
+            distance[left[found]] = nearest[found]
+            left = left[~found]
+            before += len(chunk)
+        return number, distance
+
+
+def _select_in_blocks(
+    evidence: NDArray[Any], at: float, distances: Between, kept: Kept
+) -> tuple[Ints, NDArray[np.float32]]:
+    """Greedy selection over evidence (n, ...): each block against the kept before it, then within itself."""
+    by, distance = _nobody(len(evidence))
+    kept_at = np.empty(0, np.int64)  # position of each kept slice
+    for start in range(0, len(evidence), BLOCK):
+        block = np.asarray(evidence[start : start + BLOCK])
+        number, apart = kept.first_alike(block)
+        position = start + np.arange(len(block))
+        removed = number >= 0
+        by[position[removed]] = kept_at[number[removed]]
+        distance[position[removed]] = apart[removed]
+
+        position, block = position[~removed], block[~removed]
+        number, apart = _first_alike(_matrix_rows(distances(block, block)), len(block), at)
+        removed = number >= 0
+        by[position[removed]] = position[number[removed]]
+        distance[position[removed]] = apart[removed]
+
+        kept.add(block[~removed])
+        kept_at = np.concatenate([kept_at, position[~removed]])
+    return by, distance
+
+
+def _first_alike(later: Callable[[int], Distances], n: int, at: float) -> tuple[Ints, NDArray[np.float32]]:
+    """Greedy selection where ``later(i)`` gives the distances from slice i to i + 1 .. n - 1."""
+    by, distance = _nobody(n)
+    for i in range(n):
+        if by[i] < 0:
+            apart = later(i)
+            removed = i + 1 + np.flatnonzero((apart <= at) & (by[i + 1 :] < 0))
+            by[removed] = i
+            distance[removed] = apart[removed - i - 1]
+    return by, distance
+
+
+def _matrix_rows(matrix: Distances) -> Callable[[int], Distances]:
+    return lambda i: matrix[i, i + 1 :]
+
+
+def _triangle_rows(triangle: Distances, n: int) -> Callable[[int], Distances]:
+    """Rows of a condensed triangle (n (n - 1) / 2,), ordered as ``scipy.spatial.distance.pdist``."""
+    return lambda i: triangle[i * (2 * n - i - 1) // 2 :][: n - 1 - i]
+
+
+def _nobody(n: int) -> tuple[Ints, NDArray[np.float32]]:
+    return np.full(n, -1), np.full(n, np.nan, np.float32)

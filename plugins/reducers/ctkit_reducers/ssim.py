@@ -1,0 +1,138 @@
+"""Structural similarity (Wang et al. 2004) of every two slices of a volume, as scikit-image computes it, but batched.
+
+scikit-image's defaults: a uniform window of 7 x 7 pixels, sample covariance, data range 255, windows that lie wholly
+inside the image. What depends on one slice is computed once a slice, not once a pair; what is left is one windowed sum
+a pair. Pixels are centred, so that windowed sums are whole numbers that float32 holds exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctkit.contracts import Floats, Knob
+from ctkit.errors import DataError
+from ctkit_reducers.pairs import PairSimilarity, fetch, place, upper
+
+WINDOW = 7  #: pixels
+PIXELS = WINDOW * WINDOW
+CENTRE = 128
+C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+
+#: Rows and pairs worked on at a time: on the CPU what stays in its cache, on an accelerator what fills it.
+AT_ONCE = {"cpu": (32, 4), "cuda": (1 << 20, 64)}
+
+
+class Ssim(PairSimilarity):
+    """Drop a slice when 1 - SSIM to an earlier kept one is at most ``threshold``.
+
+    Constant slices, to which the index gives no meaning, are 0 apart from each other and 1 from the rest.
+    """
+
+    knob = Knob("threshold", "1 - SSIM", 0, 2)
+
+    def similarity(self, grey: NDArray[np.uint8], device: str) -> Floats:
+        """Mean structural similarity of every two slices."""
+        found = ssim_triangle(grey, device)
+        constant = grey.min(axis=(1, 2)) == grey.max(axis=(1, 2))
+        found[upper(constant[:, None] ^ constant)] = 0
+        found[upper(constant[:, None] & constant)] = 1
+        return found
+
+
+def ssim_triangle(grey: NDArray[np.uint8], device: str = "cpu") -> Floats:
+    """Mean SSIM of slices i < j of (n, rows, columns), condensed (n (n - 1) / 2,).
+
+    Raises ``DataError`` where a slice is smaller than the window.
+    """
+    n, rows, columns = grey.shape
+    if min(rows, columns) < WINDOW:
+        raise DataError(f"slices must be at least {WINDOW} x {WINDOW} pixels for SSIM but are {rows} x {columns}")
+    strip_rows, pairs = AT_ONCE["cpu" if device == "cpu" else "cuda"]
+    windows = (rows - WINDOW + 1, columns - WINDOW + 1)
+    total = place(np.zeros((n, n)), device)
+    for top in range(0, windows[0], strip_rows):
+        strip = _Strip.of(place(grey[:, top : top + strip_rows + WINDOW - 1], device))
+        inside = place(_inside(min(strip_rows, windows[0] - top), columns), device)
+        for i in range(n - 1):
+            for j in range(i + 1, n, pairs):
+                total[i, j : j + pairs] += strip.similarity(i, slice(j, j + pairs)) @ inside
+    mean: Floats = upper(fetch(total)) / (windows[0] * windows[1])
+    return mean
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """Some rows of every slice, flat: (n, pixels) centred, and terms (n, windows) of one slice each.
+
+    Windows that reach over the end of a row into the next are computed too, for contiguous sums are fast; ``_inside``
+    leaves them out.
+    """
+
+    pixels: Any
+    columns: int
+    sums: Any  #: windowed sums of centred pixels, / 49
+    means: Any  #: windowed means of centred pixels, * 49 / 48
+    bright: Any  #: windowed means
+    luminance: Any  #: bright ** 2 + C1 / 2
+    contrast: Any  #: variance + C2 / 2
+
+    @classmethod
+    def of(cls, grey: Any) -> _Strip:
+        """Compute the terms of slices (n, rows, columns) uint8."""
+        n, rows, columns = grey.shape
+        pixels = grey.reshape(n, rows * columns) - np.float32(CENTRE)
+        sums = _windowed(pixels, columns)
+        means = sums * (1 / PIXELS)
+        bright = means + CENTRE
+        luminance = bright * bright + C1 / 2
+        means = means * (PIXELS / (PIXELS - 1))
+        sums = sums * (1 / PIXELS)
+        contrast = _covariance(pixels * pixels, columns, sums * means)
+        return cls(pixels, columns, sums, means, bright, luminance, contrast)
+
+    def similarity(self, one: int, many: slice) -> Any:
+        """SSIM (m, windows) of slice ``one`` to ``many``."""
+        found = _covariance(self.pixels[one] * self.pixels[many], self.columns, self.sums[one] * self.means[many])
+        luminance = self.bright[one] * self.bright[many]
+        luminance += C1 / 2
+        found *= luminance
+        norm = self.luminance[one] + self.luminance[many]
+        norm *= self.contrast[one] + self.contrast[many]
+        found /= norm
+        found *= 4
+        return found
+
+
+def _covariance(products: Any, columns: int, product_of_means: Any) -> Any:
+    """Windowed sample covariance + C2 / 2 from pixels' products and from sums / 49 * means * 49 / 48."""
+    found = _windowed(products, columns)
+    found *= 1 / (PIXELS - 1)
+    found -= product_of_means
+    found += C2 / 2
+    return found
+
+
+def _windowed(flat: Any, columns: int) -> Any:
+    """Sums (n, windows) over 7 x 7 pixels of (n, rows * columns), each at its window's first pixel."""
+    return _seven(_seven(flat, 1), columns)
+
+
+def _seven(flat: Any, step: int) -> Any:
+    """Sums of 7 values ``step`` apart, in 4 additions: 7 = (2 + 2) + 2 + 1."""
+    two = flat[..., :-step] + flat[..., step:]
+    windows = flat.shape[-1] - 6 * step
+    found = two[..., :windows] + two[..., 2 * step : 2 * step + windows]
+    found += two[..., 4 * step : 4 * step + windows]
+    found += flat[..., 6 * step :]
+    return found
+
+
+def _inside(windows: int, columns: int) -> NDArray[np.float32]:
+    """1 for windows that lie inside their rows, 0 for those that reach over an end; (windows * columns - 6,)."""
+    inside = np.zeros((windows, columns), np.float32)
+    inside[:, : columns - WINDOW + 1] = 1
+    return inside.ravel()[: windows * columns - WINDOW + 1]
