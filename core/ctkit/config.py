@@ -4,250 +4,32 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 
-from ctkit.contracts import Dataset, Knob, Method, Params, Plugin, Protocol, Reducer, Task
+from ctkit.contracts import Dataset, Knob, Method, Protocol, Reducer, Task
 from ctkit.errors import ConfigError, PluginError, RequestError, nearest
 from ctkit.hookspecs import Kind
-from ctkit.plugins import Entry, Registry, load_target
+from ctkit.plan import Arm, Chosen, Document, Pipeline, PretrainPlan, Step, TaskPlan
+from ctkit.plugins import Entry, Registry
 from ctkit.rendering import INTENSITIES
+from ctkit.sections import (
+    ArmKeys,
+    ComputeSection,
+    Keep,
+    PretrainKeys,
+    Rendering,
+    ReportSection,
+    RunSection,
+    StepKeys,
+    TaskKeys,
+)
 from ctkit.toml_places import line_of, show
 
-Document = dict[str, Any]
 Location = tuple[str | int, ...]
-PluginT = TypeVar("PluginT", bound=Plugin[Any])
-
-_ID = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
-
-
-# --- sections -----------------------------------------------------------------------------------------------------
-
-
-class Section(BaseModel):
-    """Base of the sections: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RunSection(Section):
-    """``[run]``: what the run is called and how often it is repeated."""
-
-    name: str = Field(pattern=_ID, description="results go to runs/<name>/ beside the current folder, or to `out`")
-    seed: int = Field(42, ge=0, lt=2**32, description="first seed")
-    seeds: PositiveInt = Field(1, description="repeats of draw, pre-training and evaluation: seed, seed + 1, ...")
-    out: Path | None = Field(None, description="folder of the run, instead of runs/<name>")
-
-
-class ComputeSection(Section):
-    """``[compute]``: where the work happens."""
-
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="cuda where there is one, else cpu")
-    workers: Literal["auto"] | PositiveInt = Field("auto", description="worker processes; auto: one a usable core")
-    backend: Literal["processes", "dask"] = Field("processes", description="a process pool here, or a Dask cluster")
-    scheduler: str | None = Field(None, description='address of the Dask scheduler, "tcp://host:8786"')
-    time_limit: PositiveFloat = Field(300.0, description="seconds one volume may take before it is given up")
-
-    @model_validator(mode="after")
-    def _scheduler_needs_dask(self) -> ComputeSection:
-        if self.scheduler is not None and self.backend != "dask":
-            raise ValueError('scheduler needs backend = "dask"')
-        return self
-
-
-class ReportSection(Section):
-    """``[report]``: what the page shows."""
-
-    images: bool = Field(True, description="show pixels of slices")
-
-
-class Window(Section):
-    """A range of Hounsfield units that fills the grey scale."""
-
-    centre: float = Field(description="middle of the range, HU")
-    width: PositiveFloat = Field(description="extent of the range, HU")
-
-
-class Rendering(Section):
-    """How the slice store shows a slice to training."""
-
-    intensity: str | Window = "hu-window"
-    size: int = Field(256, ge=16, le=1024, description="side of a stored slice, pixels")
-
-    @property
-    def levels(self) -> str | tuple[float, float]:
-        """The rendering by name, or a window's centre and width in HU."""
-        return self.intensity if isinstance(self.intensity, str) else (self.intensity.centre, self.intensity.width)
-
-
-class Keep(Section):
-    """A budget: the share or the number of the data set's slices to keep, or as many as another arm."""
-
-    share: float | None = Field(None, gt=0, le=1)
-    count: PositiveInt | None = None
-    like: str | None = None
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> Keep:
-        given = [name for name in ("share", "count", "like") if getattr(self, name) is not None]
-        if len(given) != 1:
-            raise ValueError("must hold exactly one of share, count and like")
-        return self
-
-
-class ArmKeys(Section):
-    """The keys of ``[[reduce]]`` that are the core's."""
-
-    id: str | None = Field(None, pattern=_ID)
-    keep: Keep | None = None
-
-
-class StepKeys(Section):
-    """The keys of a step that are the core's."""
-
-    scope: Literal["volume", "patient", "dataset"] | None = None
-
-
-class TaskKeys(Section):
-    """The keys of ``[[task]]`` that are the core's."""
-
-    id: str | None = Field(None, pattern=_ID)
-    repeats: PositiveInt = 1
-    labels: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((1.0,), min_length=1)
-
-
-class PretrainKeys(Section):
-    """The keys of ``[[pretrain]]`` that are the core's."""
-
-    id: str | None = Field(None, pattern=_ID)
-
-
-# --- what a pipeline is, resolved ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Chosen(Generic[PluginT]):
-    """A plugin that a pipeline uses, with its parameters. Small, and may be sent to another process."""
-
-    entry: Entry
-    params: Params
-
-    def build(self) -> PluginT:
-        """Make the plugin."""
-        return cast(PluginT, load_target(self.entry.target)(self.params))
-
-    @property
-    def identity(self) -> Document:
-        """What a result of this plugin depends on, for an address."""
-        return self._identity(
-            {
-                name
-                for name, info in type(self.params).model_fields.items()
-                if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("address") is False
-            }
-        )
-
-    @property
-    def full_identity(self) -> Document:
-        """As ``identity``, with the parameters that change no result but choose what there is a result of."""
-        return self._identity(set())
-
-    def _identity(self, silent: set[str]) -> Document:
-        return {
-            "plugin": f"{self.entry.distribution}:{self.entry.name}",
-            "version": load_target(self.entry.target).version,
-            "parameters": self.params.model_dump(mode="json", exclude=silent),
-        }
-
-
-@dataclass(frozen=True)
-class Step:
-    """One reducer of an arm, with the scope it decides in and its knob (NaN: none, or turned by a budget)."""
-
-    reducer: Chosen[Reducer[Any]]
-    scope: Literal["volume", "patient", "dataset"]
-    at: float
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A way to choose slices: steps one after the other; a budget turns the knob of the last."""
-
-    id: str
-    steps: tuple[Step, ...]
-    keep: Keep | None
-
-    @property
-    def draws(self) -> bool:
-        """Whether there is one selection per seed."""
-        return any(load_target_class(step).draws for step in self.steps)
-
-    @property
-    def keeps_all(self) -> bool:
-        """Whether the arm keeps every slice, whatever the pixels."""
-        return all(load_target_class(step).keeps_all for step in self.steps)
-
-
-def load_target_class(step: Step) -> type[Reducer[Any]]:
-    """Return the class of a step's reducer."""
-    return cast(type[Reducer[Any]], load_target(step.reducer.entry.target))
-
-
-@dataclass(frozen=True)
-class PretrainPlan:
-    """A ``[[pretrain]]`` entry."""
-
-    id: str
-    method: Chosen[Method[Any]]
-
-
-@dataclass(frozen=True)
-class TaskPlan:
-    """A ``[[task]]`` entry with one of its protocols."""
-
-    id: str
-    task: Chosen[Task[Any]]
-    protocol: Chosen[Protocol[Any]]
-    repeats: int
-    labels: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    """A whole pipeline file, resolved."""
-
-    run: RunSection
-    compute: ComputeSection
-    report: ReportSection
-    dataset: Chosen[Dataset[Any]]
-    rendering: Rendering
-    arms: tuple[Arm, ...]
-    pretrains: tuple[PretrainPlan, ...]
-    tasks: tuple[TaskPlan, ...]
-    document: Document  #: the file as it was understood, defaults filled in
-
-    @property
-    def seeds(self) -> range:
-        """Seeds of the repeats."""
-        return range(self.run.seed, self.run.seed + self.run.seeds)
-
-    @property
-    def reference(self) -> Arm:
-        """The arm that others are compared with: the unreduced one, or the first."""
-        return next((arm for arm in self.arms if arm.keeps_all), self.arms[0])
-
-    @property
-    def plugins(self) -> tuple[Chosen[Any], ...]:
-        """Every plugin in use."""
-        steps = (step.reducer for arm in self.arms for step in arm.steps)
-        tasks = (plugin for plan in self.tasks for plugin in (plan.task, plan.protocol))
-        return (self.dataset, *steps, *(plan.method for plan in self.pretrains), *tasks)
-
-
-# --- reading ------------------------------------------------------------------------------------------------------
+SectionT = TypeVar("SectionT", bound=BaseModel)
 
 
 def load(path: Path, registry: Registry, overrides: Sequence[str] = ()) -> Pipeline:
@@ -481,8 +263,6 @@ class _Resolver:
         given = {key: value for key, value in table.items() if key != "use" and key not in set(core)}
         params = self.section(plugin.params_type, given, location, {*core, *more, "use"})
         return Chosen(entry, params)
-
-    SectionT = TypeVar("SectionT", bound=BaseModel)
 
     def section(self, model: type[SectionT], table: Any, location: Location, more: Iterable[str] = ()) -> SectionT:
         """Validate one table; the first thing that is wrong becomes a ``ConfigError``."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from ctkit.catalogue import Catalogue
-from ctkit.config import Arm
+from ctkit.plan import Arm
 from ctkit.stages import describe as describing
 from ctkit.stages import evaluate as evaluating
 from ctkit.stages import pretrain as pretraining

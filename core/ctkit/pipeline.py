@@ -10,15 +10,16 @@ from typing import Any
 from ctkit import compute, devices
 from ctkit.cache import Cache
 from ctkit.catalogue import Catalogue
-from ctkit.config import Pipeline
 from ctkit.console import Console
 from ctkit.files import write_csv
 from ctkit.hookspecs import RunInfo
+from ctkit.plan import Pipeline
 from ctkit.plugins import Registry
 from ctkit.runs import Provenance, RunFolder
 from ctkit.selection import Table
 from ctkit.session import Session
 from ctkit.stages import STAGES, Stage, pictures
+from ctkit.stages import compare as comparing
 from ctkit.stages import evaluate as evaluation
 from ctkit.stages import materialise as materialising
 from ctkit.stages import pretrain as pretraining
@@ -119,8 +120,8 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     if "evaluate" not in wanted:
         return _stopped(session, "pretrain")
     evaluated = evaluation.evaluate(session, evaluation.plan_evaluations(session, done))
-    evaluation.score(session, evaluated)
-    evaluation.compare(session, evaluated)
+    comparing.score(session, evaluated)
+    comparing.compare(session, evaluated)
     if "report" not in wanted:
         return _stopped(session, "evaluate")
     return _report(session, scan.catalogue, table, selections)

@@ -18,9 +18,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 import ctkit
-from ctkit.config import Pipeline
 from ctkit.errors import LockedError, StorageError
 from ctkit.files import write_json, writing
+from ctkit.plan import Pipeline
 
 
 @dataclass(frozen=True)

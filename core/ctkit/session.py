@@ -10,10 +10,10 @@ from typing import TypeVar
 
 from ctkit import compute
 from ctkit.cache import Cache
-from ctkit.config import Pipeline
 from ctkit.console import Console
 from ctkit.errors import CtkitError
 from ctkit.hookspecs import RunInfo
+from ctkit.plan import Pipeline
 from ctkit.plugins import Registry
 from ctkit.runs import Provenance, RunFolder, Stopwatch
 

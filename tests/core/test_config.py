@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ctkit import config, plugins
-from ctkit.config import Pipeline
 from ctkit.errors import ConfigError, CtkitError, PluginError, RequestError
+from ctkit.plan import Pipeline
 
 MINIMAL = """\
 [run]

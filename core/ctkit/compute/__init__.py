@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar
 
 from ctkit.compute import alone, worker
-from ctkit.compute.lanes import AHEAD, Broken, Cluster, Lane, ProcessLane
+from ctkit.compute.lanes import AHEAD, Broken, Cluster, Lane, ProcessLane, without_interrupts
 from ctkit.errors import CtkitError, StorageError
 
 Item = TypeVar("Item")
@@ -144,13 +144,14 @@ class Workers:
         return [self._idle.pop() if self._idle else self._new_lane() for _ in range(wanted)]
 
     def _new_lane(self) -> Lane:
-        if self.backend.kind == "processes":
-            lane: Lane = ProcessLane()
-        else:
-            self._cluster = self._cluster or Cluster(self.backend.workers, self.backend.scheduler)
-            lane = self._cluster.lane()
+        lane = ProcessLane() if self.backend.kind == "processes" else self._connected().lane()
         self._lanes.append(lane)
         return lane
+
+    def _connected(self) -> Cluster:
+        with without_interrupts():
+            self._cluster = self._cluster or Cluster(self.backend.workers, self.backend.scheduler)
+            return self._cluster
 
     def _end(self, lanes: list[Lane]) -> None:
         for lane in lanes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
+import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from multiprocessing import Pipe, resource_tracker
 from multiprocessing.connection import Connection
@@ -41,11 +41,10 @@ class Lane(ABC):
 
     def submit(self, work: bytes, item: bytes, name: str, mark: Path, time_limit: float) -> Future[worker.Outcome]:
         """Send one item to a worker; see ``worker.attempt``. Raises ``Broken`` where the worker is dead."""
-        with without_interrupts():
-            try:
-                future = self.executor.submit(worker.attempt, work, item, name, mark, time_limit)
-            except BrokenExecutor as error:
-                raise Broken from error
+        try:
+            future = self.executor.submit(worker.attempt, work, item, name, mark, time_limit)
+        except BrokenExecutor as error:
+            raise Broken from error
         self.load += 1
         return future
 
@@ -86,6 +85,11 @@ class ProcessLane(Lane):
         )
         super().__init__(self._pool)
 
+    def submit(self, work: bytes, item: bytes, name: str, mark: Path, time_limit: float) -> Future[worker.Outcome]:
+        """Send one item to the process, which the first one starts."""
+        with without_interrupts():
+            return super().submit(work, item, name, mark, time_limit)
+
     def end(self) -> None:
         """Kill the process."""
         self._pool.shutdown(wait=True, kill_workers=True)
@@ -103,13 +107,29 @@ def lifeline() -> Connection:
 
 @contextmanager
 def without_interrupts() -> Iterator[None]:
-    """Start processes that never see Ctrl-C, not even while they start: they inherit what this thread blocks.
+    """Hold back Ctrl-C until the block ends; processes that are started in it never see one.
 
-    An interrupt that comes meanwhile is delivered at the end of the block. Windows has no such mask.
+    They inherit what this thread blocks, so they are deaf even while they start. Windows has no such mask.
     """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
+    came: list[int] = []
+    main = threading.current_thread() is threading.main_thread()  # only there handlers can be set, and are called
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number)) if main else None
+    try:
+        with _interrupts_blocked() if hasattr(signal, "pthread_sigmask") else nullcontext():
+            yield
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, handler)
+        if came:
+            signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    from loky.backend import resource_tracker as lokys_tracker
+
+    resource_tracker.ensure_running()  # trackers start with the first process, and let interrupts through again
+    lokys_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -130,32 +150,40 @@ class Cluster:
         import distributed
 
         self._local: Any = None
-        resource_tracker.ensure_running()  # else the first process would start it, and it unblocks interrupts
-        with without_interrupts():
-            if scheduler is None:
-                self._local = distributed.LocalCluster(  # type: ignore[no-untyped-call]  # no types in distributed
-                    n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
-                )
-            address = self._local or scheduler
-            try:
-                self._client: Any = distributed.Client(address, timeout="10s", set_as_default=False)  # type: ignore[no-untyped-call]
-            except OSError as error:
-                raise RequestError(
-                    f"no Dask scheduler answers at {scheduler}; start one: dask scheduler, and dask worker {scheduler}"
-                ) from error
+        if scheduler is None:
+            self._local = distributed.LocalCluster(  # type: ignore[no-untyped-call]  # distributed has few types
+                n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
+            )
+        address = self._local or scheduler
+        try:
+            self._client: Any = distributed.Client(address, timeout="10s", set_as_default=False)  # type: ignore[no-untyped-call]
+        except OSError as error:
+            raise RequestError(
+                f"no Dask scheduler answers at {scheduler}; start one: dask scheduler, and dask worker {scheduler}"
+            ) from error
 
     def lane(self) -> ClusterLane:
         """Return a way to all workers of the cluster."""
         return ClusterLane(self._client)
 
     def end(self) -> None:
-        """Leave the cluster; end it if it is ours."""
+        """Leave the cluster; kill it if it is ours."""
         if self._local is not None:
             for nanny in self._local.workers.values():
-                os.kill(nanny.pid, 9)
+                _kill(nanny)
         self._client.close()
         if self._local is not None:
             self._local.close()
+
+
+def _kill(nanny: Any) -> None:
+    """Kill a worker without waiting for what it is at, which Dask's own way out would do."""
+    import psutil  # type: ignore[import-untyped]  # ships no types
+
+    nanny.close_gracefully()  # else it starts another process
+    if nanny.pid is not None:
+        with suppress(psutil.NoSuchProcess):
+            psutil.Process(nanny.pid).kill()
 
 
 class ClusterLane(Lane):

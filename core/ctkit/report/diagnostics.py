@@ -22,26 +22,30 @@ def roc(scores: Floats, positive: Bools) -> tuple[Floats, Floats]:
     return np.append(0, alarms / max(alarms[-1], 1)), np.append(0, hits / max(hits[-1], 1))
 
 
+def positive_class(run: Predictions) -> int:
+    """Number of the positive one of two classes: the second where none is named."""
+    return 1 if run.positive is None else run.classes.index(run.positive)
+
+
 def mean_roc(runs: Sequence[Predictions]) -> Floats:
     """True positive rates (201,) at ``FALSE_POSITIVE_RATES``: the mean over runs and, for more than two classes, over
-    each class against the rest. Two classes: the last one is the positive one.
+    each class against the rest.
     """
     curves = []
     for run in runs:
-        classes = range(len(run.classes)) if len(run.classes) > 2 else [1]
+        classes = range(len(run.classes)) if len(run.classes) > 2 else [positive_class(run)]
         for number in classes:
             positive = run.labels == number
             if positive.any() and not positive.all():
                 false, true = roc(run.probabilities[:, number], positive)
                 curves.append(_read_off(false, true))
-    mean: Floats = np.mean(curves, axis=0) if curves else np.full_like(FALSE_POSITIVE_RATES, np.nan)
-    return mean
+    return np.stack(curves).mean(axis=0) if curves else np.full_like(FALSE_POSITIVE_RATES, np.nan)
 
 
 def _read_off(false: Floats, true: Floats) -> Floats:
     """Interpolate a ROC curve; where it rises straight up, take the upper end, but begin at (0, 0)."""
     last = np.append(np.diff(false) != 0, True)
-    curve = np.interp(FALSE_POSITIVE_RATES, false[last], true[last])
+    curve: Floats = np.interp(FALSE_POSITIVE_RATES, false[last], true[last])
     curve[0] = 0
     return curve
 
@@ -49,13 +53,13 @@ def _read_off(false: Floats, true: Floats) -> Floats:
 def calibration(runs: Sequence[Predictions]) -> tuple[Floats, Floats]:
     """Predicted probability and observed frequency in bins of equal size, at least 20 predictions to a bin.
 
-    Two classes: of the positive (last) class. More: confidence in the class predicted, and how often that is right.
+    Two classes: of the positive class. More: confidence in the class predicted, and how often that is right.
     """
     predicted, observed = [], []
     for run in runs:
         if len(run.classes) == 2:
-            predicted.append(run.probabilities[:, 1])
-            observed.append(run.labels == 1)
+            predicted.append(run.probabilities[:, positive_class(run)])
+            observed.append(run.labels == positive_class(run))
         else:
             predicted.append(run.probabilities.max(axis=1))
             observed.append(run.probabilities.argmax(axis=1) == run.labels)

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from ctkit.report import wording
 from ctkit.report.figures import Look, swatch
 from ctkit.report.reading import Run
+from ctkit.report.redaction import without_paths
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Cell:
 
     text: str
     sort: float | str
+    detail: str = ""  #: a quiet second line
     tone: str = ""  #: "better", "worse" or nothing
     look: Look | None = None  #: the arm that the cell names
 
@@ -82,14 +84,14 @@ class Looks:
 
 def text(value: str, tone: str = "") -> Cell:
     """A cell of words."""
-    return Cell(value or wording.NOTHING, value, tone)
+    return Cell(value or wording.NOTHING, value, tone=tone)
 
 
-def number(value: float, shown: str | None = None, tone: str = "") -> Cell:
+def number(value: float, shown: str | None = None, detail: str = "") -> Cell:
     """A cell with a number, ``shown`` as given or as ``wording.number`` has it."""
     if math.isnan(value):
-        return Cell(wording.NOTHING, value, tone)
-    return Cell(wording.number(value) if shown is None else shown, value, tone)
+        return Cell(wording.NOTHING, value)
+    return Cell(wording.number(value) if shown is None else shown, value, detail)
 
 
 def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table | None:
@@ -108,3 +110,11 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) 
 def unique(words: Iterable[str]) -> list[str]:
     """Each word once, in the order of their first appearance."""
     return list(dict.fromkeys(words))
+
+
+def grouped(notes: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Pairs of a note and where it was made, as each note once and where: by name for up to three places."""
+    where: dict[str, list[str]] = {}
+    for note, place in notes:
+        where.setdefault(without_paths(note), []).append(place)
+    return tuple((note, "; ".join(there) if len(there) <= 3 else f"{len(there)} runs") for note, there in where.items())

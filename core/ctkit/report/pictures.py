@@ -19,7 +19,7 @@ def spread(n: int, most: int) -> list[int]:
 
 def per_arm(arms: int) -> int:
     """How many pictures one arm may show, so that the page stays small whatever the number of arms."""
-    return min(72, _BUDGET // max(arms, 1))
+    return min(96, _BUDGET // max(arms, 1))
 
 
 def as_uri(slice_: NDArray[np.uint8]) -> str:

@@ -21,8 +21,7 @@ from ctkit.files import read_csv
 from ctkit.report import wording
 
 Facts = Mapping[str, Any]
-_PREDICTIONS = re.compile(r"repeat-(\d+)-labels-(.+)\.csv")
-_SEED = re.compile(r"seed-(\d+)")
+_ITEM_NOTE = re.compile(r"(\S+/\S+): (.*)")
 
 
 @dataclass(frozen=True)
@@ -151,9 +150,10 @@ class Predicted:
 
     arm: str
     pretrain: str
-    seed: int
     task: str
+    protocol: str
     labels: float
+    positive: str | None
     file: Path
 
     def read(self) -> Predictions:
@@ -170,6 +170,7 @@ class Predicted:
             labels=np.array([numbers[row[2]] for row in rows], np.int64),
             probabilities=np.array([row[3:] for row in rows], np.float64).reshape(len(rows), len(classes)),
             classes=classes,
+            positive=self.positive if self.positive in classes else None,
         )
 
 
@@ -210,6 +211,17 @@ class Run:
         return bool(self.pipeline.get("report", {}).get("images", True))
 
     @property
+    def notes(self) -> list[tuple[tuple[str, ...], str]]:
+        """Notes with their item: (arm, pretrain, seed), of an evaluation also task and protocol, or ()."""
+        arms = {arm.name for arm in self.arms}
+        found: list[tuple[tuple[str, ...], str]] = []
+        for note in self.facts.get("notes", []):
+            match = _ITEM_NOTE.fullmatch(note)
+            item = tuple(match[1].split("/")) if match else ()
+            found.append((item, match[2]) if match and item[0] in arms else ((), note))
+        return found
+
+    @property
     def reference(self) -> str | None:
         """The arm that others are measured against: as compared, else the one that keeps every slice."""
         compared = next((row.reference for row in self.comparisons), None)
@@ -241,7 +253,7 @@ def read_run(folder: Path) -> Run:
         trainings=tuple(training for arm in arms for training in _trainings(arm)),
         scores=tuple(_scored(row) for row in _rows(folder / "results.csv")),
         comparisons=tuple(_compared(row) for row in _rows(folder / "comparisons.csv")),
-        predictions=tuple(predicted for arm in arms for predicted in _predicted(arm)),
+        predictions=tuple(predicted for arm in arms for predicted in _predicted(arm, facts.get("pipeline", {}))),
         scan=_scan(folder),
     )
 
@@ -279,7 +291,7 @@ def _trainings(arm: Arm) -> Iterator[Training]:
     for file in _by_number(arm.folder.glob("*/seed-*/pretrain.json")):
         facts = json.loads(file.read_text(encoding="utf-8"))
         history = _history(file.with_name("history.csv"))
-        yield Training(arm.name, file.parent.parent.name, _seed(file.parent), facts, history)
+        yield Training(arm.name, file.parent.parent.name, int(file.parent.name.removeprefix("seed-")), facts, history)
 
 
 def _history(file: Path) -> dict[str, tuple[Floats, Floats]]:
@@ -290,12 +302,12 @@ def _history(file: Path) -> dict[str, tuple[Floats, Floats]]:
     return {name: (curve[:, 0], curve[:, 1]) for name, curve in curves.items()}
 
 
-def _predicted(arm: Arm) -> Iterator[Predicted]:
-    for file in _by_number(arm.folder.glob("*/seed-*/*/repeat-*-labels-*.csv")):
-        match = _PREDICTIONS.fullmatch(file.name)
-        if match:
-            pretrain, seed, task = file.parts[-4:-1]
-            yield Predicted(arm.name, pretrain, _seed(Path(seed)), task, float(match[2]), file)
+def _predicted(arm: Arm, pipeline: Facts) -> Iterator[Predicted]:
+    positive = {task.get("id"): task.get("positive") for task in pipeline.get("task", [])}
+    for file in _by_number(arm.folder.glob("*/seed-*/*/*/repeat-*-labels-*.csv")):
+        pretrain, _, task, protocol = file.parts[-5:-1]
+        labels = float(file.stem.partition("-labels-")[2])
+        yield Predicted(arm.name, pretrain, task, protocol, labels, positive.get(task), file)
 
 
 def _place(row: Mapping[str, str]) -> Place:
@@ -338,11 +350,6 @@ def _rows(file: Path) -> list[dict[str, str]]:
 
 def _number(text: str) -> float:
     return float(text) if text else float("nan")
-
-
-def _seed(folder: Path) -> int:
-    match = _SEED.fullmatch(folder.name)
-    return int(match[1]) if match else 0
 
 
 def _by_number(files: Iterator[Path]) -> list[Path]:

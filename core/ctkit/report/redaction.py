@@ -15,7 +15,8 @@ _WORD = re.compile(r"(?!.*\d{4})[a-z0-9][a-z0-9_.+-]*")  # four digits in a row 
 _CHOSEN = frozenset({"id", "name", "use", "like"})
 _PATHS = frozenset({"root", "out", "path", "file", "folder", "scheduler", "cache", "weights", "checkpoint"})
 _SEPARATOR = re.compile(r"[/\\]")
-_PATH_IN_TEXT = re.compile(r"'[^']*[/\\][^']*'|\"[^\"]*[/\\][^\"]*\"|(?:\b[A-Za-z]:|~|\.{1,2})?[\w.%-]*[/\\]\S*")
+_PATH_IN_TEXT = re.compile(r"'[^']*[/\\][^']*'|\"[^\"]*[/\\][^\"]*\"|\S*[/\\]\S*")
+_FRACTION = re.compile(r"\W*\w{1,3}/\w{1,3}\W*")  #: "6/10", "MR/PT", "I/O"
 
 
 def redacted(value: Any, key: str = "") -> Any:
@@ -33,7 +34,7 @@ def redacted(value: Any, key: str = "") -> Any:
 
 def without_paths(text: str) -> str:
     """A message with every path in it replaced by "…"."""
-    return _PATH_IN_TEXT.sub(HIDDEN, text)
+    return _PATH_IN_TEXT.sub(lambda found: found[0] if _FRACTION.fullmatch(found[0]) else HIDDEN, text)
 
 
 def command_line(command: str | list[str]) -> str:

@@ -104,15 +104,22 @@ def _unfinished(run: Run) -> list[str]:
     found = []
     if state == "failed":
         found.append(f"The run failed: {without_paths(run.facts.get('error') or 'no reason is recorded')}")
+    elif state == "failed in part":
+        found.append("Some parts of the run failed; this page shows the others.")
     elif state != "done":
         found.append(f"The run is not complete ({without_paths(state)}); this page shows what there is so far.")
-    return found + missing(run)
+    failures = (
+        f"{failure['stage']} of {failure['item'].replace('/', ', ')} failed: {without_paths(failure['reason'])}"
+        for failure in run.facts.get("failures", [])
+    )
+    return [*found, *failures, *missing(run)]
 
 
 def missing(run: Run) -> list[str]:
-    """What the pipeline asks for and the folder lacks; nothing for a run that was told to stop earlier."""
+    """What the pipeline asks for and the folder lacks, where no failure explains it and nobody stopped the run."""
     if run.facts.get("state", "").startswith("stopped"):
         return []
+    failed = {failure["item"] for failure in run.facts.get("failures", [])}
     arms = [arm["id"] for arm in run.pipeline.get("reduce", []) if "id" in arm]
     methods = [method["id"] for method in run.pipeline.get("pretrain", []) if "id" in method]
     trained = {(training.arm, training.pretrain, training.seed) for training in run.trainings}
@@ -123,7 +130,7 @@ def missing(run: Run) -> list[str]:
         if run.arm(arm)
         for method in methods
         for seed in run.facts.get("seeds", [])
-        if (arm, method, seed) not in trained
+        if (arm, method, seed) not in trained and f"{arm}/{method}/seed-{seed}" not in failed
     ]
     return [f"Missing from this run: {'; '.join(lost)}."] if lost else []
 

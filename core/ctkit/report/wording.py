@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
 
 NOTHING = "–"  #: stands for a value that is not there
@@ -106,9 +107,9 @@ def labels(share: float) -> str:
 
 def metric(name: str) -> str:
     """A metric's name for people: "auc" is "AUC", "balanced_accuracy" is "Balanced accuracy"."""
-    words = name.replace("_", " ").replace("-", " ")
-    short = {"auc": "AUC", "auroc": "AUC", "f1": "F1", "ece": "ECE", "lr": "Learning rate", "knn": "k-NN accuracy"}
-    return short.get(words.lower(), words[:1].upper() + words[1:])
+    words = re.sub(r"\b(\d+) (?=specificity|sensitivity)", r"\1 % ", name.replace("_", " ").replace("-", " "))
+    known = {"auc": "AUC", "auroc": "AUC", "ece": "ECE", "brier": "Brier score", "knn": "k-NN accuracy"}
+    return known.get(words.lower(), words[:1].upper() + words[1:])
 
 
 def listing(words: list[str]) -> str:

@@ -19,10 +19,11 @@ import numpy as np
 from ctkit import compute, rendering
 from ctkit.cache import Cache, address
 from ctkit.catalogue import Catalogue
-from ctkit.config import Chosen, Rendering
 from ctkit.contracts import Dataset, Ints, Pixels, Reducer, Slices, Volume
 from ctkit.errors import CtkitError, DataError
 from ctkit.files import write_json, writing
+from ctkit.plan import Chosen
+from ctkit.sections import Rendering
 from ctkit.store import SliceStore
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from ctkit import compute, rendering
 from ctkit.cache import address
 from ctkit.catalogue import Catalogue
-from ctkit.config import Chosen, Rendering
 from ctkit.contracts import Dataset, Ints
+from ctkit.plan import Chosen
 from ctkit.runs import place
+from ctkit.sections import Rendering
 from ctkit.selection import Selection, Table
 from ctkit.stages.describe import Wanted
 from ctkit.stages.select import Selected

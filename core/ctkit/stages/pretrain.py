@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from ctkit.cache import address
 from ctkit.catalogue import Catalogue
-from ctkit.config import PretrainPlan
 from ctkit.contracts import Pretrained, Pretraining
 from ctkit.errors import StorageError
 from ctkit.files import write_csv, write_json
+from ctkit.plan import PretrainPlan
 from ctkit.runs import place
 from ctkit.selection import Table
 from ctkit.stages.materialise import Shards, materialise, rows_of

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from ctkit import compute
 from ctkit.cache import Cache, address
 from ctkit.catalogue import Catalogue, write_catalogue
-from ctkit.config import Chosen
 from ctkit.contracts import Dataset, Skipped, SourceFile, Volume
 from ctkit.errors import DataError
 from ctkit.files import read_csv, write_csv, write_text
+from ctkit.plan import Chosen
 
 if TYPE_CHECKING:
     from ctkit.session import Session

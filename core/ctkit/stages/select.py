@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ctkit import selection
 from ctkit.cache import address
 from ctkit.catalogue import Catalogue
-from ctkit.config import Arm, Keep, Pipeline, Step
 from ctkit.contracts import Ints
 from ctkit.errors import DataError
 from ctkit.files import write_csv, write_json
+from ctkit.plan import Arm, Pipeline
 from ctkit.runs import Stopwatch
+from ctkit.sections import Keep
 from ctkit.selection import Choice, Selection, Table
-from ctkit.stages.describe import Reading, evidence_path
+from ctkit.stages.describe import Reading
+from ctkit.stages.evidence import Evidence
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -43,59 +44,6 @@ class Selected:
 
 
 Selections = dict[tuple[str, int | None], Selected]  #: by arm and seed
-
-
-class Evidence:
-    """The evidence of the data set as reducers ask for it, loaded once for each reducer."""
-
-    def __init__(self, session: Session, catalogue: Catalogue, readings: list[Reading], table: Table) -> None:
-        self._session, self._catalogue, self._readings, self._table = session, catalogue, readings, table
-        self._first = np.concatenate([[0], np.cumsum([len(reading.index) for reading in readings])])
-        self._whole: dict[str, NDArray[Any]] = {}
-
-    def of(self, step: Step) -> selection.EvidenceOf:
-        """Return what gives a step its evidence."""
-        kind = step.reducer.build().evidence
-        if kind == "none":
-            return lambda _: None
-        if kind == "slice":
-            return lambda slices: self._all(step)[slices]
-        return lambda slices: self._pairs(step, slices)
-
-    def addresses(self, arm: Arm) -> list[str]:
-        """Digest, for each step of an arm, of the evidence that it chooses by."""
-        volumes = hashlib.sha256()
-        for number, reading in enumerate(self._readings):
-            volumes.update(f"{self._catalogue.address(number)}:{reading.index.tolist()}".encode())
-        return [address("chosen", reducer=step.reducer.identity, volumes=volumes.hexdigest()) for step in arm.steps]
-
-    def _paths(self, step: Step) -> Iterator[Path]:
-        for number, reading in enumerate(self._readings):
-            if reading.index.size:
-                yield evidence_path(self._session.cache, step.reducer, self._catalogue.address(number))
-
-    def _all(self, step: Step) -> NDArray[Any]:
-        """Slice evidence of the whole data set (n, ...)."""
-        key = address("reducer", **step.reducer.identity)
-        if key not in self._whole:
-            self._whole[key] = np.concatenate([np.load(path, allow_pickle=False) for path in self._paths(step)])
-        return self._whole[key]
-
-    def _pairs(self, step: Step, slices: Ints) -> NDArray[Any]:
-        """Condensed triangle of the given slices, all of one volume."""
-        volume = int(self._table.volume[slices[0]])
-        path = evidence_path(self._session.cache, step.reducer, self._catalogue.address(volume))
-        triangle = np.load(path, mmap_mode="r", allow_pickle=False)
-        n = len(self._readings[volume].index)
-        within = slices - self._first[volume]
-        return triangle if np.array_equal(within, np.arange(n)) else condensed_of(triangle, n, within)
-
-
-def condensed_of(triangle: NDArray[Any], n: int, chosen: Ints) -> NDArray[Any]:
-    """Return the condensed triangle of the ``chosen`` of ``n`` items, in their order, from the triangle of all."""
-    first, second = np.triu_indices(len(chosen), 1)
-    i, j = np.minimum(chosen[first], chosen[second]), np.maximum(chosen[first], chosen[second])
-    return np.asarray(triangle[n * i - i * (i + 1) // 2 + j - i - 1])
 
 
 def make_table(catalogue: Catalogue, readings: list[Reading]) -> Table:

@@ -45,10 +45,10 @@ def _chosen(run: Run, looks: Looks) -> Table | None:
             text("; then ".join(_step(step) for step in arm.facts["steps"])),
             number(arm.kept),
             number(arm.share, wording.percent(arm.share)),
-            text(_asked(arm.facts["asked"])),
+            text(_asked(arm.facts)),
             text(", ".join(map(str, arm.facts["seeds"]))),
             _seconds(arm.facts.get("seconds_describe")),
-            _seconds(arm.facts["seconds_select"]),
+            _seconds(arm.facts.get("seconds_select")),
         ]
         for arm in run.arms
     ]
@@ -61,17 +61,20 @@ def _step(step: Mapping[str, Any]) -> str:
     words = [str(step["use"])]
     if step["at"] is not None:
         words.append(f"{step['knob']} {wording.number(step['at'])} {step['unit'] or ''}".strip())
+        words.append(f"per {'data set' if step['scope'] == 'dataset' else step['scope']}")
     parameters = redaction.redacted(step["parameters"])
     words += [f"{name} {value}" for name, value in parameters.items() if name != step["knob"] and value is not None]
-    return ", ".join([*words, f"per {'data set' if step['scope'] == 'dataset' else step['scope']}"])
+    return ", ".join(words)
 
 
-def _asked(asked: Mapping[str, Any] | None) -> str:
-    if not asked:
+def _asked(facts: Mapping[str, Any]) -> str:
+    """A budget in words, with the slices that it comes to."""
+    if not facts["asked"]:
         return ""
-    (kind, value), *_ = asked.items()
-    shown = {"share": lambda: wording.percent(value), "count": lambda: wording.count(value, "slice")}
-    return shown[kind]() if kind in shown else f"as many as {value}"
+    (kind, value), *_ = facts["asked"].items()
+    words = wording.percent(value) if kind == "share" else f"as many as {value}" if kind == "like" else ""
+    slices = facts.get("asked_slices") or (value if kind == "count" else None)
+    return ", ".join(filter(None, [words, slices and wording.count(slices, "slice")]))
 
 
 def _seconds(value: float | None) -> Cell:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ctkit.contracts import Ints
 from ctkit.report import figures, pictures, wording
 from ctkit.report.elements import Looks, Plot
 from ctkit.report.figures import Look
-from ctkit.report.reading import Arm, Run, Selection
+from ctkit.report.reading import Arm, Pictures, Run, Selection
 
 STRIPS = 4  #: volumes shown
 
@@ -37,11 +38,15 @@ class VolumeStrips:
 
 @dataclass(frozen=True)
 class Montage:
-    """Pictures of one arm as ``data:`` addresses; pairs are dropped, its stand-in, and their distance in words."""
+    """Pictures of one arm as ``data:`` addresses; ``pairs`` are a dropped slice, its stand-in, and how far apart.
+
+    An arm whose dropped slices have no stand-in shows them as ``dropped``.
+    """
 
     arm: str
     look: Look
     kept: tuple[str, ...]
+    dropped: tuple[str, ...]
     pairs: tuple[tuple[str, str, str], ...]
 
 
@@ -97,21 +102,24 @@ def strip_path(kept: Ints) -> str:
 
 
 def _montages(run: Run, looks: Looks) -> Iterable[Montage]:
-    most = pictures.per_arm(len(run.arms)) // 3
+    most = pictures.per_arm(len(run.arms)) // 4
     for arm in run.arms:
         found = arm.pictures
         if found is None or arm.name == run.reference:
             continue
-        kept = tuple(pictures.as_uri(found.kept[i]) for i in pictures.spread(len(found.kept), most))
-        pairs = tuple(
-            (
-                pictures.as_uri(found.dropped[i]),
-                pictures.as_uri(found.stand_in[i]),
-                wording.apart(float(found.distance[i]), arm.unit),
-            )
-            for i in pictures.spread(len(found.dropped), most // 2)
-        )
-        yield Montage(arm.name, looks[arm.name], kept, pairs)
+        paired = len(found.stand_in) == len(found.dropped)
+        pairs = [_pair(found, i, arm.unit) for i in pictures.spread(len(found.dropped), most)] if paired else []
+        dropped = () if paired else _some(found.dropped, most)
+        yield Montage(arm.name, looks[arm.name], _some(found.kept, most), dropped, tuple(pairs))
+
+
+def _some(slices: NDArray[np.uint8], most: int) -> tuple[str, ...]:
+    return tuple(pictures.as_uri(slices[i]) for i in pictures.spread(len(slices), most))
+
+
+def _pair(found: Pictures, i: int, unit: str) -> tuple[str, str, str]:
+    apart = wording.apart(float(found.distance[i]), unit)
+    return pictures.as_uri(found.dropped[i]), pictures.as_uri(found.stand_in[i]), apart
 
 
 def _distances(arm: Arm, selection: Selection, looks: Looks) -> Plot | None:

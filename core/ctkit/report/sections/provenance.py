@@ -32,7 +32,7 @@ def provenance(run: Run) -> Provenance:
         pipeline=redaction.as_toml(run.pipeline),
         stages=_stages(facts.get("stages", [])),
         plugins=_plugins(facts.get("plugins", [])),
-        notes=tuple(redaction.without_paths(note) for note in facts.get("notes", [])),
+        notes=tuple(redaction.without_paths(note) for item, note in run.notes if not item),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ctkit.contracts import Floats, Predictions
 from ctkit.report import diagnostics, figures, verdict, wording
-from ctkit.report.elements import Cell, Looks, Matrix, Plot, Table, number, table, text, unique
+from ctkit.report.elements import Cell, Looks, Matrix, Plot, Table, grouped, number, table, text, unique
 from ctkit.report.figures import Curve
 from ctkit.report.reading import Compared, Run, Scored
 
@@ -21,11 +21,13 @@ class TaskScores:
     title: str
     scores: Table | None
     seeds: Table | None
-    comparisons: Table | None
+    comparisons: Table | None  #: by the main metric
+    other_comparisons: Table | None
     plots: tuple[Plot, ...]
     confusions: tuple[tuple[str, tuple[Matrix, ...]], ...]  #: by method
     mistakes: Table | None
     note: str
+    notes: tuple[tuple[str, str], ...]
 
 
 def tasks(run: Run, looks: Looks) -> list[TaskScores]:
@@ -41,22 +43,26 @@ def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float) -> Ta
     scores, compared = list(filter(here, run.scores)), list(filter(here, run.comparisons))
     predicted: dict[str, dict[str, list[Predictions]]] = {}
     for file in run.predictions:
-        if (file.task, file.labels) == (task, labels):
+        if (file.task, file.protocol, file.labels) == (task, protocol, labels):
             predicted.setdefault(file.pretrain, {}).setdefault(file.arm, []).append(file.read())
     classes = next((len(runs[0].classes) for arms in predicted.values() for runs in arms.values()), 0)
+    main = verdict.main_metric(compared)
+    against = wording.listing(unique(row.reference for row in compared))
     names = {method: f", {method}" if len(predicted) > 1 else "" for method in predicted}
     title = f"{task}, {protocol}, {wording.labels(labels)}"
     return TaskScores(
         title,
         _score_table("Scores over all seeds, with 95 % intervals", [row for row in scores if row.pooled], looks),
         _score_table("Scores of each seed, with 95 % intervals", [row for row in scores if not row.pooled], looks),
-        _comparison_table(compared, looks),
+        _comparison_table(f"Differences from {against}", [row for row in compared if row.metric == main], looks),
+        _comparison_table("Differences in other metrics", [row for row in compared if row.metric != main], looks),
         tuple(plot for method, arms in predicted.items() for plot in _plots(names[method], arms, looks)),
         tuple(
             (method, tuple(_confusion(arm, runs) for arm, runs in arms.items())) for method, arms in predicted.items()
         ),
         _mistakes(predicted, looks),
         _note(predicted, classes),
+        grouped((note, ", ".join(item[:3])) for item, note in run.notes if item[3:] == (task, protocol)),
     )
 
 
@@ -78,12 +84,10 @@ def _score_table(caption: str, rows: Sequence[Scored], looks: Looks) -> Table | 
 def _score_cell(row: Scored | None) -> Cell:
     if row is None:
         return number(float("nan"))
-    span = wording.interval(row.low, row.high)
-    shown = f"{wording.score(row.value)} ({span})" if span else wording.score(row.value)
-    return number(row.value, shown)
+    return number(row.value, wording.score(row.value), wording.interval(row.low, row.high))
 
 
-def _comparison_table(rows: Sequence[Compared], looks: Looks) -> Table | None:
+def _comparison_table(caption: str, rows: Sequence[Compared], looks: Looks) -> Table | None:
     cells = [
         [
             looks.cell(row.arm),
@@ -99,8 +103,7 @@ def _comparison_table(rows: Sequence[Compared], looks: Looks) -> Table | None:
         for row in rows
     ]
     columns = ("Arm", "Method", "Metric", "Difference", "95 % interval", "p", "Adjusted p", "Shown", "Test")
-    against = wording.listing(unique(row.reference for row in rows))
-    return table(f"Differences from {against}", columns, cells)
+    return table(caption, columns, cells)
 
 
 def _plots(method: str, arms: Mapping[str, Sequence[Predictions]], looks: Looks) -> list[Plot]:
@@ -124,7 +127,9 @@ def _note(predicted: Mapping[str, Mapping[str, Sequence[Predictions]]], classes:
     first = next(runs[0] for arms in predicted.values() for runs in arms.values())
     images = wording.count(len(first.labels), "test image")
     if classes == 2:
-        return f"{images}; positive: {first.classes[1]}. ROC curves are means over runs."
+        return (
+            f"{images}; positive: {first.classes[diagnostics.positive_class(first)]}. ROC curves are means over runs."
+        )
     return f"{images}, {classes} classes. ROC curves are means over runs and over each class against the rest."
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ctkit.report import diagnostics, figures, redaction, wording
-from ctkit.report.elements import Looks, Plot, unique
+from ctkit.report import diagnostics, figures, wording
+from ctkit.report.elements import Looks, Plot, grouped, unique
 from ctkit.report.figures import Curve
 from ctkit.report.reading import Run, Training
 
@@ -28,7 +28,7 @@ def pretraining(run: Run, looks: Looks) -> Pretraining | None:
         tuple(
             (method, tuple(_curves([t for t in run.trainings if t.pretrain == method], looks))) for method in methods
         ),
-        tuple(_training_notes(run.trainings)),
+        grouped((note, f"{t.arm}, {t.pretrain}, seed {t.seed}") for t in run.trainings for note in t.facts["notes"]),
     )
 
 
@@ -49,12 +49,3 @@ def _curves(trainings: Sequence[Training], looks: Looks) -> Iterable[Plot]:
         )
         svg = figures.curves(wording.metric(name), "step", "", lines)
         yield Plot(svg, f"{wording.metric(name)} over steps. {ends}.")
-
-
-def _training_notes(trainings: Sequence[Training]) -> Iterable[tuple[str, str]]:
-    where: dict[str, list[str]] = {}
-    for training in trainings:
-        for note in training.facts["notes"]:
-            place = f"{training.arm}, {training.pretrain}, seed {training.seed}"
-            where.setdefault(redaction.without_paths(note), []).append(place)
-    return ((note, "; ".join(places)) for note, places in where.items())

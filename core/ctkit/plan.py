@@ -1,0 +1,132 @@
+"""A pipeline as it will run: every plugin chosen, every parameter validated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar, cast
+
+from ctkit.contracts import Dataset, Method, Params, Plugin, Protocol, Reducer, Task
+from ctkit.plugins import Entry, load_target
+from ctkit.sections import ComputeSection, Keep, Rendering, ReportSection, RunSection
+
+Document = dict[str, Any]
+PluginT = TypeVar("PluginT", bound=Plugin[Any])
+
+
+@dataclass(frozen=True)
+class Chosen(Generic[PluginT]):
+    """A plugin that a pipeline uses, with its parameters. Small, and may be sent to another process."""
+
+    entry: Entry
+    params: Params
+
+    def build(self) -> PluginT:
+        """Make the plugin."""
+        return cast(PluginT, load_target(self.entry.target)(self.params))
+
+    @property
+    def identity(self) -> Document:
+        """What a result of this plugin depends on, for an address."""
+        return self._identity(
+            {
+                name
+                for name, info in type(self.params).model_fields.items()
+                if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("address") is False
+            }
+        )
+
+    @property
+    def full_identity(self) -> Document:
+        """As ``identity``, with the parameters that change no result but choose what there is a result of."""
+        return self._identity(set())
+
+    def _identity(self, silent: set[str]) -> Document:
+        return {
+            "plugin": f"{self.entry.distribution}:{self.entry.name}",
+            "version": load_target(self.entry.target).version,
+            "parameters": self.params.model_dump(mode="json", exclude=silent),
+        }
+
+
+@dataclass(frozen=True)
+class Step:
+    """One reducer of an arm, with the scope it decides in and its knob (NaN: none, or turned by a budget)."""
+
+    reducer: Chosen[Reducer[Any]]
+    scope: Literal["volume", "patient", "dataset"]
+    at: float
+
+    @property
+    def plugin(self) -> type[Reducer[Any]]:
+        """The reducer's class."""
+        return cast(type[Reducer[Any]], load_target(self.reducer.entry.target))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to choose slices: steps one after the other; a budget turns the knob of the last."""
+
+    id: str
+    steps: tuple[Step, ...]
+    keep: Keep | None
+
+    @property
+    def draws(self) -> bool:
+        """Whether there is one selection per seed."""
+        return any(step.plugin.draws for step in self.steps)
+
+    @property
+    def keeps_all(self) -> bool:
+        """Whether the arm keeps every slice, whatever the pixels."""
+        return all(step.plugin.keeps_all for step in self.steps)
+
+
+@dataclass(frozen=True)
+class PretrainPlan:
+    """A ``[[pretrain]]`` entry."""
+
+    id: str
+    method: Chosen[Method[Any]]
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """A ``[[task]]`` entry with one of its protocols."""
+
+    id: str
+    task: Chosen[Task[Any]]
+    protocol: Chosen[Protocol[Any]]
+    repeats: int
+    labels: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A whole pipeline file, resolved."""
+
+    run: RunSection
+    compute: ComputeSection
+    report: ReportSection
+    dataset: Chosen[Dataset[Any]]
+    rendering: Rendering
+    arms: tuple[Arm, ...]
+    pretrains: tuple[PretrainPlan, ...]
+    tasks: tuple[TaskPlan, ...]
+    document: Document  #: the file as it was understood, defaults filled in
+
+    @property
+    def seeds(self) -> range:
+        """Seeds of the repeats."""
+        return range(self.run.seed, self.run.seed + self.run.seeds)
+
+    @property
+    def reference(self) -> Arm:
+        """The arm that others are compared with: the unreduced one, or the first."""
+        return next((arm for arm in self.arms if arm.keeps_all), self.arms[0])
+
+    @property
+    def plugins(self) -> tuple[Chosen[Any], ...]:
+        """Every plugin in use."""
+        steps = (step.reducer for arm in self.arms for step in arm.steps)
+        tasks = (plugin for plan in self.tasks for plugin in (plan.task, plan.protocol))
+        return (self.dataset, *steps, *(plan.method for plan in self.pretrains), *tasks)

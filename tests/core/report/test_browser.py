@@ -1,0 +1,73 @@
+"""The page in a real browser: no error on its console, every section drawn, nothing wider than the window."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ctkit.report import write_report
+
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--enable-logging=stderr", "--v=0",
+)  # fmt: skip
+LIGHT, DARK = "1", "0"
+#: Runs after the page's own script; what it finds is read from the page's markup.
+PROBE = """<script>addEventListener("load", () => {
+  document.querySelector("table.sortable th button").click();
+  document.querySelector(".plot").click();
+  const opened = document.querySelector("dialog").open;
+  document.querySelector("dialog").close();
+  const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  const empty = [...document.querySelectorAll("section")].filter((one) => one.offsetHeight < 80).length;
+  const sorted = document.querySelectorAll("th[aria-sort]").length;
+  document.title = `overflow ${wide}, empty ${empty}, sorted ${sorted}, opened ${opened}`;
+});</script>"""
+
+
+@pytest.fixture(scope="session")
+def browser() -> str:
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    pytest.skip("no Chromium is installed: none of chromium, chromium-browser, google-chrome")
+
+
+@pytest.fixture(scope="session")
+def page(full_run: Path) -> Path:
+    return write_report(full_run)
+
+
+def start(browser: str, page: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    profile = page.parent / f"profile-{abs(hash(flags))}"
+    command = [browser, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_works_without_errors_and_fits_its_window(browser: str, page: Path, width: int) -> None:
+    probed = page.with_name(f"probed-{width}.html")
+    probed.write_text(page.read_text(encoding="utf-8").replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
+    done = start(browser, probed, f"--window-size={width},2000", "--dump-dom")
+    assert "CONSOLE" not in done.stderr
+    title = re.search("<title>(.*?)</title>", done.stdout)
+    assert title is not None
+    assert title[1] == "overflow 0, empty 0, sorted 1, opened true"
+
+
+@pytest.mark.parametrize(("scheme", "bright"), [(LIGHT, True), (DARK, False)], ids=["light", "dark"])
+def test_the_page_follows_the_colour_scheme(browser: str, page: Path, scheme: str, bright: bool) -> None:
+    shot = page.with_name(f"shot-{scheme}.png")
+    flags = (f"--blink-settings=preferredColorScheme={scheme}", "--window-size=1280,1600", f"--screenshot={shot}")
+    done = start(browser, page, *flags)
+    assert "CONSOLE" not in done.stderr
+    with Image.open(shot) as image:
+        histogram = image.convert("L").histogram()
+    assert (sum(histogram[128:]) > 0.9 * sum(histogram)) == bright
+    assert (sum(histogram[:128]) > 0.8 * sum(histogram)) != bright

@@ -1,0 +1,206 @@
+"""The page as a whole: what is on it, and what must not be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ctkit.errors import RequestError
+from ctkit.files import read_csv, write_csv
+from ctkit.report import write_report
+
+VOID = frozenset({"meta", "link", "br", "img", "col", "input", "hr"})
+
+
+class Page(HTMLParser):
+    """Reads a page strictly: every element is closed in its turn."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag, f"</{tag}> closes another element, at {self.getpos()}"
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def sections(self) -> list[str | None]:
+        return [section["id"] for section in self.all("section")]
+
+
+def page_of(run: Path) -> Page:
+    return Page(write_report(run).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def html(full_run: Path) -> str:
+    return write_report(full_run).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def page(html: str) -> Page:
+    return Page(html)
+
+
+def test_a_whole_run_has_every_section_in_order(page: Page) -> None:
+    assert page.sections == ["answer", "arms", "choice", "training", "tasks", "data", "provenance"]
+
+
+def test_a_selection_has_no_section_on_training_and_tasks(selection_run: Path) -> None:
+    page = page_of(selection_run)
+    assert page.sections == ["answer", "arms", "choice", "data", "provenance"]
+    assert "This run holds selections only" in page.text
+
+
+def test_every_arm_is_answered_in_words(page: Page) -> None:
+    cards = page.text.partition("The answer")[2]
+    for words in ("hash6", "AUC 0.820 (0.783 to 0.857)", "+0.040 against “all”", "instead of 22 min 43 s", "▲"):
+        assert words in cards.replace("\N{NO-BREAK SPACE}", " ") or words == "▲"
+    verdicts = [element.get("class") for element in page.all("p") if (element.get("class") or "").startswith("verdict")]
+    assert verdicts.count("verdict better") == 2
+    assert verdicts.count("verdict no") == 4
+
+
+def test_elements_are_balanced_and_ids_are_unique(page: Page) -> None:
+    assert page.open == []
+    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_references_inside_plots_resolve(html: str) -> None:
+    ids = set(re.findall(r'\bid="([^"]+)"', html))
+    assert set(re.findall(r"url\(#([^)]+)\)", html)) | set(re.findall(r'<use href="#([^"]+)"', html)) <= ids
+
+
+def test_nothing_is_loaded_from_elsewhere(html: str, page: Page) -> None:
+    for _, attributes in page.elements:
+        for name in ("src", "href", "srcset", "data", "action", "poster"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:"))
+    assert "http" not in re.sub(r"data:[^\"]*", "", html)
+    assert "@import" not in html
+
+
+@pytest.mark.parametrize("run", ["full_run", "selection_run", "failed_run"])
+def test_no_name_number_date_or_path_of_the_sources_is_on_the_page(run: str, request: pytest.FixtureRequest) -> None:
+    from tests.core.report.conftest import SECRETS
+
+    html = write_report(request.getfixturevalue(run)).read_text(encoding="utf-8")
+    assert [secret for secret in SECRETS if secret.lower() in html.lower()] == []
+
+
+def test_patients_are_counted_and_not_named(full_run: Path, html: str) -> None:
+    patients = {row["patient"] for row in read_csv(full_run / "volumes.csv")}
+    assert not any(patient in html for patient in patients)
+    assert "5 volumes of 5 patients" in html
+
+
+def test_reasons_for_leaving_files_out_are_counted(page: Page) -> None:
+    assert "not a CT image 2" in page.text
+    assert "cannot read … no pixels 1" in page.text
+
+
+def test_tables_say_what_they_are_and_pictures_are_described(page: Page) -> None:
+    assert len(page.all("caption")) == len(page.all("table"))
+    assert all("alt" in image for image in page.all("img"))
+    assert all(element["aria-label"] for _, element in page.elements if element.get("role") == "img")
+    assert page.all("html") == [{"lang": "en"}]
+
+
+def test_without_pixels_there_are_no_pictures(study: Callable[..., object]) -> None:
+    page = page_of(study(images=False).write())  # type: ignore[attr-defined]
+    assert page.all("img") == []
+    assert "choice" in page.sections
+
+
+def test_dropped_slices_without_a_stand_in_are_shown_alone(selection_run: Path) -> None:
+    file = selection_run / "arms" / "every-n-10" / "pictures.npz"
+    slices = np.full((3, 32, 32), 90, np.uint8)
+    np.savez(file, kept=slices, dropped=slices, stand_in=slices[:0], distance=np.empty(0, np.float32))
+    labels = [element.get("aria-label") for _, element in page_of(selection_run).elements]
+    assert "3 examples of slices that every-n-10 dropped" in labels
+
+
+def test_a_run_that_failed_in_part_says_what_is_missing(failed_run: Path) -> None:
+    text = page_of(failed_run).text
+    assert "Some parts of the run failed" in text
+    assert "pretrain of hash6, simclr, seed-43 failed: cannot read … disk gone" in text
+    assert "ssim: no selection" in text
+    assert "all, simclr, seed 43: no backbone" in text
+    assert "no arm is called better or worse" in text
+
+
+def test_a_run_that_has_only_begun_has_a_report(study: Callable[..., object]) -> None:
+    begun = study(arms=(), tasks=(), volumes={"aa": 3})
+    begun.provenance(state="running", finished=None)  # type: ignore[attr-defined]
+    page = page_of(begun.folder)  # type: ignore[attr-defined]
+    assert page.sections == ["answer", "provenance"]
+    assert "The run is not complete (running)" in page.text
+
+
+def test_several_methods_protocols_and_shares_of_labels_are_told_apart(failed_run: Path) -> None:
+    rows = [list(row.values()) for row in read_csv(failed_run / "results.csv")]
+    less = [[*row[:1], "swav", *row[2:4], "0.1", *row[5:]] for row in rows]
+    write_csv(failed_run / "results.csv", list(read_csv(failed_run / "results.csv")[0]), rows + less)
+    text = page_of(failed_run).text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "lesion, knn, all labels, simclr" in text
+    assert "lesion, knn, 10.0 % of the labels, swav" in text
+
+
+def test_names_are_escaped(study: Callable[..., object]) -> None:
+    made = study(tasks=(("<b>$task", "knn", ("no & yes", "<yes>"), 40),), seeds=(42,))
+    page = page_of(made.write())  # type: ignore[attr-defined]
+    assert page.all("b") != []
+    assert "<b>$task, knn" in page.text
+
+
+def test_many_volumes_become_histograms(study: Callable[..., object]) -> None:
+    made = study(tasks=(), arms=("all",), volumes={f"{number:08x}": 20 + number % 7 for number in range(60)})
+    page = page_of(made.write())  # type: ignore[attr-defined]
+    assert any((element.get("aria-label") or "").startswith("Slices per volume") for _, element in page.elements)
+    assert "Volumes, by digest" not in page.text
+
+
+def test_the_same_files_give_the_same_page(selection_run: Path) -> None:
+    assert write_report(selection_run).read_bytes() == write_report(selection_run).read_bytes()
+
+
+def test_many_arms_stay_below_ten_megabytes(study: Callable[..., object]) -> None:
+    made = study(tasks=(), side=256)
+    made.write()  # type: ignore[attr-defined]
+    noise = np.random.default_rng(1).integers(0, 255, (24, 256, 256)).astype(np.uint8)  # the worst case for JPEG
+    for arm in made.folder.glob("arms/*"):  # type: ignore[attr-defined]
+        np.savez(arm / "pictures.npz", kept=noise, dropped=noise, stand_in=noise, distance=np.zeros(24, np.float32))
+    assert write_report(made.folder).stat().st_size < 10e6  # type: ignore[attr-defined]
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"no run\.json in"):
+        write_report(tmp_path)
