@@ -1,1 +1,34 @@
-"""Plugins of the tasks family."""
+"""Tasks and protocols that come with ctkit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ctkit.hookspecs import Spec, hookimpl
+
+
+@hookimpl
+def ctkit_register_tasks() -> Sequence[Spec]:
+    """Announce the tasks; their modules are imported on first use."""
+    return (
+        Spec("covid-ct", "COVID CT Grand Challenge with its official splits", "ctkit_tasks.covid_ct:CovidCt"),
+        Spec("organsmnist", "OrganSMNIST of MedMNIST v2: 11 organs", "ctkit_tasks.medmnist:OrganSMnist"),
+        Spec("medmnist", "any 2-D set of MedMNIST v2 with one label an image", "ctkit_tasks.medmnist:MedMnist"),
+        Spec("brain-hemorrhage", "head CT with hemorrhage and without", "ctkit_tasks.brain_hemorrhage:BrainHemorrhage"),
+        Spec("image-folder", "any root/split/class/ tree of images", "ctkit_tasks.image_folder:ImageFolder"),
+        Spec(
+            "phantom-lesions",
+            "built-in phantom slices, some with a lesion",
+            "ctkit_tasks.phantom_lesions:PhantomLesions",
+        ),
+    )
+
+
+@hookimpl
+def ctkit_register_protocols() -> Sequence[Spec]:
+    """Announce the protocols; their modules are imported on first use."""
+    return (
+        Spec("finetune", "the trunk and a linear layer, trained as in the paper", "ctkit_tasks.finetune:Finetune"),
+        Spec("linear", "logistic regression on features of the frozen trunk", "ctkit_tasks.linear:Linear"),
+        Spec("knn", "nearest neighbours among features of the frozen trunk", "ctkit_tasks.knn:Knn"),
+    )

@@ -1,0 +1,217 @@
+"""Tasks ``organsmnist`` and ``medmnist``: the 2-D sets of MedMNIST v2.
+
+Yang et al. 2023, Scientific Data 10:41, doi:10.1038/s41597-022-01721-8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, field_validator
+
+from ctkit.contracts import InputPath, Params, SourceFile, Split, Task
+from ctkit.errors import DataError, RequestError, nearest
+from ctkit_tasks.image_files import found_instead, source_file
+
+_ORGANS = (
+    "bladder",
+    "femur-left",
+    "femur-right",
+    "heart",
+    "kidney-left",
+    "kidney-right",
+    "liver",
+    "lung-left",
+    "lung-right",
+    "pancreas",
+    "spleen",
+)
+
+#: Classes of each set with one label an image, in the order of their numbers.
+CLASSES: dict[str, tuple[str, ...]] = {
+    "bloodmnist": (
+        "basophil",
+        "eosinophil",
+        "erythroblast",
+        "immature granulocyte",
+        "lymphocyte",
+        "monocyte",
+        "neutrophil",
+        "platelet",
+    ),
+    "breastmnist": ("malignant", "normal or benign"),
+    "dermamnist": (
+        "actinic keratosis",
+        "basal cell carcinoma",
+        "benign keratosis",
+        "dermatofibroma",
+        "melanoma",
+        "melanocytic nevus",
+        "vascular lesion",
+    ),
+    "octmnist": ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal"),
+    "organamnist": _ORGANS,
+    "organcmnist": _ORGANS,
+    "organsmnist": _ORGANS,
+    "pathmnist": (
+        "adipose",
+        "background",
+        "debris",
+        "lymphocytes",
+        "mucus",
+        "smooth muscle",
+        "normal colon mucosa",
+        "cancer-associated stroma",
+        "colorectal adenocarcinoma epithelium",
+    ),
+    "pneumoniamnist": ("normal", "pneumonia"),
+    "retinamnist": ("grade 0", "grade 1", "grade 2", "grade 3", "grade 4"),
+    "tissuemnist": (
+        "collecting duct or connecting tubule",
+        "distal convoluted tubule",
+        "glomerular endothelial cell",
+        "interstitial endothelial cell",
+        "leukocyte",
+        "podocyte",
+        "proximal tubule segment",
+        "thick ascending limb",
+    ),
+}
+_POSITIVE = {"breastmnist": "malignant", "pneumoniamnist": "pneumonia"}
+
+
+class MedMnistParams(Params):
+    """Which set, at which size, and where it lies."""
+
+    name: str = Field(description="the set's name at MedMNIST, such as pneumoniamnist")
+    root: InputPath | None = Field(
+        None,
+        description="the .npz file or its folder; without it the package medmnist fetches and checks the file",
+    )
+    size: Literal[28, 64, 128, 224] = Field(28, description="side of the images in the file, in pixels")
+
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in CLASSES:
+            raise ValueError(
+                f"no 2-D set of MedMNIST with one label an image is called {name!r}; {nearest(name, CLASSES)}"
+            )
+        return name
+
+
+class OrganSMnistParams(MedMnistParams):
+    """At which size, and where it lies."""
+
+    name: Literal["organsmnist"] = Field("organsmnist", description="the set's name at MedMNIST")
+
+
+P = TypeVar("P", bound=MedMnistParams)
+
+
+class MedMnistFile(Task[P]):
+    """A set as ``<name>.npz`` (28 pixels) or ``<name>_<size>.npz``, with its own split."""
+
+    mean_std = (0.5, 0.5)  # the paper's
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the set's classes."""
+        return CLASSES[self.params.name]
+
+    @property
+    def positive_class(self) -> str | None:
+        """The disease, in a set of two classes."""
+        return _POSITIVE.get(self.params.name)
+
+    @property
+    def root(self) -> Path | None:
+        """Folder of the file; None where the package medmnist keeps it."""
+        root = self.params.root
+        return root.parent if root is not None and root.is_file() else root
+
+    def files(self) -> Iterator[SourceFile]:
+        """The one file; none where the package medmnist keeps it and vouches for it by a checksum."""
+        if self.params.root is not None:
+            yield source_file(self._file, self._file.name)
+
+    def splits(self) -> Mapping[str, Split]:
+        """The set's own train, val and test."""
+        return {
+            split: Split(tuple(f"{split}-{number:06d}" for number in range(len(labels))), labels)
+            for split, (_, labels) in self._arrays.items()
+        }
+
+    def image(self, split: str, number: int) -> NDArray[np.uint8]:
+        """One image as the file has it."""
+        image: NDArray[np.uint8] = self._arrays[split][0][number]
+        return image
+
+    @cached_property
+    def _file(self) -> Path:
+        name = self.params.name + ("" if self.params.size == 28 else f"_{self.params.size}") + ".npz"
+        root = self.params.root
+        if root is None:
+            return _fetched(self.params.name, self.params.size, name)
+        path = root if root.is_file() else root / name
+        if not path.is_file():
+            raise RequestError(f"task {self.params.name} expects {name} in {root}, but {found_instead(root)}")
+        return path
+
+    @cached_property
+    def _arrays(self) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+        try:
+            with self._file.open("rb") as file, np.load(file, allow_pickle=False) as content:
+                return {split: self._checked(content, split) for split in ("train", "val", "test")}
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise DataError(f"{self._file} is no whole MedMNIST file: {error}") from error
+
+    def _checked(self, content: Mapping[str, Any], split: str) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Images (n, size, size) or (n, size, size, 3) and labels (n,) of a split."""
+        images, labels = content[f"{split}_images"], content[f"{split}_labels"]
+        size, classes = self.params.size, len(self.classes)
+        if images.shape[1:] not in ((size, size), (size, size, 3)) or images.dtype != np.uint8:
+            raise RequestError(
+                f"task {self.params.name} expects 8-bit images of {size} pixels in {self._file}, but {split} has "
+                f"{images.dtype} of shape {images.shape}; set size to that of the file"
+            )
+        if labels.shape != (len(images), 1) or not np.isin(labels, range(classes)).all():
+            raise RequestError(
+                f"task {self.params.name} expects one label of {classes} classes for each image in {self._file}, but "
+                f"{split} has labels of shape {labels.shape} from {labels.min()} to {labels.max()}: is it another set?"
+            )
+        return images, labels[:, 0].astype(np.int64)
+
+
+class MedMnist(MedMnistFile[MedMnistParams]):
+    """Any of the sets in ``CLASSES``."""
+
+
+class OrganSMnist(MedMnistFile[OrganSMnistParams]):
+    """Organs in sagittal CT patches, 11 classes."""
+
+
+def _fetched(name: str, size: int, file: str) -> Path:
+    """Let the package medmnist fetch a file into its own folder and compare its checksum."""
+    try:
+        medmnist: Any = import_module("medmnist")
+    except ImportError as error:
+        raise RequestError(
+            f"task {name} needs root, the folder of {file} (from medmnist.com), or the package that fetches it: "
+            "pip install medmnist"
+        ) from error
+    path = Path(medmnist.info.DEFAULT_ROOT) / file
+    if not path.is_file():
+        kind = getattr(medmnist, medmnist.INFO[name]["python_class"])
+        try:
+            kind(split="train", download=True, size=size, root=str(path.parent))
+        except (RuntimeError, OSError) as error:
+            raise DataError(f"the package medmnist could not fetch {file}: {error}") from error
+    return path

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ctkit.contracts import Predictions
+from ctkit.errors import DataError
+from ctkit_tasks.linear import Linear
+
+
+def predictions(seed: int, strength: float = 1.0, n: int = 60, classes: int = 2) -> Predictions:
+    """Predictions that are right more often the stronger they are; the labels do not depend on the seed."""
+    labels = np.arange(n) % classes
+    logits = np.random.default_rng(seed).normal(size=(n, classes)) + strength * np.eye(classes)[labels]
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    names = tuple(f"image-{number:04d}" for number in range(n))
+    return Predictions(names, labels, probabilities, tuple("abcdefghijk"[:classes]))
+
+
+def shuffled(run: Predictions, seed: int = 0) -> Predictions:
+    order = np.random.default_rng(seed).permutation(len(run.names))
+    return replace(
+        run,
+        names=tuple(run.names[number] for number in order),
+        labels=run.labels[order],
+        probabilities=run.probabilities[order],
+        patients=None if run.patients is None else tuple(run.patients[number] for number in order),
+    )
+
+
+def with_patients(run: Predictions, images_each: int) -> Predictions:
+    return replace(run, patients=tuple(f"patient-{number // images_each}" for number in range(len(run.names))))
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_the_order_of_test_images_does_not_matter(classes: int) -> None:
+    one, other = with_patients(predictions(0, classes=classes), 2), with_patients(predictions(1, classes=classes), 2)
+    assert Linear().scores([shuffled(one), shuffled(other, 1)]) == Linear().scores([one, other])
+    assert Linear().compare([shuffled(one)], [shuffled(other, 1)]) == Linear().compare([one], [other])
+
+
+def test_pooled_scores_are_the_mean_over_runs_with_an_interval_around_it() -> None:
+    runs = [predictions(seed) for seed in range(4)]
+    pooled = {score.metric: score for score in Linear().scores(runs)}
+    single = [{score.metric: score for score in Linear().scores([run])} for run in runs]
+    for name, score in pooled.items():
+        assert score.value == pytest.approx(np.mean([scores[name].value for scores in single]))
+        assert score.low <= score.value <= score.high
+    widths = [scores["auc"].high - scores["auc"].low for scores in single]
+    assert pooled["auc"].high - pooled["auc"].low < np.mean(widths)
+
+
+def test_names_of_the_metrics_are_those_of_the_documentation() -> None:
+    both = ["auc", "accuracy", "balanced_accuracy", "f1_macro", "average_precision", "brier", "ece"]
+    assert [score.metric for score in Linear().scores([predictions(0)])] == [
+        *both,
+        "f1",
+        "sensitivity_at_90_specificity",
+    ]
+    assert [score.metric for score in Linear().scores([predictions(0, classes=3)])] == both
+
+
+def test_two_classes_are_compared_by_delong_and_by_paired_bootstrap() -> None:
+    found = {difference.metric: difference for difference in Linear().compare([predictions(0, 3.0)], [predictions(1)])}
+    assert found["auc"].test == "DeLong"
+    assert {difference.test for name, difference in found.items() if name != "auc"} == {"paired bootstrap"}
+    assert found["auc"].difference > 0
+    assert found["auc"].p < 0.01
+    assert found["accuracy"].p < 0.05
+    assert found["brier"].difference < 0
+
+
+@pytest.mark.parametrize(
+    ("change", "classes"), [("patients", 2), ("more classes", 4)], ids=["patients with two images", "four classes"]
+)
+def test_auc_is_compared_by_bootstrap_where_delong_does_not_apply(change: str, classes: int) -> None:
+    arm, reference = predictions(0, 3.0, classes=classes), predictions(1, classes=classes)
+    if change == "patients":
+        arm, reference = with_patients(arm, 2), with_patients(reference, 2)
+    auc = Linear().compare([arm], [reference])[0]
+    assert (auc.metric, auc.test) == ("auc", "paired bootstrap")
+    assert auc.p < 0.05
+
+
+def test_bootstrap_and_delong_agree() -> None:
+    arm, reference = predictions(0, 1.6, n=300), predictions(1, n=300)
+    by_delong = Linear().compare([arm], [reference])[0]
+    every_patient_one_image = Linear().compare([with_patients(arm, 1)], [with_patients(reference, 1)])[0]
+    assert by_delong == every_patient_one_image
+    by_bootstrap = Linear().compare([with_patients(arm, 2)], [with_patients(reference, 2)])[0]
+    assert (by_bootstrap.low, by_bootstrap.high) == pytest.approx((by_delong.low, by_delong.high), abs=0.02)
+
+
+def test_equal_runs_do_not_differ() -> None:
+    runs = [predictions(0), predictions(1)]
+    for difference in Linear().compare(runs, runs[::-1]):
+        assert (difference.difference, difference.p) == (pytest.approx(0, abs=1e-12), 1)
+
+
+def test_seeds_of_both_sides_are_averaged() -> None:
+    arm, reference = [predictions(0), predictions(1), predictions(2)], [predictions(3)]
+    values = {score.metric: score.value for score in Linear().scores(arm)}
+    reference_values = {score.metric: score.value for score in Linear().scores(reference)}
+    for difference in Linear().compare(arm, reference):
+        expected = values[difference.metric] - reference_values[difference.metric]
+        assert difference.difference == pytest.approx(expected)
+
+
+def test_runs_on_other_test_images_are_refused() -> None:
+    with pytest.raises(DataError, match="same test images"):
+        Linear().compare([predictions(0)], [predictions(0, n=58)])
+
+
+def test_a_class_missing_from_the_test_images_is_no_crash() -> None:
+    run = replace(predictions(0), labels=np.zeros(60, np.int64))
+    scores = {score.metric: score for score in Linear().scores([run])}
+    assert math.isnan(scores["auc"].value)
+    assert math.isnan(scores["auc"].low)
+    assert 0 <= scores["accuracy"].value <= 1
+    assert math.isnan(Linear().compare([run], [run])[0].p)
+
+
+def test_one_test_image_has_scores_without_intervals() -> None:
+    run = Predictions(("a",), np.array([1]), np.array([[0.3, 0.7]]), ("x", "y"))
+    for score in Linear().scores([run]):
+        assert math.isnan(score.low)
+
+
+def test_shuffled_labels_are_worth_a_coin_and_intervals_say_so() -> None:
+    run = predictions(0, 3.0, n=400)
+    labels = np.random.default_rng(2).permutation(run.labels)
+    auc = Linear().scores([replace(run, labels=labels)])[0]
+    assert auc.low < 0.5 < auc.high
+    assert auc.value == pytest.approx(0.5, abs=0.06)

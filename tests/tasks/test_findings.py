@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layouts import image_folder, picture, save
+from PIL import Image
+
+from ctkit_tasks.findings import findings, near_copies
+from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
+from ctkit_tasks.phantom_lesions import PhantomLesions, PhantomLesionsParams
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return image_folder(tmp_path, {"train": 6, "val": 2, "test": 4})
+
+
+def found(root: Path) -> tuple[str, ...]:
+    return findings(ImageFolder(ImageFolderParams(root=root, patient=r"(patient-\d+)_")))
+
+
+COUNTS = "images: train 6 healthy, 6 lesion; val 2 healthy, 2 lesion; test 4 healthy, 4 lesion"
+
+
+def test_a_clean_set_is_only_counted(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert found(root) == (COUNTS,)
+    assert not caplog.records
+
+
+def test_the_phantom_task_has_no_leaks() -> None:
+    assert len(findings(PhantomLesions(PhantomLesionsParams(train=8, val=4, test=8, size=64)))) == 1
+
+
+def test_a_copied_image_is_found_whatever_its_file_is_called(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    copy = root / "test" / "lesion" / "patient-9000_slice-0.bmp"
+    Image.open(root / "train" / "lesion" / "patient-100_slice-0.png").save(copy)
+    with caplog.at_level(logging.WARNING):
+        assert found(root)[1:] == ("test: 1 of 9 images are in train as well",)
+    assert "test: 1 of 9 images are in train as well" in caplog.text
+
+
+@pytest.mark.parametrize("change", ["jpeg", "smaller", "colour"])
+def test_a_near_copy_is_found(root: Path, change: str) -> None:
+    original = Image.open(root / "train" / "lesion" / "patient-100_slice-0.png")
+    copy = root / "test" / "healthy" / "patient-9000_slice-0"
+    if change == "jpeg":
+        original.save(copy.with_suffix(".jpg"), quality=70)
+    elif change == "smaller":
+        original.resize((44, 36), Image.Resampling.BICUBIC).save(copy.with_suffix(".png"))
+    else:
+        original.convert("RGB").save(copy.with_suffix(".png"))
+    assert found(root)[1:] == ("test: 1 of 9 images nearly equal one in train (16 or fewer of 256 hash bits differ)",)
+
+
+def test_a_patient_on_both_sides_is_found(root: Path) -> None:
+    save(root / "test" / "lesion" / "patient-101_slice-7.png", picture(1, 777))
+    assert found(root)[1:] == ("test: 1 of 5 patients are in train as well",)
+
+
+def test_blank_images_are_no_leak(root: Path) -> None:
+    for split in ("train", "test"):
+        save(root / split / "lesion" / f"patient-{len(split)}_blank.png", np.zeros((40, 48), np.uint8))
+    assert len(found(root)) == 1
+
+
+def test_missing_classes_and_unreadable_files_are_told(root: Path) -> None:
+    for path in (root / "test" / "lesion").iterdir():
+        path.unlink()
+    (root / "val" / "healthy" / "patient-1000_slice-0.png").write_bytes(b"broken")
+    assert found(root) == (
+        "images: train 6 healthy, 6 lesion; val 1 healthy, 2 lesion; test 4 healthy, 0 lesion",
+        "1 missing or unreadable images left out of val",
+        "test holds no image of class lesion; AUC and average precision are undefined",
+    )
+
+
+def test_near_copies_are_counted_by_bits() -> None:
+    code = np.array([[1, 2, 3, 4]], np.uint64)
+    at_limit = code ^ np.array([[0xFFFF, 0, 0, 0]], np.uint64)
+    beyond = code ^ np.array([[0xFFFF, 1, 0, 0]], np.uint64)
+    assert near_copies(np.concatenate([at_limit, beyond]), code).tolist() == [True, False]
+    assert near_copies(code, np.empty((0, 4), np.uint64)).tolist() == [False]

@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from layouts import covid_ct, image_folder
+from pydantic import ValidationError
+from torch.nn.functional import cross_entropy
+
+from ctkit.contracts import Evaluation
+from ctkit_models.backbones import load_backbone
+from ctkit_tasks import tuning
+from ctkit_tasks.covid_ct import CovidCt, CovidCtParams
+from ctkit_tasks.finetune import Finetune, FinetuneParams
+from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
+from ctkit_tasks.tuning import Classifier
+
+SHORT = FinetuneParams(size=32, epochs=3, frozen_epochs=1, batch=8)
+LEARNING = FinetuneParams(size=32, epochs=5, frozen_epochs=1, batch=4, learning_rate=1e-3)
+
+
+@pytest.fixture
+def job(tmp_path: Path, backbone: Path) -> Evaluation:
+    root = image_folder(tmp_path, {"train": 12, "val": 6, "test": 8})
+    return Evaluation(ImageFolder(ImageFolderParams(root=root)), backbone, 1.0, 0, "cpu", 0, lambda done, total: None)
+
+
+def test_the_defaults_are_the_papers() -> None:
+    params = FinetuneParams()
+    assert (params.epochs, params.frozen_epochs, params.batch, params.size) == (70, 10, 64, 224)
+    assert (params.learning_rate, params.weight_decay, params.flip) == (1e-4, 5e-4, 0.5)
+
+
+def test_it_learns_what_tells_the_classes_apart(job: Evaluation) -> None:
+    found = Finetune(LEARNING).predict(job)
+    assert (found.probabilities.argmax(axis=1) == found.labels).mean() > 0.9
+    assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(16))
+
+
+def test_the_same_job_gives_the_same_predictions_and_another_seed_others(job: Evaluation) -> None:
+    calls: list[tuple[int, int]] = []
+    found = Finetune(SHORT).predict(replace(job, progress=lambda done, total: calls.append((done, total))))
+    assert calls == [(step, 9) for step in range(1, 10)]
+    assert np.array_equal(Finetune(SHORT).predict(replace(job, workers=3)).probabilities, found.probabilities)
+    other = Finetune(SHORT).predict(replace(job, seed=1)).probabilities
+    assert not np.array_equal(other, found.probabilities)
+
+
+def test_global_generators_are_left_alone(job: Evaluation) -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    Finetune(SHORT.model_copy(update={"epochs": 2})).predict(job)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_frozen_trunk_keeps_weights_and_batch_statistics(backbone: Path) -> None:
+    classifier = Classifier(load_backbone(backbone).trunk, 2, np.random.default_rng(0))
+    before = {name: value.clone() for name, value in classifier.state_dict().items()}
+    optimiser = torch.optim.Adam(classifier.parameters(), lr=1e-2, weight_decay=1e-2)
+    images, labels = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.arange(6) % 2
+
+    def changed(*, frozen: bool) -> set[str]:
+        classifier.train_with(frozen_trunk=frozen)
+        tuning._learn(classifier, optimiser, images, labels)
+        return {name for name, value in classifier.state_dict().items() if not torch.equal(value, before[name])}
+
+    assert changed(frozen=True) == {"layer.weight", "layer.bias"}
+    thawed = changed(frozen=False)
+    assert "trunk.network.bn1.running_mean" in thawed
+    assert {name for name, _ in classifier.named_parameters()} <= thawed
+
+
+def test_a_step_is_adams_on_cross_entropy(backbone: Path) -> None:
+    """The same two steps, one frozen and one not, spelt out with torch alone."""
+    images, labels = (
+        torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(1)),
+        torch.tensor([0, 1, 2, 0]),
+    )
+    ours, theirs = (Classifier(load_backbone(backbone).trunk, 3, np.random.default_rng(0)) for _ in range(2))
+    rates = {"lr": 1e-3, "weight_decay": 1e-2}
+    optimiser = torch.optim.Adam([{"params": ours.trunk.parameters()}, {"params": ours.layer.parameters()}], **rates)
+    layer_only = torch.optim.Adam(theirs.layer.parameters(), **rates)
+    trunk_only = torch.optim.Adam(theirs.trunk.parameters(), **rates)
+    for step, frozen in enumerate((True, False)):
+        ours.train_with(frozen_trunk=frozen)
+        tuning._learn(ours, optimiser, images[step], labels)
+        theirs.trunk.train(not frozen)
+        for part in (layer_only, trunk_only):
+            part.zero_grad()
+        cross_entropy(theirs.layer(theirs.trunk(images[step])), labels).backward()
+        layer_only.step()
+        if not frozen:
+            trunk_only.step()
+    for name, weight in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], weight)
+
+
+def test_the_best_epoch_by_validation_accuracy_is_predicted_with(
+    job: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    real = tuning._predicted
+
+    def recorded(classifier: Classifier, *rest: object) -> np.ndarray:
+        seen.append(classifier.layer.bias.detach().clone())
+        found = real(classifier, *rest)  # type: ignore[arg-type]
+        accuracies = {0: 0.5, 1: 1.0, 2: 0.5}
+        if len(seen) <= 3:  # validation: call as many images right as the table says
+            right = np.eye(2)[np.repeat([0, 1], 6)]
+            found = np.where(np.arange(12)[:, None] < 12 * accuracies[len(seen) - 1], right, 1 - right)
+        return found
+
+    monkeypatch.setattr(tuning, "_predicted", recorded)
+    found = Finetune(SHORT).predict(job)
+    assert "epoch 2 of 3 was best on 12 validation images (accuracy 1.000)" in found.notes
+    assert torch.equal(seen[3], seen[1])
+
+
+def test_every_epoch_sees_every_image_in_batches_of_two_or_more() -> None:
+    rng = np.random.default_rng(0)
+    for count, size in ((2, 64), (3, 2), (65, 64), (128, 64), (7, 3)):
+        found = tuning._batches(count, size, rng)
+        assert sorted(np.concatenate(found).tolist()) == list(range(count))
+        assert min(len(batch) for batch in found) >= 2
+        assert max(len(batch) for batch in found) <= max(size, 3)
+
+
+def test_mirroring_is_left_to_right_and_as_often_as_asked() -> None:
+    images = torch.arange(1000 * 6, dtype=torch.uint8).reshape(1000, 1, 2, 3)
+    rng = np.random.default_rng(0)
+    assert torch.equal(tuning._mirrored(images, 0.0, rng), images)
+    assert torch.equal(tuning._mirrored(images, 1.0, rng), images[..., [2, 1, 0]])
+    found = tuning._mirrored(images, 0.5, rng)
+    assert (found == images).flatten(1).all(dim=1).float().mean() == pytest.approx(0.5, abs=0.06)
+
+
+def test_colour_and_grey_images_train_together(tmp_path: Path, backbone: Path) -> None:
+    task = CovidCt(CovidCtParams(root=covid_ct(tmp_path, {"train": 6, "val": 2, "test": 2})))
+    params = FinetuneParams(size=32, epochs=2, frozen_epochs=0, batch=4)
+    found = Finetune(params).predict(Evaluation(task, backbone, 1.0, 0, "cpu", 2, lambda done, total: None))
+    assert found.probabilities.shape == (4, 2)
+    assert (found.classes, found.positive) == (("NonCOVID", "COVID"), "COVID")
+
+
+def test_a_trunk_that_never_thaws_is_refused() -> None:
+    with pytest.raises(ValidationError, match="for a frozen trunk use protocol linear"):
+        FinetuneParams(epochs=10)

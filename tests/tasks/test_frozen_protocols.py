@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from layouts import image_folder
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ctkit.contracts import Evaluation, Predictions
+from ctkit_models.backbones import load_backbone
+from ctkit_tasks.classification import Classification
+from ctkit_tasks.features import extract
+from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
+from ctkit_tasks.knn import Knn, KnnParams, vote
+from ctkit_tasks.linear import STRENGTHS, Linear, LinearParams, chosen_fit, log_loss
+from ctkit_tasks.parts import Part, parts_of
+
+PROTOCOLS = [
+    pytest.param(Linear(LinearParams(size=32)), id="linear"),
+    pytest.param(Knn(KnnParams(size=32, k=5)), id="knn"),
+]
+
+
+@pytest.fixture
+def job(tmp_path: Path, backbone: Path) -> Evaluation:
+    root = image_folder(tmp_path, {"train": 10, "val": 4, "test": 8})
+    task = ImageFolder(ImageFolderParams(root=root, patient=r"(patient-\d+)_"))
+    return Evaluation(task, backbone, 1.0, 0, "cpu", 0, lambda done, total: None)
+
+
+def accuracy(predictions: Predictions) -> float:
+    return float((predictions.probabilities.argmax(axis=1) == predictions.labels).mean())
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_protocol_tells_classes_apart_that_differ(protocol: Classification, job: Evaluation) -> None:
+    predictions = protocol.predict(job)
+    assert accuracy(predictions) == 1
+    assert predictions.probabilities.sum(axis=1) == pytest.approx(np.ones(16))
+    assert predictions.names == job.task.splits()["test"].names
+    assert predictions.patients == job.task.splits()["test"].patients
+    assert (predictions.classes, predictions.positive) == (("healthy", "lesion"), "lesion")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_same_job_gives_the_same_predictions(protocol: Classification, job: Evaluation) -> None:
+    once = protocol.predict(job)
+    with_threads = protocol.predict(replace(job, workers=3))
+    assert np.array_equal(once.probabilities, with_threads.probabilities)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_few_labels_are_enough_where_classes_differ(protocol: Classification, job: Evaluation) -> None:
+    predictions = protocol.predict(replace(job, labels=0.2))
+    assert accuracy(predictions) > 0.9
+    assert "4 of 20 training labels were used" in predictions.notes
+
+
+def test_neither_protocol_changes_the_trunk_or_its_running_statistics(job: Evaluation) -> None:
+    before = job.backbone.read_bytes()
+    trunk = load_backbone(job.backbone).trunk
+    Linear(LinearParams(size=32)).predict(job)
+    assert job.backbone.read_bytes() == before
+    for name, weight in load_backbone(job.backbone).trunk.state_dict().items():
+        torch.testing.assert_close(weight, trunk.state_dict()[name])
+
+
+def test_features_are_the_trunks_whatever_the_batch(job: Evaluation) -> None:
+    parts = parts_of(job)
+    calls: list[tuple[int, int]] = []
+    counting = replace(job, progress=lambda done, total: calls.append((done, total)))
+    (whole, test) = extract(counting, (parts.train, parts.test), 32)
+    assert calls == [(20, 36), (36, 36)]
+    for batch in (1, 7):
+        torch.testing.assert_close(extract(job, (parts.train,), 32, batch)[0], whole, rtol=1e-4, atol=1e-5)
+    trunk = load_backbone(job.backbone).trunk
+    image = torch.tensor(job.task.image("test", 3))[None, None].expand(-1, 3, -1, -1)
+    small = torch.nn.functional.interpolate(image, (32, 32), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        expected = trunk((small.float() / 255 - 0.5) / 0.25)[0]  # the backbone's mean and standard deviation
+    assert np.corrcoef(test[3], expected.numpy())[0, 1] > 0.999  # torch and Pillow round differently
+
+
+def test_the_tasks_own_normalisation_goes_before_the_backbones(job: Evaluation) -> None:
+    class Normalised(ImageFolder):
+        mean_std = (0.1, 0.9)
+
+    part = Part("test", np.arange(2), np.zeros(2, np.int64))
+    own = extract(replace(job, task=Normalised(job.task.params)), (part,), 32)[0]
+    assert not np.allclose(own, extract(job, (part,), 32)[0])
+
+
+def features(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    return (rng.normal(size=(count, 10)) * 5 + np.eye(3, 10)[labels] * 6).astype(np.float32), labels
+
+
+def test_the_strength_is_the_best_on_validation_images_and_the_fit_is_scikit_learns() -> None:
+    (train, labels), (val, val_labels) = features(90, 0), features(60, 1)
+    losses = []
+    for strength in STRENGTHS:
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=5000)).fit(train, labels)
+        losses.append(log_loss(model.predict_proba(val), val_labels))
+    fit = chosen_fit(train, labels, val, val_labels, 3)
+    best = int(np.argmin(losses))
+    assert 0 < best < len(STRENGTHS) - 1
+    assert STRENGTHS[best] == fit.model.C
+    assert fit.converged
+    assert log_loss(fit.probabilities(val), val_labels) == pytest.approx(losses[best], rel=1e-3)
+
+
+def test_a_class_without_training_images_is_never_called() -> None:
+    (train, labels), (val, val_labels) = features(90, 0), features(30, 1)
+    known = labels != 1
+    fit = chosen_fit(train[known], labels[known], val, val_labels, 4)
+    assert fit.probabilities(val).shape == (30, 4)
+    assert not fit.probabilities(val)[:, [1, 3]].any()
+
+
+def test_votes_equal_scikit_learns() -> None:
+    (train, labels), (test, _) = features(120, 0), features(700, 1)
+    model = KNeighborsClassifier(9, metric="cosine", weights=lambda distance: np.exp((1 - distance) / 0.2))
+    expected = model.fit(train.astype(float), labels).predict_proba(test.astype(float))
+    assert vote(train, labels, test, 9, 0.2) == pytest.approx(expected)
+
+
+def test_more_neighbours_than_images_are_lowered_and_said(job: Evaluation) -> None:
+    predictions = Knn(KnnParams(size=32, k=50)).predict(job)
+    assert "k was lowered from 50 to 20, the number of training images" in predictions.notes
+    assert np.isfinite(predictions.probabilities).all()
+
+
+def test_scoring_needs_no_torch(repository: Path) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, numpy as np; from ctkit.contracts import Predictions; from ctkit_tasks.linear import Linear;"
+        "p = Predictions(('a', 'b'), np.array([0, 1]), np.eye(2), ('x', 'y')); Linear().scores([p]);"
+        "Linear().compare([p], [p]); assert not {'torch', 'monai', 'sklearn'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=repository)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layouts import image_folder, picture, save
+from PIL import Image
+from pydantic import ValidationError
+
+from ctkit.errors import DataError, RequestError
+from ctkit_tasks.image_files import decoded
+from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
+
+
+def task(root: Path, **params: str) -> ImageFolder:
+    return ImageFolder(ImageFolderParams(root=root, **params))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return image_folder(tmp_path / "set", {"train": 6, "val": 2, "test": 4})
+
+
+def test_splits_and_sorted_classes_come_from_the_folders(folder: Path) -> None:
+    found = task(folder)
+    assert found.classes == ("healthy", "lesion")
+    assert found.positive_class == "lesion"
+    assert {name: np.bincount(split.labels).tolist() for name, split in found.splits().items()} == {
+        "train": [6, 6],
+        "val": [2, 2],
+        "test": [4, 4],
+    }
+    assert found.splits()["train"].names[0] == "train/healthy/patient-0_slice-0.png"
+    assert found.splits()["train"].patients is None
+    assert np.array_equal(found.image("train", 0), picture(0, 0))
+
+
+def test_val_may_be_absent(folder: Path) -> None:
+    (folder / "val").rename(folder / "elsewhere")
+    assert list(task(folder).splits()) == ["train", "test"]
+
+
+def test_files_are_all_images_with_paths_relative_to_the_root(folder: Path) -> None:
+    files = list(task(folder).files())
+    assert len(files) == 24
+    assert all((folder / file.path).stat().st_size == file.size for file in files)
+
+
+def test_a_pattern_finds_the_patients(folder: Path) -> None:
+    splits = task(folder, patient=r"(patient-\d+)_").splits()
+    assert splits["train"].patients is not None
+    assert splits["train"].patients[:3] == ("patient-0", "patient-0", "patient-1")
+    assert task(folder, patient=r"patient-\d+").splits().keys() == splits.keys()
+    with pytest.raises(RequestError, match="does not match"):
+        task(folder, patient="subject").splits()
+    with pytest.raises(ValidationError, match="not a regular expression"):
+        task(folder, patient="(")
+
+
+def test_the_positive_class_can_be_named(folder: Path) -> None:
+    assert task(folder, positive="healthy").positive_class == "healthy"
+    with pytest.raises(RequestError, match="did you mean 'lesion'"):
+        _ = task(folder, positive="leson").positive_class
+
+
+def test_three_classes_have_no_positive_one(tmp_path: Path) -> None:
+    root = image_folder(tmp_path, {"train": 2, "test": 2}, ("a", "b", "c"))
+    assert task(root).positive_class is None
+    with pytest.raises(RequestError, match="two classes; 3 were found"):
+        _ = task(root, positive="a").positive_class
+
+
+def test_unreadable_images_are_left_out_and_counted(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = (folder / "train" / "lesion" / "patient-100_slice-0.png").read_bytes()
+    (folder / "train" / "lesion" / "patient-100_slice-0.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "train" / "lesion" / "empty.jpg").write_bytes(b"")
+    (folder / "train" / "lesion" / "notes.txt").write_text("no image")
+    (folder / "train" / ".thumbnails").mkdir()
+    save(folder / "train" / "lesion" / ".hidden.png", picture(1, 1))
+    found = task(folder)
+    with caplog.at_level(logging.WARNING):
+        splits = found.splits()
+    assert np.bincount(splits["train"].labels).tolist() == [6, 5]
+    assert found.notes == ("2 missing or unreadable images left out of train",)
+    assert "2 of 13 images are missing or cannot be decoded" in caplog.text
+    assert "patient" not in caplog.text
+    assert np.array_equal(found.image("train", 6), picture(1, 1))
+
+
+def test_a_split_without_a_readable_image_is_refused(tmp_path: Path) -> None:
+    root = image_folder(tmp_path, {"train": 2, "test": 2})
+    for path in (root / "test").rglob("*.png"):
+        path.write_bytes(b"broken")
+    with pytest.raises(DataError, match="no image of test"):
+        task(root).splits()
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([], "expects train/<class>/ and test/<class>/.* it is empty"),
+        (["a.png", "b.png"], "it holds a.png, b.png"),
+        (["train/a/x.png"], "it holds train/"),
+        (["train/x.png", "test/a/x.png"], "expects one folder a class .*train, but it holds x.png"),
+        ([f"{letter}/x.png" for letter in "abcdefgh"], "it holds a/, b/, c/, d/, e/, f/ and 2 more"),
+    ],
+)
+def test_a_wrong_layout_is_told_with_what_is_there(tmp_path: Path, entries: list[str], message: str) -> None:
+    for entry in entries:
+        save(tmp_path / entry, picture(0, 0))
+    with pytest.raises(RequestError, match=message):
+        task(tmp_path).splits()
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "kind", "channels"),
+    [
+        pytest.param("L", ".png", None, 1, id="grey"),
+        pytest.param("1", ".png", None, 1, id="black and white"),
+        pytest.param("LA", ".png", None, 1, id="grey with alpha"),
+        pytest.param("RGB", ".jpg", None, 3, id="colour"),
+        pytest.param("RGBA", ".png", None, 3, id="colour with alpha"),
+        pytest.param("P", ".png", None, 3, id="palette"),
+        pytest.param("CMYK", ".tif", None, 3, id="print colours"),
+        pytest.param("RGB", ".png", "JPEG", 3, id="JPEG named .png"),
+    ],
+)
+def test_every_mode_becomes_grey_or_three_colours(
+    tmp_path: Path, mode: str, suffix: str, kind: str | None, channels: int
+) -> None:
+    path = tmp_path / f"40%_image{suffix}"
+    save(path, picture(1, 0), mode, kind)
+    image = decoded(path)
+    assert image.dtype == np.uint8
+    assert image.shape == ((40, 48) if channels == 1 else (40, 48, 3))
+
+
+def test_a_transparent_palette_is_decoded_without_a_warning(tmp_path: Path) -> None:
+    Image.fromarray(picture(0, 0)).convert("P").save(tmp_path / "a.png", transparency=b"\x00\x80" * 8)
+    assert decoded(tmp_path / "a.png").shape == (40, 48, 3)
+
+
+def test_sixteen_bits_keep_the_upper_eight(tmp_path: Path) -> None:
+    Image.fromarray(picture(1, 0).astype(np.uint16) * 256 + 17).save(tmp_path / "a.png")
+    assert np.array_equal(decoded(tmp_path / "a.png"), picture(1, 0))
+
+
+def test_numbers_without_a_scale_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(picture(1, 0).astype(np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match="no fixed scale"):
+        decoded(tmp_path / "a.tif")

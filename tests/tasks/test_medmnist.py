@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from layouts import medmnist
+from pydantic import ValidationError
+
+from ctkit.errors import DataError, RequestError
+from ctkit_tasks.medmnist import CLASSES, MedMnist, MedMnistParams, OrganSMnist, OrganSMnistParams
+
+COUNTS = {"train": 22, "val": 11, "test": 12}
+
+
+def test_organsmnist_is_read_from_its_folder(tmp_path: Path) -> None:
+    medmnist(tmp_path / "organsmnist.npz", 11, COUNTS)
+    task = OrganSMnist(OrganSMnistParams(root=tmp_path))
+    assert {name: len(split.names) for name, split in task.splits().items()} == COUNTS
+    assert task.splits()["val"].labels.tolist() == list(range(11))
+    assert (len(task.classes), task.classes[6], task.positive_class) == (11, "liver", None)
+    assert (task.image("test", 3).shape, task.image("test", 3).dtype) == ((28, 28), np.uint8)
+    assert [file.path for file in task.files()] == ["organsmnist.npz"]
+    assert task.root == tmp_path
+
+
+@pytest.mark.parametrize("size", [64, 224])
+def test_larger_sizes_are_other_files(tmp_path: Path, size: int) -> None:
+    medmnist(tmp_path / f"organsmnist_{size}.npz", 11, COUNTS, size)
+    task = OrganSMnist(OrganSMnistParams(root=tmp_path, size=size))
+    assert task.image("train", 0).shape == (size, size)
+    with pytest.raises(RequestError, match=rf"expects organsmnist.npz in .*it holds organsmnist_{size}.npz"):
+        OrganSMnist(OrganSMnistParams(root=tmp_path)).splits()
+
+
+def test_a_file_of_any_name_may_be_given(tmp_path: Path) -> None:
+    path = medmnist(tmp_path / "mine.npz", 2, COUNTS)
+    task = MedMnist(MedMnistParams(name="pneumoniamnist", root=path))
+    assert (task.classes, task.positive_class) == (("normal", "pneumonia"), "pneumonia")
+    assert (task.root, [file.path for file in task.files()]) == (tmp_path, ["mine.npz"])
+
+
+def test_colour_images_keep_their_channels(tmp_path: Path) -> None:
+    path = medmnist(tmp_path / "bloodmnist.npz", 8, COUNTS, colour=True)
+    assert MedMnist(MedMnistParams(name="bloodmnist", root=path)).image("train", 0).shape == (28, 28, 3)
+
+
+def test_the_positive_class_is_the_disease_whatever_its_number() -> None:
+    assert MedMnist(MedMnistParams(name="breastmnist")).positive_class == "malignant"
+    assert all(len(set(classes)) == len(classes) for classes in CLASSES.values())
+
+
+@pytest.mark.parametrize("name", ["chestmnist", "organmnist3d", "organsmnst"])
+def test_sets_without_one_label_for_each_flat_image_are_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match=rf"no 2-D set of MedMNIST .* called '{name}'"):
+        MedMnistParams(name=name)
+
+
+def test_a_file_of_another_set_or_size_is_refused(tmp_path: Path) -> None:
+    path = medmnist(tmp_path / "a.npz", 11, COUNTS, 64)
+    with pytest.raises(RequestError, match=r"8-bit images of 28 pixels .*set size to that of the file"):
+        OrganSMnist(OrganSMnistParams(root=path)).splits()
+    with pytest.raises(RequestError, match=r"one label of 8 classes .* from 0 to 10: is it another set"):
+        MedMnist(MedMnistParams(name="bloodmnist", root=path, size=64)).splits()
+
+
+def test_a_damaged_file_is_told(tmp_path: Path) -> None:
+    path = medmnist(tmp_path / "organsmnist.npz", 11, COUNTS)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match="no whole MedMNIST file"):
+        OrganSMnist(OrganSMnistParams(root=path)).splits()
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "organsmnist.npz"
+    np.savez(path, train_images=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(DataError, match="allow_pickle"):
+        OrganSMnist(OrganSMnistParams(root=path)).splits()
+
+
+def test_without_a_root_the_package_fetches_the_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+
+    def fetch(split: str, *, download: bool, size: int, root: str) -> None:
+        fetched.append((split, download, size))
+        medmnist(Path(root) / "organsmnist_64.npz", 11, COUNTS, size)
+
+    package = SimpleNamespace(
+        INFO={"organsmnist": {"python_class": "OrganSMNIST"}},
+        OrganSMNIST=fetch,
+        info=SimpleNamespace(DEFAULT_ROOT=str(tmp_path)),
+    )
+    monkeypatch.setitem(sys.modules, "medmnist", package)  # type: ignore[arg-type]
+    for _ in range(2):
+        task = OrganSMnist(OrganSMnistParams(size=64))
+        assert (task.root, list(task.files())) == (None, [])
+        assert len(task.splits()["train"].names) == 22
+    assert fetched == [("train", True, 64)]
+
+
+def test_without_a_root_and_the_package_both_ways_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "medmnist", None)  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match=r"root, the folder of organsmnist.npz .* pip install medmnist"):
+        OrganSMnist().splits()
+
+
+def test_a_fetch_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise RuntimeError("no network")
+
+    package = SimpleNamespace(
+        INFO={"organsmnist": {"python_class": "OrganSMNIST"}},
+        OrganSMNIST=fail,
+        info=SimpleNamespace(DEFAULT_ROOT=str(tmp_path)),
+    )
+    monkeypatch.setitem(sys.modules, "medmnist", package)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"could not fetch organsmnist.npz: no network"):
+        OrganSMnist().splits()

@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from ctkit_tasks.metrics import Outcome
+from ctkit_tasks.splitting import units_of
+from ctkit_tasks.statistics import bootstrap, bootstrap_p, delong, interval, resampling_counts
+
+# DeLong, DeLong & Clarke-Pearson 1988: albumin and total protein (tenths), K-G score and outcome of 43 patients with
+# ovarian cancer, as the SAS manual prints them in the example of PROC LOGISTIC that compares ROC curves.
+OVARIAN = np.array(
+    [
+        [30, 58, 10, 0], [32, 63, 5, 1], [39, 68, 3, 1], [28, 48, 6, 0], [32, 58, 3, 1], [9, 40, 5, 0], [25, 57, 8, 0],
+        [16, 56, 5, 1], [38, 57, 5, 1], [37, 67, 6, 1], [32, 54, 4, 1], [38, 66, 6, 1], [41, 66, 5, 1], [36, 57, 5, 1],
+        [43, 70, 4, 1], [36, 67, 4, 0], [23, 44, 6, 1], [42, 76, 4, 0], [40, 66, 6, 0], [35, 58, 6, 1], [38, 68, 7, 1],
+        [30, 47, 8, 0], [45, 74, 5, 1], [37, 74, 5, 1], [31, 66, 6, 1], [41, 82, 6, 1], [43, 70, 5, 1], [43, 65, 4, 1],
+        [32, 51, 5, 1], [26, 47, 6, 1], [33, 68, 6, 0], [17, 40, 7, 0], [37, 61, 5, 1], [33, 63, 7, 1], [42, 77, 6, 1],
+        [35, 62, 5, 1], [29, 57, 9, 0], [21, 48, 7, 1], [28, 62, 8, 0], [40, 70, 7, 1], [33, 57, 6, 1], [37, 69, 5, 1],
+        [36, 66, 5, 1],
+    ]
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("test", "difference", "error", "p"),
+    [
+        pytest.param(0, 0.0108, 0.0953, 0.9102, id="albumin"),
+        pytest.param(1, -0.0780, 0.1046, 0.4561, id="total protein"),
+    ],
+)
+def test_delong_equals_the_published_ovarian_cancer_example(
+    test: int, difference: float, error: float, p: float
+) -> None:
+    scores = np.stack([OVARIAN[:, test], -OVARIAN[:, 2]]).astype(float)
+    found = delong(OVARIAN[:, 3] == 1, scores, np.array([1.0, -1.0]))
+    assert found.value == pytest.approx(difference, abs=5e-5)
+    assert (found.high - found.low) / 2 / 1.959964 == pytest.approx(error, abs=5e-5)
+    assert found.p == pytest.approx(p, abs=5e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(cases=st.integers(2, 12), controls=st.integers(2, 12), seed=st.integers(0, 1000))
+def test_delong_equals_the_definition_over_all_pairs(cases: int, controls: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.integers(0, 6, (3, cases + controls)).astype(float)  # many ties
+    positive = np.arange(cases + controls) < cases
+    contrast = np.array([0.5, 0.5, -1.0])
+    pairs = np.array(
+        [
+            [[(x > y) + (x == y) / 2 for y in row[~positive]] for x in row[positive]]
+            for row in scores
+        ]
+    )  # fmt: skip
+    value = contrast @ pairs.mean(axis=(1, 2))
+    covariance = np.cov(pairs.mean(axis=2)) / cases + np.cov(pairs.mean(axis=1)) / controls
+    error = math.sqrt(max(contrast @ covariance @ contrast, 0))
+    found = delong(positive, scores, contrast)
+    assert found.value == pytest.approx(value, abs=1e-12)
+    if error > 1e-6:
+        assert found.p == pytest.approx(2 * stats.norm.sf(abs(value) / error))
+        assert (found.low, found.high) == pytest.approx(stats.norm.interval(0.95, value, error))
+
+
+def test_delong_without_variance_gives_no_p_value() -> None:
+    positive = np.array([True, True, False, False])
+    perfect, useless = [4.0, 3.0, 2.0, 1.0], [1.0, 1.0, 1.0, 1.0]
+    assert math.isnan(delong(positive, np.array([perfect, useless]), np.array([1.0, -1.0])).p)
+    assert delong(positive, np.array([perfect, perfect]), np.array([1.0, -1.0])).p == 1
+    assert math.isnan(delong(np.array([True, False]), np.array([[1.0, 0.0]]), np.array([1.0])).p)
+    assert math.isnan(delong(np.array([True]), np.array([[1.0]]), np.array([1.0])).value)
+
+
+def test_resamples_keep_the_size_of_every_class_and_draw_patients_whole() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 1, 1, 0])
+    patients = list("aabccddb")
+    units = units_of([str(i) for i in range(8)], labels, patients)
+    counts = np.concatenate(list(resampling_counts(units, 200, np.random.default_rng(0))), axis=1)
+    for one, other in itertools.combinations(range(8), 2):
+        if patients[one] == patients[other]:
+            assert np.array_equal(counts[one], counts[other])
+    assert np.array_equal(counts[[0, 2]].sum(axis=0), np.full(200, 2))  # patients a and b
+    assert np.array_equal(counts[[3, 5]].sum(axis=0), np.full(200, 2))  # patients c and d
+
+
+def test_bootstrap_is_deterministic_and_shared_by_the_runs() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 30)
+    outcome = Outcome(labels, rng.dirichlet([1, 1], 60), 1)
+    units = units_of([str(i) for i in range(60)], labels, None)
+    first, second = bootstrap([outcome, outcome], units), bootstrap([outcome], units)
+    for name, values in first.items():
+        assert np.array_equal(values[:, 0], values[:, 1])
+        assert np.array_equal(values[:, :1], second[name])
+
+
+def test_bootstrap_equals_resampling_by_hand() -> None:
+    rng = np.random.default_rng(5)
+    labels = np.repeat([0, 1], [25, 15])
+    outcome = Outcome(labels, rng.dirichlet([1, 1], 40), 1)
+    units = units_of([f"{i:02d}" for i in range(40)], labels, None)
+    by_hand = []
+    for _ in range(2000):
+        chosen = np.concatenate([rng.choice(25, 25), 25 + rng.choice(15, 15)])
+        by_hand.append((outcome.predicted[chosen] == labels[chosen]).mean())
+    found = bootstrap([outcome], units)["accuracy"][:, 0]
+    assert interval(found) == pytest.approx(np.quantile(by_hand, (0.025, 0.975)), abs=0.03)
+    assert found.std() == pytest.approx(np.std(by_hand), rel=0.1)
+
+
+def test_nothing_to_resample_gives_no_interval() -> None:
+    outcome = Outcome(np.array([1]), np.array([[0.1, 0.9]]), 1)
+    resampled = bootstrap([outcome], units_of(["a"], outcome.labels, None))
+    assert all(np.isnan(interval(values[:, 0])).all() for values in resampled.values())
+    assert math.isnan(bootstrap_p(resampled["accuracy"][:, 0]))
+
+
+def test_bootstrap_p_is_small_only_where_differences_keep_their_sign() -> None:
+    rng = np.random.default_rng(0)
+    assert bootstrap_p(rng.normal(5, 1, 1999)) == pytest.approx(2 / 2000)
+    assert bootstrap_p(rng.normal(0, 1, 1999)) > 0.5
+    assert bootstrap_p(np.zeros(1999)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["auc", "accuracy", "brier"])
+def test_intervals_cover_the_truth_in_about_95_of_100_samples(metric: str) -> None:
+    """Two normal scores one deviation apart; the truth is that of a sample of 400,000."""
+    truth = np.asarray(bootstrap_free(metric, sample(np.random.default_rng(0), 200_000)))
+    covered = 0
+    for seed in range(600):
+        outcome = sample(np.random.default_rng([1, seed]), 60)
+        units = units_of([str(i) for i in range(120)], outcome.labels, None)
+        low, high = interval(bootstrap([outcome], units, 500)[metric][:, 0])
+        covered += low <= truth <= high
+    assert 0.92 <= covered / 600 <= 0.985  # accuracy moves in steps, which makes its interval wider
+
+
+def sample(rng: np.random.Generator, per_class: int) -> Outcome:
+    labels = np.repeat([0, 1], per_class)
+    positive = 1 / (1 + np.exp(-(rng.normal(size=2 * per_class) + labels - 0.5)))
+    return Outcome(labels, np.stack([1 - positive, positive], axis=1), 1)
+
+
+def bootstrap_free(metric: str, outcome: Outcome) -> float:
+    from sklearn import metrics
+
+    score = outcome.probabilities[:, 1]
+    if metric == "auc":
+        return float(metrics.roc_auc_score(outcome.labels, score))
+    if metric == "accuracy":
+        return float(metrics.accuracy_score(outcome.labels, score > 0.5))
+    return float(metrics.brier_score_loss(outcome.labels, score))
