@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,7 +105,7 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     if "select" not in wanted:
         return _stopped(session, "describe")
     table = selecting.make_table(scan.catalogue, readings)
-    session.folder.keep_only({arm.id for arm in session.pipeline.arms})
+    session.folder.keep_only(set(_expected_files(session)))
     selections = selecting.select(session, scan.catalogue, readings, table)
     _say_selected(session, selections, len(table))
     if "materialise" not in wanted:
@@ -159,6 +160,21 @@ def _write_volumes(session: Session, scan: scanning.Scan, readings: list[Reading
     columns = ("volume", "patient", "slices", "rows", "columns", "spacing_x", "spacing_y", "spacing_z", "notes")
     write_csv(session.folder.path / "volumes.csv", columns, rows)
     write_csv(session.folder.path / "skipped.csv", ("source", "reason"), sorted(set(skipped)))
+
+
+def _expected_files(session: Session) -> Iterator[Path]:
+    """Every file that this version of the pipeline leaves for its arms, and the tables of results where it has any."""
+    pipeline, folder = session.pipeline, session.folder
+    for arm, seed in selecting.keys(pipeline):
+        yield from (folder.selection(arm, seed), folder.arm(arm) / "arm.json", folder.arm(arm) / pictures.FILE)
+    for arm_, plan, seed_ in itertools.product(pipeline.arms, pipeline.pretrains, pipeline.seeds):
+        trained = folder.pretrain(arm_.id, plan.id, seed_)
+        yield from (trained / name for name in pretraining.FILES)
+        for task in pipeline.tasks:
+            for repeat, labels in itertools.product(range(task.repeats), task.labels):
+                yield folder.predictions(trained, task.id, task.protocol.entry.name, repeat, labels)
+    if pipeline.tasks:
+        yield from (folder.path / "results.csv", folder.path / "comparisons.csv")
 
 
 def _say_scanned(session: Session, scan: scanning.Scan) -> None:

@@ -68,11 +68,16 @@ class RunFolder:
         except PermissionError as error:
             raise StorageError(f"cannot write {error.filename or self.path}: {error.strerror}") from error
 
-    def keep_only(self, arms: set[str]) -> None:
-        """Remove arms of an earlier version of the pipeline; all they hold can be made again from the cache."""
-        for folder in (self.path / "arms").glob("*"):
-            if folder.name not in arms:
-                shutil.rmtree(folder)
+    def keep_only(self, files: set[Path]) -> None:
+        """Remove what an earlier version of the pipeline left; all of it can be made again from the cache."""
+        folders = {folder for file in files for folder in file.parents}
+        results = (self.path / "results.csv", self.path / "comparisons.csv")
+        left = sorted((self.path / "arms").rglob("*"), reverse=True)
+        for path in [*left, *(result for result in results if result.exists())]:
+            if path.is_dir() and path not in folders:
+                path.rmdir()
+            elif path.is_file() and path not in files:
+                path.unlink()
 
 
 def place(source: Path, target: Path) -> None:

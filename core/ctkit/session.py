@@ -51,10 +51,10 @@ class Session:
         self.provenance.found(stage, item)
 
     def note(self, text: str) -> None:
-        """Say something that the user must know, and keep it with the run."""
+        """Say once something that the user should know, and keep it with the run."""
         if text not in self.provenance.notes:
             self.provenance.notes.append(text)
-            self.console.warn(text)
+            self.console.say(text)
 
     def fail(self, stage: str, item: str, error: Exception) -> None:
         """Note that one item failed; the others go on, and the run ends with an error."""

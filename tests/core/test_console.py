@@ -108,9 +108,13 @@ def test_a_total_may_come_with_the_first_update(capsys: pytest.CaptureFixture[st
 
 
 def test_work_that_fails_is_said_to_have_stopped(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyboardInterrupt), Console(clock=Clock()).progress("describe", 100) as progress:
-        progress.advance(3)
-        raise KeyboardInterrupt
+    def interrupted() -> None:
+        with Console(clock=Clock()).progress("describe", 100) as progress:
+            progress.advance(3)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert capsys.readouterr().out.splitlines()[-1] == "describe: stopped at 3/100 after 0:00"
 
 
@@ -127,7 +131,9 @@ def test_durations_read_as_clocks(seconds: float, text: str) -> None:
     assert hours(seconds) == text
 
 
-@pytest.mark.parametrize(("speed", "text"), [(None, "-"), (0, "-"), (0.1, "10 s each"), (31.416, "31.4/s"), (2000.0, "2,000/s")])
+@pytest.mark.parametrize(
+    ("speed", "text"), [(None, "-"), (0, "-"), (0.1, "10 s each"), (31.416, "31.4/s"), (2000.0, "2,000/s")]
+)
 def test_rates_are_per_second_or_seconds_each(speed: float | None, text: str) -> None:
     assert rate(speed) == text
 
@@ -231,5 +237,5 @@ def test_a_second_run_appends_and_logging_is_as_before_afterwards(tmp_path: Path
 
 
 def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="cannot write .*run.log: "), Console().log_to(tmp_path / "no" / "run.log"):
+    with pytest.raises(StorageError, match=r"cannot write .*run.log: "), Console().log_to(tmp_path / "no" / "run.log"):
         pass

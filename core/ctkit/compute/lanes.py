@@ -9,7 +9,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import cache
 from multiprocessing import Pipe, resource_tracker
 from multiprocessing.connection import Connection
@@ -18,6 +18,8 @@ from typing import Any
 
 from ctkit.compute import worker
 from ctkit.errors import CtkitError, RequestError
+
+_log = logging.getLogger(__name__)
 
 #: Items given to a worker: the one it works on and one on the way, so that it never waits for us.
 AHEAD = 2
@@ -140,6 +142,10 @@ def _interrupts_blocked() -> Iterator[None]:
 # --- Dask ---------------------------------------------------------------------------------------------------------
 
 
+#: After its timeout, Dask closes a worker's place for good if the worker happens to have died once more just then.
+_NEVER = "1 day"
+
+
 class Cluster:
     """A Dask cluster: the one at ``scheduler``, or one of ``workers`` processes on this machine.
 
@@ -147,20 +153,19 @@ class Cluster:
     """
 
     def __init__(self, workers: int, scheduler: str | None) -> None:
+        import dask
         import distributed
 
         self._local: Any = None
-        if scheduler is None:
-            self._local = distributed.LocalCluster(  # type: ignore[no-untyped-call]  # distributed has few types
-                n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
-            )
-        address = self._local or scheduler
-        try:
-            self._client: Any = distributed.Client(address, timeout="10s", set_as_default=False)  # type: ignore[no-untyped-call]
-        except OSError as error:
-            raise RequestError(
-                f"no Dask scheduler answers at {scheduler}; start one: dask scheduler, and dask worker {scheduler}"
-            ) from error
+        with ExitStack() as stack:
+            stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": _NEVER}))
+            if scheduler is None:
+                self._local = distributed.LocalCluster(  # type: ignore[no-untyped-call]  # distributed has few types
+                    n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
+                )
+                stack.enter_context(self._local)
+            self._client = stack.enter_context(_client(self._local or scheduler))
+            self._open = stack.pop_all()
 
     def lane(self) -> ClusterLane:
         """Return a way to all workers of the cluster."""
@@ -171,9 +176,18 @@ class Cluster:
         if self._local is not None:
             for nanny in self._local.workers.values():
                 _kill(nanny)
-        self._client.close()
-        if self._local is not None:
-            self._local.close()
+        self._open.close()
+
+
+def _client(address: Any) -> Any:
+    import distributed
+
+    try:
+        return distributed.Client(address, timeout="10s", set_as_default=False)  # type: ignore[no-untyped-call]
+    except OSError as error:
+        raise RequestError(
+            f"no Dask scheduler answers at {address}; start one: dask scheduler, and dask worker {address}"
+        ) from error
 
 
 def _kill(nanny: Any) -> None:
@@ -201,7 +215,10 @@ class ClusterLane(Lane):
     def capacity(self) -> int:
         """Two items for each thread of each worker there is now, and two while there is none yet."""
         if time.monotonic() > self._counted + self._REFRESH:
-            self._capacity = AHEAD * max(1, sum(self._client.nthreads().values()))
+            threads = sum(self._client.nthreads().values())
+            if not threads:
+                _log.warning("the Dask cluster has no worker now; waiting for one")
+            self._capacity = AHEAD * max(1, threads)
             self._counted = time.monotonic()
         return self._capacity
 

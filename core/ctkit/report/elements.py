@@ -112,9 +112,15 @@ def unique(words: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(words))
 
 
-def grouped(notes: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    """Pairs of a note and where it was made, as each note once and where: by name for up to three places."""
+def grouped(notes: Iterable[tuple[str, str]], runs: int) -> tuple[tuple[str, str], ...]:
+    """Pairs of a note and the run it was made in, as each note once and in which of the ``runs`` it was made."""
     where: dict[str, list[str]] = {}
-    for note, place in notes:
-        where.setdefault(without_paths(note), []).append(place)
-    return tuple((note, "; ".join(there) if len(there) <= 3 else f"{len(there)} runs") for note, there in where.items())
+    for note, run in notes:
+        where.setdefault(without_paths(note), []).append(run)
+    return tuple((note, _where(unique(found), runs)) for note, found in where.items())
+
+
+def _where(found: list[str], runs: int) -> str:
+    if len(found) == runs > 1:
+        return "every run"
+    return "; ".join(found) if len(found) <= 3 else wording.count(len(found), "run")

@@ -99,18 +99,27 @@ class Point:
 
 
 def swatch(look: Look) -> Markup:
-    """A piece of an arm's line with its marker, for legends."""
+    """A piece of an arm's line with its marker, for legends: without ids, for it may stand on a page many times."""
+    from matplotlib.markers import MarkerStyle
+    from matplotlib.patches import PathPatch
+    from matplotlib.transforms import Affine2D
+
+    width, height = 32.0, 12.0  # points
+    marker = MarkerStyle(look.marker)
+    shape = marker.get_path().transformed(marker.get_transform() + Affine2D().scale(7).translate(width / 2, height / 2))
 
     def draw(axes: Axes) -> None:
-        axes.plot([0, 1, 2], [0, 0, 0], look.dash, color=look.colour, marker=look.marker, markevery=[1], clip_on=False)
+        axes.set(xlim=(0, width), ylim=(0, height), position=(0, 0, 1, 1))
+        axes.plot([1, width - 1], [height / 2] * 2, look.dash, color=look.colour, clip_on=False)
+        axes.add_patch(PathPatch(shape, color=look.colour, clip_on=False))
         axes.set_axis_off()
-        axes.set_position((0.05, 0.1, 0.9, 0.8))
 
-    return _svg(draw, inches=(0.45, 0.18))
+    return _svg(draw, inches=(width / 72, height / 72))
 
 
 def curves(title: str, x: str, y: str, lines: Sequence[Curve]) -> Markup:
     """Values over steps, a line for each arm and seed."""
+    from matplotlib.ticker import MaxNLocator
 
     def draw(axes: Axes) -> None:
         few = max(len(line.x) for line in lines) <= 40
@@ -118,6 +127,7 @@ def curves(title: str, x: str, y: str, lines: Sequence[Curve]) -> Markup:
             marker = line.look.marker if few else ""
             axes.plot(line.x, line.y, line.look.dash, color=line.look.colour, marker=marker, markersize=4, lw=1.1)
         axes.set(title=title, xlabel=x, ylabel=y)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         _plain_counts(axes)
 
     return _svg(draw)

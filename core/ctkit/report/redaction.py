@@ -24,7 +24,8 @@ def redacted(value: Any, key: str = "") -> Any:
     if isinstance(value, Mapping):
         return {name: redacted(inner, name) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [redacted(inner, key) for inner in value]
+        shown = [redacted(inner, key) for inner in value]
+        return [HIDDEN] if shown and all(inner == HIDDEN for inner in shown) else shown
     if not isinstance(value, str):
         return value
     chosen = key in _CHOSEN and not _SEPARATOR.search(value)

@@ -17,6 +17,7 @@ Verdict = Literal["better", "worse", "no difference shown", "not tested"]
 LEVEL = 0.05  #: adjusted p below which, with an interval on one side of zero, a difference counts as shown
 FEW_STEPS = 1_000
 WIDE = 0.05  #: half an interval of a score
+MOST_MISSING = 8  #: listed by name
 _LOWER_IS_BETTER = frozenset({"brier", "ece", "log_loss", "nll"})
 _MAIN = ("auc", "auroc", "balanced_accuracy", "accuracy")
 
@@ -132,7 +133,8 @@ def missing(run: Run) -> list[str]:
         for seed in run.facts.get("seeds", [])
         if (arm, method, seed) not in trained and f"{arm}/{method}/seed-{seed}" not in failed
     ]
-    return [f"Missing from this run: {'; '.join(lost)}."] if lost else []
+    more = [f"and {len(lost) - MOST_MISSING} more"] if len(lost) > MOST_MISSING else []
+    return [f"Missing from this run: {'; '.join([*lost[:MOST_MISSING], *more])}."] if lost else []
 
 
 def _training_cautions(run: Run) -> list[str]:
@@ -142,7 +144,7 @@ def _training_cautions(run: Run) -> list[str]:
     steps = [training.facts["steps"] for training in run.trainings]
     if max(steps) < FEW_STEPS:
         text = f"Pre-training was short, {wording.count(max(steps), 'step')} at most"
-        found.append(f"{text}: such backbones are still close to where they started, and so are their scores.")
+        found.append(f"{text}: such scores say little about the data, and such times are partly those of starting up.")
     if run.reference and _fewer_steps(run.trainings, run.reference):
         found.append(
             "Reduced arms trained for fewer optimiser steps than the reference (equal epochs), so the effect of the "

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctkit.cache import address
-from ctkit.contracts import Evaluation, Predictions
+from ctkit.contracts import Evaluation, Predictions, Task
 from ctkit.errors import StorageError
-from ctkit.plan import TaskPlan
+from ctkit.plan import Chosen, TaskPlan
 from ctkit.predictions import TABLE, read_predictions, write_predictions
 from ctkit.runs import place
 from ctkit.stages import pretrain
@@ -58,14 +58,20 @@ def evaluate(session: Session, evaluations: list[Evaluated]) -> list[Evaluated]:
             continue
         place(folder_of(session, evaluated) / TABLE, _show_path(session, evaluated))
         for note in predictions_of(session, evaluated).notes:
-            session.note(f"{evaluated.item}: {note}")
+            session.note(f"{evaluated.plan.id}: {note}")
         done.append(evaluated)
     return done
 
 
 def _fingerprint(plan: TaskPlan) -> str:
-    files = [[file.path, file.size, file.mtime_ns] for file in plan.task.build().files()]
+    files = [[file.path, file.size, file.mtime_ns] for file in _built(plan.task).files()]
     return address("task", task=plan.task.identity, files=files)
+
+
+@cache
+def _built(task: Chosen[Task[Any]]) -> Task[Any]:
+    """Build a task once for all its evaluations: it may hold images that took long to make or to decode."""
+    return task.build()
 
 
 def _address(job: pretrain.Job, plan: TaskPlan, fingerprint: str, labels: float, repeat: int) -> str:
@@ -108,7 +114,7 @@ def _predict(session: Session, evaluated: Evaluated) -> Predictions:
     with session.console.progress(f"evaluate {evaluated.item}", None) as bar:
         return evaluated.plan.protocol.build().predict(
             Evaluation(
-                task=evaluated.plan.task.build(),
+                task=_built(evaluated.plan.task),
                 backbone=pretrain.folder_of(session, evaluated.job) / pretrain.BACKBONE,
                 labels=evaluated.labels,
                 seed=session.pipeline.run.seed + evaluated.repeat,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 KEPT, DROPPED, VOLUMES = 24, 12, 12  #: pictures an arm shows, and volumes they are taken from
 SIDE = 128  #: pixels
-_FILE = "pictures.npz"
+FILE = "pictures.npz"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def draw(session: Session, catalogue: Catalogue, table: Table, selected: Iterabl
             for name, one in shown.items():
                 _save(session, paths[name].name, one, images)
     for name, path in paths.items():
-        place(path / _FILE, session.folder.arm(name) / _FILE)
+        place(path / FILE, session.folder.arm(name) / FILE)
 
 
 def choose(table: Table, selection: Selection) -> Shown:
@@ -117,7 +117,7 @@ def _save(session: Session, at: str, shown: Shown, images: dict[int, NDArray[np.
 
     with session.cache.entry("pictures", at) as folder:
         np.savez_compressed(
-            folder / _FILE,
+            folder / FILE,
             kept=stack(shown.kept),
             dropped=stack(shown.dropped),
             stand_in=stack(shown.stand_in),

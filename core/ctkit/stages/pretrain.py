@@ -22,7 +22,7 @@ from ctkit.stages.select import Selected, Selections, of_seed, selection_digest
 if TYPE_CHECKING:
     from ctkit.session import Session
 
-BACKBONE, HISTORY, FACTS = "backbone.safetensors", "history.csv", "pretrain.json"
+FILES = BACKBONE, HISTORY, FACTS = "backbone.safetensors", "history.csv", "pretrain.json"
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _publish(session: Session, job: Job, trained: Pretrained, facts: dict[str, A
 def _show(session: Session, job: Job) -> None:
     """Put the results into the run folder, and say what the user must know."""
     source, target = folder_of(session, job), show_folder(session, job)
-    for name in (BACKBONE, HISTORY, FACTS):
+    for name in FILES:
         place(source / name, target / name)
     for note in json.loads((source / FACTS).read_text(encoding="utf-8"))["notes"]:
         session.note(f"{job.item}: {note}")

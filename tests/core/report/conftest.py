@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from ctkit.files import write_csv, write_json
+from ctkit.report import write_report
 
 SEEDS = (42, 43, 44)
-#: Stand in sources, reasons, paths and arguments; none may be on the page.
 SECRETS = ("MUELLER", "LIDC-IDRI-0078", "20010203", "/data/clinic", "clinic", "jdoe", "1.3.6.1.4.1.14519")
 ORGANS = (
     "bladder", "femur-left", "femur-right", "heart", "kidney-left", "kidney-right", "liver", "lung-left", "lung-right",
@@ -262,6 +262,18 @@ def study(tmp_path: Path) -> Callable[..., Study]:
 def full_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four arms, three seeds, a task of two classes and one of eleven. Tests only read it."""
     return Study(tmp_path_factory.mktemp("runs") / "full").write()
+
+
+@pytest.fixture(scope="session")
+def full_page(full_run: Path) -> Path:
+    """The report of ``full_run``."""
+    return write_report(full_run)
+
+
+@pytest.fixture
+def secrets() -> tuple[str, ...]:
+    """Words that the studies' sources, reasons, paths and arguments hold, and that may be on no page."""
+    return SECRETS
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ctkit.report import write_report
-
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -39,11 +37,6 @@ def browser() -> str:
     pytest.skip("no Chromium is installed: none of chromium, chromium-browser, google-chrome")
 
 
-@pytest.fixture(scope="session")
-def page(full_run: Path) -> Path:
-    return write_report(full_run)
-
-
 def start(browser: str, page: Path, *flags: str) -> subprocess.CompletedProcess[str]:
     profile = page.parent / f"profile-{abs(hash(flags))}"
     command = [browser, *FLAGS, f"--user-data-dir={profile}", *flags, page.as_uri()]
@@ -51,9 +44,9 @@ def start(browser: str, page: Path, *flags: str) -> subprocess.CompletedProcess[
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_the_page_works_without_errors_and_fits_its_window(browser: str, page: Path, width: int) -> None:
-    probed = page.with_name(f"probed-{width}.html")
-    probed.write_text(page.read_text(encoding="utf-8").replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
+def test_the_page_works_without_errors_and_fits_its_window(browser: str, full_page: Path, width: int) -> None:
+    probed = full_page.with_name(f"probed-{width}.html")
+    probed.write_text(full_page.read_text(encoding="utf-8").replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
     done = start(browser, probed, f"--window-size={width},2000", "--dump-dom")
     assert "CONSOLE" not in done.stderr
     title = re.search("<title>(.*?)</title>", done.stdout)
@@ -62,10 +55,10 @@ def test_the_page_works_without_errors_and_fits_its_window(browser: str, page: P
 
 
 @pytest.mark.parametrize(("scheme", "bright"), [(LIGHT, True), (DARK, False)], ids=["light", "dark"])
-def test_the_page_follows_the_colour_scheme(browser: str, page: Path, scheme: str, bright: bool) -> None:
-    shot = page.with_name(f"shot-{scheme}.png")
+def test_the_page_follows_the_colour_scheme(browser: str, full_page: Path, scheme: str, bright: bool) -> None:
+    shot = full_page.with_name(f"shot-{scheme}.png")
     flags = (f"--blink-settings=preferredColorScheme={scheme}", "--window-size=1280,1600", f"--screenshot={shot}")
-    done = start(browser, page, *flags)
+    done = start(browser, full_page, *flags)
     assert "CONSOLE" not in done.stderr
     with Image.open(shot) as image:
         histogram = image.convert("L").histogram()

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,8 +30,8 @@ ROW = Compared("hash6", "all", PLACE, "auc", 0.04, 0.01, 0.07, 0.01, 0.02, "pair
     ],
     ids=["better", "worse", "p not small", "interval over zero", "no interval", "no p", "error grew", "error fell"],
 )
-def test_a_difference_is_shown_only_where_p_and_interval_agree(changes: dict[str, object], expected: str) -> None:
-    assert verdict.verdict(replace(ROW, **changes)) == expected  # type: ignore[arg-type]
+def test_a_difference_is_shown_only_where_p_and_interval_agree(changes: dict[str, Any], expected: str) -> None:
+    assert verdict.verdict(replace(ROW, **changes)) == expected
 
 
 @pytest.fixture
@@ -57,13 +59,18 @@ def test_speed_is_compared_on_one_device_only(run: Run) -> None:
     moved = tuple(
         replace(one, facts={**one.facts, "device": "cpu"}) if one.arm == "hash6" else one for one in run.trainings
     )
-    assert verdict.speed_up(replace(run, trainings=moved), "hash6", "simclr") != pytest.approx(5, abs=100)
+    assert math.isnan(verdict.speed_up(replace(run, trainings=moved), "hash6", "simclr"))
 
 
-def test_a_small_run_is_read_with_care(study: Callable[..., object]) -> None:
+def test_a_small_run_is_read_with_care(study: Callable[..., Any]) -> None:
     made = study(arms=("all", "hash6"), seeds=(42,), tasks=(("lesion", "knn", ("no", "yes"), 40),), steps=24)
-    found = " ".join(verdict.cautions(read_run(made.write())))  # type: ignore[attr-defined]
-    for words in ("Pre-training was short, 24 steps", "fewer optimiser steps", "There is one seed", "up to ±0.08 wide"):
+    found = " ".join(verdict.cautions(read_run(made.write())))
+    for words in (
+        "Pre-training was short, 24 steps at most",
+        "fewer optimiser steps",
+        "There is one seed",
+        "up to ±0.08 wide",
+    ):
         assert words in found
 
 

@@ -63,7 +63,12 @@ def _stages(stages: Sequence[Mapping[str, Any]]) -> Table | None:
         spent = sum(stage["seconds"] for stage in group if not stage["cached"])
         cached = sum(stage["cached"] for stage in group)
         rows.append(
-            [text(name), number(len(group)), number(cached), number(spent, wording.duration(spent) if spent else None)]
+            [
+                text(name),
+                number(len(group)),
+                number(cached),
+                number(spent, wording.duration(spent) if spent else wording.NOTHING),
+            ]
         )
     return table("Time per stage", ("Stage", "Items", "Of these from the cache", "Time of the others"), rows)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,9 @@ from ctkit.report.elements import Cell, Looks, Matrix, Plot, Table, grouped, num
 from ctkit.report.figures import Curve
 from ctkit.report.reading import Compared, Run, Scored
 
+ByArm = Mapping[str, Sequence[Predictions]]
+ByMethod = Mapping[str, ByArm]
+
 
 @dataclass(frozen=True)
 class TaskScores:
@@ -22,11 +25,11 @@ class TaskScores:
     scores: Table | None
     seeds: Table | None
     comparisons: Table | None  #: by the main metric
-    other_comparisons: Table | None
+    others: Table | None  #: by the other metrics
     plots: tuple[Plot, ...]
     confusions: tuple[tuple[str, tuple[Matrix, ...]], ...]  #: by method
     mistakes: Table | None
-    note: str
+    test_images: str
     notes: tuple[tuple[str, str], ...]
 
 
@@ -41,29 +44,35 @@ def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float) -> Ta
         return (row.place.task, row.place.protocol, row.place.labels) == (task, protocol, labels)
 
     scores, compared = list(filter(here, run.scores)), list(filter(here, run.comparisons))
+    predicted = _predictions(run, task, protocol, labels)
+    main = verdict.main_metric(compared)
+    against = wording.listing(unique(row.reference for row in compared))
+    return TaskScores(
+        title=f"{task}, {protocol}, {wording.labels(labels)}",
+        scores=_score_table("Scores over all seeds, with 95 % intervals", [s for s in scores if s.pooled], looks),
+        seeds=_score_table("Scores of each seed, with 95 % intervals", [s for s in scores if not s.pooled], looks),
+        comparisons=_comparison_table(f"Differences from {against}", [c for c in compared if c.metric == main], looks),
+        others=_comparison_table("Differences in other metrics", [c for c in compared if c.metric != main], looks),
+        plots=tuple(_plots(predicted, looks)),
+        confusions=tuple(_confusions(predicted)),
+        mistakes=_mistakes(predicted, looks),
+        test_images=_test_images(predicted),
+        notes=grouped(_notes_of(run, task, protocol), len(run.trainings)),
+    )
+
+
+def _predictions(run: Run, task: str, protocol: str, labels: float) -> ByMethod:
     predicted: dict[str, dict[str, list[Predictions]]] = {}
     for file in run.predictions:
         if (file.task, file.protocol, file.labels) == (task, protocol, labels):
             predicted.setdefault(file.pretrain, {}).setdefault(file.arm, []).append(file.read())
-    classes = next((len(runs[0].classes) for arms in predicted.values() for runs in arms.values()), 0)
-    main = verdict.main_metric(compared)
-    against = wording.listing(unique(row.reference for row in compared))
-    names = {method: f", {method}" if len(predicted) > 1 else "" for method in predicted}
-    title = f"{task}, {protocol}, {wording.labels(labels)}"
-    return TaskScores(
-        title,
-        _score_table("Scores over all seeds, with 95 % intervals", [row for row in scores if row.pooled], looks),
-        _score_table("Scores of each seed, with 95 % intervals", [row for row in scores if not row.pooled], looks),
-        _comparison_table(f"Differences from {against}", [row for row in compared if row.metric == main], looks),
-        _comparison_table("Differences in other metrics", [row for row in compared if row.metric != main], looks),
-        tuple(plot for method, arms in predicted.items() for plot in _plots(names[method], arms, looks)),
-        tuple(
-            (method, tuple(_confusion(arm, runs) for arm, runs in arms.items())) for method, arms in predicted.items()
-        ),
-        _mistakes(predicted, looks),
-        _note(predicted, classes),
-        grouped((note, ", ".join(item[:3])) for item, note in run.notes if item[3:] == (task, protocol)),
-    )
+    return predicted
+
+
+def _notes_of(run: Run, task: str, protocol: str) -> Iterable[tuple[str, str]]:
+    for item, note in run.notes:
+        if item[3:] == (task, protocol):
+            yield note, ", ".join(item[:3]).replace("seed-", "seed ")
 
 
 def _score_table(caption: str, rows: Sequence[Scored], looks: Looks) -> Table | None:
@@ -106,40 +115,47 @@ def _comparison_table(caption: str, rows: Sequence[Compared], looks: Looks) -> T
     return table(caption, columns, cells)
 
 
-def _plots(method: str, arms: Mapping[str, Sequence[Predictions]], looks: Looks) -> list[Plot]:
-    return [_roc(method, arms, looks), _calibration(method, arms, looks)]
+def _plots(predicted: ByMethod, looks: Looks) -> Iterable[Plot]:
+    for method, arms in predicted.items():
+        name = f", {method}" if len(predicted) > 1 else ""
+        yield _roc(name, arms, looks)
+        yield _calibration(name, arms, looks)
 
 
-def _roc(method: str, arms: Mapping[str, Sequence[Predictions]], looks: Looks) -> Plot:
+def _roc(method: str, arms: ByArm, looks: Looks) -> Plot:
     grid = diagnostics.FALSE_POSITIVE_RATES
-    lines = [Curve(looks[arm], grid, diagnostics.mean_roc(runs)) for arm, runs in arms.items()]
-    svg = figures.unit_square(f"ROC{method}", "false positive rate", "true positive rate", lines)
-    values = "; ".join(
-        f"{arm} {wording.score(float(line.y[np.searchsorted(grid, 0.1)]))}"
-        for arm, line in zip(arms, lines, strict=True)
-    )
+    lines = {arm: Curve(looks[arm], grid, diagnostics.mean_roc(runs)) for arm, runs in arms.items()}
+    svg = figures.unit_square(f"ROC{method}", "false positive rate", "true positive rate", list(lines.values()))
+    at = int(np.searchsorted(grid, 0.1))
+    values = "; ".join(f"{arm} {wording.score(float(line.y[at]))}" for arm, line in lines.items())
     return Plot(svg, f"ROC curves{method}. True positive rate at a false positive rate of 0.1: {values}.")
 
 
-def _note(predicted: Mapping[str, Mapping[str, Sequence[Predictions]]], classes: int) -> str:
-    if not classes:
-        return ""
-    first = next(runs[0] for arms in predicted.values() for runs in arms.values())
-    images = wording.count(len(first.labels), "test image")
-    if classes == 2:
-        return (
-            f"{images}; positive: {first.classes[diagnostics.positive_class(first)]}. ROC curves are means over runs."
-        )
-    return f"{images}, {classes} classes. ROC curves are means over runs and over each class against the rest."
-
-
-def _calibration(method: str, arms: Mapping[str, Sequence[Predictions]], looks: Looks) -> Plot:
-    lines = [Curve(looks[arm], *diagnostics.calibration(runs)) for arm, runs in arms.items()]
-    svg = figures.unit_square(f"Calibration{method}", "predicted probability", "observed share", lines, markers=True)
-    gaps = "; ".join(
-        f"{arm} {wording.score(float(np.abs(line.x - line.y).mean()))}" for arm, line in zip(arms, lines, strict=True)
+def _calibration(method: str, arms: ByArm, looks: Looks) -> Plot:
+    lines = {arm: Curve(looks[arm], *diagnostics.calibration(runs)) for arm, runs in arms.items()}
+    svg = figures.unit_square(
+        f"Calibration{method}", "predicted probability", "observed share", list(lines.values()), markers=True
     )
+    gaps = "; ".join(f"{arm} {wording.score(float(np.abs(line.x - line.y).mean()))}" for arm, line in lines.items())
     return Plot(svg, f"Calibration{method}. Mean distance from the diagonal: {gaps}.")
+
+
+def _test_images(predicted: ByMethod) -> str:
+    """How many images were predicted, and what the plots take for positive."""
+    first = next((runs[0] for arms in predicted.values() for runs in arms.values()), None)
+    if first is None:
+        return ""
+    images = wording.count(len(first.labels), "test image")
+    if len(first.classes) == 2:
+        positive = first.classes[diagnostics.positive_class(first)]
+        return f"{images}; positive: {positive}. ROC curves are means over runs."
+    means = "ROC curves are means over runs and over each class against the rest."
+    return f"{images}, {len(first.classes)} classes. {means}"
+
+
+def _confusions(predicted: ByMethod) -> Iterable[tuple[str, tuple[Matrix, ...]]]:
+    for method, arms in predicted.items():
+        yield method, tuple(_confusion(arm, runs) for arm, runs in arms.items())
 
 
 def _confusion(arm: str, runs: Sequence[Predictions]) -> Matrix:
@@ -152,7 +168,7 @@ def _confusion(arm: str, runs: Sequence[Predictions]) -> Matrix:
     return Matrix(arm, runs[0].classes, cells, ("true", "predicted"))
 
 
-def _mistakes(predicted: Mapping[str, Mapping[str, Sequence[Predictions]]], looks: Looks) -> Table | None:
+def _mistakes(predicted: ByMethod, looks: Looks) -> Table | None:
     rows = [
         [
             looks.cell(arm),

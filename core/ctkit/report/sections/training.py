@@ -28,7 +28,7 @@ def pretraining(run: Run, looks: Looks) -> Pretraining | None:
         tuple(
             (method, tuple(_curves([t for t in run.trainings if t.pretrain == method], looks))) for method in methods
         ),
-        grouped((note, f"{t.arm}, {t.pretrain}, seed {t.seed}") for t in run.trainings for note in t.facts["notes"]),
+        grouped(_notes(run.trainings), len(run.trainings)),
     )
 
 
@@ -49,3 +49,9 @@ def _curves(trainings: Sequence[Training], looks: Looks) -> Iterable[Plot]:
         )
         svg = figures.curves(wording.metric(name), "step", "", lines)
         yield Plot(svg, f"{wording.metric(name)} over steps. {ends}.")
+
+
+def _notes(trainings: Sequence[Training]) -> Iterable[tuple[str, str]]:
+    for training in trainings:
+        for note in training.facts["notes"]:
+            yield note, f"{training.arm}, {training.pretrain}, seed {training.seed}"
