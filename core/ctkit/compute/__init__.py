@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar
 
 from ctkit.compute import alone, worker
-from ctkit.compute.lanes import AHEAD, Broken, Cluster, Lane, ProcessLane, without_interrupts
+from ctkit.compute.lanes import AHEAD, Broken, Cluster, Lane, ProcessLane
 from ctkit.errors import CtkitError, StorageError
 
 Item = TypeVar("Item")
@@ -149,9 +149,8 @@ class Workers:
         return lane
 
     def _connected(self) -> Cluster:
-        with without_interrupts():
-            self._cluster = self._cluster or Cluster(self.backend.workers, self.backend.scheduler)
-            return self._cluster
+        self._cluster = self._cluster or Cluster(self.backend.workers, self.backend.scheduler)
+        return self._cluster
 
     def _end(self, lanes: list[Lane]) -> None:
         for lane in lanes:

@@ -154,16 +154,13 @@ class Cluster:
 
     def __init__(self, workers: int, scheduler: str | None) -> None:
         import dask
-        import distributed
 
         self._local: Any = None
         with ExitStack() as stack:
             stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": _NEVER}))
             if scheduler is None:
-                self._local = distributed.LocalCluster(  # type: ignore[no-untyped-call]  # distributed has few types
-                    n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
-                )
-                stack.enter_context(self._local)
+                with without_interrupts():
+                    self._local = stack.enter_context(_local_cluster(workers))
             self._client = stack.enter_context(_client(self._local or scheduler))
             self._open = stack.pop_all()
 
@@ -179,11 +176,19 @@ class Cluster:
         self._open.close()
 
 
+def _local_cluster(workers: int) -> Any:
+    import distributed
+
+    return distributed.LocalCluster(  # type: ignore[no-untyped-call]  # distributed has few types
+        n_workers=workers, threads_per_worker=1, dashboard_address=":0", silence_logs=logging.CRITICAL
+    )
+
+
 def _client(address: Any) -> Any:
     import distributed
 
     try:
-        return distributed.Client(address, timeout="10s", set_as_default=False)  # type: ignore[no-untyped-call]
+        return distributed.Client(address, set_as_default=False)  # type: ignore[no-untyped-call]
     except OSError as error:
         raise RequestError(
             f"no Dask scheduler answers at {address}; start one: dask scheduler, and dask worker {address}"
