@@ -104,16 +104,23 @@ def worst_mistakes(runs: Sequence[Predictions], most: int = 5) -> list[Mistake]:
     ]
 
 
-def jaccard(one: Selection, other: Selection) -> float:
-    """Slices that both keep, as a share of those that either keeps."""
-    ours, theirs = _kept_slices(one), _kept_slices(other)
-    either = len(ours | theirs)
-    return len(ours & theirs) / either if either else float("nan")
+def overlap(selections: Sequence[Selection]) -> Floats:
+    """Jaccard indices (n, n): slices that two selections keep, as a share of those that either keeps."""
+    numbers: dict[str, int] = {}
+    kept = [_kept_slices(selection, numbers) for selection in selections]
+    shares = np.full((len(kept), len(kept)), np.nan)
+    for i, one in enumerate(kept):
+        for j, other in enumerate(kept[: i + 1]):
+            both = len(np.intersect1d(one, other, assume_unique=True))
+            either = len(one) + len(other) - both
+            shares[i, j] = shares[j, i] = both / either if either else np.nan
+    return shares
 
 
-def _kept_slices(selection: Selection) -> set[tuple[str, int]]:
-    volume, index = selection.volume[selection.kept], selection.index[selection.kept]
-    return {(selection.names[number], int(i)) for number, i in zip(volume, index, strict=True)}
+def _kept_slices(selection: Selection, numbers: dict[str, int]) -> Ints:
+    """A number for each slice kept that is the same in every selection; ``numbers`` learns the volumes' names."""
+    volume = np.array([numbers.setdefault(name, len(numbers)) for name in selection.names], np.int64)
+    return volume[selection.volume[selection.kept]] << 32 | selection.index[selection.kept]
 
 
 def thinned(steps: Floats, values: Floats, most: int = 300) -> tuple[Floats, Floats]:

@@ -65,6 +65,11 @@ def apart(distance: float, unit: str) -> str:
     return f"{number(distance)} {unit.removesuffix('s') if distance == 1 else unit}".strip()
 
 
+def index(value: float) -> str:
+    """An index in 0..1 with two decimals."""
+    return NOTHING if math.isnan(value) else f"{value:.2f}"
+
+
 def score(value: float) -> str:
     """A score with three decimals."""
     return NOTHING if math.isnan(value) else f"{value:.3f}".replace("-", "−")

@@ -127,6 +127,8 @@ def _overlap(run: Run) -> Matrix | None:
     if len(chosen) < 2:
         return None
     names = tuple(name for name, _ in chosen)
-    shares = [[diagnostics.jaccard(one, other) for _, other in chosen] for _, one in chosen]
-    cells = tuple(tuple((f"{share:.2f}", share) for share in row) for row in shares)
+    shares = diagnostics.overlap([selection for _, selection in chosen])
+    cells = tuple(
+        tuple((wording.index(share), float(np.nan_to_num(share))) for share in row) for row in shares.tolist()
+    )
     return Matrix("Overlap between arms", names, cells)
