@@ -25,7 +25,7 @@ def whole() -> np.ndarray:
 
 
 def test_there_is_one_volume_a_patient_with_the_geometry_asked_for() -> None:
-    phantom = Phantom(PhantomParams(patients=3, slices=7, size=48, slice_spacing=2.5))
+    phantom = Phantom(PhantomParams(patients=3, slices=7, matrix=48, slice_spacing=2.5))
     found = volumes(phantom)
     assert [volume.patient for volume in found] == ["phantom-0", "phantom-1", "phantom-2"]
     assert len({volume.key for volume in found}) == 3
@@ -40,7 +40,7 @@ def test_there_is_one_volume_a_patient_with_the_geometry_asked_for() -> None:
 
 
 def test_the_same_parameters_give_the_same_pixels_in_any_order_and_number() -> None:
-    one, other = (Phantom(PhantomParams(patients=n, slices=9, size=40)) for n in (2, 5))
+    one, other = (Phantom(PhantomParams(patients=n, slices=9, matrix=40)) for n in (2, 5))
     volume = volumes(one)[1]
     again = volumes(other)[1]
     everything = one.read(volume).values
@@ -50,7 +50,7 @@ def test_the_same_parameters_give_the_same_pixels_in_any_order_and_number() -> N
 
 
 def test_another_seed_gives_other_patients() -> None:
-    one, other = (Phantom(PhantomParams(patients=1, slices=3, size=40, seed=seed)) for seed in (0, 1))
+    one, other = (Phantom(PhantomParams(patients=1, slices=3, matrix=40, seed=seed)) for seed in (0, 1))
     assert (one.read(volumes(one)[0]).values != other.read(volumes(other)[0]).values).mean() > 0.3
 
 
@@ -142,7 +142,7 @@ def test_lesions_are_where_the_mask_says_and_change_nothing_else() -> None:
 
 def test_the_share_of_patients_with_lesions_is_the_one_asked_for() -> None:
     def share(lesions: float) -> float:
-        phantom = Phantom(PhantomParams(patients=60, slices=1, size=32, lesions=lesions))
+        phantom = Phantom(PhantomParams(patients=60, slices=1, matrix=32, lesions=lesions))
         return float(np.mean([bool(phantom._scan(number).body.lesions) for number in range(60)]))
 
     assert (share(0.0), share(1.0)) == (0.0, 1.0)
@@ -150,7 +150,7 @@ def test_the_share_of_patients_with_lesions_is_the_one_asked_for() -> None:
 
 
 def test_the_lesions_of_a_volume_are_marked_slice_by_slice() -> None:
-    phantom = Phantom(PhantomParams(patients=6, slices=60, slice_spacing=10.0, size=48, lesions=1.0))
+    phantom = Phantom(PhantomParams(patients=6, slices=60, slice_spacing=10.0, matrix=48, lesions=1.0))
     masks = [phantom.lesions(number) for number in range(2)]
     assert masks[0].shape == (60, 48, 48)
     marked = [number for number in range(2) for number in np.flatnonzero(masks[number].any((1, 2)))]

@@ -19,7 +19,7 @@ from ctkit_datasets.phantom_lesions import FIRST_PATIENT, lesion_slices
 
 @pytest.fixture(scope="module")
 def phantom() -> Phantom:
-    return Phantom(PhantomParams(patients=2, slices=5, size=40, slice_spacing=7.5))
+    return Phantom(PhantomParams(patients=2, slices=5, matrix=40, slice_spacing=7.5))
 
 
 def volume(phantom: Phantom, number: int) -> np.ndarray:

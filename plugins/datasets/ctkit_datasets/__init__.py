@@ -13,5 +13,8 @@ def ctkit_register_datasets() -> Sequence[Spec]:
     return (
         Spec("lidc-idri", "LIDC-IDRI as TCIA delivers it: one volume a CT series", "ctkit_datasets.lidc_idri:LidcIdri"),
         Spec("phantom", "synthetic CT of bodies that vary, with lesions", "ctkit_datasets.phantom:Phantom"),
+        Spec("pet-ct", "FDG-PET-CT-Lesions, as DICOM or as its NIfTI tree: the CT", "ctkit_datasets.pet_ct:PetCt"),
         Spec("dicom", "any folder tree of DICOM files: one volume a CT series", "ctkit_datasets.dicom:Dicom"),
+        Spec("nifti", "any folder tree of NIfTI files: one volume a file", "ctkit_datasets.nifti:Nifti"),
+        Spec("images", "folders of PNG, JPEG and TIFF slices, grouped by their names", "ctkit_datasets.images:Images"),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -15,7 +16,8 @@ _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 _FOR_12_BITS = "pylibjpeg pylibjpeg-libjpeg"  # the latter is GPL, so ctkit does not bring it
 _JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.20")  # the last: HTJ2K
 _RLE = "1.2.840.10008.1.2.5"
-_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # SOF of JPEG (T.81) and JPEG-LS (T.87)
+_HUFFMAN, _SCAN, _JPEG_LS = 0xC4, 0xDA, 0xF7  # markers: tables, start of scan, frame of JPEG-LS (ISO/IEC 14495-1)
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {_HUFFMAN, 0xC8, 0xCC} | {_JPEG_LS}
 
 
 class DecodeError(Exception):
@@ -27,15 +29,24 @@ def decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
 
     Raises ``DecodeError`` where they are damaged, or where no decoder is installed: then it names the package.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of what it puts right, such as a wrong precision
+        stored = _decode(data, frame, encoding)
+    if stored.shape != (encoding.rows, encoding.columns) or stored.itemsize > 2:
+        raise DecodeError("damaged pixels: the decoded slice has another matrix than the header says")
+    return stored
+
+
+def _decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
     from pydicom.encaps import get_frame
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
-    name = UID(encoding.syntax).name
     try:
         decoder = get_decoder(encoding.syntax)
     except NotImplementedError:
         raise DecodeError("unknown transfer syntax") from None
+    name = UID(encoding.syntax).name
     if not decoder.is_available:
         raise DecodeError(f"{name} needs other packages: pip install {_package(encoding.syntax)}")
     options: dict[str, Any] = {
@@ -50,18 +61,14 @@ def decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
         "pixel_keyword": "PixelData",
     }
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom warns of what it puts right, such as a wrong precision
-            _check_matrix(get_frame(data, frame, number_of_frames=encoding.frames), encoding)
-            stored: NDArray[Any] = decoder.as_array(data, index=frame, raw=True, **options)[0]
+        _check_stream(get_frame(data, frame, number_of_frames=encoding.frames), encoding)
+        stored: NDArray[Any] = decoder.as_array(data, index=frame, raw=True, **options)[0]
     except DecodeError:
         raise
     except Exception as error:  # decoders raise whatever a damaged stream makes them
         if encoding.syntax == _JPEG_EXTENDED and encoding.stored > 8:
             raise DecodeError(f"{name} of 12 bits needs other packages: pip install {_FOR_12_BITS}") from error
         raise DecodeError(f"damaged pixels: {name} cannot be decoded") from error
-    if stored.shape != (encoding.rows, encoding.columns) or stored.itemsize > 2:
-        raise DecodeError("damaged pixels: the decoded slice has another matrix than the header says")
     return stored
 
 
@@ -70,32 +77,47 @@ def _package(syntax: str) -> str:
     return "pylibjpeg pylibjpeg-openjpeg" if syntax.startswith(_JPEG_2000) else "python-gdcm"
 
 
-def _check_matrix(stream: bytes, encoding: Encoding) -> None:
-    """Raise ``DecodeError`` where a code stream claims another matrix than the header: decoders believe the stream."""
-    if encoding.syntax == _RLE:  # it has no matrix of its own
+def _check_stream(stream: bytes, encoding: Encoding) -> None:
+    """Raise ``DecodeError`` where a code stream is not what the header says.
+
+    Decoders believe the stream: they would take memory for its matrix, and GDCM ends its process over a JPEG stream
+    with damaged segments or an impossible depth.
+    """
+    if encoding.syntax == _RLE:  # it says nothing of itself
         return
-    claimed = _jpeg_2000_matrix(stream) if encoding.syntax.startswith(_JPEG_2000) else _jpeg_matrix(stream)
-    if claimed != (encoding.rows, encoding.columns, encoding.samples):
-        raise DecodeError("damaged pixels: the compressed slice has another matrix than the header says")
+    *matrix, depth = _jpeg_2000_frame(stream) if encoding.syntax.startswith(_JPEG_2000) else _jpeg_frame(stream)
+    if matrix != [encoding.rows, encoding.columns, encoding.samples] or not 1 < depth <= encoding.bits:
+        raise DecodeError("damaged pixels: the compressed slice has another matrix or depth than the header says")
 
 
-def _jpeg_2000_matrix(stream: bytes) -> tuple[int, int, int]:
-    """Return rows, columns and components from the SIZ segment of a code stream (ISO/IEC 15444-1 section A.5.1)."""
+def _jpeg_2000_frame(stream: bytes) -> tuple[int, int, int, int]:
+    """Return rows, columns, components and bits of a JPEG 2000 stream (ISO/IEC 15444-1 section A.5.1)."""
     start = stream.index(b"\xff\x4f\xff\x51") + 8  # past the markers, the segment's length and its capabilities
     right, bottom, left, top = struct.unpack_from(">4L", stream, start)
-    (components,) = struct.unpack_from(">H", stream, start + 32)
-    return bottom - top, right - left, components
+    components, depth = struct.unpack_from(">HB", stream, start + 32)
+    return bottom - top, right - left, components, (depth & 0x7F) + 1
 
 
-def _jpeg_matrix(stream: bytes) -> tuple[int, int, int]:
-    """Return rows, columns and components from the frame header (ISO/IEC 10918-1 section B.2.2)."""
+def _jpeg_frame(stream: bytes) -> tuple[int, int, int, int]:
+    """Return rows, columns, components and bits of a JPEG or JPEG-LS stream (ISO/IEC 10918-1 section B.2.2)."""
+    segments = dict(_jpeg_segments(stream))
+    frames = [marker for marker in segments if marker in _FRAME_HEADERS]
+    if len(frames) != 1 or (frames[0] != _JPEG_LS and _HUFFMAN not in segments):
+        raise DecodeError("damaged pixels: a JPEG stream without a frame or its tables")
+    depth, rows, columns, components = struct.unpack_from(">BHHB", stream, segments[frames[0]])
+    return rows, columns, components, depth
+
+
+def _jpeg_segments(stream: bytes) -> Iterator[tuple[int, int]]:
+    """Yield marker and place of each segment before the first scan."""
     position = 2
-    while position + 9 < len(stream):
-        if stream[position] != 0xFF:
-            break
+    while stream[position] == 0xFF:
         marker = stream[position + 1]
-        if marker in _FRAME_HEADERS:
-            rows, columns, components = struct.unpack_from(">HHB", stream, position + 5)
-            return rows, columns, components
-        position += 1 if marker == 0xFF else 2 + int.from_bytes(stream[position + 2 : position + 4])
-    raise DecodeError("damaged pixels: a JPEG stream without a frame header")
+        if marker == _SCAN:
+            return
+        if marker == 0xFF:  # a fill byte
+            position += 1
+            continue
+        yield marker, position + 4
+        position += 2 + int.from_bytes(stream[position + 2 : position + 4])
+    raise DecodeError("damaged pixels: a JPEG stream without a scan")

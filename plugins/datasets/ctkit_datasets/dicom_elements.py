@@ -128,6 +128,8 @@ def elements(data: bytes, start: int, stop: int, coding: Coding, depth: int = 0)
 
 def items(data: bytes, start: int, stop: int, coding: Coding) -> Iterator[tuple[int, int]]:
     """Yield first byte and end of each item of the sequence whose value is ``data[start:stop]``."""
+    if stop > len(data):
+        raise HeaderError("damaged header: a sequence reaches beyond what holds it")
     position = start
     while position + 8 <= stop:
         tag, length, position = _item_header(data, position, coding)
@@ -199,16 +201,15 @@ def _meta_information(data: bytes) -> tuple[dict[int, bytes], int]:
     """Return the file meta elements, always explicit little endian, and where the data set begins."""
     if data[128:132] == b"DICM":
         start = 132
-    elif data[:2] in (b"\2\0", b"\x08\0"):  # old archives leave the preamble out
+    elif data[:2] in (b"\2\0", b"\x08\0", b"\0\x08"):  # old archives leave the preamble out
         start = 0
     else:
         raise HeaderError("not a DICOM file")
     values: dict[int, bytes] = {}
-    for tag, first, end in elements(data, start, len(data), Coding(False, "<")):
-        if tag >> 16 != 2:
-            break
-        values[tag] = data[first:end]
-        start = end
+    meta = elements(data, start, len(data), Coding(False, "<"))
+    while data[start : start + 2] == b"\2\0":  # what follows may be deflated, and is no element then
+        tag, first, start = next(meta, (0, 0, len(data)))
+        values[tag] = data[first:start]
     return values, start
 
 

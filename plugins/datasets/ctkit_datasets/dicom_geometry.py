@@ -54,7 +54,7 @@ class Plane:
         """Return the plane of the direction cosines of a row (three) and of a column (three)."""
         row, column = cosines[:3], cosines[3:]
         normal = np.cross(row, column)
-        normal /= np.linalg.norm(normal)
+        normal = normal / np.linalg.norm(normal)
         axis = int(np.abs(normal).argmax())
         (across, across_sign), (down, down_sign) = _UPRIGHT[axis]
         transpose = abs(row[across]) < abs(column[across])
@@ -93,8 +93,7 @@ def describe_spacing(heights: NDArray[np.float64]) -> tuple[float | None, list[s
     holes = (steps > 1.5) & (np.abs(steps - steps.round()) < _WHOLE * steps)
     notes = []
     if holes.any():
-        missing = int((steps[holes].round() - 1).sum())
-        notes.append(f"{missing} slices missing in {int(holes.sum())} gaps")
+        notes.append(f"slices missing: {(steps[holes].round() - 1).sum():.0f}, gaps: {holes.sum()}")
     rest = gaps[~holes]
     if np.abs(rest - spacing).max() > max(_UNEVEN * spacing, _SAME_PLACE):
         notes.append(f"uneven spacing {rest.min():.3g} to {rest.max():.3g} mm")

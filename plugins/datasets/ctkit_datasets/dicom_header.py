@@ -68,18 +68,14 @@ _KEYWORDS = {
     0x52009230: "PerFrameFunctionalGroupsSequence",
 }
 _WANTED = frozenset(_KEYWORDS)
-_FUNCTIONAL_GROUPS = (
-    frozenset(  # PS3.3 sections C.7.6.16 and C.8.15: the ones that say where a frame lies and what it is
-        {
-            0x00189314,  # CT Reconstruction: kernel
-            0x00209111,  # Frame Content: acquisition, stack, phase
-            0x00209113,  # Plane Position
-            0x00209116,  # Plane Orientation
-            0x00289110,  # Pixel Measures: spacing, thickness
-            0x00289145,  # Pixel Value Transformation: slope, intercept
-        }
-    )
-)
+_FUNCTIONAL_GROUPS = {  # that say where a frame lies and what its values mean (PS3.3 sections C.7.6.16 and C.8.15)
+    0x00189314,  # CT Reconstruction: kernel
+    0x00209111,  # Frame Content: acquisition, stack, phase
+    0x00209113,  # Plane Position
+    0x00209116,  # Plane Orientation
+    0x00289110,  # Pixel Measures: spacing, thickness
+    0x00289145,  # Pixel Value Transformation: slope, intercept
+}
 _DICOMDIR = "1.2.840.10008.1.3.10"
 _MOST_PIXELS = 4096 * 4096  # of one slice; the largest CT matrix there is
 _MOST_COMPRESSION = 1000  # times; a slice of nothing but air may reach some hundred
@@ -98,6 +94,8 @@ def inspect_file(root: Path, file: SourceFile) -> Mapping[str, Any] | Skipped:
             return _facts(stream, os.fstat(stream.fileno()).st_size)
     except HeaderError as error:
         return Skipped(file.path, str(error))
+    except IsADirectoryError:
+        return Skipped(file.path, "a folder that cannot be listed")
     except OSError as error:
         return Skipped(file.path, f"cannot be opened: {error.strerror}")
 
@@ -112,7 +110,7 @@ def _facts(stream: BinaryIO, size: int) -> dict[str, Any]:
     storage = _storage(values, header.syntax)
     _check_pixels(stream, header, storage)
     frames = list(_frames(values))
-    if len(frames) > 1 and len(frames) != storage["frames"]:
+    if not frames or (len(frames) > 1 and len(frames) != storage["frames"]):
         raise HeaderError(f"damaged header: {storage['frames']} frames, but positions for {len(frames)}")
     return {
         "series": _series(frames[0]),

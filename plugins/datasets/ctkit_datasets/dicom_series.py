@@ -156,7 +156,7 @@ class Stack:
         if self.plane.turn:
             yield "stored turned or mirrored, put upright"
         if self.duplicates:
-            yield f"{self.duplicates} slices at a position that is taken left out"
+            yield f"duplicates left out: {self.duplicates}"
         if not self.slices[0].encoding.hounsfield:
             yield "values are not in Hounsfield units"
         if not self.slices[0].series.patient:
@@ -286,17 +286,16 @@ def _stacks(groups: dict[tuple[str, str], list[Slice]], params: SeriesParams, le
         slices = groups.pop((patient, name))
         key = name if series[name] == 1 else f"{patient}/{name}"
         for number, (plane, part) in enumerate(_parts(slices)):
+            if params.orientation not in ("any", plane.name):
+                _leave(part, f"{plane.name} slices", left)
+                continue
             part.sort(key=lambda slice_: (plane.height(slice_.position), slice_.file.path, slice_.frame))
             kept = _one_at_each_height(part, plane, left)
-            stack = Stack(f"{key}/{number + 1}" if number else key, plane, kept, len(part) - len(kept))
-            if params.orientation not in ("any", plane.name):
-                _leave(stack, f"{plane.name} slices", left)
-            else:
-                yield stack
+            yield Stack(f"{key}/{number + 1}" if number else key, plane, kept, len(part) - len(kept))
 
 
-def _leave(stack: Stack, reason: str, left: dict[str, str]) -> None:
-    left.update((slice_.file.path, reason) for slice_ in stack.slices)
+def _leave(slices: Iterable[Slice], reason: str, left: dict[str, str]) -> None:
+    left.update((slice_.file.path, reason) for slice_ in slices)
 
 
 def _parts(slices: list[Slice]) -> Iterator[tuple[Plane, list[Slice]]]:
@@ -363,7 +362,7 @@ def _one_at_each_height(slices: list[Slice], plane: Plane, left: dict[str, str])
     kept: list[Slice] = []
     for slice_ in slices:
         if kept and same_place(plane.height(kept[-1].position), plane.height(slice_.position)):
-            left[slice_.file.path] = "duplicate: another slice of its series lies at the same position"
+            _leave([slice_], "duplicate: another slice of its series lies at the same position", left)
         else:
             kept.append(slice_)
     return kept
@@ -382,11 +381,11 @@ def _scans(stacks: Iterator[Stack], params: SeriesParams, left: dict[str, str]) 
     for stack in sorted(found, key=lambda stack: -len(stack.slices)):
         rivals = kept[_scan_of(stack)]
         if any(_overlap(stack.ends, rival.ends) for rival in rivals):
-            _leave(stack, "another reconstruction or copy of a scan that is used", left)
+            _leave(stack.slices, "another reconstruction or copy of a scan that is used", left)
         else:
             rivals.append(stack)
-    chosen = {id(stack) for rivals in kept.values() for stack in rivals}
-    yield from (stack for stack in found if id(stack) in chosen)
+    largest = {id(stack) for rivals in kept.values() for stack in rivals}
+    yield from (stack for stack in found if id(stack) in largest)
 
 
 def _scan_of(stack: Stack) -> Hashable:

@@ -8,10 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from ctkit.contracts import InputPath, Params
 
+_ALWAYS = frozenset({"root", "recipe", "max_volumes", "max_patients"})
 _CHOOSES: dict[str, Any] = {"address": False}  # a volume's files and slices are in its address anyway
 
 #: Values of ImageType that mark what is no slice through the body, with its plain name. The first ones are the
@@ -40,7 +41,6 @@ NOT_SLICES = {
     "CSA MIP": "projection",
     "VRT": "rendering",
     "VOLREN": "rendering",
-    "3D": "rendering",
 }
 
 
@@ -112,6 +112,22 @@ class SeriesParams(FolderParams):
         if thickness and not 0 <= thickness[0] <= thickness[1]:
             raise ValueError(f"must be the least and the greatest thickness in mm, but is {list(thickness)}")
         return thickness
+
+
+class RecipeParams(SeriesParams):
+    """Parameters of a data set that the paper's scripts read in their own way."""
+
+    recipe: Literal["standard", "published"] = Field(
+        "standard", description="published: files, order, padding, rescaling and groups as the paper's scripts had them"
+    )
+
+    @model_validator(mode="after")
+    def _published_has_no_filters(self) -> RecipeParams:
+        fields = type(self).model_fields.items()
+        meant = [name for name, field in fields if name not in _ALWAYS and getattr(self, name) != field.default]
+        if self.recipe == "published" and meant:
+            raise ValueError(f'recipe = "published" takes what the paper took: leave out {", ".join(meant)}')
+        return self
 
 
 def matches(text: str, patterns: tuple[str, ...]) -> bool:

@@ -8,43 +8,25 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
 
 from ctkit.contracts import Ints, Pixels, Skipped, SourceFile, Volume
 from ctkit_datasets.dicom import SeriesDataset
 from ctkit_datasets.dicom_geometry import Turn
 from ctkit_datasets.dicom_pixels import fill
 from ctkit_datasets.dicom_series import Encoding, Slice, SliceMaker, accounted, sources
-from ctkit_datasets.filters import SeriesParams
+from ctkit_datasets.filters import RecipeParams
 
 _LEVELS = 3  # PATIENT/STUDY/SERIES
 _MORE_THAN = 10  # entries make a folder a series
 _PADDING = -2000  # stored value
 _MISSING_INTERCEPT = -1024  # HU
-_LIMITS = frozenset({"root", "recipe", "max_volumes", "max_patients"})
 
 
-class LidcIdriParams(SeriesParams):
-    """Parameters of LIDC-IDRI."""
-
-    recipe: Literal["standard", "published"] = Field(
-        "standard",
-        description="published: files, order, padding, rescaling and grouping as the paper's scripts had them",
-    )
-
-    @model_validator(mode="after")
-    def _published_has_no_filters(self) -> LidcIdriParams:
-        meant = sorted(name for name in self.model_fields_set - _LIMITS if self.recipe == "published")
-        if meant:
-            raise ValueError(f'recipe = "published" takes the files that the paper took: leave out {", ".join(meant)}')
-        return self
-
-
-class LidcIdri(SeriesDataset[LidcIdriParams]):
+class LidcIdri(SeriesDataset[RecipeParams]):
     """The CT scans of LIDC-IDRI."""
 
     def arrange(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
@@ -79,8 +61,7 @@ def _published_volumes(
     """Yield the paper's volumes; note in ``left`` the files that its scripts do not take.
 
     A slice's place in any group is the string order of ``PATIENT_{number}``, so that 10 comes before 2. Numbers begin
-    with 1: of the 43 slices that HASH-6 then keeps of the four patients in the tests, file order instead of string order
-    changes 20, and truncating grey levels 47, as is known of the published scripts; with 0 it would be 18 and 58.
+    with 0: what is known of the published selection (see the tests) fits no other start.
     """
     number = 0
     for parts in sorted(folders):
@@ -92,8 +73,8 @@ def _published_volumes(
             if reason:
                 left[slice_.file.path] = reason
             else:
-                number += 1
                 matrices[slice_.encoding.rows, slice_.encoding.columns].append((number, slice_))
+                number += 1
         for (rows, columns), numbered in matrices.items():
             patient = parts[-_LEVELS]
             yield Volume(

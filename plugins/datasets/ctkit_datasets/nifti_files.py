@@ -26,7 +26,8 @@ Unit = Literal["auto", "HU", "arbitrary"]
 AIR = -1024  #: HU of what the scanner did not see
 _PADDING = -2000  # HU; at and below is padding, which converters leave in
 _HIGHEST_AIR = -200  # HU; a CT volume holds air or lung below it, which no scale without Hounsfield units does
-_DEFLATE = 1032  # bytes that one byte of deflate can become at most
+_INFLATION = 200  # bytes that one byte of a compressed file may become; noise keeps real CT far below it
+_SMALL = 1 << 26  # bytes that any compressed file may become
 _TYPES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
 }  # fmt: skip
@@ -53,15 +54,16 @@ def header_facts(path: Path, size: int) -> dict[str, Any]:
         block = file.read(540)
     header = _header(block)
     shape = _shape(header)
-    facts = {
-        **_orientation(header, shape),
-        "dtype": _dtype(header),
-        "offset": _offset(header),
-        "scale": _scale(header),
-    }
+    with np.errstate(all="ignore"):  # of numbers in damaged headers; what comes out is looked at
+        facts = {
+            **_orientation(header, shape),
+            "dtype": _dtype(header),
+            "offset": _offset(header),
+            "scale": _scale(header),
+        }
     needed = facts["offset"] + math.prod(shape) * np.dtype(facts["dtype"]).itemsize
-    if needed > (size * _DEFLATE if compressed else size):
-        raise DataError(f"truncated: its header asks for {needed:,} bytes, which a file of {size:,} cannot hold")
+    if needed > (max(_SMALL, size * _INFLATION) if compressed else size):
+        raise DataError(f"truncated: its header asks for {needed:,} bytes, which a file of {size:,} does not hold")
     return facts
 
 
@@ -210,19 +212,16 @@ def read_slices(path: Path, facts: Mapping[str, Any], wanted: Ints | None = None
     slices = stored_voxels(path, facts).transpose(facts["axes"])
     slices = slices[tuple(slice(None, None, -1 if flip else 1) for flip in facts["flips"])]
     scale = facts["scale"]
-    low, high = _range(slices, scale)
+    ends = _ends(slices)
+    low, high = _range(ends, scale)
     found = _unit(low, high) if unit == "auto" else unit
     index = np.arange(len(slices)) if wanted is None else np.asarray(wanted, np.int64)
-    values = np.empty((len(index), *slices.shape[1:]), _type(found, scale, slices.dtype))
-    readable = np.ones(len(index), np.bool_)
-    for place, number in enumerate(index):
-        plane = slices[number]
-        if plane.min() == plane.max() or not np.isfinite(plane).any():
-            readable[place] = False
-        else:
-            values[place] = _hu(plane, scale) if found == "HU" else _arbitrary(plane, scale, low)
-    skipped = tuple((int(number), "constant: every pixel has the same value") for number in index[~readable])
-    return Pixels(values if readable.all() else values[readable], index[readable], found, skipped)
+    varies = ends[index, 0] < ends[index, 1]
+    values = np.empty((np.count_nonzero(varies), *slices.shape[1:]), _type(found, scale, slices.dtype))
+    for target, number in zip(values, index[varies], strict=True):
+        target[...] = _hu(slices[number], scale) if found == "HU" else _arbitrary(slices[number], scale, low)
+    skipped = tuple((int(number), "constant: every pixel has the same value") for number in index[~varies])
+    return Pixels(values, index[varies], found, skipped)
 
 
 def stored_voxels(path: Path, facts: Mapping[str, Any]) -> NDArray[Any]:
@@ -245,17 +244,22 @@ def _skip(file: BinaryIO, count: int) -> None:
         count -= len(chunk)
 
 
-def _range(slices: NDArray[Any], scale: tuple[float, float] | None) -> tuple[float, float]:
-    """Return the lowest and highest finite value of a volume, slice by slice so as to need little memory."""
-    low, high = math.inf, -math.inf
-    for plane in slices:
+def _ends(slices: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the lowest and highest finite stored value of each slice: (n, 2), NaN where there is none."""
+    ends = np.full((len(slices), 2), np.nan)
+    for target, plane in zip(ends, slices, strict=True):
         finite = plane[np.isfinite(plane)] if plane.dtype.kind == "f" else plane
         if finite.size:
-            ends = _scaled(np.array([finite.min(), finite.max()]), scale)
-            low, high = min(low, float(ends.min())), max(high, float(ends.max()))
-    if not max(abs(low), abs(high)) < np.finfo(np.float32).max:
+            target[:] = finite.min(), finite.max()
+    return ends
+
+
+def _range(ends: NDArray[np.float64], scale: tuple[float, float] | None) -> tuple[float, float]:
+    """Return the lowest and highest value of a volume in its unit."""
+    known = _scaled(ends[~np.isnan(ends)], scale)
+    if not known.size or not np.abs(known).max() < np.finfo(np.float32).max:
         raise DataError("it holds no finite value, or values too large for 32 bits")
-    return low, high
+    return float(known.min()), float(known.max())
 
 
 def _unit(low: float, high: float) -> Literal["HU", "arbitrary"]:
@@ -269,8 +273,9 @@ def _type(unit: str, scale: tuple[float, float] | None, stored: np.dtype[Any]) -
 
 
 def _hu(plane: NDArray[Any], scale: tuple[float, float] | None) -> NDArray[Any]:
-    small = scale is None and plane.dtype.kind in "iu" and plane.dtype.itemsize < 4
-    values = plane.astype(np.int32) if small else _scaled(plane, scale)
+    if scale is None and plane.dtype.kind == "i" and plane.dtype.itemsize == 2:
+        return np.where(plane > _PADDING, plane, np.int16(AIR))
+    values = _scaled(plane, scale)
     values = np.where(np.isfinite(values) & (values > _PADDING), values, AIR)
     return np.asarray(np.rint(values.clip(-32768, 32767)))
 
@@ -284,6 +289,6 @@ def _arbitrary(plane: NDArray[Any], scale: tuple[float, float] | None, low: floa
 
 
 def _scaled(plane: NDArray[Any], scale: tuple[float, float] | None) -> NDArray[np.float64]:
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):  # what is no number is looked for afterwards
         values = plane.astype(np.float64)
         return np.asarray(values if scale is None else values * scale[0] + scale[1])

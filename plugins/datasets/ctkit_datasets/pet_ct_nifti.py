@@ -71,9 +71,11 @@ def _read_published(path: Path, volume: Volume, wanted: Ints | None) -> Pixels:
     slices = stored_voxels(path, volume.details).transpose(2, 1, 0)
     slope, intercept = volume.details["scale"] or (1.0, 0.0)
     index = np.arange(len(slices)) if wanted is None else np.asarray(wanted, np.int64)
-    values = np.empty((len(index), volume.rows, volume.columns), np.uint8)
-    for target, number in zip(values, index, strict=True):
+    finite = np.array([np.isfinite(slices[number]).all() for number in index], np.bool_)
+    values = np.empty((np.count_nonzero(finite), volume.rows, volume.columns), np.uint8)
+    for target, number in zip(values, index[finite], strict=True):
         plane = slices[number].astype(np.float64) * slope + intercept
         low = plane.min()
         target[...] = np.rint((plane - low) / (plane.max() - low + 1e-5) * 255)
-    return Pixels(values, index, "arbitrary")
+    skipped = tuple((int(number), "it holds values that are no number") for number in index[~finite])
+    return Pixels(values, index[finite], "arbitrary", skipped)

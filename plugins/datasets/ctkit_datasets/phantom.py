@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ctkit.contracts import Dataset, Ints, Params, Pixels, Skipped, SourceFile, Volume
-from ctkit_datasets.phantom_body import LENGTH, Body
+from ctkit_datasets.phantom_body import LENGTH, Body, generator
 from ctkit_datasets.phantom_scan import Scan
 
 
@@ -19,7 +19,7 @@ class PhantomParams(Params):
     patients: int = Field(16, ge=1, le=100_000, description="patients, one volume each")
     slices: int = Field(48, ge=1, le=600, description="slices of a volume")
     slice_spacing: float = Field(5.0, gt=0, le=50, description="distance of neighbouring slices, in mm")
-    size: int = Field(128, ge=32, le=1024, description="rows and columns of a slice, in pixels")
+    matrix: int = Field(128, ge=32, le=1024, description="rows and columns of a slice, in pixels")
     lesions: float = Field(0.5, ge=0, le=1, description="share of patients with one to three lesions in lungs or liver")
     seed: int = Field(0, ge=0, description="another seed gives other patients")
 
@@ -56,8 +56,8 @@ class Phantom(Dataset[PhantomParams]):
             patient=f"phantom-{number}",
             files=(),
             slices=tuple((0, index) for index in range(self.params.slices)),
-            rows=self.params.size,
-            columns=self.params.size,
+            rows=self.params.matrix,
+            columns=self.params.matrix,
             spacing=(pixel, pixel, self.params.slice_spacing),
             details={"number": number},
         )
@@ -73,16 +73,16 @@ class Phantom(Dataset[PhantomParams]):
         return Pixels(values, index, "HU")
 
     def lesions(self, number: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Return where the lesions of patient ``number`` are: (slices, size, size)."""
+        """Return where the lesions of patient ``number`` are: (slices, matrix, matrix)."""
         scan, lowest = self._scan(number), self.lowest(number)
         return np.stack([scan.lesions(lowest + i * self.params.slice_spacing) for i in range(self.params.slices)])
 
     def lowest(self, number: int) -> float:
         """Return the height of a patient's first slice in the phantom, in mm."""
         room = LENGTH - self.params.slices * self.params.slice_spacing
-        return float(np.random.default_rng([self.params.seed, number, 2]).uniform(0.0, room))
+        return float(generator("first slice", self.params.seed, number).uniform(0.0, room))
 
     def _scan(self, number: int) -> Scan:
-        rng = np.random.default_rng([self.params.seed, number, 3])
+        rng = generator("number of lesions", self.params.seed, number)
         lesions = int(rng.integers(1, 4)) if rng.random() < self.params.lesions else 0
-        return Scan(Body(self.params.seed, number, lesions), self.params.size)
+        return Scan(Body(self.params.seed, number, lesions), self.params.matrix)

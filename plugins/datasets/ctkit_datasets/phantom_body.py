@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,14 @@ from numpy.typing import NDArray
 Image = NDArray[np.float32]
 
 LENGTH = 600.0  #: mm of body there are
+
+_Purpose = Literal["body", "fields", "noise", "place of noise", "first slice", "number of lesions", "lesion slices"]
+
+
+def generator(purpose: _Purpose, *numbers: int) -> np.random.Generator:
+    """Return the random numbers for one purpose, which no other purpose shares: seed and patient, and more."""
+    return np.random.default_rng([get_args(_Purpose).index(purpose) + 1, *numbers])
+
 
 # --- solids -------------------------------------------------------------------------------------------------------
 
@@ -187,7 +195,7 @@ class Body:
     """One patient: build, tissues in HU, organs, lesions and the noise of the scan, by (seed, number) alone."""
 
     def __init__(self, seed: int, number: int, lesions: int = 0) -> None:
-        rng = np.random.default_rng([seed, number])
+        rng = generator("body", seed, number)
         self.seed, self.number = seed, number
         self.scale = rng.normal(1.0, 0.05, 2).clip(0.88, 1.12)  # x, y
         self.shift = rng.normal(0.0, 6.0, 2)  # mm
@@ -205,7 +213,7 @@ class Body:
     @cached_property
     def fields(self) -> dict[str, Field]:
         """Noise that bends x and y, and shapes what is not solid."""
-        rng = np.random.default_rng([self.seed, self.number, 1])
+        rng = generator("fields", self.seed, self.number)
         return {
             "bend x": Field(rng, 60.0),
             "bend y": Field(rng, 60.0),
@@ -229,11 +237,11 @@ def _tissues(rng: np.random.Generator) -> dict[str, float]:
 
 
 def _lesion(rng: np.random.Generator) -> Lesion:
-    a, b, c = rng.uniform(14.0, 34.0) * rng.uniform(0.8, 1.2, 3)
+    a, b, c = rng.uniform(19.0, 42.0) * rng.uniform(0.8, 1.2, 3)
     turn = rng.uniform(0.0, 180.0)
-    if rng.random() < 0.7:
+    if rng.random() < 0.85:
         side = rng.choice((-1.0, 1.0))
         place = Ellipsoid("", side * rng.uniform(62, 96), rng.uniform(-35, 45), rng.uniform(265, 425), a, b, c, turn)
         return Lesion(place, "lung", rng.uniform(220.0, 840.0), rng.uniform(50.0, 160.0), rng.uniform(1.0, 5.0))
     place = Ellipsoid("", rng.uniform(-100, -40), rng.uniform(-45, 40), rng.uniform(110, 205), a, b, c, turn)
-    return Lesion(place, "liver", rng.uniform(-75.0, -35.0), rng.uniform(8.0, 25.0), rng.uniform(1.0, 4.0))
+    return Lesion(place, "liver", rng.uniform(-110.0, -50.0), rng.uniform(10.0, 30.0), rng.uniform(1.0, 4.0))

@@ -59,7 +59,8 @@ def _stored(hu: NDArray[np.int16], padding: bool) -> NDArray[np.int16]:
 def _ct_image(phantom: Phantom, volume: Volume, index: int, stored: NDArray[np.int16]) -> Dataset:
     """Return one CT Image Storage object, with the modules that PS3.3 section A.3 asks for."""
     number = int(volume.details["number"])
-    uids = [generate_uid(entropy_srcs=[kind, str(phantom.params.seed), str(number)]) for kind in ("study", "series")]
+    kinds = ("study", "series")
+    uids = [str(generate_uid(entropy_srcs=[kind, str(phantom.params.seed), str(number)])) for kind in kinds]
     x, y, z = (float(step or 0.0) for step in volume.spacing)
     corner = x * (0.5 - volume.columns / 2), y * (0.5 - volume.rows / 2), phantom.lowest(number) + index * z
     data = Dataset()

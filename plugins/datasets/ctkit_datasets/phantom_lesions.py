@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit_datasets.phantom_body import Body
+from ctkit_datasets.phantom_body import Body, generator
 from ctkit_datasets.phantom_scan import Scan
 
 FIRST_PATIENT = 1_000_000  #: number of the first patient; the data set ``phantom`` counts from 0 and stays below
 CLASSES = ("healthy", "lesion")
-_VISIBLE = 300.0  # mm^2 of lesion that a slice must show to be labelled so
+_VISIBLE = 800.0  # mm^2 of lesion that a slice must show to be labelled so
 
 
 class LesionSlices(NamedTuple):
@@ -48,7 +48,7 @@ def _patient_with_lesion(seed: int, number: int, slices: int) -> tuple[Body, lis
     """Return a patient with one lesion, and heights in mm at which it is well visible."""
     body = Body(seed, number, lesions=20)
     scan = Scan(body, 64)
-    rng = np.random.default_rng([seed, number, 1])
+    rng = generator("lesion slices", seed, number)
     for lesion in body.lesions:
         body.lesions = [lesion]
         heights = (lesion.solid.z + lesion.solid.c * rng.uniform(-0.6, 0.6, slices)).tolist()

@@ -7,7 +7,18 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit_datasets.phantom_body import CHEST, INSIDE, LENGTH, MEDIASTINUM, OUTLINE, Body, Image, Lesion, Section
+from ctkit_datasets.phantom_body import (
+    CHEST,
+    INSIDE,
+    LENGTH,
+    MEDIASTINUM,
+    OUTLINE,
+    Body,
+    Image,
+    Lesion,
+    Section,
+    generator,
+)
 
 AIR = -1000.0  #: HU
 _BEND = 5.0  # mm by which a body is bent, standard deviation
@@ -30,7 +41,7 @@ class Scan:
 
     def slice(self, z: float, number: int) -> NDArray[np.int16]:
         """Return the slice at height ``z`` mm: (size, size) HU. Its noise depends on ``number`` as well."""
-        row, column = np.random.default_rng([self.body.seed, self.body.number, number]).integers(0, self.size, 2)
+        row, column = generator("place of noise", self.body.seed, self.body.number, number).integers(0, self.size, 2)
         noise = self._noise[row : row + self.size, column : column + self.size]
         falls_off = np.float32(1.3) - np.minimum((self.x / 280.0) ** 2 + (self.y / 180.0) ** 2, 0.7)
         image = _Canvas(self, z).image + noise * falls_off
@@ -61,7 +72,7 @@ def _noise_plane(body: Body, size: int, pixel: float) -> Image:
     """
     y, x = np.fft.fftfreq(size, pixel)[:, None], np.fft.rfftfreq(size, pixel)[None, :]
     frequency = np.hypot(x, y)  # per mm
-    white = np.random.default_rng([body.seed, body.number, 0, 0]).standard_normal((size, size))
+    white = generator("noise", body.seed, body.number).standard_normal((size, size))
     shape = np.sqrt(frequency + 0.01) * np.exp(-((frequency / 0.22) ** 2))
     plane = np.fft.irfft2(np.fft.rfft2(white) * shape, s=white.shape)
     return np.tile((plane * (body.noise / plane.std())).astype(np.float32), (2, 2))
