@@ -24,7 +24,7 @@ LOCATION = "CTKIT_CACHE"  #: environment variable that moves the cache
 
 def address(stage: str, **inputs: Any) -> str:
     """Return the SHA-256 of a stage's name and everything its result depends on, as 64 hex digits."""
-    text = json.dumps({"stage": stage, **inputs}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = json.dumps({"stage": stage, **inputs}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

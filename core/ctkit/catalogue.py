@@ -27,7 +27,7 @@ def write_catalogue(folder: Path, volumes: Iterable[Volume], dataset: Any) -> No
     ordered = False
     with unsorted.open("wb") as file:
         for volume in volumes:
-            line = json.dumps(asdict(volume), separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+            line = json.dumps(asdict(volume), separators=(",", ":")).encode() + b"\n"
             places.append((volume.patient, volume.key, file.tell(), len(line)))
             counts.append(len(volume))
             ordered = ordered or bool(volume.order)

@@ -201,6 +201,65 @@ def reduce(
     _print_outcome(folder.path, console)
 
 
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path), default="pipeline.toml")
+@click.option("--name", help="Name of the run.")
+@click.option("--dataset", help="Data set plugin, such as lidc-idri.")
+@click.option("--root", help="Folder of the data set.")
+@click.option("--reducer", "reducers", multiple=True, help="Reducer of an arm; give it once for each arm.")
+@click.option("--method", help='Pre-training method; "" leaves pre-training out.')
+@click.option("--task", help='Task to score on; "" leaves scoring out.')
+@click.option("--task-root", default="", help="Folder of the task's images.")
+@click.option("--protocol", "protocols", multiple=True, default=("linear", "knn"), show_default=True)
+@click.option("--force", is_flag=True, help="Replace FILE where it exists.")
+def init(
+    file: Path,
+    name: str | None,
+    dataset: str | None,
+    root: str | None,
+    reducers: tuple[str, ...],
+    method: str | None,
+    task: str | None,
+    task_root: str,
+    protocols: tuple[str, ...],
+    force: bool,
+) -> None:
+    """Write a commented pipeline FILE, asking on a terminal for what no option gives."""
+    from ctkit import plugins, starting
+    from ctkit.files import write_text
+
+    if file.exists() and not force:
+        raise RequestError(f"{file} exists; give another name, or --force to replace it")
+    dataset = _asked("Data set (see: ctkit list-plugins)", dataset, "phantom")
+    wishes = starting.Wishes(
+        name=_asked("Name of the run", name, "first"),
+        dataset=dataset,
+        root=_asked("Folder of the scans", root, "data") if dataset != "phantom" else "",
+        reducers=reducers or tuple(_asked("Arms, separated by spaces", None, "all every-n hash random").split()),
+        method=_asked('Pre-training method ("" for none)', method, "simclr"),
+        task=_asked('Task ("" for none)', task, "phantom-lesions"),
+        task_root=task_root,
+        protocols=protocols,
+    )
+    write_text(file, starting.pipeline_file(wishes, plugins.load()))
+    click.echo(f"{file} written; next: ctkit validate {file}")
+
+
+def _asked(question: str, given: str | None, default: str) -> str:
+    if given is not None or not sys.stdin.isatty():
+        return default if given is None else given
+    return str(click.prompt(question, default=default))
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of pipeline files with every installed plugin, for editors."""
+    from ctkit import plugins
+    from ctkit.schema import pipeline_schema
+
+    click.echo(json.dumps(pipeline_schema(plugins.load()), indent=2))
+
+
 # --- plugins ------------------------------------------------------------------------------------------------------
 
 

@@ -260,8 +260,13 @@ class _Resolver:
             plugin = entry.load()
         except PluginError as error:
             raise PluginError(f"{self.where((*location, 'use'))}: {error}") from error
-        given = {key: value for key, value in table.items() if key != "use" and key not in set(core)}
-        params = self.section(plugin.params_type, given, location, {*core, *more, "use"})
+        keys = {*core, *more, "use"}
+        taken = sorted(keys & plugin.params_type.model_fields.keys())
+        if taken:
+            where = self.where((*location, "use"))
+            raise PluginError(f"{where}: {entry.name} has a parameter {taken[0]!r}, but that key is the core's own")
+        given = {key: value for key, value in table.items() if key not in {*core, "use"}}
+        params = self.section(plugin.params_type, given, location, keys)
         return Chosen(entry, params)
 
     def section(self, model: type[SectionT], table: Any, location: Location, more: Iterable[str] = ()) -> SectionT:

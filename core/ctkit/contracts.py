@@ -155,7 +155,11 @@ class Dataset(Plugin[P], ABC):
         """Every file below the root, in a fixed order, by looking at folders only."""
 
     def inspect(self, file: SourceFile) -> Mapping[str, Any] | Skipped:
-        """JSON-able facts from one file's header, or why the file is left out. Pure; runs in worker processes."""
+        """JSON-able facts from one file's header, or why the file is left out.
+
+        Pure; runs in worker processes. It must not depend on parameters that only choose (``"address": False``):
+        those are ``arrange``'s business, so that another choice opens no file again.
+        """
         return {}
 
     @abstractmethod

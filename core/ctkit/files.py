@@ -52,8 +52,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a header and rows, streaming; ``true`` and ``false`` for booleans, an empty cell for None."""
-    with writing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    """Write a header and rows, streaming; ``true`` and ``false`` for booleans, an empty cell for None.
+
+    UTF-8, but for bytes of file names that are not: those stay as they are, so that the file can be found.
+    """
+    with (
+        writing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         table = csv.writer(file, lineterminator="\n")
         table.writerow(columns)
         table.writerows([_cell(value) for value in row] for row in rows)
@@ -61,7 +67,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Read a table that ``write_csv`` wrote."""
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         return list(csv.DictReader(file))
 
 

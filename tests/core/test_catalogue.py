@@ -41,6 +41,12 @@ def test_an_address_changes_with_a_file_and_with_the_plugin(tmp_path: Path) -> N
     assert same != address_of(volume("a", "1", 3), 1, tmp_path / "4")
 
 
+def test_a_file_name_that_is_no_utf8_survives(tmp_path: Path) -> None:
+    odd = volume(b"\xe4".decode("utf-8", "surrogateescape"), "1")
+    write_catalogue(tmp_path, [odd], {})
+    assert list(Catalogue(tmp_path)) == [odd]
+
+
 def test_nothing_is_a_catalogue_too(tmp_path: Path) -> None:
     write_catalogue(tmp_path, [], {})
     assert len(Catalogue(tmp_path)) == 0

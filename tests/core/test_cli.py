@@ -22,6 +22,7 @@ use = "phantom"
 patients = 2
 slices = 12
 size = 32
+matrix = 32
 [[reduce]]
 use = "all"
 [[reduce]]

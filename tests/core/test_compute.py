@@ -264,6 +264,7 @@ def test_an_unknown_scheduler_is_a_wrong_request(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("workers", ["dask"], indirect=True)
 def test_an_existing_cluster_is_used_and_left_running(workers: Workers, tmp_path: Path) -> None:
+    outcomes(workers, square, range(1))
     assert workers._cluster is not None
     address = workers._cluster._local.scheduler_address
     with Workers(Backend("dask", 1, scheduler=address), tmp_path) as others:

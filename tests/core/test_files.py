@@ -49,6 +49,13 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_csv(path)[1] == {"name": 'say "x"', "kept": "false", "by": "3"}
 
 
+def test_a_file_name_that_is_no_utf8_survives(tmp_path: Path) -> None:
+    name = b"scan-\xe4.dcm".decode("utf-8", "surrogateescape")
+    write_csv(tmp_path / "t.csv", ("source",), [(name,)])
+    assert read_csv(tmp_path / "t.csv") == [{"source": name}]
+    assert b"scan-\xe4.dcm" in (tmp_path / "t.csv").read_bytes()
+
+
 def test_json_is_readable(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"a": [1]})
     assert (tmp_path / "x.json").read_text().endswith("}\n")

@@ -159,19 +159,6 @@ class Workers:
                 self._lanes.remove(lane)
 
 
-def run(
-    backend: Backend,
-    work: Callable[[Item], Result],
-    items: Iterable[Item],
-    *,
-    name: Callable[[Item], str],
-    journal: Path,
-) -> Iterator[Done[Item, Result] | Lost[Item]]:
-    """Do ``work`` on each item with workers that live for this call only; see ``Workers.run``, which keeps them."""
-    with Workers(backend, journal) as workers:
-        yield from workers.run(work, items, name=name)
-
-
 # --- one run ------------------------------------------------------------------------------------------------------
 
 

@@ -99,7 +99,7 @@ def _folder(file: SourceFile) -> str:
 
 def _chunk_address(chosen: Chosen[Dataset[Any]], files: tuple[SourceFile, ...]) -> str:
     stamps = [[file.path, file.size, file.mtime_ns] for file in files]
-    return address("headers", dataset=chosen.full_identity, files=stamps)
+    return address("headers", dataset=chosen.identity, files=stamps)
 
 
 # --- headers ------------------------------------------------------------------------------------------------------

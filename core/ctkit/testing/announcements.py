@@ -1,0 +1,108 @@
+"""What a distribution promises: modules that import in milliseconds, and specs that lead to classes of their kind."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib import metadata
+
+from ctkit import plugins
+from ctkit.errors import PluginError
+from ctkit.hookspecs import PROJECT, Kind, Spec
+from ctkit.testing.judging import Judge
+from ctkit.testing.plugins import BASES
+
+#: What a module that only announces plugins must not import: each takes longer than all of ctkit.
+HEAVY = ("torch", "monai", "lightly", "matplotlib", "sklearn", "skimage")
+
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_LONGEST_SUMMARY = 88  # characters: a line of `ctkit list-plugins`
+
+
+def check_distribution(name: str) -> None:
+    """Check what an installed distribution announces under the entry-point group ``ctkit``.
+
+    Raises ``NonConformance`` for a module that is slow to import or broken, and for every fault of a spec.
+    """
+    judge = Judge(name)
+    modules = _modules(judge, name)
+    _check_light(judge, modules)
+    entries = [entry for entry in plugins.load().entries if entry.distribution == name]
+    judge.must(
+        entries,
+        "a distribution must announce at least one plugin",
+        "it announces none",
+        "return specs from ctkit_register_reducers or another register hook, and mark it with @hookimpl",
+    )
+    for entry in entries:
+        judge.must(entry.status == "ok", f"plugin {entry.name!r} must be usable", entry.error, "see there")
+        if entry.kind != "unknown":
+            check_spec(Spec(entry.name, entry.summary, entry.target), entry.kind)
+
+
+def check_spec(spec: Spec, kind: Kind) -> None:
+    """Check one spec: its name, its summary, and that its target is a class of its kind."""
+    judge = Judge(spec.name)
+    judge.must(
+        _NAME.fullmatch(spec.name),
+        "a name must be lower-case words or numbers, joined by hyphens",
+        f"it is {spec.name!r}",
+        "rename it",
+    )
+    judge.must(
+        spec.summary and "\n" not in spec.summary and len(spec.summary) <= _LONGEST_SUMMARY,
+        f"a summary must be one line of at most {_LONGEST_SUMMARY} characters",
+        f"it is {spec.summary!r}",
+        "say in a few words what it does; details go into the class's docstring",
+    )
+    try:
+        target = plugins.load_target(spec.target)
+    except PluginError as error:
+        raise judge.break_off("the target must be importable", error, 'write "module:Class"') from error
+    base = BASES[kind]
+    judge.must(
+        issubclass(target, base),
+        f"a {kind} must be a subclass of ctkit.contracts.{base.__name__}",
+        f"{spec.target} is none",
+        f"derive it, or announce it from another hook than ctkit_register_{kind}s",
+    )
+
+
+def _modules(judge: Judge, name: str) -> list[str]:
+    try:
+        points = metadata.distribution(name).entry_points.select(group=PROJECT)
+    except metadata.PackageNotFoundError as error:
+        raise judge.break_off("a distribution must be installed to be checked", error, "pip install it") from None
+    judge.must(
+        len(points),
+        f"a plugin distribution must have an entry point in the group {PROJECT!r}",
+        "there is none",
+        f'add [project.entry-points.{PROJECT}] with a line such as {name} = "module", and install it again',
+    )
+    return [point.module for point in points]
+
+
+def _check_light(judge: Judge, modules: list[str]) -> None:
+    code = f"""
+import importlib, sys
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+print(*(heavy for heavy in {HEAVY!r} if heavy in sys.modules))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-c", code, *modules]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603  # ours
+    judge.must(
+        done.returncode == 0,
+        "the module of an entry point must be importable",
+        done.stderr.strip().rpartition("\n")[2],
+        "run `python -c 'import ...'` to see where",
+    )
+    judge.must(
+        not done.stdout.split(),
+        f"a module that announces plugins must not import {', '.join(HEAVY)}",
+        f"{' and '.join(modules)} import {done.stdout.strip()}",
+        "put the classes into another module; Spec.target finds them there",
+    )

@@ -1,0 +1,238 @@
+"""The checks of datasets: every file accounted for, volumes that hold together, reading that repeats itself."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import pickle
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from ctkit.contracts import Dataset, Ints, Params, Pixels, Skipped, SourceFile, Volume
+from ctkit.errors import DataError
+from ctkit.testing.judging import Judge
+from ctkit.testing.plugins import build
+
+Headers = list[tuple[SourceFile, Mapping[str, Any]]]
+
+
+def check_dataset(plugin: type[Dataset[Any]], params: Params | None = None, *, volumes: int = 2) -> None:
+    """Check a dataset on the data its parameters name; the pixels of the first ``volumes`` volumes are read.
+
+    Raises ``NonConformance`` for the first promise that is broken.
+    """
+    dataset, judge = build("dataset", plugin, params)
+    judge.must(
+        type(pickle.loads(pickle.dumps(dataset))) is plugin,  # noqa: S301  # pickled here
+        "a dataset must survive pickling, for it reads in worker processes",
+        "it comes back as something else",
+        "define it at the top of a module",
+    )
+    files = list(dataset.files())
+    _check_files(judge, dataset, files)
+    headers, skipped = _inspect(judge, dataset, files)
+    found = _arranged(judge, dataset, headers)
+    skipped += [item for item in found if isinstance(item, Skipped)]
+    arranged = [item for item in found if isinstance(item, Volume)]
+    _check_accounts(judge, files, arranged, skipped)
+    _check_volumes(judge, arranged)
+    for volume in arranged[:volumes]:
+        _check_reading(judge, dataset, volume)
+        _check_reading(judge, plugin(dataset.params), pickle.loads(pickle.dumps(volume)))  # noqa: S301  # pickled here
+
+
+# --- scan ---------------------------------------------------------------------------------------------------------
+
+
+def _check_files(judge: Judge, dataset: Dataset[Any], files: list[SourceFile]) -> None:
+    judge.must(
+        files == list(dataset.files()), "files must come in a fixed order", "a second look differs", "sort each folder"
+    )
+    doubled = [path for path, count in Counter(file.path for file in files).items() if count > 1]
+    judge.must(not doubled, "files must give each file once", f"it gave {doubled[:3]} twice", "follow no links twice")
+    root = dataset.root
+    for file in files:
+        relative = not file.path.startswith("/") and "\\" not in file.path and ".." not in file.path.split("/")
+        judge.must(relative, "paths must be relative to the root, with forward slashes", file.path, "use Path.as_posix")
+        judge.must(root is not None, "a dataset with files must have a root", "root is None", "override root")
+        assert root is not None
+        facts = (root / file.path).stat()
+        judge.must(
+            (facts.st_size, facts.st_mtime_ns) == (file.size, file.mtime_ns),
+            "a file's size and time must be those of its folder entry",
+            f"{file} has {facts.st_size} bytes and time {facts.st_mtime_ns}",
+            "take them from stat: they tell which files changed",
+        )
+
+
+def _inspect(judge: Judge, dataset: Dataset[Any], files: list[SourceFile]) -> tuple[Headers, list[Skipped]]:
+    """Inspect every file as the core does, through JSON."""
+    headers: Headers = []
+    skipped: list[Skipped] = []
+    for file in files:
+        found = dataset.inspect(file)
+        judge.must(found == dataset.inspect(file), "inspect must be pure", "a second look differs", "keep no state")
+        if isinstance(found, Skipped):
+            judge.must(
+                found.source == file.path,
+                "what is skipped must name its file",
+                f"it names {found.source!r}",
+                "use path",
+            )
+            skipped.append(found)
+        else:
+            headers.append((file, _through_json(judge, "inspect must return facts that JSON can hold", found)))
+    return headers, skipped
+
+
+def _through_json(judge: Judge, promise: str, facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        back: Mapping[str, Any] = json.loads(json.dumps(dict(facts), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise judge.break_off(promise, error, "turn values into plain numbers, strings, lists and dicts") from error
+    return back
+
+
+def _arranged(judge: Judge, dataset: Dataset[Any], headers: Headers) -> list[Volume | Skipped]:
+    found = list(dataset.arrange(iter(headers)))
+    judge.must(
+        found == list(dataset.arrange(iter(headers))),
+        "arrange must give the same volumes for the same headers",
+        "a second time differs",
+        "sort what comes from sets and dicts",
+    )
+    return found
+
+
+def _check_accounts(judge: Judge, files: list[SourceFile], volumes: list[Volume], skipped: list[Skipped]) -> None:
+    """Every file must be in a volume or be skipped, with a reason that could be published."""
+    used = {file.path for volume in volumes for file in volume.files}
+    left = Counter(item.source for item in skipped)
+    known = {file.path for file in files}
+    accounts = {
+        "neither in a volume nor skipped": known - used - left.keys(),
+        "both in a volume and skipped": used & left.keys(),
+        "skipped twice": {path for path, count in left.items() if count > 1},
+        "not among files()": (used | left.keys()) - known,
+    }
+    for what, paths in accounts.items():
+        judge.must(
+            not paths,
+            "every file must end in a volume or in exactly one Skipped",
+            f"{len(paths)} are {what}, such as {min(paths, default='')!r}",
+            "yield a Skipped with the reason for each file that belongs to no volume",
+        )
+    for item in skipped:
+        _check_discreet(judge, item.reason, item.source)
+
+
+def _check_discreet(judge: Judge, reason: str, path: str) -> None:
+    """A reason must not tell a path, nor a part of one that may name a patient."""
+    parts = PurePosixPath(path).parts
+    telling = {path, *parts[-1:], *(part for part in parts if len(part) > 3 and any(c.isdigit() for c in part))} - {""}
+    told = [part for part in telling if part in reason]
+    judge.must(
+        reason and not told,
+        "a reason must say why, without path, patient or date: the source is a column of its own",
+        f"it is {reason!r}",
+        "leave them out",
+    )
+
+
+def _check_volumes(judge: Judge, volumes: list[Volume]) -> None:
+    judge.must(volumes, "there must be a volume to check", "there is none", "pass parameters of data that has one")
+    doubled = [key for key, count in Counter(volume.key for volume in volumes).items() if count > 1]
+    judge.must(not doubled, "volumes must have keys of their own", f"{len(doubled)} are doubled", "add to the key")
+    for volume in volumes:
+        _check_volume(judge, volume)
+
+
+def _check_volume(judge: Judge, volume: Volume) -> None:
+    n, files = len(volume), range(max(1, len(volume.files)))
+    judge.must(volume.key and volume.patient, "a volume must have a key and a patient", "one is empty", "name them")
+    judge.must(n > 0 and volume.rows > 0 and volume.columns > 0, "a volume must have pixels", "it is empty", "skip it")
+    judge.must(
+        all(file in files and frame >= 0 for file, frame in volume.slices) and len(set(volume.slices)) == n,
+        "each slice must be another frame of one of the volume's files",
+        f"slices are {volume.slices[:3]}... of {len(volume.files)} files",
+        "number files from 0",
+    )
+    judge.must(
+        len(volume.order) in (0, n), "order must hold a key for each slice, or none", f"{len(volume.order)}", "fill it"
+    )
+    back = _through_json(judge, "details must be facts that JSON can hold", volume.details)
+    judge.must(back == dict(volume.details), "details must survive JSON", "they come back different", "use lists")
+    for note, file in itertools.product(volume.notes, volume.files):
+        _check_discreet(judge, note, file.path)
+
+
+# --- reading ------------------------------------------------------------------------------------------------------
+
+
+def _check_reading(judge: Judge, dataset: Dataset[Any], volume: Volume) -> None:
+    whole = _read(judge, dataset, volume, None)
+    if whole is None:
+        return
+    _check_pixels(judge, volume, whole, np.arange(len(volume)))
+    for wanted in _some(len(volume)):
+        part = _read(judge, dataset, volume, wanted)
+        if part is None:
+            continue
+        _check_pixels(judge, volume, part, wanted)
+        same = np.isin(whole.index, wanted)
+        judge.must(
+            np.array_equal(part.index, whole.index[same]) and np.array_equal(part.values, whole.values[same]),
+            "reading some slices must give what reading all gives for them",
+            f"it differs for slices {wanted.tolist()}",
+            "let no slice depend on the others that are read",
+        )
+
+
+def _some(n: int) -> Iterable[Ints]:
+    yield np.arange(n)
+    yield np.array([n - 1])
+    yield np.arange(0, n, 3)
+
+
+def _read(judge: Judge, dataset: Dataset[Any], volume: Volume, wanted: Ints | None) -> Pixels | None:
+    """Read slices; None where nothing of them can be read, which a dataset may say by an error."""
+    try:
+        return dataset.read(volume, wanted)
+    except DataError:
+        return None
+    except Exception as error:
+        raise judge.break_off(
+            "read must skip a bad slice, and raise ctkit.errors.DataError where nothing can be read",
+            error,
+            "catch what decoders raise",
+        ) from error
+
+
+def _check_pixels(judge: Judge, volume: Volume, pixels: Pixels, wanted: Ints) -> None:
+    values, index = pixels.values, pixels.index
+    shape = (len(index), volume.rows, volume.columns)
+    judge.must(values.shape == shape, f"values must be {shape}", f"they are {values.shape}", "see contracts.Pixels")
+    judge.must(
+        index.dtype == np.int64 and (np.diff(index) > 0).all(), "index must be ascending int64", f"{index}", "sort it"
+    )
+    accounted = sorted([*index.tolist(), *(number for number, _ in pixels.skipped)])
+    judge.must(
+        accounted == wanted.tolist(),
+        "each slice that was asked for must be read or skipped, once",
+        f"of {wanted.tolist()} these came: {accounted}",
+        "list the unreadable ones in skipped",
+    )
+    judge.must(pixels.unit in ("HU", "arbitrary"), "unit must be 'HU' or 'arbitrary'", repr(pixels.unit), "choose one")
+    judge.must(
+        values.dtype == np.int16 if pixels.unit == "HU" else values.dtype.kind in "biuf",
+        "values must be int16 where they are Hounsfield units, and numbers in any case",
+        f"they are {values.dtype}",
+        "round, clip to int16 and convert",
+    )
+    judge.must(values.dtype.kind != "f" or np.isfinite(values).all(), "values must be finite", "some are not", "fill")
+    for number, reason in pixels.skipped:
+        _check_discreet(judge, reason, volume.source(number))

@@ -1,0 +1,183 @@
+"""The checks of methods: a whole backbone, the same each time, also after an interruption."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctkit.contracts import Method, Params, Pretrained, Pretraining
+from ctkit.testing import samples
+from ctkit.testing.judging import Judge
+from ctkit.testing.plugins import build
+
+METADATA = {"arm": "a", "fingerprint": "0"}
+FEWEST_STEPS = 4
+
+#: What heads and wrappers leave in front of or beside a trunk's names.
+_FOREIGN = ("module.", "model.", "backbone.", "encoder.", "state_dict.", "fc.", "projection_head.")
+
+
+def check_method(plugin: type[Method[Any]], params: Params | None = None) -> None:
+    """Check a method by four short trainings on 16 random slices of 32 pixels, on the CPU.
+
+    Pass parameters that make it quick: a small trunk and four to ten steps; with checkpoints at every chance, so that
+    going on after an interruption is tried too. Raises ``NonConformance`` for the first promise that is broken.
+    """
+    method, judge = build("method", plugin, params)
+    with tempfile.TemporaryDirectory() as folder:
+        trial = _Trial(judge, Path(folder))
+        first = trial.train(method, "first")
+        _check_report(judge, first, trial.watcher("first"))
+        weights = _weights(judge, first)
+        judge.must(
+            _same(weights, _weights(judge, trial.train(plugin(method.params), "second"))),
+            "the same slices and seed must give the same backbone",
+            "a second training gave another",
+            "draw from generators that are seeded by the job, and order nothing by a set",
+        )
+        judge.must(
+            not _same(weights, _weights(judge, trial.train(method, "other seed", seed=2))),
+            "another seed must give another backbone",
+            "it gave the same",
+            "seed weights, order and views by job.seed",
+        )
+        trial.interrupt(method, "interrupted", at=first.steps // 2)
+        judge.must(
+            _same(weights, _weights(judge, trial.train(plugin(method.params), "interrupted"))),
+            "going on after an interruption must give the backbone of an undisturbed training",
+            f"it gave another after a stop at step {first.steps // 2} of {first.steps}",
+            "keep weights, optimiser, momentum copies and queues in the checkpoint, and make order and views functions"
+            " of seed and step",
+        )
+
+
+class _Stop(BaseException):
+    """What an interruption looks like to a method; no ``except Exception`` catches it."""
+
+
+@dataclass
+class _Watcher:
+    stop_at: int | None = None
+    steps: list[tuple[int, int]] = field(default_factory=list)
+    metrics: list[tuple[str, float, int]] = field(default_factory=list)
+
+    def progress(self, done: int, total: int) -> None:
+        self.steps.append((done, total))
+        if self.stop_at is not None and done >= self.stop_at:
+            raise _Stop
+
+    def metric(self, name: str, value: float, step: int) -> None:
+        self.metrics.append((name, value, step))
+
+
+class _Trial:
+    """Trainings in a folder, on one arm."""
+
+    def __init__(self, judge: Judge, folder: Path) -> None:
+        self._judge = judge
+        self._folder = folder
+        self._rows = samples.rows(folder)
+        self._watchers: dict[str, _Watcher] = {}
+
+    def watcher(self, name: str) -> _Watcher:
+        return self._watchers[name]
+
+    def train(self, method: Method[Any], name: str, *, seed: int = 1, stop_at: int | None = None) -> Pretrained:
+        self._watchers[name] = watcher = _Watcher(stop_at)
+        folder = self._folder / name
+        folder.mkdir(exist_ok=True)
+        found = method.pretrain(
+            Pretraining(self._rows, seed, "cpu", 0, folder, METADATA, watcher.progress, watcher.metric)
+        )
+        self._judge.must(
+            found.backbone == folder / "backbone.safetensors" and found.backbone.is_file(),
+            'the backbone must be written to job.folder / "backbone.safetensors"',
+            f"it is said to be {found.backbone.name}",
+            "write it there, and return that path",
+        )
+        return found
+
+    def interrupt(self, method: Method[Any], name: str, at: int) -> None:
+        try:
+            self.train(method, name, stop_at=at)
+        except _Stop:
+            return
+        self._judge.must(
+            False, "an exception in job.progress must end the training", "it went on", "do not catch BaseException"
+        )
+
+
+def _check_report(judge: Judge, found: Pretrained, watcher: _Watcher) -> None:
+    judge.must(
+        found.steps >= FEWEST_STEPS,
+        f"a training must take {FEWEST_STEPS} steps or more to be checked",
+        f"it took {found.steps}",
+        "pass parameters with more steps or a smaller batch",
+    )
+    done = [step for step, _ in watcher.steps]
+    judge.must(
+        done and done == sorted(done) and watcher.steps[-1] == (found.steps, found.steps),
+        "job.progress must be told rising steps, at last that all are done",
+        f"it was told {watcher.steps[-3:]} of {found.steps}",
+        "call it after each step",
+    )
+    judge.must(watcher.metrics, "job.metric must be told the loss", "it was told nothing", "call it now and then")
+    losses = [value for _, name, value in found.history if name == "loss"]
+    judge.must(
+        losses and np.isfinite(losses).all(),
+        'history must have finite values called "loss"',
+        f"they are {losses[:3]}",
+        "add (step, 'loss', value)",
+    )
+    judge.must(
+        found.epochs > 0 and 0 < found.batch <= 16 and found.seconds > 0,
+        "epochs, batch and seconds must say what was done; a batch is no larger than the arm of 16 slices",
+        f"they are {found.epochs}, {found.batch} and {found.seconds}",
+        "lower the batch for a small arm, and note it",
+    )
+
+
+def _weights(judge: Judge, found: Pretrained) -> dict[str, NDArray[Any]]:
+    """Read a backbone's weights and check that they are a trunk's."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(found.backbone, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+    except SafetensorError as error:
+        raise judge.break_off("a backbone must be a safetensors file", error, "use safetensors") from error
+    foreign = sorted(name for name in weights if name.startswith(_FOREIGN))
+    judge.must(
+        not foreign,
+        "a backbone must hold a trunk alone, under torchvision's names",
+        f"it holds {', '.join(foreign[:3])}",
+        "strip prefixes, and leave heads and classifiers out",
+    )
+    judge.must(
+        any(value.ndim == 4 and value.shape[1] == 3 for value in weights.values()),
+        "a backbone must take 3 input channels",
+        "none of its convolutions does",
+        "repeat the weights of one channel, divided by 3",
+    )
+    judge.must(all(map(_finite, weights.values())), "weights must be finite", "some are not", "lower the rate")
+    judge.must(
+        metadata.items() >= METADATA.items(),
+        "a backbone must carry the job's metadata",
+        f"it carries {metadata}",
+        "pass job.metadata to safetensors",
+    )
+    return weights
+
+
+def _finite(value: NDArray[Any]) -> bool:
+    return value.dtype.kind != "f" or bool(np.isfinite(value).all())
+
+
+def _same(one: dict[str, NDArray[Any]], other: dict[str, NDArray[Any]]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(value, other[name]) for name, value in one.items())

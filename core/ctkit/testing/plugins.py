@@ -1,0 +1,148 @@
+"""What every kind of plugin promises: documented frozen parameters, and a constructor that only stores them."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ctkit import sections
+from ctkit.contracts import Dataset, Method, Params, Plugin, Protocol, Reducer, Task
+from ctkit.hookspecs import Kind
+from ctkit.testing.judging import Judge
+
+PluginT = TypeVar("PluginT", bound=Plugin[Any])
+
+BASES: dict[Kind, type[Plugin[Any]]] = {
+    "dataset": Dataset,
+    "reducer": Reducer,
+    "method": Method,
+    "task": Task,
+    "protocol": Protocol,
+}
+
+#: Keys of a pipeline file that the core keeps for itself, beside each kind of plugin's parameters.
+CORE_KEYS: dict[Kind, frozenset[str]] = {
+    "dataset": frozenset({"use", *sections.Rendering.model_fields}),
+    "reducer": frozenset({"use", "steps", *sections.ArmKeys.model_fields, *sections.StepKeys.model_fields}),
+    "method": frozenset({"use", *sections.PretrainKeys.model_fields}),
+    "task": frozenset({"use", "protocol", *sections.TaskKeys.model_fields}),
+    "protocol": frozenset({"use"}),
+}
+
+
+def build(kind: Kind, plugin: type[PluginT], params: Params | None) -> tuple[PluginT, Judge]:
+    """Check what every plugin promises; return one, and who judges the rest."""
+    judge = Judge(getattr(plugin, "__name__", repr(plugin)))
+    _check_class(judge, kind, plugin)
+    _check_parameter_model(judge, kind, plugin.params_type)
+    if params is None:
+        params = _default_params(judge, plugin)
+    _check_parameters(judge, plugin, params)
+    built = plugin(params)
+    _check_constructor(judge, plugin, built, params)
+    return built, judge
+
+
+def _check_class(judge: Judge, kind: Kind, plugin: type[Plugin[Any]]) -> None:
+    base = BASES[kind]
+    promise = f"a {kind} must be a subclass of ctkit.contracts.{base.__name__}"
+    judge.must(isinstance(plugin, type), promise, f"it is {plugin!r}", "pass the class, not an object of it")
+    judge.must(
+        issubclass(plugin, base),
+        promise,
+        f"it is one of {plugin.__mro__[1].__name__}",
+        f"derive it from {base.__name__}",
+    )
+    missing = sorted(getattr(plugin, "__abstractmethods__", ()))
+    judge.must(not missing, f"a {kind} must implement its contract", f"it lacks {', '.join(missing)}", "write them")
+    judge.must(
+        plugin.__doc__ and plugin.__doc__ != base.__doc__,
+        "a plugin must say what it does in its docstring, which `ctkit describe` shows",
+        "it has none",
+        "write one",
+    )
+    version: object = plugin.version
+    judge.must(
+        isinstance(version, int) and not isinstance(version, bool) and version >= 1,
+        "version must be a whole number from 1 on",
+        f"it is {version!r}",
+        "raise it by 1 whenever results change",
+    )
+
+
+# --- parameters ---------------------------------------------------------------------------------------------------
+
+
+def _check_parameter_model(judge: Judge, kind: Kind, model: type[Params]) -> None:
+    judge.must(
+        model.model_config.get("frozen") and model.model_config.get("extra") == "forbid",
+        f"{model.__name__} must be frozen and refuse unknown keys",
+        f"its model_config is {model.model_config}",
+        "keep what ctkit.contracts.Params sets",
+    )
+    for name, field in model.model_fields.items():
+        judge.must(
+            field.description,
+            f"parameter {name} must be described, with its unit",
+            "it has no description",
+            f"write {name}: ... = Field(..., description=...)",
+        )
+    taken = sorted(CORE_KEYS[kind] & model.model_fields.keys())
+    judge.must(
+        not taken,
+        f"a {kind}'s parameters must not be named {', '.join(sorted(CORE_KEYS[kind]))}: those keys are the core's",
+        f"there is {', '.join(taken)}, which no pipeline file can set",
+        "give it another name",
+    )
+
+
+def _default_params(judge: Judge, plugin: type[Plugin[Any]]) -> Params:
+    try:
+        return plugin.params_type()
+    except ValidationError as error:
+        raise judge.break_off(
+            "its parameters must be given where they have no defaults", error, "pass params"
+        ) from None
+
+
+def _check_parameters(judge: Judge, plugin: type[Plugin[Any]], params: Params) -> None:
+    judge.must(
+        isinstance(params, plugin.params_type),
+        f"its parameters must be a {plugin.params_type.__name__}",
+        f"they are a {type(params).__name__}",
+        f"write class {plugin.__name__}(...[{type(params).__name__}]), or pass the right parameters",
+    )
+    judge.must(
+        _same(pickle.loads(pickle.dumps(params)), params),  # noqa: S301  # pickled here
+        "parameters must survive pickling, for they are sent to worker processes",
+        "they come back different",
+        "hold plain values in them",
+    )
+    judge.must(
+        _same(type(params).model_validate_json(params.model_dump_json()), params),
+        "parameters must survive JSON, for they are part of every address",
+        f"{params!r} comes back different",
+        "let validators accept what they return",
+    )
+
+
+def _same(one: BaseModel, other: BaseModel) -> bool:
+    return one.model_dump_json() == other.model_dump_json()
+
+
+def _check_constructor(judge: Judge, plugin: type[Plugin[Any]], built: Plugin[Any], params: Params) -> None:
+    judge.must(
+        built.params is params,
+        "the constructor must store its parameters as they are",
+        f"self.params is {built.params!r}",
+        "call super().__init__(params)",
+    )
+    added = sorted(name for name in vars(built) if name != "params" and not hasattr(plugin, name))
+    judge.must(
+        not added,
+        "the constructor must do nothing but store parameters (a reducer may narrow its knob)",
+        f"it also sets {', '.join(added)}",
+        "work it out where it is used, for instance in a functools.cached_property",
+    )

@@ -1,0 +1,137 @@
+"""The checks of protocols: probabilities, scores with intervals, comparisons that are fair."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctkit.contracts import Difference, Evaluation, Params, Predictions, Protocol, Score, Task
+from ctkit.testing import samples
+from ctkit.testing.judging import Judge
+from ctkit.testing.plugins import build
+
+
+def check_protocol(plugin: type[Protocol[Any]], params: Params | None = None) -> None:
+    """Check a protocol on 56 small images of two classes, with an untrained ResNet-18, on the CPU.
+
+    Pass parameters that make it quick. Raises ``NonConformance`` for the first promise that is broken.
+    """
+    protocol, judge = build("protocol", plugin, params)
+    task = samples.Brightness()
+    with tempfile.TemporaryDirectory() as folder:
+        backbone = samples.backbone(Path(folder) / "backbone.safetensors")
+        told: list[tuple[int, int]] = []
+        job = Evaluation(task, backbone, 1.0, 1, "cpu", 0, lambda done, total: told.append((done, total)))
+        found = protocol.predict(job)
+        _check_predictions(judge, found, task)
+        judge.must(told, "job.progress must be told how far it is", "it was told nothing", "call it now and then")
+        again = plugin(protocol.params).predict(job)
+        judge.must(
+            np.array_equal(found.probabilities, again.probabilities),
+            "the same job must give the same predictions",
+            "a second time differs",
+            "draw from a generator that is seeded by job.seed",
+        )
+    _check_arithmetic(judge, protocol, found)
+
+
+def _check_predictions(judge: Judge, found: Predictions, task: Task[Any]) -> None:
+    test = task.splits()["test"]
+    judge.must(
+        found.names == test.names and np.array_equal(found.labels, test.labels),
+        "predictions must be of the test images, in their order, with their labels",
+        f"there are {len(found.names)} names for {len(test.names)} images, or they differ",
+        "take names and labels from the test split",
+    )
+    judge.must(
+        found.classes == task.classes and found.positive == task.positive_class and found.patients == test.patients,
+        "classes, positive class and patients must be the task's",
+        f"they are {found.classes}, {found.positive} and {found.patients}",
+        "pass them on",
+    )
+    shape, p = (len(test.names), len(task.classes)), found.probabilities
+    judge.must(
+        p.shape == shape and p.dtype == np.float64,
+        f"probabilities must be {shape} float64",
+        f"they are {p.shape} {p.dtype}",
+        "one row for each image, one column for each class",
+    )
+    judge.must(
+        np.isfinite(p).all() and (p >= 0).all() and np.allclose(p.sum(axis=1), 1, rtol=0, atol=1e-6),
+        "probabilities must be 0 or more, and each row must sum to 1",
+        f"rows sum to {np.unique(p.sum(axis=1).round(6))[:3]}",
+        "end in a softmax, in float64",
+    )
+
+
+# --- arithmetic ---------------------------------------------------------------------------------------------------
+
+
+def _check_arithmetic(judge: Judge, protocol: Protocol[Any], found: Predictions) -> None:
+    """Scores and comparisons of what was predicted, and of the same turned towards the other class."""
+    other = _blurred(found)
+    for runs in ([found], [found, other]):
+        _check_scores(judge, protocol.scores(runs))
+    metrics = {score.metric for score in protocol.scores([found])}
+    for difference in protocol.compare([found], [found]):
+        _check_nothing_differs(judge, difference, metrics)
+    forth, back = protocol.compare([found], [other]), protocol.compare([other], [found])
+    for one, reverse in zip(forth, back, strict=True):
+        _check_difference(judge, one, metrics)
+        judge.must(
+            one.metric == reverse.metric and math.isclose(one.difference, -reverse.difference, abs_tol=1e-12),
+            f"the difference in {one.metric} must change its sign when arm and reference change places",
+            f"it is {one.difference:g} and {reverse.difference:g}",
+            "subtract the reference from the arm",
+        )
+
+
+def _blurred(found: Predictions) -> Predictions:
+    """Predictions for the same images that know less."""
+    noise = np.random.default_rng(0).dirichlet(np.ones(len(found.classes)), len(found.names))
+    mixed = 0.5 * found.probabilities + 0.5 * noise
+    return Predictions(found.names, found.labels, mixed, found.classes, found.positive, found.patients)
+
+
+def _check_scores(judge: Judge, scores: Sequence[Score]) -> None:
+    names = [score.metric for score in scores]
+    judge.must(
+        names and len(set(names)) == len(names), "scores must be of different metrics", f"they are {names}", "name them"
+    )
+    for score in scores:
+        judge.must(
+            math.isfinite(score.value) and score.low <= score.value <= score.high,
+            f"{score.metric} must be a number inside its interval",
+            f"it is {score.value:g} in {score.low:g}..{score.high:g}",
+            "see how the interval is found",
+        )
+
+
+def _check_difference(judge: Judge, found: Difference, metrics: set[str]) -> None:
+    judge.must(
+        found.metric in metrics and found.test,
+        "what is compared must be one of the scores, with the name of the test",
+        f"it is {found.metric!r} with {found.test!r}",
+        "use the metric's name in scores",
+    )
+    judge.must(
+        found.low <= found.difference <= found.high and 0 <= found.p <= 1,
+        f"the difference in {found.metric} must lie inside its interval, and p in 0..1",
+        f"it is {found.difference:g} in {found.low:g}..{found.high:g} with p = {found.p:g}",
+        "see how the interval is found",
+    )
+
+
+def _check_nothing_differs(judge: Judge, found: Difference, metrics: set[str]) -> None:
+    _check_difference(judge, found, metrics)
+    judge.must(
+        found.difference == 0 and found.low == 0 == found.high and found.p == 1,
+        f"predictions compared with themselves must not differ in {found.metric}: 0 in 0..0 with p = 1",
+        f"it is {found.difference:g} in {found.low:g}..{found.high:g} with p = {found.p:g}",
+        "pair the images, and define p where nothing varies",
+    )

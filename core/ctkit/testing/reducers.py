@@ -1,0 +1,334 @@
+"""The checks of reducers: pure evidence, and decisions that say what they must."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctkit.contracts import Decision, Group, Ints, Knob, Params, Reducer, Slices
+from ctkit.errors import CtkitError
+from ctkit.sections import StepKeys
+from ctkit.testing import samples
+from ctkit.testing.judging import Judge
+from ctkit.testing.plugins import CORE_KEYS, build
+
+SEEDS = range(8)
+
+
+def check_reducer(plugin: type[Reducer[Any]], params: Params | None = None, *, within_knob: bool = True) -> None:
+    """Check a reducer on small synthetic volumes, among them single, constant and repeated slices.
+
+    ``within_knob``: a dropped slice is at most the knob away from the one that stands for it, as in every reducer
+    that drops what is alike. Pass False for one whose stand-ins may be farther, such as at the end of a chain.
+
+    Raises ``NonConformance`` for the first promise that is broken.
+    """
+    reducer, judge = build("reducer", plugin, params)
+    _check_declarations(judge, reducer)
+    if reducer.device == "cpu":
+        judge.must(
+            type(pickle.loads(pickle.dumps(reducer))) is plugin,  # noqa: S301  # pickled here
+            "a reducer must survive pickling, for it describes in worker processes",
+            "it comes back as something else",
+            "define it at the top of a module",
+        )
+    volumes = [samples.volume(12, seed=1), samples.volume(9, seed=2), samples.volume(1, seed=3), samples.constant(3)]
+    evidence = [_described(judge, reducer, volume) for volume in volumes]
+    _check_purity(judge, plugin, reducer, volumes, evidence)
+    groups = list(_groups(reducer, volumes, evidence))
+    for at in settings(reducer.knob):
+        for group in groups:
+            _check_choice(judge, reducer, group, at, within_knob=within_knob)
+    if reducer.draws:
+        _check_draws(judge, reducer, groups)
+
+
+def settings(knob: Knob | None) -> list[float]:
+    """Values of a knob worth trying: its ends, its default and some between; NaN where there is none."""
+    if knob is None:
+        return [float("nan")]
+    by_ratio = knob.low > 0 and knob.high / knob.low > 1000
+    spread = np.geomspace if by_ratio else np.linspace
+    values = {knob.low, *spread(knob.low, knob.high, 7)[1:-1].tolist(), knob.high}
+    if knob.default is not None:
+        values.add(knob.default)
+    return sorted({float(round(value)) if knob.integer else float(value) for value in values})
+
+
+# --- declarations -------------------------------------------------------------------------------------------------
+
+
+def _check_declarations(judge: Judge, reducer: Reducer[Any]) -> None:
+    scopes = set(get_args(get_args(StepKeys.model_fields["scope"].annotation)[0]))
+    valid = {"evidence": ("none", "slice", "pair"), "device": ("cpu", "accelerator"), "draws": (True, False)}
+    for name, values in valid.items():
+        value = getattr(reducer, name)
+        choices = ", ".join(map(repr, values))
+        judge.must(value in values, f"{name} must be one of {choices}", f"it is {value!r}", "choose one of these")
+    judge.must(
+        reducer.scopes and set(reducer.scopes) <= scopes,
+        f"scopes must be some of {', '.join(sorted(scopes))}",
+        f"they are {sorted(reducer.scopes)}",
+        "leave the others out",
+    )
+    judge.must(
+        reducer.default_scope in reducer.scopes,
+        "default_scope must be one of scopes",
+        f"{reducer.default_scope!r} is not in {sorted(reducer.scopes)}",
+        "change one of the two",
+    )
+    judge.must(
+        reducer.evidence != "pair" or set(reducer.scopes) == {"volume"},
+        "evidence of pairs compares slices of one volume, so scopes must be {'volume'}",
+        f"they are {sorted(reducer.scopes)}",
+        "set scopes = frozenset({'volume'})",
+    )
+    if reducer.knob is not None:
+        _check_knob(judge, reducer.knob, set(type(reducer.params).model_fields))
+
+
+def _check_knob(judge: Judge, knob: Knob, parameters: set[str]) -> None:
+    judge.must(
+        knob.name.isidentifier() and knob.name not in CORE_KEYS["reducer"] | parameters,
+        "the knob's name is a key of the pipeline file, so no parameter and no key of the core may have it",
+        f"it is {knob.name!r}",
+        "rename it",
+    )
+    judge.must(knob.unit, "the knob must have a unit", "it is empty", "name it, for instance 'slices' or 'bits'")
+    judge.must(
+        knob.low < knob.high and (knob.default is None or knob.low <= knob.default <= knob.high),
+        "the knob's low must be below its high, and its default between them",
+        f"they are {knob.low:g}, {knob.high:g} and {knob.default}",
+        "correct the range",
+    )
+    numbers = (knob.low, knob.high, knob.low if knob.default is None else knob.default)
+    judge.must(
+        not knob.integer or all(float(number).is_integer() for number in numbers),
+        "an integer knob's low, high and default must be whole numbers",
+        f"they are {numbers}",
+        "correct them or set integer = False",
+    )
+
+
+# --- evidence -----------------------------------------------------------------------------------------------------
+
+
+def _described(judge: Judge, reducer: Reducer[Any], volume: Slices) -> NDArray[Any] | None:
+    """Describe a volume and check the shape of the evidence; None where the reducer needs none."""
+    if reducer.evidence == "none":
+        return None
+    grey, hu = volume.grey.copy(), None if volume.hu is None else volume.hu.copy()
+    evidence = reducer.describe(volume)
+    n = len(volume.index)
+    wanted = f"({n}, ...)" if reducer.evidence == "slice" else f"({n * (n - 1) // 2},)"
+    judge.must(
+        isinstance(evidence, np.ndarray) and not evidence.dtype.hasobject,
+        "describe must return an array of numbers",
+        f"it returned {type(evidence).__name__}" + (" of objects" if isinstance(evidence, np.ndarray) else ""),
+        "it is written to a .npy file without pickling",
+    )
+    right = evidence.shape[:1] == (n,) if reducer.evidence == "slice" else evidence.shape == (n * (n - 1) // 2,)
+    judge.must(
+        right,
+        f"evidence {reducer.evidence!r} of {n} slices must have the shape {wanted}",
+        f"it is {evidence.shape}",
+        "return a row for each slice"
+        if reducer.evidence == "slice"
+        else "return the condensed triangle, as pdist does",
+    )
+    judge.must(
+        evidence.dtype.kind not in "fc" or np.isfinite(evidence).all(),
+        "evidence must be finite, also of constant slices",
+        "it holds NaN or infinity",
+        "define what a slice without contrast means",
+    )
+    untouched = np.array_equal(grey, volume.grey) and _same(hu, volume.hu)
+    judge.must(
+        untouched,
+        "describe must leave the pixels alone",
+        "it changed them",
+        "copy before working in place: others read",
+    )
+    return evidence
+
+
+def _check_purity(
+    judge: Judge,
+    plugin: type[Reducer[Any]],
+    reducer: Reducer[Any],
+    volumes: list[Slices],
+    evidence: list[NDArray[Any] | None],
+) -> None:
+    if reducer.evidence == "none":
+        return
+    for built in (reducer, plugin(reducer.params)):
+        for volume, before in zip(volumes, evidence, strict=True):
+            again = _described(judge, built, volume)
+            judge.must(
+                before is not None and again is not None and _equal(before, again),
+                "describe must be pure: the same slices give the same evidence, whatever was described before",
+                "it gave another",
+                "keep no state, and draw no random numbers",
+            )
+    without = replace(volumes[0], hu=None)
+    try:
+        _described(judge, reducer, without)
+    except CtkitError:
+        return  # it may need Hounsfield units, as long as it says so
+    except Exception as error:
+        raise judge.break_off(
+            "describe must manage without Hounsfield units, which photographs lack, or raise ctkit.errors.DataError",
+            error,
+            "see Slices.hu",
+        ) from error
+
+
+def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return one.dtype == other.dtype and np.array_equal(one, other)
+
+
+# --- decisions ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Case:
+    what: str
+    group: Group
+
+
+def _groups(reducer: Reducer[Any], volumes: list[Slices], evidence: list[NDArray[Any] | None]) -> Iterator[_Case]:
+    names = ("a volume", "another volume", "a single slice", "constant slices")
+    for number, (what, volume, found) in enumerate(zip(names, volumes, evidence, strict=True)):
+        yield _Case(what, _group(np.full(len(volume.index), number), volume.index, found))
+    none = np.zeros(0, np.int64)
+    yield _Case("no slice at all", _group(none, none, None if evidence[0] is None else evidence[0][:0]))
+    if set(reducer.scopes) - {"volume"}:
+        of = np.repeat(np.arange(len(volumes)), [len(volume.index) for volume in volumes])
+        index = np.concatenate([volume.index for volume in volumes])
+        together = None if evidence[0] is None else np.concatenate([part for part in evidence if part is not None])
+        yield _Case("several volumes", _group(of, index, together))
+
+
+def _group(volume: Ints, index: Ints, evidence: NDArray[Any] | None) -> Group:
+    if evidence is not None:
+        evidence = evidence.copy()
+        evidence.setflags(write=False)  # the core maps evidence from disk, for reading
+    return Group(volume.astype(np.int64), index, evidence)
+
+
+def _check_choice(judge: Judge, reducer: Reducer[Any], case: _Case, at: float, *, within_knob: bool) -> None:
+    where = f" of {case.what}" + ("" if reducer.knob is None else f" with {reducer.knob.name} = {at:g}")
+    rng = np.random.default_rng(5)
+    before = rng.bit_generator.state
+    decision = _selected(judge, reducer, case.group, at, rng, where)
+    _check_decision(judge, decision, case.group, where)
+    if within_knob and decision.distance is not None and reducer.knob is not None:
+        farthest = float(np.nanmax(decision.distance, initial=-np.inf))
+        judge.must(
+            farthest <= at + 1e-6 * (1 + abs(at)),
+            f"distance{where} must be at most the knob",
+            f"it goes to {farthest:g}",
+            "give distances in the knob's unit; pass within_knob=False where stand-ins may be farther by design",
+        )
+    judge.must(
+        not reducer.keeps_all or decision.kept.all(),
+        f"a reducer with keeps_all must keep every slice{where}",
+        f"it dropped {int((~decision.kept).sum())}",
+        "set keeps_all = False",
+    )
+    again = _selected(judge, reducer, case.group, at, np.random.default_rng(5), where)
+    judge.must(
+        np.array_equal(decision.kept, again.kept) and _same(decision.by, again.by),
+        f"select{where} must decide the same for the same generator",
+        "it decided differently",
+        "draw from `rng` alone",
+    )
+    judge.must(
+        reducer.draws or rng.bit_generator.state == before,
+        "a reducer that draws must say so",
+        f"select{where} used the generator",
+        "set draws = True: then there is a selection for each seed",
+    )
+
+
+def _selected(
+    judge: Judge, reducer: Reducer[Any], group: Group, at: float, rng: np.random.Generator, where: str
+) -> Decision:
+    try:
+        return reducer.select(group, at, rng)
+    except Exception as error:
+        raise judge.break_off(
+            f"select must manage every group, small, empty and read-only ones too, and decide{where}",
+            error,
+            "handle it",
+        ) from error
+
+
+def _check_decision(judge: Judge, decision: Decision, group: Group, where: str) -> None:
+    n = len(group)
+    judge.must(
+        isinstance(decision, Decision), f"select{where} must return a Decision", f"it is {decision!r}", "build one"
+    )
+    _check_column(judge, "kept", decision.kept, np.dtype(bool), n, where)
+    if decision.by is None:
+        judge.must(
+            decision.distance is None,
+            f"distance{where} is to the slice that stands in, so by must be given too",
+            "it is not",
+            "give both",
+        )
+        return
+    _check_column(judge, "by", decision.by, np.dtype(np.int64), n, where)
+    inside = (decision.by >= -1) & (decision.by < n)
+    judge.must(inside.all(), f"by{where} must be in -1..{n - 1}", f"it holds {decision.by[~inside]}", "give positions")
+    judge.must(
+        (decision.by[decision.kept] == -1).all(), f"by{where} must be -1 for a kept slice", "it is not", "set it to -1"
+    )
+    represented = decision.by >= 0
+    judge.must(
+        decision.kept[decision.by[represented]].all(),
+        f"by{where} must be the position of a kept slice",
+        "it leads to a dropped one",
+        "follow it on to the one that was kept",
+    )
+    if decision.distance is not None:
+        _check_column(judge, "distance", decision.distance, np.dtype(np.float32), n, where)
+        given = decision.distance[represented]
+        judge.must(
+            np.isnan(decision.distance[~represented]).all() and np.isfinite(given).all() and (given >= 0).all(),
+            f"distance{where} must be a number from 0 on where by is given, and NaN where it is -1",
+            f"it is {decision.distance}",
+            "fill it so",
+        )
+
+
+def _check_column(judge: Judge, name: str, column: Any, dtype: np.dtype[Any], n: int, where: str) -> None:
+    judge.must(
+        isinstance(column, np.ndarray) and column.dtype == dtype and column.shape == (n,),
+        f"{name}{where} must be ({n},) {dtype}",
+        f"it is {column.shape} {column.dtype}" if isinstance(column, np.ndarray) else f"it is {column!r}",
+        "see ctkit.contracts.Decision",
+    )
+
+
+def _check_draws(judge: Judge, reducer: Reducer[Any], cases: list[_Case]) -> None:
+    differ = any(
+        len({reducer.select(case.group, at, np.random.default_rng(seed)).kept.tobytes() for seed in SEEDS}) > 1
+        for at in settings(reducer.knob)
+        for case in cases
+    )
+    judge.must(
+        differ,
+        "a reducer with draws must depend on the generator",
+        f"{len(SEEDS)} seeds gave the same selections",
+        "set draws = False, or pass parameters with which it draws",
+    )
+
+
+def _same(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
+    return (one is None and other is None) or (one is not None and other is not None and np.array_equal(one, other))

@@ -1,0 +1,85 @@
+"""A first pipeline file, and the schema that editors check it with."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ctkit import config, plugins
+from ctkit.errors import PluginError
+from ctkit.schema import pipeline_schema
+from ctkit.starting import Wishes, pipeline_file
+
+
+def wishes(**changes: object) -> Wishes:
+    fields = {
+        "name": "first",
+        "dataset": "phantom",
+        "root": "",
+        "reducers": ("all", "every-n", "hash", "random"),
+        "method": "simclr",
+        "task": "phantom-lesions",
+        "task_root": "",
+        "protocols": ("linear",),
+    }
+    return Wishes(**(fields | changes))  # type: ignore[arg-type]  # a test's shorthand
+
+
+def test_the_file_is_valid_as_it_stands(tmp_path: Path) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(pipeline_file(wishes(), plugins.load()))
+    pipeline = config.load(path, plugins.load())
+    assert [arm.id for arm in pipeline.arms] == ["all", "every-n-10", "hash-6", "random-share-0.1"]
+    assert len(pipeline.tasks) == 1
+
+
+def test_every_comment_is_a_parameter_that_may_be_switched_on(tmp_path: Path) -> None:
+    text = pipeline_file(wishes(), plugins.load())
+    lines = [
+        line[2:] if line.startswith("# ") and " = " in line and " = ..." not in line else line
+        for line in text.split("\n")
+    ]
+    path = tmp_path / "p.toml"
+    path.write_text("\n".join(lines))
+    assert (
+        config.load(path, plugins.load()).pretrains[0].method.params
+        == config.load(path, plugins.load()).pretrains[0].method.build().params
+    )
+
+
+def test_a_part_that_is_not_wanted_is_left_out() -> None:
+    document = tomllib.loads(pipeline_file(wishes(method=""), plugins.load()))
+    assert set(document) == {"run", "compute", "dataset", "reduce", "report"}
+
+
+def test_a_folder_is_written_where_a_plugin_has_one() -> None:
+    document = tomllib.loads(pipeline_file(wishes(dataset="lidc-idri", root="data"), plugins.load()))
+    assert document["dataset"] == {"use": "lidc-idri", "root": "data"}
+
+
+def test_an_unknown_plugin_is_an_error() -> None:
+    with pytest.raises(PluginError, match="did you mean 'phantom'"):
+        pipeline_file(wishes(dataset="fantom"), plugins.load())
+
+
+def test_the_schema_knows_every_plugin_and_its_knob() -> None:
+    schema = pipeline_schema(plugins.load())
+    reducers = {variant.get("title"): variant for variant in schema["properties"]["reduce"]["items"]["oneOf"]}
+    assert set(reducers) == {entry.name for entry in plugins.load().of_kind("reducer")} | {None}
+    assert reducers["hash"]["properties"]["threshold"]["maximum"] == 64
+    assert {"keep", "scope", "id", "bits"} <= reducers["hash"]["properties"].keys()
+    assert schema["properties"]["pretrain"]["items"]["oneOf"][0]["additionalProperties"] is False
+
+
+def test_every_reference_in_the_schema_is_defined() -> None:
+    schema = pipeline_schema(plugins.load())
+
+    def references(value: object) -> set[str]:
+        if isinstance(value, dict):
+            own = {value["$ref"]} if "$ref" in value else set()
+            return own.union(*map(references, value.values()))
+        return set().union(*map(references, value)) if isinstance(value, list) else set()
+
+    assert references(schema) <= {f"#/$defs/{name}" for name in schema["$defs"]}
