@@ -42,7 +42,8 @@ class Params(BaseModel):
     """Base of a plugin's parameters: frozen, unknown keys refused. Give each field a type, bounds and a description.
 
     A parameter that changes no result (a filter that only chooses among volumes, how often to log) carries
-    ``Field(..., json_schema_extra={"address": False})``; changing it then invalidates nothing that is cached.
+    ``Field(..., json_schema_extra={"address": False})``; changing it then invalidates nothing that is cached. One of a
+    reducer that ``select`` reads and ``describe`` does not carries ``{"describe": False}``: the evidence stays.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -228,6 +229,7 @@ class Reducer(Plugin[P], ABC):
     default_scope: ClassVar[Literal["volume", "patient", "dataset"]] = "volume"
     device: ClassVar[Literal["cpu", "accelerator"]] = "cpu"  #: accelerator: one process owns it, workers feed it
     draws: ClassVar[bool] = False  #: uses the generator, so there is one selection per seed
+    shared_evidence: ClassVar[str | None] = None  #: reducers of one name here and equal parameters share evidence
     keeps_all: ClassVar[bool] = False  #: keeps every slice whatever the pixels, so that one pass reads and stores
     knob: Knob | None = None  #: an instance may narrow it, where its range depends on its parameters
 

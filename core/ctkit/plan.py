@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, cast
 
 from ctkit.contracts import Dataset, Method, Params, Plugin, Protocol, Reducer, Task
@@ -27,24 +28,39 @@ class Chosen(Generic[PluginT]):
     @property
     def identity(self) -> Document:
         """What a result of this plugin depends on, for an address."""
-        return self._identity(
-            {
-                name
-                for name, info in type(self.params).model_fields.items()
-                if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("address") is False
-            }
-        )
+        return self._identity(self._marked("address"))
 
     @property
     def full_identity(self) -> Document:
         """As ``identity``, with the parameters that change no result but choose what there is a result of."""
         return self._identity(set())
 
+    @property
+    def evidence_identity(self) -> Document:
+        """What a reducer's evidence depends on; reducers that describe alike share it."""
+        identity = self._identity(self._marked("address") | self._marked("describe"))
+        shared = cast(type[Reducer[Any]], load_target(self.entry.target)).shared_evidence
+        return identity | {"plugin": shared} if shared else identity
+
+    def _marked(self, mark: str) -> set[str]:
+        """Parameters that carry ``json_schema_extra={mark: False}``."""
+        return {
+            name
+            for name, info in type(self.params).model_fields.items()
+            if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get(mark) is False
+        }
+
     def _identity(self, silent: set[str]) -> Document:
+        files = {
+            name: [value.stat().st_size, value.stat().st_mtime_ns]
+            for name, value in self.params
+            if name not in silent and isinstance(value, Path) and value.is_file()
+        }
         return {
             "plugin": f"{self.entry.distribution}:{self.entry.name}",
             "version": load_target(self.entry.target).version,
             "parameters": self.params.model_dump(mode="json", exclude=silent),
+            "files": files,
         }
 
 

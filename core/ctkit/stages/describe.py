@@ -60,11 +60,11 @@ def describe(session: Session, catalogue: Catalogue) -> list[Reading]:
     if not missing:
         session.cached("describe")
         return [read_reading(session.cache, catalogue.address(number)) for number in range(len(catalogue))]
-    cpu = [chosen for chosen in reducers if chosen.build().device == "cpu"]
+    in_workers = [c for c in reducers if session.device == "cpu" or c.build().device == "cpu"]
     with session.work("describe"):
-        _decode_all(session, catalogue, missing, partial(_wanted, session, catalogue, cpu, everything))
+        _decode_all(session, catalogue, missing, partial(_wanted, session, catalogue, in_workers, everything))
         for chosen in reducers:
-            if chosen not in cpu:
+            if chosen not in in_workers:
                 _describe_on_accelerator(session, catalogue, chosen)
     return [read_reading(session.cache, catalogue.address(number)) for number in range(len(catalogue))]
 
@@ -72,13 +72,13 @@ def describe(session: Session, catalogue: Catalogue) -> list[Reading]:
 def described_reducers(session: Session) -> list[Chosen[Reducer[Any]]]:
     """Return the reducers of all arms that look at pixels, each once."""
     steps = (step.reducer for arm in session.pipeline.arms for step in arm.steps)
-    looking = {address("reducer", **chosen.identity): chosen for chosen in steps if chosen.build().evidence != "none"}
-    return list(looking.values())
+    looking = (chosen for chosen in steps if chosen.build().evidence != "none")
+    return list({address("reducer", **chosen.evidence_identity): chosen for chosen in looking}.values())
 
 
 def evidence_path(cache: Cache, chosen: Chosen[Reducer[Any]], volume: str) -> Path:
     """Where the evidence of a reducer on the volume with address ``volume`` is or would be."""
-    return cache.path("evidence", address("evidence", reducer=chosen.identity, volume=volume), ".npy")
+    return cache.path("evidence", address("evidence", reducer=chosen.evidence_identity, volume=volume), ".npy")
 
 
 def reading_path(cache: Cache, volume: str) -> Path:
@@ -242,7 +242,8 @@ def _describe_on_accelerator(session: Session, catalogue: Catalogue, chosen: Cho
         if isinstance(outcome, compute.Lost):
             _give_up(session.cache, outcome.item, outcome.reason)
         else:
-            write_evidence(session.cache, chosen, outcome.item.address, reducer.describe(outcome.result))
+            slices = replace(outcome.result, device=session.device)
+            write_evidence(session.cache, chosen, outcome.item.address, reducer.describe(slices))
 
 
 def _still_wanted(cache: Cache, catalogue: Catalogue, chosen: Chosen[Reducer[Any]]) -> Iterator[Wanted]:

@@ -53,7 +53,7 @@ class Evidence:
 
     def _all(self, step: Step) -> NDArray[Any]:
         """Slice evidence of the whole data set (n, ...)."""
-        key = address("reducer", **step.reducer.identity)
+        key = address("reducer", **step.reducer.evidence_identity)
         if key not in self._whole:
             self._whole[key] = np.concatenate([np.load(path, allow_pickle=False) for path in self._paths(step)])
         return self._whole[key]

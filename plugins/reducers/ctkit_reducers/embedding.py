@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ctkit.contracts import InputPath, Knob, Params, Reducer, Slices
-from ctkit.errors import DataError
-from ctkit_models.architectures import check_architecture
+from ctkit.errors import DataError, nearest
+from ctkit_models.architectures import TORCHVISION
 from ctkit_models.backbones import Backbone, load_backbone
 from ctkit_models.trunks import build_trunk
 from ctkit_reducers.similarity import Similarity
@@ -26,13 +26,19 @@ DECIMALS = 6  #: of a distance, as many as products of float32 vectors are good 
 IMAGENET_MEAN_STD = (0.449, 0.226)  #: the means over the three channels that the weights were trained with
 
 
+def _of_torchvision(name: str) -> str:
+    if name not in TORCHVISION:
+        raise ValueError(f"torchvision has no network {name!r} with ImageNet weights; {nearest(name, TORCHVISION)}")
+    return name
+
+
 class EmbeddingParams(Params):
     """Which network looks at the slices."""
 
     backbone: InputPath | None = Field(
         None, description="checkpoint that ctkit trained or the paper's authors released; ImageNet weights if left out"
     )
-    network: Annotated[str, AfterValidator(check_architecture)] = Field(
+    network: Annotated[str, AfterValidator(_of_torchvision)] = Field(
         "resnet50", description="torchvision's name of the network, where ImageNet weights are used"
     )
     size: int = Field(224, ge=32, le=1024, description="side that slices are resized to, pixels")
@@ -44,6 +50,7 @@ E = TypeVar("E", bound=EmbeddingParams)
 class Embedded(Reducer[E]):
     """A reducer whose evidence is a network's features, globally average-pooled and of length 1."""
 
+    shared_evidence = "embedding"
     evidence = "slice"
     device = "accelerator"
 

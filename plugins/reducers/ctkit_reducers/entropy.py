@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Decision, Floats, Group, Knob, NoParams, Reducer, Slices
+from ctkit_reducers.evidence import evidence_of
 
 
 class Entropy(Reducer[NoParams]):
@@ -24,9 +25,7 @@ class Entropy(Reducer[NoParams]):
 
     def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
         """Keep what is at or above the threshold."""
-        if group.evidence is None:
-            raise TypeError("Entropy selects from evidence, and this group has none")
-        return Decision(np.asarray(group.evidence) >= at)
+        return Decision(evidence_of(group) >= at)
 
 
 def entropy(image: NDArray[np.uint8]) -> float:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Decision, Group, Ints, Knob
 from ctkit_reducers.embedding import Embedded, EmbeddingParams, cosine_distances
+from ctkit_reducers.evidence import evidence_of
 
 
 class KCenter(Embedded[EmbeddingParams]):
@@ -20,12 +21,10 @@ class KCenter(Embedded[EmbeddingParams]):
 
     def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
         """Add centres until the farthest slice is within the radius; of equally far ones take the first."""
-        if group.evidence is None:
-            raise TypeError("KCenter selects from evidence, and this group has none")
         kept = np.zeros(len(group), bool)
         if not len(group):
             return Decision(kept)
-        nearest, distance = _cover(np.asarray(group.evidence), at)
+        nearest, distance = _cover(evidence_of(group), at)
         kept[nearest] = True
         return Decision(kept, np.where(kept, -1, nearest), np.where(kept, np.nan, distance).astype(np.float32))
 

@@ -32,7 +32,7 @@ class MutualInformation(PairSimilarity):
 
     def similarity(self, grey: NDArray[np.uint8], device: str) -> Floats:
         """Normalised mutual information of every two slices."""
-        levels = (grey // (256 // LEVELS)).reshape(len(grey), grey[0].size if len(grey) else 0)
+        levels = (grey // (256 // LEVELS)).reshape(len(grey), -1)
         joint = joint_entropy(levels) if device == "cpu" else joint_entropy_on(device, levels)
         entropy = _Entropy(levels.shape[1])
         own = np.array([entropy(np.bincount(image)) for image in levels])
@@ -60,10 +60,15 @@ def joint_entropy(levels: NDArray[np.uint8]) -> Floats:
     n, pixels = levels.shape
     entropy = _Entropy(pixels)
     found = np.zeros((n, n))
+    outside = (levels == levels[:, :1]).all(axis=0)  # like the corner in every slice: not reached by the scanner
+    inside = np.compress(~outside, levels, axis=1)
+    corner, pixels_outside = levels[:, 0].astype(np.int64), outside.sum()
     for i in range(n - 1):
-        high = levels[i].astype(np.uint16) * LEVELS
+        high = inside[i].astype(np.uint16) * LEVELS
         for j in range(i + 1, n):
-            found[i, j] = entropy(np.bincount(high + levels[j], minlength=LEVELS * LEVELS))
+            counts = np.bincount(high + inside[j], minlength=LEVELS * LEVELS)
+            counts[corner[i] * LEVELS + corner[j]] += pixels_outside
+            found[i, j] = entropy(counts)
     return found
 
 

@@ -23,10 +23,12 @@ class PairSimilarity(Similarity[NoParams], ABC):
 
     @abstractmethod
     def similarity(self, grey: NDArray[np.uint8], device: str) -> Floats:
-        """Similarity of slices i < j of (n, rows, columns): condensed triangle (n (n - 1) / 2,), 1 for equal ones."""
+        """Similarity of slices i < j of (n > 1, rows, columns), condensed (n (n - 1) / 2,); 1 for equal ones."""
 
     def describe(self, slices: Slices) -> NDArray[np.float32]:
         """Distances (n (n - 1) / 2,), ordered as ``scipy.spatial.distance.pdist``."""
+        if len(slices.grey) < 2:
+            return np.zeros(0, np.float32)
         apart = np.clip(1 - self.similarity(slices.grey, slices.device), 0, None)
         return np.round(apart, DECIMALS).astype(np.float32)
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from ctkit.contracts import Decision, Group, Ints, Knob
 from ctkit_reducers.embedding import DECIMALS, Embedded, EmbeddingParams, cosine_distances
+from ctkit_reducers.evidence import evidence_of
 
 ITERATIONS = 100  #: of k-means at most
 BLOCK = 1024  #: slices compared with all centres, or with their cluster, at a time
@@ -16,7 +17,12 @@ BLOCK = 1024  #: slices compared with all centres, or with their cluster, at a t
 class SemDedupParams(EmbeddingParams):
     """Which network looks at the slices, and how many clusters they fall into."""
 
-    clusters: int = Field(100, ge=1, description="clusters of k-means; never more than a group has slices")
+    clusters: int = Field(
+        100,
+        ge=1,
+        description="clusters of k-means; never more than a group has slices",
+        json_schema_extra={"describe": False},
+    )
 
 
 class SemDedup(Embedded[SemDedupParams]):
@@ -33,9 +39,7 @@ class SemDedup(Embedded[SemDedupParams]):
 
     def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
         """Cluster with starts drawn from ``rng``, then look for duplicates in each cluster."""
-        if group.evidence is None:
-            raise TypeError("SemDedup selects from evidence, and this group has none")
-        features: NDArray[np.float32] = group.evidence
+        features: NDArray[np.float32] = evidence_of(group)
         by = np.full(len(group), -1)
         centres, cluster = spherical_k_means(features, min(self.params.clusters, len(group)), rng)
         for number, centre in enumerate(centres):

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Decision, Group, Ints, P, Reducer
+from ctkit_reducers.evidence import evidence_of
 
 Distances = NDArray[Any]
 Between = Callable[[NDArray[Any], NDArray[Any]], Distances]
@@ -42,12 +43,11 @@ class Similarity(Reducer[P], ABC):
 
     def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
         """Go through the group once; ``by`` is the first kept slice that a dropped one is alike to."""
-        if group.evidence is None:
-            raise TypeError(f"{type(self).__name__} selects from evidence, and this group has none")
+        evidence = evidence_of(group)
         if self.evidence == "pair":
-            by, distance = _first_alike(_triangle_rows(group.evidence, len(group)), len(group), at)
+            by, distance = _first_alike(_from_triangle(evidence, len(group)), len(group), at)
         else:
-            by, distance = _select_in_blocks(group.evidence, at, self.distances, self.kept(at))
+            by, distance = _select_in_blocks(evidence, at, self.distances, self.kept(at))
         return Decision(by < 0, by, distance)
 
 
@@ -99,7 +99,7 @@ def _select_in_blocks(
         distance[position[removed]] = apart[removed]
 
         position, block = position[~removed], block[~removed]
-        number, apart = _first_alike(_matrix_rows(distances(block, block)), len(block), at)
+        number, apart = _first_alike(_between(block, distances), len(block), at)
         removed = number >= 0
         by[position[removed]] = position[number[removed]]
         distance[position[removed]] = apart[removed]
@@ -109,25 +109,29 @@ def _select_in_blocks(
     return by, distance
 
 
-def _first_alike(later: Callable[[int], Distances], n: int, at: float) -> tuple[Ints, NDArray[np.float32]]:
-    """Greedy selection where ``later(i)`` gives the distances from slice i to i + 1 .. n - 1."""
+def _first_alike(apart: Callable[[int, Ints], Distances], n: int, at: float) -> tuple[Ints, NDArray[np.float32]]:
+    """Greedy selection where ``apart(i, later)`` gives the distances from slice i to the slices ``later`` (m,)."""
     by, distance = _nobody(n)
-    for i in range(n):
-        if by[i] < 0:
-            apart = later(i)
-            removed = i + 1 + np.flatnonzero((apart <= at) & (by[i + 1 :] < 0))
-            by[removed] = i
-            distance[removed] = apart[removed - i - 1]
+    left = np.arange(n)
+    while len(left):
+        kept, left = left[0], left[1:]
+        found = apart(kept, left)
+        alike = found <= at
+        removed = left[alike]
+        by[removed] = kept
+        distance[removed] = found[alike]
+        left = left[~alike]
     return by, distance
 
 
-def _matrix_rows(matrix: Distances) -> Callable[[int], Distances]:
-    return lambda i: matrix[i, i + 1 :]
+def _between(evidence: NDArray[Any], distances: Between) -> Callable[[int, Ints], Distances]:
+    """Compute distances between slices of evidence (n, ...)."""
+    return lambda i, later: distances(evidence[i : i + 1], evidence[later])[0]
 
 
-def _triangle_rows(triangle: Distances, n: int) -> Callable[[int], Distances]:
-    """Rows of a condensed triangle (n (n - 1) / 2,), ordered as ``scipy.spatial.distance.pdist``."""
-    return lambda i: triangle[i * (2 * n - i - 1) // 2 :][: n - 1 - i]
+def _from_triangle(triangle: Distances, n: int) -> Callable[[int, Ints], Distances]:
+    """Read distances from a condensed triangle (n (n - 1) / 2,), ordered as ``scipy.spatial.distance.pdist``."""
+    return lambda i, later: triangle[i * (2 * n - i - 1) // 2 - i - 1 + later]
 
 
 def _nobody(n: int) -> tuple[Ints, NDArray[np.float32]]:
