@@ -23,7 +23,7 @@ _FOREIGN = ("module.", "model.", "backbone.", "encoder.", "state_dict.", "fc.", 
 
 
 def check_method(plugin: type[Method[Any]], params: Params | None = None) -> None:
-    """Check a method by four short trainings on 16 random slices of 32 pixels, on the CPU.
+    """Check a method by three short trainings on 16 random slices of 32 pixels, on the CPU.
 
     Pass parameters that make it quick: a small trunk and four to ten steps; with checkpoints at every chance, so that
     going on after an interruption is tried too. Raises ``NonConformance`` for the first promise that is broken.
@@ -35,20 +35,22 @@ def check_method(plugin: type[Method[Any]], params: Params | None = None) -> Non
         _check_report(judge, first, trial.watcher("first"))
         weights = _weights(judge, first)
         judge.must(
-            _same(weights, _weights(judge, trial.train(plugin(method.params), "second"))),
-            "the same slices and seed must give the same backbone",
-            "a second training gave another",
-            "draw from generators that are seeded by the job, and order nothing by a set",
-        )
-        judge.must(
             not _same(weights, _weights(judge, trial.train(method, "other seed", seed=2))),
             "another seed must give another backbone",
             "it gave the same",
             "seed weights, order and views by job.seed",
         )
         trial.interrupt(method, "interrupted", at=first.steps // 2)
+        if _same(weights, _weights(judge, trial.train(plugin(method.params), "interrupted"))):
+            return
         judge.must(
-            _same(weights, _weights(judge, trial.train(plugin(method.params), "interrupted"))),
+            _same(weights, _weights(judge, trial.train(plugin(method.params), "second"))),
+            "the same slices and seed must give the same backbone",
+            "a second training gave another",
+            "draw from generators that are seeded by the job, and order nothing by a set",
+        )
+        judge.must(
+            False,
             "going on after an interruption must give the backbone of an undisturbed training",
             f"it gave another after a stop at step {first.steps // 2} of {first.steps}",
             "keep weights, optimiser, momentum copies and queues in the checkpoint, and make order and views functions"

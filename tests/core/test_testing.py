@@ -1,0 +1,855 @@
+"""A good plugin passes its check, and each broken promise is found and named."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field
+from safetensors.numpy import save_file
+
+from ctkit import plugins
+from ctkit.contracts import (
+    Dataset,
+    Decision,
+    Difference,
+    Evaluation,
+    Group,
+    InputPath,
+    Ints,
+    Knob,
+    Method,
+    NoParams,
+    Params,
+    Pixels,
+    Predictions,
+    Pretrained,
+    Pretraining,
+    Protocol,
+    Reducer,
+    Score,
+    Skipped,
+    Slices,
+    SourceFile,
+    Split,
+    Task,
+    Volume,
+)
+from ctkit.hookspecs import Spec
+from ctkit.testing import (
+    NonConformance,
+    check_dataset,
+    check_distribution,
+    check_method,
+    check_protocol,
+    check_reducer,
+    check_spec,
+    check_task,
+)
+
+
+def variant(base: type[Any], **members: Any) -> type[Any]:
+    """A subclass that differs in some members; pickle finds it in this module."""
+    name = f"{base.__name__}{len(globals())}"
+    made: type[Any] = type(name, (base,), {"__module__": __name__, "__doc__": "Differs.", **members})
+    globals()[name] = made
+    return made
+
+
+def case(plugin: type[Any], message: str) -> Any:
+    return pytest.param(plugin, message, id=message.replace(" ", "-")[:50])
+
+
+# --- what all plugins promise -------------------------------------------------------------------------------------
+
+
+class LevelParams(Params):
+    invert: bool = Field(False, description="look at dark instead of bright")
+
+
+class Level(Reducer[LevelParams]):
+    """Slices of nearly one mean grey level are alike."""
+
+    evidence = "slice"
+    knob = Knob("threshold", "grey levels", 0, 255, 4)
+
+    def describe(self, slices: Slices) -> NDArray[np.float64]:
+        return slices.grey.mean(axis=(1, 2))
+
+    def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
+        assert group.evidence is not None
+        by = np.full(len(group), -1)
+        distance = np.full(len(group), np.nan, np.float32)
+        kept: list[int] = []
+        for number, level in enumerate(group.evidence):
+            near = [other for other in kept if abs(group.evidence[other] - level) <= at]
+            if near:
+                by[number], distance[number] = near[0], abs(group.evidence[near[0]] - level)
+            else:
+                kept.append(number)
+        return Decision(by < 0, by, distance)
+
+
+class ThawedParams(LevelParams):
+    model_config = ConfigDict(frozen=False)
+
+
+class UndescribedParams(Params):
+    invert: bool = False
+
+
+class TakenParams(Params):
+    keep: int = Field(1, description="slices to keep")
+
+
+class ForgetfulParams(Params):
+    root: Path = Field(Path("x"), description="a folder", exclude=True)
+
+
+class NeededParams(Params):
+    invert: bool = Field(description="look at dark instead of bright")
+
+
+def storing_nothing(self: Any, params: Any = None) -> None:
+    self.params = LevelParams(invert=True)
+
+
+def working(self: Any, params: Any = None) -> None:
+    Reducer.__init__(self, params)
+    self.table = np.arange(256)
+
+
+@pytest.mark.parametrize("params", [None, LevelParams(invert=True)])
+def test_a_good_reducer_passes(params: LevelParams | None) -> None:
+    check_reducer(Level, params)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        case(variant(Level, params_type=ThawedParams), "must be frozen and refuse unknown keys"),
+        case(variant(Level, params_type=UndescribedParams), "parameter invert must be described"),
+        case(variant(Level, params_type=TakenParams), "there is keep, which no pipeline file can set"),
+        case(variant(Level, params_type=NeededParams), "its parameters must be given where they have no defaults"),
+        case(variant(Level, version=0), "version must be a whole number from 1 on"),
+        case(variant(Level, version=True), "version must be a whole number from 1 on"),
+        case(variant(Level, __doc__=None), "a plugin must say what it does in its docstring"),
+        case(variant(Level, __init__=storing_nothing), "the constructor must store its parameters as they are"),
+        case(variant(Level, __init__=working), "it also sets table"),
+        case(LevelParams, "must be a subclass of ctkit.contracts.Reducer"),
+    ],
+)
+def test_what_every_plugin_promises_is_checked(plugin: type[Any], message: str) -> None:
+    if plugin is LevelParams:
+        plugin.params_type = LevelParams  # type: ignore[attr-defined]  # no plugin at all
+    with pytest.raises(NonConformance, match=message):
+        check_reducer(plugin)
+
+
+def test_an_object_instead_of_a_class_is_refused() -> None:
+    with pytest.raises(NonConformance, match="pass the class, not an object of it"):
+        check_reducer(Level())  # type: ignore[arg-type]  # the mistake
+
+
+def test_what_is_not_implemented_is_named() -> None:
+    class Unfinished(Reducer[NoParams]):
+        """Has no select."""
+
+    with pytest.raises(NonConformance, match="it lacks select"):
+        check_reducer(Unfinished)
+
+
+def test_parameters_of_another_plugin_are_refused() -> None:
+    with pytest.raises(NonConformance, match="its parameters must be a LevelParams, but they are a NoParams"):
+        check_reducer(Level, NoParams())
+
+
+def test_parameters_that_json_loses_are_refused() -> None:
+    plugin = variant(Level, params_type=ForgetfulParams)
+    check_reducer(plugin)  # the default comes back
+    with pytest.raises(NonConformance, match="must survive JSON"):
+        check_reducer(plugin, ForgetfulParams(root=Path("y")))
+
+
+# --- reducers -----------------------------------------------------------------------------------------------------
+
+
+def deciding(change: Callable[[Decision], Decision], *, when: Callable[[Group], bool] = len) -> Any:
+    """A ``select`` that changes what ``Level`` decides."""
+
+    def select(self: Level, group: Group, at: float, rng: np.random.Generator) -> Decision:
+        decision = Level.select(self, group, at, rng)
+        return change(decision) if when(group) else decision
+
+    return select
+
+
+def changed(**columns: Callable[[Decision], Any]) -> Any:
+    return deciding(lambda decision: replace(decision, **{name: make(decision) for name, make in columns.items()}))
+
+
+def drawing(self: Level, group: Group, at: float, rng: np.random.Generator) -> Decision:
+    return Decision(rng.random(len(group)) < 0.5)
+
+
+def careless(self: Level, group: Group, at: float, rng: np.random.Generator) -> Decision:
+    return Decision(np.random.random(len(group)) < 0.5)  # noqa: NPY002  # the mistake
+
+
+def overwriting(self: Level, slices: Slices) -> NDArray[np.float64]:
+    slices.grey[:] = 0
+    return np.zeros(len(slices.grey))
+
+
+def needing_units(self: Level, slices: Slices) -> NDArray[np.float64]:
+    return slices.hu.mean(axis=(1, 2))  # type: ignore[union-attr]  # the mistake
+
+
+def counting_calls(calls: Iterator[int]) -> Any:
+    return lambda self, slices: np.full(len(slices.grey), float(next(calls)))
+
+
+def sorting_in_place(self: Level, group: Group, at: float, rng: np.random.Generator) -> Decision:
+    assert group.evidence is not None
+    group.evidence.sort()
+    return Level.select(self, group, at, rng)
+
+
+def never_empty(self: Level, group: Group, at: float, rng: np.random.Generator) -> Decision:
+    group.index[0]
+    return Level.select(self, group, at, rng)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        case(variant(Level, evidence="slices"), "evidence must be one of 'none', 'slice', 'pair'"),
+        case(variant(Level, device="gpu"), "device must be one of 'cpu', 'accelerator'"),
+        case(variant(Level, scopes=frozenset()), "scopes must be some of dataset, patient, volume"),
+        case(variant(Level, scopes=frozenset({"study"})), "scopes must be some of dataset, patient, volume"),
+        case(variant(Level, scopes=frozenset({"dataset"})), "default_scope must be one of scopes"),
+        case(variant(Level, evidence="pair"), "scopes must be {'volume'}"),
+        case(variant(Level, knob=Knob("invert", "x", 0, 1)), "no parameter and no key of the core may have it"),
+        case(variant(Level, knob=Knob("scope", "x", 0, 1)), "no parameter and no key of the core may have it"),
+        case(variant(Level, knob=Knob("threshold", "", 0, 1)), "the knob must have a unit"),
+        case(variant(Level, knob=Knob("threshold", "x", 1, 0)), "the knob's low must be below its high"),
+        case(variant(Level, knob=Knob("threshold", "x", 0, 1, 2)), "and its default between them"),
+        case(variant(Level, knob=Knob("threshold", "x", 0, 1.5, integer=True)), "must be whole numbers"),
+        case(variant(Level, describe=lambda self, slices: [1.0]), "describe must return an array of numbers"),
+        case(
+            variant(Level, describe=lambda self, slices: np.zeros(3)), r"of 12 slices must have the shape \(12, ...\)"
+        ),
+        case(
+            variant(Level, describe=lambda self, slices: np.full(len(slices.grey), {}, object)),
+            "it returned ndarray of objects",
+        ),
+        case(
+            variant(Level, describe=lambda self, slices: 0 / slices.grey.std(axis=(1, 2))),
+            "evidence must be finite, also of constant slices",
+        ),
+        case(variant(Level, describe=overwriting), "describe must leave the pixels alone"),
+        case(variant(Level, describe=counting_calls(itertools.count())), "describe must be pure"),
+        case(variant(Level, describe=needing_units), "describe must manage without Hounsfield units"),
+        case(variant(Level, select=lambda self, group, at, rng: True), "must return a Decision"),
+        case(variant(Level, select=sorting_in_place), "small, empty and read-only ones too, .* ValueError was raised"),
+        case(variant(Level, select=never_empty), "decide of no slice at all .* IndexError was raised"),
+        case(variant(Level, select=changed(kept=lambda d: d.kept.astype(int))), r"kept of a volume .* \(12,\) bool"),
+        case(
+            variant(Level, select=changed(kept=lambda d: d.kept[:-1])), r"must be \(12,\) bool, but it is \(11,\) bool"
+        ),
+        case(variant(Level, select=changed(by=lambda d: None)), "so by must be given too"),
+        case(variant(Level, select=changed(by=lambda d: d.by.astype(float))), r"must be \(12,\) int64"),
+        case(variant(Level, select=changed(by=lambda d: d.by + 100)), r"must be in -1\.\.11"),
+        case(variant(Level, select=changed(by=lambda d: np.arange(len(d.kept)))), "must be -1 for a kept slice"),
+        case(
+            variant(Level, select=changed(by=lambda d: np.where(d.kept, -1, np.flatnonzero(~d.kept)[:1].sum()))),
+            "must be the position of a kept slice",
+        ),
+        case(variant(Level, select=changed(distance=lambda d: np.nan_to_num(d.distance))), "NaN where it is -1"),
+        case(variant(Level, select=changed(distance=lambda d: -d.distance - 1)), "must be a number from 0 on"),
+        case(variant(Level, select=changed(distance=lambda d: d.distance + 1)), "must be at most the knob"),
+        case(variant(Level, keeps_all=True), "a reducer with keeps_all must keep every slice"),
+        case(variant(Level, select=careless), "must decide the same for the same generator"),
+        case(variant(Level, select=drawing), "a reducer that draws must say so"),
+        case(variant(Level, draws=True), "8 seeds gave the same selections"),
+    ],
+)
+def test_what_a_reducer_breaks_is_named(plugin: type[Any], message: str) -> None:
+    with pytest.raises(NonConformance, match=message):
+        check_reducer(plugin)
+
+
+def test_a_reducer_that_draws_and_says_so_passes() -> None:
+    check_reducer(variant(Level, select=drawing, draws=True))
+
+
+def test_stand_ins_may_be_farther_where_that_is_meant() -> None:
+    check_reducer(
+        variant(Level, select=changed(distance=lambda d: d.distance + 1)),
+        within_knob=False,
+    )
+
+
+def test_a_reducer_that_cannot_be_pickled_is_refused() -> None:
+    class Local(Level):
+        """Only known in this function."""
+
+    with pytest.raises(Exception, match=r"[Cc]an't (pickle|get local) .*Local"):
+        check_reducer(Local)
+
+
+# --- data sets ----------------------------------------------------------------------------------------------------
+
+
+class ArraysParams(Params):
+    root: InputPath = Field(description="folder of .npy files, one a volume")
+
+
+class Arrays(Dataset[ArraysParams]):
+    """Volumes of Hounsfield units, one in each ``.npy`` file."""
+
+    def files(self) -> Iterator[SourceFile]:
+        for path in sorted(self.params.root.iterdir()):
+            yield SourceFile(path.name, path.stat().st_size, path.stat().st_mtime_ns)
+
+    def inspect(self, file: SourceFile) -> Mapping[str, Any] | Skipped:
+        if not file.path.endswith(".npy"):
+            return Skipped(file.path, "its name does not end in .npy")
+        return {"shape": list(np.load(self.params.root / file.path, mmap_mode="r").shape)}
+
+    def arrange(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
+        for file, facts in headers:
+            n, rows, columns = facts["shape"]
+            if n < 2:
+                yield Skipped(file.path, "it has a single slice")
+                continue
+            slices = tuple((0, index) for index in range(n))
+            yield Volume(file.path, file.path, (file,), slices, rows, columns)
+
+    def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
+        values = np.load(self.params.root / volume.files[0].path)
+        index = np.arange(len(volume)) if wanted is None else wanted
+        return Pixels(values[index], index, "HU")
+
+
+@pytest.fixture
+def arrays(tmp_path: Path) -> ArraysParams:
+    rng = np.random.default_rng(0)
+    for name, slices in (("patient-17", 5), ("patient-18", 4), ("patient-19", 1)):
+        np.save(tmp_path / f"{name}.npy", rng.integers(-1000, 1000, (slices, 8, 9)).astype(np.int16))
+    (tmp_path / "read-me-2.txt").write_text("three arrays")
+    return ArraysParams(root=tmp_path)
+
+
+def looking(change: Callable[[list[SourceFile]], Iterable[SourceFile]]) -> Any:
+    return lambda self: iter(change(list(Arrays.files(self))))
+
+
+def inspecting(change: Callable[[Any], Any]) -> Any:
+    return lambda self, file: change(Arrays.inspect(self, file))
+
+
+def arranging(change: Callable[[list[Any]], Iterable[Any]]) -> Any:
+    return lambda self, headers: iter(change(list(Arrays.arrange(self, headers))))
+
+
+def volumes(**facts: Any) -> Any:
+    return arranging(lambda found: (replace(item, **facts) if isinstance(item, Volume) else item for item in found))
+
+
+def reading(change: Callable[[Pixels], Pixels]) -> Any:
+    return lambda self, volume, wanted=None: change(Arrays.read(self, volume, wanted))
+
+
+def telling(skipped: Any) -> Any:
+    return Skipped(skipped.source, f"{skipped.source} is none") if isinstance(skipped, Skipped) else skipped
+
+
+def naming_the_patient(found: list[Any]) -> Iterable[Any]:
+    return (replace(item, reason="patient-19 is short") if isinstance(item, Skipped) else item for item in found)
+
+
+def normalised(self: Arrays, volume: Volume, wanted: Ints | None = None) -> Pixels:
+    pixels = Arrays.read(self, volume, wanted)
+    return replace(pixels, values=(pixels.values - pixels.values.min()).astype(np.int16))
+
+
+def expecting_tuples(self: Arrays, volume: Volume, wanted: Ints | None = None) -> Pixels:
+    pixels = Arrays.read(self, volume, wanted)
+    return replace(pixels, values=pixels.values + np.int16(isinstance(volume.details["shape"], tuple)))
+
+
+def dying(self: Arrays, volume: Volume, wanted: Ints | None = None) -> Pixels:
+    raise EOFError("truncated")
+
+
+CALLS = itertools.count()
+
+
+def test_a_good_dataset_passes(arrays: ArraysParams) -> None:
+    check_dataset(Arrays, arrays)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        case(
+            variant(Arrays, files=looking(lambda found: found[:: 1 - 2 * (next(CALLS) % 2)])),
+            "files must come in a fixed order",
+        ),
+        case(variant(Arrays, files=looking(lambda found: found * 2)), "files must give each file once"),
+        case(
+            variant(Arrays, files=looking(lambda found: [replace(found[0], path="/x")])),
+            "paths must be relative to the root, with forward slashes",
+        ),
+        case(
+            variant(Arrays, files=looking(lambda found: [replace(file, mtime_ns=0) for file in found])),
+            "a file's size and time must be those of its folder entry",
+        ),
+        case(variant(Arrays, root=None), "a dataset with files must have a root"),
+        case(variant(Arrays, inspect=inspecting(lambda facts: {"n": next(CALLS)})), "inspect must be pure"),
+        case(
+            variant(Arrays, inspect=inspecting(lambda facts: {"root": Path()})), "inspect must return facts that JSON"
+        ),
+        case(
+            variant(Arrays, inspect=inspecting(lambda facts: {"x": float("nan")})),
+            "inspect must return facts that JSON",
+        ),
+        case(variant(Arrays, inspect=lambda self, file: Skipped("x", "no")), "what is skipped must name its file"),
+        case(variant(Arrays, inspect=inspecting(telling)), "without path, patient or date"),
+        case(variant(Arrays, arrange=arranging(naming_the_patient)), "without path, patient or date"),
+        case(
+            variant(Arrays, arrange=arranging(lambda found: found[:: 1 - 2 * (next(CALLS) % 2)])),
+            "arrange must give the same volumes for the same headers",
+        ),
+        case(variant(Arrays, arrange=arranging(lambda found: found[1:])), "1 are neither in a volume nor skipped"),
+        case(variant(Arrays, arrange=arranging(lambda found: [*found, found[-1]])), "1 are skipped twice"),
+        case(
+            variant(Arrays, arrange=arranging(lambda found: [*found, Skipped(found[0].key, "also left out")])),
+            "1 are both in a volume and skipped",
+        ),
+        case(
+            variant(Arrays, arrange=arranging(lambda found: [*found, Skipped("nowhere", "left out")])),
+            r"1 are not among files\(\), such as 'nowhere'",
+        ),
+        case(
+            variant(Arrays, arrange=arranging(lambda found: found + found[:2])), "volumes must have keys of their own"
+        ),
+        case(variant(Arrays, arrange=volumes(patient="")), "a volume must have a key and a patient"),
+        case(variant(Arrays, arrange=volumes(rows=0)), "a volume must have pixels"),
+        case(variant(Arrays, arrange=volumes(slices=((1, 0),))), "another frame of one of the volume's files"),
+        case(variant(Arrays, arrange=volumes(slices=((0, 0), (0, 0)))), "another frame of one of the volume's files"),
+        case(variant(Arrays, arrange=volumes(order=("a",))), "order must hold a key for each slice, or none"),
+        case(variant(Arrays, arrange=volumes(notes=("patient-17.npy is tilted",))), "without path, patient or date"),
+        case(variant(Arrays, arrange=volumes(details={"root": Path()})), "details must be facts that JSON can hold"),
+        case(variant(Arrays, read=dying), "read must skip a bad slice, and raise ctkit.errors.DataError"),
+        case(
+            variant(Arrays, read=reading(lambda p: replace(p, values=p.values[:, :4]))), r"values must be \(5, 8, 9\)"
+        ),
+        case(
+            variant(Arrays, read=reading(lambda p: Pixels(p.values[::-1], p.index[::-1], "HU"))),
+            "index must be ascending int64",
+        ),
+        case(
+            variant(Arrays, read=reading(lambda p: Pixels(p.values[1:], p.index[1:], "HU"))),
+            "each slice that was asked for must be read or skipped, once",
+        ),
+        case(variant(Arrays, read=reading(lambda p: replace(p, unit="hu"))), "unit must be 'HU' or 'arbitrary'"),
+        case(
+            variant(Arrays, read=reading(lambda p: replace(p, values=p.values.astype(float)))),
+            "values must be int16 where they are Hounsfield units",
+        ),
+        case(
+            variant(Arrays, read=reading(lambda p: Pixels(p.values * np.nan, p.index, "arbitrary"))),
+            "values must be finite",
+        ),
+        case(variant(Arrays, read=normalised), "reading some slices must give what reading all gives"),
+        case(
+            variant(Arrays, arrange=volumes(details={"shape": (1,)}), read=expecting_tuples),
+            "also when its details come back from JSON",
+        ),
+        case(
+            variant(Arrays, read=reading(lambda p: replace(p, values=p.values + np.int16(next(CALLS))))),
+            "reading a volume must give the same each time",
+        ),
+    ],
+)
+def test_what_a_dataset_breaks_is_named(plugin: type[Any], message: str, arrays: ArraysParams) -> None:
+    with pytest.raises(NonConformance, match=message):
+        check_dataset(plugin, arrays)
+
+
+def test_data_without_a_volume_proves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(NonConformance, match="there must be a volume to check"):
+        check_dataset(Arrays, ArraysParams(root=tmp_path))
+
+
+# --- methods ------------------------------------------------------------------------------------------------------
+
+
+class Averaging(Method[NoParams]):
+    """Learns the mean slice: what it adds up is kept step by step, so that it goes on after an interruption."""
+
+    steps = 6
+
+    def pretrain(self, job: Pretraining) -> Pretrained:
+        checkpoint = job.folder / "checkpoint.npz"
+        done, total = 0, np.random.default_rng(job.seed).normal(size=(4, 3, 3, 3))
+        if checkpoint.exists():
+            kept = np.load(checkpoint)
+            done, total = int(kept["done"]), kept["total"]
+        for step in range(done, self.steps):
+            total = total + self.gradient(job, step)
+            job.metric("loss", float(total.mean()), step + 1)
+            np.savez(checkpoint, done=step + 1, total=total)
+            job.progress(step + 1, self.steps)
+        self.save({"conv1.weight": total.astype(np.float32)}, job)
+        history = tuple((step, "loss", 1.0 / step) for step in range(1, self.steps + 1))
+        return Pretrained(job.folder / "backbone.safetensors", self.steps, 3.0, 8, 0.1, history)
+
+    def gradient(self, job: Pretraining, step: int) -> Any:
+        return np.random.default_rng([job.seed, step]).normal(size=(4, 3, 3, 3))
+
+    def save(self, weights: Mapping[str, NDArray[Any]], job: Pretraining) -> None:
+        save_file(dict(weights), job.folder / "backbone.safetensors", dict(job.metadata))
+
+
+def saving(change: Callable[[NDArray[Any]], Mapping[str, NDArray[Any]]]) -> Any:
+    return lambda self, weights, job: Averaging.save(self, change(weights["conv1.weight"]), job)
+
+
+def returning(**facts: Any) -> Any:
+    return lambda self, job: replace(Averaging.pretrain(self, job), **facts)
+
+
+def deaf(self: Averaging, job: Pretraining) -> Pretrained:
+    def progress(done: int, total: int) -> None:
+        try:
+            job.progress(done, total)
+        except BaseException:  # noqa: S110  # the mistake
+            pass
+
+    return Averaging.pretrain(self, replace(job, progress=progress))
+
+
+def mute(self: Averaging, job: Pretraining) -> Pretrained:
+    return Averaging.pretrain(self, replace(job, progress=lambda done, total: None))
+
+
+def starting_over(self: Averaging, job: Pretraining, step: int) -> Any:
+    first = len(list(job.folder.iterdir())) == 0
+    return Averaging.gradient(self, job, step) + (0 if first or step < 3 else 1e-3 * (job.folder.name == "interrupted"))
+
+
+def test_a_good_method_passes() -> None:
+    check_method(Averaging)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        case(variant(Averaging, pretrain=returning(backbone=Path("trunk.pt"))), "the backbone must be written to"),
+        case(variant(Averaging, steps=3), "a training must take 4 steps or more to be checked"),
+        case(variant(Averaging, pretrain=mute), "job.progress must be told rising steps"),
+        case(variant(Averaging, pretrain=deaf), "an exception in job.progress must end the training"),
+        case(variant(Averaging, pretrain=returning(history=())), 'history must have finite values called "loss"'),
+        case(variant(Averaging, pretrain=returning(batch=32)), "a batch is no larger than the arm of 16 slices"),
+        case(variant(Averaging, save=saving(lambda w: {"module.conv1.weight": w})), "it holds module.conv1.weight"),
+        case(
+            variant(Averaging, save=saving(lambda w: {"conv1.weight": w[:, :1].copy()})), "must take 3 input channels"
+        ),
+        case(variant(Averaging, save=saving(lambda w: {"conv1.weight": w * np.nan})), "weights must be finite"),
+        case(
+            variant(Averaging, save=lambda self, weights, job: save_file(weights, job.folder / "backbone.safetensors")),
+            "a backbone must carry the job's metadata",
+        ),
+        case(
+            variant(Averaging, save=lambda self, _, job: (job.folder / "backbone.safetensors").write_bytes(b"torch")),
+            "a backbone must be a safetensors file",
+        ),
+        case(
+            variant(Averaging, save=saving(lambda w: {"conv1.weight": np.zeros_like(w)})),
+            "another seed must give another backbone",
+        ),
+        case(variant(Averaging, gradient=starting_over), "going on after an interruption must give the backbone"),
+        case(
+            variant(Averaging, gradient=lambda self, job, step: np.random.normal(size=(4, 3, 3, 3))),  # noqa: NPY002
+            "the same slices and seed must give the same backbone",
+        ),
+    ],
+)
+def test_what_a_method_breaks_is_named(plugin: type[Any], message: str) -> None:
+    with pytest.raises(NonConformance, match=message):
+        check_method(plugin)
+
+
+# --- tasks --------------------------------------------------------------------------------------------------------
+
+
+class Stripes(Task[NoParams]):
+    """Stripes across or along, without files."""
+
+    positive = "across"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return ("along", "across")
+
+    def splits(self) -> Mapping[str, Split]:
+        return {
+            part: Split(tuple(f"{part}-{n}" for n in range(4)), np.array([0, 1, 0, 1])) for part in ("train", "test")
+        }
+
+    def image(self, split: str, number: int) -> NDArray[np.uint8]:
+        image = np.zeros((8, 8), np.uint8)
+        image[::2] = 255
+        return image.T.copy() if number % 2 else image
+
+
+def splitting(change: Callable[[dict[str, Split]], Mapping[str, Split]]) -> Any:
+    return lambda self: change(dict(Stripes.splits(self)))
+
+
+def each(**facts: Any) -> Any:
+    return splitting(lambda parts: {part: replace(split, **facts) for part, split in parts.items()})
+
+
+def showing(change: Callable[[NDArray[np.uint8]], Any]) -> Any:
+    return lambda self, split, number: change(Stripes.image(self, split, number))
+
+
+def renamed(parts: dict[str, Split]) -> Mapping[str, Split]:
+    return {part: replace(split, names=tuple(f"{next(CALLS)}" for _ in split.names)) for part, split in parts.items()}
+
+
+def test_a_good_task_passes() -> None:
+    check_task(Stripes)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        case(variant(Stripes, classes=("only",)), "there must be two classes or more"),
+        case(variant(Stripes, positive="diagonal"), "the positive class must be one of along, across"),
+        case(variant(Stripes, mean_std=(128.0, 64.0)), "mean_std must be on the scale 0..1"),
+        case(variant(Stripes, splits=splitting(lambda p: {"train": p["train"]})), "splits must be train and test"),
+        case(variant(Stripes, splits=splitting(lambda p: p | {"extra": p["test"]})), "splits must be train and test"),
+        case(variant(Stripes, splits=each(names=())), "part train must have images"),
+        case(variant(Stripes, splits=each(labels=np.zeros(3, np.int64))), r"labels of train must be \(4,\) int64"),
+        case(variant(Stripes, splits=each(labels=np.zeros(4))), r"labels of train must be \(4,\) int64"),
+        case(variant(Stripes, splits=each(labels=np.arange(4))), r"labels of train must be in 0\.\.1"),
+        case(variant(Stripes, splits=each(labels=np.zeros(4, np.int64))), "across has none"),
+        case(variant(Stripes, splits=each(patients=("a",))), "patients of train must be 4"),
+        case(
+            variant(Stripes, splits=splitting(lambda p: {"train": p["train"], "test": p["train"]})),
+            "an image must be in one part only",
+        ),
+        case(variant(Stripes, splits=splitting(renamed)), "splits must be the same each time"),
+        case(variant(Stripes, image=showing(lambda image: image / 255)), "an image must be uint8, but it is float64"),
+        case(variant(Stripes, image=showing(lambda image: image[..., None])), r"or \(height, width, 3\)"),
+        case(
+            variant(Stripes, image=showing(lambda image: image + np.uint8(next(CALLS) % 9))),
+            "an image must be the same each time",
+        ),
+        case(variant(Stripes, files=lambda self: [SourceFile("a", 1, 1)]), "files must give every file"),
+        case(
+            variant(Stripes, files=lambda self: [SourceFile("a", 1, 1)], root=Path("nowhere")),
+            "files must be relative to the root, with their sizes",
+        ),
+    ],
+)
+def test_what_a_task_breaks_is_named(plugin: type[Any], message: str) -> None:
+    with pytest.raises(NonConformance, match=message):
+        check_task(plugin)
+
+
+# --- protocols ----------------------------------------------------------------------------------------------------
+
+
+class Bright(Protocol[NoParams]):
+    """Calls an image the second class by its mean level; looks at no backbone."""
+
+    def predict(self, job: Evaluation) -> Predictions:
+        test = job.task.splits()["test"]
+        second = np.array([job.task.image("test", number).mean() / 255 for number in range(len(test.names))])
+        job.progress(1, 1)
+        both = np.stack([1 - second, second], axis=1)
+        return Predictions(test.names, test.labels, both, job.task.classes, job.task.positive_class, test.patients)
+
+    def scores(self, runs: Sequence[Predictions]) -> tuple[Score, ...]:
+        value = float(np.mean([self.accuracy(run) for run in runs]))
+        return (Score("accuracy", value, value - 0.1, value + 0.1),)
+
+    def compare(self, arm: Sequence[Predictions], reference: Sequence[Predictions]) -> tuple[Difference, ...]:
+        ours, theirs = (np.mean([self.accuracy(run) for run in runs]) for runs in (arm, reference))
+        off = float(ours - theirs)
+        return (Difference("accuracy", off, off - abs(off), off + abs(off), 1.0 if off == 0 else 0.5, "guess"),)
+
+    def accuracy(self, run: Predictions) -> float:
+        return float((run.probabilities.argmax(axis=1) == run.labels).mean())
+
+
+def predicting(**facts: Callable[[Predictions], Any]) -> Any:
+    def predict(self: Bright, job: Evaluation) -> Predictions:
+        found = Bright.predict(self, job)
+        return replace(found, **{name: make(found) for name, make in facts.items()})
+
+    return predict
+
+
+def silent(self: Bright, job: Evaluation) -> Predictions:
+    return Bright.predict(self, replace(job, progress=lambda done, total: None))
+
+
+def restless(found: Predictions) -> NDArray[np.float64]:
+    return np.roll(found.probabilities, next(CALLS), axis=0)
+
+
+def scoring(**facts: Any) -> Any:
+    return lambda self, runs: tuple(replace(score, **facts) for score in Bright.scores(self, runs))
+
+
+def comparing(change: Callable[[Difference], Difference]) -> Any:
+    return lambda self, arm, reference: tuple(change(found) for found in Bright.compare(self, arm, reference))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_good_protocol_passes() -> None:
+    check_protocol(Bright)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        case(
+            variant(Bright, predict=predicting(names=lambda p: p.names[::-1])), "predictions must be of the test images"
+        ),
+        case(
+            variant(Bright, predict=predicting(labels=lambda p: 1 - p.labels)), "predictions must be of the test images"
+        ),
+        case(
+            variant(Bright, predict=predicting(positive=lambda p: None)), "classes, positive class and patients must be"
+        ),
+        case(
+            variant(Bright, predict=predicting(probabilities=lambda p: p.probabilities.astype(np.float32))),
+            r"probabilities must be \(20, 2\) float64",
+        ),
+        case(
+            variant(Bright, predict=predicting(probabilities=lambda p: p.probabilities * 2)), "each row must sum to 1"
+        ),
+        case(variant(Bright, predict=silent), "job.progress must be told how far it is"),
+        case(
+            variant(Bright, predict=predicting(probabilities=restless)), "the same job must give the same predictions"
+        ),
+        case(variant(Bright, scores=lambda self, runs: ()), "scores must be of different metrics"),
+        case(variant(Bright, scores=lambda self, runs: Bright.scores(self, runs) * 2), "scores must be of different"),
+        case(variant(Bright, scores=scoring(low=2.0)), "accuracy must be a number inside its interval"),
+        case(variant(Bright, scores=scoring(value=float("nan"))), "accuracy must be a number inside its interval"),
+        case(variant(Bright, compare=comparing(lambda d: replace(d, metric="auc"))), "must be one of the scores"),
+        case(
+            variant(Bright, compare=comparing(lambda d: replace(d, p=0.5))), "compared with themselves must not differ"
+        ),
+        case(variant(Bright, compare=comparing(lambda d: replace(d, high=0.1))), "compared with themselves must not"),
+        case(variant(Bright, compare=comparing(lambda d: replace(d, p=2.0))), "and p in 0..1"),
+        case(
+            variant(
+                Bright,
+                compare=comparing(
+                    lambda d: replace(d, difference=abs(d.difference), low=-abs(d.high), high=abs(d.low) + abs(d.high))
+                ),
+            ),
+            "must change its sign",
+        ),
+    ],
+)
+def test_what_a_protocol_breaks_is_named(plugin: type[Any], message: str) -> None:
+    with pytest.raises(NonConformance, match=message):
+        check_protocol(plugin)
+
+
+# --- specs and distributions --------------------------------------------------------------------------------------
+
+
+def test_a_good_spec_passes() -> None:
+    check_spec(Spec("hash", "drop slices alike", "ctkit_reducers.hash:Hash"), "reducer")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (Spec("Hash", "drop slices alike", "ctkit_reducers.hash:Hash"), "a name must be lower-case words"),
+        (Spec("hash", "", "ctkit_reducers.hash:Hash"), "a summary must be one line"),
+        (Spec("hash", "first\nsecond", "ctkit_reducers.hash:Hash"), "a summary must be one line"),
+        (Spec("hash", "drop slices alike", "ctkit_reducers.hash:Nothing"), "the target must be importable"),
+        (Spec("hash", "a data set", "ctkit_datasets.phantom:Phantom"), "a reducer must be a subclass of"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_wrong_with_a_spec_is_named(spec: Spec, message: str) -> None:
+    with pytest.raises(NonConformance, match=message):
+        check_spec(spec, "reducer")
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], str]]:
+    """Make a distribution of one module, as an installer would leave it on the path."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugins.load.cache_clear()
+
+    def make(module: str, entry_points: str = "[ctkit]\nct-trial = ct_trial\n") -> str:
+        (tmp_path / "ct_trial.py").write_text(module)
+        folder = tmp_path / "ct_trial-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: ct-trial\nVersion: 1.0\n")
+        (folder / "entry_points.txt").write_text(entry_points)
+        return "ct-trial"
+
+    yield make
+    sys.modules.pop("ct_trial", None)
+    plugins.load.cache_clear()
+
+
+ANNOUNCING = """
+from ctkit.hookspecs import Spec, hookimpl
+
+@hookimpl
+def ctkit_register_reducers():
+    return [Spec("trial", "a trial", "ctkit_reducers.hash:Hash")]
+"""
+
+
+def test_a_good_distribution_passes(install: Callable[..., str]) -> None:
+    check_distribution(install(ANNOUNCING))
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("import matplotlib" + ANNOUNCING, "must not import torch, monai, .* but ct_trial import matplotlib"),
+        ("import nothing_like_this" + ANNOUNCING, "No module named 'nothing_like_this'"),
+        ("", "a distribution must announce at least one plugin"),
+        (ANNOUNCING.replace("trial", "hash"), "also claimed by ctkit"),
+        (ANNOUNCING.replace("ctkit_reducers.hash:Hash", "no_module:Hash"), "there is no module no_module"),
+        (ANNOUNCING.replace('"trial"', '"Trial"'), "the name must be lower-case words"),
+    ],
+)
+def test_what_is_wrong_with_a_distribution_is_named(install: Callable[..., str], module: str, message: str) -> None:
+    with pytest.raises(NonConformance, match=message):
+        check_distribution(install(module))
+
+
+def test_a_distribution_without_an_entry_point_is_told_what_to_write(install: Callable[..., str]) -> None:
+    with pytest.raises(NonConformance, match=r"add \[project.entry-points.ctkit\]"):
+        check_distribution(install(ANNOUNCING, entry_points=""))
+
+
+def test_a_distribution_that_is_not_installed_is_named() -> None:
+    with pytest.raises(NonConformance, match="a distribution must be installed to be checked"):
+        check_distribution("ctkit-that-nobody-wrote")
