@@ -1,1 +1,35 @@
-"""Plugins of the models family."""
+"""Contrastive pre-training: the built-in methods, and the base that other packages' methods build on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from ctkit.hookspecs import Spec, hookimpl
+
+if TYPE_CHECKING:
+    from ctkit_models.contrastive import Contrastive, ContrastiveParams, Plan
+    from ctkit_models.network import Network
+    from ctkit_models.trunks import Trunk
+
+__all__ = ["Contrastive", "ContrastiveParams", "Network", "Plan", "Trunk"]
+
+_HOMES = {"Network": "ctkit_models.network", "Trunk": "ctkit_models.trunks"}
+
+
+def __getattr__(name: str) -> Any:  # the public names arrive on use, so that listing plugins imports no torch
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, "ctkit_models.contrastive")), name)
+
+
+@hookimpl
+def ctkit_register_methods() -> Sequence[Spec]:
+    """The built-in methods."""
+    return [
+        Spec("simclr", "two views against all others of the batch (Chen et al. 2020)", "ctkit_models.simclr:SimCLR"),
+        Spec("moco", "two views against a queue of earlier slices (He et al. 2020, v2)", "ctkit_models.moco:MoCo"),
+        Spec("swav", "views predict each other's prototypes (Caron et al. 2020)", "ctkit_models.swav:SwAV"),
+        Spec("byol", "a view predicts another, without negatives (Grill et al. 2020)", "ctkit_models.byol:BYOL"),
+    ]

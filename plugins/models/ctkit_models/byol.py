@@ -1,0 +1,39 @@
+"""BYOL (Grill et al. 2020, arXiv 2006.07733). Its network is imported on use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from ctkit_models.contrastive import Batch, Epochs, Hidden, LearningRate, Optimiser, Plan, Projection, WeightDecay
+from ctkit_models.multi_crop import MultiCrop, MultiCropParams
+
+if TYPE_CHECKING:
+    from ctkit_models.network import Network
+    from ctkit_models.trunks import Trunk
+
+
+class BYOLParams(MultiCropParams):
+    """Settings of BYOL, as the CT paper trained it, with the views of its MoCo v2."""
+
+    batch: Batch = 64
+    epochs: Epochs = 1000
+    optimiser: Optimiser = "adam"
+    learning_rate: LearningRate = 1e-3
+    weight_decay: WeightDecay = 1.5e-6
+    hidden: Hidden = 4096
+    projection: Projection = 256
+    target_momentum: float = Field(
+        0.996, ge=0, le=1, description="share of itself that the target network keeps at the first step; rises to 1"
+    )
+
+
+class BYOL(MultiCrop[BYOLParams]):
+    """A network predicts what a slowly following one sees in another view of the slice; nothing is told apart."""
+
+    def network(self, trunk: Trunk, plan: Plan) -> Network:
+        """Online network with predictor, and target network."""
+        from ctkit_models.networks.byol import BYOLNetwork
+
+        return BYOLNetwork(trunk, self.params, plan.steps)

@@ -1,0 +1,49 @@
+"""Checkpoints of a training: written whole or not at all, the last two kept, never unpickled into code."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ctkit.files import writing
+
+KEPT = 2
+
+log = logging.getLogger("ctkit.models")
+
+
+class Checkpoints:
+    """The checkpoints in a folder that belongs to one training."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def save(self, state: dict[str, Any], step: int) -> None:
+        """Write the state after ``step`` steps; the one before it stays, in case a disk loses what it promised."""
+        with writing(self.folder / f"step-{step:010d}.ckpt") as temporary, temporary.open("wb") as file:
+            torch.save(state, file)  # to a file object: torch hides a full disk behind an error of its own
+        for outdated in self._newest_first()[KEPT:]:
+            outdated.unlink()
+
+    def newest(self) -> dict[str, Any] | None:
+        """State of the newest checkpoint that can be read; None where there is none."""
+        for path in self._newest_first():
+            try:
+                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+                log.warning("a checkpoint is damaged and passed over: %s", error)
+            else:
+                return state
+        return None
+
+    def remove(self) -> None:
+        """Remove all, and what a killed process left half written."""
+        for path in [*self._newest_first(), *self.folder.glob(".step-*.part")]:
+            path.unlink()
+
+    def _newest_first(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*.ckpt"), reverse=True)

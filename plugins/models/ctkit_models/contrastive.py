@@ -1,0 +1,187 @@
+"""Base of contrastive methods: the parameters they share and the length of a run. Imports no torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, Field, model_validator
+
+from ctkit.contracts import InputPath, Method, Params, Pretrained, Pretraining
+from ctkit.errors import DataError
+from ctkit_models.architectures import check_architecture
+
+if TYPE_CHECKING:
+    from ctkit_models.network import Network
+    from ctkit_models.trunks import Trunk
+    from ctkit_models.views import Normalise, View
+
+
+def _check_range(low_high: tuple[float, float]) -> tuple[float, float]:
+    low, high = low_high
+    if low > high:
+        raise ValueError(f"must be [low, high] but is [{low:g}, {high:g}]")
+    return low_high
+
+
+# A method restates a field to give it another default; the type carries bounds, description and unit.
+Probability = Annotated[float, Field(ge=0, le=1)]
+Range = Annotated[tuple[Annotated[float, Field(ge=0)], float], AfterValidator(_check_range)]
+Share = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(le=1)]], AfterValidator(_check_range)
+]
+Batch = Annotated[int, Field(ge=2, description="slices per step, over all processes; lowered for a smaller arm")]
+Epochs = Annotated[int | None, Field(ge=1, description="passes over the arm; or give steps")]
+Optimiser = Annotated[Literal["sgd", "adam", "adamw", "lars"], Field(description="optimiser")]
+LearningRate = Annotated[float, Field(gt=0, description="highest learning rate, for a batch of rate_batch")]
+RateBatch = Annotated[
+    int | None,
+    Field(ge=1, description="batch the learning rate is meant for: it is scaled by batch / rate_batch; none: as it is"),
+]
+Momentum = Annotated[float, Field(ge=0, lt=1, description="momentum of SGD and LARS")]
+WeightDecay = Annotated[float, Field(ge=0, description="weight decay")]
+Decay = Annotated[
+    Literal["weights", "all"], Field(description="what decays: weights, or biases and normalisation as well")
+]
+Warmup = Annotated[
+    int | None,
+    Field(
+        ge=0,
+        description="length of the linear warm-up, in epochs or, where steps is given, in steps; "
+        "none: 10 epochs, or a tenth of the run where that is less",
+    ),
+]
+Temperature = Annotated[float, Field(gt=0, description="temperature of the softmax")]
+Hidden = Annotated[int, Field(ge=1, description="width of the projection head's hidden layer")]
+Projection = Annotated[int, Field(ge=1, description="width of the projection")]
+Scale = Annotated[Share, Field(description="share of the slice's area that a view shows, from and to")]
+Flip = Annotated[Probability, Field(description="probability of mirroring")]
+Degrees = Annotated[float, Field(ge=0, le=180, description="greatest angle of rotation to either side, degrees")]
+RotationP = Annotated[Probability, Field(description="probability of rotation")]
+JitterP = Annotated[Probability, Field(description="probability of brightness and contrast jitter")]
+NoiseP = Annotated[Probability, Field(description="probability of noise")]
+BlurP = Annotated[Probability, Field(description="probability of blur")]
+
+
+class ContrastiveParams(Params):
+    """What every contrastive method lets the user choose. The views' defaults are those of the paper's MoCo v2."""
+
+    backbone: Annotated[
+        str, AfterValidator(check_architecture), Field(description="network: a name of torchvision, or of timm")
+    ] = "resnet50"
+    init: InputPath | None = Field(
+        None, description="weights to start from: a backbone of ctkit or a released checkpoint; none: random ones"
+    )
+    channels: Literal[1, 3] = Field(1, description="input channels while training; the backbone is saved with 3")
+    size: int = Field(224, ge=16, description="side of a view, pixels")
+
+    epochs: Epochs = 800
+    steps: int | None = Field(None, ge=1, description="optimiser steps, the same for every arm; or give epochs")
+    batch: Batch = 128
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="arithmetic of the network; auto: bf16 on a GPU that has it, fp32 elsewhere"
+    )
+
+    optimiser: Optimiser = "lars"
+    learning_rate: LearningRate = 0.3
+    rate_batch: RateBatch = None
+    momentum: Momentum = 0.9
+    trust: float = Field(0.001, gt=0, description="trust coefficient of LARS")
+    weight_decay: WeightDecay = 1e-6
+    decay: Decay = "weights"
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate after the warm-up")
+    warmup: Warmup = None
+
+    scale: Scale = (0.2, 1.0)
+    flip_horizontal: Flip = 0.5
+    flip_vertical: Flip = 0.5
+    rotation: Degrees = 180.0
+    rotation_p: RotationP = 0.5
+    brightness: float = Field(0.4, ge=0, description="brightness changes by a factor in 1 - x to 1 + x")
+    contrast: float = Field(0.4, ge=0, description="contrast changes by a factor in 1 - x to 1 + x")
+    jitter_p: JitterP = 1.0
+    blur: Range = Field((0.1, 2.0), description="standard deviation of the blur, from and to, pixels of the view")
+    blur_p: BlurP = 0.5
+    noise: Range = Field((1e-5, 1e-4), description="variance of the noise, from and to, on the scale 0 to 1")
+    noise_p: NoiseP = 0.5
+
+    checkpoint_minutes: float = Field(10.0, ge=0, description="time between checkpoints, minutes")
+    log_every: int | None = Field(None, ge=1, description="steps between logged losses; none: 500 over the run")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_replace_the_default_epochs(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("steps") is not None and "epochs" not in data:
+            return {**data, "epochs": None}
+        return data
+
+    @model_validator(mode="after")
+    def _one_length(self) -> ContrastiveParams:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give either epochs or steps")
+        length = self.epochs or self.steps or 0
+        if self.warmup is not None and self.warmup >= length:
+            unit = "epochs" if self.epochs else "steps"
+            raise ValueError(f"warmup must be shorter than the run of {length} {unit} but is {self.warmup}")
+        return self
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The length of one run, in optimiser steps."""
+
+    slices: int  #: in the arm
+    batch: int  #: slices per step, over all processes
+    steps_per_epoch: int
+    steps: int
+    unit: int  #: steps in one of what the user counts in: an epoch, or a step where ``steps`` was given
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the arm."""
+        return self.steps / self.steps_per_epoch
+
+    def part(self, given: int | None, epochs: int) -> int:
+        """Steps of a part of the run: as ``given`` by the user; else ``epochs``, or a tenth of the run if less."""
+        return min(epochs * self.steps_per_epoch, self.steps // 10) if given is None else given * self.unit
+
+
+def plan_run(params: ContrastiveParams, slices: int) -> Plan:
+    """Fit batch and length to an arm of ``slices``. Raises ``DataError`` for less than two."""
+    if slices < 2:
+        raise DataError(f"contrastive training needs at least 2 slices but the arm has {slices}; keep more of them")
+    batch = min(params.batch, slices)
+    per_epoch = slices // batch
+    unit = 1 if params.epochs is None else per_epoch
+    return Plan(slices, batch, per_epoch, (params.epochs or params.steps or 0) * unit, unit)
+
+
+P = TypeVar("P", bound=ContrastiveParams)
+
+
+class Contrastive(Method[P], ABC):
+    """A method that learns by comparing views: a subclass names its parameters and builds its network."""
+
+    @abstractmethod
+    def network(self, trunk: Trunk, plan: Plan) -> Network:
+        """The module that is trained: it turns the views of a batch into a loss, and holds all the method's state."""
+
+    def views(self, normalise: Normalise) -> Sequence[View]:
+        """The views of each slice; two of the same kind by default. ``normalise`` is to be their last step."""
+        from ctkit_models.augmentation import augmented_view
+
+        return [augmented_view(self.params, normalise, self.params.size, self.params.scale)] * 2
+
+    def notes(self, plan: Plan) -> tuple[str, ...]:
+        """What the user must know of how the parameters were fitted to the arm."""
+        if plan.batch == self.params.batch:
+            return ()
+        return (f"batch lowered from {self.params.batch} to {plan.batch}: the arm has {plan.slices} slices",)
+
+    def pretrain(self, job: Pretraining) -> Pretrained:
+        """Train on the job's slices, from its last checkpoint where there is one, and write the backbone."""
+        from ctkit_models.engine import pretrain
+
+        return pretrain(self, job)

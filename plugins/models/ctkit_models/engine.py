@@ -1,0 +1,239 @@
+"""Training of a contrastive method: loop, precision and devices by Lightning; views, schedule and checkpoints here.
+
+Which slices a step sees, how they are augmented and how fast it learns are pure functions of seed, step and rank. So a
+checkpoint is weights, optimiser and step, and a training that goes on from one equals one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from ctkit.contracts import Pretrained, Pretraining
+from ctkit.errors import DataError, RequestError
+from ctkit_models.backbones import load_backbone, save_backbone
+from ctkit_models.checkpoints import Checkpoints
+from ctkit_models.contrastive import Contrastive, ContrastiveParams, Plan, plan_run
+from ctkit_models.optimisers import build_optimiser, learning_rate
+from ctkit_models.quiet import honest_interrupt, quiet_lightning
+from ctkit_models.seeding import derived_seed, seeded
+from ctkit_models.slices import Batches
+from ctkit_models.trunks import Trunk, build_trunk
+from ctkit_models.views import Draws, Normalise
+
+POINTS = 500  #: losses logged over a run, where the user does not say how often
+
+log = logging.getLogger("ctkit.models")
+
+
+def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
+    """Train ``method`` on the job's slices and write ``backbone.safetensors`` into the job's folder."""
+    plan = plan_run(method.params, len(job.rows))
+    notes = method.notes(plan)
+    for note in notes:
+        log.info("%s", note)  # the core shows the notes of what is done; the log has them as soon as it starts
+    with seeded(job.seed):
+        training = Training(method, plan, job)
+        training.fit()
+    backbone = job.folder / "backbone.safetensors"
+    metadata = {**_description(method, plan, job), **job.metadata}
+    save_backbone(backbone, training.network.trunk, mean=job.rows.mean, std=training.std, metadata=metadata)
+    training.checkpoints.remove()
+    done = training.done
+    return Pretrained(backbone, plan.steps, plan.epochs, plan.batch, done.seconds, tuple(done.history), notes)
+
+
+@dataclass
+class Done:
+    """What a training has done so far, besides its weights."""
+
+    steps: int = 0
+    seconds: float = 0.0  #: over all sittings
+    history: list[tuple[int, str, float]] = field(default_factory=list)
+
+
+class Training(lightning.LightningModule):
+    """One training in Lightning's terms: the method's network, and what its steps need."""
+
+    def __init__(self, method: Contrastive[Any], plan: Plan, job: Pretraining) -> None:
+        super().__init__()
+        self.params: ContrastiveParams = method.params
+        self.plan = plan
+        self.job = job
+        self.std = job.rows.std or 1.0  # an arm of constant slices has no deviation
+        self.views = method.views(Normalise(job.rows.mean, self.std))
+        self.network = method.network(_initial_trunk(method.params), plan)
+        self.checkpoints = Checkpoints(job.folder)
+        self.done = Done()
+        self._saved: dict[str, Any] | None = None
+        self._started = self._checked = time.monotonic()
+
+    def fit(self) -> None:
+        """Train what is left after the last checkpoint."""
+        self._saved = self.checkpoints.newest()
+        if self._saved is not None:
+            self.network.load_state_dict(self._saved["network"])
+            self.done = Done(**self._saved["done"])
+        if self.done.steps == self.plan.steps:
+            return
+        with quiet_lightning(), honest_interrupt():
+            _trainer(self.params, self.job).fit(self)
+
+    # --- what Lightning asks for, in the order in which it asks ---
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimiser, as the last checkpoint left it."""
+        optimiser = build_optimiser(self.network, self.params)
+        if self._saved is not None:
+            optimiser.load_state_dict(self._saved["optimiser"])
+        return optimiser
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        """The batches of the steps that are left, one element each."""
+        world = self.trainer.world_size
+        batches = Batches(self.job.rows, self.job.seed, self.plan.batch, rank=self.global_rank, world=world)
+        on_gpu = self.device.type == "cuda"
+        return DataLoader(
+            batches,
+            batch_size=None,
+            sampler=range(self.done.steps, self.plan.steps),
+            num_workers=self.job.workers if on_gpu else 0,  # on the CPU they would take the cores that train
+            pin_memory=on_gpu,
+        )
+
+    def on_train_start(self) -> None:
+        """Restore the loss scaling of fp16, and start the clock."""
+        if self._saved is not None:
+            self.trainer.precision_plugin.load_state_dict(self._saved["precision"])
+        self._saved = None
+        self._started = self._checked = time.monotonic()
+
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+        """Set the rate of this step, and the random numbers of layers that draw, such as dropout."""
+        rate = learning_rate(self.params, self.plan, self.done.steps)
+        for group in self._optimiser().param_groups:
+            group["lr"] = rate
+        torch.manual_seed(derived_seed(self.job.seed, self.done.steps, 2, self.global_rank))
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        """The loss of a batch of slices (n, size, size) uint8."""
+        loss: Tensor = self.network(self._augmented(batch))
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Let the method change gradients."""
+        self.network.after_backward(self.done.steps)
+
+    def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
+        """Let the method change weights; then log and save."""
+        self.network.after_step(self.done.steps)
+        self.done.steps += 1
+        self._log(outputs["loss"])
+        self._save_when_due()
+        self.job.progress(self.done.steps, self.plan.steps)
+
+    def on_train_end(self) -> None:
+        """Stop the clock."""
+        self._take_time()
+
+    # --- the parts of a step ---
+
+    @torch.no_grad()
+    def _augmented(self, slices: Tensor) -> list[Tensor]:
+        """Views (n, channels, size, size) of slices (n, size, size), in full precision."""
+        rank, world, step = self.global_rank, self.trainer.world_size, self.done.steps
+        draws = Draws(self.job.seed, step, len(slices), rank=rank, world=world, device=slices.device)
+        with torch.autocast(slices.device.type, enabled=False):
+            return [view(slices, draws).expand(-1, self.params.channels, -1, -1) for view in self.views]
+
+    def _log(self, loss: Tensor) -> None:
+        step, every = self.done.steps, self.params.log_every or max(1, self.plan.steps // POINTS)
+        if step not in (1, self.plan.steps) and step % every:
+            return
+        rate = float(self._optimiser().param_groups[0]["lr"])
+        for name, value in (("loss", loss.item()), ("learning-rate", rate)):
+            self.done.history.append((step, name, value))
+            self.job.metric(name, value, step)
+
+    def _save_when_due(self) -> None:
+        now = time.monotonic()
+        if now - self._checked < 60 * self.params.checkpoint_minutes and self.done.steps < self.plan.steps:
+            return
+        self._checked = now
+        self._take_time()
+        if self.trainer.is_global_zero:
+            state = {
+                "network": self.network.state_dict(),
+                "optimiser": self._optimiser().state_dict(),
+                "precision": self.trainer.precision_plugin.state_dict(),
+                "done": asdict(self.done),
+            }
+            self.checkpoints.save(state, self.done.steps)
+
+    def _take_time(self) -> None:
+        now = time.monotonic()
+        self.done.seconds += now - self._started
+        self._started = now
+
+    def _optimiser(self) -> Optimizer:
+        return self.trainer.optimizers[0]
+
+
+def _initial_trunk(params: ContrastiveParams) -> Trunk:
+    trunk = build_trunk(params.backbone, params.channels)
+    if params.init is not None:
+        start = load_backbone(params.init)
+        if start.architecture != params.backbone:
+            raise DataError(f"init holds a {start.architecture} but backbone is {params.backbone}; give them alike")
+        trunk.load(start.trunk.weights())
+    return trunk
+
+
+def _trainer(params: ContrastiveParams, job: Pretraining) -> lightning.Trainer:
+    on_gpu = torch.device(job.device).type == "cuda"
+    if on_gpu and not torch.cuda.is_available():
+        raise RequestError(
+            'there is a GPU but this torch cannot use it; install one built for CUDA, or compute on "cpu"'
+        )
+    return lightning.Trainer(
+        accelerator="gpu" if on_gpu else "cpu",
+        devices=1,
+        precision=_precision(params, on_gpu),
+        max_epochs=1,  # to Lightning, what is left of the run is one pass over the loader
+        benchmark=on_gpu,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=job.folder,
+    )
+
+
+def _precision(params: ContrastiveParams, on_gpu: bool) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
+    if params.precision == "fp16":
+        if not on_gpu:
+            raise RequestError("precision fp16 needs a GPU; on the CPU use bf16 or fp32")
+        return "16-mixed"
+    if params.precision == "bf16" or (params.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported()):
+        return "bf16-mixed"
+    return "32-true"
+
+
+def _description(method: Contrastive[Any], plan: Plan, job: Pretraining) -> dict[str, str]:
+    return {
+        "method": type(method).__name__,
+        "slices": str(plan.slices),
+        "batch": str(plan.batch),
+        "steps": str(plan.steps),
+        "size": str(method.params.size),
+        "seed": str(job.seed),
+    }

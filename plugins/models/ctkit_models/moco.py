@@ -1,0 +1,61 @@
+"""MoCo v2 (He et al. 2020, arXiv 1911.05722; Chen et al. 2020, arXiv 2003.04297). Its network is imported on use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from ctkit_models.contrastive import (
+    Contrastive,
+    ContrastiveParams,
+    Decay,
+    LearningRate,
+    Optimiser,
+    Plan,
+    Projection,
+    Temperature,
+    Warmup,
+    WeightDecay,
+)
+
+if TYPE_CHECKING:
+    from ctkit_models.network import Network
+    from ctkit_models.trunks import Trunk
+
+
+class MoCoParams(ContrastiveParams):
+    """Settings of MoCo v2, as the CT paper trained it but for the projection head, which was linear there."""
+
+    optimiser: Optimiser = "sgd"
+    learning_rate: LearningRate = 0.015
+    weight_decay: WeightDecay = 1e-4
+    decay: Decay = "all"
+    warmup: Warmup = 0
+    temperature: Temperature = 0.07
+    projection: Projection = 128
+    head: Literal["mlp", "linear"] = Field("mlp", description="projection head; linear is that of the first MoCo")
+    queue: int = Field(65536, ge=1, description="keys of earlier batches to tell a slice from; lowered to the arm")
+    key_momentum: float = Field(0.999, ge=0, le=1, description="share of itself that the key network keeps at a step")
+
+
+class MoCo(Contrastive[MoCoParams]):
+    """One view of a slice finds the other, seen by a slowly following network, among a queue of earlier slices."""
+
+    def network(self, trunk: Trunk, plan: Plan) -> Network:
+        """Query and key networks, and the queue."""
+        from ctkit_models.networks.moco import MoCoNetwork
+
+        return MoCoNetwork(trunk, self.params, self.queue(plan))
+
+    def queue(self, plan: Plan) -> int:
+        """Length of the queue: whole batches, no more than the arm has."""
+        return min(self.params.queue, plan.steps_per_epoch * plan.batch)
+
+    def notes(self, plan: Plan) -> tuple[str, ...]:
+        """Adds whether the queue was lowered."""
+        queue, asked = self.queue(plan), self.params.queue
+        if queue == asked:
+            return super().notes(plan)
+        reason = f"the arm has {plan.slices} slices, and a longer queue would hold each slice's own old keys"
+        return (*super().notes(plan), f"queue lowered from {asked} to {queue}: {reason}")

@@ -1,0 +1,1 @@
+"""The networks that the built-in methods train, with their losses."""

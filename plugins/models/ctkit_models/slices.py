@@ -1,0 +1,61 @@
+"""Batches of an arm's slices, read from the slice store; which slices a step sees depends on seed, step and rank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ctkit.contracts import Ints, Rows
+from ctkit.errors import DataError
+
+
+class Batches(Dataset[Tensor]):
+    """Batch number ``step`` is ``batches[step]``; epochs follow each other without end, each in an order of its own.
+
+    A slice is seen once an epoch; the few that fill no whole batch wait for the next. ``batch`` is what all ``world``
+    processes see together.
+    """
+
+    def __init__(self, rows: Rows, seed: int, batch: int, *, rank: int = 0, world: int = 1) -> None:
+        self.rows = rows
+        self.seed = seed
+        self.batch = batch
+        self._own = slice(rank * batch // world, (rank + 1) * batch // world)
+        self._offsets: dict[int, int] = {}
+        self._epoch, self._order = -1, np.empty(0, np.int64)
+
+    def members(self, step: int) -> Ints:
+        """(batch,) positions in the arm of the slices that all processes see at ``step``."""
+        epoch, place = divmod(step, len(self.rows) // self.batch)
+        if epoch != self._epoch:  # the order of a large arm takes milliseconds to draw
+            self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+        return self._order[place * self.batch : (place + 1) * self.batch]
+
+    def __getitem__(self, step: int) -> Tensor:
+        """(batch / world, size, size) uint8: this process's part of the batch."""
+        return torch.from_numpy(np.stack([self._slice(position) for position in self.members(step)[self._own]]))
+
+    def _slice(self, position: int) -> NDArray[np.uint8]:
+        """One slice (size, size). Read, not mapped: a map holds a file handle, and there are thousands of shards."""
+        shard, side = int(self.rows.shard[position]), self.rows.size
+        if shard not in self._offsets:
+            self._offsets[shard] = _data_offset(self.rows.shards[shard], side)
+        offset = self._offsets[shard] + int(self.rows.row[position]) * side * side
+        pixels = np.fromfile(self.rows.shards[shard], dtype=np.uint8, count=side * side, offset=offset)
+        return pixels.reshape(side, side)
+
+
+def _data_offset(shard: Path, side: int) -> int:
+    """Bytes before the first slice of a ``.npy`` file (rows, side, side) uint8."""
+    with shard.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, by_columns, dtype = read_header(file)
+        if shape[1:] != (side, side) or by_columns or dtype != np.uint8:
+            raise DataError(f"a shard of the slice store is damaged: it is {dtype} {shape}; remove it and run again")
+        return file.tell()

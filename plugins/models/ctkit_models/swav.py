@@ -1,0 +1,65 @@
+"""SwAV (Caron et al. 2020, arXiv 2006.09882), the CT paper's main method. Its network is imported on use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from ctkit_models.contrastive import (
+    BlurP,
+    Degrees,
+    Flip,
+    Hidden,
+    JitterP,
+    LearningRate,
+    NoiseP,
+    Plan,
+    Projection,
+    RotationP,
+    Scale,
+    Temperature,
+)
+from ctkit_models.multi_crop import LocalScale, LocalViews, MultiCrop, MultiCropParams
+
+if TYPE_CHECKING:
+    from ctkit_models.network import Network
+    from ctkit_models.trunks import Trunk
+
+
+class SwAVParams(MultiCropParams):
+    """Settings of SwAV, as the CT paper trained it."""
+
+    learning_rate: LearningRate = 0.15
+    scale: Scale = (0.9, 1.0)
+    local_views: LocalViews = 6
+    local_scale: LocalScale = (0.1, 0.33)
+    flip_horizontal: Flip = 0.0
+    flip_vertical: Flip = 0.0
+    rotation: Degrees = 0.0
+    rotation_p: RotationP = 0.0
+    jitter_p: JitterP = 0.8
+    blur_p: BlurP = 0.5
+    noise_p: NoiseP = 0.0
+    temperature: Temperature = 0.1
+    hidden: Hidden = 2048
+    projection: Projection = 128
+    prototypes: int = Field(500, ge=2, description="prototypes that views are assigned to")
+    frozen: int | None = Field(
+        None,
+        ge=0,
+        description="length of the start in which prototypes stay, in epochs or, where steps is given, in steps; "
+        "none: 1 epoch, or a tenth of the run where that is less",
+    )
+    sinkhorn_iterations: int = Field(3, ge=1, description="iterations of the Sinkhorn algorithm")
+    epsilon: float = Field(0.05, gt=0, description="entropy regularisation of the Sinkhorn algorithm")
+
+
+class SwAV(MultiCrop[SwAVParams]):
+    """Each view predicts to which prototypes the other views of its slice are assigned, evenly over the batch."""
+
+    def network(self, trunk: Trunk, plan: Plan) -> Network:
+        """Trunk, projection head and prototypes under lightly's SwAV loss."""
+        from ctkit_models.networks.swav import SwAVNetwork
+
+        return SwAVNetwork(trunk, self.params, frozen_steps=plan.part(self.params.frozen, epochs=1))

@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+import pickle
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ctkit.contracts import Pretrained, Pretraining
+from ctkit.errors import DataError, RequestError
+from ctkit_models import Contrastive, ContrastiveParams, Network, Plan, Trunk
+from ctkit_models.backbones import load_backbone, random_backbone, save_backbone
+from ctkit_models.simclr import SimCLR, SimCLRParams
+
+TINY = {"backbone": "resnet18", "size": 32, "steps": 6, "batch": 8, "checkpoint_minutes": 0}
+STEPS = 6  # 24 slices in batches of 8, twice
+
+
+class DrawingNetwork(Network):
+    """A loss with all a method may have: dropout, a buffer that follows the weights, a gradient taken away."""
+
+    def __init__(self, trunk: Trunk) -> None:
+        super().__init__(trunk)
+        self.head = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(trunk.width, 4))
+        self.register_buffer("average", torch.zeros(4, trunk.width))
+
+    def forward(self, views: list[Tensor]) -> Tensor:
+        first, second = (self.head(self.trunk(view)) for view in views)
+        return (first - second).pow(2).mean() + (first.std(dim=0) - 1).pow(2).mean() + self.average.mean()
+
+    def after_backward(self, step: int) -> None:
+        if step < 2:
+            self.head[1].bias.grad = None
+
+    def after_step(self, step: int) -> None:
+        self.average.mul_(0.5).add_(self.head[1].weight.detach())
+
+
+class Drawing(Contrastive[ContrastiveParams]):
+    def network(self, trunk: Trunk, plan: Plan) -> Network:
+        return DrawingNetwork(trunk)
+
+
+def train(job: Pretraining, **params: Any) -> Pretrained:
+    return Drawing(ContrastiveParams.model_validate({**TINY, **params})).pretrain(job)
+
+
+Make = Callable[..., Any]
+
+
+def test_a_training_reports_its_steps_losses_and_backbone(make_rows: Make, make_job: Make, make_watcher: Make) -> None:
+    watcher, rows = make_watcher(), make_rows()
+    job = make_job(rows, watcher=watcher)
+    done = train(job, steps=4)
+    assert watcher.steps == [(step, 4) for step in (1, 2, 3, 4)]
+    assert list(done.history) == watcher.metrics
+    assert [step for step, name, _ in done.history if name == "loss"] == [1, 2, 3, 4]
+    assert (done.steps, done.epochs, done.batch, done.notes) == (4, pytest.approx(4 / 3), 8, ())
+    assert done.seconds > 0
+    backbone = load_backbone(done.backbone)
+    assert (backbone.architecture, backbone.mean, backbone.std) == ("resnet18", rows.mean, rows.std)
+    expected = {"method": "Drawing", "arm": "hash6", "fingerprint": "0123", "steps": "4", "slices": "24", "seed": "42"}
+    assert expected.items() <= backbone.metadata.items()
+    assert [path.name for path in job.folder.iterdir()] == ["backbone.safetensors"], "checkpoints are gone"
+
+
+@pytest.mark.usefixtures("small_trunk")
+def test_the_same_job_gives_the_same_bytes_and_another_seed_others(make_rows: Make, make_job: Make) -> None:
+    rows = make_rows()
+    first, again = (train(make_job(rows, name)) for name in ("first", "again"))
+    other = train(make_job(rows, "other", seed=43))
+    assert first.backbone.read_bytes() == again.backbone.read_bytes()
+    assert first.history == again.history
+    assert first.backbone.read_bytes() != other.backbone.read_bytes()
+
+
+@pytest.mark.usefixtures("small_trunk")
+@pytest.mark.parametrize("optimiser", ["lars", "adamw"])
+@pytest.mark.parametrize("stop_at", [1, 4, STEPS])
+def test_a_training_killed_at_any_step_ends_as_one_that_was_not(
+    stop_at: int, optimiser: str, make_rows: Make, make_job: Make, make_watcher: Make
+) -> None:
+    rows = make_rows()
+    undisturbed = train(make_job(rows, "undisturbed"), optimiser=optimiser)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(make_job(rows, "killed", make_watcher(stop_at)), optimiser=optimiser)
+    watcher = make_watcher()
+    resumed = train(make_job(rows, "killed", watcher), optimiser=optimiser)
+    assert [step for step, _ in watcher.steps] == list(range(stop_at + 1, STEPS + 1)), "nothing is done twice"
+    assert resumed.history == undisturbed.history
+    assert resumed.backbone.read_bytes() == undisturbed.backbone.read_bytes()
+
+
+@pytest.mark.usefixtures("small_trunk")
+def test_a_training_goes_on_from_the_checkpoint_before_a_damaged_one(
+    make_rows: Make, make_job: Make, make_watcher: Make
+) -> None:
+    rows = make_rows()
+    undisturbed = train(make_job(rows, "undisturbed"))
+    job = make_job(rows, "killed", make_watcher(4))
+    with pytest.raises(RuntimeError, match="killed"):
+        train(job)
+    newest = max(job.folder.glob("*.ckpt"))
+    newest.write_bytes(newest.read_bytes()[:1000])
+    watcher = make_watcher()
+    resumed = train(replace(job, progress=watcher.progress))
+    assert watcher.steps[0] == (4, STEPS)
+    assert resumed.backbone.read_bytes() == undisturbed.backbone.read_bytes()
+
+
+KILLED = """
+import os, signal, sys, pickle
+from pathlib import Path
+from ctkit.contracts import Pretraining
+from ctkit_models.simclr import SimCLR
+import torch
+torch.set_num_threads(1)
+rows, folder, params, stop_at = pickle.loads(Path(sys.argv[1]).read_bytes())
+def progress(step, total):
+    if step == stop_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+job = Pretraining(rows, 42, "cpu", 1, folder, {}, progress, lambda *_: None)
+SimCLR(SimCLR.params_type.model_validate(params)).pretrain(job)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_a_process_that_is_killed_leaves_what_the_next_one_needs(
+    make_rows: Make, make_job: Make, tmp_path: Path
+) -> None:
+    settings = {**TINY, "steps": 3, "batch": 4}
+    rows, params = make_rows(), SimCLRParams.model_validate(settings)
+    undisturbed = SimCLR(params).pretrain(replace(make_job(rows, "undisturbed"), metadata={}))
+    job = replace(make_job(rows, "killed"), metadata={})
+    (tmp_path / "call").write_bytes(pickle.dumps((rows, job.folder, settings, 2)))
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "call")], capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert (killed.stdout, killed.stderr) == ("", ""), "Lightning's banners and advice are not for our users"
+    resumed = SimCLR(params).pretrain(job)
+    assert resumed.history == undisturbed.history
+    assert resumed.backbone.read_bytes() == undisturbed.backbone.read_bytes()
+
+
+@pytest.mark.usefixtures("small_trunk")
+def test_ctrl_c_goes_through_as_what_it_is(make_rows: Make, make_job: Make, make_watcher: Make) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(make_job(make_rows(), watcher=make_watcher(1, KeyboardInterrupt())))
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_training_prints_nothing_and_leaves_global_numbers_as_they_were(
+    make_rows: Make, make_job: Make, capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = torch.get_rng_state()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(make_job(make_rows()), steps=1)
+    assert capfd.readouterr() == ("", "")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.usefixtures("small_trunk")
+def test_a_small_arm_lowers_the_batch_and_says_so(
+    make_rows: Make, make_job: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    params = ContrastiveParams.model_validate({**TINY, "batch": 128, "steps": None, "epochs": 2})
+    with caplog.at_level("INFO", logger="ctkit.models"):
+        done = Drawing(params).pretrain(make_job(make_rows(11)))
+    assert (done.batch, done.steps) == (11, 2)
+    assert done.notes == ("batch lowered from 128 to 11: the arm has 11 slices",)
+    assert done.notes[0] in caplog.text
+
+
+@pytest.mark.usefixtures("small_trunk")
+def test_losses_are_logged_as_often_as_asked_and_at_both_ends(make_rows: Make, make_job: Make) -> None:
+    done = train(make_job(make_rows()), log_every=4)
+    assert [step for step, name, _ in done.history if name == "loss"] == [1, 4, 6]
+
+
+def test_an_arm_of_constant_slices_trains(make_rows: Make, make_job: Make) -> None:
+    rows = make_rows(pixels=np.zeros((8, 32, 32), np.uint8))
+    done = train(make_job(rows), steps=1)
+    assert load_backbone(done.backbone).std == 1.0
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_training_starts_from_given_weights(channels: int, make_rows: Make, make_job: Make, tmp_path: Path) -> None:
+    start = random_backbone("resnet18", 9)
+    save_backbone(tmp_path / "start.safetensors", start.trunk, mean=0.5, std=0.5, metadata={})
+    done = train(
+        make_job(make_rows()), init=tmp_path / "start.safetensors", steps=1, learning_rate=1e-12, channels=channels
+    )
+    trained, given = load_backbone(done.backbone).trunk.weights(), start.trunk.weights()
+    for name in ("layer1.0.conv1.weight", "layer4.1.conv2.weight"):
+        torch.testing.assert_close(trained[name], given[name])
+    summed = [weights["conv1.weight"].sum(dim=1) for weights in (trained, given)]
+    torch.testing.assert_close(*summed, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_of_another_network_are_refused(make_rows: Make, make_job: Make, tmp_path: Path) -> None:
+    start = random_backbone("resnet34", 9)
+    save_backbone(tmp_path / "start.safetensors", start.trunk, mean=0.5, std=0.5, metadata={})
+    with pytest.raises(DataError, match="init holds a resnet34 but backbone is resnet18"):
+        train(make_job(make_rows()), init=tmp_path / "start.safetensors")
+
+
+@pytest.mark.usefixtures("small_trunk")
+def test_fp16_on_the_cpu_is_refused(make_rows: Make, make_job: Make) -> None:
+    with pytest.raises(RequestError, match="precision fp16 needs a GPU"):
+        train(make_job(make_rows()), precision="fp16")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this torch can use the GPU")
+def test_a_torch_that_cannot_use_the_gpu_is_said_to_be_the_trouble(make_rows: Make, make_job: Make) -> None:
+    with pytest.raises(RequestError, match="this torch cannot use it"):
+        train(replace(make_job(make_rows()), device="cuda"))
+
+
+@pytest.mark.usefixtures("small_trunk")
+def test_bf16_trains_on_the_cpu(make_rows: Make, make_job: Make) -> None:
+    done = train(make_job(make_rows(8)), precision="bf16", steps=1)
+    assert all(np.isfinite(value) for _, _, value in done.history)
+
+
+@pytest.mark.usefixtures("small_trunk")
+def test_the_rows_may_be_larger_or_smaller_than_a_view(make_rows: Make, make_job: Make) -> None:
+    for size in (20, 48):
+        done = train(make_job(make_rows(4, size), f"rows-{size}"), steps=1)
+        assert np.isfinite(done.history[0][2])
