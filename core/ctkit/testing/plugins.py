@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from ctkit import sections
 from ctkit.contracts import Dataset, Method, Params, Plugin, Protocol, Reducer, Task
@@ -115,21 +115,17 @@ def _check_parameters(judge: Judge, plugin: type[Plugin[Any]], params: Params) -
         f"write class {plugin.__name__}(...[{type(params).__name__}]), or pass the right parameters",
     )
     judge.must(
-        _same(pickle.loads(pickle.dumps(params)), params),  # noqa: S301  # pickled here
+        pickle.loads(pickle.dumps(params)) == params,  # noqa: S301  # pickled here
         "parameters must survive pickling, for they are sent to worker processes",
         "they come back different",
         "hold plain values in them",
     )
     judge.must(
-        _same(type(params).model_validate_json(params.model_dump_json()), params),
+        type(params).model_validate(params.model_dump(mode="json")) == params,
         "parameters must survive JSON, for they are part of every address",
         f"{params!r} comes back different",
         "let validators accept what they return",
     )
-
-
-def _same(one: BaseModel, other: BaseModel) -> bool:
-    return one.model_dump_json() == other.model_dump_json()
 
 
 def _check_constructor(judge: Judge, plugin: type[Plugin[Any]], built: Plugin[Any], params: Params) -> None:

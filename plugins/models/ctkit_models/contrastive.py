@@ -107,8 +107,15 @@ class ContrastiveParams(Params):
     noise: Range = Field((1e-5, 1e-4), description="variance of the noise, from and to, on the scale 0 to 1")
     noise_p: NoiseP = 0.5
 
-    checkpoint_minutes: float = Field(10.0, ge=0, description="time between checkpoints, minutes")
-    log_every: int | None = Field(None, ge=1, description="steps between logged losses; none: 500 over the run")
+    checkpoint_minutes: float = Field(
+        10.0, ge=0, description="time between checkpoints, minutes", json_schema_extra={"address": False}
+    )
+    log_every: int | None = Field(
+        None,
+        ge=1,
+        description="steps between logged losses; none: 500 over the run",
+        json_schema_extra={"address": False},
+    )
 
     @model_validator(mode="before")
     @classmethod
