@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock
 
 from ctkit.errors import StorageError
-from ctkit.files import write_bytes
+from ctkit.files import storage_error, write_bytes
 
 LOCATION = "CTKIT_CACHE"  #: environment variable that moves the cache
 
@@ -64,7 +64,7 @@ class Cache:
             _synchronise_tree(temporary)
             self._publish(temporary, final)
         except OSError as error:
-            raise StorageError(f"cannot write {final}: {error.strerror or error}") from error
+            raise storage_error(final, temporary, error) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

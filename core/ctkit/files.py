@@ -29,7 +29,7 @@ def writing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _synchronise(path.parent)
     except OSError as error:
-        raise _storage_error(path, temporary, error) from error
+        raise storage_error(path, temporary, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -87,11 +87,15 @@ def _synchronise(path: Path) -> None:
         os.close(handle)
 
 
-def _storage_error(path: Path, temporary: Path, error: OSError) -> StorageError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        try:
-            written = f"; {temporary.stat().st_size:,} bytes were written before it was full"
-        except OSError:
-            written = ""
-        return StorageError(f"the disk is full: cannot write {path}{written}; free space there and run again")
-    return StorageError(f"cannot write {path}: {error.strerror or error}")
+def storage_error(path: Path, temporary: Path, error: OSError) -> StorageError:
+    """Return what to raise where writing ``temporary``, a file or a folder, to become ``path`` failed."""
+    short = "requested and" in str(error)  # numpy's words for a full disk: "100 requested and 60 written"
+    if not short and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(f"cannot write {path}: {error.strerror or error}")
+    detail = f"{error} bytes" if short else f"{_size(temporary):,} bytes were written before it was full"
+    return StorageError(f"the disk is full: cannot write {path}; {detail}; free space there and run again")
+
+
+def _size(path: Path) -> int:
+    files = path.rglob("*") if path.is_dir() else (path,)
+    return sum(file.stat().st_size for file in files if file.is_file())

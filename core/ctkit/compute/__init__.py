@@ -126,7 +126,7 @@ class Workers:
         tasks = (Task(item, name(item), worker.pickled(item), self._mark()) for item in items)
         lanes = self._take_lanes()
         try:
-            yield from _Run(lanes, self._new_lane, worker.pickled(work), tasks, self.backend.time_limit).outcomes()
+            yield from _Run(lanes, self._replaced, worker.pickled(work), tasks, self.backend.time_limit).outcomes()
         except BaseException:  # GeneratorExit too: nobody wants what the lanes still hold
             self._end(lanes)
             raise
@@ -147,6 +147,10 @@ class Workers:
         lane = ProcessLane() if self.backend.kind == "processes" else self._connected().lane()
         self._lanes.append(lane)
         return lane
+
+    def _replaced(self, lane: Lane) -> Lane:
+        self._end([lane])
+        return self._new_lane()
 
     def _connected(self) -> Cluster:
         self._cluster = self._cluster or Cluster(self.backend.workers, self.backend.scheduler)
@@ -178,13 +182,13 @@ class _Run(Generic[Item, Result]):
     def __init__(
         self,
         lanes: list[Lane],
-        new_lane: Callable[[], Lane],
+        replaced: Callable[[Lane], Lane],
         work: bytes,
         tasks: Iterator[Task[Item]],
         time_limit: float,
     ) -> None:
         self._lanes = lanes  # the caller's list: broken lanes are replaced in it
-        self._new_lane = new_lane
+        self._replaced = replaced
         self._work = work
         self._tasks = tasks
         self._time_limit = time_limit
@@ -231,8 +235,7 @@ class _Run(Generic[Item, Result]):
 
     def _replace(self, lane: Lane) -> None:
         if lane in self._lanes:
-            lane.end()
-            self._lanes[self._lanes.index(lane)] = self._new_lane()
+            self._lanes[self._lanes.index(lane)] = self._replaced(lane)
 
     def _settle(self, task: Task[Item], outcome: worker.Outcome | None) -> Done[Item, Result] | Lost[Item] | None:
         if outcome is None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 import signal
 from multiprocessing.connection import Connection
 from typing import Any
 
 from ctkit.compute import worker
-from ctkit.compute.lanes import lifeline, without_interrupts
+from ctkit.compute.lanes import surroundings, without_interrupts
 
 #: Seconds a new process may take to import what the work needs.
 _START = 120.0
@@ -22,8 +21,7 @@ def attempt(work: bytes, item: bytes, time_limit: float) -> worker.Outcome:
 
     context = get_context("loky")
     here, there = context.Pipe(duplex=False)
-    quiet = not logging.getLogger("ctkit").isEnabledFor(logging.DEBUG)
-    process = context.Process(target=_work, args=(there, lifeline(), quiet, work, item), env=worker.ONE_THREAD)
+    process = context.Process(target=_work, args=(there, *surroundings(), work, item), env=worker.ONE_THREAD)
     with without_interrupts():
         process.start()
     there.close()
@@ -40,7 +38,7 @@ def _answer(here: Connection, process: Any, time_limit: float) -> worker.Outcome
             here.recv_bytes()  # imports are done: time starts
             if here.poll(time_limit):
                 return pickle.loads(here.recv_bytes())  # type: ignore[no-any-return]  # noqa: S301  # our own process
-    except EOFError:
+    except (EOFError, OSError):  # it ended before or while it answered
         process.join()
         return worker.Suspect(f"the process that worked on it died ({_end(process.exitcode)})")
     return worker.Suspect(f"took longer than {time_limit:g} s")

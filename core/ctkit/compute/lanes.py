@@ -81,9 +81,8 @@ class ProcessLane(Lane):
     def __init__(self) -> None:
         import loky
 
-        quiet = not logging.getLogger("ctkit").isEnabledFor(logging.DEBUG)
         self._pool = loky.ProcessPoolExecutor(
-            max_workers=1, initializer=worker.settle_in, initargs=(lifeline(), quiet), env=worker.ONE_THREAD
+            max_workers=1, initializer=worker.settle_in, initargs=surroundings(), env=worker.ONE_THREAD
         )
         super().__init__(self._pool)
 
@@ -97,14 +96,14 @@ class ProcessLane(Lane):
         self._pool.shutdown(wait=True, kill_workers=True)
 
 
+def surroundings() -> tuple[Connection, bool]:
+    """Return what ``worker.settle_in`` needs: a pipe that closes when this process ends, and whether to be quiet."""
+    return _lifeline()[0], not logging.getLogger("ctkit").isEnabledFor(logging.DEBUG)
+
+
 @cache
 def _lifeline() -> tuple[Connection, Connection]:
     return Pipe(duplex=False)
-
-
-def lifeline() -> Connection:
-    """Return the end of a pipe that closes when this process ends, however it ends."""
-    return _lifeline()[0]
 
 
 @contextmanager
