@@ -72,6 +72,12 @@ class Environment:
         return self.run(self.scripts / "ctkit", *arguments, cwd=cwd).stdout
 
 
+@pytest.fixture(scope="session")
+def new_environment() -> type[Environment]:
+    """Makes a fresh virtual environment in a folder."""
+    return Environment
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> Environment:
     """A fresh virtual environment."""

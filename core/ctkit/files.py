@@ -92,7 +92,7 @@ def storage_error(path: Path, temporary: Path, error: OSError) -> StorageError:
     short = "requested and" in str(error)  # numpy's words for a full disk: "100 requested and 60 written"
     if not short and error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(f"cannot write {path}: {error.strerror or error}")
-    detail = f"{error} bytes" if short else f"{_size(temporary):,} bytes were written before it was full"
+    detail = f"{error} (bytes)" if short else f"{_size(temporary):,} bytes were written before it was full"
     return StorageError(f"the disk is full: cannot write {path}; {detail}; free space there and run again")
 
 

@@ -143,11 +143,19 @@ def test_a_dataset_conforms_on_real_scans(name: str, folder: str, real_data: Pat
 # --- methods ------------------------------------------------------------------------------------------------------
 
 
+HEADS: dict[str, Parameters] = {
+    "byol": {"hidden": 32},
+    "moco": {"queue": 32},
+    "simclr": {"hidden": 32},
+    "swav": {"hidden": 32, "prototypes": 8, "local_views": 1, "local_size": 32},
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("entry", of_kind("method"))
 def test_a_method_conforms(entry: Entry) -> None:
-    quick = {"backbone": "resnet18", "size": 32, "steps": 4, "batch": 8, "warmup": 0, "checkpoint_minutes": 0}
-    check_method(*plugin(entry, quick))
+    small = {"backbone": "resnet18", "size": 32, "batch": 8, "projection": 16, **HEADS[entry.name]}
+    check_method(*plugin(entry, {**small, "steps": 4, "warmup": 0, "checkpoint_minutes": 0}))
 
 
 # --- tasks and protocols ------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import itertools
 import logging
 import os
@@ -66,7 +67,7 @@ def killing_itself_once(number: int, folder: Path) -> int:
 
 def hanging(number: int) -> int:
     if number == 3:
-        time.sleep(600)
+        ctypes.PyDLL(None).sleep(600)  # native code that never lets the interpreter go on
     return number * number
 
 
