@@ -51,7 +51,7 @@ protocol = [{ use = "linear", size = 48 }, { use = "knn", size = 48 }]
 """
 
 #: A tracker that is no friend of runs: it kills its own process, as a power cut would.
-KILLER = '''\
+KILLER = """\
 import os, signal, threading
 from ctkit.hookspecs import hookimpl
 
@@ -69,7 +69,7 @@ def ctkit_stage_started(stage, item):
 def ctkit_metric_logged(name, step):
     if STAGE == "metric" and name == "loss" and step >= int(DELAY):
         kill()
-'''
+"""
 #: Stages in the order of a run, each with the seconds after its start when the power goes; "metric" counts steps.
 KILLS = ("scan:0", "describe:0.3", "select:0", "materialise:0", "metric:5", "evaluate:0.2", "pictures:0", "report:0.1")
 

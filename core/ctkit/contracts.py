@@ -2,17 +2,17 @@
 
 Five kinds of plugin, each one class with a frozen parameter model, found through ``ctkit.hookspecs``:
 
-========  =====================================  =================================================================
-kind      turns                                  by implementing
-========  =====================================  =================================================================
-Dataset   source files into volumes              ``files`` ``inspect`` ``arrange`` (headers only) and ``read``
-Reducer   slices into evidence, that into a      ``describe`` (only where it looks at pixels) and ``select``
-          decision
-Method    an arm's slices into a backbone        ``pretrain`` (contrastive ones: subclass ``ctkit_models.Contrastive``)
-Task      a labelled image set into splits       ``classes`` ``splits`` ``image``
-Protocol  a backbone and a task into             ``predict`` ``scores`` ``compare``
-          predictions and scores
-========  =====================================  =================================================================
+    ========  =====================================  =================================================================
+    kind      turns                                  by implementing
+    ========  =====================================  =================================================================
+    Dataset   source files into volumes              ``files`` ``inspect`` ``arrange`` (headers only) and ``read``
+    Reducer   slices into evidence, that into a      ``describe`` (only where it looks at pixels) and ``select``
+              decision
+    Method    an arm's slices into a backbone        ``pretrain``; contrastive ones: ``ctkit_models.Contrastive``
+    Task      a labelled image set into splits       ``classes`` ``splits`` ``image``
+    Protocol  a backbone and a task into             ``predict`` ``scores`` ``compare``
+              predictions and scores
+    ========  =====================================  =================================================================
 
 The core owns everything else: names, seeds, caching, parallel work, budgets, composition, files and reports. A plugin
 is built once per process with its validated parameters and holds no other state; ``version`` is raised when its results

@@ -1,0 +1,51 @@
+# What a contributor runs; `make` alone lists it. Needs Python 3.11 to 3.13, make and a compiler.
+
+# The first Python that starts, is recent enough and can make environments with pip; `make PYTHON=...` names another.
+PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11; do \
+    $$candidate -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+        2>/dev/null && echo $$candidate && break; done)
+JOBS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install quickstart test lint format types tests docs clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+
+install: $(INSTALLED) ## make .venv and install ctkit into it, to be edited in place
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(BIN)/python -c '' 2>/dev/null || { test -n "$(PYTHON)" && $(PYTHON) -m venv --clear $(VENV); } \
+	    || { echo "ctkit needs Python 3.11 to 3.13 with venv and pip (Debian: python3-venv); say make PYTHON=..." >&2; exit 1; }
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+quickstart: $(INSTALLED) ## reduce, pre-train and evaluate on synthetic CT, in minutes
+	$(BIN)/ctkit run examples/quickstart.toml
+
+test: lint types tests ## everything that must pass; the tests also build the wheel, install it and start it
+
+lint: $(INSTALLED) ## style
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(INSTALLED) ## mend what lint can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(INSTALLED) ## mypy, strict
+	$(BIN)/mypy
+
+tests: $(INSTALLED) ## pytest on $(JOBS) processes
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
+
+docs: $(INSTALLED) ## the documentation, into site/
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/mkdocs build --strict
+
+clean: ## remove what make made, but no run
+	rm -rf $(VENV) site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,169 @@
+"""What the README and the docs show is true: blocks run in the order of their page, and nothing is left out.
+
+A page's blocks share a folder. A fence may carry ``title="name"``: the block is that file, for the blocks after it.
+
+toml     a pipeline file, or the tables of one that matter there: ``ctkit validate`` accepts it
+python   runs
+sh       lines that begin with ``ctkit`` run and end well; a target given to ``make`` exists
+console  lines after ``$ `` run, and print the lines that follow (``...`` stands for anything)
+text     is a picture, bibtex a citation
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ctkit import hookspecs
+from ctkit.plugins import load
+from ctkit.stages import compare, select
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+EXAMPLE = REPOSITORY / "examples" / "ctkit-every-kth"
+CTKIT = str(Path(sysconfig.get_path("scripts"), "ctkit"))
+FENCE = re.compile(r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    title: str
+    text: str
+    line: int
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    text = page.read_text(encoding="utf-8")
+    for match in FENCE.finditer(text):
+        yield Block(match["language"], match["title"] or "", match["text"], text.count("\n", 0, match.start()) + 1)
+
+
+def by_page(path: Path) -> str:
+    return path.relative_to(REPOSITORY).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=by_page)
+def test_every_block_of_a_page_does_what_the_page_says(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for block in blocks(page):
+        if block.title:
+            Path(block.title).write_text(block.text)
+        try:
+            CHECKS[block.language](block)
+        except (AssertionError, subprocess.CalledProcessError) as error:
+            said = getattr(error, "stderr", "")
+            pytest.fail(f"{by_page(page)}:{block.line}: {error}\n{said}")
+
+
+def accept(block: Block) -> None:
+    """A pipeline, completed where only the tables that matter are shown; or a package's ``pyproject.toml``."""
+    document = tomllib.loads(block.text)
+    if block.title == "pyproject.toml":
+        assert document["project"]["entry-points"]["ctkit"]
+        return
+    for root in re.findall(r'^root = "([^"]+)"', block.text, re.MULTILINE):
+        Path(root).mkdir(parents=True, exist_ok=True)
+    text = block.text
+    if "dataset" not in document:
+        text += '\n[dataset]\nuse = "phantom"\n'
+    if "reduce" not in document:
+        text += '\n[[reduce]]\nuse = "all"\n'
+    if "task" in document and "pretrain" not in document:
+        text += '\n[[pretrain]]\nuse = "simclr"\n'
+    if "run" not in document:
+        text = '[run]\nname = "page"\n' + text
+    Path("block.toml").write_text(text)
+    run([CTKIT, "validate", "block.toml"])
+
+
+def execute(block: Block) -> None:
+    run([sys.executable, "-W", "error", "-c", block.text])
+
+
+def run_lines(block: Block) -> None:
+    for line in commands(block.text):
+        words = shlex.split(line, comments=True)
+        if words[:1] == ["ctkit"]:
+            run([CTKIT, *words[1:]])
+        if words[:1] == ["make"]:
+            assert all(f"\n{target}:" in (REPOSITORY / "Makefile").read_text() for target in words[1:]), line
+
+
+def run_session(block: Block) -> None:
+    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+        command, _, shown = part.partition("\n")
+        done = subprocess.run(
+            [CTKIT, *shlex.split(command)[1:]], capture_output=True, text=True, check=False, timeout=600
+        )
+        printed = (done.stdout + done.stderr).splitlines()
+        for line in filter(None, shown.splitlines()):
+            pattern = re.sub(r"([\[\]?*])", r"[\1]", line).replace("...", "*")
+            assert any(fnmatchcase(candidate, pattern) for candidate in printed), f"{line!r} is not in {printed}"
+
+
+CHECKS: dict[str, Callable[[Block], object]] = {
+    "toml": accept,
+    "python": execute,
+    "sh": run_lines,
+    "console": run_session,
+    "text": lambda _: None,
+    "bibtex": lambda _: None,
+}
+
+
+def commands(text: str) -> list[str]:
+    return [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def docs() -> str:
+    return "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+
+
+@pytest.mark.parametrize("hook", sorted(name for name in vars(hookspecs) if name.startswith("ctkit_")))
+def test_every_hook_is_in_the_docs(docs, hook):
+    assert f"`{hook}`" in docs
+
+
+@pytest.mark.parametrize("column", sorted({*select.COLUMNS, *compare.RESULTS, *compare.COMPARISONS}))
+def test_every_column_of_the_result_files_is_in_the_docs(docs, column):
+    assert f"`{column}`" in docs
+
+
+def test_every_page_is_in_the_navigation():
+    pages = yaml.safe_load((REPOSITORY / "mkdocs.yml").read_text())["nav"]
+    assert sorted(pages) == sorted(path.name for path in (REPOSITORY / "docs").glob("*.md"))
+
+
+def test_every_built_in_plugin_is_in_the_readme():
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    ours = {entry.name for entry in load().entries if entry.distribution == "ctkit"}
+    assert {name for name in ours if f"`{name}`" not in readme} == set()
+
+
+def test_the_readme_shows_the_example_plugin_as_it_is():
+    shown = [block.text for block in blocks(REPOSITORY / "README.md") if block.title == "ctkit_every_kth.py"]
+    assert shown == [(EXAMPLE / "ctkit_every_kth.py").read_text()]
+
+
+@pytest.mark.parametrize("page", [*PAGES, REPOSITORY / "CONTRIBUTING.md", EXAMPLE / "README.md"], ids=by_page)
+def test_every_relative_link_leads_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)
+    assert [target for target in targets if not (page.parent / target).exists()] == []

@@ -1,0 +1,48 @@
+"""What plugins of others import from ctkit: a name that comes or goes is a decision, not an accident."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+
+import pytest
+
+PUBLIC = {
+    "ctkit.contracts": """
+        Dataset Decision Difference Evaluation Group Knob Method NoParams Params Pixels Plugin Predictions Pretrained
+        Pretraining Protocol Reducer Rows Score Skipped Slices SourceFile Split Task Volume
+    """,
+    "ctkit.errors": """
+        ConfigError CtkitError DataError LockedError PluginError RequestError StorageError nearest
+    """,
+    "ctkit.hookspecs": """
+        RunInfo Spec
+        ctkit_register_datasets ctkit_register_methods ctkit_register_protocols ctkit_register_reducers
+        ctkit_register_tasks
+        ctkit_metric_logged ctkit_run_failed ctkit_run_finished ctkit_run_started ctkit_stage_finished
+        ctkit_stage_started
+    """,
+    "ctkit.testing": """
+        NonConformance check_dataset check_distribution check_method check_protocol check_reducer check_spec check_task
+    """,
+    "ctkit_models": """
+        Contrastive ContrastiveParams Network Plan Trunk
+    """,
+}
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_the_public_names_of_a_module_are_these(name):
+    module = importlib.import_module(name)
+    assert sorted(getattr(module, "__all__", own_names(module))) == sorted(PUBLIC[name].split())
+
+
+def own_names(module) -> list[str]:
+    """Public classes and functions that are defined in the module."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if (inspect.isclass(value) or inspect.isfunction(value))
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+    ]
