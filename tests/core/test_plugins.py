@@ -113,7 +113,10 @@ def test_something_that_is_no_spec_is_named(install: Install) -> None:
 
 
 def test_a_misspelt_hook_is_named_with_the_nearest(install: Install) -> None:
-    install(bad=module_with(ctkit_register_reducer=list))
+    def ctkit_register_reducer() -> list[Spec]:
+        return []
+
+    install(bad=module_with(ctkit_register_reducer=ctkit_register_reducer))
     assert "did you mean 'ctkit_register_reducers'?" in plugins.load().entries[0].error
 
 
