@@ -12,7 +12,7 @@ import pytest
 
 from ctkit import plugins
 from ctkit.errors import PluginError
-from ctkit.hookspecs import Spec, hookimpl
+from ctkit.hookspecs import PROJECT, Spec, hookimpl
 from ctkit.plugins import Registry
 
 Install = Callable[..., None]
@@ -54,7 +54,8 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
             )
             for name, f in modules.items()
         ]
-        monkeypatch.setattr(metadata, "entry_points", lambda group: points)
+        real = metadata.entry_points
+        monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == PROJECT else real(group=group))
         plugins.load.cache_clear()
 
     yield _install
