@@ -171,6 +171,7 @@ def report(run: Path) -> None:
 @click.option("-d", "dataset_parameters", multiple=True, metavar="KEY=VALUE", help="Parameter of the data set.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the selection and its report.")
 @click.option("--seed", type=int, default=42, show_default=True, help="Seed of reducers that draw.")
+@click.option("--curve", "with_curve", is_flag=True, help="Also how many slices each threshold would keep.")
 @output_options
 def reduce(
     source: Path | None,
@@ -180,6 +181,7 @@ def reduce(
     dataset_parameters: tuple[str, ...],
     out: Path,
     seed: int,
+    with_curve: bool,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -198,7 +200,36 @@ def reduce(
     resolved = config.resolve(document, registry, Path.cwd(), lambda _: "ctkit reduce")
     console = _console(as_json=as_json, quiet=quiet)
     folder = pipeline.run(resolved, registry, console)
+    arm = resolved.arms[0].id
+    if with_curve:
+        _write_curve(folder.path, arm, registry, console)
     _print_outcome(folder.path, console)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("arm")
+@output_options
+def curve(run: Path, arm: str, as_json: bool, quiet: bool) -> None:
+    """Print how many slices each threshold of ARM in the folder RUN would keep; plot it and show it in the report."""
+    from ctkit import plugins
+
+    _write_curve(run, arm, plugins.load(), _console(as_json=as_json, quiet=quiet))
+
+
+def _write_curve(run: Path, arm: str, registry: Registry, console: Console) -> None:
+    from ctkit.files import read_csv
+    from ctkit.report import write_curve_plot, write_report
+    from ctkit.revisiting import revisit
+    from ctkit.stages import curve as curves
+
+    with revisit(run, arm, registry, console) as opened:
+        curves.write_curve(opened.session, opened.evidence, opened.table, opened.arm)
+        plot = write_curve_plot(run, arm)
+        write_report(run)
+    rows = read_csv(opened.folder / curves.FILE)
+    console.table(curves.COLUMNS, [[float(row["at"]), int(row["kept"]), float(row["share"])] for row in rows])
+    console.say(f"curve: {plot}")
 
 
 @cli.command()

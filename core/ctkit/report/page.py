@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ctkit.errors import RequestError
 from ctkit.files import write_text
-from ctkit.report import redaction, wording
+from ctkit.report import figures, redaction, wording
 from ctkit.report.elements import Looks
 from ctkit.report.reading import Run, read_run
 from ctkit.report.sections import answer, arms, choice, data, provenance, tasks, training
@@ -20,6 +21,21 @@ def write_report(run: Path) -> Path:
     """
     page = run / "report.html"
     write_text(page, render(read_run(run)))
+    return page
+
+
+def write_curve_plot(run: Path, arm: str) -> Path:
+    """Plot an arm's ``curve.csv`` beside it and return the SVG's path.
+
+    Raises ``ctkit.errors.RequestError`` where the run has no such arm or the arm no curve.
+    """
+    found = read_run(run)
+    chosen = found.arm(arm)
+    plot = choice.curve(chosen, Looks.of(found)[arm]) if chosen else None
+    if chosen is None or plot is None:
+        raise RequestError(f"arm {arm!r} of {run} has no curve.csv")
+    page = chosen.folder / "curve.svg"
+    write_text(page, figures.standalone(plot.svg))
     return page
 
 
