@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ctkit.plugins import Entry, Registry
 
 KINDS = get_args(Kind)
+FORMATS = ("list", "dicom", "png", "nifti")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -172,6 +173,7 @@ def report(run: Path) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the selection and its report.")
 @click.option("--seed", type=int, default=42, show_default=True, help="Seed of reducers that draw.")
 @click.option("--curve", "with_curve", is_flag=True, help="Also how many slices each threshold would keep.")
+@click.option("--export", "form", type=click.Choice(FORMATS), help="Also export the kept slices, to OUT/slices-FORMAT.")
 @output_options
 def reduce(
     source: Path | None,
@@ -182,6 +184,7 @@ def reduce(
     out: Path,
     seed: int,
     with_curve: bool,
+    form: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -203,6 +206,8 @@ def reduce(
     arm = resolved.arms[0].id
     if with_curve:
         _write_curve(folder.path, arm, registry, console)
+    if form:
+        _export_slices(folder.path, arm, form, folder.path / f"slices-{form}", registry, console)
     _print_outcome(folder.path, console)
 
 
@@ -230,6 +235,38 @@ def _write_curve(run: Path, arm: str, registry: Registry, console: Console) -> N
     rows = read_csv(opened.folder / curves.FILE)
     console.table(curves.COLUMNS, [[float(row["at"]), int(row["kept"]), float(row["share"])] for row in rows])
     console.say(f"curve: {plot}")
+
+
+@cli.command("export-slices")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("arm")
+@click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="What to write; see below.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new or empty folder.")
+@output_options
+def export_slices(run: Path, arm: str, form: str, out: Path, as_json: bool, quiet: bool) -> None:
+    r"""Export the slices that ARM of the folder RUN keeps; a stopped export goes on where it stopped.
+
+    \b
+    list   slices.txt with the paths of the source files
+    dicom  links to the source files, copies where the disk has no links
+    png    8 bits at the full matrix, in the run's training rendering
+    nifti  a file for each volume
+
+    Files are named by a digest of the volume and the number of the slice. The list, and what is in DICOM files, name
+    patients where the source does.
+    """
+    from ctkit import plugins
+
+    _export_slices(run, arm, form, out, plugins.load(), _console(as_json=as_json, quiet=quiet))
+
+
+def _export_slices(run: Path, arm: str, form: str, out: Path, registry: Registry, console: Console) -> None:
+    from ctkit import exporting
+    from ctkit.revisiting import revisit
+
+    with revisit(run, arm, registry, console) as opened:
+        count = exporting.export_slices(opened, form, out)  # type: ignore[arg-type]  # click checked the choice
+    console.say(f"{count} slices exported as {form}: {out}")
 
 
 @cli.command()

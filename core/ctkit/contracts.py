@@ -145,6 +145,8 @@ class Dataset(Plugin[P], ABC):
     volume or in a ``Skipped``. They are three so that the core can inspect in parallel and only what is new.
     """
 
+    dicom: ClassVar[bool] = False  #: the source files are DICOM, so that they can be handed on as they are
+
     @property
     def root(self) -> Path | None:
         """Folder that ``SourceFile.path`` is relative to; None for synthetic data."""

@@ -262,6 +262,18 @@ def test_a_selection_without_a_file_has_a_curve_on_request(folder: Path, ctkit: 
     assert "How many slices another threshold would keep" in (folder / "c" / "report.html").read_text()
 
 
+def test_the_kept_slices_are_exported_on_request(folder: Path, ctkit: Run) -> None:
+    options = ("-d", "patients=2", "-d", "slices=6", "-p", "id=h", "--export", "png", "--out", "c")
+    code, out, _ = ctkit("reduce", "--dataset", "phantom", "--reducer", "hash", *options)
+    assert code == 0
+    rows = [row for row in read_csv(folder / "c" / "arms" / "h" / "selection.csv") if row["kept"] == "true"]
+    names = {f"{row['volume']}-{int(row['index']):05d}.png" for row in rows}
+    assert {path.name for path in (folder / "c" / "slices-png").rglob("*.png")} == names
+    code, out, _ = ctkit("export-slices", "c", "h", "--format", "nifti", "--out", "n")
+    assert code == 0
+    assert f"{len(rows)} slices exported as nifti: n" in out
+
+
 @pytest.mark.parametrize(
     ("run", "arm", "message"),
     [

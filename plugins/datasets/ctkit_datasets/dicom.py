@@ -18,6 +18,8 @@ P = TypeVar("P", bound=SeriesParams)
 class SeriesDataset(Dataset[P]):
     """Base of data sets that consist of DICOM series: one volume a series, its slices ascending along their normal."""
 
+    dicom = True
+
     def files(self) -> Iterator[SourceFile]:
         """Every file below the root."""
         return walk(self.params.root)
