@@ -237,6 +237,25 @@ def _write_curve(run: Path, arm: str, registry: Registry, console: Console) -> N
     console.say(f"curve: {plot}")
 
 
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("arm")
+@output_options
+def explain(run: Path, arm: str, as_json: bool, quiet: bool) -> None:
+    """Write a page that lets you judge by eye how ARM of the folder RUN chose: explain.html in the arm's folder."""
+    from ctkit import plugins
+    from ctkit.explaining import explain as gather
+    from ctkit.report import write_explanation
+    from ctkit.revisiting import revisit
+    from ctkit.stages.select import EXPLANATION
+
+    console = _console(as_json=as_json, quiet=quiet)
+    with revisit(run, arm, plugins.load(), console) as opened:
+        page = opened.folder / EXPLANATION
+        write_explanation(page, gather(opened))
+    console.say(f"explanation: {page}")
+
+
 @cli.command("export-slices")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("arm")

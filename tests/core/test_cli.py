@@ -274,6 +274,17 @@ def test_the_kept_slices_are_exported_on_request(folder: Path, ctkit: Run) -> No
     assert f"{len(rows)} slices exported as nifti: n" in out
 
 
+def test_an_arm_is_explained_on_a_page_that_goes_with_its_selection(folder: Path, ctkit: Run) -> None:
+    ctkit("run", "p.toml", "--until", "select")
+    page = folder / "runs" / "small" / "arms" / "hash6" / "explain.html"
+    code, out, _ = ctkit("explain", "runs/small", "hash6")
+    assert code == 0
+    assert page.is_file()
+    assert "explanation: " in out
+    ctkit("run", "p.toml", "--until", "select", "--set", "reduce.hash6.threshold=3")
+    assert not page.exists()
+
+
 @pytest.mark.parametrize(
     ("run", "arm", "message"),
     [

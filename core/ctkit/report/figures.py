@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from ctkit.contracts import Floats
+from ctkit.contracts import Bools, Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -205,6 +205,26 @@ def threshold_curve(title: str, x: str, at: Floats, kept: Floats, look: Look, ch
         axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
 
     return _svg(draw, inches=(4.2, 2.3))
+
+
+def profile(title: str, y: str, index: Floats, values: Sequence[Floats], kept: Bools, at: float, look: Look) -> Markup:
+    """Distances along a volume: ``values`` are (n,) to the slice before, and (n,) of dropped slices to their stand-in.
+
+    Kept slices are marked below, the threshold ``at`` by a dashed line.
+    """
+
+    def draw(axes: Axes) -> None:
+        previous, stand_in = values
+        axes.plot(index, previous, color=_INK, linewidth=0.9)
+        axes.plot(index, stand_in, look.marker, color=look.colour, markersize=3.5)
+        if np.isfinite(at):
+            axes.axhline(at, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+        top = np.nanmax([*previous, *stand_in, at]) if np.isfinite([*previous, *stand_in, at]).any() else 1.0
+        axes.vlines(index[kept], -0.12 * top, -0.03 * top, color=look.colour, linewidth=1.2)
+        axes.set(title=title, xlabel="slice", ylabel=y)
+        axes.grid(visible=False, axis="x")
+
+    return _svg(draw, inches=(6.4, 2.3))
 
 
 def standalone(svg: Markup) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,16 @@ from ctkit.report import figures, redaction, wording
 from ctkit.report.elements import Looks
 from ctkit.report.reading import Run, read_run
 from ctkit.report.sections import answer, arms, choice, data, provenance, tasks, training
+
+_TITLES = {
+    "answer": "The answer",
+    "arms": "Arms",
+    "choice": "How each arm chose",
+    "training": "Pre-training",
+    "tasks": "Tasks",
+    "data": "Data",
+    "provenance": "Provenance",
+}
 
 
 def write_report(run: Path) -> Path:
@@ -41,6 +52,14 @@ def write_curve_plot(run: Path, arm: str) -> Path:
 
 def render(run: Run) -> str:
     """The page as HTML."""
+    return lay_out("report of a run", _TITLES, _content(run))
+
+
+def lay_out(kind: str, titles: Mapping[str, str], content: Mapping[str, Any]) -> str:
+    """A page: ``content`` by name, of which those with a title are sections, in the titles' order, unless empty.
+
+    A section is laid out by the template of its name.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -50,7 +69,8 @@ def render(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2").render(_content(run))
+    sections = [(name, title) for name, title in titles.items() if content[name]]
+    return environment.get_template("page.html.j2").render(content, kind=kind, sections=sections)
 
 
 def _content(run: Run) -> dict[str, Any]:

@@ -29,7 +29,12 @@ if TYPE_CHECKING:
     from ctkit.session import Session
 
 COLUMNS = ("slice", "volume", "source", "index", "kept", "represented_by", "distance")
-ON_REQUEST = (curve.FILE, curve.PLOT)  #: files of an arm's folder that tell of one selection and go with it
+EXPLANATION = "explain.html"
+ON_REQUEST = (
+    curve.FILE,
+    curve.PLOT,
+    EXPLANATION,
+)  #: files of an arm's folder that tell of one selection and go with it
 _FILE = "selection.npz"
 
 
