@@ -231,7 +231,8 @@ def _write_curve(run: Path, arm: str, registry: Registry, console: Console) -> N
     with revisit(run, arm, registry, console) as opened:
         curves.write_curve(opened.session, opened.evidence, opened.table, opened.arm)
         plot = write_curve_plot(run, arm)
-        write_report(run)
+        if (run / "report.html").exists():
+            write_report(run)
     rows = read_csv(opened.folder / curves.FILE)
     console.table(curves.COLUMNS, [[float(row["at"]), int(row["kept"]), float(row["share"])] for row in rows])
     console.say(f"curve: {plot}")

@@ -19,7 +19,6 @@ from ctkit.session import Session
 from ctkit.stages import describe as describing
 from ctkit.stages import scan as scanning
 from ctkit.stages import select as selecting
-from ctkit.stages.describe import Reading
 from ctkit.stages.evidence import Evidence
 from ctkit.stages.select import Selected
 
@@ -30,15 +29,10 @@ class Revisited:
 
     session: Session
     catalogue: Catalogue
-    readings: list[Reading]
     table: Table
+    evidence: Evidence  #: what the arm chose by
     arm: Arm
     selected: Selected
-
-    @property
-    def evidence(self) -> Evidence:
-        """What the arm chose by."""
-        return Evidence(self.session, self.catalogue, self.readings, self.table)
 
     @property
     def folder(self) -> Path:
@@ -80,7 +74,8 @@ def _chosen(session: Session, arm: Arm) -> Revisited:
     chosen = next((selected for (name, _), selected in selections.items() if name == arm.id), None)
     if chosen is None:
         raise _changed(session)
-    return Revisited(session, scan.catalogue, readings, table, arm, chosen)
+    evidence = Evidence(session, scan.catalogue, readings, table)
+    return Revisited(session, scan.catalogue, table, evidence, arm, chosen)
 
 
 def _changed(session: Session) -> RequestError:

@@ -131,7 +131,7 @@ def _profile(explanation: Explanation, one: Profile) -> Plot | None:
 
 
 def _tables(explanation: Explanation) -> tuple[Table, ...]:
-    named = [("Slices with findings, in volumes that were read for them", "Slices", explanation.findings)]
+    named = [("Slices with findings, in volumes that were read for them", "Finding", explanation.findings)]
     named += [(f"By {name}", name.capitalize(), shares) for name, shares in explanation.traits.items()]
     found = (_table(caption, first, shares) for caption, first, shares in named)
     return tuple(one for one in found if one)

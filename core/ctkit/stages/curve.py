@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from ctkit.session import Session
 
 FILE, PLOT = "curve.csv", "curve.svg"
+UNASKED = 250_000  #: slices; the 65 selections of a 64-bit hash then take about a minute, once
 COLUMNS = ("at", "kept", "share")
 
 
-def is_cheap(arm: Arm) -> bool:
+def is_cheap(table: Table, arm: Arm) -> bool:
     """Whether a run makes the curve unasked: few values of the knob, small groups, and evidence in memory anyway."""
-    if len(arm.steps) > 1 or arm.steps[0].scope == "dataset":
+    if len(arm.steps) > 1 or arm.steps[0].scope == "dataset" or len(table) > UNASKED:
         return False
     reducer = arm.steps[0].reducer.build()
     return reducer.evidence == "slice" and reducer.knob is not None and reducer.knob.integer
