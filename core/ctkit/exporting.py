@@ -104,8 +104,8 @@ def _refuse_what_cannot_be(run: Revisited, form: Format) -> None:
 
 def _claim(run: Revisited, form: Format, out: Path) -> None:
     """Mark an empty folder as this export's; refuse one that holds anything else."""
-    claim = {"format": form, "selection": run.selected.address, "rendering": run.session.pipeline.rendering.intensity}
-    claim = json.loads(json.dumps(claim, default=dict))
+    look = run.session.pipeline.rendering.model_dump(mode="json")["intensity"]
+    claim = {"format": form, "selection": run.selected.address, "intensity": look}
     mark = out / _MARK
     if mark.exists():
         if json.loads(mark.read_text(encoding="utf-8")) != claim:
@@ -158,16 +158,17 @@ def _write_pngs(chosen: Chosen[Dataset[Any]], levels: Levels, one: Kept) -> int:
     """Write the slices that are not there yet; return how many cannot be read. Runs in a worker process."""
     from PIL import Image
 
-    missing = np.array([number for number in one.index.tolist() if not one.file(number, ".png").exists()], np.int64)
-    if not len(missing):
+    missing = {number for number in one.index.tolist() if not one.file(number, ".png").exists()}
+    if not missing:
         return 0
-    pixels = chosen.build().read(one.volume, missing)
+    pixels = chosen.build().read(one.volume, one.index)  # all: a volume's range of grey is that of all its kept slices
     grey = rendering.full_matrix(pixels.values, pixels.unit, levels)
     for number, image in zip(pixels.index.tolist(), grey, strict=True):
-        data = io.BytesIO()
-        Image.fromarray(image).save(data, "PNG")
-        write_bytes(one.file(number, ".png"), data.getvalue())
-    return len(missing) - len(pixels.index)
+        if number in missing:
+            data = io.BytesIO()
+            Image.fromarray(image).save(data, "PNG")
+            write_bytes(one.file(number, ".png"), data.getvalue())
+    return len(one.index) - len(pixels.index)
 
 
 def _write_nifti(chosen: Chosen[Dataset[Any]], _: Levels, one: Kept) -> int:

@@ -26,13 +26,13 @@ PHANTOM = {"patients": 2, "slices": 8, "slice_spacing": 20.0, "matrix": 32}
 Export = Callable[[exporting.Format, Path], int]
 
 
-def run_of(tmp_path: Path, dataset: dict[str, Any], seed: int = 42) -> Export:
+def run_of(tmp_path: Path, dataset: dict[str, Any], seed: int = 42, intensity: Any = "lung") -> Export:
     """Choose every other slice, and return what exports them."""
     document = {
         "run": {"name": "x", "seed": seed, "out": str(tmp_path / "run")},
         "compute": {"workers": 1},
         "report": {"images": False},
-        "dataset": dataset | {"intensity": "lung"},
+        "dataset": dataset | {"intensity": intensity},
         "reduce": [{"use": "random", "share": 0.5, "id": "half"}],
     }
     registry, console = plugins.load(), Console(quiet=True)
@@ -130,7 +130,9 @@ def test_a_list_names_every_kept_source(tmp_path: Path, dicom: Export) -> None:
     assert lines == [str(tmp_path / "MUELLER" / source) for source in kept(tmp_path).values()]
 
 
-def test_a_stopped_export_goes_on_and_ends_alike(tmp_path: Path, phantom: Export) -> None:
+@pytest.mark.parametrize("intensity", ["volume-min-max", {"centre": 50, "width": 350}])
+def test_a_stopped_export_goes_on_and_ends_alike(tmp_path: Path, intensity: Any) -> None:
+    phantom = run_of(tmp_path, {"use": "phantom"} | PHANTOM, intensity=intensity)
     phantom("png", tmp_path / "out")
     first, second, *_ = sorted((tmp_path / "out").rglob("*.png"))
     before, stamp = first.read_bytes(), second.stat().st_mtime_ns
