@@ -189,7 +189,7 @@ def reduce(
     quiet: bool,
 ) -> None:
     """Choose slices of SOURCE without a pipeline file: the selection and a report go to --out."""
-    from ctkit import config, pipeline, plugins
+    from ctkit import config, exporting, pipeline, plugins
 
     document: dict[str, Any] = {
         "run": {"name": "reduce", "seed": seed, "out": str(out.absolute())},
@@ -202,6 +202,8 @@ def reduce(
     registry = plugins.load()
     resolved = config.resolve(document, registry, Path.cwd(), lambda _: "ctkit reduce")
     console = _console(as_json=as_json, quiet=quiet)
+    if form:
+        exporting.refuse_without_sources(resolved.dataset, form)  # type: ignore[arg-type]  # click checked the choice
     folder = pipeline.run(resolved, registry, console)
     arm = resolved.arms[0].id
     if with_curve:

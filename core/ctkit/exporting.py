@@ -68,7 +68,9 @@ def export_slices(run: Revisited, form: Format, out: Path) -> int:
     What a stopped export has written whole is not written again. Raises ``RequestError`` where the data set has nothing
     of that format or the folder holds something else, and ``DataError`` where slices cannot be read any more.
     """
-    _refuse_what_cannot_be(run, form)
+    refuse_without_sources(run.session.pipeline.dataset, form)
+    if form == "dicom":
+        _refuse_shared_files(run)
     _claim(run, form, out)
     kept = partial(_kept, run, out)
     if form == "list":
@@ -83,6 +85,15 @@ def export_slices(run: Revisited, form: Format, out: Path) -> int:
     return int(run.selected.selection.kept.sum())
 
 
+def refuse_without_sources(chosen: Chosen[Dataset[Any]], form: Format) -> None:
+    """Raise ``RequestError`` where a data set has no source files for a format, which is known before any run."""
+    name, dataset = chosen.entry.name, chosen.build()
+    if form in ("list", "dicom") and dataset.root is None:
+        raise RequestError(f"data set {name} has no source files to export as {form}; take png or nifti")
+    if form == "dicom" and not dataset.dicom:
+        raise RequestError(f"the source files of data set {name} are not DICOM; take list, png or nifti")
+
+
 def _kept(run: Revisited, out: Path) -> Iterator[Kept]:
     """Every volume that the arm keeps something of."""
     numbers = np.flatnonzero(run.selected.selection.kept)
@@ -92,13 +103,8 @@ def _kept(run: Revisited, out: Path) -> Iterator[Kept]:
             yield Kept(volume, run.session.cache.pseudonym(volume.key), run.table.index[of_volume], out)
 
 
-def _refuse_what_cannot_be(run: Revisited, form: Format) -> None:
-    name, dataset = run.session.pipeline.dataset.entry.name, run.session.pipeline.dataset.build()
-    if form in ("list", "dicom") and dataset.root is None:
-        raise RequestError(f"data set {name} has no source files to export as {form}; take png or nifti")
-    if form == "dicom" and not dataset.dicom:
-        raise RequestError(f"the source files of data set {name} are not DICOM; take list, png or nifti")
-    if form == "dicom" and any(len(volume.files) != len(volume) for volume in run.catalogue):
+def _refuse_shared_files(run: Revisited) -> None:
+    if any(len(volume.files) != len(volume) for volume in run.catalogue):
         raise RequestError("some source files hold more than one slice, so they cannot be linked; take png or nifti")
 
 

@@ -274,6 +274,13 @@ def test_the_kept_slices_are_exported_on_request(folder: Path, ctkit: Run) -> No
     assert f"{len(rows)} slices exported as nifti: n" in out
 
 
+def test_an_export_that_cannot_be_is_refused_before_anything_runs(folder: Path, ctkit: Run) -> None:
+    code, _, err = ctkit("reduce", "--dataset", "phantom", "--reducer", "hash", "--export", "dicom", "--out", "c")
+    assert code == 2
+    assert "data set phantom has no source files to export as dicom; take png or nifti" in err
+    assert not (folder / "c").exists()
+
+
 def test_an_arm_is_explained_on_a_page_that_goes_with_its_selection(folder: Path, ctkit: Run) -> None:
     ctkit("run", "p.toml", "--until", "select")
     page = folder / "runs" / "small" / "arms" / "hash6" / "explain.html"
