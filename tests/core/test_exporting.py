@@ -20,7 +20,7 @@ from ctkit.errors import DataError, RequestError
 from ctkit.files import read_csv
 from ctkit.revisiting import revisit
 from ctkit_datasets.phantom import Phantom, PhantomParams
-from ctkit_datasets.phantom_files import write_dicom
+from ctkit_datasets.phantom_files import write_dicom, write_nifti
 
 PHANTOM = {"patients": 2, "slices": 8, "slice_spacing": 20.0, "matrix": 32}
 Export = Callable[[exporting.Format, Path], int]
@@ -168,6 +168,22 @@ def test_images_are_not_linked_as_dicom(tmp_path: Path) -> None:
         Image.fromarray(noise).save(folder / f"{number}.png")
     export = run_of(tmp_path, {"use": "images", "root": str(tmp_path / "images"), "min_slices": 1})
     with pytest.raises(RequestError, match="the source files of data set images are not DICOM"):
+        export("dicom", tmp_path / "out")
+
+
+def test_a_list_counts_slices_inside_files_that_hold_several(tmp_path: Path) -> None:
+    (file, *_) = write_nifti(tmp_path / "scans", Phantom(PhantomParams.model_validate(PHANTOM | {"patients": 1})))
+    run_of(tmp_path, {"use": "nifti", "root": str(tmp_path / "scans")})("list", tmp_path / "out")
+    rows = read_csv(tmp_path / "run" / "arms" / "half" / "draw-42" / "selection.csv")
+    lines = (tmp_path / "out" / "slices.txt").read_text(encoding="utf-8").splitlines()
+    assert lines == [f"{file}\t{row['index']}" for row in rows if row["kept"] == "true"]
+
+
+def test_files_of_several_slices_are_not_linked(tmp_path: Path) -> None:
+    phantom = Phantom(PhantomParams.model_validate(PHANTOM))
+    write_nifti(tmp_path / "scans", phantom, "{patient}/study/CT.nii.gz")
+    export = run_of(tmp_path, {"use": "pet-ct", "root": str(tmp_path / "scans")})
+    with pytest.raises(RequestError, match="some source files hold more than one slice"):
         export("dicom", tmp_path / "out")
 
 
