@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ctkit.plugins import Entry, Registry
 
 KINDS = get_args(Kind)
+FORMATS = ("list", "dicom", "png", "nifti")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -171,6 +172,8 @@ def report(run: Path) -> None:
 @click.option("-d", "dataset_parameters", multiple=True, metavar="KEY=VALUE", help="Parameter of the data set.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the selection and its report.")
 @click.option("--seed", type=int, default=42, show_default=True, help="Seed of reducers that draw.")
+@click.option("--curve", "with_curve", is_flag=True, help="Also how many slices each threshold would keep.")
+@click.option("--export", "form", type=click.Choice(FORMATS), help="Also export the kept slices, to OUT/slices-FORMAT.")
 @output_options
 def reduce(
     source: Path | None,
@@ -180,11 +183,13 @@ def reduce(
     dataset_parameters: tuple[str, ...],
     out: Path,
     seed: int,
+    with_curve: bool,
+    form: str | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
     """Choose slices of SOURCE without a pipeline file: the selection and a report go to --out."""
-    from ctkit import config, pipeline, plugins
+    from ctkit import config, exporting, pipeline, plugins
 
     document: dict[str, Any] = {
         "run": {"name": "reduce", "seed": seed, "out": str(out.absolute())},
@@ -197,8 +202,93 @@ def reduce(
     registry = plugins.load()
     resolved = config.resolve(document, registry, Path.cwd(), lambda _: "ctkit reduce")
     console = _console(as_json=as_json, quiet=quiet)
+    if form:
+        exporting.refuse_without_sources(resolved.dataset, form)  # type: ignore[arg-type]  # click checked the choice
     folder = pipeline.run(resolved, registry, console)
+    arm = resolved.arms[0].id
+    if with_curve:
+        _write_curve(folder.path, arm, registry, console)
+    if form:
+        _export_slices(folder.path, arm, form, folder.path / f"slices-{form}", registry, console)
     _print_outcome(folder.path, console)
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("arm")
+@output_options
+def curve(run: Path, arm: str, as_json: bool, quiet: bool) -> None:
+    """Print how many slices each threshold of ARM in the folder RUN would keep; plot it and show it in the report."""
+    from ctkit import plugins
+
+    _write_curve(run, arm, plugins.load(), _console(as_json=as_json, quiet=quiet))
+
+
+def _write_curve(run: Path, arm: str, registry: Registry, console: Console) -> None:
+    from ctkit.files import read_csv
+    from ctkit.report import write_curve_plot, write_report
+    from ctkit.revisiting import revisit
+    from ctkit.stages import curve as curves
+
+    with revisit(run, arm, registry, console) as opened:
+        curves.write_curve(opened.session, opened.evidence, opened.table, opened.arm)
+        plot = write_curve_plot(run, arm)
+        if (run / "report.html").exists():
+            write_report(run)
+    rows = read_csv(opened.folder / curves.FILE)
+    console.table(curves.COLUMNS, [[float(row["at"]), int(row["kept"]), float(row["share"])] for row in rows])
+    console.say(f"curve: {plot}")
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("arm")
+@output_options
+def explain(run: Path, arm: str, as_json: bool, quiet: bool) -> None:
+    """Write a page that lets you judge by eye how ARM of the folder RUN chose: explain.html in the arm's folder."""
+    from ctkit import plugins
+    from ctkit.explaining import explain as gather
+    from ctkit.report import write_explanation
+    from ctkit.revisiting import revisit
+    from ctkit.stages.select import EXPLANATION
+
+    console = _console(as_json=as_json, quiet=quiet)
+    with revisit(run, arm, plugins.load(), console) as opened:
+        page = opened.folder / EXPLANATION
+        write_explanation(page, gather(opened))
+    console.say(f"explanation: {page}")
+
+
+@cli.command("export-slices")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("arm")
+@click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="What to write; see below.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new or empty folder.")
+@output_options
+def export_slices(run: Path, arm: str, form: str, out: Path, as_json: bool, quiet: bool) -> None:
+    r"""Export the slices that ARM of the folder RUN keeps; a stopped export goes on where it stopped.
+
+    \b
+    list   slices.txt with the paths of the source files
+    dicom  links to the source files, copies where the disk has no links
+    png    8 bits at the full matrix, in the run's training rendering
+    nifti  a file for each volume
+
+    Files are named by a digest of the volume and the number of the slice. The list, and what is in DICOM files, name
+    patients where the source does.
+    """
+    from ctkit import plugins
+
+    _export_slices(run, arm, form, out, plugins.load(), _console(as_json=as_json, quiet=quiet))
+
+
+def _export_slices(run: Path, arm: str, form: str, out: Path, registry: Registry, console: Console) -> None:
+    from ctkit import exporting
+    from ctkit.revisiting import revisit
+
+    with revisit(run, arm, registry, console) as opened:
+        count = exporting.export_slices(opened, form, out)  # type: ignore[arg-type]  # click checked the choice
+    console.say(f"{count} slices exported as {form}: {out}")
 
 
 @cli.command()

@@ -380,6 +380,6 @@ def _described_arm(arm: Arm) -> Document:
     steps = []
     for step in arm.steps:
         knob = step.reducer.build().knob
-        turned = {knob.name: step.at} if knob and step.at == step.at else {}
+        turned = {knob.name: int(step.at) if knob.integer else step.at} if knob and step.at == step.at else {}
         steps.append(_described(step.reducer) | {"scope": step.scope} | turned)
     return {"id": arm.id, "steps": steps, "keep": arm.keep.model_dump(exclude_none=True) if arm.keep else None}

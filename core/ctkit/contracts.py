@@ -138,12 +138,23 @@ class Pixels:
     skipped: tuple[tuple[int, str], ...] = ()  #: number and reason of each slice that was asked for and not readable
 
 
+@dataclass(frozen=True)
+class VolumeFacts:
+    """What a source says of a volume beside its pixels: for explaining a selection, never for making one."""
+
+    traits: Mapping[str, str] = field(default_factory=dict)  #: such as manufacturer and kernel; nothing of the patient
+    findings: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Numbers of the slices that show each kind of finding; () for a kind that was looked for and not found."""
+
+
 class Dataset(Plugin[P], ABC):
     """A source of CT volumes.
 
     ``files``, ``inspect`` and ``arrange`` together are the scan: it touches headers only, and every file ends in a
     volume or in a ``Skipped``. They are three so that the core can inspect in parallel and only what is new.
     """
+
+    dicom: ClassVar[bool] = False  #: the source files are DICOM, so that they can be handed on as they are
 
     @property
     def root(self) -> Path | None:
@@ -173,6 +184,13 @@ class Dataset(Plugin[P], ABC):
 
         Raises ``ctkit.errors.DataError`` only where nothing of the volume can be read.
         """
+
+    def facts(self, volume: Volume) -> VolumeFacts:
+        """What the source says of a volume beside its pixels; nothing unless a data set knows better.
+
+        Runs in worker processes. What cannot be read is left out, for it only explains.
+        """
+        return VolumeFacts()
 
 
 # --- reducers -----------------------------------------------------------------------------------------------------

@@ -167,6 +167,7 @@ def _expected_files(session: Session) -> Iterator[Path]:
     pipeline, folder = session.pipeline, session.folder
     for arm, seed in selecting.keys(pipeline):
         yield from (folder.selection(arm, seed), folder.arm(arm) / "arm.json", folder.arm(arm) / pictures.FILE)
+        yield from (folder.arm(arm) / name for name in selecting.ON_REQUEST)
     for arm_, plan, seed_ in itertools.product(pipeline.arms, pipeline.pretrains, pipeline.seeds):
         trained = folder.pretrain(arm_.id, plan.id, seed_)
         yield from (trained / name for name in pretraining.FILES)

@@ -42,7 +42,23 @@ def training(
     have no window: they fill the grey scale from the volume's minimum to its maximum. Slices that are not square keep
     their proportions on a black ground.
     """
-    return fit(_grey(values, unit, intensity), size)
+    return fit(full_matrix(values, unit, intensity), size)
+
+
+def full_matrix(values: NDArray[Any], unit: str, intensity: str | tuple[float, float]) -> NDArray[np.uint8]:
+    """Render slices (n, rows, columns) for training at their own size, as ``training`` does before it resamples."""
+    if intensity == "slice-min-max":
+        return evidence(values)
+    if unit != "HU" or intensity == "volume-min-max":
+        low, high = (values.min(), values.max()) if values.size else (0, 0)
+    else:
+        centre, width = WINDOWS[intensity] if isinstance(intensity, str) else intensity
+        low, high = centre - width / 2, centre + width / 2
+    grey = np.zeros(values.shape, np.uint8)
+    if high > low:
+        for target, slice_ in zip(grey, values, strict=True):
+            _stretch(np.clip(slice_, low, high, dtype=np.float32, casting="unsafe"), low, high, target)
+    return grey
 
 
 def fit(grey: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
@@ -58,21 +74,6 @@ def fit(grey: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
         image = Image.fromarray(slice_).resize((width, height), Image.Resampling.BILINEAR)
         target[top : top + height, left : left + width] = np.asarray(image)
     return fitted
-
-
-def _grey(values: NDArray[Any], unit: str, intensity: str | tuple[float, float]) -> NDArray[np.uint8]:
-    if intensity == "slice-min-max":
-        return evidence(values)
-    if unit != "HU" or intensity == "volume-min-max":
-        low, high = (values.min(), values.max()) if values.size else (0, 0)
-    else:
-        centre, width = WINDOWS[intensity] if isinstance(intensity, str) else intensity
-        low, high = centre - width / 2, centre + width / 2
-    grey = np.zeros(values.shape, np.uint8)
-    if high > low:
-        for target, slice_ in zip(grey, values, strict=True):
-            _stretch(np.clip(slice_, low, high, dtype=np.float32, casting="unsafe"), low, high, target)
-    return grey
 
 
 def _stretch(slice_: NDArray[Any], low: Any, high: Any, target: NDArray[np.uint8]) -> None:

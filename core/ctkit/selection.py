@@ -80,15 +80,34 @@ def select(table: Table, choices: Sequence[Choice], seed: int, target: int | Non
     grid refined around the best. The count need not fall or rise steadily with the knob, and nothing here assumes it.
     Of two values equally near the smaller selection wins.
     """
-    selection = Selection.everything(len(table))
-    for number, choice in enumerate(choices[:-1]):
-        selection = _apply(table, choice, choice.at, selection, (seed, number))
+    selection = _before_last(table, choices, seed)
     last, key = choices[-1], (seed, len(choices) - 1)
     if target is None or last.reducer.knob is None:
         return _apply(table, last, last.at, selection, key)
     tries = _Tries(lambda at: _apply(table, last, at, selection, key), target)
     _search(last.reducer.knob, tries.excess)
     return tries.best
+
+
+def curve(table: Table, choices: Sequence[Choice], seed: int) -> dict[float, int]:
+    """Return how many slices the steps keep at each value of the last one's knob, which must have one.
+
+    Tried are the values that a budget begins with: all of a small integer range, else 33. The count need not fall or
+    rise steadily.
+    """
+    before = _before_last(table, choices, seed)
+    last, key = choices[-1], (seed, len(choices) - 1)
+    if last.reducer.knob is None:
+        raise ValueError(f"{type(last.reducer).__name__} has no knob")
+    return {at: int(_apply(table, last, at, before, key).kept.sum()) for at in _grid(last.reducer.knob)}
+
+
+def _before_last(table: Table, choices: Sequence[Choice], seed: int) -> Selection:
+    """What all steps but the last leave."""
+    selection = Selection.everything(len(table))
+    for number, choice in enumerate(choices[:-1]):
+        selection = _apply(table, choice, choice.at, selection, (seed, number))
+    return selection
 
 
 class _Tries:

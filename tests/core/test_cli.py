@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,6 +78,7 @@ def test_every_file_has_the_columns_of_the_contract(folder: Path, ctkit: Run) ->
         run / "volumes.csv": "volume,patient,slices,rows,columns,spacing_x,spacing_y,spacing_z,notes",
         run / "arms" / "all" / "selection.csv": selection,
         run / "arms" / "hash6" / "selection.csv": selection,
+        run / "arms" / "hash6" / "curve.csv": "at,kept,share",
         run / "arms" / "random-like-hash6" / "draw-42" / "selection.csv": selection,
     }
 
@@ -221,6 +223,96 @@ def test_a_selection_needs_no_pipeline_file(folder: Path, ctkit: Run) -> None:
     assert code == 0
     assert len(read_csv(folder / "chosen" / "arms" / "h" / "selection.csv")) == 24
     assert (folder / "chosen" / "report.html").is_file()
+
+
+def test_a_curve_agrees_with_the_selection_and_is_plotted_on_request(folder: Path, ctkit: Run) -> None:
+    ctkit("run", "p.toml", "--until", "report")
+    run = folder / "runs" / "small"
+    record = (run / "run.json").read_bytes()
+    code, out, _ = ctkit("curve", str(run), "hash6", "--json")
+    assert code == 0
+    printed = [json.loads(line) for line in out.splitlines()]
+    kept = {row["at"]: row["kept"] for row in printed if row["event"] == "row"}
+    rows = read_csv(run / "arms" / "hash6" / "selection.csv")
+    assert list(kept) == list(range(65))
+    assert kept[6] == sum(row["kept"] == "true" for row in rows)
+    assert (run / "arms" / "hash6" / "curve.svg").is_file()
+    assert (run / "run.json").read_bytes() == record
+
+
+def test_a_plotted_curve_goes_with_the_selection_that_it_marks(folder: Path, ctkit: Run) -> None:
+    ctkit("run", "p.toml", "--until", "select")
+    arm = folder / "runs" / "small" / "arms" / "hash6"
+    ctkit("curve", str(arm.parent.parent), "hash6")
+    ctkit("run", "p.toml", "--until", "select")
+    assert (arm / "curve.svg").exists()
+    ctkit("run", "p.toml", "--until", "select", "--set", "reduce.hash6.threshold=3")
+    assert not (arm / "curve.svg").exists()
+    assert (arm / "curve.csv").exists()
+
+
+def test_a_selection_without_a_file_has_a_curve_on_request(folder: Path, ctkit: Run) -> None:
+    options = ("-d", "patients=2", "-d", "slices=8", "-p", "keep={share=0.5}", "-p", "id=h")
+    code, out, _ = ctkit("reduce", "--dataset", "phantom", "--reducer", "entropy", *options, "--curve", "--out", "c")
+    assert code == 0
+    rows = read_csv(folder / "c" / "arms" / "h" / "curve.csv")
+    assert len(rows) == 33
+    assert rows[0] == {"at": "0", "kept": "16", "share": "1"}
+    assert "at    kept  share" in out
+    assert "How many slices another threshold would keep" in (folder / "c" / "report.html").read_text()
+
+
+def test_the_kept_slices_are_exported_on_request(folder: Path, ctkit: Run) -> None:
+    options = ("-d", "patients=2", "-d", "slices=6", "-p", "id=h", "--export", "png", "--out", "c")
+    code, out, _ = ctkit("reduce", "--dataset", "phantom", "--reducer", "hash", *options)
+    assert code == 0
+    rows = [row for row in read_csv(folder / "c" / "arms" / "h" / "selection.csv") if row["kept"] == "true"]
+    names = {f"{row['volume']}-{int(row['index']):05d}.png" for row in rows}
+    assert {path.name for path in (folder / "c" / "slices-png").rglob("*.png")} == names
+    code, out, _ = ctkit("export-slices", "c", "h", "--format", "nifti", "--out", "n")
+    assert code == 0
+    assert f"{len(rows)} slices exported as nifti: n" in out
+
+
+def test_an_export_that_cannot_be_is_refused_before_anything_runs(folder: Path, ctkit: Run) -> None:
+    code, _, err = ctkit("reduce", "--dataset", "phantom", "--reducer", "hash", "--export", "dicom", "--out", "c")
+    assert code == 2
+    assert "data set phantom has no source files to export as dicom; take png or nifti" in err
+    assert not (folder / "c").exists()
+
+
+def test_an_arm_is_explained_on_a_page_that_goes_with_its_selection(folder: Path, ctkit: Run) -> None:
+    ctkit("run", "p.toml", "--until", "select")
+    page = folder / "runs" / "small" / "arms" / "hash6" / "explain.html"
+    code, out, _ = ctkit("explain", "runs/small", "hash6")
+    assert code == 0
+    assert page.is_file()
+    assert "explanation: " in out
+    ctkit("run", "p.toml", "--until", "select", "--set", "reduce.hash6.threshold=3")
+    assert not page.exists()
+
+
+@pytest.mark.parametrize(
+    ("run", "arm", "message"),
+    [
+        ("nowhere", "all", "nowhere is no run folder"),
+        ("runs/small", "hsah6", "has no arm 'hsah6'; did you mean 'hash6'?"),
+        ("runs/small", "all", "arm 'all' has no curve: all has no knob to turn"),
+    ],
+)
+def test_a_curve_of_nothing_is_refused(folder: Path, ctkit: Run, run: str, arm: str, message: str) -> None:
+    ctkit("run", "p.toml", "--until", "select")
+    code, _, err = ctkit("curve", run, arm)
+    assert code == 2
+    assert message in err
+
+
+def test_a_run_whose_data_changed_is_not_opened_again(folder: Path, ctkit: Run) -> None:
+    ctkit("run", "p.toml", "--until", "select")
+    shutil.rmtree(folder / "runs" / ".cache" / "selection")
+    code, _, err = ctkit("curve", "runs/small", "hash6")
+    assert code == 2
+    assert "run it again" in err
 
 
 def test_a_traceback_is_shown_on_request_only(folder: Path, ctkit: Run) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ctkit.contracts import Decision, Group, Knob, NoParams, Reducer
-from ctkit.selection import Choice, Selection, Table, select
+from ctkit.selection import Choice, Selection, Table, curve, select
 
 
 class Below(Reducer[NoParams]):
@@ -145,3 +145,27 @@ def test_a_reducer_that_breaks_its_promise_is_named() -> None:
 
 def test_everything_is_kept_to_begin_with() -> None:
     assert Selection.everything(3).kept.all()
+
+
+def test_a_curve_counts_what_each_selection_would_keep() -> None:
+    table, evidence = table_of([30, 11]), np.random.default_rng(3).integers(0, 101, 41)
+    steps = [choice(Below(), 70, evidence), choice(Below(), 5, evidence)]
+    found = curve(table, steps, seed=1)
+    assert list(found) == list(range(101))
+    assert all(kept == np.count_nonzero(evidence <= min(at, 70)) for at, kept in found.items())
+
+
+def test_a_curve_need_not_be_steady() -> None:
+    kept = list(curve(table_of([100]), [choice(Wavy(), 0)], seed=1).values())
+    assert len(kept) == 33
+    assert np.any(np.diff(kept) > 0)
+    assert np.any(np.diff(kept) < 0)
+
+
+def test_a_reducer_without_a_knob_has_no_curve() -> None:
+    class Everything(Reducer[NoParams]):
+        def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
+            return Decision(np.ones(len(group), bool))
+
+    with pytest.raises(ValueError, match="Everything has no knob"):
+        curve(table_of([3]), [choice(Everything(), float("nan"))], seed=1)

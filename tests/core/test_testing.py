@@ -42,6 +42,7 @@ from ctkit.contracts import (
     Split,
     Task,
     Volume,
+    VolumeFacts,
 )
 from ctkit.hookspecs import Spec
 from ctkit.testing import (
@@ -480,6 +481,15 @@ def test_a_good_dataset_passes(arrays: ArraysParams) -> None:
             variant(Arrays, read=reading(lambda p: replace(p, values=p.values + np.int16(next(CALLS))))),
             "reading a volume must give the same each time",
         ),
+        case(
+            variant(Arrays, facts=lambda _, volume: VolumeFacts({}, {"nodule": (1, len(volume))})),
+            "findings must be numbers of the volume's slices",
+        ),
+        case(
+            variant(Arrays, facts=lambda _, volume: VolumeFacts({"station": volume.patient})),
+            "traits must tell nothing of the patient",
+        ),
+        case(variant(Arrays, facts=lambda _, __: VolumeFacts({"a": str(next(CALLS))})), "facts must be pure"),
     ],
 )
 def test_what_a_dataset_breaks_is_named(plugin: type[Any], message: str, arrays: ArraysParams) -> None:

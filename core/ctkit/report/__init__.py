@@ -1,5 +1,6 @@
-"""The report of a run: one self-contained page, made from the files of the run folder alone."""
+"""Self-contained pages: the report of a run, made from the files of its folder alone, and explanations of its arms."""
 
-from ctkit.report.page import write_report
+from ctkit.report.explanation import write_explanation
+from ctkit.report.page import write_curve_plot, write_report
 
-__all__ = ["write_report"]
+__all__ = ["write_curve_plot", "write_explanation", "write_report"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from ctkit.contracts import Floats
+from ctkit.contracts import Bools, Floats
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +23,7 @@ _INK, _FAINT = "#010101", "#020202"
 _VARIABLES = {_INK: "var(--plot-ink)", _FAINT: "var(--plot-faint)"}
 _COLOURS = tuple(f"#0303{number:02d}" for number in range(8))
 _VARIABLES |= {colour: f"var(--arm-{number})" for number, colour in enumerate(_COLOURS)}
+_LIGHT = ("#4a5560", "#0068a8", "#c8500a", "#007a58", "#a8427f", "#9a6a00", "#2b8fc4", "#5b4fb0")  # as in page.css
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 _STYLE: dict[Any, Any] = {
     "text.parse_math": False,
@@ -186,6 +187,52 @@ def histogram(title: str, x: str, values: Floats, look: Look, at: float | None =
         axes.xaxis.set_major_locator(MaxNLocator(10, integer=whole))
 
     return _svg(draw, inches=(4.2, 2.3))
+
+
+def threshold_curve(title: str, x: str, at: Floats, kept: Floats, look: Look, chosen: float | None) -> Markup:
+    """Slices kept (m,) at values (m,) of a knob; ``chosen`` is the arm's. Values over magnitudes get a log scale."""
+    from matplotlib.ticker import MaxNLocator
+
+    def draw(axes: Axes) -> None:
+        axes.plot(at, kept, look.dash, color=look.colour, marker=".", markersize=4, lw=1.1)
+        if chosen is not None:
+            axes.axvline(chosen, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+        if at.min() > 0 and at.max() > 1000 * at.min():
+            axes.set_xscale("log")
+        axes.set(title=title, xlabel=x, ylabel="slices kept")
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+
+    return _svg(draw, inches=(4.2, 2.3))
+
+
+def profile(title: str, y: str, index: Floats, values: Sequence[Floats], kept: Bools, at: float, look: Look) -> Markup:
+    """Distances along a volume: ``values`` are (n,) to the slice before, and (n,) of dropped slices to their stand-in.
+
+    Kept slices are marked below, the threshold ``at`` by a dashed line.
+    """
+
+    def draw(axes: Axes) -> None:
+        previous, stand_in = values
+        axes.plot(index, previous, color=_INK, linewidth=0.9)
+        axes.plot(index, stand_in, look.marker, color=look.colour, markersize=3.5)
+        if np.isfinite(at):
+            axes.axhline(at, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+        top = np.nanmax([*previous, *stand_in, at]) if np.isfinite([*previous, *stand_in, at]).any() else 1.0
+        axes.vlines(index[kept], -0.12 * top, -0.03 * top, color=look.colour, linewidth=1.2)
+        axes.set(title=title, xlabel="slice", ylabel=y)
+        axes.grid(visible=False, axis="x")
+
+    return _svg(draw, inches=(6.4, 2.3))
+
+
+def standalone(svg: Markup) -> str:
+    """A plot of the page as an SVG file of its own, in the colours of the light page on white."""
+    colours = {f"--arm-{number}": colour for number, colour in enumerate(_LIGHT)}
+    colours |= {"--plot-ink": "#3a444c", "--plot-faint": "#d5dadf", "--sans": "sans-serif"}
+    text = str(svg).replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace("max-width", "width")
+    return re.sub(r"var\((--[a-z0-9-]+)\)", lambda name: colours[name[1]], text)
 
 
 def _plain_counts(axes: Axes) -> None:

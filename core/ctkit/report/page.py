@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ctkit.errors import RequestError
 from ctkit.files import write_text
-from ctkit.report import redaction, wording
+from ctkit.report import figures, redaction, wording
 from ctkit.report.elements import Looks
 from ctkit.report.reading import Run, read_run
 from ctkit.report.sections import answer, arms, choice, data, provenance, tasks, training
+
+_TITLES = {
+    "answer": "The answer",
+    "arms": "Arms",
+    "choice": "How each arm chose",
+    "training": "Pre-training",
+    "tasks": "Tasks",
+    "data": "Data",
+    "provenance": "Provenance",
+}
 
 
 def write_report(run: Path) -> Path:
@@ -23,8 +35,31 @@ def write_report(run: Path) -> Path:
     return page
 
 
+def write_curve_plot(run: Path, arm: str) -> Path:
+    """Plot an arm's ``curve.csv`` beside it and return the SVG's path.
+
+    Raises ``ctkit.errors.RequestError`` where the run has no such arm or the arm no curve.
+    """
+    found = read_run(run)
+    chosen = found.arm(arm)
+    plot = choice.curve(chosen, Looks.of(found)[arm]) if chosen else None
+    if chosen is None or plot is None:
+        raise RequestError(f"arm {arm!r} of {run} has no curve.csv")
+    page = chosen.folder / "curve.svg"
+    write_text(page, figures.standalone(plot.svg))
+    return page
+
+
 def render(run: Run) -> str:
     """The page as HTML."""
+    return lay_out("report of a run", _TITLES, _content(run))
+
+
+def lay_out(kind: str, titles: Mapping[str, str], content: Mapping[str, Any]) -> str:
+    """A page: ``content`` by name, of which those with a title are sections, in the titles' order, unless empty.
+
+    A section is laid out by the template of its name.
+    """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -34,7 +69,8 @@ def render(run: Run) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2").render(_content(run))
+    sections = [(name, title) for name, title in titles.items() if content[name]]
+    return environment.get_template("page.html.j2").render(content, kind=kind, sections=sections)
 
 
 def _content(run: Run) -> dict[str, Any]:

@@ -73,11 +73,24 @@ class Arm:
         """Unit of the arm's distances, "" where there is none."""
         return next((step["unit"] for step in reversed(self.facts["steps"]) if step.get("unit")), "")
 
+    @property
+    def at(self) -> float | None:
+        """Knob of the last step, None where it has none."""
+        at = self.facts["steps"][-1]["at"]
+        return None if at is None else float(at)
+
     @cached_property
     def selection(self) -> Selection | None:
         """The arm's ``selection.csv``."""
         files = [self.folder / "selection.csv", *_by_number(self.folder.glob("draw-*/selection.csv"))]
         return next((read_selection(file) for file in files if file.exists()), None)
+
+    @cached_property
+    def curve(self) -> tuple[Floats, Floats] | None:
+        """The arm's ``curve.csv``: values of its knob (m,), ascending, and the slices each would keep (m,)."""
+        rows = _rows(self.folder / "curve.csv")
+        values = np.array([[_number(row["at"]), _number(row["kept"])] for row in rows]).reshape(-1, 2)
+        return (values[:, 0], values[:, 1]) if rows else None
 
     @cached_property
     def pictures(self) -> Pictures | None:

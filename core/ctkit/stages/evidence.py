@@ -14,8 +14,8 @@ from ctkit import selection
 from ctkit.cache import address
 from ctkit.catalogue import Catalogue
 from ctkit.contracts import Ints
-from ctkit.plan import Arm, Step
-from ctkit.selection import Table
+from ctkit.plan import Arm, Document, Step
+from ctkit.selection import Choice, Table
 from ctkit.stages.describe import Reading, evidence_path
 
 if TYPE_CHECKING:
@@ -39,12 +39,23 @@ class Evidence:
             return lambda slices: self._all(step)[slices]
         return lambda slices: self._pairs(step, slices)
 
-    def addresses(self, arm: Arm) -> list[str]:
-        """Digest, for each step of an arm, of the evidence that it chooses by."""
+    def choices(self, arm: Arm) -> list[Choice]:
+        """Return an arm's steps, ready to choose."""
+        return [Choice(step.reducer.build(), step.scope, step.at, self.of(step)) for step in arm.steps]
+
+    def identities(self, arm: Arm) -> list[Document]:
+        """Return, for each step of an arm, what its choice depends on: the evidence by its digest, scope and knob."""
         volumes = hashlib.sha256()
         for number, reading in enumerate(self._readings):
             volumes.update(f"{self._catalogue.address(number)}:{reading.index.tolist()}".encode())
-        return [address("chosen", reducer=step.reducer.identity, volumes=volumes.hexdigest()) for step in arm.steps]
+        return [
+            {
+                "evidence": address("chosen", reducer=step.reducer.identity, volumes=volumes.hexdigest()),
+                "scope": step.scope,
+                "at": None if np.isnan(step.at) else step.at,
+            }
+            for step in arm.steps
+        ]
 
     def _paths(self, step: Step) -> Iterator[Path]:
         for number, reading in enumerate(self._readings):

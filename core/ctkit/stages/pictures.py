@@ -56,7 +56,7 @@ def draw(session: Session, catalogue: Catalogue, table: Table, selected: Iterabl
     if shown:
         with session.work("pictures"):
             wanted = np.unique(np.concatenate([one.slices for one in shown.values()]))
-            images = _images(session, catalogue, table, wanted)
+            images = images_of(session, catalogue, table, wanted)
             for name, one in shown.items():
                 _save(session, paths[name].name, one, images)
     for name, path in paths.items():
@@ -65,26 +65,26 @@ def draw(session: Session, catalogue: Catalogue, table: Table, selected: Iterabl
 
 def choose(table: Table, selection: Selection) -> Shown:
     """Choose evenly spread kept slices, and dropped ones from the smallest distance to the largest."""
-    few = np.isin(table.volume, _spread(np.unique(table.volume), VOLUMES))
-    kept = _spread(np.flatnonzero(selection.kept & few), KEPT)
+    few = np.isin(table.volume, spread(np.unique(table.volume), VOLUMES))
+    kept = spread(np.flatnonzero(selection.kept & few), KEPT)
     replaced = np.flatnonzero(~selection.kept & (selection.by >= 0) & few & np.isfinite(selection.distance))
     if replaced.size:
         by_distance = replaced[np.argsort(selection.distance[replaced], kind="stable")]
-        dropped = _spread(by_distance, DROPPED)
+        dropped = spread(by_distance, DROPPED)
         return Shown(kept, dropped, selection.by[dropped], selection.distance[dropped])
-    dropped = _spread(np.flatnonzero(~selection.kept & few), DROPPED)
+    dropped = spread(np.flatnonzero(~selection.kept & few), DROPPED)
     return Shown(kept, dropped, np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
-def _spread(numbers: Ints, most: int) -> Ints:
-    """At most ``most`` of the numbers, evenly spread."""
+def spread(numbers: Ints, most: int) -> Ints:
+    """Return at most ``most`` of the numbers, evenly spread."""
     if len(numbers) <= most:
         return numbers
     return numbers[np.linspace(0, len(numbers) - 1, most).round().astype(np.int64)]
 
 
-def _images(session: Session, catalogue: Catalogue, table: Table, slices: Ints) -> dict[int, NDArray[np.uint8]]:
-    """Picture of each slice that can still be read."""
+def images_of(session: Session, catalogue: Catalogue, table: Table, slices: Ints) -> dict[int, NDArray[np.uint8]]:
+    """Return a picture of each slice, by number in the table, that can still be read."""
     volumes = np.unique(table.volume[slices])
     numbers = {int(volume): slices[table.volume[slices] == volume] for volume in volumes}
     items = (

@@ -20,7 +20,8 @@ from ctkit.files import write_csv, write_json
 from ctkit.plan import Arm, Pipeline
 from ctkit.runs import Stopwatch
 from ctkit.sections import Keep
-from ctkit.selection import Choice, Selection, Table
+from ctkit.selection import Selection, Table
+from ctkit.stages import curve
 from ctkit.stages.describe import Reading
 from ctkit.stages.evidence import Evidence
 
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
     from ctkit.session import Session
 
 COLUMNS = ("slice", "volume", "source", "index", "kept", "represented_by", "distance")
+EXPLANATION = "explain.html"
+ON_REQUEST = (
+    curve.FILE,
+    curve.PLOT,
+    EXPLANATION,
+)  #: files of an arm's folder that tell of one selection and go with it
 _FILE = "selection.npz"
 
 
@@ -75,16 +82,19 @@ def _ranks(catalogue: Catalogue, readings: list[Reading]) -> Ints | None:
 
 def select(session: Session, catalogue: Catalogue, readings: list[Reading], table: Table) -> Selections:
     """Choose for every arm, and for every seed where it draws; write the selections into the run folder."""
-    done = _Chooser(session, catalogue, readings, table, make=True).all()
+    evidence = Evidence(session, catalogue, readings, table)
+    done = _Chooser(session, evidence, table, make=True).all()
     for arm in session.pipeline.arms:
         chosen = [selected for (name, _), selected in done.items() if name == arm.id]
         _write_arm(session, catalogue, table, arm, chosen)
+        if curve.is_cheap(table, arm):
+            curve.write_curve(session, evidence, table, arm)
     return done
 
 
 def chosen_before(session: Session, catalogue: Catalogue, readings: list[Reading], table: Table) -> Selections:
     """Return the selections that are cached."""
-    return _Chooser(session, catalogue, readings, table, make=False).all()
+    return _Chooser(session, Evidence(session, catalogue, readings, table), table, make=False).all()
 
 
 def keys(pipeline: Pipeline) -> list[tuple[str, int | None]]:
@@ -96,11 +106,8 @@ def keys(pipeline: Pipeline) -> list[tuple[str, int | None]]:
 class _Chooser:
     """Selects arm by arm, an arm that takes its size from another after that one."""
 
-    def __init__(
-        self, session: Session, catalogue: Catalogue, readings: list[Reading], table: Table, *, make: bool
-    ) -> None:
-        self._session, self._table, self._make = session, table, make
-        self._evidence = Evidence(session, catalogue, readings, table)
+    def __init__(self, session: Session, evidence: Evidence, table: Table, *, make: bool) -> None:
+        self._session, self._evidence, self._table, self._make = session, evidence, table, make
         self._arms = {arm.id: arm for arm in session.pipeline.arms}
         self._done: Selections = {}
 
@@ -146,11 +153,7 @@ def _target(keep: Keep | None, slices: int, like: Selected | None) -> int | None
 def _select_one(
     session: Session, evidence: Evidence, table: Table, arm: Arm, seed: int | None, target: int | None, *, make: bool
 ) -> Selected | None:
-    steps = [
-        {"evidence": digest, "scope": step.scope, "at": None if np.isnan(step.at) else step.at}
-        for step, digest in zip(arm.steps, evidence.addresses(arm), strict=True)
-    ]
-    at = address("select", steps=steps, seed=seed, target=target)
+    at = address("select", steps=evidence.identities(arm), seed=seed, target=target)
     item = arm.id if seed is None else f"{arm.id}/draw-{seed}"
     path = session.cache.path("selection", at)
     if path.is_dir():
@@ -161,8 +164,9 @@ def _select_one(
         return None
     with session.work("select", item), session.cache.entry("selection", at) as folder:
         watch = Stopwatch()
-        choices = [Choice(step.reducer.build(), step.scope, step.at, evidence.of(step)) for step in arm.steps]
-        chosen = selection.select(table, choices, session.pipeline.run.seed if seed is None else seed, target)
+        chosen = selection.select(
+            table, evidence.choices(arm), session.pipeline.run.seed if seed is None else seed, target
+        )
         seconds = watch.seconds
         np.savez(
             folder / _FILE,
@@ -194,6 +198,8 @@ def _write_arm(session: Session, catalogue: Catalogue, table: Table, arm: Arm, c
     for selected in chosen:
         rows = _rows(session, catalogue, table, selected.selection)
         write_csv(session.folder.selection(arm.id, selected.seed), COLUMNS, rows)
+    for name in ON_REQUEST:
+        (path.parent / name).unlink(missing_ok=True)
     write_json(path, facts)
 
 

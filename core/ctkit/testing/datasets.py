@@ -43,6 +43,7 @@ def check_dataset(plugin: type[Dataset[Any]], params: Params | None = None, *, v
     _check_volumes(judge, arranged)
     for volume in arranged[:volumes]:
         _check_reading(judge, dataset, plugin(dataset.params), volume)
+        _check_facts(judge, dataset, volume)
 
 
 # --- scan ---------------------------------------------------------------------------------------------------------
@@ -257,3 +258,20 @@ def _check_pixels(judge: Judge, volume: Volume, pixels: Pixels, wanted: Ints) ->
     judge.must(values.dtype.kind != "f" or np.isfinite(values).all(), "values must be finite", "some are not", "fill")
     for number, reason in pixels.skipped:
         _check_discreet(judge, reason, volume.source(number))
+
+
+# --- facts --------------------------------------------------------------------------------------------------------
+
+
+def _check_facts(judge: Judge, dataset: Dataset[Any], volume: Volume) -> None:
+    facts = dataset.facts(volume)
+    judge.must(facts == dataset.facts(volume), "facts must be pure", "a second look differs", "keep no state")
+    outside = [number for found in facts.findings.values() for number in found if not 0 <= number < len(volume)]
+    judge.must(
+        not outside,
+        "findings must be numbers of the volume's slices",
+        f"{outside[:3]} are none of its {len(volume)}",
+        "count slices as Volume.slices does",
+    )
+    told = [name for name, value in facts.traits.items() if value in (volume.patient, volume.key)]
+    judge.must(not told, "traits must tell nothing of the patient", f"{told[0] if told else ''} does", "leave it out")

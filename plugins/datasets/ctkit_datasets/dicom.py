@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from ctkit.contracts import Dataset, Ints, Pixels, Skipped, SourceFile, Volume
+from ctkit.contracts import Dataset, Ints, Pixels, Skipped, SourceFile, Volume, VolumeFacts
+from ctkit_datasets.dicom_facts import traits
 from ctkit_datasets.dicom_header import inspect_file
 from ctkit_datasets.dicom_pixels import read_volume
 from ctkit_datasets.dicom_series import arrange_series
@@ -17,6 +18,8 @@ P = TypeVar("P", bound=SeriesParams)
 
 class SeriesDataset(Dataset[P]):
     """Base of data sets that consist of DICOM series: one volume a series, its slices ascending along their normal."""
+
+    dicom = True
 
     def files(self) -> Iterator[SourceFile]:
         """Every file below the root."""
@@ -33,6 +36,10 @@ class SeriesDataset(Dataset[P]):
     def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
         """Decode slices to Hounsfield units, upright."""
         return read_volume(self.params.root, volume, wanted)
+
+    def facts(self, volume: Volume) -> VolumeFacts:
+        """Manufacturer and convolution kernel, from the header of the first file."""
+        return VolumeFacts(traits(self.params.root, volume))
 
 
 class Dicom(SeriesDataset[SeriesParams]):

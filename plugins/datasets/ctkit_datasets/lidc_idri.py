@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Ints, Pixels, Skipped, SourceFile, Volume
+from ctkit.contracts import Ints, Pixels, Skipped, SourceFile, Volume, VolumeFacts
 from ctkit_datasets.dicom import SeriesDataset
 from ctkit_datasets.dicom_geometry import Turn
 from ctkit_datasets.dicom_pixels import fill
 from ctkit_datasets.dicom_series import Encoding, Slice, SliceMaker, accounted, sources
 from ctkit_datasets.filters import RecipeParams
+from ctkit_datasets.lidc_findings import findings
 
 _LEVELS = 3  # PATIENT/STUDY/SERIES
 _MORE_THAN = 10  # entries make a folder a series
@@ -43,6 +44,10 @@ class LidcIdri(SeriesDataset[RecipeParams]):
         values = np.empty((len(index), volume.rows, volume.columns), np.int16)
         kept, skipped = fill(values, self.params.root, volume, index, _to_published)
         return Pixels(values[: len(kept)], kept, "HU", skipped)
+
+    def facts(self, volume: Volume) -> VolumeFacts:
+        """Manufacturer and kernel, and on which slices a reader marked a nodule, from the XML beside the files."""
+        return VolumeFacts(super().facts(volume).traits, findings(self.params.root, volume))
 
     def _arrange_published(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
         """Make a volume of each series folder, slices in the order of file names and numbered through all folders."""

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from ctkit.errors import RequestError
 from ctkit.files import read_csv, write_csv
-from ctkit.report import write_report
+from ctkit.report import write_curve_plot, write_report
 
 VOID = frozenset({"meta", "link", "br", "img", "col", "input", "hr"})
 
@@ -155,6 +156,22 @@ def test_dropped_slices_without_a_stand_in_are_shown_alone(selection_run: Path) 
     np.savez(file, kept=slices, dropped=slices, stand_in=slices[:0], distance=np.empty(0, np.float32))
     labels = [element.get("aria-label") for _, element in page_of(selection_run).elements]
     assert "3 examples of slices that every-n-10 dropped" in labels
+
+
+def test_an_arm_with_a_curve_shows_what_other_thresholds_would_keep(selection_run: Path) -> None:
+    rows = [(at, 643 - 9 * at, (643 - 9 * at) / 643) for at in range(65)]
+    write_csv(selection_run / "arms" / "hash6" / "curve.csv", ("at", "kept", "share"), rows)
+    labels = [element.get("aria-label") for _, element in page_of(selection_run).elements]
+    assert "Slices that hash6 would keep by its threshold: 643 at 0, 67 at 64." in labels
+
+
+def test_a_plot_of_its_own_needs_no_page(selection_run: Path) -> None:
+    write_csv(selection_run / "arms" / "hash6" / "curve.csv", ("at", "kept", "share"), [(0, 643, 1), (1, 90, 0.14)])
+    svg = write_curve_plot(selection_run, "hash6").read_text(encoding="utf-8")
+    assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
+    assert "var(" not in svg
+    with pytest.raises(RequestError, match=r"arm 'all' of .* has no curve\.csv"):
+        write_curve_plot(selection_run, "all")
 
 
 def test_a_run_that_failed_in_part_says_what_is_missing(failed_run: Path) -> None:

@@ -57,6 +57,7 @@ class Choice:
     strips: tuple[VolumeStrips, ...]
     montages: tuple[Montage, ...]
     distances: tuple[Plot, ...]
+    curves: tuple[Plot, ...]
 
 
 def choice(run: Run, looks: Looks) -> Choice | None:
@@ -65,7 +66,8 @@ def choice(run: Run, looks: Looks) -> Choice | None:
     strips = tuple(_strips(chosen, looks))
     shown = _montages(run, looks) if run.images else ()
     distances = tuple(plot for arm, selection in chosen if (plot := _distances(arm, selection, looks)))
-    return Choice(strips, tuple(shown), distances) if strips or distances else None
+    curves = tuple(plot for arm in run.arms if (plot := curve(arm, looks[arm.name])))
+    return Choice(strips, tuple(shown), distances, curves) if strips or distances or curves else None
 
 
 def _strips(chosen: Sequence[tuple[Arm, Selection]], looks: Looks) -> Iterable[VolumeStrips]:
@@ -126,8 +128,18 @@ def _distances(arm: Arm, selection: Selection, looks: Looks) -> Plot | None:
     known = selection.distance[~selection.kept & np.isfinite(selection.distance)]
     if not len(known):
         return None
-    last = arm.facts["steps"][-1]
-    at = float(last["at"]) if last["at"] is not None else None
-    svg = figures.histogram(arm.name, f"distance to the stand-in, {arm.unit}".rstrip(", "), known, looks[arm.name], at)
+    title = f"distance to the stand-in, {arm.unit}".rstrip(", ")
+    svg = figures.histogram(arm.name, title, known, looks[arm.name], arm.at)
     median = wording.number(float(np.median(known)))
     return Plot(svg, f"Distances of the slices {arm.name} dropped: {wording.count(len(known))}, median {median}.")
+
+
+def curve(arm: Arm, look: Look) -> Plot | None:
+    """How many slices each value of an arm's knob would keep, where the run left that."""
+    if arm.curve is None:
+        return None
+    at, kept = arm.curve
+    last = arm.facts["steps"][-1]
+    svg = figures.threshold_curve(arm.name, f"{last['knob']}, {last['unit']}", at, kept, look, arm.at)
+    first, other = (f"{wording.count(kept[i])} at {wording.number(at[i])}" for i in (0, -1))
+    return Plot(svg, f"Slices that {arm.name} would keep by its {last['knob']}: {first}, {other}.")

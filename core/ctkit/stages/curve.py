@@ -1,0 +1,48 @@
+"""Curve: how many slices an arm would keep at each value of its knob, from its evidence alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ctkit import selection
+from ctkit.cache import address
+from ctkit.errors import RequestError
+from ctkit.files import write_csv
+from ctkit.plan import Arm
+from ctkit.runs import place
+from ctkit.selection import Table
+from ctkit.stages.evidence import Evidence
+
+if TYPE_CHECKING:
+    from ctkit.session import Session
+
+FILE, PLOT = "curve.csv", "curve.svg"
+UNASKED = 250_000  #: slices; the 65 selections of a 64-bit hash then take about a minute, once
+COLUMNS = ("at", "kept", "share")
+
+
+def is_cheap(table: Table, arm: Arm) -> bool:
+    """Whether a run makes the curve unasked: few values of the knob, small groups, and evidence in memory anyway."""
+    if len(arm.steps) > 1 or arm.steps[0].scope == "dataset" or len(table) > UNASKED:
+        return False
+    reducer = arm.steps[0].reducer.build()
+    return reducer.evidence == "slice" and reducer.knob is not None and reducer.knob.integer
+
+
+def write_curve(session: Session, evidence: Evidence, table: Table, arm: Arm) -> None:
+    """Put ``curve.csv`` into an arm's folder: slices kept, and their share, at values of the last step's knob.
+
+    An arm that draws draws with the run's first seed. Raises ``RequestError`` where the last step has no knob.
+    """
+    if arm.steps[-1].reducer.build().knob is None:
+        raise RequestError(f"arm {arm.id!r} has no curve: {arm.steps[-1].reducer.entry.name} has no knob to turn")
+    seed = session.pipeline.run.seed
+    *earlier, last = evidence.identities(arm)
+    steps = [*earlier, last | {"at": None}]
+    at = address("curve", steps=steps, seed=seed if arm.draws else None)
+    path = session.cache.path("curve", at)
+    if not path.is_dir():
+        with session.cache.entry("curve", at) as folder:
+            kept = selection.curve(table, evidence.choices(arm), seed)
+            write_csv(folder / FILE, COLUMNS, [(f"{at:.6g}", n, f"{n / len(table):.6g}") for at, n in kept.items()])
+    place(path / FILE, session.folder.arm(arm.id) / FILE)
