@@ -5,7 +5,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from ctkit_datasets.phantom import Phantom, PhantomParams
-from ctkit_datasets.phantom_lesions import CLASSES, FIRST_PATIENT, _patient_with_lesion, lesion_slices
+from ctkit_datasets.phantom_body import Body
+from ctkit_datasets.phantom_lesions import CLASSES, FIRST_PATIENT, _heights_with_lesions, lesion_slices
 from ctkit_datasets.phantom_scan import Scan
 
 
@@ -35,11 +36,10 @@ def test_no_patient_is_one_of_the_data_set() -> None:
 
 @pytest.mark.parametrize("number", range(4))
 def test_lesions_are_large_enough_to_be_seen_at_64_pixels(number: int) -> None:
-    body, heights = _patient_with_lesion(11, number, slices=2)
+    body = Body(11, FIRST_PATIENT + number, diseased=True)
     scan = Scan(body, 64)
-    for z in heights:
-        mask = scan.lesions(z)
-        assert 4 <= np.sqrt(mask.sum()) <= 16
+    for z in _heights_with_lesions(body, 2):
+        assert 3.5 <= np.sqrt(scan.lesions(z).sum()) <= 24
 
 
 def test_no_simple_statistic_of_a_slice_tells_its_class() -> None:

@@ -20,7 +20,7 @@ class PhantomParams(Params):
     slices: int = Field(48, ge=1, le=600, description="slices of a volume")
     slice_spacing: float = Field(5.0, gt=0, le=50, description="distance of neighbouring slices, in mm")
     matrix: int = Field(128, ge=32, le=1024, description="rows and columns of a slice, in pixels")
-    lesions: float = Field(0.5, ge=0, le=1, description="share of patients with one to three lesions in lungs or liver")
+    lesions: float = Field(0.5, ge=0, le=1, description="share of patients with 6 to 12 lesions in lungs and liver")
     seed: int = Field(0, ge=0, description="another seed gives other patients")
 
     @model_validator(mode="after")
@@ -83,6 +83,5 @@ class Phantom(Dataset[PhantomParams]):
         return float(generator("first slice", self.params.seed, number).uniform(0.0, room))
 
     def _scan(self, number: int) -> Scan:
-        rng = generator("number of lesions", self.params.seed, number)
-        lesions = int(rng.integers(1, 4)) if rng.random() < self.params.lesions else 0
-        return Scan(Body(self.params.seed, number, lesions), self.params.matrix)
+        diseased = bool(generator("disease", self.params.seed, number).random() < self.params.lesions)
+        return Scan(Body(self.params.seed, number, diseased), self.params.matrix)

@@ -18,7 +18,7 @@ Image = NDArray[np.float32]
 
 LENGTH = 600.0  #: mm of body there are
 
-_Purpose = Literal["body", "fields", "noise", "place of noise", "first slice", "number of lesions", "lesion slices"]
+_Purpose = Literal["body", "fields", "noise", "place of noise", "first slice", "disease", "lesion slices"]
 
 
 def generator(purpose: _Purpose, *numbers: int) -> np.random.Generator:
@@ -192,9 +192,9 @@ class Lesion:
 
 
 class Body:
-    """One patient: build, tissues in HU, organs, lesions and the noise of the scan, by (seed, number) alone."""
+    """One patient: build, tissues in HU, organs, noise of the scan, and 6 to 12 lesions if ``diseased``."""
 
-    def __init__(self, seed: int, number: int, lesions: int = 0) -> None:
+    def __init__(self, seed: int, number: int, diseased: bool = False) -> None:
         rng = generator("body", seed, number)
         self.seed, self.number = seed, number
         self.scale = rng.normal(1.0, 0.05, 2).clip(0.88, 1.12)  # x, y
@@ -208,7 +208,7 @@ class Body:
             part: [solid.varied(rng) for solid in solids]
             for part, solids in (("abdomen", ABDOMEN), ("chest", CHEST_ORGANS), ("all", THROUGHOUT), ("bones", BONES))
         }
-        self.lesions = [_lesion(rng) for _ in range(lesions)]
+        self.lesions = [_lesion(rng) for _ in range(rng.integers(6, 13))] if diseased else []
 
     @cached_property
     def fields(self) -> dict[str, Field]:
@@ -237,11 +237,11 @@ def _tissues(rng: np.random.Generator) -> dict[str, float]:
 
 
 def _lesion(rng: np.random.Generator) -> Lesion:
-    a, b, c = rng.uniform(19.0, 42.0) * rng.uniform(0.8, 1.2, 3)
+    a, b, c = rng.uniform(16.0, 36.0) * rng.uniform(0.8, 1.2, 3)
     turn = rng.uniform(0.0, 180.0)
-    if rng.random() < 0.85:
+    if rng.random() < 0.8:
         side = rng.choice((-1.0, 1.0))
-        place = Ellipsoid("", side * rng.uniform(62, 96), rng.uniform(-35, 45), rng.uniform(265, 425), a, b, c, turn)
+        place = Ellipsoid("", side * rng.uniform(45, 105), rng.uniform(-55, 60), rng.uniform(240, 440), a, b, c, turn)
         return Lesion(place, "lung", rng.uniform(220.0, 840.0), rng.uniform(50.0, 160.0), rng.uniform(1.0, 5.0))
-    place = Ellipsoid("", rng.uniform(-100, -40), rng.uniform(-45, 40), rng.uniform(110, 205), a, b, c, turn)
-    return Lesion(place, "liver", rng.uniform(-110.0, -50.0), rng.uniform(10.0, 30.0), rng.uniform(1.0, 4.0))
+    place = Ellipsoid("", rng.uniform(-110, -20), rng.uniform(-50, 50), rng.uniform(100, 240), a, b, c, turn)
+    return Lesion(place, "liver", rng.uniform(-90.0, -30.0), rng.uniform(8.0, 25.0), rng.uniform(1.0, 4.0))

@@ -12,7 +12,8 @@ from ctkit_datasets.phantom_scan import Scan
 
 FIRST_PATIENT = 1_000_000  #: number of the first patient; the data set ``phantom`` counts from 0 and stays below
 CLASSES = ("healthy", "lesion")
-_VISIBLE = 800.0  # mm^2 of lesion that a slice must show to be labelled so
+_VISIBLE = 800.0  # mm^2 of lesions that a slice must show to be labelled so
+_HEIGHTS = 110.0, 430.0  # mm, of lungs and liver
 
 
 class LesionSlices(NamedTuple):
@@ -26,14 +27,15 @@ class LesionSlices(NamedTuple):
 def lesion_slices(
     seed: int, patients: int, size: int, *, slices: int = 2, first_patient: int = FIRST_PATIENT
 ) -> LesionSlices:
-    """Return ``slices`` slices of each of ``patients`` patients; every second patient has a lesion in all of them.
+    """Return ``slices`` slices of each of ``patients`` patients; every second patient has lesions in all of them.
 
     A pure function of its arguments, and a patient does not depend on how many there are. Slices of healthy patients
-    are taken where a lesion might have been, so that nothing but the lesion tells the classes apart.
+    are taken where lesions might have been, so that nothing but lesions tells the classes apart.
     """
     images = np.empty((patients, slices, size, size), np.int16)
     for number in range(patients):
-        body, heights = _patient_with_lesion(seed, first_patient + number, slices)
+        body = Body(seed, first_patient + number, diseased=True)
+        heights = _heights_with_lesions(body, slices)
         if number % 2 == 0:
             body.lesions = []
         scan = Scan(body, size)
@@ -44,14 +46,13 @@ def lesion_slices(
     return LesionSlices(images.reshape(-1, size, size), labels, names)
 
 
-def _patient_with_lesion(seed: int, number: int, slices: int) -> tuple[Body, list[float]]:
-    """Return a patient with one lesion, and heights in mm at which it is well visible."""
-    body = Body(seed, number, lesions=20)
-    scan = Scan(body, 64)
-    rng = generator("lesion slices", seed, number)
-    for lesion in body.lesions:
-        body.lesions = [lesion]
-        heights = (lesion.solid.z + lesion.solid.c * rng.uniform(-0.6, 0.6, slices)).tolist()
-        if all(scan.lesions(z).sum() * scan.pixel**2 >= _VISIBLE for z in heights):
-            return body, heights
-    raise AssertionError(f"none of 20 lesions of phantom patient {number} is visible")
+def _heights_with_lesions(body: Body, count: int) -> list[float]:
+    """Return random heights in mm at which lesions are well visible."""
+    scan = Scan(body, 32)
+    heights: list[float] = []
+    for z in generator("lesion slices", body.seed, body.number).uniform(*_HEIGHTS, 100 * count).tolist():
+        if scan.lesions(z).sum() * scan.pixel**2 >= _VISIBLE:
+            heights.append(z)
+        if len(heights) == count:
+            return heights
+    raise AssertionError(f"phantom patient {body.number} shows lesions at {len(heights)} of {100 * count} heights")

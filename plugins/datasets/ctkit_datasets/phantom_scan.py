@@ -249,10 +249,16 @@ class _Canvas:
             return
         box = self._box(section)
         cover = self._cover(self._depth(section, box) + lesion.ragged * self._grain[box])
-        liver = np.abs(self.image[box] - self.body.tissues["liver"]) < 4.0
-        cover *= self.lung[box] if lesion.organ == "lung" else liver
+        cover *= self.lung[box] if lesion.organ == "lung" else self._liver(box)
         self._lay(box, cover, self.body.tissues[lesion.organ] + lesion.hu + lesion.mottle * self._grain[box])
         self.mask[box] |= cover > 0.5
+
+    def _liver(self, box: Box) -> NDArray[np.bool_]:
+        """Return where the liver is and nothing has been painted over it."""
+        sections = [solid.section(self.z) for solid in self.body.organs["abdomen"]]
+        depths = [self._depth(part, box) for part in sections if part is not None and part.tissue == "liver"]
+        inside = np.any([depth > 0.0 for depth in depths], axis=0) if depths else np.zeros((1, 1), np.bool_)
+        return np.asarray(inside & (np.abs(self.image[box] - self.body.tissues["liver"]) < 4.0))
 
 
 def _between(line: Image, centre: float, reach: float) -> slice:
