@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from ctkit_datasets.phantom import Phantom, PhantomParams
 from ctkit_datasets.phantom_body import Body
-from ctkit_datasets.phantom_lesions import CLASSES, FIRST_PATIENT, _heights_with_lesions, lesion_slices
+from ctkit_datasets.phantom_lesions import AREA, CLASSES, FIRST_PATIENT, _heights_with_lesions, lesion_slices
 from ctkit_datasets.phantom_scan import Scan
 
 
@@ -38,7 +38,7 @@ def test_no_patient_is_one_of_the_data_set() -> None:
 def test_lesions_are_large_enough_to_be_seen_at_64_pixels(number: int) -> None:
     body = Body(11, FIRST_PATIENT + number, diseased=True)
     scan = Scan(body, 64)
-    for z in _heights_with_lesions(body, 2):
+    for z in _heights_with_lesions(body, 2, AREA):
         assert 3.5 <= np.sqrt(scan.lesions(z).sum()) <= 24
 
 

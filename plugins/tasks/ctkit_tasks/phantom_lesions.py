@@ -25,6 +25,7 @@ class PhantomLesionsParams(Params):
     test: int = Field(40, ge=2, description="test patients")
     slices: int = Field(2, ge=1, description="slices of each patient")
     size: int = Field(128, ge=32, le=512, description="side of a slice in pixels")
+    area: float = Field(800.0, ge=100, le=10_000, description="area of lesions that a slice shows at least, mm^2")
     seed: int = Field(0, ge=0, description="another seed gives other patients")
 
 
@@ -70,4 +71,5 @@ class PhantomLesions(Task[PhantomLesionsParams]):
         from ctkit_datasets.phantom_lesions import lesion_slices
 
         count = self.params.train + self.params.val + self.params.test
-        return lesion_slices(self.params.seed, count, self.params.size, slices=self.params.slices)
+        params = self.params
+        return lesion_slices(params.seed, count, params.size, slices=params.slices, area=params.area)
