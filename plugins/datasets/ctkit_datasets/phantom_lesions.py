@@ -52,7 +52,7 @@ def _heights_with_lesions(body: Body, count: int, area: float) -> list[float]:
     scan = Scan(body, 32)
     smaller: list[tuple[float, float]] = []
     heights: list[float] = []
-    for z in generator("lesion slices", body.seed, body.number).uniform(*_HEIGHTS, 50 * count).tolist():
+    for z in generator("lesion slices", body.seed, body.number).uniform(*_HEIGHTS, 20 * count).tolist():
         shown = float(scan.lesions(z).sum() * scan.pixel**2)
         if shown >= area:
             heights.append(z)
