@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from ctkit_datasets.phantom_body import Body, generator
 from ctkit_datasets.phantom_scan import Scan
@@ -34,14 +35,15 @@ def lesion_slices(
     are taken where lesions might have been, so that nothing but lesions tells the classes apart.
     """
     images = np.empty((patients, slices, size, size), np.int16)
-    for number in range(patients):
-        body = Body(seed, first_patient + number, diseased=True)
-        heights = _heights_with_lesions(body, slices, area)
-        if number % 2 == 0:
-            body.lesions = []
-        scan = Scan(body, size)
-        for i, z in enumerate(heights):
-            images[number, i] = scan.slice(z, i)
+    with threadpool_limits(1):  # products of matrices this small only get slower by more threads
+        for number in range(patients):
+            body = Body(seed, first_patient + number, diseased=True)
+            heights = _heights_with_lesions(body, slices, area)
+            if number % 2 == 0:
+                body.lesions = []
+            scan = Scan(body, size)
+            for i, z in enumerate(heights):
+                images[number, i] = scan.slice(z, i)
     labels = np.repeat(np.arange(patients) % 2, slices).astype(np.int64)
     names = tuple(f"phantom-{first_patient + number}" for number in range(patients) for _ in range(slices))
     return LesionSlices(images.reshape(-1, size, size), labels, names)
