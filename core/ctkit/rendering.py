@@ -85,7 +85,8 @@ def _clipped(slice_: NDArray[Any], low: Any, high: Any) -> NDArray[Any]:
         if ends.min <= low and high <= ends.max:
             whole: NDArray[Any] = slice_.clip(int(low), int(high))
             return whole
-    return np.clip(slice_, low, high, dtype=np.float32, casting="unsafe")
+    clipped: NDArray[Any] = np.clip(slice_, low, high, dtype=np.float32, casting="unsafe")
+    return clipped
 
 
 def _stretch(slice_: NDArray[Any], low: Any, high: Any, target: NDArray[np.uint8]) -> None:
