@@ -26,7 +26,8 @@ from ctkit.stages import materialise as materialising
 from ctkit.stages import pretrain as pretraining
 from ctkit.stages import scan as scanning
 from ctkit.stages import select as selecting
-from ctkit.stages.describe import Reading, describe
+from ctkit.stages.describe import describe
+from ctkit.stages.readings import Reading
 from ctkit.stages.select import Selections
 
 
@@ -142,7 +143,7 @@ def _report(
         pictures.draw(session, catalogue, table, selections.values())
     session.provenance.state = "failed in part" if session.provenance.failures else "done"
     page = session.folder.path / "report.html"
-    if session.provenance.worked or not page.exists():
+    if not (session.provenance.as_before and page.exists()):
         session.provenance.write(finished=True)
         with session.work("report"):
             write_report(session.folder.path)
@@ -169,8 +170,10 @@ def _expected_files(session: Session) -> Iterator[Path]:
     """Every file that this version of the pipeline leaves for its arms, and the tables of results where it has any."""
     pipeline, folder = session.pipeline, session.folder
     for arm, seed in selecting.keys(pipeline):
-        yield from (folder.selection(arm, seed), folder.arm(arm) / "arm.json", folder.arm(arm) / pictures.FILE)
-        yield from (folder.arm(arm) / name for name in selecting.ON_REQUEST)
+        yield from (folder.selection(arm, seed), folder.arm(arm) / "arm.json")
+        yield from (folder.arm(arm) / name for name in (curve.FILE, curve.PLOT))
+        if pipeline.report.images:
+            yield from (folder.arm(arm) / name for name in (pictures.FILE, selecting.EXPLANATION))
     for arm_, plan, seed_ in itertools.product(pipeline.arms, pipeline.pretrains, pipeline.seeds):
         trained = folder.pretrain(arm_.id, plan.id, seed_)
         yield from (trained / name for name in pretraining.FILES)

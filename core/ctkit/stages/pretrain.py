@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctkit import rendering
 from ctkit.cache import address
 from ctkit.catalogue import Catalogue
 from ctkit.contracts import Pretrained, Pretraining
 from ctkit.errors import StorageError
 from ctkit.files import write_csv, write_json
 from ctkit.plan import PretrainPlan
-from ctkit.runs import place
+from ctkit.runs import link, place
 from ctkit.selection import Table
 from ctkit.stages.materialise import Shards, materialise, rows_of
 from ctkit.stages.select import Selected, Selections, of_seed, selection_digest
@@ -50,7 +52,13 @@ def plan_jobs(session: Session, catalogue: Catalogue, table: Table, selections: 
             for seed in session.pipeline.seeds:
                 chosen = of_seed(selections, arm, seed)
                 digest = digests[arm.id, chosen.seed]
-                at = address("pretrain", slices=digest, rendering=look, method=plan.method.identity, seed=seed)
+                at = address(
+                    "pretrain",
+                    slices=digest,
+                    rendering=[look, rendering.VERSION],
+                    method=plan.method.identity,
+                    seed=seed,
+                )
                 jobs.append(Job(chosen, plan, seed, at))
     return jobs
 
@@ -82,8 +90,12 @@ def show_folder(session: Session, job: Job) -> Path:
 
 def _try(session: Session, catalogue: Catalogue, table: Table, job: Job, shards: Shards) -> bool:
     try:
-        with session.work("pretrain", job.item):
-            _train(session, table, job, shards)
+        with _workspace(session, job) as folder:
+            if folder_of(session, job).is_dir():
+                session.cached("pretrain", job.item)
+            else:
+                with session.work("pretrain", job.item):
+                    _train(session, table, job, shards, folder)
     except StorageError:
         raise
     except Exception as error:  # a plugin may raise anything; the other items go on
@@ -92,8 +104,13 @@ def _try(session: Session, catalogue: Catalogue, table: Table, job: Job, shards:
     return True
 
 
-def _train(session: Session, table: Table, job: Job, shards: Shards) -> None:
-    workspace = session.cache.workspace("pretrain", job.address)
+def _workspace(session: Session, job: Job) -> AbstractContextManager[Path]:
+    """Hold the folder of a job's checkpoints, so that runs which share a cache do not train the same at once."""
+    waiting = f"{job.item}: another run is training the same; waiting for it"
+    return session.cache.workspace("pretrain", job.address, lambda: session.console.say(waiting))
+
+
+def _train(session: Session, table: Table, job: Job, shards: Shards, folder: Path) -> None:
     rows = rows_of(table, job.selected.selection, shards, session.pipeline.rendering.size)
     method = job.plan.method.build()
     with session.console.progress(f"pretrain {job.item}", None) as bar:
@@ -108,14 +125,13 @@ def _train(session: Session, table: Table, job: Job, shards: Shards) -> None:
                 seed=job.seed,
                 device=session.device,
                 workers=session.workers.backend.workers,
-                folder=workspace,
+                folder=folder,
                 metadata=_metadata(session, job, len(rows)),
                 progress=bar.update,
                 metric=metric,
             )
         )
     _publish(session, job, trained, {"slices": len(rows), "mean": rows.mean, "std": rows.std})
-    shutil.rmtree(workspace, ignore_errors=True)
 
 
 def _metadata(session: Session, job: Job, slices: int) -> dict[str, str]:
@@ -148,7 +164,8 @@ def _publish(session: Session, job: Job, trained: Pretrained, facts: dict[str, A
 def _show(session: Session, job: Job) -> None:
     """Put the results into the run folder, and say what the user must know."""
     source, target = folder_of(session, job), show_folder(session, job)
-    for name in FILES:
+    link(source / BACKBONE, target / BACKBONE)
+    for name in (HISTORY, FACTS):
         place(source / name, target / name)
     for note in json.loads((source / FACTS).read_text(encoding="utf-8"))["notes"]:
         session.note(f"{job.item}: {note}")

@@ -105,7 +105,6 @@ class Study:
             "seeds": list(draws),
             "slices": self.total,
             "kept": sum(row[4] for row in rows),
-            "seconds_describe": 41.2 if arm == "hash6" else 0.0,
             "seconds_select": 0.031,
         }
         write_json(folder / "arm.json", facts)

@@ -47,12 +47,11 @@ def _chosen(run: Run, looks: Looks) -> Table | None:
             number(arm.share, wording.percent(arm.share)),
             text(_asked(arm.facts)),
             text(", ".join(map(str, arm.facts["seeds"]))),
-            _seconds(arm.facts.get("seconds_describe")),
             _seconds(arm.facts.get("seconds_select")),
         ]
         for arm in run.arms
     ]
-    columns = ("Arm", "How it chooses", "Slices kept", "Share", "Asked for", "Draws", "Describe", "Select")
+    columns = ("Arm", "How it chooses", "Slices kept", "Share", "Asked for", "Draws", "Select")
     return table("What each arm kept", columns, rows)
 
 
