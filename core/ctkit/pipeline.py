@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ctkit import compute, devices
 from ctkit.cache import Cache
@@ -16,6 +15,7 @@ from ctkit.files import write_csv
 from ctkit.hookspecs import RunInfo
 from ctkit.plan import Pipeline
 from ctkit.plugins import Registry
+from ctkit.redaction import redacted
 from ctkit.runs import Provenance, RunFolder
 from ctkit.selection import Table
 from ctkit.session import Session
@@ -66,15 +66,6 @@ def open_session(pipeline: Pipeline, registry: Registry, console: Console, folde
         device=device,
         info=RunInfo(pipeline.run.name, folder.path, redacted(pipeline.document)),
     )
-
-
-def redacted(value: Any) -> Any:
-    """Return a document with every path cut to "...", for what leaves this machine."""
-    if isinstance(value, dict):
-        return {key: redacted(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [redacted(item) for item in value]
-    return "..." if isinstance(value, str) and ("/" in value or "\\" in value) else value
 
 
 @contextmanager

@@ -73,7 +73,7 @@ class SliceStore:
             if shard.is_whole():
                 return shard
             _log.warning("a shard of the slice store is damaged and will be written anew")
-            shutil.rmtree(shard.pixels.parent)
+            shutil.rmtree(shard.pixels.parent, ignore_errors=True)  # another run may be at it as well
         return None
 
     def write(self, volume: str, index: Ints, pixels: NDArray[np.uint8]) -> Shard:

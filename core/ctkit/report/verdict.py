@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from ctkit.redaction import without_paths
 from ctkit.report import wording
 from ctkit.report.reading import Compared, Run, Scored, Training
-from ctkit.report.redaction import without_paths
 
 Verdict = Literal["better", "worse", "no difference shown", "not tested"]
 

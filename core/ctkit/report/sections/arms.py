@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ctkit.report import diagnostics, figures, redaction, verdict, wording
+from ctkit import redaction
+from ctkit.report import diagnostics, figures, verdict, wording
 from ctkit.report.elements import Cell, Looks, Matrix, Plot, Table, number, table, text, unique
 from ctkit.report.figures import Point
 from ctkit.report.reading import Run, Training
