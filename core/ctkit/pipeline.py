@@ -110,7 +110,7 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     _say_selected(session, selections, len(table))
     if "materialise" not in wanted:
         return _stopped(session, "select")
-    if not session.pipeline.pretrains:
+    if not session.pipeline.pretrains and not session.pipeline.baselines:
         return _report(session, scan.catalogue, table, selections)
     if wanted[-1] == "materialise":
         chosen = [selected.selection for selected in selections.values()]
@@ -120,7 +120,7 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     done = pretraining.pretrain(session, scan.catalogue, table, jobs)
     if "evaluate" not in wanted:
         return _stopped(session, "pretrain")
-    evaluated = evaluation.evaluate(session, evaluation.plan_evaluations(session, done))
+    evaluated = evaluation.evaluate(session, scan.catalogue, table, evaluation.plan_evaluations(session, done))
     comparing.score(session, evaluated)
     comparing.compare(session, evaluated)
     if "report" not in wanted:
@@ -168,12 +168,23 @@ def _expected_files(session: Session) -> Iterator[Path]:
     for arm, seed in selecting.keys(pipeline):
         yield from (folder.selection(arm, seed), folder.arm(arm) / "arm.json", folder.arm(arm) / pictures.FILE)
         yield from (folder.arm(arm) / name for name in selecting.ON_REQUEST)
-    for arm_, plan, seed_ in itertools.product(pipeline.arms, pipeline.pretrains, pipeline.seeds):
-        trained = folder.pretrain(arm_.id, plan.id, seed_)
+    trained_folders = [
+        *(
+            folder.baseline(plan.id, seed)
+            for plan in pipeline.baselines
+            for seed in pretraining.seeds_of(plan, pipeline)
+        ),
+        *(
+            folder.pretrain(arm.id, plan.id, seed)
+            for arm, plan, seed in itertools.product(pipeline.arms, pipeline.pretrains, pipeline.seeds)
+        ),
+    ]
+    for trained in trained_folders:
         yield from (trained / name for name in pretraining.FILES)
         for task in pipeline.tasks:
             for repeat, labels in itertools.product(range(task.repeats), task.labels):
-                yield folder.predictions(trained, task.id, task.protocol.entry.name, repeat, labels)
+                predictions = folder.predictions(trained, task.id, task.protocol.entry.name, repeat, labels)
+                yield from (predictions, predictions.with_suffix(".json"))
     if pipeline.tasks:
         yield from (folder.path / "results.csv", folder.path / "comparisons.csv")
 

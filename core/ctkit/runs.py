@@ -47,6 +47,10 @@ class RunFolder:
         """Folder of one pre-training."""
         return self.arm(arm) / pretrain / f"seed-{seed}"
 
+    def baseline(self, baseline: str, seed: int) -> Path:
+        """Folder of one backbone of a baseline."""
+        return self.path / "baselines" / baseline / f"seed-{seed}"
+
     def predictions(self, pretrained: Path, task: str, protocol: str, repeat: int, labels: float) -> Path:
         """Predictions of one evaluation of the pre-training in folder ``pretrained``."""
         return pretrained / task / protocol / f"repeat-{repeat}-labels-{labels:g}.csv"
@@ -72,7 +76,7 @@ class RunFolder:
         """Remove what an earlier version of the pipeline left; all of it can be made again from the cache."""
         folders = {folder for file in files for folder in file.parents}
         results = (self.path / "results.csv", self.path / "comparisons.csv")
-        left = sorted((self.path / "arms").rglob("*"), reverse=True)
+        left = sorted((path for name in ("arms", "baselines") for path in (self.path / name).rglob("*")), reverse=True)
         for path in [*left, *(result for result in results if result.exists())]:
             if path.is_dir() and path not in folders:
                 path.rmdir()
