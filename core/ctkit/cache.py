@@ -65,6 +65,12 @@ class Cache:
         finally:
             lock.release()
 
+    def shared(self, kind: str, at: str) -> Path:
+        """Return a folder that grows by files, each of them written whole and never changed."""
+        folder = self.path(kind, at)
+        _make(folder)
+        return folder
+
     @contextmanager
     def entry(self, kind: str, at: str) -> Iterator[Path]:
         """Yield a temporary folder; when the block ends well it becomes the entry.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -17,6 +18,7 @@ from ctkit.plan import Arm, Chosen, Document, Pipeline, PretrainPlan, Step, Task
 from ctkit.plugins import Entry, Registry
 from ctkit.rendering import INTENSITIES
 from ctkit.sections import (
+    BASELINE,
     ArmKeys,
     ComputeSection,
     Keep,
@@ -100,7 +102,7 @@ class _Resolver:
         self.registry, self.base, self.place = registry, base, place
 
     def pipeline(self, document: Document) -> Pipeline:
-        valid = {"run", "compute", "dataset", "reduce", "pretrain", "task", "report"}
+        valid = {"run", "compute", "dataset", "reduce", "pretrain", "baseline", "task", "report"}
         for key in document:
             if key not in valid:
                 self.fail((key,), f"unknown section; {nearest(key, valid)}")
@@ -112,13 +114,14 @@ class _Resolver:
         dataset, rendering = self.dataset(self.table(document, ("dataset",)))
         arms = self.arms(self.tables(document, "reduce"))
         pretrains = self.pretrains(self.tables(document, "pretrain"))
+        baselines = self.baselines(self.tables(document, "baseline"), arms, pretrains)
         tasks = self.tasks(self.tables(document, "task"))
         if not arms:
             self.fail((), 'there is no [[reduce]]: add at least one arm, for instance use = "all"')
-        if tasks and not pretrains:
+        if tasks and not pretrains and not baselines:
             self.fail(("task", 0), "a task needs a [[pretrain]] to make the backbone that it scores")
-        resolved = _document(run, compute, report, dataset, rendering, arms, pretrains, tasks)
-        return Pipeline(run, compute, report, dataset, rendering, arms, pretrains, tasks, resolved)
+        resolved = _document(run, compute, report, dataset, rendering, arms, pretrains, baselines, tasks)
+        return Pipeline(run, compute, report, dataset, rendering, arms, pretrains, baselines, tasks, resolved)
 
     # sections
 
@@ -214,15 +217,43 @@ class _Resolver:
         return float(value)
 
     def pretrains(self, tables: list[Document]) -> tuple[PretrainPlan, ...]:
+        plans = tuple(self.pretrain(table, ("pretrain", number)) for number, table in enumerate(tables))
+        self.refuse_twins([plan.id for plan in plans], "pretrain")
+        return plans
+
+    def pretrain(self, table: Document, location: Location) -> PretrainPlan:
+        core = {key: table[key] for key in PretrainKeys.model_fields if key in table}
+        keys = self.section(PretrainKeys, core, location)
+        method: Chosen[Method[Any]] = self.choose("method", table, location, set(PretrainKeys.model_fields))
+        return PretrainPlan(keys.id or method.entry.name, method)
+
+    def baselines(
+        self, tables: list[Document], arms: Sequence[Arm], pretrains: Sequence[PretrainPlan]
+    ) -> tuple[PretrainPlan, ...]:
         plans = []
         for number, table in enumerate(tables):
-            location = ("pretrain", number)
-            core = {key: table[key] for key in PretrainKeys.model_fields if key in table}
-            keys = self.section(PretrainKeys, core, location)
-            method: Chosen[Method[Any]] = self.choose("method", table, location, set(PretrainKeys.model_fields))
-            plans.append(PretrainPlan(keys.id or method.entry.name, method))
-        self.refuse_twins([plan.id for plan in plans], "pretrain")
+            location = ("baseline", number)
+            plan = self.pretrain({"use": BASELINE} | table, location)
+            if plan.id in {arm.id for arm in arms}:
+                self.fail(location, f"an arm is called {plan.id!r} too: give the baseline another id")
+            plans.append(replace(plan, method=self.with_network(plan.method, pretrains, location)))
+        self.refuse_twins([plan.id for plan in plans], "baseline")
         return tuple(plans)
+
+    def with_network(
+        self, method: Chosen[Method[Any]], pretrains: Sequence[PretrainPlan], location: Location
+    ) -> Chosen[Method[Any]]:
+        """Give a baseline that names no ``backbone`` the one that is pre-trained."""
+        if "backbone" not in type(method.params).model_fields or "backbone" in method.params.model_fields_set:
+            return method
+        networks = sorted(
+            {plan.method.params.backbone for plan in pretrains if hasattr(plan.method.params, "backbone")}
+        )
+        if len(networks) > 1:
+            self.fail(location, f"name a backbone: the [[pretrain]] tables have {' and '.join(networks)}")
+        if not networks:
+            return method
+        return replace(method, params=method.params.model_copy(update={"backbone": networks[0]}))
 
     def tasks(self, tables: list[Document]) -> tuple[TaskPlan, ...]:
         plans: list[TaskPlan] = []
@@ -370,6 +401,7 @@ def _document(
     rendering: Rendering,
     arms: tuple[Arm, ...],
     pretrains: tuple[PretrainPlan, ...],
+    baselines: tuple[PretrainPlan, ...],
     tasks: tuple[TaskPlan, ...],
 ) -> Document:
     return {
@@ -379,6 +411,7 @@ def _document(
         "dataset": _described(dataset) | rendering.model_dump(mode="json"),
         "reduce": [_described_arm(arm) for arm in arms],
         "pretrain": [{"id": plan.id} | _described(plan.method) for plan in pretrains],
+        "baseline": [{"id": plan.id} | _described(plan.method) for plan in baselines],
         "task": [
             {"id": plan.id, "repeats": plan.repeats, "labels": list(plan.labels)}
             | _described(plan.task)

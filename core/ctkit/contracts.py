@@ -310,7 +310,12 @@ class Pretrained:
 
 
 class Method(Plugin[P], ABC):
-    """A way to pre-train. The same rows, seed and machine give the same backbone, also after a kill and resume."""
+    """A way to pre-train. The same rows, seed and machine give the same backbone, also after a kill and resume.
+
+    One that takes 0 steps trains nothing: it gives the baseline that others are measured against.
+    """
+
+    draws: bool = True  #: uses the seed; an instance may say that it does not, so that one backbone serves all seeds
 
     @abstractmethod
     def pretrain(self, job: Pretraining) -> Pretrained:
@@ -370,11 +375,13 @@ class Evaluation:
 
     task: Task[Any]
     backbone: Path
+    folder: Path  #: of this backbone on this task, survives a kill: keep here what other shares, seeds, protocols reuse
     labels: float  #: share of the training labels to use, class-balanced and nested
     seed: int
     device: str
     workers: int
     progress: Callable[[int, int], None]
+    slices: Rows | None = None  #: what the backbone was trained on; None for a baseline, or where it is stored no more
 
 
 @dataclass(frozen=True)
@@ -387,7 +394,8 @@ class Predictions:
     classes: tuple[str, ...]
     positive: str | None = None
     patients: tuple[str, ...] | None = None  #: (n,) intervals resample patients where they are known
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  #: how they came about
+    warnings: tuple[str, ...] = ()  #: what speaks against believing the scores: leaks, missing classes, lost images
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ def _chosen(session: Session, catalogue: Catalogue) -> Iterator[Planned]:
         yield Planned("materialise", "", "to do" if missing else "cached", f"up to {size} in the slice store")
     for job in jobs:
         state: State = "to do" if job in missing else "cached"
-        yield Planned("pretrain", job.item, state, f"{int(job.selected.selection.kept.sum())} slices")
+        slices = "baseline" if job.baseline else f"{int(job.selected.selection.kept.sum())} slices"
+        yield Planned("pretrain", job.item, state, slices)
     yield from _evaluations(session, jobs)
 
 
@@ -121,7 +122,7 @@ def _describe(session: Session, catalogue: Catalogue, missing: list[int]) -> Pla
 
 def _unknown(session: Session, first: str, detail: str) -> Iterator[Planned]:
     stages = ["describe", "select"]
-    if session.pipeline.pretrains:
+    if session.pipeline.pretrains or session.pipeline.baselines:
         stages += ["materialise", "pretrain", "evaluate"] if session.pipeline.tasks else ["materialise", "pretrain"]
     for stage in stages[stages.index(first) if first in stages else len(stages) :]:
         yield Planned(stage, "", "to do, size unknown yet", detail)

@@ -102,7 +102,7 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     _say_selected(session, selections, len(table))
     if "materialise" not in wanted:
         return _stopped(session, "select")
-    if not session.pipeline.pretrains:
+    if not session.pipeline.pretrains and not session.pipeline.baselines:
         return _report(session, scan.catalogue, readings, table, selections)
     if wanted[-1] == "materialise":
         chosen = [selected.selection for selected in selections.values()]
@@ -112,7 +112,7 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     done = pretraining.pretrain(session, scan.catalogue, table, jobs)
     if "evaluate" not in wanted:
         return _stopped(session, "pretrain")
-    evaluated = evaluation.evaluate(session, evaluation.plan_evaluations(session, done))
+    evaluated = evaluation.evaluate(session, scan.catalogue, table, evaluation.plan_evaluations(session, done))
     comparing.score(session, evaluated)
     comparing.compare(session, evaluated)
     if "report" not in wanted:
@@ -165,12 +165,23 @@ def _expected_files(session: Session) -> Iterator[Path]:
         yield from (folder.arm(arm) / name for name in (curve.FILE, curve.PLOT))
         if pipeline.report.images:
             yield from (folder.arm(arm) / name for name in (pictures.FILE, selecting.EXPLANATION))
-    for arm_, plan, seed_ in itertools.product(pipeline.arms, pipeline.pretrains, pipeline.seeds):
-        trained = folder.pretrain(arm_.id, plan.id, seed_)
+    trained_folders = [
+        *(
+            folder.baseline(plan.id, seed)
+            for plan in pipeline.baselines
+            for seed in pretraining.seeds_of(plan, pipeline)
+        ),
+        *(
+            folder.pretrain(arm.id, plan.id, seed)
+            for arm, plan, seed in itertools.product(pipeline.arms, pipeline.pretrains, pipeline.seeds)
+        ),
+    ]
+    for trained in trained_folders:
         yield from (trained / name for name in pretraining.FILES)
         for task in pipeline.tasks:
             for repeat, labels in itertools.product(range(task.repeats), task.labels):
-                yield folder.predictions(trained, task.id, task.protocol.entry.name, repeat, labels)
+                predictions = folder.predictions(trained, task.id, task.protocol.entry.name, repeat, labels)
+                yield from (predictions, predictions.with_suffix(".json"))
     if pipeline.tasks:
         yield from (folder.path / "results.csv", folder.path / "comparisons.csv")
 

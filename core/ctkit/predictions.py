@@ -24,7 +24,7 @@ def write_predictions(folder: Path, predictions: Predictions) -> None:
         )
     )
     write_csv(folder / TABLE, ("name", "patient", "label", *predictions.classes), rows)
-    facts = {"classes": predictions.classes, "positive": predictions.positive, "notes": predictions.notes}
+    facts = {name: getattr(predictions, name) for name in ("classes", "positive", "notes", "warnings")}
     write_json(folder / FACTS, facts | {"patients": predictions.patients is not None})
 
 
@@ -42,4 +42,5 @@ def read_predictions(folder: Path) -> Predictions:
         positive=facts["positive"],
         patients=tuple(row[1] for row in rows) if facts["patients"] else None,
         notes=tuple(facts["notes"]),
+        warnings=tuple(facts.get("warnings", ())),
     )

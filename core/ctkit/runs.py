@@ -56,6 +56,10 @@ class RunFolder:
         """Folder of one pre-training."""
         return self.arm(arm) / pretrain / f"seed-{seed}"
 
+    def baseline(self, baseline: str, seed: int) -> Path:
+        """Folder of one backbone of a baseline."""
+        return self.path / "baselines" / baseline / f"seed-{seed}"
+
     def predictions(self, pretrained: Path, task: str, protocol: str, repeat: int, labels: float) -> Path:
         """Predictions of one evaluation of the pre-training in folder ``pretrained``."""
         return pretrained / task / protocol / f"repeat-{repeat}-labels-{labels:g}.csv"
@@ -98,7 +102,8 @@ class RunFolder:
         for result in (self.path / "results.csv", self.path / "comparisons.csv"):
             if result not in files:
                 result.unlink(missing_ok=True)
-        for path in sorted((self.path / "arms").rglob("*"), reverse=True):
+        left = sorted((path for name in ("arms", "baselines") for path in (self.path / name).rglob("*")), reverse=True)
+        for path in left:
             if path.is_dir():
                 with suppress(OSError):  # it is not empty
                     path.rmdir()

@@ -10,7 +10,7 @@ from typing import Any
 from ctkit.config import default_id
 from ctkit.contracts import Params, Reducer
 from ctkit.plugins import Registry
-from ctkit.sections import ComputeSection, Rendering, ReportSection, RunSection
+from ctkit.sections import BASELINE, ComputeSection, Rendering, ReportSection, RunSection
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ def pipeline_file(wishes: Wishes, registry: Registry) -> str:
     if wishes.method:
         method = registry.find("method", wishes.method).load().params_type
         lines += _section("[[pretrain]]", method, {"use": wishes.method})
+        baseline = registry.find("method", BASELINE).load().params_type
+        lines += [
+            "# What pre-training is measured against: the same network with random weights, or with those of a file."
+        ]
+        lines += _section("[[baseline]]", baseline, {"id": BASELINE})
     if wishes.method and wishes.task:
         task = registry.find("task", wishes.task).load().params_type
         given = {"use": wishes.task, "protocol": list(wishes.protocols)} | _root(task, wishes.task_root)

@@ -81,6 +81,7 @@ def _content(run: Run) -> dict[str, Any]:
         "version": run.facts.get("ctkit", ""),
         "summary": _summary(run),
         "legend": looks.legend([arm.name for arm in run.arms]),
+        "scored_legend": looks.legend([*(arm.name for arm in run.arms), *run.baselines]),
         "answer": answer.answer(run, looks),
         "arms": arms.arms(run, looks),
         "choice": choice.choice(run, looks),

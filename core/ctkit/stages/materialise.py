@@ -48,6 +48,18 @@ def materialise(session: Session, catalogue: Catalogue, table: Table, selections
     return {number: shard for number, shard in shards.items() if shard is not None}
 
 
+def rows_in_store(session: Session, catalogue: Catalogue, table: Table, chosen: Selection) -> Rows | None:
+    """Return a selection's rows if the store still has them all; decodes nothing."""
+    store = SliceStore(session.cache, session.pipeline.rendering.model_dump(mode="json"))
+    shards: Shards = {}
+    for number, index in _by_volume(table, chosen.kept).items():
+        shard = store.find(catalogue.address(number), index)
+        if shard is None:
+            return None
+        shards[number] = shard
+    return rows_of(table, chosen, shards, session.pipeline.rendering.size)
+
+
 def rows_of(table: Table, chosen: Selection, shards: Shards, size: int) -> Rows:
     """Return an arm's rows in the store, in the order of the table."""
     parts = [(number, shards[number], index) for number, index in _by_volume(table, chosen.kept).items()]

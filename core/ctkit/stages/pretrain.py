@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from contextlib import AbstractContextManager
@@ -15,7 +16,7 @@ from ctkit.catalogue import Catalogue
 from ctkit.contracts import Pretrained, Pretraining
 from ctkit.errors import StorageError
 from ctkit.files import write_csv, write_json
-from ctkit.plan import PretrainPlan
+from ctkit.plan import Arm, Pipeline, PretrainPlan
 from ctkit.runs import link, place
 from ctkit.selection import Table
 from ctkit.stages.materialise import Shards, materialise, rows_of
@@ -29,38 +30,53 @@ FILES = BACKBONE, HISTORY, FACTS = "backbone.safetensors", "history.csv", "pretr
 
 @dataclass(frozen=True)
 class Job:
-    """One pre-training of the plan: an arm, a method and a seed."""
+    """One backbone of the plan: an arm, a method and a seed. A baseline takes of its arm the grey levels alone."""
 
     selected: Selected
     plan: PretrainPlan
     seed: int
     address: str
+    baseline: bool
+
+    @property
+    def arm(self) -> str:
+        """The arm's id, or the baseline's: what results are listed under."""
+        return self.plan.id if self.baseline else self.selected.arm.id
+
+    @property
+    def pretrain(self) -> str:
+        """The pre-training's id; "" for a baseline."""
+        return "" if self.baseline else self.plan.id
 
     @property
     def item(self) -> str:
         """What the job is called in logs and in the run folder."""
-        return f"{self.selected.arm.id}/{self.plan.id}/seed-{self.seed}"
+        return "/".join(filter(None, (self.arm, self.pretrain, f"seed-{self.seed}")))
 
 
 def plan_jobs(session: Session, catalogue: Catalogue, table: Table, selections: Selections) -> list[Job]:
-    """Every pre-training that the pipeline asks for, in its order."""
+    """Every backbone that the pipeline asks for: the baselines, then the pre-trainings in their order."""
+    pipeline = session.pipeline
     digests = {key: selection_digest(catalogue, table, chosen.selection) for key, chosen in selections.items()}
-    look = session.pipeline.rendering.model_dump(mode="json")
-    jobs = []
-    for plan in session.pipeline.pretrains:
-        for arm in session.pipeline.arms:
-            for seed in session.pipeline.seeds:
-                chosen = of_seed(selections, arm, seed)
-                digest = digests[arm.id, chosen.seed]
-                at = address(
-                    "pretrain",
-                    slices=digest,
-                    rendering=[look, rendering.VERSION],
-                    method=plan.method.identity,
-                    seed=seed,
-                )
-                jobs.append(Job(chosen, plan, seed, at))
-    return jobs
+    look = [pipeline.rendering.model_dump(mode="json"), rendering.VERSION]
+
+    def job(plan: PretrainPlan, arm: Arm, seed: int, *, baseline: bool) -> Job:
+        chosen = of_seed(selections, arm, seed)
+        digest = digests[arm.id, chosen.seed]
+        at = address("pretrain", slices=digest, rendering=look, method=plan.method.identity, seed=seed)
+        return Job(chosen, plan, seed, at, baseline)
+
+    baselines = ((plan, seed) for plan in pipeline.baselines for seed in seeds_of(plan, pipeline))
+    asked = itertools.product(pipeline.pretrains, pipeline.arms, pipeline.seeds)
+    return [
+        *(job(plan, pipeline.reference, seed, baseline=True) for plan, seed in baselines),
+        *(job(plan, arm, seed, baseline=False) for plan, arm, seed in asked),
+    ]
+
+
+def seeds_of(baseline: PretrainPlan, pipeline: Pipeline) -> range:
+    """Seeds of a baseline: all, or the first alone where its weights are given."""
+    return pipeline.seeds if baseline.method.build().draws else pipeline.seeds[:1]
 
 
 def pretrain(session: Session, catalogue: Catalogue, table: Table, jobs: list[Job]) -> list[Job]:
@@ -85,7 +101,9 @@ def folder_of(session: Session, job: Job) -> Path:
 
 def show_folder(session: Session, job: Job) -> Path:
     """Where the run folder shows a job's backbone."""
-    return session.folder.pretrain(job.selected.arm.id, job.plan.id, job.seed)
+    if job.baseline:
+        return session.folder.baseline(job.plan.id, job.seed)
+    return session.folder.pretrain(job.arm, job.pretrain, job.seed)
 
 
 def _try(session: Session, catalogue: Catalogue, table: Table, job: Job, shards: Shards) -> bool:
@@ -112,6 +130,7 @@ def _workspace(session: Session, job: Job) -> AbstractContextManager[Path]:
 
 def _train(session: Session, table: Table, job: Job, shards: Shards, folder: Path) -> None:
     rows = rows_of(table, job.selected.selection, shards, session.pipeline.rendering.size)
+    slices = 0 if job.baseline else len(rows)
     method = job.plan.method.build()
     with session.console.progress(f"pretrain {job.item}", None) as bar:
 
@@ -126,18 +145,18 @@ def _train(session: Session, table: Table, job: Job, shards: Shards, folder: Pat
                 device=session.device,
                 workers=session.workers.backend.workers,
                 folder=folder,
-                metadata=_metadata(session, job, len(rows)),
+                metadata=_metadata(session, job, slices),
                 progress=bar.update,
                 metric=metric,
             )
         )
-    _publish(session, job, trained, {"slices": len(rows), "mean": rows.mean, "std": rows.std})
+    _publish(session, job, trained, {"slices": slices, "mean": rows.mean, "std": rows.std})
 
 
 def _metadata(session: Session, job: Job, slices: int) -> dict[str, str]:
     return {
         "method": job.plan.method.entry.name,
-        "arm": job.selected.arm.id,
+        "arm": job.arm,
         "slices": str(slices),
         "seed": str(job.seed),
         "address": job.address,

@@ -116,6 +116,8 @@ def _trade_off(run: Run, looks: Looks) -> Iterable[Plot]:
     pooled = [row for row in run.scores if row.pooled and row.metric == metric]
     for place in dict.fromkeys(row.place for row in pooled):
         found = [(row, arm) for row in pooled if row.place == place and (arm := run.arm(row.arm))]
+        if not found:  # a baseline was trained on no slices
+            continue
         points = [Point(looks[arm.name], arm.kept, row.value, row.low, row.high) for row, arm in found]
         svg = figures.scores_against_slices(run.title(place), wording.metric(metric), points)
         values = (f"{row.arm} {wording.score(row.value)} with {wording.count(arm.kept, 'slice')}" for row, arm in found)
