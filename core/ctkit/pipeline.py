@@ -100,6 +100,10 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     session.folder.keep_only(set(_expected_files(session)))
     selections = selecting.select(session, scan.catalogue, readings, table)
     _say_selected(session, selections, len(table))
+    jobs = pretraining.plan_jobs(session, scan.catalogue, table, selections)
+    evaluations = evaluation.plan_evaluations(session, jobs)
+    pretraining.forget_others(session, jobs)
+    evaluation.forget_others(session, evaluations)
     if "materialise" not in wanted:
         return _stopped(session, "select")
     if not session.pipeline.pretrains and not session.pipeline.baselines:
@@ -108,11 +112,12 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
         chosen = [selected.selection for selected in selections.values()]
         materialising.materialise(session, scan.catalogue, table, chosen)
         return _stopped(session, "materialise")
-    jobs = pretraining.plan_jobs(session, scan.catalogue, table, selections)
     done = pretraining.pretrain(session, scan.catalogue, table, jobs)
     if "evaluate" not in wanted:
         return _stopped(session, "pretrain")
-    evaluated = evaluation.evaluate(session, scan.catalogue, table, evaluation.plan_evaluations(session, done))
+    trained = {job.item for job in done}
+    possible = [evaluated for evaluated in evaluations if evaluated.job.item in trained]
+    evaluated = evaluation.evaluate(session, scan.catalogue, table, possible)
     comparing.score(session, evaluated)
     comparing.compare(session, evaluated)
     if "report" not in wanted:

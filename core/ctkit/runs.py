@@ -9,7 +9,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +28,14 @@ _BEFORE_PROVENANCE = frozenset({".lock", ".journal", "run.log"})
 #: What a run writes below ``arms``, and removes when its pipeline no longer makes it.
 _WRITTEN = (
     *("arm.json", "selection.csv", "pictures.npz", "curve.csv", "curve.svg", "explain.html"),
-    *("backbone.safetensors", "history.csv", "pretrain.json", "repeat-*-labels-*.csv", ".*.part"),
+    *(
+        "backbone.safetensors",
+        "history.csv",
+        "pretrain.json",
+        "repeat-*-labels-*.csv",
+        "repeat-*-labels-*.json",
+        ".*.part",
+    ),
 )
 
 
@@ -102,20 +109,30 @@ class RunFolder:
         for result in (self.path / "results.csv", self.path / "comparisons.csv"):
             if result not in files:
                 result.unlink(missing_ok=True)
-        left = sorted((path for name in ("arms", "baselines") for path in (self.path / name).rglob("*")), reverse=True)
-        for path in left:
-            if path.is_dir():
-                with suppress(OSError):  # it is not empty
-                    path.rmdir()
-            elif path not in files and any(path.match(name) for name in _WRITTEN):
-                path.unlink()
+        for name in ("arms", "baselines"):
+            forget(self.path / name, files)
+
+
+def forget(folder: Path, but: Collection[Path] = ()) -> None:
+    """Remove what a run wrote below a folder of its run folder, ``but`` for some files, and folders that are empty."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir():
+            with suppress(OSError):  # it is not empty
+                path.rmdir()
+        elif path not in but and any(path.match(name) for name in _WRITTEN):
+            path.unlink()
 
 
 def place(source: Path, target: Path) -> None:
     """Put a file of the cache into a run folder: a copy, so that no change to it reaches the cache."""
-    if not (target.exists() and filecmp.cmp(source, target, shallow=False)):
+    if not (target.exists() and same_file(source, target)):
         with writing(target) as temporary:
             shutil.copyfile(source, temporary)
+
+
+def same_file(source: Path, target: Path) -> bool:
+    """Whether a file of the run folder is the cache's ``source``, by its content."""
+    return source.exists() and filecmp.cmp(source, target, shallow=False)
 
 
 def link(source: Path, target: Path) -> None:

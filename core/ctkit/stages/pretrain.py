@@ -17,7 +17,7 @@ from ctkit.contracts import Pretrained, Pretraining
 from ctkit.errors import StorageError
 from ctkit.files import write_csv, write_json
 from ctkit.plan import Arm, Pipeline, PretrainPlan
-from ctkit.runs import link, place
+from ctkit.runs import forget, link, place, same_file
 from ctkit.selection import Table
 from ctkit.stages.materialise import Shards, materialise, rows_of
 from ctkit.stages.select import Selected, Selections, of_seed, selection_digest
@@ -92,6 +92,14 @@ def pretrain(session: Session, catalogue: Catalogue, table: Table, jobs: list[Jo
         _show(session, job)
         done.append(job)
     return done
+
+
+def forget_others(session: Session, jobs: list[Job]) -> None:
+    """Remove from the run folder what is shown of backbones that are not those of its pipeline now."""
+    for job in jobs:
+        shown = show_folder(session, job)
+        if (shown / FACTS).exists() and not same_file(folder_of(session, job) / FACTS, shown / FACTS):
+            forget(shown)
 
 
 def folder_of(session: Session, job: Job) -> Path:
