@@ -182,6 +182,19 @@ def test_a_small_arm_lowers_the_batch_and_says_so(
 
 
 @pytest.mark.usefixtures("small_trunk")
+def test_a_training_with_one_slice_per_volume_resumes_bit_for_bit(
+    make_rows: Make, make_job: Make, make_watcher: Make
+) -> None:
+    rows, sampler = replace(make_rows(), volume=np.arange(24) % 5), "one-per-volume"
+    undisturbed = train(make_job(rows, "undisturbed"), sampler=sampler)
+    assert undisturbed.batch == 5
+    with pytest.raises(RuntimeError, match="killed"):
+        train(make_job(rows, "killed", make_watcher(3)), sampler=sampler)
+    resumed = train(make_job(rows, "killed"), sampler=sampler)
+    assert resumed.backbone.read_bytes() == undisturbed.backbone.read_bytes()
+
+
+@pytest.mark.usefixtures("small_trunk")
 def test_losses_are_logged_as_often_as_asked_and_at_both_ends(make_rows: Make, make_job: Make) -> None:
     done = train(make_job(make_rows()), log_every=4)
     assert [step for step, name, _ in done.history if name == "loss"] == [1, 4, 6]

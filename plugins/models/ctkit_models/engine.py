@@ -11,6 +11,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as lightning
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ log = logging.getLogger("ctkit.models")
 
 def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
     """Train ``method`` on the job's slices and write ``backbone.safetensors`` into the job's folder."""
-    plan = plan_run(method.params, len(job.rows))
+    plan = plan_run(method.params, len(job.rows), len(np.unique(job.rows.volume)))
     notes = method.notes(plan)
     for note in notes:
         log.info("%s", note)  # the core shows the notes of what is done; the log has them as soon as it starts
@@ -99,7 +100,14 @@ class Training(lightning.LightningModule):
     def train_dataloader(self) -> DataLoader[Tensor]:
         """The batches of the steps that are left, one element each."""
         world = self.trainer.world_size
-        batches = Batches(self.job.rows, self.job.seed, self.plan.batch, rank=self.global_rank, world=world)
+        batches = Batches(
+            self.job.rows,
+            self.job.seed,
+            self.plan.batch,
+            rank=self.global_rank,
+            world=world,
+            sampler=self.params.sampler,
+        )
         on_gpu = self.device.type == "cuda"
         return DataLoader(
             batches,
