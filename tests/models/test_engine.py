@@ -200,6 +200,43 @@ def test_losses_are_logged_as_often_as_asked_and_at_both_ends(make_rows: Make, m
     assert [step for step, name, _ in done.history if name == "loss"] == [1, 4, 6]
 
 
+@pytest.mark.usefixtures("small_trunk")
+def test_the_mechanism_and_the_spread_of_features_are_measured(make_rows: Make, make_job: Make) -> None:
+    done = train(make_job(make_rows()), log_every=4)
+    at = {name: [step for step, found, _ in done.history if found == name] for _, name, _ in done.history}
+    assert at["alike-pairs"] == at["loss"] == [1, 4, 6]
+    assert at["feature-std"] == at["effective-rank"] == [6]
+    values = {name: value for _, name, value in done.history}
+    assert 0 <= values["alike-pairs"] <= 1
+    assert 1 < values["effective-rank"] <= 24
+
+
+class Collapsing(Contrastive[ContrastiveParams]):
+    """Pulls every weight of the trunk to zero at the third step, as a collapse would slowly do."""
+
+    def network(self, trunk: Trunk, plan: Plan) -> Network:
+        class Zeroed(DrawingNetwork):
+            def after_step(self, step: int) -> None:
+                if step == 2:
+                    for weight in self.trunk.parameters():
+                        weight.detach().zero_()
+
+        return Zeroed(trunk)
+
+
+@pytest.mark.usefixtures("small_trunk")
+def test_a_collapse_is_told_when_it_happens_and_noted_at_the_end(
+    make_rows: Make, make_job: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    params = {**TINY, "steps": 20, "batch": 24, "optimiser": "sgd", "learning_rate": 1e-6, "checkpoint_minutes": 10}
+    done = Collapsing(ContrastiveParams.model_validate(params)).pretrain(make_job(make_rows()))
+    warnings_ = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings_) == 1, "once, not at every measurement"
+    assert warnings_[0].startswith("step 17 of 20: the training collapsed")
+    (note,) = done.notes
+    assert "all slices look alike" in note
+
+
 def test_an_arm_of_constant_slices_trains(make_rows: Make, make_job: Make) -> None:
     rows = make_rows(pixels=np.zeros((8, 32, 32), np.uint8))
     done = train(make_job(rows), steps=1)

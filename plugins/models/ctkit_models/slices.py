@@ -42,7 +42,11 @@ class Batches(Dataset[Tensor]):
 
     def __getitem__(self, step: int) -> Tensor:
         """(batch / world, size, size) uint8: this process's part of the batch."""
-        return torch.from_numpy(np.stack([self._slice(position) for position in self.members(step)[self._own]]))
+        return torch.from_numpy(self.pixels(self.members(step)[self._own]))
+
+    def pixels(self, positions: Ints) -> NDArray[np.uint8]:
+        """Slices (n, size, size) by their positions (n,) in the arm."""
+        return np.stack([self._slice(position) for position in positions])
 
     def _slice(self, position: int) -> NDArray[np.uint8]:
         """One slice (size, size). Read, not mapped: a map holds a file handle, and there are thousands of shards."""
