@@ -66,6 +66,8 @@ def test_a_training_reports_its_steps_losses_and_backbone(make_rows: Make, make_
     assert [step for step, name, _ in done.history if name == "loss"] == [1, 2, 3, 4]
     assert (done.steps, done.epochs, done.batch, done.notes) == (4, pytest.approx(4 / 3), 8, ())
     assert done.seconds > 0
+    assert 0 < (done.waiting or 0) < 1
+    assert (done.collapsed, done.joules, done.peak_bytes) == (False, None, None)
     backbone = load_backbone(done.backbone)
     assert (backbone.architecture, backbone.mean, backbone.std) == ("resnet18", rows.mean, rows.std)
     expected = {"method": "Drawing", "arm": "hash6", "fingerprint": "0123", "steps": "4", "slices": "24", "seed": "42"}
@@ -234,6 +236,7 @@ def test_a_collapse_is_told_when_it_happens_and_noted_at_the_end(
     assert len(warnings_) == 1, "once, not at every measurement"
     assert warnings_[0].startswith("step 17 of 20: the training collapsed")
     (note,) = done.notes
+    assert done.collapsed
     assert "all slices look alike" in note
 
 

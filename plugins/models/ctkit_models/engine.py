@@ -24,6 +24,7 @@ from ctkit_models.backbones import load_backbone, save_backbone
 from ctkit_models.checkpoints import Checkpoints
 from ctkit_models.collapse import collapse
 from ctkit_models.contrastive import Contrastive, ContrastiveParams, Plan, plan_run
+from ctkit_models.metering import Meters, TimedLoader
 from ctkit_models.monitors import Monitors
 from ctkit_models.optimisers import build_optimiser, learning_rate
 from ctkit_models.quiet import honest_interrupt, quiet_lightning
@@ -51,7 +52,19 @@ def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
     done = training.done
     collapsed = collapse(done.history, plan, training.network.trunk.width)
     notes += (collapsed,) if collapsed else ()
-    return Pretrained(backbone, plan.steps, plan.epochs, plan.batch, done.seconds, tuple(done.history), notes)
+    return Pretrained(
+        backbone,
+        plan.steps,
+        plan.epochs,
+        plan.batch,
+        done.seconds,
+        tuple(done.history),
+        notes,
+        collapsed=collapsed is not None,
+        waiting=done.waited / done.seconds if done.seconds else None,
+        joules=done.joules,
+        peak_bytes=done.peak_bytes,
+    )
 
 
 @dataclass
@@ -60,6 +73,9 @@ class Done:
 
     steps: int = 0
     seconds: float = 0.0  #: over all sittings
+    waited: float = 0.0  #: of these, for data
+    joules: float | None = None
+    peak_bytes: int | None = None
     history: list[tuple[int, str, float]] = field(default_factory=list)
 
 
@@ -99,16 +115,18 @@ class Training(lightning.LightningModule):
             optimiser.load_state_dict(self._saved["optimiser"])
         return optimiser
 
-    def train_dataloader(self) -> DataLoader[Tensor]:
+    def train_dataloader(self) -> TimedLoader:
         """The batches of the steps that are left, one element each."""
         on_gpu = self.device.type == "cuda"
-        return DataLoader(
+        loader = DataLoader(
             self._batches(),
             batch_size=None,
             sampler=range(self.done.steps, self.plan.steps),
             num_workers=self.job.workers if on_gpu else 0,  # on the CPU they would take the cores that train
             pin_memory=on_gpu,
         )
+        self.meters = Meters(self.device)
+        return TimedLoader(loader, self.meters.waiting)
 
     def on_train_start(self) -> None:
         """Restore the loss scaling of fp16, get ready to measure, and start the clock."""
@@ -116,6 +134,7 @@ class Training(lightning.LightningModule):
             self.trainer.precision_plugin.load_state_dict(self._saved["precision"])
         self._saved = None
         self.monitors = Monitors(self._batches(), self.params, self.plan)
+        self.meters.take()  # what came before the start is nothing of ours
         self._started = self._checked = time.monotonic()
 
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
@@ -190,6 +209,10 @@ class Training(lightning.LightningModule):
         now = time.monotonic()
         self.done.seconds += now - self._started
         self._started = now
+        waited, joules, peak = self.meters.take()
+        self.done.waited += waited
+        self.done.joules = None if joules is None else joules + (self.done.joules or 0)
+        self.done.peak_bytes = None if peak is None else max(peak, self.done.peak_bytes or 0)
 
     def _optimiser(self) -> Optimizer:
         return self.trainer.optimizers[0]
