@@ -307,6 +307,10 @@ class Pretrained:
     seconds: float  #: of training, over all sittings
     history: tuple[tuple[int, str, float], ...] = ()  #: (step, name, value), for the curves
     notes: tuple[str, ...] = ()  #: what the user must know: a lowered batch or queue, a collapse
+    collapsed: bool = False  #: the backbone does not tell slices apart; a note says how that shows
+    waiting: float | None = None  #: share of ``seconds`` in which the device waited for data
+    joules: float | None = None  #: energy that the device took
+    peak_bytes: int | None = None  #: most memory that the training took on a GPU
 
 
 class Method(Plugin[P], ABC):

@@ -159,6 +159,7 @@ class Provenance:
     notes: list[str] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
     stages: list[dict[str, Any]] = field(default_factory=list)
+    trainings: dict[str, dict[str, Any]] = field(default_factory=dict)  #: what each cost, also in an earlier run
     started: str = field(default_factory=lambda: _now())
     _earlier: dict[str, Any] = field(init=False)
 
@@ -208,6 +209,7 @@ class Provenance:
                 "device": self.device,
                 "fingerprint": self.fingerprint,
                 "stages": self.stages,
+                "trainings": self.trainings,
                 "notes": self.notes,
             },
         )

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 FILES = BACKBONE, HISTORY, FACTS = "backbone.safetensors", "history.csv", "pretrain.json"
 
+#: What ``run.json`` says of each training.
+COSTS = ("steps", "epochs", "seconds", "slices_per_second", "waiting", "joules", "peak_bytes", "collapsed")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -194,5 +197,7 @@ def _show(session: Session, job: Job) -> None:
     link(source / BACKBONE, target / BACKBONE)
     for name in (HISTORY, FACTS):
         place(source / name, target / name)
-    for note in json.loads((source / FACTS).read_text(encoding="utf-8"))["notes"]:
+    facts = json.loads((source / FACTS).read_text(encoding="utf-8"))
+    session.provenance.trainings[job.item] = {name: facts[name] for name in COSTS}
+    for note in facts["notes"]:
         session.note(f"{job.item}: {note}")
