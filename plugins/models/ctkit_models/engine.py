@@ -22,6 +22,7 @@ from ctkit.errors import DataError, RequestError
 from ctkit_models.backbones import load_backbone, save_backbone
 from ctkit_models.checkpoints import Checkpoints
 from ctkit_models.contrastive import Contrastive, ContrastiveParams, Plan, plan_run
+from ctkit_models.divergence import FirstBadLoss, diverged
 from ctkit_models.optimisers import build_optimiser, learning_rate
 from ctkit_models.quiet import honest_interrupt, quiet_lightning
 from ctkit_models.seeding import derived_seed, seeded
@@ -73,6 +74,7 @@ class Training(lightning.LightningModule):
         self.network = method.network(_initial_trunk(method.params), plan)
         self.checkpoints = Checkpoints(job.folder)
         self.done = Done()
+        self._bad_loss = FirstBadLoss()
         self._saved: dict[str, Any] | None = None
         self._started = self._checked = time.monotonic()
 
@@ -98,11 +100,9 @@ class Training(lightning.LightningModule):
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         """The batches of the steps that are left, one element each."""
-        world = self.trainer.world_size
-        batches = Batches(self.job.rows, self.job.seed, self.plan.batch, rank=self.global_rank, world=world)
         on_gpu = self.device.type == "cuda"
         return DataLoader(
-            batches,
+            self._batches(),
             batch_size=None,
             sampler=range(self.done.steps, self.plan.steps),
             num_workers=self.job.workers if on_gpu else 0,  # on the CPU they would take the cores that train
@@ -136,6 +136,9 @@ class Training(lightning.LightningModule):
         """Let the method change weights; then log and save."""
         self.network.after_step(self.done.steps)
         self.done.steps += 1
+        self._bad_loss.see(outputs["loss"], self.done.steps)
+        if self._bad_loss.due(self.done.steps):
+            self._stop_if_diverged()
         self._log(outputs["loss"])
         self._save_when_due()
         self.job.progress(self.done.steps, self.plan.steps)
@@ -146,6 +149,10 @@ class Training(lightning.LightningModule):
 
     # --- the parts of a step ---
 
+    def _batches(self) -> Batches:
+        world = self.trainer.world_size
+        return Batches(self.job.rows, self.job.seed, self.plan.batch, rank=self.global_rank, world=world)
+
     @torch.no_grad()
     def _augmented(self, slices: Tensor) -> list[Tensor]:
         """Views (n, channels, size, size) of slices (n, size, size), in full precision."""
@@ -154,10 +161,17 @@ class Training(lightning.LightningModule):
         with torch.autocast(slices.device.type, enabled=False):
             return [view(slices, draws).expand(-1, self.params.channels, -1, -1) for view in self.views]
 
+    def _stop_if_diverged(self) -> None:
+        bad = self._bad_loss.step
+        if bad is not None:
+            rate = learning_rate(self.params, self.plan, bad - 1)
+            raise diverged(bad, self.plan.steps, rate, self.job.rows, self._batches().members(bad - 1))
+
     def _log(self, loss: Tensor) -> None:
         step, every = self.done.steps, self.params.log_every or max(1, self.plan.steps // POINTS)
         if step not in (1, self.plan.steps) and step % every:
             return
+        self._stop_if_diverged()
         rate = float(self._optimiser().param_groups[0]["lr"])
         for name, value in (("loss", loss.item()), ("learning-rate", rate)):
             self.done.history.append((step, name, value))
@@ -168,6 +182,7 @@ class Training(lightning.LightningModule):
         if now - self._checked < 60 * self.params.checkpoint_minutes and self.done.steps < self.plan.steps:
             return
         self._checked = now
+        self._stop_if_diverged()  # before weights that are no numbers replace good ones
         self._take_time()
         if self.trainer.is_global_zero:
             state = {
