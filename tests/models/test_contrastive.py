@@ -11,6 +11,7 @@ from pydantic import ValidationError
 import ctkit_models
 from ctkit.errors import DataError
 from ctkit_models.contrastive import ContrastiveParams, plan_run
+from ctkit_models.simclr import SimCLR, SimCLRParams
 
 
 def test_listing_validating_and_describing_methods_imports_no_torch() -> None:
@@ -81,6 +82,35 @@ def test_a_plan_counts_real_steps(params: dict[str, Any], slices: int, batch: in
     validated = ContrastiveParams.model_validate(params)
     plan = plan_run(validated, slices)
     assert (plan.batch, plan.steps, plan.part(validated.warmup, epochs=10)) == (batch, steps, warmup)
+
+
+@pytest.mark.parametrize(
+    ("asked", "slices", "pieces", "batch", "note"),
+    [
+        (128, 1000, 8, 128, None),
+        (100, 1000, 8, 96, "batch lowered from 100 to 96: it is made of 8 equal parts of at least 2"),
+        (4, 1000, 8, 16, "batch raised from 4 to 16: it is made of 8 equal parts of at least 2"),
+        (
+            128,
+            43,
+            2,
+            42,
+            "batch lowered from 128 to 42: the arm has 43 slices, and it is made of 2 equal parts of at l",
+        ),
+    ],
+)
+def test_a_batch_is_shared_out_in_equal_parts(
+    asked: int, slices: int, pieces: int, batch: int, note: str | None
+) -> None:
+    method = SimCLR(SimCLRParams(batch=asked))
+    plan = plan_run(method.params, slices, pieces)
+    assert plan.batch == batch
+    assert [said.startswith(note or "nothing") for said in method.notes(plan)] == ([True] if note else [])
+
+
+def test_an_arm_with_less_than_two_slices_for_each_device_is_refused() -> None:
+    with pytest.raises(DataError, match="on 8 devices needs at least 16 slices but the arm has 15"):
+        plan_run(ContrastiveParams(), 15, 8)
 
 
 def test_an_arm_of_one_slice_is_an_error_that_says_what_is_needed() -> None:

@@ -112,6 +112,7 @@ def _train(session: Session, table: Table, job: Job, shards: Shards) -> None:
                 metadata=_metadata(session, job, len(rows)),
                 progress=bar.update,
                 metric=metric,
+                devices=session.pipeline.compute.devices,
             )
         )
     _publish(session, job, trained, {"slices": len(rows), "mean": rows.mean, "std": rows.std})

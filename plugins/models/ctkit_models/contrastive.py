@@ -144,6 +144,7 @@ class Plan:
     steps_per_epoch: int
     steps: int
     unit: int  #: steps in one of what the user counts in: an epoch, or a step where ``steps`` was given
+    pieces: int = 1  #: equal parts of the batch, one for each process
 
     @property
     def epochs(self) -> float:
@@ -155,14 +156,21 @@ class Plan:
         return min(epochs * self.steps_per_epoch, self.steps // 10) if given is None else given * self.unit
 
 
-def plan_run(params: ContrastiveParams, slices: int) -> Plan:
-    """Fit batch and length to an arm of ``slices``. Raises ``DataError`` for less than two."""
-    if slices < 2:
-        raise DataError(f"contrastive training needs at least 2 slices but the arm has {slices}; keep more of them")
-    batch = min(params.batch, slices)
+def plan_run(params: ContrastiveParams, slices: int, pieces: int = 1) -> Plan:
+    """Fit batch and length to an arm of ``slices``, with a batch of ``pieces`` equal parts.
+
+    Raises ``DataError`` where a part would have less than two.
+    """
+    least = 2 * pieces
+    if slices < least:
+        more = f" on {pieces} devices" if pieces > 1 else ""
+        raise DataError(
+            f"contrastive training{more} needs at least {least} slices but the arm has {slices}; keep more of them"
+        )
+    batch = max(min(params.batch, slices) // pieces * pieces, least)
     per_epoch = slices // batch
     unit = 1 if params.epochs is None else per_epoch
-    return Plan(slices, batch, per_epoch, (params.epochs or params.steps or 0) * unit, unit)
+    return Plan(slices, batch, per_epoch, (params.epochs or params.steps or 0) * unit, unit, pieces)
 
 
 P = TypeVar("P", bound=ContrastiveParams)
@@ -183,9 +191,14 @@ class Contrastive(Method[P], ABC):
 
     def notes(self, plan: Plan) -> tuple[str, ...]:
         """What the user must know of how the parameters were fitted to the arm."""
-        if plan.batch == self.params.batch:
+        asked = self.params.batch
+        if plan.batch == asked:
             return ()
-        return (f"batch lowered from {self.params.batch} to {plan.batch}: the arm has {plan.slices} slices",)
+        change = "lowered" if plan.batch < asked else "raised"
+        reasons = [f"the arm has {plan.slices} slices"] if plan.slices < asked else []
+        if plan.pieces > 1:
+            reasons.append(f"it is made of {plan.pieces} equal parts of at least 2")
+        return (f"batch {change} from {asked} to {plan.batch}: {', and '.join(reasons)}",)
 
     def pretrain(self, job: Pretraining) -> Pretrained:
         """Train on the job's slices, from its last checkpoint where there is one, and write the backbone."""

@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import pytorch_lightning as lightning
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from ctkit.contracts import Pretrained, Pretraining
-from ctkit.errors import DataError, RequestError
+from ctkit.errors import DataError, RequestError, TrainingError
 from ctkit_models.backbones import load_backbone, save_backbone
 from ctkit_models.checkpoints import Checkpoints
+from ctkit_models.cluster import leader
 from ctkit_models.contrastive import Contrastive, ContrastiveParams, Plan, plan_run
 from ctkit_models.divergence import FirstBadLoss, diverged
 from ctkit_models.optimisers import build_optimiser, learning_rate
+from ctkit_models.processes import among
 from ctkit_models.quiet import honest_interrupt, quiet_lightning
+from ctkit_models.ranks import Placed, Rank, agree
 from ctkit_models.seeding import derived_seed, seeded
 from ctkit_models.slices import Batches
 from ctkit_models.trunks import Trunk, build_trunk
@@ -37,19 +44,64 @@ log = logging.getLogger("ctkit.models")
 
 def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
     """Train ``method`` on the job's slices and write ``backbone.safetensors`` into the job's folder."""
-    plan = plan_run(method.params, len(job.rows))
-    notes = method.notes(plan)
+    _check_device(method.params, job)
+    world = _world(job)
+    plan = plan_run(method.params, len(job.rows), pieces=world)
+    notes = (*method.notes(plan), *_notes_on(world, job))
     for note in notes:
         log.info("%s", note)  # the core shows the notes of what is done; the log has them as soon as it starts
-    with seeded(job.seed):
-        training = Training(method, plan, job)
-        training.fit()
+    with _company(method, plan, job) as rank:
+        training = train(method, plan, job, rank)
     backbone = job.folder / "backbone.safetensors"
     metadata = {**_description(method, plan, job), **job.metadata}
     save_backbone(backbone, training.network.trunk, mean=job.rows.mean, std=training.std, metadata=metadata)
     training.checkpoints.remove()
     done = training.done
     return Pretrained(backbone, plan.steps, plan.epochs, plan.batch, done.seconds, tuple(done.history), notes)
+
+
+def _world(job: Pretraining) -> int:
+    """Processes that share the training."""
+    first = leader()
+    return job.devices if first is None else first.rank.world
+
+
+def _notes_on(world: int, job: Pretraining) -> tuple[str, ...]:
+    if world == 1:
+        return ()
+    own = "" if _on_gpu(job) else "; on the CPU, batch normalisation sees each one's part of the batch alone"
+    return (f"{world} processes shared the training{own}",)
+
+
+def train(method: Contrastive[Any], plan: Plan, job: Pretraining, rank: Rank) -> Training:
+    """Do this process's part of a training."""
+    with seeded(job.seed):
+        training = Training(method, plan, job, rank)
+        training.fit()
+    return training
+
+
+@contextmanager
+def _company(method: Contrastive[Any], plan: Plan, job: Pretraining) -> Iterator[Rank]:
+    """Have the other processes of the training at work during the block; they tell nobody how far they are."""
+    work = partial(_assist, method, plan, replace(job, progress=_ignore, metric=_ignore))
+    first = leader()
+    if first is not None:
+        with first.among(work, job.device) as rank:
+            yield rank
+    elif job.devices > 1:
+        with among(job.devices, work, job.device) as rank:
+            yield rank
+    else:
+        yield Rank()
+
+
+def _assist(method: Contrastive[Any], plan: Plan, job: Pretraining, rank: Rank) -> None:
+    train(method, plan, job, rank)
+
+
+def _ignore(*said: object) -> None:
+    pass
 
 
 @dataclass
@@ -64,8 +116,9 @@ class Done:
 class Training(lightning.LightningModule):
     """One training in Lightning's terms: the method's network, and what its steps need."""
 
-    def __init__(self, method: Contrastive[Any], plan: Plan, job: Pretraining) -> None:
+    def __init__(self, method: Contrastive[Any], plan: Plan, job: Pretraining, rank: Rank) -> None:
         super().__init__()
+        self.rank = rank
         self.params: ContrastiveParams = method.params
         self.plan = plan
         self.job = job
@@ -84,10 +137,12 @@ class Training(lightning.LightningModule):
         if self._saved is not None:
             self.network.load_state_dict(self._saved["network"])
             self.done = Done(**self._saved["done"])
+        if self.rank.world > 1 and not agree(self.done.steps):
+            raise TrainingError("processes find different checkpoints; the cache must be a folder that all of them see")
         if self.done.steps == self.plan.steps:
             return
         with quiet_lightning(), honest_interrupt():
-            _trainer(self.params, self.job).fit(self)
+            _trainer(self.params, self.job, self.rank).fit(self)
 
     # --- what Lightning asks for, in the order in which it asks ---
 
@@ -105,7 +160,8 @@ class Training(lightning.LightningModule):
             self._batches(),
             batch_size=None,
             sampler=range(self.done.steps, self.plan.steps),
-            num_workers=self.job.workers if on_gpu else 0,  # on the CPU they would take the cores that train
+            # On the CPU workers would take the cores that train.
+            num_workers=-(-self.job.workers // self.rank.neighbours) if on_gpu else 0,
             pin_memory=on_gpu,
         )
 
@@ -136,12 +192,16 @@ class Training(lightning.LightningModule):
         """Let the method change weights; then log and save."""
         self.network.after_step(self.done.steps)
         self.done.steps += 1
-        self._bad_loss.see(outputs["loss"], self.done.steps)
-        if self._bad_loss.due(self.done.steps):
-            self._stop_if_diverged()
-        self._log(outputs["loss"])
-        self._save_when_due()
-        self.job.progress(self.done.steps, self.plan.steps)
+        loss = self.trainer.strategy.reduce(outputs["loss"], reduce_op="mean")  # over all processes
+        self._bad_loss.see(loss, self.done.steps)
+        logs = self._logs()
+        if logs or self._bad_loss.due(self.done.steps):
+            self._stop_if_diverged()  # all processes do at the same step, so that none waits for another
+        if self.trainer.is_global_zero:
+            if logs:
+                self._log(loss)
+            self._save_when_due()
+            self.job.progress(self.done.steps, self.plan.steps)
 
     def on_train_end(self) -> None:
         """Stop the clock."""
@@ -167,12 +227,12 @@ class Training(lightning.LightningModule):
             rate = learning_rate(self.params, self.plan, bad - 1)
             raise diverged(bad, self.plan.steps, rate, self.job.rows, self._batches().members(bad - 1))
 
-    def _log(self, loss: Tensor) -> None:
+    def _logs(self) -> bool:
         step, every = self.done.steps, self.params.log_every or max(1, self.plan.steps // POINTS)
-        if step not in (1, self.plan.steps) and step % every:
-            return
-        self._stop_if_diverged()
-        rate = float(self._optimiser().param_groups[0]["lr"])
+        return step in (1, self.plan.steps) or step % every == 0
+
+    def _log(self, loss: Tensor) -> None:
+        step, rate = self.done.steps, float(self._optimiser().param_groups[0]["lr"])
         for name, value in (("loss", loss.item()), ("learning-rate", rate)):
             self.done.history.append((step, name, value))
             self.job.metric(name, value, step)
@@ -182,16 +242,16 @@ class Training(lightning.LightningModule):
         if now - self._checked < 60 * self.params.checkpoint_minutes and self.done.steps < self.plan.steps:
             return
         self._checked = now
-        self._stop_if_diverged()  # before weights that are no numbers replace good ones
+        if self._bad_loss.step is not None:  # soon it stops; weights that are no numbers must not replace good ones
+            return
         self._take_time()
-        if self.trainer.is_global_zero:
-            state = {
-                "network": self.network.state_dict(),
-                "optimiser": self._optimiser().state_dict(),
-                "precision": self.trainer.precision_plugin.state_dict(),
-                "done": asdict(self.done),
-            }
-            self.checkpoints.save(state, self.done.steps)
+        state = {
+            "network": self.network.state_dict(),
+            "optimiser": self._optimiser().state_dict(),
+            "precision": self.trainer.precision_plugin.state_dict(),
+            "done": asdict(self.done),
+        }
+        self.checkpoints.save(state, self.done.steps)
 
     def _take_time(self) -> None:
         now = time.monotonic()
@@ -212,15 +272,30 @@ def _initial_trunk(params: ContrastiveParams) -> Trunk:
     return trunk
 
 
-def _trainer(params: ContrastiveParams, job: Pretraining) -> lightning.Trainer:
-    on_gpu = torch.device(job.device).type == "cuda"
+def _check_device(params: ContrastiveParams, job: Pretraining) -> None:
+    on_gpu = _on_gpu(job)
     if on_gpu and not torch.cuda.is_available():
         raise RequestError(
             'there is a GPU but this torch cannot use it; install one built for CUDA, or compute on "cpu"'
         )
+    if on_gpu and torch.cuda.device_count() < job.devices:
+        raise RequestError(f"devices is {job.devices} but torch sees {torch.cuda.device_count()} GPUs; ask for less")
+    if params.precision == "fp16" and not on_gpu:
+        raise RequestError("precision fp16 needs a GPU; on the CPU use bf16 or fp32")
+
+
+def _on_gpu(job: Pretraining) -> bool:
+    return torch.device(job.device).type == "cuda"
+
+
+def _trainer(params: ContrastiveParams, job: Pretraining, rank: Rank) -> lightning.Trainer:
+    on_gpu, alone = _on_gpu(job), rank.world == 1
     return lightning.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
-        devices=1,
+        devices=[rank.gpu] if on_gpu else 1,
+        strategy="auto" if alone else "ddp",
+        plugins=[LightningEnvironment() if alone else Placed(rank)],  # not what Lightning may find, such as Slurm
+        sync_batchnorm=on_gpu and not alone,
         precision=_precision(params, on_gpu),
         max_epochs=1,  # to Lightning, what is left of the run is one pass over the loader
         benchmark=on_gpu,
@@ -235,8 +310,6 @@ def _trainer(params: ContrastiveParams, job: Pretraining) -> lightning.Trainer:
 
 def _precision(params: ContrastiveParams, on_gpu: bool) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
     if params.precision == "fp16":
-        if not on_gpu:
-            raise RequestError("precision fp16 needs a GPU; on the CPU use bf16 or fp32")
         return "16-mixed"
     if params.precision == "bf16" or (params.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported()):
         return "bf16-mixed"
