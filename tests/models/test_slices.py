@@ -41,6 +41,13 @@ def test_processes_share_a_batch_out_among_themselves(world: int, make_rows: Cal
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
+def test_parts_of_a_batch_follow_each_other(make_rows: Callable[..., Rows]) -> None:
+    rows = make_rows(20)
+    whole = Batches(rows, 1, 8)[3].numpy()
+    parts = [Batches(rows, 1, 8, rank=rank, world=2, parts=2)[2 * 3 + part].numpy() for part, rank in np.ndindex(2, 2)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
 def test_a_shard_of_another_shape_is_an_error_that_says_so(make_rows: Callable[..., Rows]) -> None:
     rows = make_rows(10, 16)
     for shard in rows.shards:

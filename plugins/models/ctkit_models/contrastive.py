@@ -83,6 +83,28 @@ class ContrastiveParams(Params):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="arithmetic of the network; auto: bf16 on a GPU that has it, fp32 elsewhere"
     )
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="equal parts of the batch that pass the network one after the other, for less memory; "
+        "views, batch statistics and assignments see their own part only",
+    )
+    checkpointing: bool = Field(
+        False,
+        description="keep only the inputs of the trunk's blocks, and compute the rest again for gradients: "
+        "less memory, more time, the same result",
+        json_schema_extra={"address": False},
+    )
+    channels_last: bool | None = Field(
+        None,
+        description="lay a pixel's channels side by side in memory; none: on a GPU",
+        json_schema_extra={"address": False},
+    )
+    compile: bool = Field(
+        False,
+        description="have torch compile the trunk: minutes at the start, faster steps",
+        json_schema_extra={"address": False},
+    )
 
     optimiser: Optimiser = "lars"
     learning_rate: LearningRate = 0.3
@@ -134,6 +156,12 @@ class ContrastiveParams(Params):
             raise ValueError(f"warmup must be shorter than the run of {length} {unit} but is {self.warmup}")
         return self
 
+    @model_validator(mode="after")
+    def _compiled_or_checkpointed(self) -> ContrastiveParams:
+        if self.compile and self.checkpointing:
+            raise ValueError("give either compile or checkpointing: torch cannot compile what it computes twice")
+        return self
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -144,7 +172,7 @@ class Plan:
     steps_per_epoch: int
     steps: int
     unit: int  #: steps in one of what the user counts in: an epoch, or a step where ``steps`` was given
-    pieces: int = 1  #: equal parts of the batch, one for each process
+    pieces: int = 1  #: equal parts of the batch: accumulated ones, each shared by the processes
 
     @property
     def epochs(self) -> float:
@@ -156,14 +184,15 @@ class Plan:
         return min(epochs * self.steps_per_epoch, self.steps // 10) if given is None else given * self.unit
 
 
-def plan_run(params: ContrastiveParams, slices: int, pieces: int = 1) -> Plan:
-    """Fit batch and length to an arm of ``slices``, with a batch of ``pieces`` equal parts.
+def plan_run(params: ContrastiveParams, slices: int, processes: int = 1) -> Plan:
+    """Fit batch and length to an arm of ``slices`` that ``processes`` share.
 
-    Raises ``DataError`` where a part would have less than two.
+    Raises ``DataError`` where a process would have less than two slices at a time.
     """
+    pieces = processes * params.accumulate
     least = 2 * pieces
     if slices < least:
-        more = f" on {pieces} devices" if pieces > 1 else ""
+        more = f" in {pieces} parts" if pieces > 1 else ""
         raise DataError(
             f"contrastive training{more} needs at least {least} slices but the arm has {slices}; keep more of them"
         )
@@ -191,6 +220,9 @@ class Contrastive(Method[P], ABC):
 
     def notes(self, plan: Plan) -> tuple[str, ...]:
         """What the user must know of how the parameters were fitted to the arm."""
+        return (*self._batch_notes(plan), *self._part_notes(plan))
+
+    def _batch_notes(self, plan: Plan) -> tuple[str, ...]:
         asked = self.params.batch
         if plan.batch == asked:
             return ()
@@ -199,6 +231,12 @@ class Contrastive(Method[P], ABC):
         if plan.pieces > 1:
             reasons.append(f"it is made of {plan.pieces} equal parts of at least 2")
         return (f"batch {change} from {asked} to {plan.batch}: {', and '.join(reasons)}",)
+
+    def _part_notes(self, plan: Plan) -> tuple[str, ...]:
+        parts = self.params.accumulate
+        if parts == 1:
+            return ()
+        return (f"each step adds up {parts} parts of {plan.batch // parts} slices, which know nothing of each other",)
 
     def pretrain(self, job: Pretraining) -> Pretrained:
         """Train on the job's slices, from its last checkpoint where there is one, and write the backbone."""

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 
 from ctkit.contracts import Pretrained, Pretraining
 from ctkit.errors import DataError, RequestError, TrainingError
+from ctkit_models.acceleration import accelerate, channels_last
 from ctkit_models.backbones import load_backbone, save_backbone
 from ctkit_models.checkpoints import Checkpoints
 from ctkit_models.cluster import leader
@@ -46,7 +47,7 @@ def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
     """Train ``method`` on the job's slices and write ``backbone.safetensors`` into the job's folder."""
     _check_device(method.params, job)
     world = _world(job)
-    plan = plan_run(method.params, len(job.rows), pieces=world)
+    plan = plan_run(method.params, len(job.rows), processes=world)
     notes = (*method.notes(plan), *_notes_on(world, job))
     for note in notes:
         log.info("%s", note)  # the core shows the notes of what is done; the log has them as soon as it starts
@@ -124,9 +125,11 @@ class Training(lightning.LightningModule):
         self.job = job
         self.std = job.rows.std or 1.0  # an arm of constant slices has no deviation
         self.views = method.views(Normalise(job.rows.mean, self.std))
-        self.network = method.network(_initial_trunk(method.params), plan)
+        network = method.network(_initial_trunk(method.params), plan)
+        self.network = accelerate(network, method.params, on_gpu=_on_gpu(job))
         self.checkpoints = Checkpoints(job.folder)
         self.done = Done()
+        self._part_losses: list[Tensor] = []  # of the step that is going on, each divided by the number of parts
         self._bad_loss = FirstBadLoss()
         self._saved: dict[str, Any] | None = None
         self._started = self._checked = time.monotonic()
@@ -154,12 +157,12 @@ class Training(lightning.LightningModule):
         return optimiser
 
     def train_dataloader(self) -> DataLoader[Tensor]:
-        """The batches of the steps that are left, one element each."""
-        on_gpu = self.device.type == "cuda"
+        """The batches of the steps that are left, one element for each part."""
+        on_gpu, parts = self.device.type == "cuda", self.params.accumulate
         return DataLoader(
             self._batches(),
             batch_size=None,
-            sampler=range(self.done.steps, self.plan.steps),
+            sampler=range(self.done.steps * parts, self.plan.steps * parts),
             # On the CPU workers would take the cores that train.
             num_workers=-(-self.job.workers // self.rank.neighbours) if on_gpu else 0,
             pin_memory=on_gpu,
@@ -177,10 +180,10 @@ class Training(lightning.LightningModule):
         rate = learning_rate(self.params, self.plan, self.done.steps)
         for group in self._optimiser().param_groups:
             group["lr"] = rate
-        torch.manual_seed(derived_seed(self.job.seed, self.done.steps, 2, self.global_rank))
+        torch.manual_seed(derived_seed(self.job.seed, self.done.steps, 2, self._piece))
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """The loss of a batch of slices (n, size, size) uint8."""
+        """The loss of a batch, or of a part of one, of slices (n, size, size) uint8."""
         loss: Tensor = self.network(self._augmented(batch))
         return loss
 
@@ -189,10 +192,15 @@ class Training(lightning.LightningModule):
         self.network.after_backward(self.done.steps)
 
     def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
-        """Let the method change weights; then log and save."""
+        """After the last part of a batch, let the method change weights; then log and save."""
+        self._part_losses.append(outputs["loss"])
+        if len(self._part_losses) < self.params.accumulate:
+            return
         self.network.after_step(self.done.steps)
         self.done.steps += 1
-        loss = self.trainer.strategy.reduce(outputs["loss"], reduce_op="mean")  # over all processes
+        own = torch.stack(self._part_losses).sum()
+        self._part_losses.clear()
+        loss = self.trainer.strategy.reduce(own, reduce_op="mean")  # over all processes
         self._bad_loss.see(loss, self.done.steps)
         logs = self._logs()
         if logs or self._bad_loss.due(self.done.steps):
@@ -210,16 +218,31 @@ class Training(lightning.LightningModule):
     # --- the parts of a step ---
 
     def _batches(self) -> Batches:
-        world = self.trainer.world_size
-        return Batches(self.job.rows, self.job.seed, self.plan.batch, rank=self.global_rank, world=world)
+        return Batches(
+            self.job.rows,
+            self.job.seed,
+            self.plan.batch,
+            rank=self.rank.number,
+            world=self.rank.world,
+            parts=self.params.accumulate,
+        )
+
+    @property
+    def _piece(self) -> int:
+        """Number of what this process has of the batch at the moment, among ``plan.pieces``."""
+        return len(self._part_losses) * self.rank.world + self.rank.number
 
     @torch.no_grad()
     def _augmented(self, slices: Tensor) -> list[Tensor]:
         """Views (n, channels, size, size) of slices (n, size, size), in full precision."""
-        rank, world, step = self.global_rank, self.trainer.world_size, self.done.steps
-        draws = Draws(self.job.seed, step, len(slices), rank=rank, world=world, device=slices.device)
+        draws = Draws(
+            self.job.seed, self.done.steps, len(slices), rank=self._piece, world=self.plan.pieces, device=slices.device
+        )
         with torch.autocast(slices.device.type, enabled=False):
-            return [view(slices, draws).expand(-1, self.params.channels, -1, -1) for view in self.views]
+            views = [view(slices, draws).expand(-1, self.params.channels, -1, -1) for view in self.views]
+        if channels_last(self.params, on_gpu=slices.is_cuda):
+            return [view.contiguous(memory_format=torch.channels_last) for view in views]
+        return views
 
     def _stop_if_diverged(self) -> None:
         bad = self._bad_loss.step
@@ -297,6 +320,7 @@ def _trainer(params: ContrastiveParams, job: Pretraining, rank: Rank) -> lightni
         plugins=[LightningEnvironment() if alone else Placed(rank)],  # not what Lightning may find, such as Slurm
         sync_batchnorm=on_gpu and not alone,
         precision=_precision(params, on_gpu),
+        accumulate_grad_batches=params.accumulate,
         max_epochs=1,  # to Lightning, what is left of the run is one pass over the loader
         benchmark=on_gpu,
         logger=False,

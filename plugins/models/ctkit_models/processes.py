@@ -16,8 +16,7 @@ from multiprocessing.connection import Connection
 from threading import Event, Thread
 
 import torch
-from torch.distributed import distributed_c10d
-from torch.distributed.distributed_c10d import TCPStore
+from torch.distributed import TCPStore, distributed_c10d  # type: ignore[attr-defined]  # torch exports it no other way
 
 from ctkit.compute import worker
 from ctkit.compute.alone import ending

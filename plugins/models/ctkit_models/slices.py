@@ -18,14 +18,14 @@ class Batches(Dataset[Tensor]):
     """Batch number ``step`` is ``batches[step]``; epochs follow each other without end, each in an order of its own.
 
     A slice is seen once an epoch; the few that fill no whole batch wait for the next. ``batch`` is what all ``world``
-    processes see together.
+    processes see together. Where it is cut into ``parts``, these take the place of batches.
     """
 
-    def __init__(self, rows: Rows, seed: int, batch: int, *, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, rows: Rows, seed: int, batch: int, *, rank: int = 0, world: int = 1, parts: int = 1) -> None:
         self.rows = rows
         self.seed = seed
         self.batch = batch
-        self._own = slice(rank * batch // world, (rank + 1) * batch // world)
+        self.rank, self.world, self.parts = rank, world, parts
         self._offsets: dict[int, int] = {}
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
@@ -36,9 +36,12 @@ class Batches(Dataset[Tensor]):
             self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
         return self._order[place * self.batch : (place + 1) * self.batch]
 
-    def __getitem__(self, step: int) -> Tensor:
-        """(batch / world, size, size) uint8: this process's part of the batch."""
-        return torch.from_numpy(np.stack([self._slice(position) for position in self.members(step)[self._own]]))
+    def __getitem__(self, number: int) -> Tensor:
+        """(batch / parts / world, size, size) uint8: this process's piece of a part."""
+        step, part = divmod(number, self.parts)
+        piece, pieces = part * self.world + self.rank, self.parts * self.world
+        own = slice(piece * self.batch // pieces, (piece + 1) * self.batch // pieces)
+        return torch.from_numpy(np.stack([self._slice(position) for position in self.members(step)[own]]))
 
     def _slice(self, position: int) -> NDArray[np.uint8]:
         """One slice (size, size). Read, not mapped: a map holds a file handle, and there are thousands of shards."""
