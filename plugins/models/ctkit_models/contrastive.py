@@ -32,7 +32,13 @@ Range = Annotated[tuple[Annotated[float, Field(ge=0)], float], AfterValidator(_c
 Share = Annotated[
     tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(le=1)]], AfterValidator(_check_range)
 ]
-Batch = Annotated[int, Field(ge=2, description="slices per step, over all processes; lowered for a smaller arm")]
+Batch = Annotated[
+    Annotated[int, Field(ge=2)] | Literal["auto"],
+    Field(
+        description="slices per step, over all processes; lowered for a smaller arm; "
+        "auto: for each GPU the largest power of two that its memory holds"
+    ),
+]
 Epochs = Annotated[int | None, Field(ge=1, description="passes over the arm; or give steps")]
 Optimiser = Annotated[Literal["sgd", "adam", "adamw", "lars"], Field(description="optimiser")]
 LearningRate = Annotated[float, Field(gt=0, description="highest learning rate, for a batch of rate_batch")]
@@ -184,8 +190,8 @@ class Plan:
         return min(epochs * self.steps_per_epoch, self.steps // 10) if given is None else given * self.unit
 
 
-def plan_run(params: ContrastiveParams, slices: int, processes: int = 1) -> Plan:
-    """Fit batch and length to an arm of ``slices`` that ``processes`` share.
+def plan_run(params: ContrastiveParams, slices: int, processes: int = 1, batch: int | None = None) -> Plan:
+    """Fit batch and length to an arm of ``slices`` that ``processes`` share; ``batch`` takes the place of "auto".
 
     Raises ``DataError`` where a process would have less than two slices at a time.
     """
@@ -196,7 +202,9 @@ def plan_run(params: ContrastiveParams, slices: int, processes: int = 1) -> Plan
         raise DataError(
             f"contrastive training{more} needs at least {least} slices but the arm has {slices}; keep more of them"
         )
-    batch = max(min(params.batch, slices) // pieces * pieces, least)
+    asked = batch or params.batch
+    assert asked != "auto", "whoever plans has found the batch before"
+    batch = max(min(asked, slices) // pieces * pieces, least)
     per_epoch = slices // batch
     unit = 1 if params.epochs is None else per_epoch
     return Plan(slices, batch, per_epoch, (params.epochs or params.steps or 0) * unit, unit, pieces)
@@ -224,6 +232,8 @@ class Contrastive(Method[P], ABC):
 
     def _batch_notes(self, plan: Plan) -> tuple[str, ...]:
         asked = self.params.batch
+        if asked == "auto":
+            return (f"batch auto is {plan.batch}: {plan.batch // plan.pieces} slices at a time on each device",)
         if plan.batch == asked:
             return ()
         change = "lowered" if plan.batch < asked else "raised"

@@ -25,6 +25,7 @@ from ctkit.contracts import Pretrained, Pretraining
 from ctkit.errors import DataError, RequestError, TrainingError
 from ctkit_models.acceleration import accelerate, channels_last
 from ctkit_models.backbones import load_backbone, save_backbone
+from ctkit_models.batch_size import forget_batch, found_batch
 from ctkit_models.checkpoints import Checkpoints
 from ctkit_models.cluster import leader
 from ctkit_models.contrastive import Contrastive, ContrastiveParams, Plan, plan_run
@@ -47,7 +48,7 @@ def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
     """Train ``method`` on the job's slices and write ``backbone.safetensors`` into the job's folder."""
     _check_device(method.params, job)
     world = _world(job)
-    plan = plan_run(method.params, len(job.rows), processes=world)
+    plan = _plan(method, job, world)
     notes = (*method.notes(plan), *_notes_on(world, job))
     for note in notes:
         log.info("%s", note)  # the core shows the notes of what is done; the log has them as soon as it starts
@@ -57,8 +58,16 @@ def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
     metadata = {**_description(method, plan, job), **job.metadata}
     save_backbone(backbone, training.network.trunk, mean=job.rows.mean, std=training.std, metadata=metadata)
     training.checkpoints.remove()
+    forget_batch(job)
     done = training.done
     return Pretrained(backbone, plan.steps, plan.epochs, plan.batch, done.seconds, tuple(done.history), notes)
+
+
+def _plan(method: Contrastive[Any], job: Pretraining, world: int) -> Plan:
+    batch = None
+    if method.params.batch == "auto":
+        batch = found_batch(method, job, world, partial(train, rank=Rank()))
+    return plan_run(method.params, len(job.rows), world, batch)
 
 
 def _world(job: Pretraining) -> int:
@@ -305,6 +314,8 @@ def _check_device(params: ContrastiveParams, job: Pretraining) -> None:
         raise RequestError(f"devices is {job.devices} but torch sees {torch.cuda.device_count()} GPUs; ask for less")
     if params.precision == "fp16" and not on_gpu:
         raise RequestError("precision fp16 needs a GPU; on the CPU use bf16 or fp32")
+    if params.batch == "auto" and not on_gpu:
+        raise RequestError('batch "auto" looks for what the memory of a GPU holds; on the CPU give a number')
 
 
 def _on_gpu(job: Pretraining) -> bool:
