@@ -26,7 +26,7 @@ from ctkit_models.engine import train
 from ctkit_models.moco import MoCo
 from ctkit_models.processes import among
 from ctkit_models.ranks import Rank
-from ctkit_models.simclr import SimCLR
+from ctkit_models.simclr import SimCLR, SimCLRParams
 from ctkit_models.swav import SwAV
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -81,11 +81,6 @@ def train_all(job: Pretraining, rank: Rank) -> None:
 
 def result(job: Pretraining, kind: type[Any], rank: int, world: int) -> Any:
     return torch.load(job.folder / kind.__name__ / f"rank-{rank}-of-{world}.pt", weights_only=True)
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("shared")
 
 
 def ignore(*said: object) -> None:
@@ -158,3 +153,12 @@ def fail_in_others(rank: Rank) -> None:
 def test_what_another_process_fails_with_is_said(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="process 2 of 2: a shard is damaged"), among(2, fail_in_others, "cpu"):
         torch.distributed.barrier()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus_train_as_one_with_the_batch_statistics_of_both(make_rows: Make, make_job: Make) -> None:
+    rows, method = make_rows(), SimCLR(SimCLRParams(**{**TINY, "learning_rate": 0.1}))
+    jobs = [replace(make_job(rows, f"{devices}"), device="cuda", devices=devices) for devices in (1, 2)]
+    one, two = ([value for _, name, value in method.pretrain(job).history if name == "loss"] for job in jobs)
+    np.testing.assert_allclose(two, one, rtol=1e-2)  # convolutions may run in TF32
