@@ -294,6 +294,7 @@ class Pretraining:
     metadata: Mapping[str, str]  #: to be written into the backbone: arm, data fingerprint, rendering
     progress: Callable[[int, int], None]  #: call with steps done and steps in all
     metric: Callable[[str, float, int], None]  #: call with name, value and step
+    devices: int = 1  #: GPUs, or processes on the CPU, that may share the work; the result is to be the same
 
 
 @dataclass(frozen=True)

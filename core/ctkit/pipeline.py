@@ -53,7 +53,7 @@ def run_folder(pipeline: Pipeline) -> RunFolder:
 def open_session(pipeline: Pipeline, registry: Registry, console: Console, folder: RunFolder) -> Session:
     """Put together what the stages share."""
     settings = pipeline.compute
-    device = devices.resolve(settings.device)
+    device = devices.resolve(settings.device, settings.devices)
     backend = compute.Backend.of(settings.backend, settings.workers, settings.scheduler, settings.time_limit)
     return Session(
         pipeline=pipeline,

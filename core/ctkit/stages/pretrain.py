@@ -159,6 +159,7 @@ def _train(session: Session, table: Table, job: Job, shards: Shards, folder: Pat
                 metadata=_metadata(session, job, slices),
                 progress=bar.update,
                 metric=metric,
+                devices=session.pipeline.compute.devices,
             )
         )
     _publish(session, job, trained, {"slices": slices, "mean": rows.mean, "std": rows.std})
