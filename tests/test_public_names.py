@@ -9,8 +9,8 @@ import pytest
 
 PUBLIC = {
     "ctkit.contracts": """
-        Dataset Decision Difference Evaluation Group Knob Method NoParams Params Pixels Plugin Predictions Pretrained
-        Pretraining Protocol Reducer Rows Score Skipped Slices SourceFile Split Task Volume VolumeFacts
+        Dataset Decision Difference Evaluation Exported Group Knob Method NoParams Params Pixels Plugin Predictions
+        Pretrained Pretraining Protocol Reducer Rows Score Skipped Slices SourceFile Split Task Volume VolumeFacts
     """,
     "ctkit.errors": """
         ConfigError CtkitError DataError LockedError PluginError RequestError StorageError nearest
