@@ -26,7 +26,7 @@ PUBLIC = {
         NonConformance check_dataset check_distribution check_method check_protocol check_reducer check_spec check_task
     """,
     "ctkit_models": """
-        Contrastive ContrastiveParams Network Plan Trunk
+        Contrastive ContrastiveParams Network Plan Trunk full_precision
     """,
 }
 
