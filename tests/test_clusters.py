@@ -93,6 +93,17 @@ def test_a_training_that_slurm_interrupts_queues_again(tmp_path: Path, code: int
         assert (tmp_path / "queued").read_text().split() == ["requeue", "7"]
 
 
+def test_the_processes_of_several_nodes_run_ctkits_way_into_a_cluster(tmp_path: Path) -> None:
+    pytest.importorskip("ctkit_models.cluster")
+    stand_in(tmp_path, "srun", 'while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"')
+    alone = {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
+    slurm = {**alone, "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "ctkit-nodes", "SLURM_NODELIST": "localhost"}
+    done = submit("nodes.sbatch", tmp_path, **slurm, SLURM_NTASKS_PER_NODE="1", CTKIT_DISABLE_PLUGINS="simclr")
+    assert done.returncode == 2, done.stderr
+    assert "study.toml" in done.stderr
+    assert "there is no method 'simclr'" in done.stderr
+
+
 JOBQUEUE = """
 class SLURMCluster:
     scheduler_address = "tcp://node:1"
