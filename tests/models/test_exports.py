@@ -129,16 +129,18 @@ def test_a_network_of_timm_is_exported_for_timm_but_not_for_torchvision(tmp_path
         exports.export_backbone(path, "torchvision", tmp_path / "other")
 
 
-def test_a_file_with_other_features_is_refused_and_removed(
-    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("form", "kind"), [("torchvision", "Torchvision"), ("timm", "Timm")])
+def test_what_gives_other_features_is_refused_and_removed_and_nothing_else(
+    source: Path, tmp_path: Path, form: ExportFormat, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def _almost(_: Any, network: export_formats.Network, path: Path, images: Tensor) -> Tensor:
         return network.module(images) * 1.001  # type: ignore[no-any-return]  # modules return anything
 
-    monkeypatch.setattr(export_formats.Torchvision, "features", _almost)
+    (tmp_path / "notes.txt").write_text("mine")
+    monkeypatch.setattr(getattr(export_formats, kind), "features", _almost)
     with pytest.raises(DataError, match=r"gave features that differ by up to .* from the original's"):
-        exports.export_backbone(source, "torchvision", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        exports.export_backbone(source, form, tmp_path if form == "timm" else tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
 def test_a_missing_library_is_named_with_its_extra(

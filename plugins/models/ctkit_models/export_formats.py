@@ -69,6 +69,10 @@ class Format(ABC):
     def write(self, network: Network, out: Path) -> None:
         """Write to ``out``."""
 
+    def files(self, out: Path) -> tuple[Path, ...]:
+        """The files that were written."""
+        return (out,)
+
     @abstractmethod
     def features(self, network: Network, path: Path, images: Tensor) -> Tensor:
         """Load what was written and return its features (n, width) of normalised images."""
@@ -111,12 +115,17 @@ class Timm(Format):
 
     needs = ("timm",)
 
+    def files(self, out: Path) -> tuple[Path, ...]:
+        """Weights and configuration, under the names that timm looks for."""
+        return out / "model.safetensors", out / "config.json"
+
     def write(self, network: Network, out: Path) -> None:
-        """Write weights and configuration."""
-        weights = timm_weights(network.architecture, network.module.state_dict())
-        write_bytes(out / "model.safetensors", safetensors_bytes(weights, network.metadata))
+        """Write both."""
+        weights, config = self.files(out)
+        named = timm_weights(network.architecture, network.module.state_dict())
+        write_bytes(weights, safetensors_bytes(named, network.metadata))
         write_json(
-            out / "config.json",
+            config,
             {
                 "architecture": timm_network(network.architecture),
                 "num_classes": 0,

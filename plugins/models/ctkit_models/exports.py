@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -34,16 +33,10 @@ def export_backbone(path: Path, form: ExportFormat, out: Path) -> Exported:
     difference = float((chosen.features(network, out, images) - original).abs().max())
     greatest = float(original.abs().max())
     if not difference <= TOLERANCE * greatest:
-        _remove(out)
+        for file in chosen.files(out):
+            file.unlink()
         raise DataError(
             f"{out} gave features that differ by up to {difference:.2g} from the original's, which reach {greatest:.2g}"
         )
     compared = f"{original.shape[1]} features of {IMAGES} images of {network.size} pixels"
     return Exported(out, network.mean, network.std, compared, difference, greatest, chosen.loading(network, out))
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
