@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ctkit.contracts import InputPath, Method, Params, Pretrained, Pretraining
+from ctkit.contracts import Exported, ExportFormat, InputPath, Method, Params, Pretrained, Pretraining
 from ctkit.errors import DataError
 from ctkit_models.architectures import check_architecture
 
@@ -271,3 +272,10 @@ class Contrastive(Method[P], ABC):
         from ctkit_models.engine import pretrain
 
         return pretrain(self, job)
+
+    @classmethod
+    def export(cls, backbone: Path, form: ExportFormat, out: Path) -> Exported:
+        """Write a backbone for torchvision, timm, ONNX or TorchScript, and compare its features."""
+        from ctkit_models.exports import export_backbone
+
+        return export_backbone(backbone, form, out)
