@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 KINDS = get_args(Kind)
 FORMATS = ("list", "dicom", "png", "nifti")
+TABLES = ("terminal", "csv", "markdown", "latex")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -162,6 +163,27 @@ def report(run: Path) -> None:
     if not (run / "run.json").is_file():
         raise RequestError(f"{run} is no run folder: it has no run.json")
     click.echo(f"report: {write_report(run)}")
+
+
+@cli.command()
+@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RUN [RUN ...]")
+@click.option("--metric", help="Metric to show, instead of AUC where there is one.")
+@click.option("--format", "form", type=click.Choice(TABLES), default=TABLES[0], show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="File to write the table to.")
+def compare(runs: tuple[Path, ...], metric: str | None, form: str, out: Path | None) -> None:
+    """Print one table of the scores of all RUNs: slices kept, pre-training time, difference from the reference arm.
+
+    The reference is that of each run, and p values are adjusted (Holm) within their run.
+    """
+    from ctkit.files import write_text
+    from ctkit.report.across import across, render
+
+    table = render(across(runs, metric), form)  # type: ignore[arg-type]  # click checked the choice
+    if out is None:
+        click.echo(table, nl=False)
+        return
+    write_text(out, table)
+    click.echo(f"table: {out}")
 
 
 @cli.command()
