@@ -314,6 +314,71 @@ def _export_slices(run: Path, arm: str, form: str, out: Path, registry: Registry
 
 
 @cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), default="runs")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
+def runs(folder: Path, as_json: bool) -> None:
+    """List the runs in FOLDER, the youngest first: how each stands, how long ago it was started, its size."""
+    from ctkit import listing, quantities
+    from ctkit.cache import Cache
+
+    found = listing.runs_in(folder)
+    console = _console(as_json=as_json, quiet=False)
+    if as_json:
+        rows: list[tuple[object, ...]] = [(run.path.name, run.state, round(run.age), run.size) for run in found]
+        console.table(("run", "state", "age_seconds", "bytes"), rows)
+        return
+    shown = [(run.path.name, run.state, quantities.age(run.age), quantities.size(run.size)) for run in found]
+    console.table(("run", "state", "age", "size"), shown)
+    cache = Cache.beside(folder / "any").folder
+    console.say(f"cache: {quantities.size(listing.occupied(cache))} in {cache}; to free it: ctkit clean")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), default="runs")
+@click.option("--older-than", metavar="AGE", help="Free what was not used for so long: 12h, 30d, 8w.")
+@click.option("--keep-below", metavar="SIZE", help="Free what was not used for longest until so much is left: 50GB.")
+@click.option("--run", "run_", metavar="NAME", help="Free what only this run in FOLDER uses.")
+@click.option("--dry-run", is_flag=True, help="Say what would be freed; free nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clean(
+    folder: Path, older_than: str | None, keep_below: str | None, run_: str | None, dry_run: bool, yes: bool
+) -> None:
+    """Free the cache beside the runs in FOLDER, after saying what would go and asking.
+
+    What killed writers left goes always; what a live run uses never goes. Run folders stay as they are, and what is
+    freed is made again when a run needs it.
+    """
+    from ctkit import cleaning
+    from ctkit.cache import Cache
+    from ctkit.quantities import parse_age, parse_size, size
+
+    cache = Cache.beside(folder / "any").folder
+    wish = cleaning.Wish(
+        older_than=parse_age(older_than) if older_than else None,
+        keep_below=parse_size(keep_below) if keep_below else None,
+        run=(folder / run_).absolute() if run_ else None,
+    )
+    planned = cleaning.plan(cache, wish)
+    console = _console(as_json=False, quiet=False)
+    if planned.spared:
+        console.say(f"{planned.spared} entries are in use by a live run and stay")
+    if not planned.entries:
+        console.say(f"nothing to free in {cache}" + ("" if any(vars(wish).values()) else "; see ctkit clean --help"))
+        return
+    console.table(("what", "entries", "size"), [(kind, count, size(bytes_)) for kind, count, bytes_ in planned.by_kind])
+    if dry_run or not (yes or _agreed(f"Free {size(planned.size)} in {cache}?")):
+        return
+    cleaning.free(planned)
+    console.say(f"{size(planned.size)} freed")
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise RequestError("there is no terminal to ask on; say --yes to free it, or --dry-run to look only")
+    return click.confirm(question)
+
+
+@cli.command()
 @click.argument("file", type=click.Path(path_type=Path), default="pipeline.toml")
 @click.option("--name", help="Name of the run.")
 @click.option("--dataset", help="Data set plugin, such as lidc-idri.")

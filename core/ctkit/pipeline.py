@@ -39,7 +39,7 @@ def run(pipeline: Pipeline, registry: Registry, console: Console, until: Stage =
     folder = run_folder(pipeline)
     with folder.locked(), console.log_to(folder.log):
         session = open_session(pipeline, registry, console, folder)
-        with session.workers, _told(session):
+        with session.cache.used_by(folder.path), session.workers, _told(session):
             _stages(session, STAGES[: STAGES.index(until) + 1])
     return folder
 

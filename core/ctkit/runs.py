@@ -68,6 +68,18 @@ class RunFolder:
         except PermissionError as error:
             raise StorageError(f"cannot write {error.filename or self.path}: {error.strerror}") from error
 
+    @property
+    def is_live(self) -> bool:
+        """Whether a process holds the folder; where that cannot be told, it counts as held."""
+        lock = self.path / ".lock"
+        if not lock.exists():
+            return False
+        try:
+            with FileLock(lock, timeout=0):
+                return False
+        except (Timeout, OSError):
+            return True
+
     def keep_only(self, files: set[Path]) -> None:
         """Remove what an earlier version of the pipeline left; all of it can be made again from the cache."""
         folders = {folder for file in files for folder in file.parents}
@@ -100,6 +112,7 @@ class Provenance:
     device: str
     state: str = "running"
     error: str | None = None
+    at: dict[str, str] | None = None  #: stage and item of the work that goes on, or that the run ended in
     fingerprint: str | None = None
     notes: list[str] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
@@ -111,8 +124,13 @@ class Provenance:
         earlier = read_provenance(self.folder.path).get("stages", [])
         self._earlier = {(stage["stage"], stage["item"]): stage["seconds"] for stage in earlier}
 
+    def began(self, stage: str, item: str) -> None:
+        """Note what is worked on now."""
+        self.at = {"stage": stage, "item": item}
+
     def made(self, stage: str, item: str, seconds: float) -> None:
         """Note that a stage is done."""
+        self.at = None
         self.stages.append({"stage": stage, "item": item, "seconds": round(seconds, 3), "cached": False})
 
     def found(self, stage: str, item: str) -> None:
@@ -139,6 +157,7 @@ class Provenance:
                 "finished": _now() if finished else None,
                 "state": self.state,
                 "error": self.error,
+                "at": self.at,
                 "failures": self.failures,
                 "pipeline": self.pipeline.document,
                 "plugins": _plugins(self.pipeline),

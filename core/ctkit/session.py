@@ -39,6 +39,8 @@ class Session:
     @contextmanager
     def work(self, stage: str, item: str = "") -> Iterator[Stopwatch]:
         """Announce that a stage does real work on ``item``, time it, and note it."""
+        self.provenance.began(stage, item)
+        self.provenance.write()
         self.registry.notify("ctkit_stage_started", run=self.info, stage=stage, item=item)
         watch = Stopwatch()
         yield watch
