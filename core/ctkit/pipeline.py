@@ -19,7 +19,7 @@ from ctkit.plugins import Registry
 from ctkit.runs import Provenance, RunFolder
 from ctkit.selection import Table
 from ctkit.session import Session
-from ctkit.stages import STAGES, Stage, pictures
+from ctkit.stages import STAGES, Stage, curve, pictures
 from ctkit.stages import compare as comparing
 from ctkit.stages import evaluate as evaluation
 from ctkit.stages import materialise as materialising
@@ -111,7 +111,7 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     if "materialise" not in wanted:
         return _stopped(session, "select")
     if not session.pipeline.pretrains:
-        return _report(session, scan.catalogue, table, selections)
+        return _report(session, scan.catalogue, readings, table, selections)
     if wanted[-1] == "materialise":
         chosen = [selected.selection for selected in selections.values()]
         materialising.materialise(session, scan.catalogue, table, chosen)
@@ -125,16 +125,19 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     comparing.compare(session, evaluated)
     if "report" not in wanted:
         return _stopped(session, "evaluate")
-    return _report(session, scan.catalogue, table, selections)
+    return _report(session, scan.catalogue, readings, table, selections)
 
 
 def _stopped(session: Session, stage: Stage) -> None:
     session.provenance.state = f"stopped at {stage}"
 
 
-def _report(session: Session, catalogue: Catalogue, table: Table, selections: Selections) -> None:
+def _report(
+    session: Session, catalogue: Catalogue, readings: list[Reading], table: Table, selections: Selections
+) -> None:
     from ctkit.report import write_report
 
+    curve.write_cheap_curves(session, catalogue, readings, table)
     if session.pipeline.report.images:
         pictures.draw(session, catalogue, table, selections.values())
     session.provenance.state = "failed in part" if session.provenance.failures else "done"

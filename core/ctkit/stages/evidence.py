@@ -36,7 +36,7 @@ class Evidence:
         if kind == "none":
             return lambda _: None
         if kind == "slice":
-            return lambda slices: self._all(step)[slices]
+            return self._all(step).__getitem__
         return lambda slices: self._pairs(step, slices)
 
     def choices(self, arm: Arm) -> list[Choice]:

@@ -87,8 +87,6 @@ def select(session: Session, catalogue: Catalogue, readings: list[Reading], tabl
     for arm in session.pipeline.arms:
         chosen = [selected for (name, _), selected in done.items() if name == arm.id]
         _write_arm(session, catalogue, table, arm, chosen)
-        if curve.is_cheap(table, arm):
-            curve.write_curve(session, evidence, table, arm)
     return done
 
 
