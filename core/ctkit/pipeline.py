@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ctkit import compute, devices
+from ctkit import compute, devices, stopping
 from ctkit.cache import Cache
 from ctkit.catalogue import Catalogue
 from ctkit.console import Console
@@ -39,7 +39,7 @@ def run(pipeline: Pipeline, registry: Registry, console: Console, until: Stage =
     folder = run_folder(pipeline)
     with folder.locked(), console.log_to(folder.log):
         session = open_session(pipeline, registry, console, folder)
-        with session.cache.used_by(folder.path), session.workers, _told(session):
+        with stopping.patient(), session.cache.used_by(folder.path), session.workers, _told(session):
             _stages(session, STAGES[: STAGES.index(until) + 1])
     return folder
 

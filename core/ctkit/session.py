@@ -6,9 +6,10 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TypeVar
 
-from ctkit import compute
+from ctkit import compute, stopping
 from ctkit.cache import Cache
 from ctkit.console import Console
 from ctkit.errors import CtkitError
@@ -38,8 +39,9 @@ class Session:
 
     @contextmanager
     def work(self, stage: str, item: str = "") -> Iterator[Stopwatch]:
-        """Announce that a stage does real work on ``item``, time it, and note it."""
+        """Announce that a stage does real work on ``item``, time it, and note it; not where the run is to stop."""
         self.provenance.began(stage, item)
+        stopping.check()
         self.provenance.write()
         self.registry.notify("ctkit_stage_started", run=self.info, stage=stage, item=item)
         watch = Stopwatch()
@@ -74,8 +76,13 @@ class Session:
         total: int,
         name: Callable[[Item], str],
     ) -> Iterator[compute.Done[Item, Result] | compute.Lost[Item]]:
-        """Do ``work`` on every item in worker processes, with a progress bar."""
+        """Do ``work`` on every item in worker processes, with a progress bar.
+
+        Where the run is to stop, no further item is begun, and ``KeyboardInterrupt`` follows the last outcome.
+        """
+        wanted = takewhile(lambda _: not stopping.asked(), items)
         with self.console.progress(stage, total) as bar:
-            for outcome in self.workers.run(work, items, name=name):
+            for outcome in self.workers.run(work, wanted, name=name):
                 bar.advance()
                 yield outcome
+            stopping.check()

@@ -17,13 +17,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from ctkit import stopping
 from ctkit.contracts import Pretrained, Pretraining
 from ctkit.errors import DataError, RequestError
 from ctkit_models.backbones import load_backbone, save_backbone
 from ctkit_models.checkpoints import Checkpoints
 from ctkit_models.contrastive import Contrastive, ContrastiveParams, Plan, plan_run
 from ctkit_models.optimisers import build_optimiser, learning_rate
-from ctkit_models.quiet import honest_interrupt, quiet_lightning
+from ctkit_models.quiet import deaf_to_interrupts, honest_interrupt, quiet_lightning
 from ctkit_models.seeding import derived_seed, seeded
 from ctkit_models.slices import Batches
 from ctkit_models.trunks import Trunk, build_trunk
@@ -86,6 +87,7 @@ class Training(lightning.LightningModule):
             return
         with quiet_lightning(), honest_interrupt():
             _trainer(self.params, self.job).fit(self)
+        stopping.check()
 
     # --- what Lightning asks for, in the order in which it asks ---
 
@@ -107,6 +109,7 @@ class Training(lightning.LightningModule):
             sampler=range(self.done.steps, self.plan.steps),
             num_workers=self.job.workers if on_gpu else 0,  # on the CPU they would take the cores that train
             pin_memory=on_gpu,
+            worker_init_fn=deaf_to_interrupts,
         )
 
     def on_train_start(self) -> None:
@@ -133,9 +136,10 @@ class Training(lightning.LightningModule):
         self.network.after_backward(self.done.steps)
 
     def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
-        """Let the method change weights; then log and save."""
+        """Let the method change weights; then log, save, and stop where the user asks for it."""
         self.network.after_step(self.done.steps)
         self.done.steps += 1
+        self.trainer.should_stop = stopping.asked()
         self._log(outputs["loss"])
         self._save_when_due()
         self.job.progress(self.done.steps, self.plan.steps)
@@ -165,7 +169,8 @@ class Training(lightning.LightningModule):
 
     def _save_when_due(self) -> None:
         now = time.monotonic()
-        if now - self._checked < 60 * self.params.checkpoint_minutes and self.done.steps < self.plan.steps:
+        due = now - self._checked >= 60 * self.params.checkpoint_minutes
+        if not (due or self.trainer.should_stop or self.done.steps == self.plan.steps):
             return
         self._checked = now
         self._take_time()
