@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from ctkit import stopping
+from ctkit import plugins, stopping
 from ctkit.cli import main
 
 PIPELINE = """\
@@ -51,7 +51,7 @@ Start = Callable[[int], tuple[int, str, dict[str, object], list[str]]]
 
 
 @pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Start:
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Start]:
     """Start the run; return its exit code, what it said, its ``run.json`` and its checkpoints."""
     info = tmp_path / "site" / "presser-1.0.dist-info"
     info.mkdir(parents=True)
@@ -60,6 +60,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     (info / "entry_points.txt").write_text("[ctkit]\npresser = presser\n")
     (tmp_path / "p.toml").write_text(PIPELINE)
     monkeypatch.syspath_prepend(tmp_path / "site")
+    plugins.load.cache_clear()
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CTKIT_CACHE", raising=False)
 
@@ -71,7 +72,8 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         checkpoints = sorted(path.name for path in Path("runs/.cache").rglob("*.ckpt"))
         return int(left.value.code or 0), "".join(capfd.readouterr()), facts, checkpoints
 
-    return _start
+    yield _start
+    plugins.load.cache_clear()
 
 
 def test_one_press_saves_the_step_two_stop_at_once_and_the_next_start_goes_on(start: Start) -> None:

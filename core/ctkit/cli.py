@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
 
@@ -19,6 +20,7 @@ from ctkit.stages import STAGES
 
 if TYPE_CHECKING:
     from ctkit.console import Console
+    from ctkit.only import Only
     from ctkit.plugins import Entry, Registry
 
 KINDS = get_args(Kind)
@@ -84,10 +86,27 @@ def cli() -> None:
 
 
 def output_options(command: Command) -> Command:
-    """Add the options that say how a command prints."""
-    as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
-    quiet = click.option("--quiet", is_flag=True, help="Print errors only.")
-    return as_json(quiet(command))
+    """Add the options that say how a command prints and logs."""
+    options = (
+        click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts."),
+        click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
+        click.option(
+            *("-v", "--verbose"), count=True, expose_value=False, callback=_remember,
+            help="Print what plugins report; -vv: debug messages too, which may name files and patients.",
+        ),
+        click.option(
+            "--log-json", is_flag=True, expose_value=False, callback=_remember,
+            help="Log to run.jsonl, one JSON object a line, instead of run.log.",
+        ),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _remember(context: click.Context, option: click.Parameter, value: object) -> None:
+    """Keep an option for the console, which every command makes in the same way."""
+    context.obj[option.name] = value
 
 
 @cli.command()
@@ -95,22 +114,35 @@ def output_options(command: Command) -> Command:
 @click.option("--until", type=click.Choice(STAGES), default="report", show_default=True, help="Stop after this stage.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key: dataset.size=128.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run, instead of runs/<name>.")
+@click.option("--only", "parts", multiple=True, metavar="KEY=NAME", help="Work on this arm, pretrain, task or seed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and what is there already; do nothing.")
 @output_options
 def run(
-    file: Path, until: str, overrides: tuple[str, ...], out: Path | None, dry_run: bool, as_json: bool, quiet: bool
+    file: Path,
+    until: str,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    parts: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
-    """Run a pipeline FILE. What an earlier start has made is not made again."""
+    """Run a pipeline FILE. What an earlier start has made is not made again.
+
+    --only arm=hash6 may be given several times: one key takes any of its names, several keys must all fit.
+    """
     from ctkit import config, pipeline, plugins
+    from ctkit.only import parse
 
     registry = plugins.load()
     extra = (f"run.out={json.dumps(str(out.absolute()))}",) if out else ()
     resolved = config.load(file, registry, (*overrides, *extra))
+    only = parse(parts, resolved)
     console = _console(as_json=as_json, quiet=quiet)
     if dry_run:
-        _print_plan(resolved, registry, console)
+        _print_plan(resolved, registry, console, only)
         return
-    folder = pipeline.run(resolved, registry, console, until)  # type: ignore[arg-type]  # click checked the choice
+    folder = pipeline.run(resolved, registry, console, until, only)  # type: ignore[arg-type]  # click checked the choice
     _print_outcome(folder.path, console)
 
 
@@ -120,7 +152,7 @@ def _print_outcome(run: Path, console: Console) -> None:
     facts = read_provenance(run)
     failures = facts.get("failures", [])
     page = run / "report.html"
-    where = f"report: {page}" if facts.get("state") in ("done", "failed in part") else f"results: {run}"
+    where = f"report: {page}" if str(facts.get("state")).startswith(("done", "failed in part")) else f"results: {run}"
     if all(stage["cached"] for stage in facts.get("stages", [])):
         console.say(f"nothing to do, everything is up to date; {where}")
     else:
@@ -129,10 +161,10 @@ def _print_outcome(run: Path, console: Console) -> None:
         raise CtkitError(f"{len(failures)} of the run's parts failed, see run.json; first: {failures[0]['reason']}")
 
 
-def _print_plan(resolved: Any, registry: Registry, console: Console) -> None:
+def _print_plan(resolved: Any, registry: Registry, console: Console, only: Only) -> None:
     from ctkit import dry_run, pipeline
 
-    session = pipeline.open_session(resolved, registry, console, pipeline.run_folder(resolved))
+    session = replace(pipeline.open_session(resolved, registry, console, pipeline.run_folder(resolved)), only=only)
     rows = [(line.stage, line.item, line.state, line.detail) for line in dry_run.plan(session)]
     console.table(("stage", "item", "state", "detail"), rows)
 
@@ -493,4 +525,6 @@ def describe(kind: str, name: str, as_json: bool) -> None:
 def _console(*, as_json: bool, quiet: bool) -> Console:
     from ctkit.console import Console
 
-    return Console(as_json=as_json, quiet=quiet, debug=click.get_current_context().obj["debug"])
+    options = click.get_current_context().obj
+    verbosity = 2 if options["debug"] else options.get("verbose", 0)
+    return Console(as_json=as_json, quiet=quiet, verbosity=verbosity, log_json=options.get("log_json", False))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ctkit.catalogue import Catalogue
 from ctkit.console import Console
 from ctkit.files import write_csv
 from ctkit.hookspecs import RunInfo
+from ctkit.only import EVERYTHING, Only, narrowed
 from ctkit.plan import Pipeline
 from ctkit.plugins import Registry
 from ctkit.runs import Provenance, RunFolder
@@ -30,15 +32,17 @@ from ctkit.stages.describe import Reading, describe
 from ctkit.stages.select import Selections
 
 
-def run(pipeline: Pipeline, registry: Registry, console: Console, until: Stage = "report") -> RunFolder:
-    """Run a pipeline up to and with the stage ``until``; what is there already is not made again.
+def run(
+    pipeline: Pipeline, registry: Registry, console: Console, until: Stage = "report", only: Only = EVERYTHING
+) -> RunFolder:
+    """Run a pipeline, or ``only`` parts of it, up to and with the stage ``until``; what is there is not made again.
 
     Raises a ``CtkitError`` where the run cannot go on. An arm that fails in training or evaluation is noted in
     ``run.json`` and the others go on.
     """
     folder = run_folder(pipeline)
     with folder.locked(), console.log_to(folder.log):
-        session = open_session(pipeline, registry, console, folder)
+        session = replace(open_session(pipeline, registry, console, folder), only=only)
         with stopping.patient(), session.cache.used_by(folder.path), session.workers, _told(session):
             _stages(session, STAGES[: STAGES.index(until) + 1])
     return folder
@@ -98,6 +102,7 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     scan = scanning.scan(session)
     session.provenance.fingerprint = scan.address
     _say_scanned(session, scan)
+    session = narrowed(session, scan.catalogue)
     if "describe" not in wanted:
         return _stopped(session, "scan")
     readings = describe(session, scan.catalogue)
@@ -113,7 +118,8 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     if not session.pipeline.pretrains:
         return _report(session, scan.catalogue, readings, table, selections)
     if wanted[-1] == "materialise":
-        chosen = [selected.selection for selected in selections.values()]
+        wanted_arms = (chosen for chosen in selections.values() if session.only.wants(arm=chosen.arm.id))
+        chosen = [selected.selection for selected in wanted_arms]
         materialising.materialise(session, scan.catalogue, table, chosen)
         return _stopped(session, "materialise")
     jobs = pretraining.plan_jobs(session, scan.catalogue, table, selections)
@@ -121,11 +127,19 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     if "evaluate" not in wanted:
         return _stopped(session, "pretrain")
     evaluated = evaluation.evaluate(session, evaluation.plan_evaluations(session, done))
+    if session.only and (len(done), len(evaluated)) != _whole_size(session.provenance.pipeline):
+        session.provenance.state = f"done for {session.only}"
     comparing.score(session, evaluated)
     comparing.compare(session, evaluated)
     if "report" not in wanted:
         return _stopped(session, "evaluate")
     return _report(session, scan.catalogue, readings, table, selections)
+
+
+def _whole_size(pipeline: Pipeline) -> tuple[int, int]:
+    """How many pre-trainings and evaluations the whole pipeline asks for."""
+    trainings = len(pipeline.arms) * len(pipeline.pretrains) * len(pipeline.seeds)
+    return trainings, trainings * sum(plan.repeats * len(plan.labels) for plan in pipeline.tasks)
 
 
 def _stopped(session: Session, stage: Stage) -> None:
@@ -140,7 +154,10 @@ def _report(
     curve.write_cheap_curves(session, catalogue, readings, table)
     if session.pipeline.report.images:
         pictures.draw(session, catalogue, table, selections.values())
-    session.provenance.state = "failed in part" if session.provenance.failures else "done"
+    if session.provenance.failures:
+        session.provenance.state = "failed in part"
+    elif session.provenance.state == "running":
+        session.provenance.state = "done"
     page = session.folder.path / "report.html"
     if session.provenance.worked or not page.exists():
         session.provenance.write(finished=True)
@@ -167,7 +184,7 @@ def _write_volumes(session: Session, scan: scanning.Scan, readings: list[Reading
 
 def _expected_files(session: Session) -> Iterator[Path]:
     """Every file that this version of the pipeline leaves for its arms, and the tables of results where it has any."""
-    pipeline, folder = session.pipeline, session.folder
+    pipeline, folder = session.provenance.pipeline, session.folder
     for arm, seed in selecting.keys(pipeline):
         yield from (folder.selection(arm, seed), folder.arm(arm) / "arm.json", folder.arm(arm) / pictures.FILE)
         yield from (folder.arm(arm) / name for name in selecting.ON_REQUEST)

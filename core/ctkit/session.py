@@ -14,6 +14,7 @@ from ctkit.cache import Cache
 from ctkit.console import Console
 from ctkit.errors import CtkitError
 from ctkit.hookspecs import RunInfo
+from ctkit.only import EVERYTHING, Only
 from ctkit.plan import Pipeline
 from ctkit.plugins import Registry
 from ctkit.runs import Provenance, RunFolder, Stopwatch
@@ -36,6 +37,7 @@ class Session:
     provenance: Provenance
     device: str  #: "cpu" or "cuda"
     info: RunInfo
+    only: Only = EVERYTHING  #: what to work on; the rest stays as it is
 
     @contextmanager
     def work(self, stage: str, item: str = "") -> Iterator[Stopwatch]:
@@ -44,8 +46,12 @@ class Session:
         stopping.check()
         self.provenance.write()
         self.registry.notify("ctkit_stage_started", run=self.info, stage=stage, item=item)
+        about = {"stage": stage, "item": item}
+        name = f"{stage} {item}".rstrip()
+        _log.info("%s begins", name, extra=about)
         watch = Stopwatch()
         yield watch
+        _log.info("%s took %.1f s", name, watch.seconds, extra=about | {"seconds": round(watch.seconds, 3)})
         self.provenance.made(stage, item, watch.seconds)
         self.provenance.write()
         self.registry.notify("ctkit_stage_finished", run=self.info, stage=stage, item=item, seconds=watch.seconds)

@@ -60,7 +60,7 @@ def score(session: Session, done: list[Evaluated]) -> None:
 
 def compare(session: Session, done: list[Evaluated]) -> None:
     """Write ``comparisons.csv``: each arm against the reference arm, with p values corrected over the table."""
-    reference = session.pipeline.reference.id
+    reference = session.provenance.pipeline.reference.id  # of the whole pipeline, whatever this start works on
     cells = _cells(done)
     rows: list[tuple[Cell, Difference]] = []
     for cell, runs in cells.items():

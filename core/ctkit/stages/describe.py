@@ -22,7 +22,7 @@ from ctkit.catalogue import Catalogue
 from ctkit.contracts import Dataset, Ints, Pixels, Reducer, Slices, Volume
 from ctkit.errors import CtkitError, DataError
 from ctkit.files import write_json, writing
-from ctkit.plan import Chosen
+from ctkit.plan import Arm, Chosen
 from ctkit.sections import Rendering
 from ctkit.store import SliceStore
 
@@ -55,7 +55,8 @@ class Wanted:
 def describe(session: Session, catalogue: Catalogue) -> list[Reading]:
     """Make the evidence that is missing; return each volume's reading, in the catalogue's order."""
     reducers = described_reducers(session)
-    everything = bool(session.pipeline.pretrains) and any(arm.keeps_all for arm in session.pipeline.arms)
+    whole = any(arm.keeps_all and session.only.wants(arm=arm.id) for arm in session.pipeline.arms)
+    everything = bool(session.pipeline.pretrains) and whole
     missing = [n for n in range(len(catalogue)) if is_missing(session.cache, catalogue.address(n), reducers)]
     if not missing:
         session.cached("describe")
@@ -71,7 +72,12 @@ def describe(session: Session, catalogue: Catalogue) -> list[Reading]:
 
 def described_reducers(session: Session) -> list[Chosen[Reducer[Any]]]:
     """Return the reducers of all arms that look at pixels, each once."""
-    steps = (step.reducer for arm in session.pipeline.arms for step in arm.steps)
+    return reducers_of(session.pipeline.arms)
+
+
+def reducers_of(arms: Iterable[Arm]) -> list[Chosen[Reducer[Any]]]:
+    """Return the reducers of some arms that look at pixels, each once."""
+    steps = (step.reducer for arm in arms for step in arm.steps)
     looking = (chosen for chosen in steps if chosen.build().evidence != "none")
     return list({address("reducer", **chosen.evidence_identity): chosen for chosen in looking}.values())
 

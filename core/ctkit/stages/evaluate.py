@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ctkit.cache import address
 from ctkit.contracts import Evaluation, Predictions, Task
 from ctkit.errors import StorageError
+from ctkit.only import Only
 from ctkit.plan import Chosen, TaskPlan
 from ctkit.predictions import TABLE, read_predictions, write_predictions
 from ctkit.runs import place
@@ -35,6 +36,10 @@ class Evaluated:
         """What the evaluation is called in logs."""
         return f"{self.job.item}/{self.plan.id}/{self.plan.protocol.entry.name}"
 
+    def is_wanted(self, only: Only) -> bool:
+        """Whether the user asks for it."""
+        return self.job.is_wanted(only) and only.wants(task=self.plan.id)
+
 
 def plan_evaluations(session: Session, jobs: Iterable[pretrain.Job]) -> list[Evaluated]:
     """Every evaluation that the pipeline asks for."""
@@ -49,12 +54,12 @@ def plan_evaluations(session: Session, jobs: Iterable[pretrain.Job]) -> list[Eva
 
 
 def evaluate(session: Session, evaluations: list[Evaluated]) -> list[Evaluated]:
-    """Do the evaluations that are not cached; return those with predictions. One that fails stops no other."""
+    """Do the wanted evaluations; return those that have predictions. One that fails does not stop the others."""
     done = []
     for evaluated in evaluations:
         if folder_of(session, evaluated).is_dir():
             session.cached("evaluate", evaluated.item)
-        elif not _try(session, evaluated):
+        elif not evaluated.is_wanted(session.only) or not _try(session, evaluated):
             continue
         place(folder_of(session, evaluated) / TABLE, _show_path(session, evaluated))
         for note in predictions_of(session, evaluated).notes:

@@ -13,6 +13,7 @@ from ctkit.catalogue import Catalogue
 from ctkit.contracts import Pretrained, Pretraining
 from ctkit.errors import StorageError
 from ctkit.files import write_csv, write_json
+from ctkit.only import Only
 from ctkit.plan import PretrainPlan
 from ctkit.runs import place
 from ctkit.selection import Table
@@ -39,6 +40,10 @@ class Job:
         """What the job is called in logs and in the run folder."""
         return f"{self.selected.arm.id}/{self.plan.id}/seed-{self.seed}"
 
+    def is_wanted(self, only: Only) -> bool:
+        """Whether the user asks for it."""
+        return only.wants(arm=self.selected.arm.id, pretrain=self.plan.id, seed=self.seed)
+
 
 def plan_jobs(session: Session, catalogue: Catalogue, table: Table, selections: Selections) -> list[Job]:
     """Every pre-training that the pipeline asks for, in its order."""
@@ -56,14 +61,14 @@ def plan_jobs(session: Session, catalogue: Catalogue, table: Table, selections: 
 
 
 def pretrain(session: Session, catalogue: Catalogue, table: Table, jobs: list[Job]) -> list[Job]:
-    """Do the jobs that are not cached; return those that have a backbone. One that fails does not stop the others."""
-    missing = [job for job in jobs if not folder_of(session, job).is_dir()]
+    """Do the wanted jobs; return those that have a backbone. One that fails does not stop the others."""
+    missing = [job for job in jobs if not folder_of(session, job).is_dir() and job.is_wanted(session.only)]
     shards = materialise(session, catalogue, table, [job.selected.selection for job in missing]) if missing else {}
     done = []
     for job in jobs:
         if folder_of(session, job).is_dir():
             session.cached("pretrain", job.item)
-        elif not _try(session, catalogue, table, job, shards):
+        elif job not in missing or not _try(session, catalogue, table, job, shards):
             continue
         _show(session, job)
         done.append(job)
