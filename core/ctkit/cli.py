@@ -522,6 +522,24 @@ def describe(kind: str, name: str, as_json: bool) -> None:
     click.echo(describe_plugin(entry))
 
 
+@cli.command("new-plugin")
+@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), help="A new or empty folder, instead of ctkit-NAME.")
+def new_plugin(kind: str, name: str, out: Path | None) -> None:
+    """Write a package with a working plugin of a KIND called NAME, and its tests, to make your own of."""
+    from ctkit import plugins
+    from ctkit.new_plugin import write_plugin
+
+    taken = [entry.distribution for entry in plugins.load().of_kind(kind) if entry.name == name]
+    if taken:
+        raise RequestError(f"there is a {kind} {name!r} already, of {taken[0]}; choose another name")
+    folder = out or Path(f"ctkit-{name}")
+    for path in write_plugin(kind, name, folder):  # type: ignore[arg-type]  # click checked the choice
+        click.echo(path)
+    click.echo(f"next: pip install --editable {folder}, then: pytest {folder}")
+
+
 def _console(*, as_json: bool, quiet: bool) -> Console:
     from ctkit.console import Console
 
