@@ -53,18 +53,11 @@ def test_every_package_passes_its_own_tests(packages: Path) -> None:
     assert "17 passed" in run("-m", "pytest", *options, *tests, path=packages / "site")
 
 
-def test_every_package_is_in_the_style_of_ours(packages: Path, repository: Path) -> None:
-    settings = ("--no-cache", "--config", repository / "pyproject.toml", *(packages / kind for kind in KINDS))
-    run("-m", "ruff", "format", "--check", *settings, path=packages / "site")
-    run(
-        "-m",
-        "ruff",
-        "check",
-        "--extend-per-file-ignores",
-        "**/tests/**:D,**/tests/**:S",
-        *settings,
-        path=packages / "site",
-    )
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_package_is_well_styled_for_whoever_goes_on_from_there(packages: Path, kind: Kind) -> None:
+    settings = ("--isolated", "--no-cache", "--line-length", "120", ".")
+    run("-m", "ruff", "format", "--check", *settings, path=packages / kind / "none")
+    run("-m", "ruff", "check", "--select", "E,F,W,I,B,UP,RUF,N,PT,SIM", *settings, path=packages / kind / "none")
 
 
 @pytest.mark.parametrize("name", ["Mine", "my_hash", "9lives", "-x", "x--y", ""])
