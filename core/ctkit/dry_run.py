@@ -1,4 +1,7 @@
-"""What a run would do: which results are there, which would be made, and how large they would be. Decodes nothing."""
+"""What a run would do: which results are there, which would be made, how large they would be and how long that takes.
+
+Times come from trials on this machine and from trainings that are cached; nothing is made.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from ctkit import estimates
 from ctkit.catalogue import Catalogue
+from ctkit.console import hours
 from ctkit.only import narrowed
 from ctkit.plan import Arm
 from ctkit.stages import describe as describing
@@ -99,15 +104,20 @@ def _missing(session: Session, catalogue: Catalogue) -> list[int]:
 
 
 def _describe(session: Session, catalogue: Catalogue, missing: list[int]) -> Planned:
-    pairs = [
-        chosen.entry.name for chosen in describing.described_reducers(session) if chosen.build().evidence == "pair"
-    ]
     detail = f"{len(missing)} of {len(catalogue)} volumes to decode"
-    if pairs and missing:
+    if not missing:
+        return Planned("describe", "", "cached", detail)
+    reducers = describing.described_reducers(session)
+    pairs = [chosen.entry.name for chosen in reducers if chosen.build().evidence == "pair"]
+    if pairs:
         counts = catalogue.counts[missing]
         triangle = int((counts * (counts - 1) // 2).sum())
         detail += f"; {triangle:,} pairs of slices to compare for {' and '.join(pairs)}"
-    return Planned("describe", "", "to do" if missing else "cached", detail)
+    cost = estimates.describing(session, catalogue, missing, reducers)
+    if cost:
+        workers = session.workers.backend.workers
+        detail += f"; about {hours(cost.seconds)} with {workers} workers, {_size(cost.size)} of evidence"
+    return Planned("describe", "", "to do", detail)
 
 
 def _unknown(session: Session, first: str, detail: str) -> Iterator[Planned]:
@@ -120,7 +130,10 @@ def _unknown(session: Session, first: str, detail: str) -> Iterator[Planned]:
 
 
 def _store_size(session: Session, slices: int) -> str:
-    size = float(slices * session.pipeline.rendering.size**2)
+    return _size(slices * session.pipeline.rendering.size**2)
+
+
+def _size(size: float) -> str:
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}"
