@@ -28,7 +28,9 @@ main()
     assert imported & HEAVY == set()
 
 
-@pytest.mark.parametrize("package", ["ctkit_datasets", "ctkit_models", "ctkit_reducers", "ctkit_tasks"])
+@pytest.mark.parametrize(
+    "package", ["ctkit_datasets", "ctkit_models", "ctkit_reducers", "ctkit_tasks", "ctkit_trackers"]
+)
 def test_a_built_in_register_module_imports_the_hook_specifications_alone(package):
     code = (
         f"import sys, ctkit.hookspecs; before = set(sys.modules); import {package}; print(*set(sys.modules) - before)"
