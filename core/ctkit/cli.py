@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
 import click
 
 import ctkit
+from ctkit import completion
+from ctkit.completion import plugins_of
 from ctkit.errors import CtkitError, RequestError, nearest
 from ctkit.hookspecs import Kind
 from ctkit.stages import STAGES
@@ -220,8 +222,17 @@ def compare(runs: tuple[Path, ...], metric: str | None, form: str, out: Path | N
 
 @cli.command()
 @click.argument("source", type=click.Path(path_type=Path), required=False)
-@click.option("--dataset", "dataset", required=True, metavar="NAME", help="Data set plugin that reads SOURCE.")
-@click.option("--reducer", "reducer", required=True, metavar="NAME", help="Reducer plugin.")
+@click.option(
+    "--dataset",
+    "dataset",
+    required=True,
+    metavar="NAME",
+    shell_complete=plugins_of("dataset"),
+    help="Data set plugin that reads SOURCE.",
+)
+@click.option(
+    "--reducer", "reducer", required=True, metavar="NAME", shell_complete=plugins_of("reducer"), help="Reducer plugin."
+)
 @click.option("-p", "parameters", multiple=True, metavar="KEY=VALUE", help="Parameter, scope or keep of the reducer.")
 @click.option("-d", "dataset_parameters", multiple=True, metavar="KEY=VALUE", help="Parameter of the data set.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the selection and its report.")
@@ -269,7 +280,7 @@ def reduce(
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("arm")
+@click.argument("arm", shell_complete=completion.arms)
 @output_options
 def curve(run: Path, arm: str, as_json: bool, quiet: bool) -> None:
     """Print how many slices each threshold of ARM in the folder RUN would keep; plot it and show it in the report."""
@@ -296,7 +307,7 @@ def _write_curve(run: Path, arm: str, registry: Registry, console: Console) -> N
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("arm")
+@click.argument("arm", shell_complete=completion.arms)
 @output_options
 def explain(run: Path, arm: str, as_json: bool, quiet: bool) -> None:
     """Write a page that lets you judge by eye how ARM of the folder RUN chose: explain.html in the arm's folder."""
@@ -315,7 +326,7 @@ def explain(run: Path, arm: str, as_json: bool, quiet: bool) -> None:
 
 @cli.command("export-slices")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("arm")
+@click.argument("arm", shell_complete=completion.arms)
 @click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="What to write; see below.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new or empty folder.")
 @output_options
@@ -369,7 +380,7 @@ def runs(folder: Path, as_json: bool) -> None:
 @click.argument("folder", type=click.Path(path_type=Path), default="runs")
 @click.option("--older-than", metavar="AGE", help="Free what was not used for so long: 12h, 30d, 8w.")
 @click.option("--keep-below", metavar="SIZE", help="Free what was not used for longest until so much is left: 50GB.")
-@click.option("--run", "run_", metavar="NAME", help="Free what only this run in FOLDER uses.")
+@click.option("--run", "run_", metavar="NAME", shell_complete=completion.runs, help="Free what only this run uses.")
 @click.option("--dry-run", is_flag=True, help="Say what would be freed; free nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def clean(
@@ -413,11 +424,17 @@ def _agreed(question: str) -> bool:
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path), default="pipeline.toml")
 @click.option("--name", help="Name of the run.")
-@click.option("--dataset", help="Data set plugin, such as lidc-idri.")
+@click.option("--dataset", shell_complete=plugins_of("dataset"), help="Data set plugin, such as lidc-idri.")
 @click.option("--root", help="Folder of the data set.")
-@click.option("--reducer", "reducers", multiple=True, help="Reducer of an arm; give it once for each arm.")
-@click.option("--method", help='Pre-training method; "" leaves pre-training out.')
-@click.option("--task", help='Task to score on; "" leaves scoring out.')
+@click.option(
+    "--reducer",
+    "reducers",
+    multiple=True,
+    shell_complete=plugins_of("reducer"),
+    help="Reducer of an arm; may be repeated.",
+)
+@click.option("--method", shell_complete=plugins_of("method"), help='Pre-training method; "" leaves pre-training out.')
+@click.option("--task", shell_complete=plugins_of("task"), help='Task to score on; "" leaves scoring out.')
 @click.option("--task-root", default="", help="Folder of the task's images.")
 @click.option("--protocol", "protocols", multiple=True, default=("linear", "knn"), show_default=True)
 @click.option("--force", is_flag=True, help="Replace FILE where it exists.")
@@ -508,7 +525,7 @@ def _summary(entry: Entry) -> str:
 
 @cli.command()
 @click.argument("kind", type=click.Choice(KINDS))
-@click.argument("name")
+@click.argument("name", shell_complete=plugins_of())
 @click.option("--json", "as_json", is_flag=True, help="The JSON Schema of the parameters.")
 def describe(kind: str, name: str, as_json: bool) -> None:
     """Describe the plugin NAME of a KIND: what it does and its parameters, with units, bounds and defaults."""

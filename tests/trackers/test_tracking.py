@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,8 +90,8 @@ def test_an_unknown_tracker_is_a_warning_with_the_nearest_and_stops_nothing(
 def test_a_missing_library_is_a_warning_that_says_what_to_install(
     follow: Follow, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "mlflow.tracking", None)
-    monkeypatch.delitem(__import__("sys").modules, "ctkit_trackers.mlflow", raising=False)
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
+    monkeypatch.delitem(sys.modules, "ctkit_trackers.mlflow", raising=False)
     with caplog.at_level(logging.WARNING):
         follow("mlflow")
     assert "the tracker mlflow needs its library: pip install 'ctkit[mlflow]'" in caplog.text
