@@ -123,7 +123,7 @@ def test_constraints_meet_every_requirement_of_the_project(project, pins):
 
 def test_constraints_pin_everything_that_an_installation_brings(project, pins):
     """Walks the requirements of what is installed, for this Python and platform."""
-    waiting = [need for text in _own_requirements(project, "dev") for need in _applying([text])]
+    waiting = [need for text in _own_requirements(project, "dev", "docs") for need in _applying([text])]
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
         item = waiting.pop()
