@@ -21,7 +21,7 @@ from ctkit.plugins import Registry
 from ctkit.runs import Provenance, RunFolder
 from ctkit.selection import Table
 from ctkit.session import Session
-from ctkit.stages import STAGES, Stage, curve, pictures
+from ctkit.stages import STAGES, Stage, curve, mistakes, pictures
 from ctkit.stages import compare as comparing
 from ctkit.stages import evaluate as evaluation
 from ctkit.stages import materialise as materialising
@@ -111,6 +111,8 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
         return _stopped(session, "describe")
     table = selecting.make_table(scan.catalogue, readings)
     session.folder.keep_only(set(_expected_files(session)))
+    if session.provenance.report_changes:  # above all where it is to show no pixels any more
+        (session.folder.path / "report.html").unlink(missing_ok=True)
     selections = selecting.select(session, scan.catalogue, readings, table)
     _say_selected(session, selections, len(table))
     if "materialise" not in wanted:
@@ -131,6 +133,8 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
         session.provenance.state = f"done for {session.only}"
     comparing.score(session, evaluated)
     comparing.compare(session, evaluated)
+    if "report" in wanted and evaluated and session.pipeline.report.images:
+        mistakes.draw(session, evaluated)
     if "report" not in wanted:
         return _stopped(session, "evaluate")
     return _report(session, scan.catalogue, readings, table, selections)
@@ -185,9 +189,12 @@ def _write_volumes(session: Session, scan: scanning.Scan, readings: list[Reading
 def _expected_files(session: Session) -> Iterator[Path]:
     """Every file that this version of the pipeline leaves for its arms, and the tables of results where it has any."""
     pipeline, folder = session.provenance.pipeline, session.folder
+    outdated = {selecting.EXPLANATION} if session.provenance.report_changes else set()  # it may show pixels
     for arm, seed in selecting.keys(pipeline):
-        yield from (folder.selection(arm, seed), folder.arm(arm) / "arm.json", folder.arm(arm) / pictures.FILE)
-        yield from (folder.arm(arm) / name for name in selecting.ON_REQUEST)
+        yield from (folder.selection(arm, seed), folder.arm(arm) / "arm.json")
+        yield from (folder.arm(arm) / name for name in {*selecting.ON_REQUEST} - outdated)
+        if pipeline.report.images:
+            yield folder.arm(arm) / pictures.FILE
     for arm_, plan, seed_ in itertools.product(pipeline.arms, pipeline.pretrains, pipeline.seeds):
         trained = folder.pretrain(arm_.id, plan.id, seed_)
         yield from (trained / name for name in pretraining.FILES)
@@ -196,6 +203,8 @@ def _expected_files(session: Session) -> Iterator[Path]:
                 yield folder.predictions(trained, task.id, task.protocol.entry.name, repeat, labels)
     if pipeline.tasks:
         yield from (folder.path / "results.csv", folder.path / "comparisons.csv")
+        if pipeline.report.images:
+            yield folder.path / mistakes.FILE
 
 
 def _say_scanned(session: Session, scan: scanning.Scan) -> None:

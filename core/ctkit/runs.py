@@ -83,7 +83,7 @@ class RunFolder:
     def keep_only(self, files: set[Path]) -> None:
         """Remove what an earlier version of the pipeline left; all of it can be made again from the cache."""
         folders = {folder for file in files for folder in file.parents}
-        results = (self.path / "results.csv", self.path / "comparisons.csv")
+        results = (self.path / name for name in ("results.csv", "comparisons.csv", "mistakes.npz"))
         left = sorted((self.path / "arms").rglob("*"), reverse=True)
         for path in [*left, *(result for result in results if result.exists())]:
             if path.is_dir() and path not in folders:
@@ -118,11 +118,14 @@ class Provenance:
     failures: list[dict[str, str]] = field(default_factory=list)
     stages: list[dict[str, Any]] = field(default_factory=list)
     started: str = field(default_factory=lambda: _now())
+    report_changes: bool = field(init=False)  #: the page of the folder's earlier start is to show something else
     _earlier: dict[tuple[str, str], float] = field(init=False)
 
     def __post_init__(self) -> None:
-        earlier = read_provenance(self.folder.path).get("stages", [])
-        self._earlier = {(stage["stage"], stage["item"]): stage["seconds"] for stage in earlier}
+        earlier = read_provenance(self.folder.path)
+        self._earlier = {(stage["stage"], stage["item"]): stage["seconds"] for stage in earlier.get("stages", [])}
+        known = earlier.get("pipeline", {}).get("report")
+        self.report_changes = known is not None and known != self.pipeline.document["report"]
 
     def began(self, stage: str, item: str) -> None:
         """Note what is worked on now."""

@@ -210,6 +210,7 @@ class Run:
     scores: tuple[Scored, ...]
     comparisons: tuple[Compared, ...]
     predictions: tuple[Predicted, ...]
+    mistakes: Mapping[str, Mapping[int, NDArray[np.uint8]]]  #: by task and row of its prediction files: (side, side)
     scan: Scan | None
 
     @property
@@ -267,6 +268,7 @@ def read_run(folder: Path) -> Run:
         scores=tuple(_scored(row) for row in _rows(folder / "results.csv")),
         comparisons=tuple(_compared(row) for row in _rows(folder / "comparisons.csv")),
         predictions=tuple(predicted for arm in arms for predicted in _predicted(arm, facts.get("pipeline", {}))),
+        mistakes=_mistakes(folder / "mistakes.npz"),
         scan=_scan(folder),
     )
 
@@ -321,6 +323,16 @@ def _predicted(arm: Arm, pipeline: Facts) -> Iterator[Predicted]:
         pretrain, _, task, protocol = file.parts[-5:-1]
         labels = float(file.stem.partition("-labels-")[2])
         yield Predicted(arm.name, pretrain, task, protocol, labels, positive.get(task), file)
+
+
+def _mistakes(file: Path) -> dict[str, dict[int, NDArray[np.uint8]]]:
+    if not file.exists():
+        return {}
+    with np.load(file, allow_pickle=False) as stored:
+        tasks = [name.removesuffix("/rows") for name in stored.files if name.endswith("/rows")]
+        return {
+            task: dict(zip(stored[f"{task}/rows"].tolist(), stored[f"{task}/images"], strict=True)) for task in tasks
+        }
 
 
 def _place(row: Mapping[str, str]) -> Place:

@@ -69,12 +69,12 @@ def evaluate(session: Session, evaluations: list[Evaluated]) -> list[Evaluated]:
 
 
 def _fingerprint(plan: TaskPlan) -> str:
-    files = [[file.path, file.size, file.mtime_ns] for file in _built(plan.task).files()]
+    files = [[file.path, file.size, file.mtime_ns] for file in built(plan.task).files()]
     return address("task", task=plan.task.identity, files=files)
 
 
 @cache
-def _built(task: Chosen[Task[Any]]) -> Task[Any]:
+def built(task: Chosen[Task[Any]]) -> Task[Any]:
     """Build a task once for all its evaluations: it may hold images that took long to make or to decode."""
     return task.build()
 
@@ -119,7 +119,7 @@ def _predict(session: Session, evaluated: Evaluated) -> Predictions:
     with session.console.progress(f"evaluate {evaluated.item}", None) as bar:
         return evaluated.plan.protocol.build().predict(
             Evaluation(
-                task=_built(evaluated.plan.task),
+                task=built(evaluated.plan.task),
                 backbone=pretrain.folder_of(session, evaluated.job) / pretrain.BACKBONE,
                 labels=evaluated.labels,
                 seed=session.pipeline.run.seed + evaluated.repeat,
