@@ -45,7 +45,7 @@ def train(job: Pretraining, limit: int = 9, **params: Any) -> Pretrained:
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, small_trunk: None) -> None:
     """Let the CPU pass for a device whose memory can be tried."""
-    monkeypatch.setattr("ctkit_models.engine._check_device", lambda params, job: None)
+    monkeypatch.setattr("ctkit_models.engine.check_device", lambda params, job: None)
 
 
 @pytest.mark.parametrize(("limit", "most", "found"), [(100, 1000, 64), (64, 1000, 64), (100, 24, 16), (2, 2, 2)])

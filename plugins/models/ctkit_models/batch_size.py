@@ -33,7 +33,7 @@ def found_batch(method: Contrastive[Any], job: Pretraining, processes: int, trai
     if note.exists():
         earlier: int = json.loads(note.read_text(encoding="utf-8"))
         return earlier
-    pieces = processes * method.params.accumulate
+    pieces: int = processes * method.params.accumulate
     piece = largest(lambda size: _fits(method, job, size, train), len(job.rows) // pieces)
     write_json(note, piece * pieces)
     return piece * pieces
