@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ctkit.contracts import InputPath, Method, Params, Pretrained, Pretraining
+from ctkit.contracts import Exported, ExportFormat, InputPath, Method, Params, Pretrained, Pretraining
 from ctkit.errors import DataError
 from ctkit_models.architectures import check_architecture
 
@@ -86,6 +87,11 @@ class ContrastiveParams(Params):
     epochs: Epochs = 800
     steps: int | None = Field(None, ge=1, description="optimiser steps, the same for every arm; or give epochs")
     batch: Batch = 128
+    sampler: Literal["uniform", "one-per-volume"] = Field(
+        "uniform",
+        description="which slices make a batch: any, or no two of one volume, which lowers the batch to the number of "
+        "volumes in the arm",
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="arithmetic of the network; auto: bf16 on a GPU that has it, fp32 elsewhere"
     )
@@ -174,6 +180,7 @@ class Plan:
     """The length of one run, in optimiser steps."""
 
     slices: int  #: in the arm
+    volumes: int  #: that they come from
     batch: int  #: slices per step, over all processes
     steps_per_epoch: int
     steps: int
@@ -190,24 +197,39 @@ class Plan:
         return min(epochs * self.steps_per_epoch, self.steps // 10) if given is None else given * self.unit
 
 
-def plan_run(params: ContrastiveParams, slices: int, processes: int = 1, batch: int | None = None) -> Plan:
-    """Fit batch and length to an arm of ``slices`` that ``processes`` share; ``batch`` takes the place of "auto".
+def plan_run(
+    params: ContrastiveParams, slices: int, processes: int = 1, batch: int | None = None, volumes: int | None = None
+) -> Plan:
+    """Fit batch and length to an arm of ``slices`` from ``volumes``, by default one for each slice.
 
-    Raises ``DataError`` where a process would have less than two slices at a time.
+    ``processes`` share the training; ``batch`` takes the place of "auto". Raises ``DataError`` where a process would
+    have less than two slices at a time.
     """
     pieces = processes * params.accumulate
     least = 2 * pieces
+    in_parts = f" in {pieces} parts" if pieces > 1 else ""
     if slices < least:
-        more = f" in {pieces} parts" if pieces > 1 else ""
         raise DataError(
-            f"contrastive training{more} needs at least {least} slices but the arm has {slices}; keep more of them"
+            f"contrastive training{in_parts} needs at least {least} slices but the arm has {slices}; keep more of them"
+        )
+    most = largest_batch(params, slices, volumes or slices)
+    if most < least:
+        raise DataError(
+            f"sampler one-per-volume{in_parts} needs slices of at least {least} volumes but the arm has {most};"
+            " use uniform"
         )
     asked = batch or params.batch
     assert asked != "auto", "whoever plans has found the batch before"
-    batch = max(min(asked, slices) // pieces * pieces, least)
+    batch = max(min(asked, most) // pieces * pieces, least)
     per_epoch = slices // batch
     unit = 1 if params.epochs is None else per_epoch
-    return Plan(slices, batch, per_epoch, (params.epochs or params.steps or 0) * unit, unit, pieces)
+    steps = (params.epochs or params.steps or 0) * unit
+    return Plan(slices, volumes or slices, batch, per_epoch, steps, unit, pieces)
+
+
+def largest_batch(params: ContrastiveParams, slices: int, volumes: int) -> int:
+    """The largest batch that an arm of ``slices`` from ``volumes`` can fill."""
+    return volumes if params.sampler == "one-per-volume" else slices
 
 
 P = TypeVar("P", bound=ContrastiveParams)
@@ -238,6 +260,8 @@ class Contrastive(Method[P], ABC):
             return ()
         change = "lowered" if plan.batch < asked else "raised"
         reasons = [f"the arm has {plan.slices} slices"] if plan.slices < asked else []
+        if self.params.sampler == "one-per-volume" and plan.volumes < asked:
+            reasons = [f"the arm has {plan.slices} slices of {plan.volumes} volumes, and no two of one are taken"]
         if plan.pieces > 1:
             reasons.append(f"it is made of {plan.pieces} equal parts of at least 2")
         return (f"batch {change} from {asked} to {plan.batch}: {', and '.join(reasons)}",)
@@ -253,3 +277,10 @@ class Contrastive(Method[P], ABC):
         from ctkit_models.engine import pretrain
 
         return pretrain(self, job)
+
+    @classmethod
+    def export(cls, backbone: Path, form: ExportFormat, out: Path) -> Exported:
+        """Write a backbone for torchvision, timm, ONNX or TorchScript, and compare its features."""
+        from ctkit_models.exports import export_backbone
+
+        return export_backbone(backbone, form, out)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as lightning
 import torch
 from torch import Tensor
@@ -24,9 +25,12 @@ from ctkit_models.acceleration import accelerate, channels_last
 from ctkit_models.backbones import load_backbone, save_backbone
 from ctkit_models.batch_size import forget_batch, found_batch
 from ctkit_models.checkpoints import Checkpoints
+from ctkit_models.collapse import collapse
 from ctkit_models.company import company_notes, company_size, together
 from ctkit_models.contrastive import Contrastive, ContrastiveParams, Plan, plan_run
 from ctkit_models.divergence import FirstBadLoss, diverged
+from ctkit_models.metering import Meters, TimedLoader
+from ctkit_models.monitors import Monitors
 from ctkit_models.optimisers import build_optimiser, learning_rate
 from ctkit_models.quiet import honest_interrupt, quiet_lightning
 from ctkit_models.ranks import Rank, agree
@@ -35,8 +39,6 @@ from ctkit_models.slices import Batches
 from ctkit_models.trainer import check_device, job_on_gpu, trainer_for
 from ctkit_models.trunks import Trunk, build_trunk
 from ctkit_models.views import Draws, Normalise
-
-POINTS = 500  #: losses logged over a run, where the user does not say how often
 
 log = logging.getLogger("ctkit.models")
 
@@ -56,14 +58,28 @@ def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
     training.checkpoints.remove()
     forget_batch(job)
     done = training.done
-    return Pretrained(backbone, plan.steps, plan.epochs, plan.batch, done.seconds, tuple(done.history), notes)
+    collapsed = collapse(done.history, plan, training.network.trunk.width)
+    notes += (collapsed,) if collapsed else ()
+    return Pretrained(
+        backbone,
+        plan.steps,
+        plan.epochs,
+        plan.batch,
+        done.seconds,
+        tuple(done.history),
+        notes,
+        collapsed=collapsed is not None,
+        waiting=done.waited / done.seconds if done.seconds else None,
+        joules=done.joules,
+        peak_bytes=done.peak_bytes,
+    )
 
 
 def _plan(method: Contrastive[Any], job: Pretraining) -> Plan:
-    batch = None
+    processes, volumes, batch = company_size(job), len(np.unique(job.rows.volume)), None
     if method.params.batch == "auto":
-        batch = found_batch(method, job, company_size(job), partial(train, rank=Rank()))
-    return plan_run(method.params, len(job.rows), company_size(job), batch)
+        batch = found_batch(method, job, volumes, processes, partial(train, rank=Rank()))
+    return plan_run(method.params, len(job.rows), processes, batch, volumes)
 
 
 def train(method: Contrastive[Any], plan: Plan, job: Pretraining, rank: Rank) -> Training:
@@ -88,6 +104,9 @@ class Done:
 
     steps: int = 0
     seconds: float = 0.0  #: over all sittings
+    waited: float = 0.0  #: of these, for data
+    joules: float | None = None
+    peak_bytes: int | None = None
     history: list[tuple[int, str, float]] = field(default_factory=list)
 
 
@@ -133,10 +152,10 @@ class Training(lightning.LightningModule):
             optimiser.load_state_dict(self._saved["optimiser"])
         return optimiser
 
-    def train_dataloader(self) -> DataLoader[Tensor]:
+    def train_dataloader(self) -> TimedLoader:
         """The batches of the steps that are left, one element for each part."""
         on_gpu, parts = self.device.type == "cuda", self.params.accumulate
-        return DataLoader(
+        loader = DataLoader(
             self._batches(),
             batch_size=None,
             sampler=range(self.done.steps * parts, self.plan.steps * parts),
@@ -144,12 +163,16 @@ class Training(lightning.LightningModule):
             num_workers=-(-self.job.workers // self.rank.neighbours) if on_gpu else 0,
             pin_memory=on_gpu,
         )
+        self.meters = Meters(self.device)
+        return TimedLoader(loader, self.meters.waiting)
 
     def on_train_start(self) -> None:
-        """Restore the loss scaling of fp16, and start the clock."""
+        """Restore the loss scaling of fp16, get ready to measure, and start the clock."""
         if self._saved is not None:
             self.trainer.precision_plugin.load_state_dict(self._saved["precision"])
         self._saved = None
+        self.monitors = Monitors(self._batches(), self.params, self.plan)
+        self.meters.take()  # what came before the start is nothing of ours
         self._started = self._checked = time.monotonic()
 
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
@@ -179,12 +202,10 @@ class Training(lightning.LightningModule):
         self._part_losses.clear()
         loss = self.trainer.strategy.reduce(own, reduce_op="mean")  # over all processes
         self._bad_loss.see(loss, self.done.steps)
-        logs = self._logs()
-        if logs or self._bad_loss.due(self.done.steps):
+        if self.monitors.due(self.done.steps) or self._bad_loss.due(self.done.steps):
             self._stop_if_diverged()  # all processes do at the same step, so that none waits for another
         if self.trainer.is_global_zero:
-            if logs:
-                self._log(loss)
+            self._log(loss)
             self._save_when_due()
             self.job.progress(self.done.steps, self.plan.steps)
 
@@ -202,6 +223,7 @@ class Training(lightning.LightningModule):
             rank=self.rank.number,
             world=self.rank.world,
             parts=self.params.accumulate,
+            sampler=self.params.sampler,
         )
 
     @property
@@ -227,13 +249,12 @@ class Training(lightning.LightningModule):
             rate = learning_rate(self.params, self.plan, bad - 1)
             raise diverged(bad, self.plan.steps, rate, self.job.rows, self._batches().members(bad - 1))
 
-    def _logs(self) -> bool:
-        step, every = self.done.steps, self.params.log_every or max(1, self.plan.steps // POINTS)
-        return step in (1, self.plan.steps) or step % every == 0
-
     def _log(self, loss: Tensor) -> None:
-        step, rate = self.done.steps, float(self._optimiser().param_groups[0]["lr"])
-        for name, value in (("loss", loss.item()), ("learning-rate", rate)):
+        step = self.done.steps
+        values = self.monitors.measure(step, self.network.trunk, self.device)  # while the device still works
+        if self.monitors.due(step):
+            values |= {"loss": loss.item(), "learning-rate": float(self._optimiser().param_groups[0]["lr"])}
+        for name, value in values.items():
             self.done.history.append((step, name, value))
             self.job.metric(name, value, step)
 
@@ -257,6 +278,10 @@ class Training(lightning.LightningModule):
         now = time.monotonic()
         self.done.seconds += now - self._started
         self._started = now
+        waited, joules, peak = self.meters.take()
+        self.done.waited += waited
+        self.done.joules = None if joules is None else joules + (self.done.joules or 0)
+        self.done.peak_bytes = None if peak is None else max(peak, self.done.peak_bytes or 0)
 
     def _optimiser(self) -> Optimizer:
         return self.trainer.optimizers[0]
