@@ -29,7 +29,7 @@ def test_listing_validating_and_describing_methods_imports_no_torch() -> None:
 
 def test_the_public_names_are_there_and_no_others() -> None:
     assert {name: getattr(ctkit_models, name).__name__ for name in ctkit_models.__all__} == {
-        name: name for name in ("Contrastive", "ContrastiveParams", "Network", "Plan", "Trunk")
+        name: name for name in ("Contrastive", "ContrastiveParams", "Network", "Plan", "Trunk", "full_precision")
     }
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         _ = ctkit_models.Nothing

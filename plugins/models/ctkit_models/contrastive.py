@@ -261,7 +261,8 @@ class Contrastive(Method[P], ABC):
         change = "lowered" if plan.batch < asked else "raised"
         reasons = [f"the arm has {plan.slices} slices"] if plan.slices < asked else []
         if self.params.sampler == "one-per-volume" and plan.volumes < asked:
-            reasons = [f"the arm has {plan.slices} slices of {plan.volumes} volumes, and no two of one are taken"]
+            arm = f"the arm has {plan.slices} slices of {plan.volumes} volumes"
+            reasons = [f"{arm}, and sampler one-per-volume takes no two of one"]
         if plan.pieces > 1:
             reasons.append(f"it is made of {plan.pieces} equal parts of at least 2")
         return (f"batch {change} from {asked} to {plan.batch}: {', and '.join(reasons)}",)
