@@ -102,7 +102,7 @@ def collapse(history: Iterable[tuple[int, str, float]], plan: Plan, width: int) 
     last = {name: value for _, name, value in history}
     std, rank = last.get(FEATURE_STD, 1.0), last.get(EFFECTIVE_RANK, LEAST_RANK)
     if std < LEAST_STD * width**-0.5:
-        spread = f"the standard deviation of its normalised features is {std:.1e}, spread ones have {width**-0.5:.1e}"
+        spread = f"the standard deviation of its normalised features is {std:.2g}, spread ones have {width**-0.5:.2g}"
         return f"the training collapsed, all slices look alike to the backbone: {spread}"
     if rank < LEAST_RANK and plan.slices >= JUDGED:
         return f"the training collapsed, its features lie along one direction: their effective rank is {rank:.2f}"

@@ -74,7 +74,7 @@ class Waiting:
             yield
             self._seconds += time.perf_counter() - before
             return
-        asked, there = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        asked, there = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         asked.record()
         yield
         there.record()
