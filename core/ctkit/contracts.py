@@ -31,6 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 
+from ctkit.errors import RequestError
+
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -102,6 +104,7 @@ class Skipped:
 
     source: str
     reason: str
+    retry: bool = False  #: the reason may pass, as where a file cannot be opened: a later run looks again
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,7 @@ class Pixels:
     index: Ints  #: (m,) the slices' numbers in the volume, ascending
     unit: Literal["HU", "arbitrary"]
     skipped: tuple[tuple[int, str], ...] = ()  #: number and reason of each slice that was asked for and not readable
+    retry: bool = False  #: one of the reasons may pass, such as a missing decoder: a later run reads again
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,8 @@ class Dataset(Plugin[P], ABC):
     def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
         """Decode the ``wanted`` slices of a volume (all by default). One bad slice is skipped, never fatal.
 
-        Raises ``ctkit.errors.DataError`` only where nothing of the volume can be read.
+        Raises ``ctkit.errors.DataError`` only where nothing of the volume can be read, with ``retry`` where that may
+        pass.
         """
 
     def facts(self, volume: Volume) -> VolumeFacts:
@@ -291,6 +296,7 @@ class Pretraining:
     metadata: Mapping[str, str]  #: to be written into the backbone: arm, data fingerprint, rendering
     progress: Callable[[int, int], None]  #: call with steps done and steps in all
     metric: Callable[[str, float, int], None]  #: call with name, value and step
+    devices: int = 1  #: GPUs, or processes on the CPU, that may share the work; the result is to be the same
 
 
 @dataclass(frozen=True)
@@ -310,12 +316,42 @@ class Pretrained:
     peak_bytes: int | None = None  #: most memory that the training took on a GPU
 
 
+ExportFormat = Literal["torchvision", "timm", "onnx", "torchscript"]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A backbone that was written for use without ctkit, and what came of loading it again."""
+
+    path: Path  #: a file; for timm a folder
+    mean: float  #: to normalise images with, which are on the scale 0..1
+    std: float
+    compared: str  #: such as "512 features of 3 images of 224 pixels"
+    difference: float  #: greatest one between the features of what was written and those of the original
+    greatest: float  #: the original's greatest feature, in absolute value
+    loading: tuple[str, ...]  #: lines of Python that turn ``images`` (n, 3, height, width) into ``features``
+
+
 class Method(Plugin[P], ABC):
-    """A way to pre-train. The same rows, seed and machine give the same backbone, also after a kill and resume."""
+    """A way to pre-train. The same rows, seed and machine give the same backbone, also after a kill and resume.
+
+    One that takes 0 steps trains nothing: it gives the baseline that others are measured against.
+    """
+
+    draws: bool = True  #: uses the seed; an instance may say that it does not, so that one backbone serves all seeds
 
     @abstractmethod
     def pretrain(self, job: Pretraining) -> Pretrained:
         """Train a trunk on ``job.rows`` and write it to ``job.folder / "backbone.safetensors"``."""
+
+    @classmethod
+    def export(cls, backbone: Path, form: ExportFormat, out: Path) -> Exported:
+        """Write a backbone of this method to ``out`` for use without ctkit, and check it against the original.
+
+        A method that overrides this raises ``RequestError`` where a library is missing or the format does not fit, and
+        ``DataError`` where what was written does not give the same features. By default no format is supported.
+        """
+        raise RequestError(f"method {cls.__name__} does not export backbones")
 
 
 # --- tasks and protocols ------------------------------------------------------------------------------------------
@@ -371,11 +407,13 @@ class Evaluation:
 
     task: Task[Any]
     backbone: Path
+    folder: Path  #: of this backbone on this task, survives a kill: keep here what other shares, seeds, protocols reuse
     labels: float  #: share of the training labels to use, class-balanced and nested
     seed: int
     device: str
     workers: int
     progress: Callable[[int, int], None]
+    slices: Rows | None = None  #: what the backbone was trained on; None for a baseline, or where it is stored no more
 
 
 @dataclass(frozen=True)
@@ -388,7 +426,8 @@ class Predictions:
     classes: tuple[str, ...]
     positive: str | None = None
     patients: tuple[str, ...] | None = None  #: (n,) intervals resample patients where they are known
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  #: how they came about
+    warnings: tuple[str, ...] = ()  #: what speaks against believing the scores: leaks, missing classes, lost images
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,25 @@ def test_a_run_that_failed_in_part_says_what_is_missing(failed_run: Path) -> Non
     assert "no arm is called better or worse" in text
 
 
+def test_a_baseline_stands_beside_the_arms_and_shows_what_pre_training_bought(baseline_run: Path) -> None:
+    page = page_of(baseline_run)
+    text = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    for words in (
+        "No difference in AUC was shown between “all” and any other arm, in 1 comparison",
+        "Pre-training bought +0.150 AUC over “untrained” in the mean: better in 2 of 2 comparisons.",
+        "Pre-training bought +0.100 over “untrained” (+0.010 to +0.200): better, adjusted p = 0.040",
+        "What pre-training bought: differences from untrained",
+        "AUC 0.900 (0.800 to 1.000), SD over seeds 0.014",
+        "lesion: test: 1 of 80 images nearly equal a slice (hash6).",
+        "80 test images; positive: ill.",
+        "C = 1 was chosen (4 runs)",
+    ):
+        assert words in text
+    described = [attributes["aria-label"] or "" for _, attributes in page.elements if "aria-label" in attributes]
+    assert "AUC of each seed and repeat: all 0.780, 0.800, 0.800, 0.820; " in " ".join(described)
+    assert any(label.startswith("ROC curves") and "untrained" in label for label in described)
+
+
 def test_a_run_that_has_only_begun_has_a_report(study: Callable[..., Any]) -> None:
     begun = study(arms=(), tasks=(), volumes={"aa": 3})
     begun.provenance(state="running", finished=None)
