@@ -13,7 +13,7 @@ PUBLIC = {
         Pretrained Pretraining Protocol Reducer Rows Score Skipped Slices SourceFile Split Task Volume VolumeFacts
     """,
     "ctkit.errors": """
-        ConfigError CtkitError DataError LockedError PluginError RequestError StorageError nearest
+        ConfigError CtkitError DataError LockedError PluginError RequestError StorageError TrainingError nearest
     """,
     "ctkit.hookspecs": """
         RunInfo Spec

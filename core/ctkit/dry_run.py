@@ -1,4 +1,7 @@
-"""What a run would do: which results are there, which would be made, and how large they would be. Decodes nothing."""
+"""What a run would do: which results are there, which would be made, how large they would be and how long that takes.
+
+Times come from trials on this machine and from trainings that are cached; nothing is made.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,16 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from ctkit import estimates
 from ctkit.catalogue import Catalogue
+from ctkit.console import hours
 from ctkit.plan import Arm
 from ctkit.stages import describe as describing
 from ctkit.stages import evaluate as evaluating
 from ctkit.stages import pretrain as pretraining
 from ctkit.stages import scan as scanning
 from ctkit.stages import select as selecting
+from ctkit.stages.readings import read_readings
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -50,7 +56,7 @@ def plan(session: Session) -> Iterator[Planned]:
 
 
 def _chosen(session: Session, catalogue: Catalogue) -> Iterator[Planned]:
-    readings = [describing.read_reading(session.cache, catalogue.address(n)) for n in range(len(catalogue))]
+    readings = read_readings(session.cache, catalogue)
     table = selecting.make_table(catalogue, readings)
     known = selecting.chosen_before(session, catalogue, readings, table)
     for arm in session.pipeline.arms:
@@ -68,7 +74,8 @@ def _chosen(session: Session, catalogue: Catalogue) -> Iterator[Planned]:
         yield Planned("materialise", "", "to do" if missing else "cached", f"up to {size} in the slice store")
     for job in jobs:
         state: State = "to do" if job in missing else "cached"
-        yield Planned("pretrain", job.item, state, f"{int(job.selected.selection.kept.sum())} slices")
+        slices = "baseline" if job.baseline else f"{int(job.selected.selection.kept.sum())} slices"
+        yield Planned("pretrain", job.item, state, slices)
     yield from _evaluations(session, jobs)
 
 
@@ -97,20 +104,25 @@ def _missing(session: Session, catalogue: Catalogue) -> list[int]:
 
 
 def _describe(session: Session, catalogue: Catalogue, missing: list[int]) -> Planned:
-    pairs = [
-        chosen.entry.name for chosen in describing.described_reducers(session) if chosen.build().evidence == "pair"
-    ]
     detail = f"{len(missing)} of {len(catalogue)} volumes to decode"
-    if pairs and missing:
+    if not missing:
+        return Planned("describe", "", "cached", detail)
+    reducers = describing.described_reducers(session)
+    pairs = [chosen.entry.name for chosen in reducers if chosen.build().evidence == "pair"]
+    if pairs:
         counts = catalogue.counts[missing]
         triangle = int((counts * (counts - 1) // 2).sum())
         detail += f"; {triangle:,} pairs of slices to compare for {' and '.join(pairs)}"
-    return Planned("describe", "", "to do" if missing else "cached", detail)
+    cost = estimates.describing(session, catalogue, missing, reducers)
+    if cost:
+        workers = session.workers.backend.workers
+        detail += f"; about {hours(cost.seconds)} with {workers} workers, {_size(cost.size)} of evidence"
+    return Planned("describe", "", "to do", detail)
 
 
 def _unknown(session: Session, first: str, detail: str) -> Iterator[Planned]:
     stages = ["describe", "select"]
-    if session.pipeline.pretrains:
+    if session.pipeline.pretrains or session.pipeline.baselines:
         stages += ["materialise", "pretrain", "evaluate"] if session.pipeline.tasks else ["materialise", "pretrain"]
     for stage in stages[stages.index(first) if first in stages else len(stages) :]:
         yield Planned(stage, "", "to do, size unknown yet", detail)
@@ -118,7 +130,10 @@ def _unknown(session: Session, first: str, detail: str) -> Iterator[Planned]:
 
 
 def _store_size(session: Session, slices: int) -> str:
-    size = float(slices * session.pipeline.rendering.size**2)
+    return _size(slices * session.pipeline.rendering.size**2)
+
+
+def _size(size: float) -> str:
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}"

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ctkit import compute, devices
 from ctkit.cache import Cache
@@ -16,17 +15,19 @@ from ctkit.files import write_csv
 from ctkit.hookspecs import RunInfo
 from ctkit.plan import Pipeline
 from ctkit.plugins import Registry
+from ctkit.redaction import redacted
 from ctkit.runs import Provenance, RunFolder
 from ctkit.selection import Table
 from ctkit.session import Session
-from ctkit.stages import STAGES, Stage, pictures
+from ctkit.stages import STAGES, Stage, curve, pictures
 from ctkit.stages import compare as comparing
 from ctkit.stages import evaluate as evaluation
 from ctkit.stages import materialise as materialising
 from ctkit.stages import pretrain as pretraining
 from ctkit.stages import scan as scanning
 from ctkit.stages import select as selecting
-from ctkit.stages.describe import Reading, describe
+from ctkit.stages.describe import describe
+from ctkit.stages.readings import Reading
 from ctkit.stages.select import Selections
 
 
@@ -52,7 +53,7 @@ def run_folder(pipeline: Pipeline) -> RunFolder:
 def open_session(pipeline: Pipeline, registry: Registry, console: Console, folder: RunFolder) -> Session:
     """Put together what the stages share."""
     settings = pipeline.compute
-    device = devices.resolve(settings.device)
+    device = devices.resolve(settings.device, settings.devices)
     backend = compute.Backend.of(settings.backend, settings.workers, settings.scheduler, settings.time_limit)
     return Session(
         pipeline=pipeline,
@@ -65,15 +66,6 @@ def open_session(pipeline: Pipeline, registry: Registry, console: Console, folde
         device=device,
         info=RunInfo(pipeline.run.name, folder.path, redacted(pipeline.document)),
     )
-
-
-def redacted(value: Any) -> Any:
-    """Return a document with every path cut to "...", for what leaves this machine."""
-    if isinstance(value, dict):
-        return {key: redacted(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [redacted(item) for item in value]
-    return "..." if isinstance(value, str) and ("/" in value or "\\" in value) else value
 
 
 @contextmanager
@@ -108,38 +100,46 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     session.folder.keep_only(set(_expected_files(session)))
     selections = selecting.select(session, scan.catalogue, readings, table)
     _say_selected(session, selections, len(table))
+    jobs = pretraining.plan_jobs(session, scan.catalogue, table, selections)
+    evaluations = evaluation.plan_evaluations(session, jobs)
+    pretraining.forget_others(session, jobs)
+    evaluation.forget_others(session, evaluations)
     if "materialise" not in wanted:
         return _stopped(session, "select")
-    if not session.pipeline.pretrains:
-        return _report(session, scan.catalogue, table, selections)
+    if not session.pipeline.pretrains and not session.pipeline.baselines:
+        return _report(session, scan.catalogue, readings, table, selections)
     if wanted[-1] == "materialise":
         chosen = [selected.selection for selected in selections.values()]
         materialising.materialise(session, scan.catalogue, table, chosen)
         return _stopped(session, "materialise")
-    jobs = pretraining.plan_jobs(session, scan.catalogue, table, selections)
     done = pretraining.pretrain(session, scan.catalogue, table, jobs)
     if "evaluate" not in wanted:
         return _stopped(session, "pretrain")
-    evaluated = evaluation.evaluate(session, evaluation.plan_evaluations(session, done))
+    trained = {job.item for job in done}
+    possible = [evaluated for evaluated in evaluations if evaluated.job.item in trained]
+    evaluated = evaluation.evaluate(session, scan.catalogue, table, possible)
     comparing.score(session, evaluated)
     comparing.compare(session, evaluated)
     if "report" not in wanted:
         return _stopped(session, "evaluate")
-    return _report(session, scan.catalogue, table, selections)
+    return _report(session, scan.catalogue, readings, table, selections)
 
 
 def _stopped(session: Session, stage: Stage) -> None:
     session.provenance.state = f"stopped at {stage}"
 
 
-def _report(session: Session, catalogue: Catalogue, table: Table, selections: Selections) -> None:
+def _report(
+    session: Session, catalogue: Catalogue, readings: list[Reading], table: Table, selections: Selections
+) -> None:
     from ctkit.report import write_report
 
+    curve.write_cheap_curves(session, catalogue, readings, table)
     if session.pipeline.report.images:
         pictures.draw(session, catalogue, table, selections.values())
     session.provenance.state = "failed in part" if session.provenance.failures else "done"
     page = session.folder.path / "report.html"
-    if session.provenance.worked or not page.exists():
+    if not (session.provenance.as_before and page.exists()):
         session.provenance.write(finished=True)
         with session.work("report"):
             write_report(session.folder.path)
@@ -166,14 +166,27 @@ def _expected_files(session: Session) -> Iterator[Path]:
     """Every file that this version of the pipeline leaves for its arms, and the tables of results where it has any."""
     pipeline, folder = session.pipeline, session.folder
     for arm, seed in selecting.keys(pipeline):
-        yield from (folder.selection(arm, seed), folder.arm(arm) / "arm.json", folder.arm(arm) / pictures.FILE)
-        yield from (folder.arm(arm) / name for name in selecting.ON_REQUEST)
-    for arm_, plan, seed_ in itertools.product(pipeline.arms, pipeline.pretrains, pipeline.seeds):
-        trained = folder.pretrain(arm_.id, plan.id, seed_)
+        yield from (folder.selection(arm, seed), folder.arm(arm) / "arm.json")
+        yield from (folder.arm(arm) / name for name in (curve.FILE, curve.PLOT))
+        if pipeline.report.images:
+            yield from (folder.arm(arm) / name for name in (pictures.FILE, selecting.EXPLANATION))
+    trained_folders = [
+        *(
+            folder.baseline(plan.id, seed)
+            for plan in pipeline.baselines
+            for seed in pretraining.seeds_of(plan, pipeline)
+        ),
+        *(
+            folder.pretrain(arm.id, plan.id, seed)
+            for arm, plan, seed in itertools.product(pipeline.arms, pipeline.pretrains, pipeline.seeds)
+        ),
+    ]
+    for trained in trained_folders:
         yield from (trained / name for name in pretraining.FILES)
         for task in pipeline.tasks:
             for repeat, labels in itertools.product(range(task.repeats), task.labels):
-                yield folder.predictions(trained, task.id, task.protocol.entry.name, repeat, labels)
+                predictions = folder.predictions(trained, task.id, task.protocol.entry.name, repeat, labels)
+                yield from (predictions, predictions.with_suffix(".json"))
     if pipeline.tasks:
         yield from (folder.path / "results.csv", folder.path / "comparisons.csv")
 

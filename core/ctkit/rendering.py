@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+#: Part of the address of everything made of rendered slices: raised when a rendering changes.
+VERSION = 1
+
 #: Windows by name: centre and width in HU. ``hu-window`` spans air to contrast-filled vessels.
 WINDOWS: dict[str, tuple[float, float]] = {
     "hu-window": (-300, 1400),
@@ -17,6 +20,8 @@ WINDOWS: dict[str, tuple[float, float]] = {
     "bone": (400, 1800),
     "brain": (40, 80),
 }
+#: Up to here a quotient of whole numbers comes out of 32-bit floats on the same side of every half.
+_EXACT_SPAN = 1 << 15
 INTENSITIES = (*WINDOWS, "slice-min-max", "volume-min-max")
 
 
@@ -34,30 +39,40 @@ def evidence(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def training(
-    values: NDArray[Any], unit: Literal["HU", "arbitrary"], intensity: str | tuple[float, float], size: int
+    values: NDArray[Any],
+    unit: Literal["HU", "arbitrary"],
+    intensity: str | tuple[float, float],
+    size: int,
+    span: tuple[float, float] | None = None,
 ) -> NDArray[np.uint8]:
     """Render slices (n, rows, columns) for training as (n, size, size).
 
     ``intensity`` is a name from ``INTENSITIES`` or a window's centre and width in HU. Values without Hounsfield units
-    have no window: they fill the grey scale from the volume's minimum to its maximum. Slices that are not square keep
+    have no window: they fill the grey scale from the volume's minimum to its maximum, which are ``span`` where these
+    are not all of its slices. Slices that are not square keep
     their proportions on a black ground.
     """
-    return fit(full_matrix(values, unit, intensity), size)
+    return fit(full_matrix(values, unit, intensity, span), size)
 
 
-def full_matrix(values: NDArray[Any], unit: str, intensity: str | tuple[float, float]) -> NDArray[np.uint8]:
+def full_matrix(
+    values: NDArray[Any],
+    unit: str,
+    intensity: str | tuple[float, float],
+    span: tuple[float, float] | None = None,
+) -> NDArray[np.uint8]:
     """Render slices (n, rows, columns) for training at their own size, as ``training`` does before it resamples."""
     if intensity == "slice-min-max":
         return evidence(values)
     if unit != "HU" or intensity == "volume-min-max":
-        low, high = (values.min(), values.max()) if values.size else (0, 0)
+        low, high = span or ((values.min(), values.max()) if values.size else (0, 0))
     else:
         centre, width = WINDOWS[intensity] if isinstance(intensity, str) else intensity
         low, high = centre - width / 2, centre + width / 2
     grey = np.zeros(values.shape, np.uint8)
     if high > low:
         for target, slice_ in zip(grey, values, strict=True):
-            _stretch(np.clip(slice_, low, high, dtype=np.float32, casting="unsafe"), low, high, target)
+            _stretch(_clipped(slice_, low, high), low, high, target)
     return grey
 
 
@@ -76,13 +91,28 @@ def fit(grey: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return fitted
 
 
+def _clipped(slice_: NDArray[Any], low: Any, high: Any) -> NDArray[Any]:
+    """Return the slice within ``low`` to ``high``, in whole numbers where it can be."""
+    if _is_short(slice_) and float(low).is_integer() and float(high).is_integer():
+        ends = np.iinfo(slice_.dtype)
+        if ends.min <= low and high <= ends.max:
+            whole: NDArray[Any] = slice_.clip(int(low), int(high))
+            return whole
+    clipped: NDArray[Any] = np.clip(slice_, low, high, dtype=np.float32, casting="unsafe")
+    return clipped
+
+
 def _stretch(slice_: NDArray[Any], low: Any, high: Any, target: NDArray[np.uint8]) -> None:
     """Write ``(slice_ - low) * 255 / (high - low)``, rounded to nearest even, into ``target``."""
-    if np.issubdtype(slice_.dtype, np.integer) and int(high) - int(low) < 1 << 16:  # a table is 5 times faster
-        levels = np.arange(int(high) - int(low) + 1, dtype=np.float64)
-        table = np.rint(levels * 255 / levels[-1]).astype(np.uint8)
-        offset = slice_.astype(np.int32) - np.int32(low) if slice_.dtype.itemsize < 4 else slice_ - low
-        np.take(table, offset, out=target, mode="clip")
-        return
-    span = np.float64(high) - np.float64(low)
-    target[...] = np.rint((slice_.astype(np.float64) - np.float64(low)) * 255 / span)
+    span = float(high) - float(low)
+    exact = _is_short(slice_) and span <= _EXACT_SPAN and float(low).is_integer()
+    scaled: NDArray[Any] = slice_.astype(np.float32 if exact else np.float64)
+    scaled -= float(low)
+    scaled *= 255
+    scaled /= span
+    np.rint(scaled, out=scaled)
+    np.copyto(target, scaled, casting="unsafe")
+
+
+def _is_short(values: NDArray[Any]) -> bool:
+    return np.issubdtype(values.dtype, np.integer) and values.dtype.itemsize <= 2

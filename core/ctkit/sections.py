@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 ID = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"  #: what a run, an arm, a pre-training or a task may be called
+BASELINE = "untrained"  #: method of a ``[[baseline]]`` that names none
 
 
 class Section(BaseModel):
@@ -29,6 +30,7 @@ class ComputeSection(Section):
     """``[compute]``: where the work happens."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="cuda where there is one, else cpu")
+    devices: PositiveInt = Field(1, description="GPUs that share each pre-training; processes, where it is on the CPU")
     workers: Literal["auto"] | PositiveInt = Field("auto", description="worker processes; auto: one a usable core")
     backend: Literal["processes", "dask"] = Field("processes", description="a process pool here, or a Dask cluster")
     scheduler: str | None = Field(None, description='address of the Dask scheduler, "tcp://host:8786"')
@@ -103,6 +105,6 @@ class TaskKeys(Section):
 
 
 class PretrainKeys(Section):
-    """The keys of ``[[pretrain]]`` that are the core's."""
+    """The keys of ``[[pretrain]]`` and ``[[baseline]]`` that are the core's."""
 
     id: str | None = Field(None, pattern=ID)

@@ -20,7 +20,7 @@ def arms_with_a_curve(tmp_path: Path, *reducers: dict[str, Any]) -> set[str]:
         "reduce": list(reducers),
     }
     registry = plugins.load()
-    pipeline.run(config.resolve(document, registry, tmp_path), registry, Console(quiet=True), "select")
+    pipeline.run(config.resolve(document, registry, tmp_path), registry, Console(quiet=True))
     return {path.parent.name for path in (tmp_path / "run" / "arms").glob("*/curve.csv")}
 
 

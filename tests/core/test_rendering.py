@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -63,3 +65,17 @@ def test_any_matrix_becomes_one_row_size_with_its_proportions(shape: tuple[int, 
     height, width = np.ptp(filled, axis=0) + 1
     assert rows.shape == (1, 32, 32)
     assert (height, width) == tuple(32 * side // max(shape) for side in shape)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int8, np.uint8, np.int32])
+def test_every_span_rounds_as_in_64_bits(dtype: type[np.integer[Any]]) -> None:
+    ends = np.iinfo(dtype)
+    for low, high in [(ends.min, ends.max), (0, 100), (3, 4), (ends.max - 101, ends.max), (0, ends.max), (1, ends.max)]:
+        values = np.linspace(low, high, 4099).astype(dtype).reshape(1, 1, -1)
+        assert np.array_equal(rendering.evidence(values)[0], plain_min_max(values[0]))
+
+
+def test_short_spans_are_exact_at_every_level() -> None:
+    for span in (*range(1, 300), 4095, 4096, 12345, 32767, 32768, 40000):
+        levels = np.arange(span + 1).astype(np.uint16)[None, None]
+        assert np.array_equal(rendering.evidence(levels)[0], plain_min_max(levels[0]))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import os
 import sys
 import tracemalloc
@@ -15,10 +16,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    HTJ2K,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     RLELossless,
@@ -107,6 +112,34 @@ def test_what_gdcm_compresses_is_read(
     for path in paths:
         compress_with_gdcm(path, syntax)
     np.testing.assert_array_equal(read().values, np.stack(stored).astype(np.int16) - 1024)
+
+
+#: ``htj2k_slice()`` as imagecodecs 2026.3.6 encodes it losslessly; none of the test dependencies can.
+HTJ2K_STREAM = base64.b85decode(
+    b"|4;u>04YEK0000O0000G00000000000000O0000G0000000000009pH0sl|{2mk^A000XAQUDA90ssL31q1{@0smY86Cj9?kdTm&kdTm&kdT"
+    b"mwh=~7W02crOPjF>!N>E53R%LP^FfKASE;BCwkN^q*00001wEzMClfVEbVfqCJbO68r5`d5bhjakI0206e6F>kGfHDFHbO3C)0s(XYngIuN0"
+    b"Kfnh&;SKo00CM-CFxF8hK~FILj!uY06=JXT<h*3fc~`rfUtlTWsu+i5rMvz0KfnjO#lE}Z~z6i*Y$b<!w`AsNeR;7{r_HGuU9U(J2M~Xco~w"
+    b"K=K`p-"
+    b"VT6dWxd0l7EsEGMmLaCN2Cxjs1Yake%zzw=h$w@Y0B$6fcsK@hM+E=?4!<+Pw?~Yj{(v1Q7=V`mzyL3LfB;>*00Qa2RclpMRaJG|aRn8qCjC"
+    b"~*R6rRqT0_-ZRaF&KP!ELt*Hb|S@WNX`1=5GNY0+1;R#jC66~GH`1r=0K0lZ~VfeOG2E&K4-"
+    b"tW{H0feE<u8x@#91uC%BZ6l!$uscmZ{s0jOOV(c^s5{nP5ydZAatsBw7?f%;xdGrP3LJ38_!9LSz=1zrBm+@cg1H2Pk)e8t_!aF#!|OB!2jR"
+    b"qZVF(_}5Wvn@3LrO*F@f$l0fGw_oWX+!8~h*ak6-@$;lTj->olMc%OwDClm*uWARosVfTlD7|Je"
+)
+
+
+def htj2k_slice() -> NDArray[np.uint16]:
+    row, column = np.mgrid[:16, :24]
+    return ((row * 37 + column * column * 11) % 1800 + (row * column) % 256).astype(np.uint16)
+
+
+@pytest.mark.parametrize("syntax", [HTJ2K, HTJ2KLossless, HTJ2KLosslessRPCL], ids=lambda syntax: syntax.name)
+def test_high_throughput_jpeg_2000_is_read(make_slice: Slices, write_slices: Write, read: Read, syntax: str) -> None:
+    slices = [make_slice(z, htj2k_slice() + number) for number, z in enumerate(HEIGHTS)]
+    slices[0].PixelData = encapsulate([HTJ2K_STREAM])
+    slices[0].file_meta.TransferSyntaxUID = syntax
+    write_slices(slices)
+    expected = [htj2k_slice().astype(np.int16) + number - 1024 for number in range(3)]
+    np.testing.assert_array_equal(read().values, np.stack(expected))
 
 
 def compress_with_gdcm(path: Path, syntax: str) -> None:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from ctkit import selection
 from ctkit.cache import address
+from ctkit.catalogue import Catalogue
 from ctkit.errors import RequestError
 from ctkit.files import write_csv
 from ctkit.plan import Arm
 from ctkit.runs import place
 from ctkit.selection import Table
 from ctkit.stages.evidence import Evidence
+from ctkit.stages.readings import Reading
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -19,6 +21,14 @@ if TYPE_CHECKING:
 FILE, PLOT = "curve.csv", "curve.svg"
 UNASKED = 250_000  #: slices; the 65 selections of a 64-bit hash then take about a minute, once
 COLUMNS = ("at", "kept", "share")
+
+
+def write_cheap_curves(session: Session, catalogue: Catalogue, readings: list[Reading], table: Table) -> None:
+    """Put ``curve.csv`` into the folders of the arms that ``is_cheap`` is true of."""
+    evidence = Evidence(session, catalogue, readings, table)
+    for arm in session.pipeline.arms:
+        if is_cheap(table, arm):
+            write_curve(session, evidence, table, arm)
 
 
 def is_cheap(table: Table, arm: Arm) -> bool:
@@ -39,10 +49,10 @@ def write_curve(session: Session, evidence: Evidence, table: Table, arm: Arm) ->
     seed = session.pipeline.run.seed
     *earlier, last = evidence.identities(arm)
     steps = [*earlier, last | {"at": None}]
-    at = address("curve", steps=steps, seed=seed if arm.draws else None)
+    at = address("curve", version=selection.VERSION, steps=steps, seed=seed if arm.draws else None)
     path = session.cache.path("curve", at)
     if not path.is_dir():
-        with session.cache.entry("curve", at) as folder:
+        with session.work("curve", arm.id), session.cache.entry("curve", at) as folder:
             kept = selection.curve(table, evidence.choices(arm), seed)
             write_csv(folder / FILE, COLUMNS, [(f"{at:.6g}", n, f"{n / len(table):.6g}") for at, n in kept.items()])
     place(path / FILE, session.folder.arm(arm.id) / FILE)

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from ctkit.contracts import Bools, Decision, Group, Knob, Params, Slices
 from ctkit_reducers.hamming import KeptCodes, hamming, worth_indexing
+from ctkit_reducers.lanczos import reduced
 from ctkit_reducers.similarity import Kept, Similarity
 
 
@@ -31,7 +32,7 @@ class Hash(Similarity[HashParams]):
     """
 
     evidence = "slice"
-    knob = Knob("threshold", "bits", 0, 64, 6, integer=True)
+    knob = Knob("threshold", "bits", 0, 256, 6, integer=True)  # an instance has as many as its codes
 
     def __init__(self, params: HashParams | None = None) -> None:
         super().__init__(params)
@@ -63,11 +64,9 @@ class Hash(Similarity[HashParams]):
 def dhash(grey: NDArray[np.uint8], side: int = 8) -> Bools:
     """Difference hash (n, side * side) of slices (n, rows, columns): is the right neighbour brighter?
 
-    Bit for bit ``imagehash.dhash``: Pillow's LANCZOS to ``side + 1`` columns and ``side`` rows, rows first.
+    Bit for bit ``imagehash.dhash``: Pillow's LANCZOS to ``side + 1`` columns and ``side`` rows.
     """
-    small = np.empty((len(grey), side, side + 1), np.uint8)
-    for number, image in enumerate(grey):
-        small[number] = np.asarray(Image.fromarray(image).resize((side + 1, side), Image.Resampling.LANCZOS))
+    small = reduced(grey, side, side + 1)
     brighter: Bools = small[:, :, 1:] > small[:, :, :-1]
     return brighter.reshape(len(grey), side * side)
 

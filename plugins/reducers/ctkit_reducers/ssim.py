@@ -55,7 +55,7 @@ def ssim_triangle(grey: NDArray[np.uint8], device: str = "cpu") -> Floats:
     windows = (rows - WINDOW + 1, columns - WINDOW + 1)
     total = place(np.zeros((n, n)), device)
     for top in range(0, windows[0], strip_rows):
-        strip = _Strip.of(place(grey[:, top : top + strip_rows + WINDOW - 1], device))
+        strip = _Strip.of(grey[:, top : top + strip_rows + WINDOW - 1], device, pairs)
         inside = place(_inside(min(strip_rows, windows[0] - top), columns), device)
         for i in range(n - 1):
             for j in range(i + 1, n, pairs):
@@ -81,18 +81,17 @@ class _Strip:
     contrast: Any  #: variance + C2 / 2
 
     @classmethod
-    def of(cls, grey: Any) -> _Strip:
-        """Compute the terms of slices (n, rows, columns) uint8."""
+    def of(cls, grey: NDArray[np.uint8], device: str, at_once: int) -> _Strip:
+        """Compute the terms of slices (n, rows, columns), ``at_once`` at a time, for what lies between takes more."""
         n, rows, columns = grey.shape
-        pixels = grey.reshape(n, rows * columns) - np.float32(CENTRE)
-        sums = _windowed(pixels, columns)
-        means = sums * (1 / PIXELS)
-        bright = means + CENTRE
-        luminance = bright * bright + C1 / 2
-        means = means * (PIXELS / (PIXELS - 1))
-        sums = sums * (1 / PIXELS)
-        contrast = _covariance(pixels * pixels, columns, sums * means)
-        return cls(pixels, columns, sums, means, bright, luminance, contrast)
+        windows = rows * columns - (WINDOW - 1) * (columns + 1)
+        widths = (rows * columns, *[windows] * 5)
+        pixels, *terms = (place(np.empty((n, width), np.float32), device) for width in widths)
+        for some in (slice(start, start + at_once) for start in range(0, n, at_once)):
+            pixels[some] = place(grey[some].reshape(-1, rows * columns) - np.float32(CENTRE), device)
+            for whole, part in zip(terms, _terms(pixels[some], columns), strict=True):
+                whole[some] = part
+        return cls(pixels, columns, *terms)
 
     def similarity(self, one: int, many: slice) -> Any:
         """SSIM (m, windows) of slice ``one`` to ``many``."""
@@ -105,6 +104,15 @@ class _Strip:
         found /= norm
         found *= 4
         return found
+
+
+def _terms(pixels: Any, columns: int) -> tuple[Any, ...]:
+    """What ``_Strip`` keeps of centred pixels (n, rows * columns), field by field from ``sums`` on."""
+    means = _windowed(pixels, columns) * (1 / PIXELS)
+    bright = means + CENTRE
+    luminance = bright * bright + C1 / 2
+    unbiased = means * (PIXELS / (PIXELS - 1))
+    return means, unbiased, bright, luminance, _covariance(pixels * pixels, columns, means * unbiased)
 
 
 def _covariance(products: Any, columns: int, product_of_means: Any) -> Any:
