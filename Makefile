@@ -21,13 +21,13 @@ install: $(INSTALLED) ## make .venv and install ctkit into it, to be edited in p
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python -c '' 2>/dev/null || { test -n "$(PYTHON)" && $(PYTHON) -m venv --clear $(VENV); } \
 	    || { echo "ctkit needs Python 3.11 to 3.13 with venv and pip (Debian: python3-venv); say make PYTHON=..." >&2; exit 1; }
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,onnx,timm]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,docs,onnx,timm]'
 	@touch $@
 
 quickstart: $(INSTALLED) ## reduce, pre-train and evaluate on synthetic CT, in minutes
 	$(BIN)/ctkit run examples/quickstart.toml
 
-test: lint types tests ## everything that must pass; the tests also build the wheel, install it and start it
+test: lint types docs tests ## everything that must pass; the tests also build the wheel, install it and start it
 
 lint: $(INSTALLED) ## style
 	$(BIN)/ruff check
@@ -44,8 +44,7 @@ tests: $(INSTALLED) ## pytest on $(JOBS) processes
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
 
 docs: $(INSTALLED) ## the documentation, into site/
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[docs]'
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean: ## remove what make made, but no run
 	rm -rf $(VENV) site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 from ctkit import __version__
 
-PACKAGES = {"ctkit", "ctkit_datasets", "ctkit_models", "ctkit_reducers", "ctkit_tasks"}
+PACKAGES = {"ctkit", "ctkit_datasets", "ctkit_models", "ctkit_reducers", "ctkit_tasks", "ctkit_trackers"}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def pins(repository: Path) -> dict[str, str]:
     return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
 
 
-def test_the_wheel_holds_the_five_packages_and_nothing_else(ctkit_wheel):
+def test_the_wheel_holds_the_six_packages_and_nothing_else(ctkit_wheel):
     names = {name.partition("/")[0] for name in ZipFile(ctkit_wheel).namelist()}
     assert {name for name in names if not name.endswith(".dist-info")} == PACKAGES
 
@@ -116,14 +116,16 @@ def test_constraints_pin_by_name_and_version_only(repository):
 
 
 def test_constraints_meet_every_requirement_of_the_project(project, pins):
-    wanted = [Requirement(text) for text in _own_requirements(project, "dev", "docs", "gpu", "onnx", "timm")]
+    extras = ("dev", "docs", "gpu", "mlflow", "onnx", "timm", "wandb")
+    wanted = [Requirement(text) for text in _own_requirements(project, *extras)]
     unmet = [str(need) for need in wanted if pins.get(canonicalize_name(need.name), "") not in need.specifier]
     assert unmet == []
 
 
 def test_constraints_pin_everything_that_an_installation_brings(project, pins):
     """Walks the requirements of what is installed, for this Python and platform."""
-    waiting = [need for text in _own_requirements(project, "dev", "onnx", "timm") for need in _applying([text])]
+    installed = _own_requirements(project, "dev", "docs", "onnx", "timm")
+    waiting = [need for text in installed for need in _applying([text])]
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
         item = waiting.pop()

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from ctkit.errors import StorageError
 from ctkit.files import concerns_writing, storage_error, write_bytes
+from ctkit.usage import Usage
 
 LOCATION = "CTKIT_CACHE"  #: environment variable that moves the cache
 
@@ -33,6 +34,7 @@ class Cache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._usage: Usage | None = None
 
     @classmethod
     def beside(cls, run: Path) -> Cache:
@@ -42,7 +44,19 @@ class Cache:
 
     def path(self, kind: str, at: str, suffix: str = "") -> Path:
         """Where the entry with address ``at`` is or would be."""
-        return self.folder / kind / at[:2] / f"{at}{suffix}"
+        found = self.folder / kind / at[:2] / f"{at}{suffix}"
+        if self._usage is not None:
+            self._usage.note(found)
+        return found
+
+    @contextmanager
+    def used_by(self, run: Path) -> Iterator[None]:
+        """Note which entries a run asks for, and when, until the block ends: what is cleaned later depends on it."""
+        with Usage.noting(self.folder, run) as self._usage:
+            try:
+                yield
+            finally:
+                self._usage = None
 
     @contextmanager
     def workspace(self, kind: str, at: str, waiting: Callable[[], None]) -> Iterator[Path]:

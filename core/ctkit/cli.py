@@ -7,23 +7,28 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
 
 import click
 
 import ctkit
+from ctkit import completion
+from ctkit.completion import plugins_of
 from ctkit.errors import CtkitError, RequestError, nearest
 from ctkit.hookspecs import Kind
 from ctkit.stages import STAGES
 
 if TYPE_CHECKING:
     from ctkit.console import Console
+    from ctkit.only import Only
     from ctkit.plugins import Entry, Registry
 
 KINDS = get_args(Kind)
 FORMATS = ("list", "dicom", "png", "nifti")
 NETWORKS = ("torchvision", "timm", "onnx", "torchscript")
+TABLES = ("terminal", "csv", "markdown", "latex")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
@@ -84,10 +89,27 @@ def cli() -> None:
 
 
 def output_options(command: Command) -> Command:
-    """Add the options that say how a command prints."""
-    as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
-    quiet = click.option("--quiet", is_flag=True, help="Print errors only.")
-    return as_json(quiet(command))
+    """Add the options that say how a command prints and logs."""
+    options = (
+        click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts."),
+        click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
+        click.option(
+            *("-v", "--verbose"), count=True, expose_value=False, callback=_remember,
+            help="Print what plugins report; -vv: debug messages too, which may name files and patients.",
+        ),
+        click.option(
+            "--log-json", is_flag=True, expose_value=False, callback=_remember,
+            help="Log to run.jsonl, one JSON object a line, instead of run.log.",
+        ),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _remember(context: click.Context, option: click.Parameter, value: object) -> None:
+    """Keep an option for the console, which every command makes in the same way."""
+    context.obj[option.name] = value
 
 
 @cli.command()
@@ -95,22 +117,35 @@ def output_options(command: Command) -> Command:
 @click.option("--until", type=click.Choice(STAGES), default="report", show_default=True, help="Stop after this stage.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key: dataset.size=128.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run, instead of runs/<name>.")
+@click.option("--only", "parts", multiple=True, metavar="KEY=NAME", help="Work on this arm, pretrain, task or seed.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and what is there already; do nothing.")
 @output_options
 def run(
-    file: Path, until: str, overrides: tuple[str, ...], out: Path | None, dry_run: bool, as_json: bool, quiet: bool
+    file: Path,
+    until: str,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    parts: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
-    """Run a pipeline FILE. What an earlier start has made is not made again."""
+    """Run a pipeline FILE. What an earlier start has made is not made again.
+
+    --only arm=hash6 may be given several times: one key takes any of its names, several keys must all fit.
+    """
     from ctkit import config, pipeline, plugins
+    from ctkit.only import parse
 
     registry = plugins.load()
     extra = (f"run.out={json.dumps(str(out.absolute()), ensure_ascii=False)}",) if out else ()
     resolved = config.load(file, registry, (*overrides, *extra))
+    only = parse(parts, resolved)
     console = _console(as_json=as_json, quiet=quiet)
     if dry_run:
-        _print_plan(resolved, registry, console)
+        _print_plan(resolved, registry, console, only)
         return
-    folder = pipeline.run(resolved, registry, console, until)  # type: ignore[arg-type]  # click checked the choice
+    folder = pipeline.run(resolved, registry, console, until, only)  # type: ignore[arg-type]  # click checked the choice
     _print_outcome(folder.path, console)
 
 
@@ -120,7 +155,7 @@ def _print_outcome(run: Path, console: Console) -> None:
     facts = read_provenance(run)
     failures = facts.get("failures", [])
     page = run / "report.html"
-    where = f"report: {page}" if facts.get("state") in ("done", "failed in part") else f"results: {run}"
+    where = f"report: {page}" if str(facts.get("state")).startswith(("done", "failed in part")) else f"results: {run}"
     if all(stage["cached"] for stage in facts.get("stages", [])):
         console.say(f"nothing to do, everything is up to date; {where}")
     else:
@@ -129,10 +164,10 @@ def _print_outcome(run: Path, console: Console) -> None:
         raise CtkitError(f"{len(failures)} of the run's parts failed, see run.json; first: {failures[0]['reason']}")
 
 
-def _print_plan(resolved: Any, registry: Registry, console: Console) -> None:
+def _print_plan(resolved: Any, registry: Registry, console: Console, only: Only) -> None:
     from ctkit import dry_run, pipeline
 
-    session = pipeline.open_session(resolved, registry, console, pipeline.run_folder(resolved))
+    session = replace(pipeline.open_session(resolved, registry, console, pipeline.run_folder(resolved)), only=only)
     rows = [(line.stage, line.item, line.state, line.detail) for line in dry_run.plan(session)]
     console.table(("stage", "item", "state", "detail"), rows)
 
@@ -166,9 +201,39 @@ def report(run: Path) -> None:
 
 
 @cli.command()
+@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RUN [RUN ...]")
+@click.option("--metric", help="Metric to show, instead of AUC where there is one.")
+@click.option("--format", "form", type=click.Choice(TABLES), default=TABLES[0], show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="File to write the table to.")
+def compare(runs: tuple[Path, ...], metric: str | None, form: str, out: Path | None) -> None:
+    """Print one table of the scores of all RUNs: slices kept, pre-training time, difference from the reference arm.
+
+    The reference is that of each run, and p values are adjusted (Holm) within their run.
+    """
+    from ctkit.files import write_text
+    from ctkit.report.across import across, render
+
+    table = render(across(runs, metric), form)  # type: ignore[arg-type]  # click checked the choice
+    if out is None:
+        click.echo(table, nl=False)
+        return
+    write_text(out, table)
+    click.echo(f"table: {out}")
+
+
+@cli.command()
 @click.argument("source", type=click.Path(path_type=Path), required=False)
-@click.option("--dataset", "dataset", required=True, metavar="NAME", help="Data set plugin that reads SOURCE.")
-@click.option("--reducer", "reducer", required=True, metavar="NAME", help="Reducer plugin.")
+@click.option(
+    "--dataset",
+    "dataset",
+    required=True,
+    metavar="NAME",
+    shell_complete=plugins_of("dataset"),
+    help="Data set plugin that reads SOURCE.",
+)
+@click.option(
+    "--reducer", "reducer", required=True, metavar="NAME", shell_complete=plugins_of("reducer"), help="Reducer plugin."
+)
 @click.option("-p", "parameters", multiple=True, metavar="KEY=VALUE", help="Parameter, scope or keep of the reducer.")
 @click.option("-d", "dataset_parameters", multiple=True, metavar="KEY=VALUE", help="Parameter of the data set.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the selection and its report.")
@@ -216,7 +281,7 @@ def reduce(
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("arm")
+@click.argument("arm", shell_complete=completion.arms)
 @output_options
 def curve(run: Path, arm: str, as_json: bool, quiet: bool) -> None:
     """Print how many slices each threshold of ARM in the folder RUN would keep; plot it and show it in the report."""
@@ -243,7 +308,7 @@ def _write_curve(run: Path, arm: str, registry: Registry, console: Console) -> N
 
 @cli.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("arm")
+@click.argument("arm", shell_complete=completion.arms)
 @output_options
 def explain(run: Path, arm: str, as_json: bool, quiet: bool) -> None:
     """Write a page that lets you judge by eye how ARM of the folder RUN chose: explain.html in the arm's folder."""
@@ -262,7 +327,7 @@ def explain(run: Path, arm: str, as_json: bool, quiet: bool) -> None:
 
 @cli.command("export-slices")
 @click.argument("run", type=click.Path(path_type=Path))
-@click.argument("arm")
+@click.argument("arm", shell_complete=completion.arms)
 @click.option("--format", "form", type=click.Choice(FORMATS), required=True, help="What to write; see below.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new or empty folder.")
 @output_options
@@ -330,13 +395,84 @@ def export(
 
 
 @cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), default="runs")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
+def runs(folder: Path, as_json: bool) -> None:
+    """List the runs in FOLDER, the youngest first: how each stands, how long ago it was started, its size."""
+    from ctkit import listing, quantities
+    from ctkit.cache import Cache
+
+    found = listing.runs_in(folder)
+    console = _console(as_json=as_json, quiet=False)
+    if as_json:
+        rows: list[tuple[object, ...]] = [(run.path.name, run.state, round(run.age), run.size) for run in found]
+        console.table(("run", "state", "age_seconds", "bytes"), rows)
+        return
+    shown = [(run.path.name, run.state, quantities.age(run.age), quantities.size(run.size)) for run in found]
+    console.table(("run", "state", "age", "size"), shown)
+    cache = Cache.beside(folder / "any").folder
+    console.say(f"cache: {quantities.size(listing.occupied(cache))} in {cache}; to free it: ctkit clean")
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), default="runs")
+@click.option("--older-than", metavar="AGE", help="Free what was not used for so long: 12h, 30d, 8w.")
+@click.option("--keep-below", metavar="SIZE", help="Free what was not used for longest until so much is left: 50GB.")
+@click.option("--run", "run_", metavar="NAME", shell_complete=completion.runs, help="Free what only this run uses.")
+@click.option("--dry-run", is_flag=True, help="Say what would be freed; free nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def clean(
+    folder: Path, older_than: str | None, keep_below: str | None, run_: str | None, dry_run: bool, yes: bool
+) -> None:
+    """Free the cache beside the runs in FOLDER, after saying what would go and asking.
+
+    What killed writers left goes always; what a live run uses never goes. Run folders stay as they are, and what is
+    freed is made again when a run needs it.
+    """
+    from ctkit import cleaning
+    from ctkit.cache import Cache
+    from ctkit.quantities import parse_age, parse_size, size
+
+    cache = Cache.beside(folder / "any").folder
+    wish = cleaning.Wish(
+        older_than=parse_age(older_than) if older_than else None,
+        keep_below=parse_size(keep_below) if keep_below else None,
+        run=(folder / run_).absolute() if run_ else None,
+    )
+    planned = cleaning.plan(cache, wish)
+    console = _console(as_json=False, quiet=False)
+    if planned.spared:
+        console.say(f"{planned.spared} entries are in use by a live run and stay")
+    if not planned.entries:
+        console.say(f"nothing to free in {cache}" + ("" if any(vars(wish).values()) else "; see ctkit clean --help"))
+        return
+    console.table(("what", "entries", "size"), [(kind, count, size(bytes_)) for kind, count, bytes_ in planned.by_kind])
+    if dry_run or not (yes or _agreed(f"Free {size(planned.size)} in {cache}?")):
+        return
+    cleaning.free(planned)
+    console.say(f"{size(planned.size)} freed")
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise RequestError("there is no terminal to ask on; say --yes to free it, or --dry-run to look only")
+    return click.confirm(question)
+
+
+@cli.command()
 @click.argument("file", type=click.Path(path_type=Path), default="pipeline.toml")
 @click.option("--name", help="Name of the run.")
-@click.option("--dataset", help="Data set plugin, such as lidc-idri.")
+@click.option("--dataset", shell_complete=plugins_of("dataset"), help="Data set plugin, such as lidc-idri.")
 @click.option("--root", help="Folder of the data set.")
-@click.option("--reducer", "reducers", multiple=True, help="Reducer of an arm; give it once for each arm.")
-@click.option("--method", help='Pre-training method; "" leaves pre-training out.')
-@click.option("--task", help='Task to score on; "" leaves scoring out.')
+@click.option(
+    "--reducer",
+    "reducers",
+    multiple=True,
+    shell_complete=plugins_of("reducer"),
+    help="Reducer of an arm; may be repeated.",
+)
+@click.option("--method", shell_complete=plugins_of("method"), help='Pre-training method; "" leaves pre-training out.')
+@click.option("--task", shell_complete=plugins_of("task"), help='Task to score on; "" leaves scoring out.')
 @click.option("--task-root", default="", help="Folder of the task's images.")
 @click.option("--protocol", "protocols", multiple=True, default=("linear", "knn"), show_default=True)
 @click.option("--force", is_flag=True, help="Replace FILE where it exists.")
@@ -427,7 +563,7 @@ def _summary(entry: Entry) -> str:
 
 @cli.command()
 @click.argument("kind", type=click.Choice(KINDS))
-@click.argument("name")
+@click.argument("name", shell_complete=plugins_of())
 @click.option("--json", "as_json", is_flag=True, help="The JSON Schema of the parameters.")
 def describe(kind: str, name: str, as_json: bool) -> None:
     """Describe the plugin NAME of a KIND: what it does and its parameters, with units, bounds and defaults."""
@@ -441,7 +577,27 @@ def describe(kind: str, name: str, as_json: bool) -> None:
     click.echo(describe_plugin(entry))
 
 
+@cli.command("new-plugin")
+@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), help="A new or empty folder, instead of ctkit-NAME.")
+def new_plugin(kind: str, name: str, out: Path | None) -> None:
+    """Write a package with a working plugin of a KIND called NAME, and its tests, to make your own of."""
+    from ctkit import plugins
+    from ctkit.new_plugin import write_plugin
+
+    taken = [entry.distribution for entry in plugins.load().of_kind(kind) if entry.name == name]
+    if taken:
+        raise RequestError(f"there is a {kind} {name!r} already, of {taken[0]}; choose another name")
+    folder = out or Path(f"ctkit-{name}")
+    for path in write_plugin(kind, name, folder):  # type: ignore[arg-type]  # click checked the choice
+        click.echo(path)
+    click.echo(f"next: pip install --editable {folder}, then: pytest {folder}")
+
+
 def _console(*, as_json: bool, quiet: bool) -> Console:
     from ctkit.console import Console
 
-    return Console(as_json=as_json, quiet=quiet, debug=click.get_current_context().obj["debug"])
+    options = click.get_current_context().obj
+    verbosity = 2 if options["debug"] else options.get("verbose", 0)
+    return Console(as_json=as_json, quiet=quiet, verbosity=verbosity, log_json=options.get("log_json", False))

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +34,15 @@ class Console:
         *,
         as_json: bool = False,
         quiet: bool = False,
-        debug: bool = False,
+        verbosity: int = 0,
+        log_json: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._as_json = as_json
         self._quiet = quiet
-        self._debug = debug  # the log holds debug messages, which may name files and patients
+        self._shown_from = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
+        self._debug = verbosity > 1  # the log holds debug messages, which may name files and patients
+        self._log_json = log_json
         self._clock = clock
         self._bars: Bars | None = None
 
@@ -74,13 +78,14 @@ class Console:
 
     @contextmanager
     def log_to(self, path: Path) -> Iterator[None]:
-        """Append what happens to a plain-text log; our own modules' warnings are also shown.
+        """Append what happens to a log, plain text or JSON lines (``.jsonl``); our modules' warnings are also shown.
 
         The file has what ctkit and its plugins say, and warnings of everybody else. Raises ``StorageError`` where it
         cannot be written.
         """
         root, ours = logging.getLogger(), logging.getLogger("ctkit")
-        handlers = [_log_file(path), _Shown(self._warn)]
+        log = _log_file(path.with_suffix(".jsonl"), _Json()) if self._log_json else _log_file(path, _plain())
+        handlers = [log, _Shown(self._shown_from, self._report)]
         before = root.level, ours.level
         for handler in handlers:
             root.addHandler(handler)
@@ -101,6 +106,13 @@ class Console:
         if not self._quiet:
             sys.stdout.write(f"{json.dumps(event, ensure_ascii=False, default=str) if self._as_json else text}\n")
             sys.stdout.flush()
+
+    def _report(self, level: int, text: str) -> None:
+        """Show what a module of ours or a plugin logged."""
+        if level >= logging.WARNING:
+            self._warn(text)
+        else:
+            self._out({"event": "detail", "text": text}, text)
 
     def _warn(self, text: str) -> None:
         if self._quiet:
@@ -224,23 +236,43 @@ class _LogFile(logging.FileHandler):
 
 
 class _Shown(logging.Handler):
-    """Shows warnings of ctkit's modules and plugins, but for those that the console said itself."""
+    """Shows what ctkit's modules and plugins log from a level on, but for what the console said itself."""
 
-    def __init__(self, show: Callable[[str], None]) -> None:
-        super().__init__(logging.WARNING)
+    def __init__(self, level: int, show: Callable[[int, str], None]) -> None:
+        super().__init__(level)
         self._show = show
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.startswith("ctkit") and record.name != __name__:
-            self._show(record.getMessage())
+            self._show(record.levelno, record.getMessage())
 
 
-def _log_file(path: Path) -> logging.Handler:
+class _Json(logging.Formatter):
+    """One JSON object a line; what a record is about (stage, item, seconds) has fields of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        facts: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        facts |= {name: getattr(record, name) for name in ("stage", "item", "seconds") if hasattr(record, name)}
+        if record.exc_info:
+            facts["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(facts, ensure_ascii=False)
+
+
+def _plain() -> logging.Formatter:
+    return logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+
+def _log_file(path: Path, formatter: logging.Formatter) -> logging.Handler:
     try:
         handler = _LogFile(path, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(formatter)
     handler.addFilter(_worth_keeping)
     return handler
 

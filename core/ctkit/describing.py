@@ -1,12 +1,24 @@
-"""A plugin in words: what it does, its parameters with units, bounds and defaults."""
+"""Plugins in words, made from their models: what each does, its parameters with units, bounds and defaults."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
-from ctkit.contracts import Reducer
+from ctkit.contracts import Plugin, Reducer
 from ctkit.plugins import Entry
+
+_HEADINGS = {
+    "dataset": "Data sets",
+    "reducer": "Reducers",
+    "method": "Methods",
+    "task": "Tasks",
+    "protocol": "Protocols",
+}
+_KINDS = list(_HEADINGS)
 
 
 def describe_plugin(entry: Entry) -> str:
@@ -15,16 +27,60 @@ def describe_plugin(entry: Entry) -> str:
     lines = [f"{entry.kind} {entry.name} ({entry.distribution} {entry.version}): {entry.summary}", ""]
     lines += [inspect.getdoc(plugin) or "", ""]
     if issubclass(plugin, Reducer):
-        lines += _reducer(plugin)
+        lines += [*_reducer(plugin), ""]
     lines += ["Parameters:" if plugin.params_type.model_fields else "Parameters: none"]
+    for parameter in _parameters(plugin):
+        default = "required" if parameter.default is None else f"default {parameter.default}"
+        lines += [f"  {parameter.name}  {parameter.kind}, {default}", f"      {parameter.meaning}"]
+    return "\n".join(lines)
+
+
+def plugin_reference(entries: Iterable[Entry]) -> str:
+    """Return a page of Markdown on plugins: what each does, and a table of its parameters."""
+    lines: list[str] = []
+    for kind, group in groupby(sorted(entries, key=lambda entry: (_KINDS.index(entry.kind), entry.name)), _kind_of):
+        lines += [f"## {_HEADINGS[kind]}", ""]
+        for entry in group:
+            plugin = entry.load()
+            lines += [f"### `{entry.name}`", "", inspect.getdoc(plugin) or "", ""]
+            if issubclass(plugin, Reducer):
+                lines += [f"{line}.  " for line in _reducer(plugin)] + [""]
+            lines += _table(plugin)
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    name: str
+    kind: str
+    default: str | None  #: None where it is required
+    meaning: str
+
+
+def _parameters(plugin: type[Plugin[Any]]) -> Iterator[_Parameter]:
     properties = plugin.params_type.model_json_schema().get("properties", {})
     for name, field in plugin.params_type.model_fields.items():
-        default = (
-            "required" if field.is_required() else f"default {_shown(field.get_default(call_default_factory=True))}"
-        )
-        lines.append(f"  {name}  {_kind(properties[name])}, {default}")
-        lines.append(f"      {field.description or ''}")
-    return "\n".join(lines)
+        default = None if field.is_required() else _shown(field.get_default(call_default_factory=True))
+        yield _Parameter(name, _kind(properties[name]), default, field.description or "")
+
+
+def _table(plugin: type[Plugin[Any]]) -> list[str]:
+    rows = [
+        [f"`{parameter.name}`", parameter.kind, parameter.default or "required", parameter.meaning]
+        for parameter in _parameters(plugin)
+    ]
+    if not rows:
+        return ["It has no parameters.", ""]
+    cells = [[cell.replace("|", r"\|").replace("<", "&lt;") for cell in row] for row in rows]
+    return ["| parameter | values | default | meaning |", "|---|---|---|---|", *map(_row, cells), ""]
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _kind_of(entry: Entry) -> str:
+    return entry.kind
 
 
 def _reducer(plugin: type[Reducer[Any]]) -> list[str]:
@@ -35,7 +91,7 @@ def _reducer(plugin: type[Reducer[Any]]) -> list[str]:
     if knob is not None:
         default = "no default: give it or keep" if knob.default is None else f"default {knob.default:g}"
         lines.append(f"Knob: {knob.name}, {knob.low:g}..{knob.high:g} {knob.unit}, {default}")
-    return [*lines, ""]
+    return lines
 
 
 def _shown(value: Any) -> str:

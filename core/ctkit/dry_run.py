@@ -14,6 +14,7 @@ import numpy as np
 from ctkit import estimates
 from ctkit.catalogue import Catalogue
 from ctkit.console import hours
+from ctkit.only import narrowed
 from ctkit.plan import Arm
 from ctkit.stages import describe as describing
 from ctkit.stages import evaluate as evaluating
@@ -45,6 +46,7 @@ def plan(session: Session) -> Iterator[Planned]:
         yield Planned("scan", "", "to do", f"{files} files")
         yield from _unknown(session, "describe", "how many slices there are is known after the scan")
         return
+    session = narrowed(session, scan.catalogue)
     slices = int(scan.catalogue.counts.sum())
     yield Planned("scan", "", "cached", f"{files} files, {len(scan.catalogue)} volumes, {slices} slices")
     missing = _missing(session, scan.catalogue)
@@ -64,7 +66,7 @@ def _chosen(session: Session, catalogue: Catalogue) -> Iterator[Planned]:
     if any(key not in known for key in selecting.keys(session.pipeline)):
         yield from _unknown(session, "materialise", f"at most {_store_size(session, len(table))} in the slice store")
         return
-    jobs = pretraining.plan_jobs(session, catalogue, table, known)
+    jobs = [job for job in pretraining.plan_jobs(session, catalogue, table, known) if job.is_wanted(session.only)]
     missing = [job for job in jobs if not pretraining.folder_of(session, job).is_dir()]
     kept = np.zeros(len(table), bool)
     for job in missing:
@@ -81,7 +83,7 @@ def _chosen(session: Session, catalogue: Catalogue) -> Iterator[Planned]:
 
 def _evaluations(session: Session, jobs: list[pretraining.Job]) -> Iterator[Planned]:
     by_task: dict[str, list[bool]] = {}
-    for evaluated in evaluating.plan_evaluations(session, jobs):
+    for evaluated in filter(lambda one: one.is_wanted(session.only), evaluating.plan_evaluations(session, jobs)):
         name = f"{evaluated.plan.id}/{evaluated.plan.protocol.entry.name}"
         by_task.setdefault(name, []).append(evaluating.folder_of(session, evaluated).is_dir())
     for name, there in by_task.items():

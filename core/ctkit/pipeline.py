@@ -5,21 +5,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from ctkit import compute, devices
+from ctkit import compute, devices, stopping
 from ctkit.cache import Cache
 from ctkit.catalogue import Catalogue
 from ctkit.console import Console
 from ctkit.files import write_csv
 from ctkit.hookspecs import RunInfo
+from ctkit.only import EVERYTHING, Only, narrowed
 from ctkit.plan import Pipeline
 from ctkit.plugins import Registry
 from ctkit.redaction import redacted
 from ctkit.runs import Provenance, RunFolder
 from ctkit.selection import Table
 from ctkit.session import Session
-from ctkit.stages import STAGES, Stage, curve, pictures
+from ctkit.stages import STAGES, Stage, curve, mistakes, pictures
 from ctkit.stages import compare as comparing
 from ctkit.stages import evaluate as evaluation
 from ctkit.stages import materialise as materialising
@@ -31,16 +33,18 @@ from ctkit.stages.readings import Reading
 from ctkit.stages.select import Selections
 
 
-def run(pipeline: Pipeline, registry: Registry, console: Console, until: Stage = "report") -> RunFolder:
-    """Run a pipeline up to and with the stage ``until``; what is there already is not made again.
+def run(
+    pipeline: Pipeline, registry: Registry, console: Console, until: Stage = "report", only: Only = EVERYTHING
+) -> RunFolder:
+    """Run a pipeline, or ``only`` parts of it, up to and with the stage ``until``; what is there is not made again.
 
     Raises a ``CtkitError`` where the run cannot go on. An arm that fails in training or evaluation is noted in
     ``run.json`` and the others go on.
     """
     folder = run_folder(pipeline)
     with folder.locked(), console.log_to(folder.log):
-        session = open_session(pipeline, registry, console, folder)
-        with session.workers, _told(session):
+        session = replace(open_session(pipeline, registry, console, folder), only=only)
+        with stopping.patient(), session.cache.used_by(folder.path), session.workers, _told(session):
             _stages(session, STAGES[: STAGES.index(until) + 1])
     return folder
 
@@ -90,6 +94,7 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     scan = scanning.scan(session)
     session.provenance.fingerprint = scan.address
     _say_scanned(session, scan)
+    session = narrowed(session, scan.catalogue)
     if "describe" not in wanted:
         return _stopped(session, "scan")
     readings = describe(session, scan.catalogue)
@@ -98,6 +103,8 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
         return _stopped(session, "describe")
     table = selecting.make_table(scan.catalogue, readings)
     session.folder.keep_only(set(_expected_files(session)))
+    if session.provenance.report_changes:  # above all where it is to show no pixels any more
+        (session.folder.path / "report.html").unlink(missing_ok=True)
     selections = selecting.select(session, scan.catalogue, readings, table)
     _say_selected(session, selections, len(table))
     jobs = pretraining.plan_jobs(session, scan.catalogue, table, selections)
@@ -109,7 +116,8 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     if not session.pipeline.pretrains and not session.pipeline.baselines:
         return _report(session, scan.catalogue, readings, table, selections)
     if wanted[-1] == "materialise":
-        chosen = [selected.selection for selected in selections.values()]
+        wanted_arms = (chosen for chosen in selections.values() if session.only.wants(arm=chosen.arm.id))
+        chosen = [selected.selection for selected in wanted_arms]
         materialising.materialise(session, scan.catalogue, table, chosen)
         return _stopped(session, "materialise")
     done = pretraining.pretrain(session, scan.catalogue, table, jobs)
@@ -118,11 +126,21 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     trained = {job.item for job in done}
     possible = [evaluated for evaluated in evaluations if evaluated.job.item in trained]
     evaluated = evaluation.evaluate(session, scan.catalogue, table, possible)
+    if session.only and (len(done), len(evaluated)) != _whole_size(session.provenance.pipeline):
+        session.provenance.state = f"done for {session.only}"
     comparing.score(session, evaluated)
     comparing.compare(session, evaluated)
+    if "report" in wanted and evaluated and session.pipeline.report.images:
+        mistakes.draw(session, evaluated)
     if "report" not in wanted:
         return _stopped(session, "evaluate")
     return _report(session, scan.catalogue, readings, table, selections)
+
+
+def _whole_size(pipeline: Pipeline) -> tuple[int, int]:
+    """How many pre-trainings and evaluations the whole pipeline asks for."""
+    trainings = len(pipeline.arms) * len(pipeline.pretrains) * len(pipeline.seeds)
+    return trainings, trainings * sum(plan.repeats * len(plan.labels) for plan in pipeline.tasks)
 
 
 def _stopped(session: Session, stage: Stage) -> None:
@@ -137,7 +155,10 @@ def _report(
     curve.write_cheap_curves(session, catalogue, readings, table)
     if session.pipeline.report.images:
         pictures.draw(session, catalogue, table, selections.values())
-    session.provenance.state = "failed in part" if session.provenance.failures else "done"
+    if session.provenance.failures:
+        session.provenance.state = "failed in part"
+    elif session.provenance.state == "running":
+        session.provenance.state = "done"
     page = session.folder.path / "report.html"
     if not (session.provenance.as_before and page.exists()):
         session.provenance.write(finished=True)
@@ -164,12 +185,13 @@ def _write_volumes(session: Session, scan: scanning.Scan, readings: list[Reading
 
 def _expected_files(session: Session) -> Iterator[Path]:
     """Every file that this version of the pipeline leaves for its arms, and the tables of results where it has any."""
-    pipeline, folder = session.pipeline, session.folder
+    pipeline, folder = session.provenance.pipeline, session.folder
+    outdated = {selecting.EXPLANATION} if session.provenance.report_changes else set()  # it may show pixels
     for arm, seed in selecting.keys(pipeline):
         yield from (folder.selection(arm, seed), folder.arm(arm) / "arm.json")
         yield from (folder.arm(arm) / name for name in (curve.FILE, curve.PLOT))
         if pipeline.report.images:
-            yield from (folder.arm(arm) / name for name in (pictures.FILE, selecting.EXPLANATION))
+            yield from (folder.arm(arm) / name for name in {pictures.FILE, selecting.EXPLANATION} - outdated)
     trained_folders = [
         *(
             folder.baseline(plan.id, seed)
@@ -189,6 +211,8 @@ def _expected_files(session: Session) -> Iterator[Path]:
                 yield from (predictions, predictions.with_suffix(".json"))
     if pipeline.tasks:
         yield from (folder.path / "results.csv", folder.path / "comparisons.csv")
+        if pipeline.report.images:
+            yield folder.path / mistakes.FILE
 
 
 def _say_scanned(session: Session, scan: scanning.Scan) -> None:

@@ -57,7 +57,7 @@ def revisit(run: Path, arm: str, registry: Registry, console: Console) -> Iterat
         raise RequestError(f"{run} has no arm {arm!r}; {nearest(arm, arms)}")
     folder = RunFolder(run.absolute())
     session = pipeline.open_session(resolved, registry, console, folder)
-    with folder.locked(), session.workers:
+    with folder.locked(), session.cache.used_by(folder.path), session.workers:
         yield _chosen(session, arms[arm])
 
 

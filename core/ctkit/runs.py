@@ -101,12 +101,24 @@ class RunFolder:
         if strange is not None:
             raise RequestError(f"{self.path} is no run folder but holds {strange!r}; give this run a folder of its own")
 
+    @property
+    def is_live(self) -> bool:
+        """Whether a process holds the folder; where that cannot be told, it counts as held."""
+        lock = self.path / ".lock"
+        if not lock.exists():
+            return False
+        try:
+            with FileLock(lock, timeout=0):
+                return False
+        except (Timeout, OSError):
+            return True
+
     def keep_only(self, files: set[Path]) -> None:
         """Remove what an earlier version of the pipeline left; all of it can be made again from the cache.
 
         Files that ctkit does not write stay.
         """
-        for result in (self.path / "results.csv", self.path / "comparisons.csv"):
+        for result in (self.path / name for name in ("results.csv", "comparisons.csv", "mistakes.npz")):
             if result not in files:
                 result.unlink(missing_ok=True)
         for name in ("arms", "baselines"):
@@ -155,19 +167,28 @@ class Provenance:
     device: str
     state: str = "running"
     error: str | None = None
+    at: dict[str, str] | None = None  #: stage and item of the work that goes on, or that the run ended in
     fingerprint: str | None = None
     notes: list[str] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
     stages: list[dict[str, Any]] = field(default_factory=list)
     trainings: dict[str, dict[str, Any]] = field(default_factory=dict)  #: what each cost, also in an earlier run
     started: str = field(default_factory=lambda: _now())
+    report_changes: bool = field(init=False)  #: the page of the folder's earlier start is to show something else
     _earlier: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
         self._earlier = read_provenance(self.folder.path)
+        known = self._earlier.get("pipeline", {}).get("report")
+        self.report_changes = known is not None and known != self.pipeline.document["report"]
+
+    def began(self, stage: str, item: str) -> None:
+        """Note what is worked on now."""
+        self.at = {"stage": stage, "item": item}
 
     def made(self, stage: str, item: str, seconds: float) -> None:
         """Note that a stage is done."""
+        self.at = None
         self.stages.append({"stage": stage, "item": item, "seconds": round(seconds, 3), "cached": False})
 
     def found(self, stage: str, item: str) -> None:
@@ -202,6 +223,7 @@ class Provenance:
                 "finished": _now() if finished else None,
                 "state": self.state,
                 "error": self.error,
+                "at": self.at,
                 "failures": self.failures,
                 "pipeline": self.pipeline.document,
                 "plugins": _plugins(self.pipeline),

@@ -6,13 +6,15 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TypeVar
 
-from ctkit import compute
+from ctkit import compute, stopping
 from ctkit.cache import Cache
 from ctkit.console import Console
 from ctkit.errors import CtkitError
 from ctkit.hookspecs import RunInfo
+from ctkit.only import EVERYTHING, Only
 from ctkit.plan import Pipeline
 from ctkit.plugins import Registry
 from ctkit.runs import Provenance, RunFolder, Stopwatch
@@ -35,13 +37,21 @@ class Session:
     provenance: Provenance
     device: str  #: "cpu" or "cuda"
     info: RunInfo
+    only: Only = EVERYTHING  #: what to work on; the rest stays as it is
 
     @contextmanager
     def work(self, stage: str, item: str = "") -> Iterator[Stopwatch]:
-        """Announce that a stage does real work on ``item``, time it, and note it."""
+        """Announce that a stage does real work on ``item``, time it, and note it; not where the run is to stop."""
+        self.provenance.began(stage, item)
+        stopping.check()
+        self.provenance.write()
         self.registry.notify("ctkit_stage_started", run=self.info, stage=stage, item=item)
+        about = {"stage": stage, "item": item}
+        name = f"{stage} {item}".rstrip()
+        _log.info("%s begins", name, extra=about)
         watch = Stopwatch()
         yield watch
+        _log.info("%s took %.1f s", name, watch.seconds, extra=about | {"seconds": round(watch.seconds, 3)})
         self.provenance.made(stage, item, watch.seconds)
         self.provenance.write()
         self.registry.notify("ctkit_stage_finished", run=self.info, stage=stage, item=item, seconds=watch.seconds)
@@ -72,8 +82,13 @@ class Session:
         total: int,
         name: Callable[[Item], str],
     ) -> Iterator[compute.Done[Item, Result] | compute.Lost[Item]]:
-        """Do ``work`` on every item in worker processes, with a progress bar."""
+        """Do ``work`` on every item in worker processes, with a progress bar.
+
+        Where the run is to stop, no further item is begun, and ``KeyboardInterrupt`` follows the last outcome.
+        """
+        wanted = takewhile(lambda _: not stopping.asked(), items)
         with self.console.progress(stage, total) as bar:
-            for outcome in self.workers.run(work, items, name=name):
+            for outcome in self.workers.run(work, wanted, name=name):
                 bar.advance()
                 yield outcome
+            stopping.check()

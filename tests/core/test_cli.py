@@ -333,3 +333,16 @@ def test_a_run_whose_data_changed_is_not_opened_again(folder: Path, ctkit: Run) 
 def test_a_traceback_is_shown_on_request_only(folder: Path, ctkit: Run) -> None:
     assert "Traceback" not in ctkit("run", "none.toml")[2]
     assert "Traceback" in ctkit("run", "none.toml", "--debug")[2]
+
+
+def test_pixels_leave_the_run_folder_once_they_are_not_to_be_shown(folder: Path, ctkit: Run) -> None:
+    run = folder / "runs" / "small"
+    ctkit("run", "p.toml")
+    ctkit("explain", "runs/small", "hash6")
+    assert len(list(run.rglob("pictures.npz"))) == 3
+    assert "data:image/jpeg" in (run / "report.html").read_text()
+    ctkit("run", "p.toml", "--set", "report.images=false")
+    assert not [*run.rglob("pictures.npz"), *run.rglob("explain.html")]
+    assert "data:image/jpeg" not in (run / "report.html").read_text()
+    ctkit("run", "p.toml")
+    assert "data:image/jpeg" in (run / "report.html").read_text()

@@ -220,7 +220,7 @@ def test_python_warnings_go_to_the_log_and_not_to_the_terminal(
 
 
 def test_a_debugging_log_holds_debug_messages(tmp_path: Path) -> None:
-    with Console(debug=True).log_to(tmp_path / "run.log"):
+    with Console(verbosity=2).log_to(tmp_path / "run.log"):
         logging.getLogger("ctkit.compute").debug("the traceback")
     assert "the traceback" in (tmp_path / "run.log").read_text()
 
@@ -239,3 +239,31 @@ def test_a_second_run_appends_and_logging_is_as_before_afterwards(tmp_path: Path
 def test_a_log_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"cannot write .*run.log: "), Console().log_to(tmp_path / "no" / "run.log"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "shown"), [(0, []), (1, ["batch 64"]), (2, ["batch 64", "file 3"])], ids=["plain", "v", "vv"]
+)
+def test_each_level_shows_more_of_what_plugins_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], verbosity: int, shown: list[str]
+) -> None:
+    with Console(verbosity=verbosity).log_to(tmp_path / "run.log"):
+        logging.getLogger("ctkit.models").info("batch 64")
+        logging.getLogger("ctkit.datasets").debug("file 3")
+        logging.getLogger("somebody").info("chatter")
+    assert capsys.readouterr().out.splitlines() == shown
+
+
+def test_a_structured_log_has_an_object_a_line(tmp_path: Path) -> None:
+    console = Console(log_json=True, quiet=True)
+    with console.log_to(tmp_path / "run.log"):
+        console.say("4 volumes")
+        logging.getLogger("ctkit.session").info("done", extra={"stage": "scan", "item": "", "seconds": 1.5})
+        logging.getLogger("ctkit.models").debug("a secret")
+        logging.getLogger("ctkit.models").error("it failed", exc_info=ValueError("odd"))
+    said, done, failed = map(json.loads, (tmp_path / "run.jsonl").read_text().splitlines())
+    assert (said["level"], said["logger"], said["message"]) == ("info", "ctkit.console", "4 volumes")
+    assert (done["stage"], done["item"], done["seconds"]) == ("scan", "", 1.5)
+    assert failed["level"] == "error"
+    assert failed["traceback"].endswith("ValueError: odd")
+    assert not (tmp_path / "run.log").exists()

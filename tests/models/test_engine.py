@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ctkit import stopping
 from ctkit.contracts import Pretrained, Pretraining
 from ctkit.errors import DataError, RequestError
 from ctkit_models import Contrastive, ContrastiveParams, Network, Plan, Trunk
@@ -290,3 +291,24 @@ def test_the_rows_may_be_larger_or_smaller_than_a_view(make_rows: Make, make_job
     for size in (20, 48):
         done = train(make_job(make_rows(4, size), f"rows-{size}"), steps=1)
         assert np.isfinite(done.history[0][2])
+
+
+@pytest.mark.usefixtures("small_trunk")
+def test_a_training_that_is_interrupted_once_saves_its_step_and_goes_on_from_there(
+    make_rows: Make, make_job: Make, make_watcher: Make
+) -> None:
+    class Pressing(type(make_watcher())):
+        def metric(self, name: str, value: float, step: int) -> None:
+            if (name, step) == ("loss", 2):
+                signal.raise_signal(signal.SIGINT)
+
+    rows = make_rows()
+    undisturbed = train(make_job(rows, "undisturbed"), checkpoint_minutes=60, log_every=1)
+    job = make_job(rows, "interrupted", Pressing())
+    with stopping.patient(), pytest.raises(KeyboardInterrupt):
+        train(job, checkpoint_minutes=60, log_every=1)
+    assert [path.name for path in job.folder.glob("*.ckpt")] == ["step-0000000003.ckpt"]
+    watcher = make_watcher()
+    resumed = train(replace(job, progress=watcher.progress, metric=watcher.metric), checkpoint_minutes=60, log_every=1)
+    assert watcher.steps[0] == (4, STEPS)
+    assert resumed.backbone.read_bytes() == undisturbed.backbone.read_bytes()

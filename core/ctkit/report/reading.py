@@ -227,6 +227,7 @@ class Run:
     scores: tuple[Scored, ...]
     comparisons: tuple[Compared, ...]
     predictions: tuple[Predicted, ...]
+    mistakes: Mapping[str, Mapping[int, NDArray[np.uint8]]]  #: by task and row of its prediction files: (side, side)
     scan: Scan | None
 
     @property
@@ -289,6 +290,7 @@ def read_run(folder: Path) -> Run:
         scores=tuple(_scored(row) for row in _rows(folder / "results.csv")),
         comparisons=tuple(_compared(row) for row in _rows(folder / "comparisons.csv")),
         predictions=tuple(_predicted(folder)),
+        mistakes=_mistakes(folder / "mistakes.npz"),
         scan=_scan(folder),
     )
 
@@ -344,6 +346,16 @@ def _predicted(folder: Path) -> Iterator[Predicted]:
         arm, pretrain = owner if len(owner) == 2 else (*owner, "")
         repeat, _, labels = file.stem.removeprefix("repeat-").partition("-labels-")
         yield Predicted(arm, pretrain, task, protocol, seed.removeprefix("seed-"), float(labels), repeat, file)
+
+
+def _mistakes(file: Path) -> dict[str, dict[int, NDArray[np.uint8]]]:
+    if not file.exists():
+        return {}
+    with np.load(file, allow_pickle=False) as stored:
+        tasks = [name.removesuffix("/rows") for name in stored.files if name.endswith("/rows")]
+        return {
+            task: dict(zip(stored[f"{task}/rows"].tolist(), stored[f"{task}/images"], strict=True)) for task in tasks
+        }
 
 
 def _place(row: Mapping[str, str]) -> Place:

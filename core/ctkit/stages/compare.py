@@ -105,7 +105,7 @@ def compare(session: Session, done: list[Evaluated]) -> None:
 
 def _pairs(session: Session, cells: Collection[Cell]) -> Iterator[tuple[Cell, Cell]]:
     """What is compared: arms with the reference arm, then all arms with each baseline."""
-    reference = session.pipeline.reference.id
+    reference = session.provenance.pipeline.reference.id  # of the whole pipeline, whatever this start works on
     trained = [cell for cell in cells if cell.pretrain]
     pairs = [(cell, replace(cell, arm=reference)) for cell in trained if cell.arm != reference]
     for baseline in session.pipeline.baselines:

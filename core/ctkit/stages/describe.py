@@ -23,7 +23,7 @@ from ctkit.catalogue import Catalogue
 from ctkit.contracts import Dataset, Ints, Pixels, Reducer, Slices, Volume
 from ctkit.errors import CtkitError, DataError, PluginError
 from ctkit.files import writing
-from ctkit.plan import Chosen
+from ctkit.plan import Arm, Chosen
 from ctkit.sections import Rendering
 from ctkit.stages.readings import Reading, Skips, read_reading, read_readings, write_reading
 from ctkit.store import SliceStore
@@ -71,7 +71,12 @@ def describe(session: Session, catalogue: Catalogue) -> list[Reading]:
 
 def described_reducers(session: Session) -> list[Chosen[Reducer[Any]]]:
     """Return the reducers of all arms that look at pixels, each once."""
-    steps = (step.reducer for arm in session.pipeline.arms for step in arm.steps)
+    return reducers_of(session.pipeline.arms)
+
+
+def reducers_of(arms: Iterable[Arm]) -> list[Chosen[Reducer[Any]]]:
+    """Return the reducers of some arms that look at pixels, each once."""
+    steps = (step.reducer for arm in arms for step in arm.steps)
     looking = (chosen for chosen in steps if chosen.build().evidence != "none")
     return list({address("reducer", **chosen.evidence_identity): chosen for chosen in looking}.values())
 
@@ -127,7 +132,8 @@ def _describe_all(
     """Describe volumes; yield what went wrong with reducers."""
     on_accelerator = [c for c in reducers if session.device != "cpu" and c.build().device == "accelerator"]
     in_workers = [chosen for chosen in reducers if chosen not in on_accelerator]
-    everything = bool(session.pipeline.pretrains) and any(arm.keeps_all for arm in session.pipeline.arms)
+    whole = any(arm.keeps_all and session.only.wants(arm=arm.id) for arm in session.pipeline.arms)
+    everything = bool(session.pipeline.pretrains) and whole
     items = (_wanted(session, catalogue, in_workers, number, store=everything) for number in volumes)
     yield from _in_workers(session, items, len(volumes))
     for chosen in on_accelerator:

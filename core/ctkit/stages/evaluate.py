@@ -12,6 +12,7 @@ from ctkit.cache import address
 from ctkit.catalogue import Catalogue
 from ctkit.contracts import Evaluation, Predictions, Rows, Task
 from ctkit.errors import StorageError
+from ctkit.only import Only
 from ctkit.plan import Chosen, TaskPlan
 from ctkit.predictions import FACTS, TABLE, read_predictions, write_predictions
 from ctkit.runs import place, same_file
@@ -60,6 +61,10 @@ class Evaluated:
         several = self.plan.repeats > 1 or len(self.plan.labels) > 1
         return f"{name}/repeat-{self.repeat}-labels-{self.labels:g}" if several else name
 
+    def is_wanted(self, only: Only) -> bool:
+        """Whether the user asks for it."""
+        return self.job.is_wanted(only) and only.wants(task=self.plan.id)
+
 
 def plan_evaluations(session: Session, jobs: Iterable[pretrain.Job]) -> list[Evaluated]:
     """Every evaluation that the pipeline asks for."""
@@ -83,13 +88,13 @@ def forget_others(session: Session, evaluations: list[Evaluated]) -> None:
 
 
 def evaluate(session: Session, catalogue: Catalogue, table: Table, evaluations: list[Evaluated]) -> list[Evaluated]:
-    """Do the evaluations that are not cached; return those with predictions. One that fails stops no other."""
+    """Do the wanted evaluations; return those that have predictions. One that fails stops no other."""
     done = []
     slices = _StoredSlices(session, catalogue, table)
     for evaluated in evaluations:
         if folder_of(session, evaluated).is_dir():
             session.cached("evaluate", evaluated.item)
-        elif not _try(session, evaluated, slices):
+        elif not evaluated.is_wanted(session.only) or not _try(session, evaluated, slices):
             continue
         _show(session, evaluated)
         done.append(evaluated)
@@ -116,14 +121,14 @@ class _StoredSlices:
 
 
 def _fingerprint(plan: TaskPlan) -> str:
-    files = [[file.path, file.size, file.mtime_ns] for file in _built(plan.task).files()]
+    files = [[file.path, file.size, file.mtime_ns] for file in built(plan.task).files()]
     return address("task", task=plan.task.identity, files=files)
 
 
 _tasks: dict[str, Task[Any]] = {}
 
 
-def _built(task: Chosen[Task[Any]]) -> Task[Any]:
+def built(task: Chosen[Task[Any]]) -> Task[Any]:
     """Build a task once for all its evaluations: it may hold images that took long to make or to decode."""
     at = address("task", target=task.entry.target, **task.full_identity)
     if at not in _tasks:
@@ -171,7 +176,7 @@ def _predict(session: Session, evaluated: Evaluated, slices: Rows | None) -> Pre
     with session.console.progress(f"evaluate {evaluated.item}", None) as bar:
         return evaluated.plan.protocol.build().predict(
             Evaluation(
-                task=_built(evaluated.plan.task),
+                task=built(evaluated.plan.task),
                 backbone=pretrain.folder_of(session, evaluated.job) / pretrain.BACKBONE,
                 folder=session.cache.shared("evaluation", at),
                 labels=evaluated.labels,

@@ -16,6 +16,7 @@ from ctkit.catalogue import Catalogue
 from ctkit.contracts import Pretrained, Pretraining
 from ctkit.errors import StorageError
 from ctkit.files import write_csv, write_json
+from ctkit.only import Only
 from ctkit.plan import Arm, Pipeline, PretrainPlan
 from ctkit.runs import forget, link, place, same_file
 from ctkit.selection import Table
@@ -56,6 +57,12 @@ class Job:
         """What the job is called in logs and in the run folder."""
         return "/".join(filter(None, (self.arm, self.pretrain, f"seed-{self.seed}")))
 
+    def is_wanted(self, only: Only) -> bool:
+        """Whether the user asks for it."""
+        if self.baseline:
+            return only.wants(seed=self.seed)
+        return only.wants(arm=self.selected.arm.id, pretrain=self.plan.id, seed=self.seed)
+
 
 def plan_jobs(session: Session, catalogue: Catalogue, table: Table, selections: Selections) -> list[Job]:
     """Every backbone that the pipeline asks for: the baselines, then the pre-trainings in their order."""
@@ -69,10 +76,12 @@ def plan_jobs(session: Session, catalogue: Catalogue, table: Table, selections: 
         at = address("pretrain", slices=digest, rendering=look, method=plan.method.identity, seed=seed)
         return Job(chosen, plan, seed, at, baseline)
 
-    baselines = ((plan, seed) for plan in pipeline.baselines for seed in seeds_of(plan, pipeline))
+    reference = session.provenance.pipeline.reference  # of the whole pipeline, whatever this start works on
+    there = reference in pipeline.arms
+    baselines = ((plan, seed) for plan in pipeline.baselines for seed in seeds_of(plan, pipeline) if there)
     asked = itertools.product(pipeline.pretrains, pipeline.arms, pipeline.seeds)
     return [
-        *(job(plan, pipeline.reference, seed, baseline=True) for plan, seed in baselines),
+        *(job(plan, reference, seed, baseline=True) for plan, seed in baselines),
         *(job(plan, arm, seed, baseline=False) for plan, arm, seed in asked),
     ]
 
@@ -83,14 +92,14 @@ def seeds_of(baseline: PretrainPlan, pipeline: Pipeline) -> range:
 
 
 def pretrain(session: Session, catalogue: Catalogue, table: Table, jobs: list[Job]) -> list[Job]:
-    """Do the jobs that are not cached; return those that have a backbone. One that fails does not stop the others."""
-    missing = [job for job in jobs if not folder_of(session, job).is_dir()]
+    """Do the wanted jobs; return those that have a backbone. One that fails does not stop the others."""
+    missing = [job for job in jobs if not folder_of(session, job).is_dir() and job.is_wanted(session.only)]
     shards = materialise(session, catalogue, table, [job.selected.selection for job in missing]) if missing else {}
     done = []
     for job in jobs:
         if folder_of(session, job).is_dir():
             session.cached("pretrain", job.item)
-        elif not _try(session, catalogue, table, job, shards):
+        elif job not in missing or not _try(session, catalogue, table, job, shards):
             continue
         _show(session, job)
         done.append(job)

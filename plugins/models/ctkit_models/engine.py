@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from ctkit import stopping
 from ctkit.contracts import Pretrained, Pretraining
 from ctkit.errors import DataError, RequestError, TrainingError
 from ctkit_models.acceleration import accelerate, channels_last
@@ -36,7 +37,7 @@ from ctkit_models.metering import Meters, TimedLoader
 from ctkit_models.monitors import Monitors
 from ctkit_models.optimisers import build_optimiser, learning_rate
 from ctkit_models.processes import among
-from ctkit_models.quiet import honest_interrupt, quiet_lightning
+from ctkit_models.quiet import deaf_to_interrupts, honest_interrupt, quiet_lightning
 from ctkit_models.ranks import Placed, Rank, agree
 from ctkit_models.seeding import derived_seed, seeded
 from ctkit_models.slices import Batches
@@ -174,6 +175,7 @@ class Training(lightning.LightningModule):
             return
         with quiet_lightning(), honest_interrupt():
             _trainer(self.params, self.job, self.rank).fit(self)
+        stopping.check()
 
     # --- what Lightning asks for, in the order in which it asks ---
 
@@ -194,6 +196,7 @@ class Training(lightning.LightningModule):
             # On the CPU workers would take the cores that train.
             num_workers=-(-self.job.workers // self.rank.neighbours) if on_gpu else 0,
             pin_memory=on_gpu,
+            worker_init_fn=deaf_to_interrupts,
         )
         self.meters = Meters(self.device)
         return TimedLoader(loader, self.meters.waiting)
@@ -224,7 +227,7 @@ class Training(lightning.LightningModule):
         self.network.after_backward(self.done.steps)
 
     def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
-        """After the last part of a batch, let the method change weights; then log and save."""
+        """After the last part of a batch, let the method change weights; then log, save, and stop where asked to."""
         self._part_losses.append(outputs["loss"])
         if len(self._part_losses) < self.params.accumulate:
             return
@@ -234,6 +237,7 @@ class Training(lightning.LightningModule):
         self._part_losses.clear()
         loss = self.trainer.strategy.reduce(own, reduce_op="mean")  # over all processes
         self._bad_loss.see(loss, self.done.steps)
+        self.trainer.should_stop = self._asked_to_stop()
         if self.monitors.due(self.done.steps) or self._bad_loss.due(self.done.steps):
             self._stop_if_diverged()  # all processes do at the same step, so that none waits for another
         if self.trainer.is_global_zero:
@@ -275,6 +279,15 @@ class Training(lightning.LightningModule):
             return [view.contiguous(memory_format=torch.channels_last) for view in views]
         return views
 
+    def _asked_to_stop(self) -> bool:
+        """Whether the user asked any of the processes to stop; several look up from their work only now and then."""
+        if self.rank.world == 1:
+            return stopping.asked()
+        if not self.monitors.due(self.done.steps):
+            return False
+        asked: bool = self.trainer.strategy.reduce_boolean_decision(stopping.asked(), all=False)
+        return asked
+
     def _stop_if_diverged(self) -> None:
         bad = self._bad_loss.step
         if bad is not None:
@@ -292,7 +305,8 @@ class Training(lightning.LightningModule):
 
     def _save_when_due(self) -> None:
         now = time.monotonic()
-        if now - self._checked < 60 * self.params.checkpoint_minutes and self.done.steps < self.plan.steps:
+        due = now - self._checked >= 60 * self.params.checkpoint_minutes
+        if not (due or self.trainer.should_stop or self.done.steps == self.plan.steps):
             return
         self._checked = now
         if self._bad_loss.step is not None:  # soon it stops; weights that are no numbers must not replace good ones

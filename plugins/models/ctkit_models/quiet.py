@@ -45,3 +45,8 @@ def honest_interrupt() -> Iterator[None]:
     finally:
         if handler is not None:
             signal.signal(signal.SIGINT, handler)
+
+
+def deaf_to_interrupts(worker: int) -> None:
+    """Make a loader's process ignore Ctrl-C, which is for the process that it serves: that one finishes its step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

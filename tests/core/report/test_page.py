@@ -271,3 +271,33 @@ def test_a_method_that_measures_nothing_more_has_no_such_columns(study: Callable
     words = page_of(run).text
     assert "How pre-training went: means over seeds Arm Seeds Loss at the end Slices/s all 1 2.5" in words
     assert "Alike pairs:" not in words
+
+
+@pytest.fixture
+def mistaken_run(study: Callable[..., Any]) -> Callable[[bool], Path]:
+    """Two arms of one task, with a picture for each test image."""
+
+    def write(images: bool) -> Path:
+        task = ("covid-ct", "linear", ("non", "covid"), 90)
+        folder = study(arms=("all", "hash6"), tasks=(task,), seeds=(42,), images=images).write()
+        rows = np.arange(1, 91)
+        pictures = np.repeat(rows[:, None, None], 32, 1).repeat(32, 2).astype(np.uint8)
+        np.savez(folder / "mistakes.npz", **{"covid-ct/rows": rows, "covid-ct/images": pictures})
+        return folder
+
+    return write
+
+
+def test_confident_mistakes_are_shown_with_who_takes_them_for_what(mistaken_run: Callable[[bool], Path]) -> None:
+    page = page_of(mistaken_run(True))
+    listed = re.findall(r"(?:all|hash6) (\d+) (non|covid) (non|covid) 0\.\d{3}", page.text)
+    shown = [image["alt"] for image in page.all("img") if (image["alt"] or "").startswith("Row ")]
+    assert len(listed) > 4
+    assert sorted(shown) == sorted({f"Row {row}: {true}" for row, true, _ in listed})
+    assert len(re.findall(r"as (?:non|covid) \(0\.\d\d\)", page.text)) == len(listed)
+
+
+def test_without_pixels_mistakes_are_not_shown(mistaken_run: Callable[[bool], Path]) -> None:
+    page = page_of(mistaken_run(False))
+    assert page.all("img") == []
+    assert "The most confident mistakes, by mean prediction" in page.text

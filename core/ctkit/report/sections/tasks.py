@@ -6,12 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ctkit.contracts import Floats, Predictions
-from ctkit.report import diagnostics, figures, verdict, wording
+from ctkit.report import diagnostics, figures, pictures, verdict, wording
+from ctkit.report.diagnostics import Mistake
 from ctkit.report.elements import Cell, Looks, Matrix, Plot, Table, grouped, number, table, text, unique
 from ctkit.report.figures import Curve, Strip
 from ctkit.report.reading import Compared, Predicted, Run, Scored
+
+MOST_PICTURES = 12  #: of mistakes, for each task, protocol and share of the labels
 
 ByArm = Mapping[str, Sequence[Predictions]]
 ByMethod = Mapping[str, ByArm]
@@ -32,6 +36,7 @@ class TaskScores:
     plots: tuple[Plot, ...]
     confusions: tuple[tuple[str, tuple[Matrix, ...]], ...]  #: by method
     mistakes: Table | None
+    pictures: tuple[tuple[str, str, str], ...]  #: of mistakes: address of the picture, what it shows, who takes it so
     test_images: str
     notes: tuple[tuple[str, str], ...]
 
@@ -69,6 +74,7 @@ def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float) -> Ta
         plots=tuple(_plots(predicted, looks)),
         confusions=tuple(_confusions(predicted)),
         mistakes=_mistakes(predicted, looks),
+        pictures=tuple(_pictures(predicted, run.mistakes.get(task, {}) if run.images else {})),
         test_images=_test_images(predicted),
         notes=grouped(((note, file.name) for file in files for note in _notes(file)), len(files)),
     )
@@ -248,3 +254,17 @@ def _mistakes(predicted: ByMethod, looks: Looks) -> Table | None:
     ]
     columns = ("Arm", "Method", "Row of the predictions", "True class", "Predicted", "Probability")
     return table("The most confident mistakes, by mean prediction", columns, rows)
+
+
+def _pictures(predicted: ByMethod, images: Mapping[int, NDArray[np.uint8]]) -> Iterable[tuple[str, str, str]]:
+    """Each image once, the one that most arms take for something else first."""
+    takers: dict[int, list[tuple[str, Mistake]]] = {}
+    for method, arms in predicted.items():
+        for arm, runs in arms.items():
+            for mistake in diagnostics.worst_mistakes(runs):
+                name = f"{arm}, {method}" if len(predicted) > 1 else arm
+                takers.setdefault(mistake.row, []).append((name, mistake))
+    for row, taken in sorted(takers.items(), key=lambda item: -len(item[1]))[:MOST_PICTURES]:
+        if row in images:
+            by = (f"{name} as {mistake.predicted} ({wording.index(mistake.probability)})" for name, mistake in taken)
+            yield pictures.as_uri(images[row]), f"Row {row}: {taken[0][1].true}", f"taken by {'; '.join(by)}"

@@ -35,5 +35,9 @@ for (const plot of document.querySelectorAll(".plot > div")) {
     dialog.showModal();
   };
   frame.addEventListener("click", open);
-  frame.addEventListener("keydown", (event) => event.key === "Enter" && open());
+  frame.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();  // space would scroll
+    open();
+  });
 }

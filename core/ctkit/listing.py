@@ -1,0 +1,70 @@
+"""The runs in a folder at a glance: how each stands, how old it is and how much room it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ctkit.errors import RequestError
+from ctkit.runs import RunFolder, read_provenance
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One run folder."""
+
+    path: Path
+    state: str
+    started: float  #: seconds since 1970
+    size: int  #: bytes; files that the cache holds as well count here too
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was started last."""
+        return time.time() - self.started
+
+
+def runs_in(folder: Path) -> list[Listed]:
+    """List the run folders in ``folder``, or ``folder`` itself where it is one, the youngest first.
+
+    Raises ``RequestError`` where there is no such folder.
+    """
+    if not folder.is_dir():
+        raise RequestError(f"there is no folder {folder}; runs go to runs/ beside where they are started")
+    candidates = [folder] if (folder / "run.json").is_file() else sorted(folder.iterdir())
+    return sorted(_listed(candidates), key=lambda run: -run.started)
+
+
+def occupied(folder: Path) -> int:
+    """Bytes of all files in a folder; one that goes while they are counted is none."""
+    return sum(_size(path) for path in folder.rglob("*"))
+
+
+def _listed(folders: list[Path]) -> Iterator[Listed]:
+    for folder in folders:
+        facts = read_provenance(folder)
+        if facts:
+            started = datetime.fromisoformat(facts["started"]).timestamp()
+            yield Listed(folder, _state(folder, facts), started, occupied(folder))
+
+
+def _state(folder: Path, facts: dict[str, Any]) -> str:
+    """How a run stands, and at what it works or stopped: ``run.json`` alone does not know of a kill."""
+    state = str(facts.get("state"))
+    if state == "running" and not RunFolder(folder).is_live:
+        state = "killed"
+    at = facts.get("at")
+    if not at or state not in ("running", "killed", "interrupted", "failed"):
+        return state
+    return f"{state} at {at['stage']} {at['item']}".rstrip()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return 0

@@ -1,0 +1,59 @@
+"""Pictures of the most confident mistakes of every evaluation, for the report."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctkit.cache import address
+from ctkit.contracts import Predictions
+from ctkit.runs import place
+from ctkit.stages.compare import Cell, cell_of
+from ctkit.stages.evaluate import Evaluated, built, predictions_of
+from ctkit.stages.pictures import SIDE
+
+if TYPE_CHECKING:
+    from ctkit.session import Session
+
+FILE = "mistakes.npz"  #: ``TASK/rows`` (m,) of the prediction files, from 1, and ``TASK/images`` (m, side, side) uint8
+
+
+def draw(session: Session, evaluated: list[Evaluated]) -> None:
+    """Put ``mistakes.npz`` into the run folder."""
+    entry = session.cache.path("pictures", address("mistakes", runs=[one.address for one in evaluated]))
+    if not entry.is_dir():
+        with session.work("pictures"), session.cache.entry("pictures", entry.name) as folder:
+            arrays: dict[str, Any] = _pictures(session, evaluated)
+            np.savez_compressed(folder / FILE, **arrays)
+    place(entry / FILE, session.folder.path / FILE)
+
+
+def _pictures(session: Session, evaluated: list[Evaluated]) -> dict[str, NDArray[Any]]:
+    runs: dict[Cell, list[Predictions]] = defaultdict(list)
+    for one in evaluated:
+        runs[cell_of(one)].append(predictions_of(session, one))
+    plans = {one.plan.id: one.plan for one in evaluated}
+    found: dict[str, NDArray[Any]] = {}
+    for name, plan in plans.items():
+        rows = _worst([of_cell for cell, of_cell in runs.items() if cell.task == name])
+        task = built(plan.task)
+        found[f"{name}/rows"] = np.array(rows, np.int64)
+        images = [_small(task.image("test", row - 1)) for row in rows]
+        found[f"{name}/images"] = np.stack(images) if images else np.zeros((0, SIDE, SIDE), np.uint8)
+    return found
+
+
+def _worst(cells: list[list[Predictions]]) -> list[int]:
+    from ctkit.report.diagnostics import worst_mistakes
+
+    return sorted({mistake.row for runs in cells for mistake in worst_mistakes(runs)})
+
+
+def _small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image (height, width) or (height, width, 3) as a square of grey levels, whole."""
+    from PIL import Image, ImageOps
+
+    return np.asarray(ImageOps.pad(Image.fromarray(image).convert("L"), (SIDE, SIDE), Image.Resampling.LANCZOS))

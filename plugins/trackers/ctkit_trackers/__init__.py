@@ -1,0 +1,62 @@
+"""Trackers that follow a run, where the environment variable CTKIT_TRACKERS names them: ``mlflow``, ``wandb``.
+
+They get parameters without paths, the curves, the pooled scores, and the files that hold no patient data. Neither
+library is imported before a run starts with its tracker.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ctkit.hookspecs import RunInfo, hookimpl
+
+if TYPE_CHECKING:
+    from ctkit_trackers.tracking import Tracker
+
+VARIABLE = "CTKIT_TRACKERS"
+
+_following: list[Tracker] = []  # the trackers of the run that goes on; a process has one at a time
+
+
+@hookimpl
+def ctkit_run_started(run: RunInfo) -> None:
+    """Start what the environment asks for."""
+    names = [name for name in os.environ.get(VARIABLE, "").replace(" ", "").split(",") if name]
+    _following.clear()
+    if names:
+        from ctkit_trackers.tracking import start
+
+        _following.extend(start(name, run) for name in names)
+
+
+@hookimpl
+def ctkit_metric_logged(stage: str, item: str, name: str, value: float, step: int) -> None:
+    """Hand a number on."""
+    for tracker in _following:
+        tracker.metric(f"{stage}/{item}".rstrip("/"), name, value, step)
+
+
+@hookimpl
+def ctkit_stage_finished(stage: str, item: str, seconds: float) -> None:
+    """Hand on how long the work took."""
+    for tracker in _following:
+        tracker.metric(f"{stage}/{item}".rstrip("/"), "seconds", seconds, 0)
+
+
+@hookimpl
+def ctkit_run_finished(run: RunInfo) -> None:
+    """Hand on scores and files."""
+    from ctkit_trackers.tracking import end
+
+    while _following:
+        end(_following.pop(), run, finished=True)
+
+
+@hookimpl
+def ctkit_run_failed(run: RunInfo) -> None:
+    """Hand on what there is, and that it is not all."""
+    from ctkit_trackers.tracking import end
+
+    while _following:
+        end(_following.pop(), run, finished=False)

@@ -1,0 +1,45 @@
+"""Weights & Biases: the project is that of ``WANDB_PROJECT``, or "ctkit"; ``WANDB_MODE=offline`` keeps all here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import wandb
+
+from ctkit.hookspecs import RunInfo
+from ctkit_trackers.tracking import Tracker
+
+
+class WandB(Tracker):
+    """A run of a project, with a step axis for each item."""
+
+    def __init__(self, run: RunInfo, parameters: Mapping[str, str | float | bool]) -> None:
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", "ctkit"),
+            name=run.name,
+            config=dict(parameters),
+            dir=run.folder,
+            settings=wandb.Settings(console="off", disable_git=True, save_code=False, silent=True),
+        )
+        self._items: set[str] = set()
+
+    def metric(self, item: str, name: str, value: float, step: int) -> None:
+        """Record a number."""
+        axis = f"{item}/step"
+        if item not in self._items:
+            self._items.add(item)
+            self._run.define_metric(axis, hidden=True)
+            self._run.define_metric(f"{item}/*", step_metric=axis)
+        self._run.log({f"{item}/{name}": value, axis: step})
+
+    def file(self, path: Path) -> None:
+        """Keep a file."""
+        artifact = wandb.Artifact(path.stem, type="result")
+        artifact.add_file(str(path))
+        self._run.log_artifact(artifact)
+
+    def end(self, *, finished: bool) -> None:
+        """Close the run."""
+        self._run.finish(exit_code=0 if finished else 1)

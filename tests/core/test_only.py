@@ -1,0 +1,172 @@
+"""``--only``: a part of the pipeline is worked on, and everything else stays as it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctkit import plugins
+from ctkit.cli import main
+from ctkit.files import read_csv
+from ctkit.only import Only
+
+PIPELINE = """\
+[run]
+name = "parts"
+seeds = 2
+[compute]
+device = "cpu"
+workers = 1
+[dataset]
+use = "phantom"
+patients = 1
+slices = 10
+matrix = 32
+size = 32
+[[reduce]]
+use = "all"
+[[reduce]]
+id = "hash6"
+use = "hash"
+[[reduce]]
+id = "alike"
+use = "random"
+keep = { like = "hash6" }
+[[pretrain]]
+use = "untrained"
+[[task]]
+use = "phantom-lesions"
+train = 8
+val = 4
+test = 8
+size = 32
+protocol = { use = "knn", size = 32 }
+"""
+
+#: A method that trains nothing, and says each time for which arm and seed it did not.
+PLUGIN = """\
+from ctkit.contracts import Method, NoParams, Pretrained
+from ctkit.hookspecs import Spec, hookimpl
+
+class Untrained(Method[NoParams]):
+    def pretrain(self, job):
+        import torch
+        from ctkit_models.backbones import save_backbone
+        from ctkit_models.trunks import build_trunk
+
+        torch.manual_seed(job.seed)
+        trunk = build_trunk("resnet18", 3)
+        path = job.folder / "backbone.safetensors"
+        save_backbone(path, trunk, mean=job.rows.mean, std=job.rows.std or 1.0, metadata=dict(job.metadata))
+        return Pretrained(path, steps=1, epochs=1.0, batch=1, seconds=1.0)
+
+@hookimpl
+def ctkit_register_methods():
+    return [Spec("untrained", "trains nothing", "untrained:Untrained")]
+"""
+
+Run = Callable[..., tuple[int, dict[str, Any]]]
+FOLDER = Path("runs/parts")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Run the pipeline with more words; return the exit code and ``run.json``."""
+    info = tmp_path / "site" / "untrained-1.0.dist-info"
+    info.mkdir(parents=True)
+    (tmp_path / "site" / "untrained.py").write_text(PLUGIN)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: untrained\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ctkit]\nuntrained = untrained\n")
+    (tmp_path / "p.toml").write_text(PIPELINE)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CTKIT_CACHE", raising=False)
+    plugins.load.cache_clear()
+
+    def _run(*words: str) -> tuple[int, dict[str, Any]]:
+        with pytest.raises(SystemExit) as left:
+            main(["run", "p.toml", "--quiet", *words])
+        path = FOLDER / "run.json"
+        return int(left.value.code or 0), json.loads(path.read_text()) if path.exists() else {}
+
+    yield _run
+    plugins.load.cache_clear()
+
+
+def backbones() -> set[str]:
+    return {str(path.parent.relative_to(FOLDER / "arms")) for path in FOLDER.rglob("backbone.safetensors")}
+
+
+def scored() -> set[tuple[str, str]]:
+    return {(row["arm"], row["seed"]) for row in read_csv(FOLDER / "results.csv") if row["seed"] != "all"}
+
+
+def test_parts_are_added_to_what_is_there_and_the_whole_does_the_rest(run: Run) -> None:
+    code, facts = run("--only", "arm=hash6", "--only", "seed=43")
+    assert (code, facts["state"]) == (0, "done for arm=hash6, seed=43")
+    assert backbones() == {"hash6/untrained/seed-43"}
+    assert scored() == {("hash6", "43")}
+
+    code, facts = run("--only", "arm=all")
+    assert (code, facts["state"]) == (0, "done for arm=all")
+    assert backbones() == {"hash6/untrained/seed-43", "all/untrained/seed-42", "all/untrained/seed-43"}
+    assert scored() == {("hash6", "43"), ("all", "42"), ("all", "43")}
+    assert {row["reference"] for row in read_csv(FOLDER / "comparisons.csv")} == {"all"}
+
+    code, facts = run()
+    assert (code, facts["state"]) == (0, "done")
+    assert len(backbones()) == len(scored()) == 6
+    done = {stage["item"] for stage in facts["stages"] if stage["stage"] == "pretrain" and not stage["cached"]}
+    assert done == {"hash6/untrained/seed-42", "alike/untrained/seed-42", "alike/untrained/seed-43"}
+
+    code, facts = run("--only", "arm=hash6")
+    assert (code, facts["state"]) == (0, "done")  # nothing of the whole is missing
+
+
+def test_an_arm_brings_the_one_that_it_takes_its_size_from(run: Run) -> None:
+    code, _ = run("--only", "arm=alike", "--until", "select")
+    assert code == 0
+    assert {path.name for path in (FOLDER / "arms").iterdir()} == {"alike", "hash6"}
+
+
+def test_nothing_is_decoded_for_arms_that_are_not_wanted(run: Run) -> None:
+    run("--only", "arm=all", "--until", "select")
+    assert not list(Path("runs/.cache/evidence").rglob("*.npy"))
+
+
+def test_a_dry_run_shows_the_part_only(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    run("--until", "select")
+    with pytest.raises(SystemExit):
+        main(["run", "p.toml", "--dry-run", "--only", "arm=hash6", "--only", "seed=42"])
+    trained = [line for line in capsys.readouterr().out.splitlines() if "pretrain" in line]
+    assert len(trained) == 1
+    assert "hash6/untrained/seed-42" in trained[0]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("arm=hash5", "the pipeline has no arm 'hash5'; did you mean 'hash6'?"),
+        ("seed=44", "the pipeline has no seed '44'"),
+        ("method=simclr", "--only needs arm, pretrain, task or seed, such as arm=hash6, but is 'method=simclr'"),
+        ("hash6", "--only needs arm, pretrain, task or seed"),
+    ],
+)
+def test_a_part_that_is_not_there_is_a_wrong_request(
+    run: Run, capsys: pytest.CaptureFixture[str], word: str, message: str
+) -> None:
+    assert run("--only", word)[0] == 2
+    assert message in capsys.readouterr().err
+
+
+def test_of_one_key_any_name_will_do_and_all_keys_must_fit() -> None:
+    only = Only(arm=frozenset({"a", "b"}), seed=frozenset({"42"}))
+    assert only.wants(arm="a", seed=42, task="x")
+    assert only.wants(arm="b")
+    assert not only.wants(arm="c", seed=42)
+    assert not only.wants(arm="a", seed=43)
+    assert str(only) == "arm=a, arm=b, seed=42"

@@ -1,0 +1,92 @@
+"""Ctrl-C in a whole run: once saves the step at hand, twice stops at once, and the next start goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ctkit import plugins, stopping
+from ctkit.cli import main
+
+PIPELINE = """\
+[run]
+name = "short"
+[compute]
+device = "cpu"
+workers = 1
+[dataset]
+use = "phantom"
+patients = 1
+slices = 16
+matrix = 32
+size = 32
+[[reduce]]
+use = "all"
+[[pretrain]]
+use = "simclr"
+backbone = "resnet18"
+size = 32
+batch = 8
+steps = 6
+log_every = 1
+"""
+
+#: A tracker that presses Ctrl-C after the second step, as often as it is told.
+PRESSER = """\
+import os, signal
+from ctkit.hookspecs import hookimpl
+
+@hookimpl
+def ctkit_metric_logged(name, step):
+    if (name, step) == ("loss", 2):
+        for _ in range(int(os.environ["PRESSES"])):
+            signal.raise_signal(signal.SIGINT)
+"""
+
+
+Start = Callable[[int], tuple[int, str, dict[str, object], list[str]]]
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Start]:
+    """Start the run; return its exit code, what it said, its ``run.json`` and its checkpoints."""
+    info = tmp_path / "site" / "presser-1.0.dist-info"
+    info.mkdir(parents=True)
+    (tmp_path / "site" / "presser.py").write_text(PRESSER)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: presser\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ctkit]\npresser = presser\n")
+    (tmp_path / "p.toml").write_text(PIPELINE)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    plugins.load.cache_clear()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CTKIT_CACHE", raising=False)
+
+    def _start(presses: int) -> tuple[int, str, dict[str, object], list[str]]:
+        monkeypatch.setenv("PRESSES", str(presses))
+        with pytest.raises(SystemExit) as left:
+            main(["run", "p.toml"])
+        facts = json.loads(Path("runs/short/run.json").read_text())
+        checkpoints = sorted(path.name for path in Path("runs/.cache").rglob("*.ckpt"))
+        return int(left.value.code or 0), "".join(capfd.readouterr()), facts, checkpoints
+
+    yield _start
+    plugins.load.cache_clear()
+
+
+def test_one_press_saves_the_step_two_stop_at_once_and_the_next_start_goes_on(start: Start) -> None:
+    at = {"stage": "pretrain", "item": "all/simclr/seed-42"}
+    code, _, facts, checkpoints = start(2)
+    assert (code, facts["state"], facts["at"], checkpoints) == (130, "interrupted", at, [])
+
+    code, said, facts, checkpoints = start(1)
+    assert (code, facts["state"], facts["at"], checkpoints) == (130, "interrupted", at, ["step-0000000003.ckpt"])
+    assert stopping.NOTICE in said
+    assert said.splitlines()[-1] == "ctkit: interrupted; run the same command again to go on"
+
+    code, said, facts, _ = start(1)
+    assert (code, facts["state"], facts["at"]) == (0, "done", None)
+    assert "2/6" not in said  # it began with step 4, and its tracker saw no step 2
+    assert "4/6" in said

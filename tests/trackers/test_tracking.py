@@ -1,0 +1,135 @@
+"""Trackers, each read back by its own library: nothing is asked of a network."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import ctkit_trackers
+from ctkit.files import write_csv
+from ctkit.hookspecs import RunInfo
+from ctkit.plugins import Registry
+from ctkit.stages.compare import RESULTS
+from ctkit_trackers.tracking import flat
+
+CONFIG = {
+    "run": {"name": "study", "seed": 42, "out": "..."},
+    "dataset": {"use": "ctkit:phantom", "root": None},
+    "reduce": [{"id": "hash6", "steps": [{"use": "ctkit:hash", "scope": "volume"}]}],
+    "task": [{"id": "lesions", "labels": [1.0, 0.1]}],
+}
+Follow = Callable[..., Path]
+
+
+@pytest.fixture
+def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Follow:
+    """Tell the hooks of a run with two losses, a score and a report, which then ends or fails; return its folder."""
+    folder = tmp_path / "runs" / "study"
+    folder.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    registry = Registry()
+    registry.manager.register(ctkit_trackers, "ctkit:ctkit-trackers")
+
+    def _follow(trackers: str, *, fails: bool = False) -> Path:
+        monkeypatch.setenv(ctkit_trackers.VARIABLE, trackers)
+        run, item = RunInfo("study", folder, CONFIG), {"stage": "pretrain", "item": "hash6+/simclr/seed-42"}
+        registry.notify("ctkit_run_started", run=run)
+        registry.notify("ctkit_stage_started", run=run, **item)
+        for step, loss in ((1, 3.5), (2, 2.25)):
+            registry.notify("ctkit_metric_logged", run=run, **item, name="loss", value=loss, step=step)
+        registry.notify("ctkit_stage_finished", run=run, **item, seconds=7.5)
+        score = ("hash6", "simclr", "lesions", "knn", "1")
+        write_csv(folder / "results.csv", RESULTS, [(*score, 42, "auc", 0.7, 0, 1), (*score, "all", "auc", 0.8, 0, 1)])
+        (folder / "report.html").write_text("<title>study</title>")
+        (folder / "volumes.csv").write_text("a patient")
+        if fails:
+            registry.notify("ctkit_run_failed", run=run, error=KeyboardInterrupt())
+        else:
+            registry.notify("ctkit_run_finished", run=run)
+        return folder
+
+    return _follow
+
+
+def test_parameters_go_by_the_ids_of_their_tables() -> None:
+    assert dict(flat(CONFIG)) == {
+        "run.name": "study",
+        "run.seed": 42,
+        "run.out": "...",
+        "dataset.use": "ctkit:phantom",
+        "dataset.root": "None",
+        "reduce.hash6.id": "hash6",
+        "reduce.hash6.steps.0.use": "ctkit:hash",
+        "reduce.hash6.steps.0.scope": "volume",
+        "task.lesions.id": "lesions",
+        "task.lesions.labels": "[1.0, 0.1]",
+    }
+
+
+def test_nothing_is_tracked_unless_the_environment_asks_for_it(
+    follow: Follow, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = follow("")
+    assert {path.name for path in folder.iterdir()} == {"results.csv", "report.html", "volumes.csv"}
+    assert caplog.records == []
+
+
+def test_an_unknown_tracker_is_a_warning_with_the_nearest_and_stops_nothing(
+    follow: Follow, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        follow("mflow")
+    (record,) = caplog.records
+    assert "there is no tracker 'mflow'; did you mean 'mlflow'?" in record.getMessage()
+
+
+def test_a_missing_library_is_a_warning_that_says_what_to_install(
+    follow: Follow, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
+    monkeypatch.delitem(sys.modules, "ctkit_trackers.mlflow", raising=False)
+    with caplog.at_level(logging.WARNING):
+        follow("mlflow")
+    assert "the tracker mlflow needs its library: pip install 'ctkit[mlflow]'" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore")  # its own, and those of what it brings
+def test_mlflow_holds_parameters_curves_scores_and_files(
+    follow: Follow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow", reason="the extra mlflow is not installed")
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    follow("mlflow")
+    client = MlflowClient()
+    experiment = client.get_experiment_by_name("ctkit")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.run_name, run.info.status) == ("study", "FINISHED")
+    assert run.data.params["reduce.hash6.steps.0.scope"] == "volume"
+    history = client.get_metric_history(run.info.run_id, "pretrain/hash6_/simclr/seed-42/loss")
+    assert [(point.step, point.value) for point in history] == [(1, 3.5), (2, 2.25)]
+    assert run.data.metrics["pretrain/hash6_/simclr/seed-42/seconds"] == 7.5
+    assert run.data.metrics["score/hash6/simclr/lesions/knn/labels-1/auc"] == 0.8
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"report.html", "results.csv"}
+
+    follow("mlflow", fails=True)
+    assert {run.info.status for run in client.search_runs([experiment.experiment_id])} == {"FINISHED", "FAILED"}
+
+
+@pytest.mark.filterwarnings("ignore")  # its own, and those of what it brings
+def test_wandb_keeps_all_of_it_here_when_it_is_offline(follow: Follow, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    folder = follow("wandb")
+    (record,) = folder.rglob("*.wandb")
+    written = record.read_bytes()
+    for text in ("reduce.hash6.steps.0.scope", "pretrain/hash6+/simclr/seed-42/loss", "score/hash6/simclr/lesions/knn"):
+        assert text.encode() in written
+    assert b"report.html" in written
+    assert b"volumes.csv" not in written
