@@ -31,6 +31,7 @@ class Evaluated:
     plan: TaskPlan
     labels: float
     repeat: int
+    seed: int  #: of the evaluation: another one for each repeat
     fingerprint: str  #: of the task and its files
 
     @property
@@ -42,7 +43,7 @@ class Evaluated:
             task=self.fingerprint,
             protocol=self.plan.protocol.identity,
             labels=self.labels,
-            repeat=self.repeat,
+            seed=self.seed,
         )
 
     @property
@@ -57,7 +58,7 @@ def plan_evaluations(session: Session, jobs: Iterable[pretrain.Job]) -> list[Eva
     """Every evaluation that the pipeline asks for."""
     plans = [(plan, _fingerprint(plan)) for plan in session.pipeline.tasks]
     return [
-        Evaluated(job, plan, labels, repeat, fingerprint)
+        Evaluated(job, plan, labels, repeat, session.pipeline.run.seed + repeat, fingerprint)
         for job in sorted(jobs, key=lambda job: job.baseline)
         for plan, fingerprint in plans
         for labels in plan.labels
@@ -148,7 +149,7 @@ def _predict(session: Session, evaluated: Evaluated, slices: Rows | None) -> Pre
                 backbone=pretrain.folder_of(session, evaluated.job) / pretrain.BACKBONE,
                 folder=session.cache.shared("evaluation", at),
                 labels=evaluated.labels,
-                seed=session.pipeline.run.seed + evaluated.repeat,
+                seed=evaluated.seed,
                 device=session.device,
                 workers=session.workers.backend.workers,
                 progress=bar.update,
