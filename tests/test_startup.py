@@ -7,7 +7,17 @@ import sys
 
 import pytest
 
-HEAVY = {"torch", "torchvision", "pytorch_lightning", "lightly", "monai", "matplotlib", "sklearn", "skimage"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "pytorch_lightning",
+    "lightly",
+    "monai",
+    "matplotlib",
+    "sklearn",
+    "skimage",
+    "tensorboard",
+}
 
 
 @pytest.mark.parametrize(
@@ -28,7 +38,9 @@ main()
     assert imported & HEAVY == set()
 
 
-@pytest.mark.parametrize("package", ["ctkit_datasets", "ctkit_models", "ctkit_reducers", "ctkit_tasks"])
+@pytest.mark.parametrize(
+    "package", ["ctkit_datasets", "ctkit_models", "ctkit_reducers", "ctkit_tasks", "ctkit.tensorboard"]
+)
 def test_a_built_in_register_module_imports_the_hook_specifications_alone(package):
     code = (
         f"import sys, ctkit.hookspecs; before = set(sys.modules); import {package}; print(*set(sys.modules) - before)"

@@ -8,16 +8,16 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from ctkit.errors import StorageError
-from ctkit.files import storage_error, write_bytes
+from ctkit.files import concerns_writing, storage_error, write_bytes
 
 LOCATION = "CTKIT_CACHE"  #: environment variable that moves the cache
 
@@ -44,11 +44,26 @@ class Cache:
         """Where the entry with address ``at`` is or would be."""
         return self.folder / kind / at[:2] / f"{at}{suffix}"
 
-    def workspace(self, kind: str, at: str) -> Path:
-        """Return a folder for unfinished work that outlives a kill, such as checkpoints."""
+    @contextmanager
+    def workspace(self, kind: str, at: str, waiting: Callable[[], None]) -> Iterator[Path]:
+        """Hold a folder for unfinished work that outlives a kill, such as checkpoints; a block that ends well drops it.
+
+        Where another process holds it, ``waiting`` is called once; by the time it is free, the entry may be there.
+        """
         folder = self.path("unfinished", address(kind, at=at))
-        _make(folder)
-        return folder
+        _make(folder.parent)
+        lock = FileLock(folder.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            waiting()
+            lock.acquire()
+        try:
+            _make(folder)
+            yield folder
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            lock.release()
 
     def shared(self, kind: str, at: str) -> Path:
         """Return a folder that grows by files, each of them written whole and never changed."""
@@ -70,13 +85,15 @@ class Cache:
             _synchronise_tree(temporary)
             self._publish(temporary, final)
         except OSError as error:
+            if not concerns_writing(error, temporary):
+                raise
             raise storage_error(final, temporary, error) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def pseudonym(self, name: str) -> str:
         """Return a short salted digest that stands for a patient or a volume; the salt never leaves the cache."""
-        return hmac.new(self._salt, name.encode(), hashlib.sha256).hexdigest()[:12]
+        return hmac.new(self._salt, name.encode(errors="surrogateescape"), hashlib.sha256).hexdigest()[:12]
 
     @cached_property
     def _salt(self) -> bytes:

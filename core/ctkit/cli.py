@@ -103,7 +103,7 @@ def run(
     from ctkit import config, pipeline, plugins
 
     registry = plugins.load()
-    extra = (f"run.out={json.dumps(str(out.absolute()))}",) if out else ()
+    extra = (f"run.out={json.dumps(str(out.absolute()), ensure_ascii=False)}",) if out else ()
     resolved = config.load(file, registry, (*overrides, *extra))
     console = _console(as_json=as_json, quiet=quiet)
     if dry_run:

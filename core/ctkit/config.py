@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -85,7 +86,13 @@ def _enter(table: Any, name: str, change: str) -> Any:
         if name in by_name:
             return by_name[name]
         raise RequestError(f"--set {change}: there is no {name!r}; {nearest(name, by_name)}")
+    if not isinstance(table, dict):
+        raise RequestError(f"--set {change}: what should hold {name!r} is not a table")
     return table.setdefault(name, {})
+
+
+_TAKEN = re.compile(r"^(draw|seed)-\d+$|\.(json|csv|npz|svg|html|safetensors)$")
+_FILE = re.compile(r"\.[A-Za-z]{2,}$")
 
 
 class _Resolver:
@@ -166,7 +173,7 @@ class _Resolver:
         if not steps:
             self.fail(location, "steps must hold at least one table")
         return Arm(
-            keys.id or "-then-".join(_default_id(step) for step in tables) + _keep_id(keys.keep), steps, keys.keep
+            keys.id or "-then-".join(default_id(step) for step in tables) + _keep_id(keys.keep), steps, keys.keep
         )
 
     def step(self, table: Document, location: Location, keep: Keep | None) -> Step:
@@ -335,8 +342,11 @@ class _Resolver:
         return cast(list[Document], value)
 
     def refuse_twins(self, ids: Sequence[str], key: str) -> None:
+        lower = [name.casefold() for name in ids]  # folders on macOS and Windows know no case
         for number, name in enumerate(ids):
-            if name in ids[:number]:
+            if _TAKEN.search(lower[number]):
+                self.fail((key, number), f"{name!r} is what a run calls its own files or folders: give another id")
+            if lower[number] in lower[:number]:
                 self.fail((key, number), f"there are two of {name!r}: give each an id of its own")
 
     def where(self, location: Location) -> str:
@@ -361,12 +371,18 @@ def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> set[s
     }
 
 
-def _default_id(step: Document) -> str:
+def default_id(step: Document) -> str:
+    """What a step is called where the user does not say: its reducer and the values that it is given."""
     words = [str(step.get("use", "")).rpartition(":")[2]]
     for key, value in step.items():
-        if key not in {"use", "id", "keep"} and isinstance(value, int | float | str):
+        if key not in {"use", "id", "keep"} and isinstance(value, int | float | str) and not _is_path(value):
             words.append(str(value))
     return "-".join(_slug(word) for word in words)
+
+
+def _is_path(value: float | str) -> bool:
+    """Whether a value may name a file, which an id must not: ids are shown in reports."""
+    return isinstance(value, str) and (_FILE.search(value) is not None or "/" in value or "\\" in value)
 
 
 def _keep_id(keep: Keep | None) -> str:

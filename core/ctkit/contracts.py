@@ -102,6 +102,7 @@ class Skipped:
 
     source: str
     reason: str
+    retry: bool = False  #: the reason may pass, as where a file cannot be opened: a later run looks again
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,7 @@ class Pixels:
     index: Ints  #: (m,) the slices' numbers in the volume, ascending
     unit: Literal["HU", "arbitrary"]
     skipped: tuple[tuple[int, str], ...] = ()  #: number and reason of each slice that was asked for and not readable
+    retry: bool = False  #: one of the reasons may pass, such as a missing decoder: a later run reads again
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,8 @@ class Dataset(Plugin[P], ABC):
     def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
         """Decode the ``wanted`` slices of a volume (all by default). One bad slice is skipped, never fatal.
 
-        Raises ``ctkit.errors.DataError`` only where nothing of the volume can be read.
+        Raises ``ctkit.errors.DataError`` only where nothing of the volume can be read, with ``retry`` where that may
+        pass.
         """
 
     def facts(self, volume: Volume) -> VolumeFacts:
@@ -304,6 +307,10 @@ class Pretrained:
     seconds: float  #: of training, over all sittings
     history: tuple[tuple[int, str, float], ...] = ()  #: (step, name, value), for the curves
     notes: tuple[str, ...] = ()  #: what the user must know: a lowered batch or queue, a collapse
+    collapsed: bool = False  #: the backbone does not tell slices apart; a note says how that shows
+    waiting: float | None = None  #: share of ``seconds`` in which the device waited for data
+    joules: float | None = None  #: energy that the device took
+    peak_bytes: int | None = None  #: most memory that the training took on a GPU
 
 
 class Method(Plugin[P], ABC):

@@ -20,6 +20,7 @@ from ctkit.stages import evaluate as evaluating
 from ctkit.stages import pretrain as pretraining
 from ctkit.stages import scan as scanning
 from ctkit.stages import select as selecting
+from ctkit.stages.readings import read_readings
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -55,7 +56,7 @@ def plan(session: Session) -> Iterator[Planned]:
 
 
 def _chosen(session: Session, catalogue: Catalogue) -> Iterator[Planned]:
-    readings = [describing.read_reading(session.cache, catalogue.address(n)) for n in range(len(catalogue))]
+    readings = read_readings(session.cache, catalogue)
     table = selecting.make_table(catalogue, readings)
     known = selecting.chosen_before(session, catalogue, readings, table)
     for arm in session.pipeline.arms:

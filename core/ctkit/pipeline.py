@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ctkit import compute, devices
 from ctkit.cache import Cache
@@ -16,6 +15,7 @@ from ctkit.files import write_csv
 from ctkit.hookspecs import RunInfo
 from ctkit.plan import Pipeline
 from ctkit.plugins import Registry
+from ctkit.redaction import redacted
 from ctkit.runs import Provenance, RunFolder
 from ctkit.selection import Table
 from ctkit.session import Session
@@ -26,7 +26,8 @@ from ctkit.stages import materialise as materialising
 from ctkit.stages import pretrain as pretraining
 from ctkit.stages import scan as scanning
 from ctkit.stages import select as selecting
-from ctkit.stages.describe import Reading, describe
+from ctkit.stages.describe import describe
+from ctkit.stages.readings import Reading
 from ctkit.stages.select import Selections
 
 
@@ -67,15 +68,6 @@ def open_session(pipeline: Pipeline, registry: Registry, console: Console, folde
     )
 
 
-def redacted(value: Any) -> Any:
-    """Return a document with every path cut to "...", for what leaves this machine."""
-    if isinstance(value, dict):
-        return {key: redacted(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [redacted(item) for item in value]
-    return "..." if isinstance(value, str) and ("/" in value or "\\" in value) else value
-
-
 @contextmanager
 def _told(session: Session) -> Iterator[None]:
     """Keep ``run.json`` and the lifecycle hooks true, however the run ends."""
@@ -108,6 +100,10 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     session.folder.keep_only(set(_expected_files(session)))
     selections = selecting.select(session, scan.catalogue, readings, table)
     _say_selected(session, selections, len(table))
+    jobs = pretraining.plan_jobs(session, scan.catalogue, table, selections)
+    evaluations = evaluation.plan_evaluations(session, jobs)
+    pretraining.forget_others(session, jobs)
+    evaluation.forget_others(session, evaluations)
     if "materialise" not in wanted:
         return _stopped(session, "select")
     if not session.pipeline.pretrains and not session.pipeline.baselines:
@@ -116,11 +112,12 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
         chosen = [selected.selection for selected in selections.values()]
         materialising.materialise(session, scan.catalogue, table, chosen)
         return _stopped(session, "materialise")
-    jobs = pretraining.plan_jobs(session, scan.catalogue, table, selections)
     done = pretraining.pretrain(session, scan.catalogue, table, jobs)
     if "evaluate" not in wanted:
         return _stopped(session, "pretrain")
-    evaluated = evaluation.evaluate(session, scan.catalogue, table, evaluation.plan_evaluations(session, done))
+    trained = {job.item for job in done}
+    possible = [evaluated for evaluated in evaluations if evaluated.job.item in trained]
+    evaluated = evaluation.evaluate(session, scan.catalogue, table, possible)
     comparing.score(session, evaluated)
     comparing.compare(session, evaluated)
     if "report" not in wanted:
@@ -142,7 +139,7 @@ def _report(
         pictures.draw(session, catalogue, table, selections.values())
     session.provenance.state = "failed in part" if session.provenance.failures else "done"
     page = session.folder.path / "report.html"
-    if session.provenance.worked or not page.exists():
+    if not (session.provenance.as_before and page.exists()):
         session.provenance.write(finished=True)
         with session.work("report"):
             write_report(session.folder.path)
@@ -169,8 +166,10 @@ def _expected_files(session: Session) -> Iterator[Path]:
     """Every file that this version of the pipeline leaves for its arms, and the tables of results where it has any."""
     pipeline, folder = session.pipeline, session.folder
     for arm, seed in selecting.keys(pipeline):
-        yield from (folder.selection(arm, seed), folder.arm(arm) / "arm.json", folder.arm(arm) / pictures.FILE)
-        yield from (folder.arm(arm) / name for name in selecting.ON_REQUEST)
+        yield from (folder.selection(arm, seed), folder.arm(arm) / "arm.json")
+        yield from (folder.arm(arm) / name for name in (curve.FILE, curve.PLOT))
+        if pipeline.report.images:
+            yield from (folder.arm(arm) / name for name in (pictures.FILE, selecting.EXPLANATION))
     trained_folders = [
         *(
             folder.baseline(plan.id, seed)

@@ -31,7 +31,7 @@ def write_predictions(folder: Path, predictions: Predictions) -> None:
 def read_predictions(folder: Path) -> Predictions:
     """Read what ``write_predictions`` wrote."""
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    with (folder / TABLE).open(newline="", encoding="utf-8") as file:
+    with (folder / TABLE).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = list(csv.reader(file))[1:]
     classes = tuple(facts["classes"])
     return Predictions(

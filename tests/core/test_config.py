@@ -43,6 +43,11 @@ def test_a_minimal_file_is_enough(tmp_path: Path) -> None:
     assert list(pipeline.seeds) == [42]
 
 
+def test_no_path_gets_into_the_name_of_an_arm() -> None:
+    step = {"use": "embedding", "backbone": "scans/Mueller_Hans.pt", "weights": "mueller.safetensors", "threshold": 0.1}
+    assert config.default_id(step) == "embedding-0.1"
+
+
 @pytest.mark.parametrize(
     ("arm", "name"),
     [
@@ -182,6 +187,9 @@ def test_the_resolved_document_resolves_to_itself(tmp_path: Path) -> None:
         (('use = "all"', 'use = "hash"\nscope = "galaxy"'), "pipeline.toml:9: reduce[0].scope: input should be"),
         (('use = "all"', ""), "pipeline.toml:7: reduce[0]: give either use"),
         (('use = "all"', 'use = "all"\n[[reduce]]\nuse = "all"'), "reduce[1]: there are two of 'all'"),
+        (('use = "all"', 'use = "all"\n[[reduce]]\nuse = "all"\nid = "ALL"'), "reduce[1]: there are two of 'ALL'"),
+        (('use = "all"', 'use = "all"\nid = "arm.json"'), "reduce[0]: 'arm.json' is what a run calls its own files"),
+        (('use = "all"', 'use = "all"\nid = "draw-3"'), "reduce[0]: 'draw-3' is what a run calls its own files"),
         (('use = "all"', 'use = "all"\n[[task]]\nuse = "image-folder"'), "task[0]"),
         (("[[reduce]]", "[reduce]"), "reduce: must be tables, each under [[reduce]]"),
         (("[[reduce]]", "[[reduce]"), "not valid TOML"),

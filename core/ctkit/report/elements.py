@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from ctkit.redaction import without_paths
 from ctkit.report import wording
 from ctkit.report.figures import Look, swatch
 from ctkit.report.reading import Run
-from ctkit.report.redaction import without_paths
 
 
 @dataclass(frozen=True)

@@ -299,7 +299,7 @@ def read_selection(path: Path) -> Selection:
     """Read a ``selection.csv`` row by row: those of large data sets have half a million."""
     numbers: dict[str, int] = {}
     volume, index, kept, distance = [], [], [], []
-    with path.open(newline="", encoding="utf-8") as stream:
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
         for row in csv.DictReader(stream):
             volume.append(numbers.setdefault(row["volume"], len(numbers)))
             index.append(int(row["index"]))

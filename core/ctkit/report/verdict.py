@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from ctkit.redaction import without_paths
 from ctkit.report import wording
 from ctkit.report.reading import Compared, Run, Scored, Training
-from ctkit.report.redaction import without_paths
 
 Verdict = Literal["better", "worse", "no difference shown", "not tested"]
 
@@ -170,7 +170,7 @@ def missing(run: Run) -> list[str]:
 def _training_cautions(run: Run) -> list[str]:
     if not run.trainings:
         return []
-    found = []
+    found = list(_collapses(run))
     steps = [training.facts["steps"] for training in run.trainings]
     if max(steps) < FEW_STEPS:
         text = f"Pre-training was short, {wording.count(max(steps), 'step')} at most"
@@ -186,6 +186,17 @@ def _training_cautions(run: Run) -> list[str]:
             "which may be as large."
         )
     return found
+
+
+def _collapses(run: Run) -> Iterable[str]:
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for training in run.trainings:
+        if training.facts.get("collapsed"):
+            seeds.setdefault((training.arm, training.pretrain), []).append(str(training.seed))
+    for (arm, method), collapsed in seeds.items():
+        seed = "seed" if len(collapsed) == 1 else "seeds"
+        training = f"Pre-training of “{arm}” with {method}, {seed} {wording.listing(collapsed)}"
+        yield f"{training}, collapsed: such a backbone does not tell slices apart, and its scores are luck."
 
 
 def _fewer_steps(trainings: Iterable[Training], reference: str) -> bool:

@@ -14,13 +14,16 @@ from ctkit.contracts import Evaluation, Predictions, Rows, Task
 from ctkit.errors import StorageError
 from ctkit.plan import Chosen, TaskPlan
 from ctkit.predictions import FACTS, TABLE, read_predictions, write_predictions
-from ctkit.runs import place
+from ctkit.runs import place, same_file
 from ctkit.selection import Table
 from ctkit.stages import pretrain
 from ctkit.stages.materialise import rows_in_store
 
 if TYPE_CHECKING:
     from ctkit.session import Session
+
+
+_BETWEEN_REPEATS = 1000  # more than a run has seeds
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,13 @@ class Evaluated:
     fingerprint: str  #: of the task and its files
 
     @property
+    def seed(self) -> int:
+        """Seed of the evaluation: every repeat on every backbone has one of its own."""
+        return (self.job.seed + _BETWEEN_REPEATS * self.repeat) % 2**32
+
+    @property
     def address(self) -> str:
-        """Address of the predictions."""
+        """Address of the predictions; the backbone's address stands for its seed."""
         return address(
             "evaluate",
             backbone=self.job.address,
@@ -64,6 +72,15 @@ def plan_evaluations(session: Session, jobs: Iterable[pretrain.Job]) -> list[Eva
         for labels in plan.labels
         for repeat in range(plan.repeats)
     ]
+
+
+def forget_others(session: Session, evaluations: list[Evaluated]) -> None:
+    """Remove from the run folder what is shown of evaluations that are not those of its pipeline now."""
+    for evaluated in evaluations:
+        shown = show_path(session, evaluated)
+        if shown.exists() and not same_file(folder_of(session, evaluated) / TABLE, shown):
+            shown.unlink()
+            shown.with_suffix(".json").unlink(missing_ok=True)
 
 
 def evaluate(session: Session, catalogue: Catalogue, table: Table, evaluations: list[Evaluated]) -> list[Evaluated]:
@@ -104,10 +121,15 @@ def _fingerprint(plan: TaskPlan) -> str:
     return address("task", task=plan.task.identity, files=files)
 
 
-@cache
+_tasks: dict[str, Task[Any]] = {}
+
+
 def _built(task: Chosen[Task[Any]]) -> Task[Any]:
     """Build a task once for all its evaluations: it may hold images that took long to make or to decode."""
-    return task.build()
+    at = address("task", target=task.entry.target, **task.full_identity)
+    if at not in _tasks:
+        _tasks[at] = task.build()
+    return _tasks[at]
 
 
 def folder_of(session: Session, evaluated: Evaluated) -> Path:
@@ -115,10 +137,15 @@ def folder_of(session: Session, evaluated: Evaluated) -> Path:
     return session.cache.path("evaluate", evaluated.address)
 
 
+def show_path(session: Session, evaluated: Evaluated) -> Path:
+    """Where the run folder shows an evaluation's predictions."""
+    folder, plan = pretrain.show_folder(session, evaluated.job), evaluated.plan
+    return session.folder.predictions(folder, plan.id, plan.protocol.entry.name, evaluated.repeat, evaluated.labels)
+
+
 def _show(session: Session, evaluated: Evaluated) -> None:
     """Put the predictions into the run folder, and say what is to be known of them."""
-    folder, plan = pretrain.show_folder(session, evaluated.job), evaluated.plan
-    shown = session.folder.predictions(folder, plan.id, plan.protocol.entry.name, evaluated.repeat, evaluated.labels)
+    plan, shown = evaluated.plan, show_path(session, evaluated)
     place(folder_of(session, evaluated) / TABLE, shown)
     place(folder_of(session, evaluated) / FACTS, shown.with_suffix(".json"))
     predictions = predictions_of(session, evaluated)

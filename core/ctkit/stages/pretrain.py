@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctkit import rendering
 from ctkit.cache import address
 from ctkit.catalogue import Catalogue
 from ctkit.contracts import Pretrained, Pretraining
 from ctkit.errors import StorageError
 from ctkit.files import write_csv, write_json
 from ctkit.plan import Arm, Pipeline, PretrainPlan
-from ctkit.runs import place
+from ctkit.runs import forget, link, place, same_file
 from ctkit.selection import Table
 from ctkit.stages.materialise import Shards, materialise, rows_of
 from ctkit.stages.select import Selected, Selections, of_seed, selection_digest
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from ctkit.session import Session
 
 FILES = BACKBONE, HISTORY, FACTS = "backbone.safetensors", "history.csv", "pretrain.json"
+
+#: What ``run.json`` says of each training.
+COSTS = ("steps", "epochs", "seconds", "slices_per_second", "waiting", "joules", "peak_bytes", "collapsed")
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ def plan_jobs(session: Session, catalogue: Catalogue, table: Table, selections: 
     """Every backbone that the pipeline asks for: the baselines, then the pre-trainings in their order."""
     pipeline = session.pipeline
     digests = {key: selection_digest(catalogue, table, chosen.selection) for key, chosen in selections.items()}
-    look = pipeline.rendering.model_dump(mode="json")
+    look = [pipeline.rendering.model_dump(mode="json"), rendering.VERSION]
 
     def job(plan: PretrainPlan, arm: Arm, seed: int, *, baseline: bool) -> Job:
         chosen = of_seed(selections, arm, seed)
@@ -92,6 +97,14 @@ def pretrain(session: Session, catalogue: Catalogue, table: Table, jobs: list[Jo
     return done
 
 
+def forget_others(session: Session, jobs: list[Job]) -> None:
+    """Remove from the run folder what is shown of backbones that are not those of its pipeline now."""
+    for job in jobs:
+        shown = show_folder(session, job)
+        if (shown / FACTS).exists() and not same_file(folder_of(session, job) / FACTS, shown / FACTS):
+            forget(shown)
+
+
 def folder_of(session: Session, job: Job) -> Path:
     """Where the cache holds a job's backbone."""
     return session.cache.path("pretrain", job.address)
@@ -106,8 +119,12 @@ def show_folder(session: Session, job: Job) -> Path:
 
 def _try(session: Session, catalogue: Catalogue, table: Table, job: Job, shards: Shards) -> bool:
     try:
-        with session.work("pretrain", job.item):
-            _train(session, table, job, shards)
+        with _workspace(session, job) as folder:
+            if folder_of(session, job).is_dir():
+                session.cached("pretrain", job.item)
+            else:
+                with session.work("pretrain", job.item):
+                    _train(session, table, job, shards, folder)
     except StorageError:
         raise
     except Exception as error:  # a plugin may raise anything; the other items go on
@@ -116,8 +133,13 @@ def _try(session: Session, catalogue: Catalogue, table: Table, job: Job, shards:
     return True
 
 
-def _train(session: Session, table: Table, job: Job, shards: Shards) -> None:
-    workspace = session.cache.workspace("pretrain", job.address)
+def _workspace(session: Session, job: Job) -> AbstractContextManager[Path]:
+    """Hold the folder of a job's checkpoints, so that runs which share a cache do not train the same at once."""
+    waiting = f"{job.item}: another run is training the same; waiting for it"
+    return session.cache.workspace("pretrain", job.address, lambda: session.console.say(waiting))
+
+
+def _train(session: Session, table: Table, job: Job, shards: Shards, folder: Path) -> None:
     rows = rows_of(table, job.selected.selection, shards, session.pipeline.rendering.size)
     slices = 0 if job.baseline else len(rows)
     method = job.plan.method.build()
@@ -133,14 +155,13 @@ def _train(session: Session, table: Table, job: Job, shards: Shards) -> None:
                 seed=job.seed,
                 device=session.device,
                 workers=session.workers.backend.workers,
-                folder=workspace,
+                folder=folder,
                 metadata=_metadata(session, job, slices),
                 progress=bar.update,
                 metric=metric,
             )
         )
     _publish(session, job, trained, {"slices": slices, "mean": rows.mean, "std": rows.std})
-    shutil.rmtree(workspace, ignore_errors=True)
 
 
 def _metadata(session: Session, job: Job, slices: int) -> dict[str, str]:
@@ -173,7 +194,10 @@ def _publish(session: Session, job: Job, trained: Pretrained, facts: dict[str, A
 def _show(session: Session, job: Job) -> None:
     """Put the results into the run folder, and say what the user must know."""
     source, target = folder_of(session, job), show_folder(session, job)
-    for name in FILES:
+    link(source / BACKBONE, target / BACKBONE)
+    for name in (HISTORY, FACTS):
         place(source / name, target / name)
-    for note in json.loads((source / FACTS).read_text(encoding="utf-8"))["notes"]:
+    facts = json.loads((source / FACTS).read_text(encoding="utf-8"))
+    session.provenance.trainings[job.item] = {name: facts[name] for name in COSTS}
+    for note in facts["notes"]:
         session.note(f"{job.item}: {note}")

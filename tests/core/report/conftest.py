@@ -107,7 +107,6 @@ class Study:
             "seeds": list(draws),
             "slices": self.total,
             "kept": sum(row[4] for row in rows),
-            "seconds_describe": 41.2 if arm == "hash6" else 0.0,
             "seconds_select": 0.031,
         }
         write_json(folder / "arm.json", facts)
@@ -154,15 +153,20 @@ class Study:
         at = np.unique(np.linspace(1, steps, 400).astype(int))
         curves = {
             "loss": 4.2 * np.exp(-at / (0.4 * steps)) + 2.3 / pull + self.rng.normal(0, 0.05, len(at)),
-            "alike_pairs": 9 * share**0.5 + self.rng.normal(0, 0.3, len(at)),
-            "embedding_std": 0.08 + 0.02 * (1 - np.exp(-at / steps)),
+            "alike-pairs": 0.02 * share**0.5 * (1 + self.rng.normal(0, 0.2, len(at))),
+            "learning-rate": 0.15 * (1 + np.cos(np.pi * at / steps)),
         }
-        rows = [(int(s), name, float(v)) for name, curve in curves.items() for s, v in zip(at, curve, strict=True)]
+        few = at[:: max(1, len(at) // 20)]
+        spread = {"feature-std": 0.008 + 0.01 * few / steps, "effective-rank": 40 + 80 * pull * few / steps}
+        rows = [(int(s), name, float(v)) for name, curve in spread.items() for s, v in zip(few, curve, strict=True)]
+        rows += [(int(s), name, float(v)) for name, curve in curves.items() for s, v in zip(at, curve, strict=True)]
         write_csv(folder / "history.csv", ("step", "name", "value"), rows)
         facts = {
             "method": "simclr", "parameters": {}, "slices": int(self.total * share), "batch": 128, "steps": steps,
             "epochs": 800.0, "seconds": 0.33 * steps + seed, "slices_per_second": 387.5, "device": "cuda",
-            "mean": 0.18, "std": 0.19, "notes": ["batch lowered from 256 to 128"] if share < 0.15 else [],
+            "waiting": 0.021 + 0.001 * seed / 42, "joules": 640.0 * steps, "peak_bytes": 11_811_160_064,
+            "collapsed": False, "mean": 0.18, "std": 0.19,
+            "notes": ["batch lowered from 256 to 128"] if share < 0.15 else [],
         }  # fmt: skip
         write_json(folder / "pretrain.json", facts)
         for task, protocol, classes, n in self.tasks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -260,3 +261,24 @@ def test_many_arms_stay_below_ten_megabytes(study: Callable[..., Any]) -> None:
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"no run\.json in"):
         write_report(tmp_path)
+
+
+def test_pre_training_says_how_it_went(page: Page) -> None:
+    columns = "Arm Seeds Loss at the end Alike pairs Spread of features Effective rank Slices/s Waiting for data Energy"
+    assert f"How pre-training went: means over seeds {columns} GPU memory" in page.text
+    assert "11.0 GiB" in page.text
+    shown = [plot["aria-label"] or "" for plot in page.all("div") if plot.get("role") == "img"]
+    order = ["Loss", "Alike pairs in a batch", "Spread of features", "Effective rank of features", "Learning rate"]
+    assert [label.partition(" over steps")[0] for label in shown if " over steps" in label] == order
+
+
+def test_a_method_that_measures_nothing_more_has_no_such_columns(study: Callable[..., Any]) -> None:
+    run = study(arms=("all",), seeds=(42,)).write()
+    (file,) = run.glob("arms/all/simclr/seed-42/pretrain.json")
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({key: facts[key] for key in facts.keys() - {"waiting", "joules", "peak_bytes"}}))
+    history = file.with_name("history.csv")
+    write_csv(history, ("step", "name", "value"), [(1, "loss", 3.0), (2, "loss", 2.5)])
+    words = page_of(run).text
+    assert "How pre-training went: means over seeds Arm Seeds Loss at the end Slices/s all 1 2.5" in words
+    assert "Alike pairs:" not in words

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctkit.report import redaction, wording
+from ctkit import redaction
+from ctkit.report import wording
 from ctkit.report.elements import Table, number, table, text, unique
 from ctkit.report.reading import Run
 
