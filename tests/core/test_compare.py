@@ -1,20 +1,13 @@
-"""Spread and pairs of scores; the addresses that evaluations lie under."""
+"""Spread of scores, and corrected p values."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ctkit import config, plugins
-from ctkit.selection import Selection
 from ctkit.stages.compare import holm, spread
-from ctkit.stages.evaluate import Evaluated
-from ctkit.stages.pretrain import Job
-from ctkit.stages.select import Selected
 
 
 def test_spreads_are_of_the_means_of_seeds_and_inside_seeds() -> None:
@@ -35,18 +28,3 @@ def test_one_value_has_no_spread() -> None:
 def test_p_values_are_corrected_by_holms_steps() -> None:
     # 4 x 0.005, 3 x 0.01, 2 x 0.03, and 0.04 takes no less than the one before
     assert holm([0.01, 0.04, math.nan, 0.03, 0.005]) == pytest.approx([0.03, 0.06, math.nan, 0.06, 0.02], nan_ok=True)
-
-
-def test_another_seed_of_the_evaluation_is_another_result(tmp_path: Path) -> None:
-    document = {
-        "run": {"name": "x"},
-        "dataset": {"use": "phantom"},
-        "reduce": [{"use": "all"}],
-        "pretrain": [{"use": "simclr"}],
-        "task": [{"use": "phantom-lesions"}],
-    }
-    pipeline = config.resolve(document, plugins.load(), tmp_path)
-    selected = Selected(pipeline.arms[0], None, "", Selection.everything(1), None, 0.0)
-    job = Job(selected, pipeline.pretrains[0], 1, "a" * 64, False)
-    one = Evaluated(job, pipeline.tasks[0], 1.0, 0, 42, "f")
-    assert replace(one, seed=43).address != one.address == replace(one, repeat=1).address

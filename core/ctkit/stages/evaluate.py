@@ -34,7 +34,6 @@ class Evaluated:
     plan: TaskPlan
     labels: float
     repeat: int
-    seed: int  #: of the evaluation: another one for each repeat
     fingerprint: str  #: of the task and its files
 
     @property
@@ -51,7 +50,7 @@ class Evaluated:
             task=self.fingerprint,
             protocol=self.plan.protocol.identity,
             labels=self.labels,
-            seed=self.seed,
+            repeat=self.repeat,
         )
 
     @property
@@ -66,7 +65,7 @@ def plan_evaluations(session: Session, jobs: Iterable[pretrain.Job]) -> list[Eva
     """Every evaluation that the pipeline asks for."""
     plans = [(plan, _fingerprint(plan)) for plan in session.pipeline.tasks]
     return [
-        Evaluated(job, plan, labels, repeat, session.pipeline.run.seed + repeat, fingerprint)
+        Evaluated(job, plan, labels, repeat, fingerprint)
         for job in sorted(jobs, key=lambda job: job.baseline)
         for plan, fingerprint in plans
         for labels in plan.labels
