@@ -75,6 +75,9 @@ def accept(block: Block) -> None:
         return
     for root in re.findall(r'^root = "([^"]+)"', block.text, re.MULTILINE):
         Path(root).mkdir(parents=True, exist_ok=True)
+    for weights in re.findall(r'^init = "([^"]+)"', block.text, re.MULTILINE):
+        Path(weights).parent.mkdir(parents=True, exist_ok=True)
+        Path(weights).touch()
     text = block.text
     if "dataset" not in document:
         text += '\n[dataset]\nuse = "phantom"\n'

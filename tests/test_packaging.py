@@ -116,7 +116,7 @@ def test_constraints_pin_by_name_and_version_only(repository):
 
 
 def test_constraints_meet_every_requirement_of_the_project(project, pins):
-    wanted = [Requirement(text) for text in _own_requirements(project, "dev", "docs", "mlflow", "wandb")]
+    wanted = [Requirement(text) for text in _own_requirements(project, "dev", "docs", "gpu", "mlflow", "wandb")]
     unmet = [str(need) for need in wanted if pins.get(canonicalize_name(need.name), "") not in need.specifier]
     assert unmet == []
 

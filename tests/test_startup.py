@@ -7,7 +7,17 @@ import sys
 
 import pytest
 
-HEAVY = {"torch", "torchvision", "pytorch_lightning", "lightly", "monai", "matplotlib", "sklearn", "skimage"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "pytorch_lightning",
+    "lightly",
+    "monai",
+    "matplotlib",
+    "sklearn",
+    "skimage",
+    "tensorboard",
+}
 
 
 @pytest.mark.parametrize(
@@ -29,7 +39,8 @@ main()
 
 
 @pytest.mark.parametrize(
-    "package", ["ctkit_datasets", "ctkit_models", "ctkit_reducers", "ctkit_tasks", "ctkit_trackers"]
+    "package",
+    ["ctkit_datasets", "ctkit_models", "ctkit_reducers", "ctkit_tasks", "ctkit_trackers", "ctkit.tensorboard"],
 )
 def test_a_built_in_register_module_imports_the_hook_specifications_alone(package):
     code = (

@@ -9,8 +9,10 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 PIPELINE = """\
 [run]
@@ -101,6 +103,18 @@ def results(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in names}
 
 
+def curves(folder: Path) -> tuple[list[Any], list[Any]]:
+    """The losses of each training, by its history and as TensorBoard reads its files."""
+    run = folder / "runs" / "survivor"
+    histories, shown = [], []
+    for file in sorted(run.glob("arms/**/history.csv")):
+        rows = [row.split(",") for row in file.read_text().splitlines()]
+        histories.append([(int(step), float(value)) for step, name, value in rows if name == "loss"])
+        events = EventAccumulator(str(run / "tensorboard" / file.parent.relative_to(run / "arms")))
+        shown.append([(event.step, pytest.approx(event.value)) for event in events.Reload().Scalars("loss")])
+    return histories, shown
+
+
 def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(tmp_path: Path, killer: Path) -> None:
     calm, stormy = tmp_path / "calm", tmp_path / "stormy"
     for folder in (calm, stormy):
@@ -117,6 +131,9 @@ def test_a_run_killed_in_every_stage_ends_as_an_undisturbed_one(tmp_path: Path, 
     assert last.returncode == 0, last.stderr
 
     assert results(stormy) == results(calm)
+    histories, shown = curves(stormy)
+    assert len(histories) > 1
+    assert histories == shown, "no loss is doubled or lost"
     facts = json.loads((stormy / "runs" / "survivor" / "run.json").read_text())
     assert facts["state"] == "done"
     assert {stage["stage"] for stage in facts["stages"] if not stage["cached"]} == {"report"}

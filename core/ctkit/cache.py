@@ -8,16 +8,17 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from ctkit import stopping
 from ctkit.errors import StorageError
-from ctkit.files import storage_error, write_bytes
+from ctkit.files import concerns_writing, storage_error, write_bytes
 from ctkit.usage import Usage
 
 LOCATION = "CTKIT_CACHE"  #: environment variable that moves the cache
@@ -58,9 +59,30 @@ class Cache:
             finally:
                 self._usage = None
 
-    def workspace(self, kind: str, at: str) -> Path:
-        """Return a folder for unfinished work that outlives a kill, such as checkpoints."""
+    @contextmanager
+    def workspace(self, kind: str, at: str, waiting: Callable[[], None]) -> Iterator[Path]:
+        """Hold a folder for unfinished work that outlives a kill, such as checkpoints; a block that ends well drops it.
+
+        Where another process holds it, ``waiting`` is called once; by the time it is free, the entry may be there.
+        """
         folder = self.path("unfinished", address(kind, at=at))
+        _make(folder.parent)
+        lock = FileLock(folder.with_suffix(".lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            waiting()
+            _acquire(lock)
+        try:
+            _make(folder)
+            yield folder
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            lock.release()
+
+    def shared(self, kind: str, at: str) -> Path:
+        """Return a folder that grows by files, each of them written whole and never changed."""
+        folder = self.path(kind, at)
         _make(folder)
         return folder
 
@@ -78,13 +100,15 @@ class Cache:
             _synchronise_tree(temporary)
             self._publish(temporary, final)
         except OSError as error:
+            if not concerns_writing(error, temporary):
+                raise
             raise storage_error(final, temporary, error) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def pseudonym(self, name: str) -> str:
         """Return a short salted digest that stands for a patient or a volume; the salt never leaves the cache."""
-        return hmac.new(self._salt, name.encode(), hashlib.sha256).hexdigest()[:12]
+        return hmac.new(self._salt, name.encode(errors="surrogateescape"), hashlib.sha256).hexdigest()[:12]
 
     @cached_property
     def _salt(self) -> bytes:
@@ -103,6 +127,15 @@ class Cache:
         except OSError:
             if not final.is_dir():
                 raise
+
+
+def _acquire(lock: FileLock) -> None:
+    """Wait for a lock, unless the run is to stop."""
+    while True:
+        stopping.check()
+        with suppress(Timeout):
+            lock.acquire(timeout=1)
+            return
 
 
 def _make(folder: Path) -> None:

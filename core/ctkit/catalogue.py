@@ -40,7 +40,7 @@ def write_catalogue(folder: Path, volumes: Iterable[Volume], dataset: Any) -> No
             source.seek(places[rank][2])
             line = source.read(places[rank][3])
             target.write(line)
-            addresses.append(bytes.fromhex(address("volume", dataset=dataset, volume=json.loads(line))))
+            addresses.append(bytes.fromhex(address("volume", dataset=dataset, volume=_contents(line))))
     unsorted.unlink()
     np.savez(
         folder / _INDEX,
@@ -80,6 +80,11 @@ class Catalogue:
     def address(self, number: int) -> str:
         """Address of a volume: its files by path, size and modification time, and how they are read."""
         return bytes(self._addresses[number]).hex()
+
+
+def _contents(line: bytes) -> Any:
+    """What the pixels of a volume depend on: all but the words of its notes."""
+    return {name: value for name, value in json.loads(line).items() if name != "notes"}
 
 
 def _volume(line: bytes) -> Volume:

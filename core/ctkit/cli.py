@@ -137,7 +137,7 @@ def run(
     from ctkit.only import parse
 
     registry = plugins.load()
-    extra = (f"run.out={json.dumps(str(out.absolute()))}",) if out else ()
+    extra = (f"run.out={json.dumps(str(out.absolute()), ensure_ascii=False)}",) if out else ()
     resolved = config.load(file, registry, (*overrides, *extra))
     only = parse(parts, resolved)
     console = _console(as_json=as_json, quiet=quiet)

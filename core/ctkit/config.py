@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -16,6 +18,7 @@ from ctkit.plan import Arm, Chosen, Document, Pipeline, PretrainPlan, Step, Task
 from ctkit.plugins import Entry, Registry
 from ctkit.rendering import INTENSITIES
 from ctkit.sections import (
+    BASELINE,
     ArmKeys,
     ComputeSection,
     Keep,
@@ -83,7 +86,13 @@ def _enter(table: Any, name: str, change: str) -> Any:
         if name in by_name:
             return by_name[name]
         raise RequestError(f"--set {change}: there is no {name!r}; {nearest(name, by_name)}")
+    if not isinstance(table, dict):
+        raise RequestError(f"--set {change}: what should hold {name!r} is not a table")
     return table.setdefault(name, {})
+
+
+_TAKEN = re.compile(r"^(draw|seed)-\d+$|\.(json|csv|npz|svg|html|safetensors)$")
+_FILE = re.compile(r"\.[A-Za-z]{2,}$")
 
 
 class _Resolver:
@@ -93,7 +102,7 @@ class _Resolver:
         self.registry, self.base, self.place = registry, base, place
 
     def pipeline(self, document: Document) -> Pipeline:
-        valid = {"run", "compute", "dataset", "reduce", "pretrain", "task", "report"}
+        valid = {"run", "compute", "dataset", "reduce", "pretrain", "baseline", "task", "report"}
         for key in document:
             if key not in valid:
                 self.fail((key,), f"unknown section; {nearest(key, valid)}")
@@ -105,13 +114,14 @@ class _Resolver:
         dataset, rendering = self.dataset(self.table(document, ("dataset",)))
         arms = self.arms(self.tables(document, "reduce"))
         pretrains = self.pretrains(self.tables(document, "pretrain"))
+        baselines = self.baselines(self.tables(document, "baseline"), arms, pretrains)
         tasks = self.tasks(self.tables(document, "task"))
         if not arms:
             self.fail((), 'there is no [[reduce]]: add at least one arm, for instance use = "all"')
-        if tasks and not pretrains:
+        if tasks and not pretrains and not baselines:
             self.fail(("task", 0), "a task needs a [[pretrain]] to make the backbone that it scores")
-        resolved = _document(run, compute, report, dataset, rendering, arms, pretrains, tasks)
-        return Pipeline(run, compute, report, dataset, rendering, arms, pretrains, tasks, resolved)
+        resolved = _document(run, compute, report, dataset, rendering, arms, pretrains, baselines, tasks)
+        return Pipeline(run, compute, report, dataset, rendering, arms, pretrains, baselines, tasks, resolved)
 
     # sections
 
@@ -163,7 +173,7 @@ class _Resolver:
         if not steps:
             self.fail(location, "steps must hold at least one table")
         return Arm(
-            keys.id or "-then-".join(_default_id(step) for step in tables) + _keep_id(keys.keep), steps, keys.keep
+            keys.id or "-then-".join(default_id(step) for step in tables) + _keep_id(keys.keep), steps, keys.keep
         )
 
     def step(self, table: Document, location: Location, keep: Keep | None) -> Step:
@@ -207,15 +217,43 @@ class _Resolver:
         return float(value)
 
     def pretrains(self, tables: list[Document]) -> tuple[PretrainPlan, ...]:
+        plans = tuple(self.pretrain(table, ("pretrain", number)) for number, table in enumerate(tables))
+        self.refuse_twins([plan.id for plan in plans], "pretrain")
+        return plans
+
+    def pretrain(self, table: Document, location: Location) -> PretrainPlan:
+        core = {key: table[key] for key in PretrainKeys.model_fields if key in table}
+        keys = self.section(PretrainKeys, core, location)
+        method: Chosen[Method[Any]] = self.choose("method", table, location, set(PretrainKeys.model_fields))
+        return PretrainPlan(keys.id or method.entry.name, method)
+
+    def baselines(
+        self, tables: list[Document], arms: Sequence[Arm], pretrains: Sequence[PretrainPlan]
+    ) -> tuple[PretrainPlan, ...]:
         plans = []
         for number, table in enumerate(tables):
-            location = ("pretrain", number)
-            core = {key: table[key] for key in PretrainKeys.model_fields if key in table}
-            keys = self.section(PretrainKeys, core, location)
-            method: Chosen[Method[Any]] = self.choose("method", table, location, set(PretrainKeys.model_fields))
-            plans.append(PretrainPlan(keys.id or method.entry.name, method))
-        self.refuse_twins([plan.id for plan in plans], "pretrain")
+            location = ("baseline", number)
+            plan = self.pretrain({"use": BASELINE} | table, location)
+            if plan.id in {arm.id for arm in arms}:
+                self.fail(location, f"an arm is called {plan.id!r} too: give the baseline another id")
+            plans.append(replace(plan, method=self.with_network(plan.method, pretrains, location)))
+        self.refuse_twins([plan.id for plan in plans], "baseline")
         return tuple(plans)
+
+    def with_network(
+        self, method: Chosen[Method[Any]], pretrains: Sequence[PretrainPlan], location: Location
+    ) -> Chosen[Method[Any]]:
+        """Give a baseline that names no ``backbone`` the one that is pre-trained."""
+        if "backbone" not in type(method.params).model_fields or "backbone" in method.params.model_fields_set:
+            return method
+        networks = sorted(
+            {plan.method.params.backbone for plan in pretrains if hasattr(plan.method.params, "backbone")}
+        )
+        if len(networks) > 1:
+            self.fail(location, f"name a backbone: the [[pretrain]] tables have {' and '.join(networks)}")
+        if not networks:
+            return method
+        return replace(method, params=method.params.model_copy(update={"backbone": networks[0]}))
 
     def tasks(self, tables: list[Document]) -> tuple[TaskPlan, ...]:
         plans: list[TaskPlan] = []
@@ -304,8 +342,11 @@ class _Resolver:
         return cast(list[Document], value)
 
     def refuse_twins(self, ids: Sequence[str], key: str) -> None:
+        lower = [name.casefold() for name in ids]  # folders on macOS and Windows know no case
         for number, name in enumerate(ids):
-            if name in ids[:number]:
+            if _TAKEN.search(lower[number]):
+                self.fail((key, number), f"{name!r} is what a run calls its own files or folders: give another id")
+            if lower[number] in lower[:number]:
                 self.fail((key, number), f"there are two of {name!r}: give each an id of its own")
 
     def where(self, location: Location) -> str:
@@ -330,12 +371,18 @@ def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> set[s
     }
 
 
-def _default_id(step: Document) -> str:
+def default_id(step: Document) -> str:
+    """What a step is called where the user does not say: its reducer and the values that it is given."""
     words = [str(step.get("use", "")).rpartition(":")[2]]
     for key, value in step.items():
-        if key not in {"use", "id", "keep"} and isinstance(value, int | float | str):
+        if key not in {"use", "id", "keep"} and isinstance(value, int | float | str) and not _is_path(value):
             words.append(str(value))
     return "-".join(_slug(word) for word in words)
+
+
+def _is_path(value: float | str) -> bool:
+    """Whether a value may name a file, which an id must not: ids are shown in reports."""
+    return isinstance(value, str) and (_FILE.search(value) is not None or "/" in value or "\\" in value)
 
 
 def _keep_id(keep: Keep | None) -> str:
@@ -354,6 +401,7 @@ def _document(
     rendering: Rendering,
     arms: tuple[Arm, ...],
     pretrains: tuple[PretrainPlan, ...],
+    baselines: tuple[PretrainPlan, ...],
     tasks: tuple[TaskPlan, ...],
 ) -> Document:
     return {
@@ -363,6 +411,7 @@ def _document(
         "dataset": _described(dataset) | rendering.model_dump(mode="json"),
         "reduce": [_described_arm(arm) for arm in arms],
         "pretrain": [{"id": plan.id} | _described(plan.method) for plan in pretrains],
+        "baseline": [{"id": plan.id} | _described(plan.method) for plan in baselines],
         "task": [
             {"id": plan.id, "repeats": plan.repeats, "labels": list(plan.labels)}
             | _described(plan.task)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctkit.errors import StorageError
+from ctkit.redaction import without_paths
 
 if TYPE_CHECKING:
     from ctkit.bars import Bars
@@ -47,12 +48,12 @@ class Console:
 
     def say(self, text: str) -> None:
         """Say what the user wants to know."""
-        _log.info(text)
+        _log.info(without_paths(text))
         self._out({"event": "message", "text": text}, text)
 
     def warn(self, text: str) -> None:
         """Say what the user must know, to standard error."""
-        _log.warning(text)
+        _log.warning(without_paths(text))
         self._warn(text)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

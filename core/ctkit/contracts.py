@@ -102,6 +102,7 @@ class Skipped:
 
     source: str
     reason: str
+    retry: bool = False  #: the reason may pass, as where a file cannot be opened: a later run looks again
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,7 @@ class Pixels:
     index: Ints  #: (m,) the slices' numbers in the volume, ascending
     unit: Literal["HU", "arbitrary"]
     skipped: tuple[tuple[int, str], ...] = ()  #: number and reason of each slice that was asked for and not readable
+    retry: bool = False  #: one of the reasons may pass, such as a missing decoder: a later run reads again
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,8 @@ class Dataset(Plugin[P], ABC):
     def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
         """Decode the ``wanted`` slices of a volume (all by default). One bad slice is skipped, never fatal.
 
-        Raises ``ctkit.errors.DataError`` only where nothing of the volume can be read.
+        Raises ``ctkit.errors.DataError`` only where nothing of the volume can be read, with ``retry`` where that may
+        pass.
         """
 
     def facts(self, volume: Volume) -> VolumeFacts:
@@ -304,10 +307,19 @@ class Pretrained:
     seconds: float  #: of training, over all sittings
     history: tuple[tuple[int, str, float], ...] = ()  #: (step, name, value), for the curves
     notes: tuple[str, ...] = ()  #: what the user must know: a lowered batch or queue, a collapse
+    collapsed: bool = False  #: the backbone does not tell slices apart; a note says how that shows
+    waiting: float | None = None  #: share of ``seconds`` in which the device waited for data
+    joules: float | None = None  #: energy that the device took
+    peak_bytes: int | None = None  #: most memory that the training took on a GPU
 
 
 class Method(Plugin[P], ABC):
-    """A way to pre-train. The same rows, seed and machine give the same backbone, also after a kill and resume."""
+    """A way to pre-train. The same rows, seed and machine give the same backbone, also after a kill and resume.
+
+    One that takes 0 steps trains nothing: it gives the baseline that others are measured against.
+    """
+
+    draws: bool = True  #: uses the seed; an instance may say that it does not, so that one backbone serves all seeds
 
     @abstractmethod
     def pretrain(self, job: Pretraining) -> Pretrained:
@@ -367,11 +379,13 @@ class Evaluation:
 
     task: Task[Any]
     backbone: Path
+    folder: Path  #: of this backbone on this task, survives a kill: keep here what other shares, seeds, protocols reuse
     labels: float  #: share of the training labels to use, class-balanced and nested
     seed: int
     device: str
     workers: int
     progress: Callable[[int, int], None]
+    slices: Rows | None = None  #: what the backbone was trained on; None for a baseline, or where it is stored no more
 
 
 @dataclass(frozen=True)
@@ -384,7 +398,8 @@ class Predictions:
     classes: tuple[str, ...]
     positive: str | None = None
     patients: tuple[str, ...] | None = None  #: (n,) intervals resample patients where they are known
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  #: how they came about
+    warnings: tuple[str, ...] = ()  #: what speaks against believing the scores: leaks, missing classes, lost images
 
 
 @dataclass(frozen=True)

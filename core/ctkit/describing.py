@@ -86,7 +86,8 @@ def _kind_of(entry: Entry) -> str:
 def _reducer(plugin: type[Reducer[Any]]) -> list[str]:
     scopes = [scope for scope in ("volume", "patient", "dataset") if scope in plugin.scopes]
     lines = [f"Scopes: {', '.join(scopes)} (default {plugin.default_scope})"]
-    knob = plugin().knob if plugin.knob is not None else None
+    complete = not any(field.is_required() for field in plugin.params_type.model_fields.values())
+    knob = plugin().knob if complete else plugin.knob  # an instance may narrow it
     if knob is not None:
         default = "no default: give it or keep" if knob.default is None else f"default {knob.default:g}"
         lines.append(f"Knob: {knob.name}, {knob.low:g}..{knob.high:g} {knob.unit}, {default}")

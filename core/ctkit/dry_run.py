@@ -21,6 +21,7 @@ from ctkit.stages import evaluate as evaluating
 from ctkit.stages import pretrain as pretraining
 from ctkit.stages import scan as scanning
 from ctkit.stages import select as selecting
+from ctkit.stages.readings import read_readings
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -57,7 +58,7 @@ def plan(session: Session) -> Iterator[Planned]:
 
 
 def _chosen(session: Session, catalogue: Catalogue) -> Iterator[Planned]:
-    readings = [describing.read_reading(session.cache, catalogue.address(n)) for n in range(len(catalogue))]
+    readings = read_readings(session.cache, catalogue)
     table = selecting.make_table(catalogue, readings)
     known = selecting.chosen_before(session, catalogue, readings, table)
     for arm in session.pipeline.arms:
@@ -75,7 +76,8 @@ def _chosen(session: Session, catalogue: Catalogue) -> Iterator[Planned]:
         yield Planned("materialise", "", "to do" if missing else "cached", f"up to {size} in the slice store")
     for job in jobs:
         state: State = "to do" if job in missing else "cached"
-        yield Planned("pretrain", job.item, state, f"{int(job.selected.selection.kept.sum())} slices")
+        slices = "baseline" if job.baseline else f"{int(job.selected.selection.kept.sum())} slices"
+        yield Planned("pretrain", job.item, state, slices)
     yield from _evaluations(session, jobs)
 
 
@@ -122,7 +124,7 @@ def _describe(session: Session, catalogue: Catalogue, missing: list[int]) -> Pla
 
 def _unknown(session: Session, first: str, detail: str) -> Iterator[Planned]:
     stages = ["describe", "select"]
-    if session.pipeline.pretrains:
+    if session.pipeline.pretrains or session.pipeline.baselines:
         stages += ["materialise", "pretrain", "evaluate"] if session.pipeline.tasks else ["materialise", "pretrain"]
     for stage in stages[stages.index(first) if first in stages else len(stages) :]:
         yield Planned(stage, "", "to do, size unknown yet", detail)

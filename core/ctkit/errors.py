@@ -36,7 +36,14 @@ class PluginError(RequestError):
 
 
 class DataError(CtkitError):
-    """The data cannot be used at all: no volume found, no slice readable, a task without a class."""
+    """The data cannot be used at all: no volume found, no slice readable, a task without a class.
+
+    ``retry`` says that it is for what may pass, such as a file that cannot be opened now or a decoder that is missing.
+    """
+
+    def __init__(self, message: str, *, retry: bool = False) -> None:
+        super().__init__(message)
+        self.retry = retry
 
 
 class StorageError(CtkitError):

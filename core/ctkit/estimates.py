@@ -57,7 +57,7 @@ def describing(
     typical = sorted(volumes, key=lambda number: int(catalogue.counts[number]))[len(volumes) // 2]
     middle = int(catalogue.counts[typical]) // 2
     index = np.arange(max(0, middle - TRIED // 2), min(int(catalogue.counts[typical]), middle + TRIED // 2))
-    item = Wanted(typical, catalogue.address(typical), catalogue[typical], index, (), False)
+    item = Wanted(typical, catalogue.address(typical), catalogue[typical], index)
     work = partial(_try, session.pipeline.dataset, reducers, session.device)
     outcome = alone.attempt(worker.pickled(work), worker.pickled(item), LIMIT)
     if not isinstance(outcome, worker.Returned) or outcome.result is None:
@@ -81,7 +81,7 @@ def _try(
     dataset: Chosen[Dataset[Any]], reducers: list[Chosen[Reducer[Any]]], device: str, item: Wanted
 ) -> _Trial | None:
     """Read and describe the slices of ``item``, each once before it is timed. Runs in a process of its own."""
-    slices, reading = _timed(lambda: read_slices(dataset, item))
+    (slices, _), reading = _timed(lambda: read_slices(dataset, item))
     n = len(slices.index)
     return _Trial(reading / n, tuple(_rate(chosen.build(), slices, device) for chosen in reducers)) if n > 1 else None
 

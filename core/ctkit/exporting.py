@@ -35,7 +35,8 @@ from ctkit.errors import DataError, RequestError
 from ctkit.files import write_bytes, write_csv, write_json, writing
 from ctkit.plan import Chosen
 from ctkit.revisiting import Revisited
-from ctkit.runs import place
+from ctkit.runs import link
+from ctkit.stages.readings import read_reading
 
 Format = Literal["list", "dicom", "png", "nifti"]
 Levels = str | tuple[float, float]
@@ -50,6 +51,7 @@ class Kept:
     volume: Volume
     name: str  #: digest
     index: Ints  #: (n,) numbers in the volume, ascending
+    span: tuple[float, float]  #: lowest and highest value of all the volume's slices
     folder: Path
 
     def file(self, number: int, suffix: str) -> Path:
@@ -99,8 +101,11 @@ def _kept(run: Revisited, out: Path) -> Iterator[Kept]:
     numbers = np.flatnonzero(run.selected.selection.kept)
     for of_volume in np.split(numbers, np.flatnonzero(np.diff(run.table.volume[numbers])) + 1):
         if len(of_volume):
-            volume = run.catalogue[int(run.table.volume[of_volume[0]])]
-            yield Kept(volume, run.session.cache.pseudonym(volume.key), run.table.index[of_volume], out)
+            number = int(run.table.volume[of_volume[0]])
+            volume, reading = run.catalogue[number], read_reading(run.session.cache, run.catalogue.address(number))
+            assert reading is not None  # the run was finished
+            name = run.session.cache.pseudonym(volume.key)
+            yield Kept(volume, name, run.table.index[of_volume], reading.span, out)
 
 
 def _refuse_shared_files(run: Revisited) -> None:
@@ -143,7 +148,7 @@ def _link(run: Revisited, kept: Iterable[Kept]) -> None:
         for number in one.index.tolist():
             target = one.file(number, ".dcm")
             if not target.exists():
-                place(root / one.volume.source(number), target)
+                link(root / one.volume.source(number), target)
 
 
 # --- images -------------------------------------------------------------------------------------------------------
@@ -164,17 +169,16 @@ def _write_pngs(chosen: Chosen[Dataset[Any]], levels: Levels, one: Kept) -> int:
     """Write the slices that are not there yet; return how many cannot be read. Runs in a worker process."""
     from PIL import Image
 
-    missing = {number for number in one.index.tolist() if not one.file(number, ".png").exists()}
-    if not missing:
+    missing = np.array([number for number in one.index.tolist() if not one.file(number, ".png").exists()], np.int64)
+    if not missing.size:
         return 0
-    pixels = chosen.build().read(one.volume, one.index)  # all: a volume's range of grey is that of all its kept slices
-    grey = rendering.full_matrix(pixels.values, pixels.unit, levels)
+    pixels = chosen.build().read(one.volume, missing)
+    grey = rendering.full_matrix(pixels.values, pixels.unit, levels, one.span)
     for number, image in zip(pixels.index.tolist(), grey, strict=True):
-        if number in missing:
-            data = io.BytesIO()
-            Image.fromarray(image).save(data, "PNG")
-            write_bytes(one.file(number, ".png"), data.getvalue())
-    return len(one.index) - len(pixels.index)
+        data = io.BytesIO()
+        Image.fromarray(image).save(data, "PNG")
+        write_bytes(one.file(number, ".png"), data.getvalue())
+    return len(missing) - len(pixels.index)
 
 
 def _write_nifti(chosen: Chosen[Dataset[Any]], _: Levels, one: Kept) -> int:

@@ -29,6 +29,8 @@ def writing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _synchronise(path.parent)
     except OSError as error:
+        if not concerns_writing(error, temporary):
+            raise
         raise storage_error(path, temporary, error) from error
     finally:
         with suppress(OSError):
@@ -47,8 +49,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as readable JSON."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write ``value`` as readable JSON, in ASCII: names of files need not be UTF-8."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -80,11 +82,19 @@ def _cell(value: Any) -> Any:
 def _synchronise(path: Path) -> None:
     if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
         return
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows synchronises what it may write
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def concerns_writing(error: OSError, temporary: Path) -> bool:
+    """Whether an error came of writing ``temporary``, a file or a folder, and not of what was read meanwhile."""
+    if error.errno is None or error.filename is None:  # numpy's for a short write, and those of an open file
+        return True
+    named = Path(os.fsdecode(error.filename))
+    return named.is_relative_to(temporary.parent) or temporary.is_relative_to(named)
 
 
 def storage_error(path: Path, temporary: Path, error: OSError) -> StorageError:

@@ -102,4 +102,4 @@ def ctkit_run_finished(run: RunInfo) -> None:
 
 @hookspec
 def ctkit_run_failed(run: RunInfo, error: BaseException) -> None:
-    """The run ends early: an error, or ``KeyboardInterrupt``."""
+    """The run ends early: an error, whose message may name files of this machine, or ``KeyboardInterrupt``."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ctkit import compute, devices, stopping
 from ctkit.cache import Cache
@@ -18,6 +17,7 @@ from ctkit.hookspecs import RunInfo
 from ctkit.only import EVERYTHING, Only, narrowed
 from ctkit.plan import Pipeline
 from ctkit.plugins import Registry
+from ctkit.redaction import redacted
 from ctkit.runs import Provenance, RunFolder
 from ctkit.selection import Table
 from ctkit.session import Session
@@ -28,7 +28,8 @@ from ctkit.stages import materialise as materialising
 from ctkit.stages import pretrain as pretraining
 from ctkit.stages import scan as scanning
 from ctkit.stages import select as selecting
-from ctkit.stages.describe import Reading, describe
+from ctkit.stages.describe import describe
+from ctkit.stages.readings import Reading
 from ctkit.stages.select import Selections
 
 
@@ -71,15 +72,6 @@ def open_session(pipeline: Pipeline, registry: Registry, console: Console, folde
     )
 
 
-def redacted(value: Any) -> Any:
-    """Return a document with every path cut to "...", for what leaves this machine."""
-    if isinstance(value, dict):
-        return {key: redacted(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [redacted(item) for item in value]
-    return "..." if isinstance(value, str) and ("/" in value or "\\" in value) else value
-
-
 @contextmanager
 def _told(session: Session) -> Iterator[None]:
     """Keep ``run.json`` and the lifecycle hooks true, however the run ends."""
@@ -111,24 +103,27 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
         return _stopped(session, "describe")
     table = selecting.make_table(scan.catalogue, readings)
     session.folder.keep_only(set(_expected_files(session)))
-    if session.provenance.report_changes:  # above all where it is to show no pixels any more
-        (session.folder.path / "report.html").unlink(missing_ok=True)
     selections = selecting.select(session, scan.catalogue, readings, table)
     _say_selected(session, selections, len(table))
+    jobs = pretraining.plan_jobs(session, scan.catalogue, table, selections)
+    evaluations = evaluation.plan_evaluations(session, jobs)
+    pretraining.forget_others(session, jobs)
+    evaluation.forget_others(session, evaluations)
     if "materialise" not in wanted:
         return _stopped(session, "select")
-    if not session.pipeline.pretrains:
+    if not session.pipeline.pretrains and not session.pipeline.baselines:
         return _report(session, scan.catalogue, readings, table, selections)
     if wanted[-1] == "materialise":
         wanted_arms = (chosen for chosen in selections.values() if session.only.wants(arm=chosen.arm.id))
         chosen = [selected.selection for selected in wanted_arms]
         materialising.materialise(session, scan.catalogue, table, chosen)
         return _stopped(session, "materialise")
-    jobs = pretraining.plan_jobs(session, scan.catalogue, table, selections)
     done = pretraining.pretrain(session, scan.catalogue, table, jobs)
     if "evaluate" not in wanted:
         return _stopped(session, "pretrain")
-    evaluated = evaluation.evaluate(session, evaluation.plan_evaluations(session, done))
+    trained = {job.item for job in done}
+    possible = [evaluated for evaluated in evaluations if evaluated.job.item in trained]
+    evaluated = evaluation.evaluate(session, scan.catalogue, table, possible)
     if session.only and (len(done), len(evaluated)) != _whole_size(session.provenance.pipeline):
         session.provenance.state = f"done for {session.only}"
     comparing.score(session, evaluated)
@@ -143,6 +138,7 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
 def _whole_size(pipeline: Pipeline) -> tuple[int, int]:
     """How many pre-trainings and evaluations the whole pipeline asks for."""
     trainings = len(pipeline.arms) * len(pipeline.pretrains) * len(pipeline.seeds)
+    trainings += sum(len(pretraining.seeds_of(plan, pipeline)) for plan in pipeline.baselines)
     return trainings, trainings * sum(plan.repeats * len(plan.labels) for plan in pipeline.tasks)
 
 
@@ -163,7 +159,7 @@ def _report(
     elif session.provenance.state == "running":
         session.provenance.state = "done"
     page = session.folder.path / "report.html"
-    if session.provenance.worked or not page.exists():
+    if not (session.provenance.as_before and page.exists()):
         session.provenance.write(finished=True)
         with session.work("report"):
             write_report(session.folder.path)
@@ -189,18 +185,28 @@ def _write_volumes(session: Session, scan: scanning.Scan, readings: list[Reading
 def _expected_files(session: Session) -> Iterator[Path]:
     """Every file that this version of the pipeline leaves for its arms, and the tables of results where it has any."""
     pipeline, folder = session.provenance.pipeline, session.folder
-    outdated = {selecting.EXPLANATION} if session.provenance.report_changes else set()  # it may show pixels
     for arm, seed in selecting.keys(pipeline):
         yield from (folder.selection(arm, seed), folder.arm(arm) / "arm.json")
-        yield from (folder.arm(arm) / name for name in {*selecting.ON_REQUEST} - outdated)
+        yield from (folder.arm(arm) / name for name in (curve.FILE, curve.PLOT))
         if pipeline.report.images:
-            yield folder.arm(arm) / pictures.FILE
-    for arm_, plan, seed_ in itertools.product(pipeline.arms, pipeline.pretrains, pipeline.seeds):
-        trained = folder.pretrain(arm_.id, plan.id, seed_)
+            yield from (folder.arm(arm) / name for name in (pictures.FILE, selecting.EXPLANATION))
+    trained_folders = [
+        *(
+            folder.baseline(plan.id, seed)
+            for plan in pipeline.baselines
+            for seed in pretraining.seeds_of(plan, pipeline)
+        ),
+        *(
+            folder.pretrain(arm.id, plan.id, seed)
+            for arm, plan, seed in itertools.product(pipeline.arms, pipeline.pretrains, pipeline.seeds)
+        ),
+    ]
+    for trained in trained_folders:
         yield from (trained / name for name in pretraining.FILES)
         for task in pipeline.tasks:
             for repeat, labels in itertools.product(range(task.repeats), task.labels):
-                yield folder.predictions(trained, task.id, task.protocol.entry.name, repeat, labels)
+                predictions = folder.predictions(trained, task.id, task.protocol.entry.name, repeat, labels)
+                yield from (predictions, predictions.with_suffix(".json"))
     if pipeline.tasks:
         yield from (folder.path / "results.csv", folder.path / "comparisons.csv")
         if pipeline.report.images:

@@ -99,7 +99,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class PretrainPlan:
-    """A ``[[pretrain]]`` entry."""
+    """A ``[[pretrain]]`` or ``[[baseline]]`` entry."""
 
     id: str
     method: Chosen[Method[Any]]
@@ -127,6 +127,7 @@ class Pipeline:
     rendering: Rendering
     arms: tuple[Arm, ...]
     pretrains: tuple[PretrainPlan, ...]
+    baselines: tuple[PretrainPlan, ...]
     tasks: tuple[TaskPlan, ...]
     document: Document  #: the file as it was understood, defaults filled in
 
@@ -145,4 +146,5 @@ class Pipeline:
         """Every plugin in use."""
         steps = (step.reducer for arm in self.arms for step in arm.steps)
         tasks = (plugin for plan in self.tasks for plugin in (plan.task, plan.protocol))
-        return (self.dataset, *steps, *(plan.method for plan in self.pretrains), *tasks)
+        methods = (plan.method for plan in (*self.pretrains, *self.baselines))
+        return (self.dataset, *steps, *methods, *tasks)

@@ -24,14 +24,14 @@ def write_predictions(folder: Path, predictions: Predictions) -> None:
         )
     )
     write_csv(folder / TABLE, ("name", "patient", "label", *predictions.classes), rows)
-    facts = {"classes": predictions.classes, "positive": predictions.positive, "notes": predictions.notes}
+    facts = {name: getattr(predictions, name) for name in ("classes", "positive", "notes", "warnings")}
     write_json(folder / FACTS, facts | {"patients": predictions.patients is not None})
 
 
 def read_predictions(folder: Path) -> Predictions:
     """Read what ``write_predictions`` wrote."""
     facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-    with (folder / TABLE).open(newline="", encoding="utf-8") as file:
+    with (folder / TABLE).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = list(csv.reader(file))[1:]
     classes = tuple(facts["classes"])
     return Predictions(
@@ -42,4 +42,5 @@ def read_predictions(folder: Path) -> Predictions:
         positive=facts["positive"],
         patients=tuple(row[1] for row in rows) if facts["patients"] else None,
         notes=tuple(facts["notes"]),
+        warnings=tuple(facts.get("warnings", ())),
     )

@@ -8,6 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+#: Part of the address of everything made of rendered slices: raised when a rendering changes.
+VERSION = 1
+
 #: Windows by name: centre and width in HU. ``hu-window`` spans air to contrast-filled vessels.
 WINDOWS: dict[str, tuple[float, float]] = {
     "hu-window": (-300, 1400),
@@ -36,23 +39,33 @@ def evidence(values: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def training(
-    values: NDArray[Any], unit: Literal["HU", "arbitrary"], intensity: str | tuple[float, float], size: int
+    values: NDArray[Any],
+    unit: Literal["HU", "arbitrary"],
+    intensity: str | tuple[float, float],
+    size: int,
+    span: tuple[float, float] | None = None,
 ) -> NDArray[np.uint8]:
     """Render slices (n, rows, columns) for training as (n, size, size).
 
     ``intensity`` is a name from ``INTENSITIES`` or a window's centre and width in HU. Values without Hounsfield units
-    have no window: they fill the grey scale from the volume's minimum to its maximum. Slices that are not square keep
+    have no window: they fill the grey scale from the volume's minimum to its maximum, which are ``span`` where these
+    are not all of its slices. Slices that are not square keep
     their proportions on a black ground.
     """
-    return fit(full_matrix(values, unit, intensity), size)
+    return fit(full_matrix(values, unit, intensity, span), size)
 
 
-def full_matrix(values: NDArray[Any], unit: str, intensity: str | tuple[float, float]) -> NDArray[np.uint8]:
+def full_matrix(
+    values: NDArray[Any],
+    unit: str,
+    intensity: str | tuple[float, float],
+    span: tuple[float, float] | None = None,
+) -> NDArray[np.uint8]:
     """Render slices (n, rows, columns) for training at their own size, as ``training`` does before it resamples."""
     if intensity == "slice-min-max":
         return evidence(values)
     if unit != "HU" or intensity == "volume-min-max":
-        low, high = (values.min(), values.max()) if values.size else (0, 0)
+        low, high = span or ((values.min(), values.max()) if values.size else (0, 0))
     else:
         centre, width = WINDOWS[intensity] if isinstance(intensity, str) else intensity
         low, high = centre - width / 2, centre + width / 2

@@ -20,6 +20,7 @@ from ctkit.stages import describe as describing
 from ctkit.stages import scan as scanning
 from ctkit.stages import select as selecting
 from ctkit.stages.evidence import Evidence
+from ctkit.stages.readings import read_readings
 from ctkit.stages.select import Selected
 
 
@@ -68,7 +69,7 @@ def _chosen(session: Session, arm: Arm) -> Revisited:
         for number in range(len(scan.catalogue))
     ):
         raise _changed(session)
-    readings = [describing.read_reading(session.cache, scan.catalogue.address(n)) for n in range(len(scan.catalogue))]
+    readings = read_readings(session.cache, scan.catalogue)
     table = selecting.make_table(scan.catalogue, readings)
     selections = selecting.chosen_before(session, scan.catalogue, readings, table)
     chosen = next((selected for (name, _), selected in selections.items() if name == arm.id), None)

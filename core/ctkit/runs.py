@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +19,24 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 import ctkit
-from ctkit.errors import LockedError, StorageError
+from ctkit.errors import LockedError, RequestError, StorageError
 from ctkit.files import write_json, writing
 from ctkit.plan import Pipeline
+
+#: What may lie in a run folder that has no ``run.json`` yet.
+_BEFORE_PROVENANCE = frozenset({".lock", ".journal", "run.log", "run.jsonl"})
+#: What a run writes below ``arms``, and removes when its pipeline no longer makes it.
+_WRITTEN = (
+    *("arm.json", "selection.csv", "pictures.npz", "curve.csv", "curve.svg", "explain.html"),
+    *(
+        "backbone.safetensors",
+        "history.csv",
+        "pretrain.json",
+        "repeat-*-labels-*.csv",
+        "repeat-*-labels-*.json",
+        ".*.part",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,10 @@ class RunFolder:
         """Folder of one pre-training."""
         return self.arm(arm) / pretrain / f"seed-{seed}"
 
+    def baseline(self, baseline: str, seed: int) -> Path:
+        """Folder of one backbone of a baseline."""
+        return self.path / "baselines" / baseline / f"seed-{seed}"
+
     def predictions(self, pretrained: Path, task: str, protocol: str, repeat: int, labels: float) -> Path:
         """Predictions of one evaluation of the pre-training in folder ``pretrained``."""
         return pretrained / task / protocol / f"repeat-{repeat}-labels-{labels:g}.csv"
@@ -55,18 +75,31 @@ class RunFolder:
     def locked(self) -> Iterator[None]:
         """Hold the folder against other processes.
 
-        Raises ``LockedError`` where another holds it and ``StorageError`` where the folder cannot be made.
+        Raises ``LockedError`` where another holds it, ``StorageError`` where the folder cannot be made, and
+        ``RequestError`` where it holds something else, for a run removes what its pipeline no longer makes.
         """
+        lock = FileLock(self.path / ".lock", timeout=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.path / ".lock", timeout=0):
-                yield
+            self._refuse_strangers()
+            lock.acquire()
         except Timeout as error:
             raise LockedError(
                 f"another process is running in {self.path}; wait for it, or give this run another name"
             ) from error
-        except PermissionError as error:
+        except OSError as error:
             raise StorageError(f"cannot write {error.filename or self.path}: {error.strerror}") from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _refuse_strangers(self) -> None:
+        if (self.path / "run.json").exists():
+            return
+        strange = next((path.name for path in self.path.iterdir() if path.name not in _BEFORE_PROVENANCE), None)
+        if strange is not None:
+            raise RequestError(f"{self.path} is no run folder but holds {strange!r}; give this run a folder of its own")
 
     @property
     def is_live(self) -> bool:
@@ -81,19 +114,41 @@ class RunFolder:
             return True
 
     def keep_only(self, files: set[Path]) -> None:
-        """Remove what an earlier version of the pipeline left; all of it can be made again from the cache."""
-        folders = {folder for file in files for folder in file.parents}
-        results = (self.path / name for name in ("results.csv", "comparisons.csv", "mistakes.npz"))
-        left = sorted((self.path / "arms").rglob("*"), reverse=True)
-        for path in [*left, *(result for result in results if result.exists())]:
-            if path.is_dir() and path not in folders:
+        """Remove what an earlier version of the pipeline left; all of it can be made again from the cache.
+
+        Files that ctkit does not write stay.
+        """
+        for result in (self.path / name for name in ("results.csv", "comparisons.csv", "mistakes.npz")):
+            if result not in files:
+                result.unlink(missing_ok=True)
+        for name in ("arms", "baselines"):
+            forget(self.path / name, files)
+
+
+def forget(folder: Path, but: Collection[Path] = ()) -> None:
+    """Remove what a run wrote below a folder of its run folder, ``but`` for some files, and folders that are empty."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir():
+            with suppress(OSError):  # it is not empty
                 path.rmdir()
-            elif path.is_file() and path not in files:
-                path.unlink()
+        elif path not in but and any(path.match(name) for name in _WRITTEN):
+            path.unlink()
 
 
 def place(source: Path, target: Path) -> None:
-    """Put a file of the cache into a run folder: a hard link where the disk allows, else a copy."""
+    """Put a file of the cache into a run folder: a copy, so that no change to it reaches the cache."""
+    if not (target.exists() and same_file(source, target)):
+        with writing(target) as temporary:
+            shutil.copyfile(source, temporary)
+
+
+def same_file(source: Path, target: Path) -> bool:
+    """Whether a file of the run folder is the cache's ``source``, by its content."""
+    return source.exists() and filecmp.cmp(source, target, shallow=False)
+
+
+def link(source: Path, target: Path) -> None:
+    """Put a large file elsewhere: a hard link where the disk allows, else a copy."""
     if target.exists() and target.samefile(source):
         return
     with writing(target) as temporary:
@@ -117,15 +172,12 @@ class Provenance:
     notes: list[str] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
     stages: list[dict[str, Any]] = field(default_factory=list)
+    trainings: dict[str, dict[str, Any]] = field(default_factory=dict)  #: what each cost, also in an earlier run
     started: str = field(default_factory=lambda: _now())
-    report_changes: bool = field(init=False)  #: the page of the folder's earlier start is to show something else
-    _earlier: dict[tuple[str, str], float] = field(init=False)
+    _earlier: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
-        earlier = read_provenance(self.folder.path)
-        self._earlier = {(stage["stage"], stage["item"]): stage["seconds"] for stage in earlier.get("stages", [])}
-        known = earlier.get("pipeline", {}).get("report")
-        self.report_changes = known is not None and known != self.pipeline.document["report"]
+        self._earlier = read_provenance(self.folder.path)
 
     def began(self, stage: str, item: str) -> None:
         """Note what is worked on now."""
@@ -138,13 +190,21 @@ class Provenance:
 
     def found(self, stage: str, item: str) -> None:
         """Note that a stage's result was there; the time is what it took in this folder's earlier start, if it did."""
-        seconds = self._earlier.get((stage, item), 0.0)
+        earlier = {(one["stage"], one["item"]): one["seconds"] for one in self._earlier.get("stages", [])}
+        seconds = earlier.get((stage, item), 0.0)
         self.stages.append({"stage": stage, "item": item, "seconds": seconds, "cached": True})
 
     @property
     def worked(self) -> bool:
         """Whether anything was not cached."""
         return not all(stage["cached"] for stage in self.stages)
+
+    @property
+    def as_before(self) -> bool:
+        """Whether this folder's last start finished, with the same pipeline and data: its report is then still true."""
+        now = {"pipeline": json.loads(json.dumps(self.pipeline.document)), "fingerprint": self.fingerprint}
+        same = all(self._earlier.get(key) == value for key, value in now.items())
+        return same and not self.worked and self._earlier.get("state") == self.state
 
     def write(self, *, finished: bool = False) -> None:
         """Write ``run.json``."""
@@ -168,6 +228,7 @@ class Provenance:
                 "device": self.device,
                 "fingerprint": self.fingerprint,
                 "stages": self.stages,
+                "trainings": self.trainings,
                 "notes": self.notes,
             },
         )

@@ -10,6 +10,7 @@ from ctkit.contracts import Knob, Reducer
 from ctkit.errors import PluginError
 from ctkit.plugins import Entry, Registry
 from ctkit.sections import (
+    BASELINE,
     ArmKeys,
     ComputeSection,
     PretrainKeys,
@@ -41,6 +42,7 @@ def pipeline_schema(registry: Registry) -> Schema:
         "dataset": {"oneOf": _variants(registry, "dataset", definitions, Rendering)},
         "reduce": {"type": "array", "minItems": 1, "items": {"oneOf": [*arms, stepped]}},
         "pretrain": {"type": "array", "items": {"oneOf": _variants(registry, "method", definitions, PretrainKeys)}},
+        "baseline": {"type": "array", "items": {"anyOf": _baselines(registry, definitions)}},
         "task": {"type": "array", "items": {"oneOf": tasks}},
     }
     return {
@@ -70,6 +72,15 @@ def _variants(registry: Registry, kind: str, definitions: Schema, *core: type[Ba
             one["properties"][plugin.knob.name] = _knob(plugin.knob)
         one["required"] = sorted({"use", *one.get("required", ())})
         found.append(one)
+    return found
+
+
+def _baselines(registry: Registry, definitions: Schema) -> list[Schema]:
+    """Methods as baselines: ``use`` may be left out for the usual one."""
+    found = _variants(registry, "method", definitions, PretrainKeys)
+    for one in found:
+        if one["title"] == BASELINE:
+            one["required"].remove("use")
     return found
 
 

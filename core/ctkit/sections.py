@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 ID = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"  #: what a run, an arm, a pre-training or a task may be called
+BASELINE = "untrained"  #: method of a ``[[baseline]]`` that names none
 
 
 class Section(BaseModel):
@@ -103,6 +104,6 @@ class TaskKeys(Section):
 
 
 class PretrainKeys(Section):
-    """The keys of ``[[pretrain]]`` that are the core's."""
+    """The keys of ``[[pretrain]]`` and ``[[baseline]]`` that are the core's."""
 
     id: str | None = Field(None, pattern=ID)

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Bools, Decision, Group, Ints, Knob, Reducer
 
+#: Part of the address of selections: raised when the core chooses otherwise on the same evidence.
+VERSION = 1
+
 Scope = Literal["volume", "patient", "dataset"]
 
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ctkit.config import default_id
 from ctkit.contracts import Params, Reducer
 from ctkit.plugins import Registry
-from ctkit.sections import ComputeSection, Rendering, ReportSection, RunSection
+from ctkit.sections import BASELINE, ComputeSection, Rendering, ReportSection, RunSection
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,11 @@ def pipeline_file(wishes: Wishes, registry: Registry) -> str:
     if wishes.method:
         method = registry.find("method", wishes.method).load().params_type
         lines += _section("[[pretrain]]", method, {"use": wishes.method})
+        baseline = registry.find("method", BASELINE).load().params_type
+        lines += [
+            "# What pre-training is measured against: the same network with random weights, or with those of a file."
+        ]
+        lines += _section("[[baseline]]", baseline, {"id": BASELINE})
     if wishes.method and wishes.task:
         task = registry.find("task", wishes.task).load().params_type
         given = {"use": wishes.task, "protocol": list(wishes.protocols)} | _root(task, wishes.task_root)
@@ -53,15 +59,22 @@ def _root(params: type[Params], root: str) -> dict[str, Any]:
 
 def _reducer(registry: Registry, name: str, all_names: Sequence[str]) -> list[str]:
     plugin = registry.find("reducer", name).load()
-    given: dict[str, Any] = {"use": name}
     knob = plugin.knob if issubclass(plugin, Reducer) else None
-    if knob is not None and knob.default is not None:
-        given[knob.name] = int(knob.default) if knob.default == int(knob.default) else knob.default
+    given = _given(registry, name)
     lines = _section("[[reduce]]", plugin.params_type, given)[:-1]
     if knob is not None and knob.default is None:
-        others = [other for other in all_names if other not in ("all", name)]
+        others = [default_id(_given(registry, other)) for other in all_names if other not in ("all", name)]
         lines.append("keep = { share = 0.1 }  # a budget" + (f', or {{ like = "{others[0]}" }}' if others else ""))
     return [*lines, ""]
+
+
+def _given(registry: Registry, name: str) -> dict[str, Any]:
+    """What the file says of a reducer: its name, and its knob where that has a default."""
+    plugin = registry.find("reducer", name).load()
+    knob = plugin.knob if issubclass(plugin, Reducer) else None
+    if knob is None or knob.default is None:
+        return {"use": name}
+    return {"use": name, knob.name: int(knob.default) if knob.default == int(knob.default) else knob.default}
 
 
 def _section(header: str, params: type[Any], given: dict[str, Any], *more: type[Any]) -> list[str]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ctkit.cache import Cache, address
 from ctkit.contracts import Ints, Rows
+from ctkit.rendering import VERSION
 
 _KIND = "store"
 _PIXELS, _FACTS = "pixels.npy", "shard.json"
@@ -56,7 +57,7 @@ class SliceStore:
 
     def __init__(self, cache: Cache, rendering: object) -> None:
         self._cache = cache
-        self._rendering = address("rendering", rendering=rendering)
+        self._rendering = address("rendering", rendering=rendering, version=VERSION)
 
     def _folder(self, volume: str) -> Path:
         return self._cache.path(_KIND, address("shards", volume=volume, rendering=self._rendering))
@@ -72,15 +73,14 @@ class SliceStore:
             if shard.is_whole():
                 return shard
             _log.warning("a shard of the slice store is damaged and will be written anew")
-            shutil.rmtree(shard.pixels.parent)
+            shutil.rmtree(shard.pixels.parent, ignore_errors=True)  # another run may be at it as well
         return None
 
     def write(self, volume: str, index: Ints, pixels: NDArray[np.uint8]) -> Shard:
         """Write rows (m, size, size) of the slices ``index`` of a volume as one shard."""
         name = address("rows", index=index.tolist())
         kind = str(self._folder(volume).relative_to(self._cache.folder))
-        levels = pixels.reshape(len(pixels), -1).astype(np.int64)
-        sums = np.stack([levels.sum(1), (levels * levels).sum(1)], axis=1)
+        sums = np.array([_sums(row) for row in pixels], np.int64).reshape(-1, 2)
         facts = {"index": index.tolist(), "sums": sums.tolist(), "checksum": _checksum(pixels)}
         with self._cache.entry(kind, name) as folder:
             np.save(folder / _PIXELS, pixels)
@@ -116,6 +116,12 @@ def _load(folder: Path) -> Shard | None:
         return None
     sums = np.array(facts["sums"], np.int64).reshape(-1, 2)
     return Shard(folder / _PIXELS, np.array(facts["index"], np.int64), sums, facts["checksum"])
+
+
+def _sums(row: NDArray[np.uint8]) -> tuple[int, int]:
+    """Sum and sum of squares of the grey levels of one row, however large."""
+    counts, levels = np.bincount(row.ravel(), minlength=256), np.arange(256)
+    return int(counts @ levels), int(counts @ (levels * levels))
 
 
 def _checksum(pixels: NDArray[np.uint8]) -> int:

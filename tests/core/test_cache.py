@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -54,5 +55,38 @@ def test_the_cache_lies_beside_the_runs_unless_it_is_moved(tmp_path: Path, monke
 
 def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot create"):
-        Cache(tmp_path / "file").workspace("pretrain", "ab")
+    with (
+        pytest.raises(StorageError, match="cannot create"),
+        Cache(tmp_path / "file").workspace("pretrain", "ab", lambda: None),
+    ):
+        pass
+
+
+def test_a_workspace_is_held_by_one_at_a_time_and_outlives_what_goes_wrong(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    with pytest.raises(KeyboardInterrupt), cache.workspace("pretrain", "ab", lambda: None) as folder:
+        (folder / "step-3.ckpt").write_text("")
+        raise KeyboardInterrupt
+    waited = threading.Event()
+    with cache.workspace("pretrain", "ab", lambda: None) as folder:
+        assert (folder / "step-3.ckpt").exists()
+        other = threading.Thread(target=hold, args=(Cache(tmp_path), waited))
+        other.start()
+        assert waited.wait(10)
+        assert folder.is_dir()
+    other.join()
+    assert not folder.exists()
+
+
+def hold(cache: Cache, waited: threading.Event) -> None:
+    with cache.workspace("pretrain", "ab", waited.set) as folder:
+        assert list(folder.iterdir()) == []
+
+
+def test_what_a_block_cannot_read_is_not_said_to_be_unwritable(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), Cache(tmp_path).entry("kind", "ab"):
+        (tmp_path / "elsewhere" / "missing").read_text()
+
+
+def test_a_name_that_is_no_utf_8_has_a_pseudonym(tmp_path: Path) -> None:
+    assert len(Cache(tmp_path).pseudonym("M\udcfcller")) == 12

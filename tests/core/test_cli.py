@@ -127,6 +127,22 @@ def test_a_dry_run_says_what_there_is_and_makes_nothing(folder: Path, ctkit: Run
     assert "to do" not in out
 
 
+def test_a_report_is_never_that_of_an_earlier_pipeline(folder: Path, ctkit: Run) -> None:
+    page = folder / "runs" / "small" / "report.html"
+    for threshold in (6, 0, 6):  # the last time everything is cached
+        ctkit("run", "p.toml", "--set", f"reduce.hash6.threshold={threshold}")
+        assert f"threshold = {threshold} " in page.read_text()
+
+
+def test_pictures_go_when_the_file_asks_for_none(folder: Path, ctkit: Run) -> None:
+    run = folder / "runs" / "small"
+    ctkit("run", "p.toml")
+    assert "data:image" in (run / "report.html").read_text()
+    ctkit("run", "p.toml", "--set", "report.images=false")
+    assert "data:image/jpeg" not in (run / "report.html").read_text()
+    assert not list(run.rglob("pictures.npz"))
+
+
 def test_an_arm_that_left_the_file_leaves_the_run_folder(folder: Path, ctkit: Run) -> None:
     ctkit("run", "p.toml", "--until", "select")
     (folder / "p.toml").write_text(PIPELINE.split("[[reduce]]\nid")[0])
@@ -248,7 +264,6 @@ def test_a_plotted_curve_goes_with_the_selection_that_it_marks(folder: Path, ctk
     assert (arm / "curve.svg").exists()
     ctkit("run", "p.toml", "--until", "select", "--set", "reduce.hash6.threshold=3")
     assert not (arm / "curve.svg").exists()
-    assert (arm / "curve.csv").exists()
 
 
 def test_a_selection_without_a_file_has_a_curve_on_request(folder: Path, ctkit: Run) -> None:

@@ -43,6 +43,11 @@ def test_a_minimal_file_is_enough(tmp_path: Path) -> None:
     assert list(pipeline.seeds) == [42]
 
 
+def test_no_path_gets_into_the_name_of_an_arm() -> None:
+    step = {"use": "embedding", "backbone": "scans/Mueller_Hans.pt", "weights": "mueller.safetensors", "threshold": 0.1}
+    assert config.default_id(step) == "embedding-0.1"
+
+
 @pytest.mark.parametrize(
     ("arm", "name"),
     [
@@ -82,6 +87,39 @@ def test_overrides_reach_tables_by_number_and_by_id(tmp_path: Path) -> None:
 def test_a_task_may_name_several_protocols(tmp_path: Path) -> None:
     text = MINIMAL + '[[pretrain]]\nuse = "simclr"\n[[task]]\nuse = "phantom-lesions"\nprotocol = ["linear", "knn"]\n'
     assert [plan.protocol.entry.name for plan in read(tmp_path, text).tasks] == ["linear", "knn"]
+
+
+BASELINE = MINIMAL + '[[pretrain]]\nuse = "simclr"\nbackbone = "resnet18"\n[[baseline]]\n'
+
+
+def test_a_baseline_has_random_weights_of_the_network_that_is_pre_trained(tmp_path: Path) -> None:
+    (baseline,) = read(tmp_path, BASELINE).baselines
+    assert (baseline.id, baseline.method.entry.name) == ("untrained", "untrained")
+    assert baseline.method.params.model_dump() == {"backbone": "resnet18", "init": None, "mean_std": None}
+    (named,) = read(tmp_path, BASELINE + 'id = "deep"\nbackbone = "resnet34"\n').baselines
+    assert (named.id, named.method.params.backbone) == ("deep", "resnet34")
+
+
+def test_a_task_can_score_a_baseline_alone(tmp_path: Path) -> None:
+    pipeline = read(tmp_path, MINIMAL + '[[baseline]]\nbackbone = "resnet18"\n[[task]]\nuse = "phantom-lesions"\n')
+    assert (len(pipeline.pretrains), len(pipeline.baselines), len(pipeline.tasks)) == (0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ("[[baseline]]", "baseline[1]: there are two of 'untrained'"),
+        ('id = "all"', "baseline[0]: an arm is called 'all' too"),
+        ('init = "none.pth"', "pipeline.toml:13: baseline[0].init: no such file or folder: none.pth"),
+        ('innit = "none.pth"', "baseline[0].innit: unknown key; did you mean 'init'?"),
+        (
+            '[[pretrain]]\nuse = "moco"',
+            "baseline[0]: name a backbone: the [[pretrain]] tables have resnet18 and resnet50",
+        ),
+    ],
+)
+def test_a_wrong_baseline_is_named(tmp_path: Path, more: str, expected: str) -> None:
+    assert expected in complaint(tmp_path, f"{BASELINE}{more}\n")
 
 
 def test_the_resolved_document_resolves_to_itself(tmp_path: Path) -> None:
@@ -149,6 +187,9 @@ def test_the_resolved_document_resolves_to_itself(tmp_path: Path) -> None:
         (('use = "all"', 'use = "hash"\nscope = "galaxy"'), "pipeline.toml:9: reduce[0].scope: input should be"),
         (('use = "all"', ""), "pipeline.toml:7: reduce[0]: give either use"),
         (('use = "all"', 'use = "all"\n[[reduce]]\nuse = "all"'), "reduce[1]: there are two of 'all'"),
+        (('use = "all"', 'use = "all"\n[[reduce]]\nuse = "all"\nid = "ALL"'), "reduce[1]: there are two of 'ALL'"),
+        (('use = "all"', 'use = "all"\nid = "arm.json"'), "reduce[0]: 'arm.json' is what a run calls its own files"),
+        (('use = "all"', 'use = "all"\nid = "draw-3"'), "reduce[0]: 'draw-3' is what a run calls its own files"),
         (('use = "all"', 'use = "all"\n[[task]]\nuse = "image-folder"'), "task[0]"),
         (("[[reduce]]", "[reduce]"), "reduce: must be tables, each under [[reduce]]"),
         (("[[reduce]]", "[[reduce]"), "not valid TOML"),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ctkit import plugins
 from ctkit.cli import main
 from ctkit.files import read_csv
 from ctkit.only import Only
@@ -47,45 +46,16 @@ size = 32
 protocol = { use = "knn", size = 32 }
 """
 
-#: A method that trains nothing, and says each time for which arm and seed it did not.
-PLUGIN = """\
-from ctkit.contracts import Method, NoParams, Pretrained
-from ctkit.hookspecs import Spec, hookimpl
-
-class Untrained(Method[NoParams]):
-    def pretrain(self, job):
-        import torch
-        from ctkit_models.backbones import save_backbone
-        from ctkit_models.trunks import build_trunk
-
-        torch.manual_seed(job.seed)
-        trunk = build_trunk("resnet18", 3)
-        path = job.folder / "backbone.safetensors"
-        save_backbone(path, trunk, mean=job.rows.mean, std=job.rows.std or 1.0, metadata=dict(job.metadata))
-        return Pretrained(path, steps=1, epochs=1.0, batch=1, seconds=1.0)
-
-@hookimpl
-def ctkit_register_methods():
-    return [Spec("untrained", "trains nothing", "untrained:Untrained")]
-"""
-
 Run = Callable[..., tuple[int, dict[str, Any]]]
 FOLDER = Path("runs/parts")
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the pipeline with more words; return the exit code and ``run.json``."""
-    info = tmp_path / "site" / "untrained-1.0.dist-info"
-    info.mkdir(parents=True)
-    (tmp_path / "site" / "untrained.py").write_text(PLUGIN)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: untrained\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[ctkit]\nuntrained = untrained\n")
     (tmp_path / "p.toml").write_text(PIPELINE)
-    monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CTKIT_CACHE", raising=False)
-    plugins.load.cache_clear()
 
     def _run(*words: str) -> tuple[int, dict[str, Any]]:
         with pytest.raises(SystemExit) as left:
@@ -93,8 +63,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         path = FOLDER / "run.json"
         return int(left.value.code or 0), json.loads(path.read_text()) if path.exists() else {}
 
-    yield _run
-    plugins.load.cache_clear()
+    return _run
 
 
 def backbones() -> set[str]:

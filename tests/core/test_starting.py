@@ -68,7 +68,7 @@ def test_the_schema_knows_every_plugin_and_its_knob() -> None:
     schema = pipeline_schema(plugins.load())
     reducers = {variant.get("title"): variant for variant in schema["properties"]["reduce"]["items"]["oneOf"]}
     assert set(reducers) == {entry.name for entry in plugins.load().of_kind("reducer")} | {None}
-    assert reducers["hash"]["properties"]["threshold"]["maximum"] == 64
+    assert reducers["hash"]["properties"]["threshold"]["maximum"] == 256
     assert {"keep", "scope", "id", "bits"} <= reducers["hash"]["properties"].keys()
     assert schema["properties"]["pretrain"]["items"]["oneOf"][0]["additionalProperties"] is False
 

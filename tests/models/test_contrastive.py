@@ -11,6 +11,7 @@ from pydantic import ValidationError
 import ctkit_models
 from ctkit.errors import DataError
 from ctkit_models.contrastive import ContrastiveParams, plan_run
+from ctkit_models.simclr import SimCLR, SimCLRParams
 
 
 def test_listing_validating_and_describing_methods_imports_no_torch() -> None:
@@ -86,3 +87,17 @@ def test_a_plan_counts_real_steps(params: dict[str, Any], slices: int, batch: in
 def test_an_arm_of_one_slice_is_an_error_that_says_what_is_needed() -> None:
     with pytest.raises(DataError, match="at least 2 slices but the arm has 1"):
         plan_run(ContrastiveParams(), 1)
+
+
+@pytest.mark.parametrize(("sampler", "batch"), [("uniform", 128), ("one-per-volume", 20)])
+def test_one_slice_per_volume_lowers_the_batch_to_the_volumes_and_says_why(sampler: str, batch: int) -> None:
+    method = SimCLR(SimCLRParams.model_validate({"sampler": sampler}))
+    plan = plan_run(method.params, 1000, volumes=20)
+    assert (plan.batch, plan.steps_per_epoch) == (batch, 1000 // batch)
+    reason = "the arm has 1000 slices of 20 volumes, and sampler one-per-volume takes no two of one"
+    assert method.notes(plan) == ((f"batch lowered from 128 to 20: {reason}",) if batch == 20 else ())
+
+
+def test_one_slice_per_volume_of_a_single_volume_is_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(DataError, match="at least 2 volumes but the arm has 1; use uniform"):
+        plan_run(ContrastiveParams(sampler="one-per-volume"), 100, volumes=1)

@@ -67,6 +67,8 @@ def test_a_training_reports_its_steps_losses_and_backbone(make_rows: Make, make_
     assert [step for step, name, _ in done.history if name == "loss"] == [1, 2, 3, 4]
     assert (done.steps, done.epochs, done.batch, done.notes) == (4, pytest.approx(4 / 3), 8, ())
     assert done.seconds > 0
+    assert 0 < (done.waiting or 0) < 1
+    assert (done.collapsed, done.joules, done.peak_bytes) == (False, None, None)
     backbone = load_backbone(done.backbone)
     assert (backbone.architecture, backbone.mean, backbone.std) == ("resnet18", rows.mean, rows.std)
     expected = {"method": "Drawing", "arm": "hash6", "fingerprint": "0123", "steps": "4", "slices": "24", "seed": "42"}
@@ -183,9 +185,60 @@ def test_a_small_arm_lowers_the_batch_and_says_so(
 
 
 @pytest.mark.usefixtures("small_trunk")
+def test_a_training_with_one_slice_per_volume_resumes_bit_for_bit(
+    make_rows: Make, make_job: Make, make_watcher: Make
+) -> None:
+    rows, sampler = replace(make_rows(), volume=np.arange(24) % 5), "one-per-volume"
+    undisturbed = train(make_job(rows, "undisturbed"), sampler=sampler)
+    assert undisturbed.batch == 5
+    with pytest.raises(RuntimeError, match="killed"):
+        train(make_job(rows, "killed", make_watcher(3)), sampler=sampler)
+    resumed = train(make_job(rows, "killed"), sampler=sampler)
+    assert resumed.backbone.read_bytes() == undisturbed.backbone.read_bytes()
+
+
+@pytest.mark.usefixtures("small_trunk")
 def test_losses_are_logged_as_often_as_asked_and_at_both_ends(make_rows: Make, make_job: Make) -> None:
     done = train(make_job(make_rows()), log_every=4)
     assert [step for step, name, _ in done.history if name == "loss"] == [1, 4, 6]
+
+
+@pytest.mark.usefixtures("small_trunk")
+def test_the_mechanism_and_the_spread_of_features_are_measured(make_rows: Make, make_job: Make) -> None:
+    done = train(make_job(make_rows()), log_every=4)
+    at = {name: [step for step, found, _ in done.history if found == name] for _, name, _ in done.history}
+    assert at["alike-pairs"] == at["loss"] == [1, 4, 6]
+    assert at["feature-std"] == at["effective-rank"] == [6]
+    values = {name: value for _, name, value in done.history}
+    assert 0 <= values["alike-pairs"] <= 1
+    assert 1 < values["effective-rank"] <= 24
+
+
+class Collapsing(Contrastive[ContrastiveParams]):
+    """Pulls every weight of the trunk to zero at the third step, as a collapse would slowly do."""
+
+    def network(self, trunk: Trunk, plan: Plan) -> Network:
+        class Zeroed(DrawingNetwork):
+            def after_step(self, step: int) -> None:
+                if step == 2:
+                    for weight in self.trunk.parameters():
+                        weight.detach().zero_()
+
+        return Zeroed(trunk)
+
+
+@pytest.mark.usefixtures("small_trunk")
+def test_a_collapse_is_told_when_it_happens_and_noted_at_the_end(
+    make_rows: Make, make_job: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    params = {**TINY, "steps": 20, "batch": 24, "optimiser": "sgd", "learning_rate": 1e-6, "checkpoint_minutes": 10}
+    done = Collapsing(ContrastiveParams.model_validate(params)).pretrain(make_job(make_rows()))
+    warnings_ = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings_) == 1, "once, not at every measurement"
+    assert warnings_[0].startswith("step 17 of 20: the training collapsed")
+    (note,) = done.notes
+    assert done.collapsed
+    assert "all slices look alike" in note
 
 
 def test_an_arm_of_constant_slices_trains(make_rows: Make, make_job: Make) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,12 +34,21 @@ def test_the_order_depends_on_the_seed_alone(make_rows: Callable[..., Rows]) -> 
     assert first == again != other
 
 
+@pytest.mark.parametrize("sampler", ["uniform", "one-per-volume"])
 @pytest.mark.parametrize("world", [2, 4])
-def test_processes_share_a_batch_out_among_themselves(world: int, make_rows: Callable[..., Rows]) -> None:
-    rows = make_rows(20)
-    whole = Batches(rows, 1, 8)[3].numpy()
-    parts = [Batches(rows, 1, 8, rank=rank, world=world)[3].numpy() for rank in range(world)]
+def test_processes_share_a_batch_out_among_themselves(world: int, sampler: str, make_rows: Callable[..., Rows]) -> None:
+    rows = replace(make_rows(20), volume=np.arange(20) % 9)
+    whole = Batches(rows, 1, 8, sampler=sampler)[3].numpy()
+    parts = [Batches(rows, 1, 8, rank=rank, world=world, sampler=sampler)[3].numpy() for rank in range(world)]
     np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize("sampler", ["uniform", "one-per-volume"])
+def test_a_step_is_the_same_whatever_was_drawn_before(sampler: str, make_rows: Callable[..., Rows]) -> None:
+    rows = replace(make_rows(20), volume=np.arange(20) % 9)
+    used = Batches(rows, 1, 8, sampler=sampler)
+    in_turn = [used.members(step).tolist() for step in range(8)]
+    assert [Batches(rows, 1, 8, sampler=sampler).members(step).tolist() for step in range(8)] == in_turn
 
 
 def test_a_shard_of_another_shape_is_an_error_that_says_so(make_rows: Callable[..., Rows]) -> None:

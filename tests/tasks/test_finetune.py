@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from ctkit_tasks import tuning
 from ctkit_tasks.covid_ct import CovidCt, CovidCtParams
 from ctkit_tasks.finetune import Finetune, FinetuneParams
 from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
+from ctkit_tasks.preparation import normalised
 from ctkit_tasks.tuning import Classifier
 
 SHORT = FinetuneParams(size=32, epochs=3, frozen_epochs=1, batch=8)
@@ -24,8 +26,9 @@ LEARNING = FinetuneParams(size=32, epochs=5, frozen_epochs=1, batch=4, learning_
 
 @pytest.fixture
 def job(tmp_path: Path, backbone: Path) -> Evaluation:
-    root = image_folder(tmp_path, {"train": 12, "val": 6, "test": 8})
-    return Evaluation(ImageFolder(ImageFolderParams(root=root)), backbone, 1.0, 0, "cpu", 0, lambda done, total: None)
+    root = image_folder(tmp_path / "images", {"train": 12, "val": 6, "test": 8})
+    task = ImageFolder(ImageFolderParams(root=root))
+    return Evaluation(task, backbone, tmp_path / "kept", 1.0, 0, "cpu", 0, lambda done, total: None)
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -40,11 +43,52 @@ def test_it_learns_what_tells_the_classes_apart(job: Evaluation) -> None:
     assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(16))
 
 
-def test_the_same_job_gives_the_same_predictions_and_another_seed_others(job: Evaluation) -> None:
+def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_as_an_undisturbed_one(
+    job: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = Finetune(SHORT).predict(replace(job, folder=tmp_path / "undisturbed"))
+    monkeypatch.setattr(tuning, "CHECKPOINT_SECONDS", 0)
+
+    def stop(done: int, total: int) -> None:
+        if done == 8:  # in the third epoch of three steps each
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Finetune(SHORT).predict(replace(job, progress=stop))
+    told: list[int] = []
+    resumed = Finetune(SHORT).predict(replace(job, progress=lambda done, total: told.append(done)))
+    assert told == [7, 8, 9]
+    assert np.array_equal(resumed.probabilities, undisturbed.probabilities)
+    assert resumed.notes == undisturbed.notes
+    assert not list(job.folder.rglob("*.ckpt"))
+
+
+def test_a_model_that_is_kept_is_not_trained_again(job: Evaluation) -> None:
+    told: list[int] = []
+    watched = replace(job, progress=lambda done, total: told.append(done))
+    first = Finetune(SHORT).predict(watched)
+    steps = len(told)
+    assert np.array_equal(Finetune(SHORT).predict(watched).probabilities, first.probabilities)
+    assert len(told) == steps
+    Finetune(SHORT).predict(replace(watched, labels=0.5))
+    assert len(told) > steps
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_predictions_do_not_depend_on_the_batch(job: Evaluation, backbone: Path, batch: int) -> None:
+    classifier = Classifier(load_backbone(backbone).trunk, 2, np.random.default_rng(0))
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (9, 1, 32, 32)).astype(np.uint8))
+    normalise = partial(normalised, mean=0.5, std=0.25)
+    whole = tuning._predicted(classifier, [images], normalise)
+    np.testing.assert_allclose(tuning._predicted(classifier, torch.split(images, batch), normalise), whole, atol=1e-6)
+
+
+def test_the_same_job_gives_the_same_predictions_and_another_seed_others(job: Evaluation, tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     found = Finetune(SHORT).predict(replace(job, progress=lambda done, total: calls.append((done, total))))
     assert calls == [(step, 9) for step in range(1, 10)]
-    assert np.array_equal(Finetune(SHORT).predict(replace(job, workers=3)).probabilities, found.probabilities)
+    again = replace(job, workers=3, folder=tmp_path / "again")
+    assert np.array_equal(Finetune(SHORT).predict(again).probabilities, found.probabilities)
     other = Finetune(SHORT).predict(replace(job, seed=1)).probabilities
     assert not np.array_equal(other, found.probabilities)
 
@@ -138,9 +182,10 @@ def test_mirroring_is_left_to_right_and_as_often_as_asked() -> None:
 
 
 def test_colour_and_grey_images_train_together(tmp_path: Path, backbone: Path) -> None:
-    task = CovidCt(CovidCtParams(root=covid_ct(tmp_path, {"train": 6, "val": 2, "test": 2})))
+    task = CovidCt(CovidCtParams(root=covid_ct(tmp_path / "images", {"train": 6, "val": 2, "test": 2})))
     params = FinetuneParams(size=32, epochs=2, frozen_epochs=0, batch=4)
-    found = Finetune(params).predict(Evaluation(task, backbone, 1.0, 0, "cpu", 2, lambda done, total: None))
+    job = Evaluation(task, backbone, tmp_path / "kept", 1.0, 0, "cpu", 2, lambda done, total: None)
+    found = Finetune(params).predict(job)
     assert found.probabilities.shape == (4, 2)
     assert (found.classes, found.positive) == (("NonCOVID", "COVID"), "COVID")
 

@@ -14,6 +14,8 @@ from sklearn.preprocessing import StandardScaler
 
 from ctkit.contracts import Evaluation, Predictions
 from ctkit_models.backbones import load_backbone
+from ctkit_models.trunks import Trunk
+from ctkit_tasks import features as features_module
 from ctkit_tasks.classification import Classification
 from ctkit_tasks.features import extract
 from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
@@ -29,9 +31,9 @@ PROTOCOLS = [
 
 @pytest.fixture
 def job(tmp_path: Path, backbone: Path) -> Evaluation:
-    root = image_folder(tmp_path, {"train": 10, "val": 4, "test": 8})
+    root = image_folder(tmp_path / "images", {"train": 10, "val": 4, "test": 8})
     task = ImageFolder(ImageFolderParams(root=root, patient=r"(patient-\d+)_"))
-    return Evaluation(task, backbone, 1.0, 0, "cpu", 0, lambda done, total: None)
+    return Evaluation(task, backbone, tmp_path / "kept", 1.0, 0, "cpu", 0, lambda done, total: None)
 
 
 def accuracy(predictions: Predictions) -> float:
@@ -49,9 +51,9 @@ def test_a_protocol_tells_classes_apart_that_differ(protocol: Classification, jo
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_the_same_job_gives_the_same_predictions(protocol: Classification, job: Evaluation) -> None:
+def test_the_same_job_gives_the_same_predictions(protocol: Classification, job: Evaluation, tmp_path: Path) -> None:
     once = protocol.predict(job)
-    with_threads = protocol.predict(replace(job, workers=3))
+    with_threads = protocol.predict(replace(job, workers=3, folder=tmp_path / "threads"))
     assert np.array_equal(once.probabilities, with_threads.probabilities)
 
 
@@ -71,14 +73,15 @@ def test_neither_protocol_changes_the_trunk_or_its_running_statistics(job: Evalu
         torch.testing.assert_close(weight, trunk.state_dict()[name])
 
 
-def test_features_are_the_trunks_whatever_the_batch(job: Evaluation) -> None:
+def test_features_are_the_trunks_whatever_the_batch(job: Evaluation, tmp_path: Path) -> None:
     parts = parts_of(job)
     calls: list[tuple[int, int]] = []
     counting = replace(job, progress=lambda done, total: calls.append((done, total)))
     (whole, test) = extract(counting, (parts.train, parts.test), 32)
     assert calls == [(20, 36), (36, 36)]
     for batch in (1, 7):
-        torch.testing.assert_close(extract(job, (parts.train,), 32, batch)[0], whole, rtol=1e-4, atol=1e-5)
+        apart = replace(job, folder=tmp_path / f"batch-{batch}")
+        torch.testing.assert_close(extract(apart, (parts.train,), 32, batch)[0], whole, rtol=1e-4, atol=1e-5)
     trunk = load_backbone(job.backbone).trunk
     image = torch.tensor(job.task.image("test", 3))[None, None].expand(-1, 3, -1, -1)
     small = torch.nn.functional.interpolate(image, (32, 32), mode="bilinear", antialias=True)
@@ -87,13 +90,54 @@ def test_features_are_the_trunks_whatever_the_batch(job: Evaluation) -> None:
     assert np.corrcoef(test[3], expected.numpy())[0, 1] > 0.999  # torch and Pillow round differently
 
 
-def test_the_tasks_own_normalisation_goes_before_the_backbones(job: Evaluation) -> None:
+def test_the_tasks_own_normalisation_goes_before_the_backbones(job: Evaluation, tmp_path: Path) -> None:
     class Normalised(ImageFolder):
         mean_std = (0.1, 0.9)
 
     part = Part("test", np.arange(2), np.zeros(2, np.int64))
-    own = extract(replace(job, task=Normalised(job.task.params)), (part,), 32)[0]
+    own = extract(replace(job, task=Normalised(job.task.params), folder=tmp_path / "own"), (part,), 32)[0]
     assert not np.allclose(own, extract(job, (part,), 32)[0])
+
+
+def test_labels_repeats_and_protocols_share_one_pass_of_the_trunk(
+    job: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    real = Trunk.forward
+    monkeypatch.setattr(Trunk, "forward", lambda self, images: (seen.append(len(images)), real(self, images))[1])
+    for labels, seed in ((0.2, 0), (1.0, 0), (1.0, 1)):
+        Linear(LinearParams(size=32)).predict(replace(job, labels=labels, seed=seed))
+        Knn(KnnParams(size=32, k=5)).predict(replace(job, labels=labels, seed=seed))
+    assert sum(seen) == 20 + 8 + 16  # each image of train, val and test once
+    Knn(KnnParams(size=48, k=5)).predict(job)
+    assert sum(seen) == 44 + 20 + 16
+
+
+def test_an_extraction_that_was_killed_goes_on_with_the_same_features(
+    job: Evaluation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(features_module, "BLOCK", 8)
+    part = parts_of(job).train
+
+    def stop(done: int, total: int) -> None:
+        if done >= 12:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract(replace(job, progress=stop), (part,), 32, batch=4)
+    assert len(list(job.folder.rglob("train-*.npy"))) == 1
+    (resumed,) = extract(job, (part,), 32, batch=4)
+    (undisturbed,) = extract(replace(job, folder=tmp_path / "undisturbed"), (part,), 32, batch=4)
+    assert np.array_equal(resumed, undisturbed)
+
+
+def test_damaged_features_are_made_anew(job: Evaluation, caplog: pytest.LogCaptureFixture) -> None:
+    part = parts_of(job).test
+    (whole,) = extract(job, (part,), 32)
+    (file,) = job.folder.rglob("test-*.npy")
+    file.write_bytes(file.read_bytes()[:200])
+    assert np.array_equal(extract(job, (part,), 32)[0], whole)
+    assert "damaged" in caplog.text
 
 
 def features(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -34,7 +34,7 @@ def split(prefix: str, labels: list[int], patients: tuple[str, ...] | None = Non
 
 
 def job(task: Task, labels: float = 1.0, seed: int = 0) -> Evaluation:
-    return Evaluation(task, Path("backbone"), labels, seed, "cpu", 0, lambda done, total: None)
+    return Evaluation(task, Path("backbone"), Path("folder"), labels, seed, "cpu", 0, lambda done, total: None)
 
 
 def test_a_task_without_validation_gives_up_training_patients() -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from ctkit.redaction import without_paths
 from ctkit.report import wording
 from ctkit.report.figures import Look, swatch
 from ctkit.report.reading import Run
-from ctkit.report.redaction import without_paths
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ class Plot:
 
 @dataclass(frozen=True)
 class Looks:
-    """How each arm looks; the reference arm has look 0, the page's own ink."""
+    """How each arm and baseline looks; the reference arm has look 0, the page's own ink."""
 
     by_arm: dict[str, Look]
 
     @classmethod
     def of(cls, run: Run) -> Looks:
         """Give every arm a look."""
-        others = [arm.name for arm in run.arms if arm.name != run.reference]
+        others = [arm.name for arm in run.arms if arm.name != run.reference] + run.baselines
         names = dict(enumerate(others, start=1)) | ({0: run.reference} if run.reference else {})
         return cls({name: Look(number) for number, name in names.items()})
 
@@ -102,7 +102,7 @@ def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) 
     shown = [
         i
         for i, column in enumerate(columns)
-        if said[i] != {wording.NOTHING} and not (column == "Method" and len(said[i]) == 1)
+        if said[i] != {wording.NOTHING} and not (column == "Method" and len(said[i] - {wording.NOTHING}) == 1)
     ]
     return Table(caption, tuple(columns[i] for i in shown), tuple(tuple(row[i] for i in shown) for row in rows))
 

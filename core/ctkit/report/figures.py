@@ -99,6 +99,16 @@ class Point:
     high: float
 
 
+@dataclass(frozen=True)
+class Strip:
+    """Values of one arm, and their mean with its interval."""
+
+    name: str
+    look: Look
+    values: Floats  #: (n,)
+    mean: tuple[float, float, float]  #: and the ends of its interval
+
+
 def swatch(look: Look) -> Markup:
     """A piece of an arm's line with its marker, for legends: without ids, for it may stand on a page many times."""
     from matplotlib.markers import MarkerStyle
@@ -152,6 +162,23 @@ def scores_against_slices(title: str, score: str, points: Sequence[Point]) -> Ma
         _plain_counts(axes)
 
     return _svg(draw)
+
+
+def strips(score: str, rows: Sequence[Strip]) -> Markup:
+    """Every single value, a row for each arm, above the mean with its interval."""
+
+    def draw(axes: Axes) -> None:
+        for place, row in enumerate(reversed(rows)):
+            mean, low, high = row.mean
+            axes.plot([low, high], [place - 0.22] * 2, color=row.look.colour, solid_capstyle="round")
+            axes.plot(mean, place - 0.22, "|", color=row.look.colour, markersize=9, markeredgewidth=2)
+            at = np.full(len(row.values), place + 0.12)
+            axes.plot(row.values, at, row.look.marker, color=row.look.colour, markersize=5, alpha=0.7)
+        axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)])
+        axes.grid(visible=False, axis="y")
+        axes.set(title="Every run, and the mean with its interval", xlabel=score, ylim=(-0.6, len(rows) - 0.4))
+
+    return _svg(draw, inches=(6.0, 0.9 + 0.42 * len(rows)))
 
 
 def unit_square(title: str, x: str, y: str, lines: Sequence[Curve], markers: bool = False) -> Markup:

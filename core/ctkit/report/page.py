@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ctkit import redaction
 from ctkit.errors import RequestError
 from ctkit.files import write_text
-from ctkit.report import figures, redaction, wording
+from ctkit.report import figures, wording
 from ctkit.report.elements import Looks
 from ctkit.report.reading import Run, read_run
 from ctkit.report.sections import answer, arms, choice, data, provenance, tasks, training
@@ -80,6 +81,7 @@ def _content(run: Run) -> dict[str, Any]:
         "version": run.facts.get("ctkit", ""),
         "summary": _summary(run),
         "legend": looks.legend([arm.name for arm in run.arms]),
+        "scored_legend": looks.legend([*(arm.name for arm in run.arms), *run.baselines]),
         "answer": answer.answer(run, looks),
         "arms": arms.arms(run, looks),
         "choice": choice.choice(run, looks),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -117,7 +118,7 @@ class Training:
 class Place:
     """What a score is a score of, but for the arm and the seed."""
 
-    pretrain: str
+    pretrain: str  #: "" for a baseline
     task: str
     protocol: str
     labels: float  #: share of the training labels
@@ -127,13 +128,16 @@ class Place:
 class Scored:
     """A row of ``results.csv``."""
 
-    arm: str
+    arm: str  #: or a baseline
     place: Place
     seed: str  #: "all" for the seeds pooled
+    repeat: str  #: "all" for the repeats of the evaluation pooled
     metric: str
     value: float
     low: float
     high: float
+    sd_seeds: float  #: NaN for one seed
+    sd_repeats: float  #: NaN for one repeat
 
     @property
     def pooled(self) -> bool:
@@ -165,9 +169,22 @@ class Predicted:
     pretrain: str
     task: str
     protocol: str
+    seed: str
     labels: float
-    positive: str | None
+    repeat: str
     file: Path
+
+    @cached_property
+    def facts(self) -> Facts:
+        """The file beside the table: the positive class, notes and warnings; {} where a run left none."""
+        beside = self.file.with_suffix(".json")
+        found: Facts = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
+        return found
+
+    @property
+    def name(self) -> str:
+        """What a reader knows the evaluation by."""
+        return ", ".join(filter(None, (self.arm, self.pretrain, f"seed {self.seed}", f"repeat {self.repeat}")))
 
     def read(self) -> Predictions:
         """Raise ``DataError`` where the file names a label that is none of its classes."""
@@ -183,7 +200,7 @@ class Predicted:
             labels=np.array([numbers[row[2]] for row in rows], np.int64),
             probabilities=np.array([row[3:] for row in rows], np.float64).reshape(len(rows), len(classes)),
             classes=classes,
-            positive=self.positive if self.positive in classes else None,
+            positive=self.facts.get("positive"),
         )
 
 
@@ -220,6 +237,11 @@ class Run:
         return pipeline
 
     @property
+    def baselines(self) -> list[str]:
+        """Names of the baselines: backbones that no arm's slices have trained."""
+        return [baseline["id"] for baseline in self.pipeline.get("baseline", [])]
+
+    @property
     def images(self) -> bool:
         """Whether pixels may be shown."""
         return bool(self.pipeline.get("report", {}).get("images", True))
@@ -238,7 +260,7 @@ class Run:
     @property
     def reference(self) -> str | None:
         """The arm that others are measured against: as compared, else the one that keeps every slice."""
-        compared = next((row.reference for row in self.comparisons), None)
+        compared = next((row.reference for row in self.comparisons if row.reference not in self.baselines), None)
         return compared or next((arm.name for arm in self.arms if arm.kept == arm.slices), None)
 
     def title(self, place: Place) -> str:
@@ -246,7 +268,7 @@ class Run:
         places = {row.place for row in self.scores}
         words = [place.task, place.protocol]
         words += [wording.labels(place.labels)] if len({other.labels for other in places}) > 1 else []
-        words += [place.pretrain] if len({other.pretrain for other in places}) > 1 else []
+        words += [place.pretrain] if place.pretrain and len({other.pretrain for other in places} - {""}) > 1 else []
         return ", ".join(words)
 
     def arm(self, name: str) -> Arm | None:
@@ -267,7 +289,7 @@ def read_run(folder: Path) -> Run:
         trainings=tuple(training for arm in arms for training in _trainings(arm)),
         scores=tuple(_scored(row) for row in _rows(folder / "results.csv")),
         comparisons=tuple(_compared(row) for row in _rows(folder / "comparisons.csv")),
-        predictions=tuple(predicted for arm in arms for predicted in _predicted(arm, facts.get("pipeline", {}))),
+        predictions=tuple(_predicted(folder)),
         mistakes=_mistakes(folder / "mistakes.npz"),
         scan=_scan(folder),
     )
@@ -277,7 +299,7 @@ def read_selection(path: Path) -> Selection:
     """Read a ``selection.csv`` row by row: those of large data sets have half a million."""
     numbers: dict[str, int] = {}
     volume, index, kept, distance = [], [], [], []
-    with path.open(newline="", encoding="utf-8") as stream:
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
         for row in csv.DictReader(stream):
             volume.append(numbers.setdefault(row["volume"], len(numbers)))
             index.append(int(row["index"]))
@@ -317,12 +339,13 @@ def _history(file: Path) -> dict[str, tuple[Floats, Floats]]:
     return {name: (curve[:, 0], curve[:, 1]) for name, curve in curves.items()}
 
 
-def _predicted(arm: Arm, pipeline: Facts) -> Iterator[Predicted]:
-    positive = {task.get("id"): task.get("positive") for task in pipeline.get("task", [])}
-    for file in _by_number(arm.folder.glob("*/seed-*/*/*/repeat-*-labels-*.csv")):
-        pretrain, _, task, protocol = file.parts[-5:-1]
-        labels = float(file.stem.partition("-labels-")[2])
-        yield Predicted(arm.name, pretrain, task, protocol, labels, positive.get(task), file)
+def _predicted(folder: Path) -> Iterator[Predicted]:
+    files = "seed-*/*/*/repeat-*-labels-*.csv"
+    for file in _by_number(itertools.chain(folder.glob(f"arms/*/*/{files}"), folder.glob(f"baselines/*/{files}"))):
+        *owner, seed, task, protocol = file.relative_to(folder).parts[1:-1]
+        arm, pretrain = owner if len(owner) == 2 else (*owner, "")
+        repeat, _, labels = file.stem.removeprefix("repeat-").partition("-labels-")
+        yield Predicted(arm, pretrain, task, protocol, seed.removeprefix("seed-"), float(labels), repeat, file)
 
 
 def _mistakes(file: Path) -> dict[str, dict[int, NDArray[np.uint8]]]:
@@ -340,8 +363,8 @@ def _place(row: Mapping[str, str]) -> Place:
 
 
 def _scored(row: Mapping[str, str]) -> Scored:
-    numbers = (_number(row[column]) for column in ("value", "ci_low", "ci_high"))
-    return Scored(row["arm"], _place(row), row["seed"], row["metric"], *numbers)
+    numbers = (_number(row[column]) for column in ("value", "ci_low", "ci_high", "sd_seeds", "sd_repeats"))
+    return Scored(row["arm"], _place(row), row["seed"], row["repeat"], row["metric"], *numbers)
 
 
 def _compared(row: Mapping[str, str]) -> Compared:
@@ -377,6 +400,6 @@ def _number(text: str) -> float:
     return float(text) if text else float("nan")
 
 
-def _by_number(files: Iterator[Path]) -> list[Path]:
+def _by_number(files: Iterable[Path]) -> list[Path]:
     """Sort so that seed-9 comes before seed-10."""
     return sorted(files, key=lambda file: [(len(part), part) for part in file.parts])

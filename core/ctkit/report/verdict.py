@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
+from ctkit.redaction import without_paths
 from ctkit.report import wording
 from ctkit.report.reading import Compared, Run, Scored, Training
-from ctkit.report.redaction import without_paths
 
 Verdict = Literal["better", "worse", "no difference shown", "not tested"]
 
@@ -62,7 +62,7 @@ def headline(run: Run) -> str:
     if not run.scores:
         return f"Backbones were trained but not scored on any task. {_smallest(run)}"
     metric = main_metric(run.comparisons)
-    rows = [row for row in run.comparisons if row.metric == metric]
+    rows = [row for row in run.comparisons if row.metric == metric and row.reference not in run.baselines]
     if metric is None or not rows:
         return f"There is no reference arm to compare with, so no arm is called better or worse. {_smallest(run)}"
     return _tally(rows, wording.metric(metric))
@@ -95,9 +95,39 @@ def _tally(rows: list[Compared], metric: str) -> str:
     return f"Of {wording.count(len(rows), 'comparison')} by {metric}: {wording.listing(parts)}."
 
 
+def gains(run: Run) -> list[str]:
+    """What pre-training bought at all, a sentence for each baseline."""
+    metric = main_metric(run.comparisons)
+    rows = [row for row in run.comparisons if row.metric == metric]
+    by_baseline = {name: [row for row in rows if row.reference == name] for name in run.baselines}
+    return [_gain(name, own, wording.metric(metric or "")) for name, own in by_baseline.items() if own]
+
+
+def _gain(baseline: str, rows: list[Compared], metric: str) -> str:
+    counts = Counter(verdict(row) for row in rows)
+    words = [f"{kind} in {counts[kind]}" for kind in ("better", "worse") if counts[kind]]
+    shown = wording.listing(words) if words else "no difference was shown"
+    mean = wording.difference(float(np.mean([row.difference for row in rows])))
+    of = f"of {wording.count(len(rows), 'comparison')}" if words else f"in {wording.count(len(rows), 'comparison')}"
+    return f"Pre-training bought {mean} {metric} over “{baseline}” in the mean: {shown} {of}."
+
+
 def cautions(run: Run) -> list[str]:
     """What a reader must know before believing the numbers, in the order of weight."""
-    return [*_unfinished(run), *_training_cautions(run), *_score_cautions(run)]
+    return [*_unfinished(run), *_warnings(run), *_training_cautions(run), *_score_cautions(run)]
+
+
+def _warnings(run: Run) -> list[str]:
+    """What the evaluations warn of, with the arms that it holds for where it does not hold for all."""
+    warned: dict[tuple[str, str], set[str]] = {}
+    for file in run.predictions:
+        for warning in file.facts.get("warnings", []):
+            warned.setdefault((file.task, warning), set()).add(file.arm)
+    arms = {task: {file.arm for file in run.predictions if file.task == task} for task, _ in warned}
+    return [
+        without_paths(f"{task}: {warning}") + ("." if of == arms[task] else f" ({', '.join(sorted(of))}).")
+        for (task, warning), of in warned.items()
+    ]
 
 
 def _unfinished(run: Run) -> list[str]:
@@ -140,7 +170,7 @@ def missing(run: Run) -> list[str]:
 def _training_cautions(run: Run) -> list[str]:
     if not run.trainings:
         return []
-    found = []
+    found = list(_collapses(run))
     steps = [training.facts["steps"] for training in run.trainings]
     if max(steps) < FEW_STEPS:
         text = f"Pre-training was short, {wording.count(max(steps), 'step')} at most"
@@ -156,6 +186,17 @@ def _training_cautions(run: Run) -> list[str]:
             "which may be as large."
         )
     return found
+
+
+def _collapses(run: Run) -> Iterable[str]:
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for training in run.trainings:
+        if training.facts.get("collapsed"):
+            seeds.setdefault((training.arm, training.pretrain), []).append(str(training.seed))
+    for (arm, method), collapsed in seeds.items():
+        seed = "seed" if len(collapsed) == 1 else "seeds"
+        training = f"Pre-training of “{arm}” with {method}, {seed} {wording.listing(collapsed)}"
+        yield f"{training}, collapsed: such a backbone does not tell slices apart, and its scores are luck."
 
 
 def _fewer_steps(trainings: Iterable[Training], reference: str) -> bool:

@@ -53,6 +53,14 @@ def _whole(seconds: int) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def energy(joules: float) -> str:
+    """Joules in the unit that an electricity meter has: "0.42 kWh", and small amounts as "3.1 kJ"."""
+    if math.isnan(joules):
+        return NOTHING
+    value, unit = (joules / 3.6e6, "kWh") if joules >= 3.6e5 else (joules / 1000, "kJ")
+    return f"{number(value)}\N{NO-BREAK SPACE}{unit}"
+
+
 def moment(stamp: str) -> str:
     """A time stamp (ISO 8601) to the minute."""
     return datetime.fromisoformat(stamp).strftime("%Y-%m-%d %H:%M %Z").strip() if stamp else ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +20,26 @@ from ctkit.stages.evaluate import Evaluated, predictions_of
 if TYPE_CHECKING:
     from ctkit.session import Session
 
-RESULTS = ("arm", "pretrain", "task", "protocol", "labels", "seed", "metric", "value", "ci_low", "ci_high")
+RESULTS = (
+    *("arm", "pretrain", "task", "protocol", "labels", "seed", "repeat"),
+    *("metric", "value", "ci_low", "ci_high", "sd_seeds", "sd_repeats"),
+)
 COMPARISONS = (
     *("arm", "reference", "pretrain", "task", "protocol", "labels"),
     *("metric", "difference", "ci_low", "ci_high", "p", "p_adjusted", "test"),
 )
 
 
+Spread = tuple[float, float]  # standard deviations over seeds and over repeats
+_ALONE: Spread = (math.nan, math.nan)
+
+
 @dataclass(frozen=True)
 class Cell:
     """What is scored over all seeds: an arm, a pre-training, a task, a protocol and a share of the labels."""
 
-    arm: str
-    pretrain: str
+    arm: str  #: or a baseline
+    pretrain: str  #: "" for a baseline
     task: str
     protocol: str
     labels: float
@@ -44,35 +53,64 @@ class Cell:
 def cell_of(evaluated: Evaluated) -> Cell:
     """Return the row of the table of results that an evaluation belongs to."""
     job, plan = evaluated.job, evaluated.plan
-    return Cell(job.selected.arm.id, job.plan.id, plan.id, plan.protocol.entry.name, evaluated.labels)
+    return Cell(job.arm, job.pretrain, plan.id, plan.protocol.entry.name, evaluated.labels)
 
 
 def score(session: Session, done: list[Evaluated]) -> None:
-    """Write ``results.csv``: each seed, and all seeds pooled."""
-    rows: list[tuple[Any, ...]] = []
-    for cell, runs in _cells(done).items():
-        seeds = sorted({run.job.seed for run in runs})
-        for seed in seeds:
-            rows += _rows(cell, seed, _scores(session, [run for run in runs if run.job.seed == seed]))
-        rows += _rows(cell, "all", _scores(session, runs))
+    """Write ``results.csv``: each repeat where there are several, each seed, and all seeds pooled."""
+    rows = itertools.chain.from_iterable(_scored(session, cell, runs) for cell, runs in _cells(done).items())
     write_csv(session.folder.path / "results.csv", RESULTS, rows)
 
 
+def _scored(session: Session, cell: Cell, runs: list[Evaluated]) -> Iterator[tuple[Any, ...]]:
+    by_seed = {seed: [run for run in runs if run.job.seed == seed] for seed in sorted({run.job.seed for run in runs})}
+    single = {seed: [_scores(session, [run]) for run in own] for seed, own in by_seed.items()}
+    for seed, own in by_seed.items():
+        if runs[0].plan.repeats > 1:
+            for run, scores in zip(own, single[seed], strict=True):
+                yield from _rows(cell, seed, run.repeat, scores, [_ALONE] * len(scores))
+        yield from _rows(cell, seed, "all", _scores(session, own), _spreads([single[seed]]))
+    yield from _rows(cell, "all", "all", _scores(session, runs), _spreads(list(single.values())))
+
+
+def _spreads(seeds: list[list[list[Score]]]) -> list[Spread]:
+    """Spread of each metric, from the scores of every repeat of every seed."""
+    metrics = range(len(seeds[0][0]))
+    return [spread([[scores[metric].value for scores in repeats] for repeats in seeds]) for metric in metrics]
+
+
+def spread(points: Sequence[Sequence[float]]) -> Spread:
+    """Standard deviations of a score over seeds and over repeats, from its values by seed; NaN where there is one.
+
+    Over seeds: of the means of each seed's repeats. Over repeats: the root of the mean variance inside the seeds.
+    """
+    inside = [float(np.var(repeats, ddof=1)) for repeats in points if len(repeats) > 1]
+    over_seeds = float(np.std([np.mean(repeats) for repeats in points], ddof=1)) if len(points) > 1 else math.nan
+    return over_seeds, math.sqrt(float(np.mean(inside))) if inside else math.nan
+
+
 def compare(session: Session, done: list[Evaluated]) -> None:
-    """Write ``comparisons.csv``: each arm against the reference arm, with p values corrected over the table."""
-    reference = session.provenance.pipeline.reference.id  # of the whole pipeline, whatever this start works on
+    """Write ``comparisons.csv``: arms against the reference arm and each baseline, p corrected over the table."""
     cells = _cells(done)
-    rows: list[tuple[Cell, Difference]] = []
-    for cell, runs in cells.items():
-        against = cells.get(replace(cell, arm=reference))
-        if cell.arm != reference and against:
-            rows += [(cell, difference) for difference in _differences(session, runs, against)]
-    adjusted = holm([difference.p for _, difference in rows])
+    rows: list[tuple[Cell, str, Difference]] = []
+    for cell, other in _pairs(session, cells):
+        rows += [(cell, other.arm, difference) for difference in _differences(session, cells[cell], cells[other])]
+    adjusted = holm([difference.p for *_, difference in rows])
     write_csv(
         session.folder.path / "comparisons.csv",
         COMPARISONS,
-        (_comparison(cell, reference, difference, p) for (cell, difference), p in zip(rows, adjusted, strict=True)),
+        (_comparison(*row, p) for row, p in zip(rows, adjusted, strict=True)),
     )
+
+
+def _pairs(session: Session, cells: Collection[Cell]) -> Iterator[tuple[Cell, Cell]]:
+    """What is compared: arms with the reference arm, then all arms with each baseline."""
+    reference = session.provenance.pipeline.reference.id  # of the whole pipeline, whatever this start works on
+    trained = [cell for cell in cells if cell.pretrain]
+    pairs = [(cell, replace(cell, arm=reference)) for cell in trained if cell.arm != reference]
+    for baseline in session.pipeline.baselines:
+        pairs += [(cell, replace(cell, arm=baseline.id, pretrain="")) for cell in trained]
+    return ((cell, other) for cell, other in pairs if other in cells)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -119,9 +157,11 @@ def _cached_json(session: Session, kind: str, at: str) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def _rows(cell: Cell, seed: int | str, scores: list[Score]) -> Iterator[tuple[Any, ...]]:
-    for s in scores:
-        yield (*cell.columns, seed, s.metric, _number(s.value), _number(s.low), _number(s.high))
+def _rows(
+    cell: Cell, seed: int | str, repeat: int | str, scores: Sequence[Score], spreads: Sequence[Spread]
+) -> Iterator[tuple[Any, ...]]:
+    for s, apart in zip(scores, spreads, strict=True):
+        yield (*cell.columns, seed, repeat, s.metric, *map(_number, (s.value, s.low, s.high, *apart)))
 
 
 def _comparison(cell: Cell, reference: str, d: Difference, p_adjusted: float) -> tuple[Any, ...]:

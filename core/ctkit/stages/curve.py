@@ -12,8 +12,8 @@ from ctkit.files import write_csv
 from ctkit.plan import Arm
 from ctkit.runs import place
 from ctkit.selection import Table
-from ctkit.stages.describe import Reading
 from ctkit.stages.evidence import Evidence
+from ctkit.stages.readings import Reading
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -49,7 +49,7 @@ def write_curve(session: Session, evidence: Evidence, table: Table, arm: Arm) ->
     seed = session.pipeline.run.seed
     *earlier, last = evidence.identities(arm)
     steps = [*earlier, last | {"at": None}]
-    at = address("curve", steps=steps, seed=seed if arm.draws else None)
+    at = address("curve", version=selection.VERSION, steps=steps, seed=seed if arm.draws else None)
     path = session.cache.path("curve", at)
     if not path.is_dir():
         with session.work("curve", arm.id), session.cache.entry("curve", at) as folder:

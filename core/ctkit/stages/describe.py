@@ -1,43 +1,38 @@
 """Describe: decode each volume once, for every arm that wants evidence, and let the pixels go.
 
-Beside the evidence each volume leaves a *reading*: which of its slices can be read, and why the others cannot. Where an
-arm keeps every slice, the slice store is filled in the same pass.
+Beside the evidence each volume leaves its reading. Evidence lies under the address of the volume *and* of the slices it
+was made of, so that a volume which reads differently another time never meets evidence of other slices. Where an arm
+keeps every slice, the slice store is filled in the same pass.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ctkit import compute, rendering
 from ctkit.cache import Cache, address
 from ctkit.catalogue import Catalogue
 from ctkit.contracts import Dataset, Ints, Pixels, Reducer, Slices, Volume
-from ctkit.errors import CtkitError, DataError
-from ctkit.files import write_json, writing
+from ctkit.errors import CtkitError, DataError, PluginError
+from ctkit.files import writing
 from ctkit.plan import Arm, Chosen
 from ctkit.sections import Rendering
+from ctkit.stages.readings import Reading, Skips, read_reading, read_readings, write_reading
 from ctkit.store import SliceStore
 
 if TYPE_CHECKING:
     from ctkit.session import Session
 
+_PASSES = 3  # a volume that reads differently the second time is described anew
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Which slices of a volume can be read."""
-
-    index: Ints  #: (m,) numbers of the readable slices, ascending
-    skipped: tuple[tuple[int, str], ...]  #: number and reason of each of the others
 
 
 @dataclass(frozen=True)
@@ -48,26 +43,30 @@ class Wanted:
     address: str
     volume: Volume
     index: Ints | None  #: slices to read; None for all
-    evidence: tuple[Chosen[Reducer[Any]], ...]
-    store: bool  #: also write every readable slice to the store
+    evidence: tuple[Chosen[Reducer[Any]], ...] = ()
+    store: bool = False  #: also write what is read to the store
+    skipped: Skips = ()  #: slices that are known to be unreadable
 
 
 def describe(session: Session, catalogue: Catalogue) -> list[Reading]:
-    """Make the evidence that is missing; return each volume's reading, in the catalogue's order."""
+    """Make the evidence that is missing; return each volume's reading, in the catalogue's order.
+
+    Raises ``CtkitError`` where a reducer cannot describe a volume; what it could describe stays.
+    """
     reducers = described_reducers(session)
-    whole = any(arm.keeps_all and session.only.wants(arm=arm.id) for arm in session.pipeline.arms)
-    everything = bool(session.pipeline.pretrains) and whole
-    missing = [n for n in range(len(catalogue)) if is_missing(session.cache, catalogue.address(n), reducers)]
-    if not missing:
+    volumes = [number for number in range(len(catalogue)) if _is_wanted(session, catalogue, reducers, number)]
+    if not volumes:
         session.cached("describe")
-        return [read_reading(session.cache, catalogue.address(number)) for number in range(len(catalogue))]
-    in_workers = [c for c in reducers if session.device == "cpu" or c.build().device == "cpu"]
+        return read_readings(session.cache, catalogue)
     with session.work("describe"):
-        _decode_all(session, catalogue, missing, partial(_wanted, session, catalogue, in_workers, everything))
-        for chosen in reducers:
-            if chosen not in in_workers:
-                _describe_on_accelerator(session, catalogue, chosen)
-    return [read_reading(session.cache, catalogue.address(number)) for number in range(len(catalogue))]
+        for _ in range(_PASSES):
+            failures = [*_describe_all(session, catalogue, volumes, reducers)]
+            if failures:
+                raise CtkitError(failures[0] + (f" (and {len(failures) - 1} more volumes)" if failures[1:] else ""))
+            volumes = [n for n in volumes if is_missing(session.cache, catalogue.address(n), reducers)]
+            if not volumes:
+                return read_readings(session.cache, catalogue)
+    raise DataError(f"{len(volumes)} volumes read differently each time; are their files being changed?")
 
 
 def described_reducers(session: Session) -> list[Chosen[Reducer[Any]]]:
@@ -82,25 +81,11 @@ def reducers_of(arms: Iterable[Arm]) -> list[Chosen[Reducer[Any]]]:
     return list({address("reducer", **chosen.evidence_identity): chosen for chosen in looking}.values())
 
 
-def evidence_path(cache: Cache, chosen: Chosen[Reducer[Any]], volume: str) -> Path:
-    """Where the evidence of a reducer on the volume with address ``volume`` is or would be."""
-    return cache.path("evidence", address("evidence", reducer=chosen.evidence_identity, volume=volume), ".npy")
-
-
-def reading_path(cache: Cache, volume: str) -> Path:
-    """Where the reading of the volume with address ``volume`` is or would be."""
-    return cache.path("readings", volume, ".json")
-
-
-def read_reading(cache: Cache, volume: str) -> Reading:
-    """Return a volume's reading."""
-    found = json.loads(reading_path(cache, volume).read_text(encoding="utf-8"))
-    skipped = tuple((number, reason) for number, reason in found["skipped"])
-    return Reading(np.setdiff1d(np.arange(found["slices"]), [number for number, _ in skipped]), skipped)
-
-
-def _write_reading(cache: Cache, volume: str, slices: int, skipped: Iterable[tuple[int, str]]) -> None:
-    write_json(reading_path(cache, volume), {"slices": slices, "skipped": sorted(skipped)})
+def evidence_path(cache: Cache, chosen: Chosen[Reducer[Any]], volume: str, reading: Reading) -> Path:
+    """Where the evidence of a reducer on the readable slices of the volume with address ``volume`` is or would be."""
+    looks = {"reducer": chosen.evidence_identity, "rendering": rendering.VERSION}
+    at = address("evidence", **looks, volume=volume, slices=reading.mark)
+    return cache.path("evidence", at, ".npy")
 
 
 # --- what is missing ----------------------------------------------------------------------------------------------
@@ -108,61 +93,90 @@ def _write_reading(cache: Cache, volume: str, slices: int, skipped: Iterable[tup
 
 def is_missing(cache: Cache, volume: str, reducers: list[Chosen[Reducer[Any]]]) -> bool:
     """Whether a volume has to be decoded for its reading or for the evidence of one of the reducers."""
-    if not reading_path(cache, volume).exists():
-        return True
-    made = all(evidence_path(cache, chosen, volume).exists() for chosen in reducers)
-    return not made and bool(read_reading(cache, volume).index.size)
+    reading = read_reading(cache, volume)
+    return reading is None or bool(_without_evidence(cache, volume, reading, reducers))
+
+
+def _without_evidence(
+    cache: Cache, volume: str, reading: Reading, reducers: list[Chosen[Reducer[Any]]]
+) -> tuple[Chosen[Reducer[Any]], ...]:
+    if not reading.index.size:
+        return ()
+    return tuple(chosen for chosen in reducers if not evidence_path(cache, chosen, volume, reading).exists())
+
+
+def _is_wanted(session: Session, catalogue: Catalogue, reducers: list[Chosen[Reducer[Any]]], number: int) -> bool:
+    reading = read_reading(session.cache, catalogue.address(number))
+    retry = reading is not None and reading.retry
+    return retry or is_missing(session.cache, catalogue.address(number), reducers)
 
 
 def _wanted(
-    session: Session, catalogue: Catalogue, reducers: list[Chosen[Reducer[Any]]], everything: bool, number: int
+    session: Session, catalogue: Catalogue, reducers: list[Chosen[Reducer[Any]]], number: int, *, store: bool = False
 ) -> Wanted:
+    """What there is to make of one volume; slices that were skipped for what may pass are read again."""
     at = catalogue.address(number)
-    known = reading_path(session.cache, at).exists()
-    index = read_reading(session.cache, at).index if known else None
-    missing = tuple(chosen for chosen in reducers if not evidence_path(session.cache, chosen, at).exists())
-    return Wanted(number, at, catalogue[number], index, missing, everything)
+    known = read_reading(session.cache, at)
+    if known is None or known.retry:
+        return Wanted(number, at, catalogue[number], None, tuple(reducers), store)
+    missing = _without_evidence(session.cache, at, known, reducers)
+    return Wanted(number, at, catalogue[number], known.index, missing, store, known.skipped)
 
 
 # --- decoding -----------------------------------------------------------------------------------------------------
 
 
-def _decode_all(session: Session, catalogue: Catalogue, numbers: list[int], wanted: Callable[[int], Wanted]) -> None:
-    """Decode volumes in worker processes; a volume that kills its worker is tried again without the guilty slice."""
-    work = partial(describe_volume, session.pipeline.dataset, session.cache.folder, session.pipeline.rendering)
-    items = map(wanted, numbers)
-    retry: list[Wanted] = []
-    for outcome in session.parallel("describe", work, items, total=len(numbers), name=lambda item: item.address):
+def _describe_all(
+    session: Session, catalogue: Catalogue, volumes: list[int], reducers: list[Chosen[Reducer[Any]]]
+) -> Iterator[str]:
+    """Describe volumes; yield what went wrong with reducers."""
+    on_accelerator = [c for c in reducers if session.device != "cpu" and c.build().device == "accelerator"]
+    in_workers = [chosen for chosen in reducers if chosen not in on_accelerator]
+    whole = any(arm.keeps_all and session.only.wants(arm=arm.id) for arm in session.pipeline.arms)
+    everything = bool(session.pipeline.pretrains) and whole
+    items = (_wanted(session, catalogue, in_workers, number, store=everything) for number in volumes)
+    yield from _in_workers(session, items, len(volumes))
+    for chosen in on_accelerator:
+        yield from _on_accelerator(session, catalogue, volumes, chosen)
+
+
+def _in_workers(session: Session, items: Iterable[Wanted], total: int) -> Iterator[str]:
+    from ctkit.stages.rescue import rescue
+
+    lost: list[compute.Lost[Wanted]] = []
+    for outcome in describe_each(session, items, total):
         if isinstance(outcome, compute.Lost):
-            retry.append(_without_guilty_slices(session, outcome))
+            lost.append(outcome)
         elif outcome.result:
-            raise CtkitError(outcome.result)
-    alone = session.parallel("describe", work, retry, total=len(retry), name=lambda item: item.address) if retry else ()
-    for outcome in alone:
-        if isinstance(outcome, compute.Lost):
-            _give_up(session.cache, outcome.item, outcome.reason)
+            yield outcome.result
+    for one in lost:
+        yield from rescue(session, one)
+
+
+def describe_each(
+    session: Session, items: Iterable[Wanted], total: int
+) -> Iterator[compute.Done[Wanted, str] | compute.Lost[Wanted]]:
+    """Describe volumes in worker processes; results say what a plugin did wrong, "" for nothing."""
+    work = partial(describe_volume, session.pipeline.dataset, session.cache.folder, session.pipeline.rendering)
+    yield from session.parallel("describe", work, items, total=total, name=lambda item: item.address)
 
 
 def describe_volume(chosen: Chosen[Dataset[Any]], cache_folder: Path, look: Rendering, item: Wanted) -> str:
     """Read one volume, write what is wanted of it, and last its reading. Runs in a worker process.
 
-    Returns what a reducer did wrong: that is no fault of the volume, and must not count as one.
+    Returns what a plugin did wrong, "" for nothing: that is no fault of the volume, and must not count as one.
     """
     cache = Cache(cache_folder)
-    pixels = _read(chosen, item)
-    if pixels.index.size and item.evidence:
-        slices = as_slices(pixels)
-        for reducer in item.evidence:
-            try:
-                evidence = reducer.build().describe(slices)
-            except Exception as error:  # a stranger's reducer may raise anything
-                _log.debug("describing failed", exc_info=True)
-                return f"reducer {reducer.entry.name!r} failed to describe a volume: {type(error).__name__}: {error}"
-            write_evidence(cache, reducer, item.address, evidence)
-        del slices
+    try:
+        pixels = read(chosen, item)
+        reading = Reading.of(len(item.volume), pixels, item.skipped)
+        if pixels.index.size and item.evidence:
+            _write_evidence(cache, item, reading, as_slices(pixels))
+    except PluginError as error:
+        return str(error)
     if pixels.index.size and item.store:
-        store_slices(cache, look, item.address, pixels)
-    _note_reading(cache, item, pixels)
+        store_slices(cache, look, item.address, pixels, reading.span)
+    write_reading(cache, item.address, reading)
     return ""
 
 
@@ -172,94 +186,95 @@ def as_slices(pixels: Pixels) -> Slices:
     return Slices(rendering.evidence(pixels.values), hu, pixels.index)
 
 
-def write_evidence(cache: Cache, chosen: Chosen[Reducer[Any]], volume: str, evidence: Any) -> None:
+def _write_evidence(cache: Cache, item: Wanted, reading: Reading, slices: Slices) -> None:
+    for chosen in item.evidence:
+        path = evidence_path(cache, chosen, item.address, reading)
+        if not path.exists():
+            write_evidence(path, evidence_of(chosen, slices))
+
+
+def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices) -> NDArray[Any]:
+    """Describe one volume. Raises ``PluginError`` where the reducer fails or returns what it must not."""
+    name, reducer, n = chosen.entry.name, chosen.build(), len(slices.index)
+    try:
+        evidence: NDArray[Any] = np.asarray(reducer.describe(slices))
+    except Exception as error:  # a stranger's reducer may raise anything
+        _log.debug("describing failed", exc_info=True)
+        raise PluginError(f"reducer {name!r} failed to describe a volume: {type(error).__name__}: {error}") from error
+    expected = (n,) if reducer.evidence == "slice" else (n * (n - 1) // 2,)
+    of_pairs = reducer.evidence == "pair" and evidence.ndim != 1
+    if evidence.shape[:1] != expected or of_pairs or evidence.dtype.hasobject:
+        raise PluginError(
+            f"reducer {name!r} must describe {n} slices by numbers ({expected[0]}, ...) for evidence"
+            f" {reducer.evidence!r}, but returned {evidence.shape} {evidence.dtype}"
+        )
+    return evidence
+
+
+def write_evidence(path: Path, evidence: NDArray[Any]) -> None:
     """Write the evidence of one volume, whole or not at all."""
-    with writing(evidence_path(cache, chosen, volume)) as temporary, temporary.open("wb") as file:
+    with writing(path) as temporary, temporary.open("wb") as file:
         np.save(file, evidence, allow_pickle=False)
 
 
-def store_slices(cache: Cache, look: Rendering, volume: str, pixels: Pixels) -> None:
-    """Render pixels for training and write them to the slice store, unless they are there."""
+def store_slices(cache: Cache, look: Rendering, volume: str, pixels: Pixels, span: tuple[float, float]) -> None:
+    """Render pixels of a volume with that ``span`` of values and write them to the store, unless they are there."""
     store = SliceStore(cache, look.model_dump(mode="json"))
     if store.find(volume, pixels.index) is None:
-        rows = rendering.training(pixels.values, pixels.unit, look.levels, look.size)
+        rows = rendering.training(pixels.values, pixels.unit, look.levels, look.size, span)
         store.write(volume, pixels.index, rows)
 
 
-def _read(chosen: Chosen[Dataset[Any]], item: Wanted) -> Pixels:
+def read(chosen: Chosen[Dataset[Any]], item: Wanted) -> Pixels:
+    """Read the wanted slices; where not one can be read, all come back as skipped.
+
+    Raises ``PluginError`` where the data set returns what it must not.
+    """
+    asked = np.arange(len(item.volume)) if item.index is None else item.index
     try:
         pixels = chosen.build().read(item.volume, item.index)
     except DataError as error:
-        asked = range(len(item.volume)) if item.index is None else item.index.tolist()
         nothing = np.zeros((0, item.volume.rows, item.volume.columns), np.int16)
-        skipped = tuple((number, str(error)) for number in asked)
-        return Pixels(nothing, np.zeros(0, np.int64), "HU", skipped)
+        skipped = tuple((number, str(error)) for number in asked.tolist())
+        return Pixels(nothing, np.zeros(0, np.int64), "HU", skipped, retry=error.retry)
+    found = np.concatenate([pixels.index, np.array([number for number, _ in pixels.skipped], np.int64)])
+    shape = (len(pixels.index), item.volume.rows, item.volume.columns)
+    in_order = bool((np.diff(pixels.index) > 0).all())
+    if pixels.values.shape != shape or not in_order or not np.array_equal(np.sort(found), asked):
+        raise PluginError(
+            f"data set {chosen.entry.name!r} must return each slice that it is asked for once, read or skipped, in"
+            f" order and {item.volume.rows} x {item.volume.columns}, but of {len(asked)} slices returned"
+            f" {pixels.values.shape} with {len(pixels.index)} numbers and {len(pixels.skipped)} skipped"
+        )
     return pixels
-
-
-def _note_reading(cache: Cache, item: Wanted, pixels: Pixels) -> None:
-    path = reading_path(cache, item.address)
-    if not path.exists():
-        _write_reading(cache, item.address, len(item.volume), pixels.skipped)
-    elif item.index is not None and len(pixels.index) != len(item.index):
-        raise DataError("files of this volume changed while the run was going on")
-
-
-# --- slices that kill ---------------------------------------------------------------------------------------------
-
-
-def _without_guilty_slices(session: Session, lost: compute.Lost[Wanted]) -> Wanted:
-    """Find the slices of a volume that kill or hang their reader, note them, and want the others."""
-    item = lost.item
-    if not lost.deadly or len(item.volume.files) < 2:
-        _give_up(session.cache, item, lost.reason)
-        return replace(item, index=np.zeros(0, np.int64), evidence=(), store=False)
-    numbers = range(len(item.volume)) if item.index is None else item.index.tolist()
-    singles = [replace(item, index=np.array([number]), evidence=(), store=False) for number in numbers]
-    work = partial(_skipped_of, session.pipeline.dataset)
-    guilty: dict[int, str] = {}
-    outcomes = session.parallel("describe", work, singles, total=len(singles), name=lambda one: str(one.index))
-    for outcome in outcomes:
-        if isinstance(outcome, compute.Done):
-            guilty.update(outcome.result)
-        elif outcome.item.index is not None:
-            guilty[int(outcome.item.index[0])] = outcome.reason
-    _write_reading(session.cache, item.address, len(item.volume), guilty.items())
-    return replace(item, index=np.setdiff1d(np.array(numbers), list(guilty)))
-
-
-def _skipped_of(chosen: Chosen[Dataset[Any]], item: Wanted) -> tuple[tuple[int, str], ...]:
-    return _read(chosen, item).skipped
-
-
-def _give_up(cache: Cache, item: Wanted, reason: str) -> None:
-    _write_reading(cache, item.address, len(item.volume), [(n, reason) for n in range(len(item.volume))])
 
 
 # --- accelerator --------------------------------------------------------------------------------------------------
 
 
-def _describe_on_accelerator(session: Session, catalogue: Catalogue, chosen: Chosen[Reducer[Any]]) -> None:
+def _on_accelerator(
+    session: Session, catalogue: Catalogue, volumes: list[int], chosen: Chosen[Reducer[Any]]
+) -> Iterator[str]:
     """Describe in this process, which owns the accelerator, while worker processes decode for it."""
-    reducer = chosen.build()
-    items = list(_still_wanted(session.cache, catalogue, chosen))
+    wanted = (_wanted(session, catalogue, [chosen], number) for number in volumes)
+    items = [item for item in wanted if item.evidence]
     work = partial(read_slices, session.pipeline.dataset)
     for outcome in session.parallel("describe", work, items, total=len(items), name=lambda item: item.address):
         if isinstance(outcome, compute.Lost):
-            _give_up(session.cache, outcome.item, outcome.reason)
-        else:
-            slices = replace(outcome.result, device=session.device)
-            write_evidence(session.cache, chosen, outcome.item.address, reducer.describe(slices))
+            yield f"a volume that could be read before cannot be read for {chosen.entry.name!r}: {outcome.reason}"
+            continue
+        item = outcome.item
+        slices, reading = outcome.result
+        write_reading(session.cache, item.address, reading)
+        path = evidence_path(session.cache, chosen, item.address, reading)
+        if reading.index.size and not path.exists():
+            try:
+                write_evidence(path, evidence_of(chosen, replace(slices, device=session.device)))
+            except PluginError as error:
+                yield str(error)
 
 
-def _still_wanted(cache: Cache, catalogue: Catalogue, chosen: Chosen[Reducer[Any]]) -> Iterator[Wanted]:
-    for number in range(len(catalogue)):
-        at = catalogue.address(number)
-        index = read_reading(cache, at).index
-        if index.size and not evidence_path(cache, chosen, at).exists():
-            yield Wanted(number, at, catalogue[number], index, (), False)
-
-
-def read_slices(chosen: Chosen[Dataset[Any]], item: Wanted) -> Slices:
+def read_slices(chosen: Chosen[Dataset[Any]], item: Wanted) -> tuple[Slices, Reading]:
     """Read one volume's slices. Runs in a worker process."""
-    return as_slices(_read(chosen, item))
+    pixels = read(chosen, item)
+    return as_slices(pixels), Reading.of(len(item.volume), pixels, item.skipped)

@@ -9,16 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctkit.cache import address
-from ctkit.contracts import Evaluation, Predictions, Task
+from ctkit.catalogue import Catalogue
+from ctkit.contracts import Evaluation, Predictions, Rows, Task
 from ctkit.errors import StorageError
 from ctkit.only import Only
 from ctkit.plan import Chosen, TaskPlan
-from ctkit.predictions import TABLE, read_predictions, write_predictions
-from ctkit.runs import place
+from ctkit.predictions import FACTS, TABLE, read_predictions, write_predictions
+from ctkit.runs import place, same_file
+from ctkit.selection import Table
 from ctkit.stages import pretrain
+from ctkit.stages.materialise import rows_in_store
 
 if TYPE_CHECKING:
     from ctkit.session import Session
+
+
+_BETWEEN_REPEATS = 1000  # more than a run has seeds
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,31 @@ class Evaluated:
     plan: TaskPlan
     labels: float
     repeat: int
-    address: str
+    fingerprint: str  #: of the task and its files
+
+    @property
+    def seed(self) -> int:
+        """Seed of the evaluation: every repeat on every backbone has one of its own."""
+        return (self.job.seed + _BETWEEN_REPEATS * self.repeat) % 2**32
+
+    @property
+    def address(self) -> str:
+        """Address of the predictions; the backbone's address stands for its seed."""
+        return address(
+            "evaluate",
+            backbone=self.job.address,
+            task=self.fingerprint,
+            protocol=self.plan.protocol.identity,
+            labels=self.labels,
+            repeat=self.repeat,
+        )
 
     @property
     def item(self) -> str:
-        """What the evaluation is called in logs."""
-        return f"{self.job.item}/{self.plan.id}/{self.plan.protocol.entry.name}"
+        """What the evaluation is called in logs: with repeat and share of the labels where there are several."""
+        name = f"{self.job.item}/{self.plan.id}/{self.plan.protocol.entry.name}"
+        several = self.plan.repeats > 1 or len(self.plan.labels) > 1
+        return f"{name}/repeat-{self.repeat}-labels-{self.labels:g}" if several else name
 
     def is_wanted(self, only: Only) -> bool:
         """Whether the user asks for it."""
@@ -45,27 +70,54 @@ def plan_evaluations(session: Session, jobs: Iterable[pretrain.Job]) -> list[Eva
     """Every evaluation that the pipeline asks for."""
     plans = [(plan, _fingerprint(plan)) for plan in session.pipeline.tasks]
     return [
-        Evaluated(job, plan, labels, repeat, _address(job, plan, fingerprint, labels, repeat))
-        for job in jobs
+        Evaluated(job, plan, labels, repeat, fingerprint)
+        for job in sorted(jobs, key=lambda job: job.baseline)
         for plan, fingerprint in plans
         for labels in plan.labels
         for repeat in range(plan.repeats)
     ]
 
 
-def evaluate(session: Session, evaluations: list[Evaluated]) -> list[Evaluated]:
+def forget_others(session: Session, evaluations: list[Evaluated]) -> None:
+    """Remove from the run folder what is shown of evaluations that are not those of its pipeline now."""
+    for evaluated in evaluations:
+        shown = show_path(session, evaluated)
+        if shown.exists() and not same_file(folder_of(session, evaluated) / TABLE, shown):
+            shown.unlink()
+            shown.with_suffix(".json").unlink(missing_ok=True)
+
+
+def evaluate(session: Session, catalogue: Catalogue, table: Table, evaluations: list[Evaluated]) -> list[Evaluated]:
     """Do the wanted evaluations; return those that have predictions. One that fails does not stop the others."""
     done = []
+    slices = _StoredSlices(session, catalogue, table)
     for evaluated in evaluations:
         if folder_of(session, evaluated).is_dir():
             session.cached("evaluate", evaluated.item)
-        elif not evaluated.is_wanted(session.only) or not _try(session, evaluated):
+        elif not evaluated.is_wanted(session.only) or not _try(session, evaluated, slices):
             continue
-        place(folder_of(session, evaluated) / TABLE, _show_path(session, evaluated))
-        for note in predictions_of(session, evaluated).notes:
-            session.note(f"{evaluated.plan.id}: {note}")
+        _show(session, evaluated)
         done.append(evaluated)
     return done
+
+
+class _StoredSlices:
+    """The slices that each backbone was trained on, as far as the store has them; looked up once for each selection."""
+
+    def __init__(self, session: Session, catalogue: Catalogue, table: Table) -> None:
+        self._session, self._catalogue, self._table = session, catalogue, table
+        self._found: dict[tuple[str, int | None], Rows | None] = {}
+
+    def of(self, job: pretrain.Job) -> Rows | None:
+        """None for a baseline, and where a slice is stored no more."""
+        if job.baseline:
+            return None
+        key = (job.selected.arm.id, job.selected.seed)
+        if key not in self._found:
+            self._found[key] = rows_in_store(self._session, self._catalogue, self._table, job.selected.selection)
+        if self._found[key] is None:
+            self._session.note(f"{key[0]}: its slices are stored no more, so they were not compared with test images")
+        return self._found[key]
 
 
 def _fingerprint(plan: TaskPlan) -> str:
@@ -73,21 +125,15 @@ def _fingerprint(plan: TaskPlan) -> str:
     return address("task", task=plan.task.identity, files=files)
 
 
-@cache
+_tasks: dict[str, Task[Any]] = {}
+
+
 def built(task: Chosen[Task[Any]]) -> Task[Any]:
     """Build a task once for all its evaluations: it may hold images that took long to make or to decode."""
-    return task.build()
-
-
-def _address(job: pretrain.Job, plan: TaskPlan, fingerprint: str, labels: float, repeat: int) -> str:
-    return address(
-        "evaluate",
-        backbone=job.address,
-        task=fingerprint,
-        protocol=plan.protocol.identity,
-        labels=labels,
-        repeat=repeat,
-    )
+    at = address("task", target=task.entry.target, **task.full_identity)
+    if at not in _tasks:
+        _tasks[at] = task.build()
+    return _tasks[at]
 
 
 def folder_of(session: Session, evaluated: Evaluated) -> Path:
@@ -95,16 +141,26 @@ def folder_of(session: Session, evaluated: Evaluated) -> Path:
     return session.cache.path("evaluate", evaluated.address)
 
 
-def _show_path(session: Session, evaluated: Evaluated) -> Path:
-    folder = pretrain.show_folder(session, evaluated.job)
-    protocol = evaluated.plan.protocol.entry.name
-    return session.folder.predictions(folder, evaluated.plan.id, protocol, evaluated.repeat, evaluated.labels)
+def show_path(session: Session, evaluated: Evaluated) -> Path:
+    """Where the run folder shows an evaluation's predictions."""
+    folder, plan = pretrain.show_folder(session, evaluated.job), evaluated.plan
+    return session.folder.predictions(folder, plan.id, plan.protocol.entry.name, evaluated.repeat, evaluated.labels)
 
 
-def _try(session: Session, evaluated: Evaluated) -> bool:
+def _show(session: Session, evaluated: Evaluated) -> None:
+    """Put the predictions into the run folder, and say what is to be known of them."""
+    plan, shown = evaluated.plan, show_path(session, evaluated)
+    place(folder_of(session, evaluated) / TABLE, shown)
+    place(folder_of(session, evaluated) / FACTS, shown.with_suffix(".json"))
+    predictions = predictions_of(session, evaluated)
+    for note in (*predictions.notes, *predictions.warnings):
+        session.note(f"{plan.id}: {note}")
+
+
+def _try(session: Session, evaluated: Evaluated, slices: _StoredSlices) -> bool:
     try:
         with session.work("evaluate", evaluated.item):
-            predictions = _predict(session, evaluated)
+            predictions = _predict(session, evaluated, slices.of(evaluated.job))
             with session.cache.entry("evaluate", evaluated.address) as folder:
                 write_predictions(folder, predictions)
     except StorageError:
@@ -115,17 +171,20 @@ def _try(session: Session, evaluated: Evaluated) -> bool:
     return True
 
 
-def _predict(session: Session, evaluated: Evaluated) -> Predictions:
+def _predict(session: Session, evaluated: Evaluated, slices: Rows | None) -> Predictions:
+    at = address("evaluation", backbone=evaluated.job.address, task=evaluated.fingerprint)
     with session.console.progress(f"evaluate {evaluated.item}", None) as bar:
         return evaluated.plan.protocol.build().predict(
             Evaluation(
                 task=built(evaluated.plan.task),
                 backbone=pretrain.folder_of(session, evaluated.job) / pretrain.BACKBONE,
+                folder=session.cache.shared("evaluation", at),
                 labels=evaluated.labels,
-                seed=session.pipeline.run.seed + evaluated.repeat,
+                seed=evaluated.seed,
                 device=session.device,
                 workers=session.workers.backend.workers,
                 progress=bar.update,
+                slices=slices,
             )
         )
 

@@ -16,7 +16,8 @@ from ctkit.catalogue import Catalogue
 from ctkit.contracts import Ints
 from ctkit.plan import Arm, Document, Step
 from ctkit.selection import Choice, Table
-from ctkit.stages.describe import Reading, evidence_path
+from ctkit.stages.describe import evidence_path
+from ctkit.stages.readings import Reading
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -60,7 +61,7 @@ class Evidence:
     def _paths(self, step: Step) -> Iterator[Path]:
         for number, reading in enumerate(self._readings):
             if reading.index.size:
-                yield evidence_path(self._session.cache, step.reducer, self._catalogue.address(number))
+                yield evidence_path(self._session.cache, step.reducer, self._catalogue.address(number), reading)
 
     def _all(self, step: Step) -> NDArray[Any]:
         """Slice evidence of the whole data set (n, ...)."""
@@ -72,9 +73,10 @@ class Evidence:
     def _pairs(self, step: Step, slices: Ints) -> NDArray[Any]:
         """Condensed triangle of the given slices, all of one volume."""
         volume = int(self._table.volume[slices[0]])
-        path = evidence_path(self._session.cache, step.reducer, self._catalogue.address(volume))
+        reading = self._readings[volume]
+        path = evidence_path(self._session.cache, step.reducer, self._catalogue.address(volume), reading)
         triangle = np.load(path, mmap_mode="r", allow_pickle=False)
-        n = len(self._readings[volume].index)
+        n = len(reading.index)
         within = slices - self._first[volume]
         return triangle if np.array_equal(within, np.arange(n)) else condensed_of(triangle, n, within)
 

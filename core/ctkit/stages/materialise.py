@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ctkit import compute
+from ctkit.cache import Cache
 from ctkit.catalogue import Catalogue
-from ctkit.contracts import Bools, Ints, Rows
+from ctkit.contracts import Bools, Dataset, Ints, Rows
 from ctkit.errors import DataError
+from ctkit.plan import Chosen
+from ctkit.sections import Rendering
 from ctkit.selection import Selection, Table
-from ctkit.stages import describe
-from ctkit.stages.describe import Wanted
+from ctkit.stages.describe import Wanted, read, store_slices
+from ctkit.stages.readings import read_reading
 from ctkit.store import Shard, SliceStore, gather
 
 if TYPE_CHECKING:
@@ -44,6 +48,18 @@ def materialise(session: Session, catalogue: Catalogue, table: Table, selections
     return {number: shard for number, shard in shards.items() if shard is not None}
 
 
+def rows_in_store(session: Session, catalogue: Catalogue, table: Table, chosen: Selection) -> Rows | None:
+    """Return a selection's rows if the store still has them all; decodes nothing."""
+    store = SliceStore(session.cache, session.pipeline.rendering.model_dump(mode="json"))
+    shards: Shards = {}
+    for number, index in _by_volume(table, chosen.kept).items():
+        shard = store.find(catalogue.address(number), index)
+        if shard is None:
+            return None
+        shards[number] = shard
+    return rows_of(table, chosen, shards, session.pipeline.rendering.size)
+
+
 def rows_of(table: Table, chosen: Selection, shards: Shards, size: int) -> Rows:
     """Return an arm's rows in the store, in the order of the table."""
     parts = [(number, shards[number], index) for number, index in _by_volume(table, chosen.kept).items()]
@@ -60,12 +76,17 @@ def _by_volume(table: Table, kept: Bools) -> dict[int, Ints]:
 
 
 def _store(session: Session, catalogue: Catalogue, wanted: dict[int, Ints]) -> None:
-    items = (
-        Wanted(number, catalogue.address(number), catalogue[number], index, (), True)
-        for number, index in wanted.items()
-    )
-    work = partial(describe.describe_volume, session.pipeline.dataset, session.cache.folder, session.pipeline.rendering)
+    items = (Wanted(number, catalogue.address(number), catalogue[number], index) for number, index in wanted.items())
+    work = partial(_store_volume, session.pipeline.dataset, session.cache.folder, session.pipeline.rendering)
     outcomes = session.parallel("materialise", work, items, total=len(wanted), name=lambda item: item.address)
     for outcome in outcomes:
         if isinstance(outcome, compute.Lost):
             session.console.warn(f"a volume could not be stored: {outcome.reason}")
+
+
+def _store_volume(chosen: Chosen[Dataset[Any]], cache_folder: Path, look: Rendering, item: Wanted) -> None:
+    """Write the wanted slices of a volume, rendered by what all of its slices span. Runs in a worker process."""
+    cache = Cache(cache_folder)
+    pixels, reading = read(chosen, item), read_reading(cache, item.address)
+    if pixels.index.size and reading is not None:
+        store_slices(cache, look, item.address, pixels, reading.span)

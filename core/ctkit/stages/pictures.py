@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctkit import compute, rendering
-from ctkit.cache import address
+from ctkit.cache import Cache, address
 from ctkit.catalogue import Catalogue
 from ctkit.contracts import Dataset, Ints
 from ctkit.plan import Chosen
 from ctkit.runs import place
 from ctkit.sections import Rendering
 from ctkit.selection import Selection, Table
-from ctkit.stages.describe import Wanted
+from ctkit.stages.describe import Wanted, read
+from ctkit.stages.readings import read_reading
 from ctkit.stages.select import Selected
 
 if TYPE_CHECKING:
@@ -47,9 +49,9 @@ class Shown:
 def draw(session: Session, catalogue: Catalogue, table: Table, selected: Iterable[Selected]) -> None:
     """Put ``pictures.npz`` into each arm's folder; of an arm that draws, its first selection is shown."""
     first = {chosen.arm.id: chosen for chosen in reversed(list(selected))}
-    look = session.pipeline.rendering
+    look = [session.pipeline.rendering.levels, rendering.VERSION]
     paths = {
-        name: session.cache.path("pictures", address("pictures", selection=chosen.address, rendering=look.levels))
+        name: session.cache.path("pictures", address("pictures", selection=chosen.address, rendering=look))
         for name, chosen in first.items()
     }
     shown = {name: choose(table, first[name].selection) for name, path in paths.items() if not path.is_dir()}
@@ -88,10 +90,10 @@ def images_of(session: Session, catalogue: Catalogue, table: Table, slices: Ints
     volumes = np.unique(table.volume[slices])
     numbers = {int(volume): slices[table.volume[slices] == volume] for volume in volumes}
     items = (
-        Wanted(number, catalogue.address(number), catalogue[number], table.index[of_volume], (), False)
+        Wanted(number, catalogue.address(number), catalogue[number], table.index[of_volume])
         for number, of_volume in numbers.items()
     )
-    work = partial(picture_volume, session.pipeline.dataset, session.pipeline.rendering)
+    work = partial(picture_volume, session.pipeline.dataset, session.cache.folder, session.pipeline.rendering)
     images: dict[int, NDArray[np.uint8]] = {}
     for outcome in session.parallel("pictures", work, items, total=len(numbers), name=lambda item: item.address):
         if isinstance(outcome, compute.Done):
@@ -102,10 +104,13 @@ def images_of(session: Session, catalogue: Catalogue, table: Table, slices: Ints
     return images
 
 
-def picture_volume(chosen: Chosen[Dataset[Any]], look: Rendering, item: Wanted) -> tuple[Ints, NDArray[np.uint8]]:
+def picture_volume(
+    chosen: Chosen[Dataset[Any]], cache: Path, look: Rendering, item: Wanted
+) -> tuple[Ints, NDArray[np.uint8]]:
     """Read some slices of a volume; return their numbers in it and their pictures. Runs in a worker process."""
-    pixels = chosen.build().read(item.volume, item.index)
-    return pixels.index, rendering.training(pixels.values, pixels.unit, look.levels, SIDE)
+    pixels, reading = read(chosen, item), read_reading(Cache(cache), item.address)
+    span = reading.span if reading else None
+    return pixels.index, rendering.training(pixels.values, pixels.unit, look.levels, SIDE, span)
 
 
 def _save(session: Session, at: str, shown: Shown, images: dict[int, NDArray[np.uint8]]) -> None:

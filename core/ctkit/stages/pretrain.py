@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctkit import rendering
 from ctkit.cache import address
 from ctkit.catalogue import Catalogue
 from ctkit.contracts import Pretrained, Pretraining
 from ctkit.errors import StorageError
 from ctkit.files import write_csv, write_json
 from ctkit.only import Only
-from ctkit.plan import PretrainPlan
-from ctkit.runs import place
+from ctkit.plan import Arm, Pipeline, PretrainPlan
+from ctkit.runs import forget, link, place, same_file
 from ctkit.selection import Table
 from ctkit.stages.materialise import Shards, materialise, rows_of
 from ctkit.stages.select import Selected, Selections, of_seed, selection_digest
@@ -25,39 +28,63 @@ if TYPE_CHECKING:
 
 FILES = BACKBONE, HISTORY, FACTS = "backbone.safetensors", "history.csv", "pretrain.json"
 
+#: What ``run.json`` says of each training.
+COSTS = ("steps", "epochs", "seconds", "slices_per_second", "waiting", "joules", "peak_bytes", "collapsed")
+
 
 @dataclass(frozen=True)
 class Job:
-    """One pre-training of the plan: an arm, a method and a seed."""
+    """One backbone of the plan: an arm, a method and a seed. A baseline takes of its arm the grey levels alone."""
 
     selected: Selected
     plan: PretrainPlan
     seed: int
     address: str
+    baseline: bool
+
+    @property
+    def arm(self) -> str:
+        """The arm's id, or the baseline's: what results are listed under."""
+        return self.plan.id if self.baseline else self.selected.arm.id
+
+    @property
+    def pretrain(self) -> str:
+        """The pre-training's id; "" for a baseline."""
+        return "" if self.baseline else self.plan.id
 
     @property
     def item(self) -> str:
         """What the job is called in logs and in the run folder."""
-        return f"{self.selected.arm.id}/{self.plan.id}/seed-{self.seed}"
+        return "/".join(filter(None, (self.arm, self.pretrain, f"seed-{self.seed}")))
 
     def is_wanted(self, only: Only) -> bool:
         """Whether the user asks for it."""
-        return only.wants(arm=self.selected.arm.id, pretrain=self.plan.id, seed=self.seed)
+        return only.wants(arm=self.arm, pretrain=self.pretrain, seed=self.seed)
 
 
 def plan_jobs(session: Session, catalogue: Catalogue, table: Table, selections: Selections) -> list[Job]:
-    """Every pre-training that the pipeline asks for, in its order."""
+    """Every backbone that the pipeline asks for: the baselines, then the pre-trainings in their order."""
+    pipeline = session.pipeline
     digests = {key: selection_digest(catalogue, table, chosen.selection) for key, chosen in selections.items()}
-    look = session.pipeline.rendering.model_dump(mode="json")
-    jobs = []
-    for plan in session.pipeline.pretrains:
-        for arm in session.pipeline.arms:
-            for seed in session.pipeline.seeds:
-                chosen = of_seed(selections, arm, seed)
-                digest = digests[arm.id, chosen.seed]
-                at = address("pretrain", slices=digest, rendering=look, method=plan.method.identity, seed=seed)
-                jobs.append(Job(chosen, plan, seed, at))
-    return jobs
+    look = [pipeline.rendering.model_dump(mode="json"), rendering.VERSION]
+
+    def job(plan: PretrainPlan, arm: Arm, seed: int, *, baseline: bool) -> Job:
+        chosen = of_seed(selections, arm, seed)
+        digest = digests[arm.id, chosen.seed]
+        at = address("pretrain", slices=digest, rendering=look, method=plan.method.identity, seed=seed)
+        return Job(chosen, plan, seed, at, baseline)
+
+    baselines = ((plan, seed) for plan in pipeline.baselines for seed in seeds_of(plan, pipeline))
+    asked = itertools.product(pipeline.pretrains, pipeline.arms, pipeline.seeds)
+    return [
+        *(job(plan, pipeline.reference, seed, baseline=True) for plan, seed in baselines),
+        *(job(plan, arm, seed, baseline=False) for plan, arm, seed in asked),
+    ]
+
+
+def seeds_of(baseline: PretrainPlan, pipeline: Pipeline) -> range:
+    """Seeds of a baseline: all, or the first alone where its weights are given."""
+    return pipeline.seeds if baseline.method.build().draws else pipeline.seeds[:1]
 
 
 def pretrain(session: Session, catalogue: Catalogue, table: Table, jobs: list[Job]) -> list[Job]:
@@ -75,6 +102,14 @@ def pretrain(session: Session, catalogue: Catalogue, table: Table, jobs: list[Jo
     return done
 
 
+def forget_others(session: Session, jobs: list[Job]) -> None:
+    """Remove from the run folder what is shown of backbones that are not those of its pipeline now."""
+    for job in jobs:
+        shown = show_folder(session, job)
+        if (shown / FACTS).exists() and not same_file(folder_of(session, job) / FACTS, shown / FACTS):
+            forget(shown)
+
+
 def folder_of(session: Session, job: Job) -> Path:
     """Where the cache holds a job's backbone."""
     return session.cache.path("pretrain", job.address)
@@ -82,13 +117,19 @@ def folder_of(session: Session, job: Job) -> Path:
 
 def show_folder(session: Session, job: Job) -> Path:
     """Where the run folder shows a job's backbone."""
-    return session.folder.pretrain(job.selected.arm.id, job.plan.id, job.seed)
+    if job.baseline:
+        return session.folder.baseline(job.plan.id, job.seed)
+    return session.folder.pretrain(job.arm, job.pretrain, job.seed)
 
 
 def _try(session: Session, catalogue: Catalogue, table: Table, job: Job, shards: Shards) -> bool:
     try:
-        with session.work("pretrain", job.item):
-            _train(session, table, job, shards)
+        with _workspace(session, job) as folder:
+            if folder_of(session, job).is_dir():
+                session.cached("pretrain", job.item)
+            else:
+                with session.work("pretrain", job.item):
+                    _train(session, table, job, shards, folder)
     except StorageError:
         raise
     except Exception as error:  # a plugin may raise anything; the other items go on
@@ -97,9 +138,15 @@ def _try(session: Session, catalogue: Catalogue, table: Table, job: Job, shards:
     return True
 
 
-def _train(session: Session, table: Table, job: Job, shards: Shards) -> None:
-    workspace = session.cache.workspace("pretrain", job.address)
+def _workspace(session: Session, job: Job) -> AbstractContextManager[Path]:
+    """Hold the folder of a job's checkpoints, so that runs which share a cache do not train the same at once."""
+    waiting = f"{job.item}: another run is training the same; waiting for it"
+    return session.cache.workspace("pretrain", job.address, lambda: session.console.say(waiting))
+
+
+def _train(session: Session, table: Table, job: Job, shards: Shards, folder: Path) -> None:
     rows = rows_of(table, job.selected.selection, shards, session.pipeline.rendering.size)
+    slices = 0 if job.baseline else len(rows)
     method = job.plan.method.build()
     with session.console.progress(f"pretrain {job.item}", None) as bar:
 
@@ -113,20 +160,19 @@ def _train(session: Session, table: Table, job: Job, shards: Shards) -> None:
                 seed=job.seed,
                 device=session.device,
                 workers=session.workers.backend.workers,
-                folder=workspace,
-                metadata=_metadata(session, job, len(rows)),
+                folder=folder,
+                metadata=_metadata(session, job, slices),
                 progress=bar.update,
                 metric=metric,
             )
         )
-    _publish(session, job, trained, {"slices": len(rows), "mean": rows.mean, "std": rows.std})
-    shutil.rmtree(workspace, ignore_errors=True)
+    _publish(session, job, trained, {"slices": slices, "mean": rows.mean, "std": rows.std})
 
 
 def _metadata(session: Session, job: Job, slices: int) -> dict[str, str]:
     return {
         "method": job.plan.method.entry.name,
-        "arm": job.selected.arm.id,
+        "arm": job.arm,
         "slices": str(slices),
         "seed": str(job.seed),
         "address": job.address,
@@ -153,7 +199,10 @@ def _publish(session: Session, job: Job, trained: Pretrained, facts: dict[str, A
 def _show(session: Session, job: Job) -> None:
     """Put the results into the run folder, and say what the user must know."""
     source, target = folder_of(session, job), show_folder(session, job)
-    for name in FILES:
+    link(source / BACKBONE, target / BACKBONE)
+    for name in (HISTORY, FACTS):
         place(source / name, target / name)
-    for note in json.loads((source / FACTS).read_text(encoding="utf-8"))["notes"]:
+    facts = json.loads((source / FACTS).read_text(encoding="utf-8"))
+    session.provenance.trainings[job.item] = {name: facts[name] for name in COSTS}
+    for note in facts["notes"]:
         session.note(f"{job.item}: {note}")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ctkit.session import Session
 
 CHUNK = 256  #: files whose headers are read by one worker at a time and cached together
+_Found = Mapping[str, Any] | Skipped
+_Passing = dict[str, list[_Found]]  #: what was found in chunks, by address, that are to be looked at again next time
 _log = logging.getLogger(__name__)
 
 
@@ -47,16 +49,18 @@ def scan(session: Session) -> Scan:
     """
     chosen = session.pipeline.dataset
     dataset = chosen.build()
-    chunks, at = _look(chosen)
-    folder = session.cache.path("scan", at)
-    if folder.is_dir():
+    chunks = _look(chosen)
+    at = _address(chosen, chunks)
+    if session.cache.path("scan", at).is_dir():
         session.cached("scan")
     else:
         with session.work("scan"):
-            _inspect(session, chosen, chunks)
-            with session.cache.entry("scan", at) as entry:
-                _write(entry, dataset, chosen, _headers(session.cache, chunks))
-    found = _load(folder, at)
+            passing = _inspect(session, chosen, chunks)
+            at = _address(chosen, chunks, passing)
+            if not session.cache.path("scan", at).is_dir():
+                with session.cache.entry("scan", at) as entry:
+                    _write(entry, dataset, chosen, _headers(session.cache, chunks, passing))
+    found = _load(session.cache.path("scan", at), at)
     if not len(found.catalogue):
         raise DataError(_nothing(dataset, sum(len(chunk.files) for chunk in chunks), found.skipped))
     return found
@@ -64,16 +68,24 @@ def scan(session: Session) -> Scan:
 
 def found_before(session: Session) -> tuple[int, Scan | None]:
     """Return how many files there are, and the scan where it is cached, by looking at folders only."""
-    chunks, at = _look(session.pipeline.dataset)
+    chunks = _look(session.pipeline.dataset)
+    at = _address(session.pipeline.dataset, chunks)
     folder = session.cache.path("scan", at)
     return sum(len(chunk.files) for chunk in chunks), _load(folder, at) if folder.is_dir() else None
 
 
-def _look(chosen: Chosen[Dataset[Any]]) -> tuple[list[_Chunk], str]:
-    """Return the files as they lie there, and the address of their scan."""
-    pieces = _chunks(chosen.build().files())
-    chunks = [_Chunk(_chunk_address(chosen, files), files) for files in pieces]
-    return chunks, address("scan", dataset=chosen.full_identity, chunks=[chunk.address for chunk in chunks])
+def _look(chosen: Chosen[Dataset[Any]]) -> list[_Chunk]:
+    """Return the files as they lie there."""
+    return [_Chunk(_chunk_address(chosen, files), files) for files in _chunks(chosen.build().files())]
+
+
+def _address(chosen: Chosen[Dataset[Any]], chunks: list[_Chunk], passing: _Passing | None = None) -> str:
+    """Address of the scan of these chunks, of which the ``passing`` ones hold files that cannot be opened now."""
+    lacking = {
+        at: [found.source for found in chunk if isinstance(found, Skipped)] for at, chunk in (passing or {}).items()
+    }
+    parts = {"dataset": chosen.full_identity, "chunks": [chunk.address for chunk in chunks]}
+    return address("scan", **parts, **({"lacking": lacking} if lacking else {}))
 
 
 def _load(folder: Path, at: str) -> Scan:
@@ -105,63 +117,76 @@ def _chunk_address(chosen: Chosen[Dataset[Any]], files: tuple[SourceFile, ...]) 
 # --- headers ------------------------------------------------------------------------------------------------------
 
 
-def _inspect(session: Session, chosen: Chosen[Dataset[Any]], chunks: list[_Chunk]) -> None:
-    """Read the headers that are not cached yet, in worker processes."""
+def _inspect(session: Session, chosen: Chosen[Dataset[Any]], chunks: list[_Chunk]) -> _Passing:
+    """Read the headers that are not cached yet, in worker processes; return what is not to be cached."""
     missing = [chunk for chunk in chunks if not _chunk_path(session.cache, chunk.address).exists()]
+    passing: _Passing = {}
     if not missing:
-        return
+        return passing
     work = partial(inspect_chunk, chosen, session.cache.folder)
     for outcome in session.parallel("scan", work, missing, total=len(missing), name=lambda chunk: chunk.address):
-        if isinstance(outcome, compute.Lost):
-            _inspect_alone(session, chosen, outcome.item)
+        found = outcome.result if isinstance(outcome, compute.Done) else _inspect_alone(session, chosen, outcome.item)
+        if found:
+            passing[outcome.item.address] = found
+    return passing
 
 
-def inspect_chunk(chosen: Chosen[Dataset[Any]], cache: Path, chunk: _Chunk) -> None:
-    """Read the headers of some files and cache what they say. Runs in a worker process."""
+def inspect_chunk(chosen: Chosen[Dataset[Any]], cache: Path, chunk: _Chunk) -> list[_Found]:
+    """Read the headers of some files and cache what they say. Runs in a worker process.
+
+    Where one is skipped for what may pass, nothing is cached, and what was found is returned.
+    """
     dataset = chosen.build()
-    _write_chunk(Cache(cache), chunk, [_inspected(dataset, file) for file in chunk.files])
+    return _keep(Cache(cache), chunk, [_inspected(dataset, file) for file in chunk.files])
 
 
-def _inspected(dataset: Dataset[Any], file: SourceFile) -> Mapping[str, Any] | str:
+def _keep(cache: Cache, chunk: _Chunk, found: list[_Found]) -> list[_Found]:
+    if any(isinstance(one, Skipped) and one.retry for one in found):
+        return found
+    plain = [one.reason if isinstance(one, Skipped) else one for one in found]
+    write_text(_chunk_path(cache, chunk.address), json.dumps(plain, separators=(",", ":")))
+    return []
+
+
+def _inspected(dataset: Dataset[Any], file: SourceFile) -> _Found:
     try:
-        found = dataset.inspect(file)
+        return dataset.inspect(file)
     except Exception as error:  # damaged files may make a parser raise anything
         _log.debug("inspecting %s failed", file.path, exc_info=True)
-        return f"its header cannot be read ({type(error).__name__})"
-    return found.reason if isinstance(found, Skipped) else found
+        reason = f"its header cannot be read ({type(error).__name__})"
+        return Skipped(file.path, reason, retry=isinstance(error, OSError))
 
 
-def _inspect_alone(session: Session, chosen: Chosen[Dataset[Any]], chunk: _Chunk) -> None:
+def _inspect_alone(session: Session, chosen: Chosen[Dataset[Any]], chunk: _Chunk) -> list[_Found]:
     """Find the file of a chunk that killed its worker or hung: each file by itself."""
-    singles = {file.path: _Chunk(_chunk_address(chosen, (file,)), (file,)) for file in chunk.files}
+    singles = [_Chunk(_chunk_address(chosen, (file,)), (file,)) for file in chunk.files]
     work = partial(inspect_chunk, chosen, session.cache.folder)
-    lost: dict[str, str] = {}
-    alone = session.parallel("scan", work, singles.values(), total=len(singles), name=lambda c: c.address)
-    for outcome in alone:
+    found: dict[str, _Found] = {}
+    for outcome in session.parallel("scan", work, singles, total=len(singles), name=lambda single: single.address):
+        file = outcome.item.files[0]
         if isinstance(outcome, compute.Lost):
-            lost[outcome.item.files[0].path] = outcome.reason
-    found: list[Mapping[str, Any] | str] = [
-        lost[path] if path in lost else _read_chunk(session.cache, single)[0][1] for path, single in singles.items()
-    ]
-    _write_chunk(session.cache, chunk, found)
+            found[file.path] = Skipped(file.path, outcome.reason)
+        else:
+            found[file.path] = (outcome.result or [_read_chunk(session.cache, outcome.item)[0][1]])[0]
+    return _keep(session.cache, chunk, [found[file.path] for file in chunk.files])
 
 
 def _chunk_path(cache: Cache, at: str) -> Path:
     return cache.path("headers", at, ".json")
 
 
-def _write_chunk(cache: Cache, chunk: _Chunk, found: list[Mapping[str, Any] | str]) -> None:
-    write_text(_chunk_path(cache, chunk.address), json.dumps(found, separators=(",", ":")))
-
-
-def _read_chunk(cache: Cache, chunk: _Chunk) -> list[tuple[SourceFile, Mapping[str, Any] | str]]:
+def _read_chunk(cache: Cache, chunk: _Chunk) -> list[tuple[SourceFile, _Found]]:
     found = json.loads(_chunk_path(cache, chunk.address).read_text(encoding="utf-8"))
-    return list(zip(chunk.files, found, strict=True))
+    return [
+        (file, Skipped(file.path, one) if isinstance(one, str) else one)
+        for file, one in zip(chunk.files, found, strict=True)
+    ]
 
 
-def _headers(cache: Cache, chunks: list[_Chunk]) -> Iterator[tuple[SourceFile, Mapping[str, Any] | str]]:
+def _headers(cache: Cache, chunks: list[_Chunk], passing: _Passing) -> Iterator[tuple[SourceFile, _Found]]:
     for chunk in chunks:
-        yield from _read_chunk(cache, chunk)
+        found = passing.get(chunk.address)
+        yield from zip(chunk.files, found, strict=True) if found else _read_chunk(cache, chunk)
 
 
 # --- volumes ------------------------------------------------------------------------------------------------------
@@ -171,7 +196,7 @@ def _write(
     folder: Path,
     dataset: Dataset[Any],
     chosen: Chosen[Dataset[Any]],
-    headers: Iterator[tuple[SourceFile, Mapping[str, Any] | str]],
+    headers: Iterator[tuple[SourceFile, _Found]],
 ) -> None:
     """Arrange headers into volumes and write the catalogue, and what is left out with its reason."""
     skipped: list[Skipped] = []
@@ -179,8 +204,8 @@ def _write(
 
     def accepted() -> Iterator[tuple[SourceFile, Mapping[str, Any]]]:
         for file, found in headers:
-            if isinstance(found, str):
-                skipped.append(Skipped(file.path, found))
+            if isinstance(found, Skipped):
+                skipped.append(found)
             else:
                 left.add(file.path)
                 yield file, found

@@ -22,8 +22,8 @@ from ctkit.runs import Stopwatch
 from ctkit.sections import Keep
 from ctkit.selection import Selection, Table
 from ctkit.stages import curve
-from ctkit.stages.describe import Reading
 from ctkit.stages.evidence import Evidence
+from ctkit.stages.readings import Reading
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -151,7 +151,7 @@ def _target(keep: Keep | None, slices: int, like: Selected | None) -> int | None
 def _select_one(
     session: Session, evidence: Evidence, table: Table, arm: Arm, seed: int | None, target: int | None, *, make: bool
 ) -> Selected | None:
-    at = address("select", steps=evidence.identities(arm), seed=seed, target=target)
+    at = address("select", version=selection.VERSION, steps=evidence.identities(arm), seed=seed, target=target)
     item = arm.id if seed is None else f"{arm.id}/draw-{seed}"
     path = session.cache.path("selection", at)
     if path.is_dir():
@@ -193,6 +193,7 @@ def _write_arm(session: Session, catalogue: Catalogue, table: Table, arm: Arm, c
     written = all(session.folder.selection(arm.id, selected.seed).exists() for selected in chosen)
     if written and path.exists() and json.loads(path.read_text(encoding="utf-8")) == facts:
         return
+    path.unlink(missing_ok=True)  # first, so that it never speaks of other selections than lie there
     for selected in chosen:
         rows = _rows(session, catalogue, table, selected.selection)
         write_csv(session.folder.selection(arm.id, selected.seed), COLUMNS, rows)

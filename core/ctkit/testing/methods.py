@@ -26,14 +26,18 @@ def check_method(plugin: type[Method[Any]], params: Params | None = None) -> Non
     """Check a method by three short trainings on 16 random slices of 32 pixels, on the CPU.
 
     Pass parameters that make it quick: a small trunk and four to ten steps; with checkpoints at every chance, so that
-    going on after an interruption is tried too. Raises ``NonConformance`` for the first promise that is broken.
+    going on after an interruption is tried too. One that takes no step must only keep to its seed. Raises
+    ``NonConformance`` for the first promise that is broken.
     """
     method, judge = build("method", plugin, params)
     with tempfile.TemporaryDirectory() as folder:
         trial = _Trial(judge, Path(folder))
         first = trial.train(method, "first")
-        _check_report(judge, first, trial.watcher("first"))
         weights = _weights(judge, first)
+        if first.steps == 0:
+            _check_untrained(trial, judge, method, weights)
+            return
+        _check_report(judge, first, trial.watcher("first"))
         judge.must(
             not _same(weights, _weights(judge, trial.train(method, "other seed", seed=2))),
             "another seed must give another backbone",
@@ -56,6 +60,21 @@ def check_method(plugin: type[Method[Any]], params: Params | None = None) -> Non
             "keep weights, optimiser, momentum copies and queues in the checkpoint, and make order and views functions"
             " of seed and step",
         )
+
+
+def _check_untrained(trial: _Trial, judge: Judge, method: Method[Any], weights: dict[str, NDArray[Any]]) -> None:
+    judge.must(
+        _same(weights, _weights(judge, trial.train(method, "second"))),
+        "the same seed must give the same backbone",
+        "a second time gave another",
+        "seed weights by job.seed",
+    )
+    judge.must(
+        _same(weights, _weights(judge, trial.train(method, "other seed", seed=2))) != method.draws,
+        "another seed must give another backbone if the method draws, and the same if not",
+        f"draws is {method.draws}, and it is not so",
+        "seed weights by job.seed, or set draws",
+    )
 
 
 class _Stop(BaseException):

@@ -26,17 +26,23 @@ def check_protocol(plugin: type[Protocol[Any]], params: Params | None = None) ->
     with tempfile.TemporaryDirectory() as folder:
         backbone = samples.backbone(Path(folder) / "backbone.safetensors")
         told: list[tuple[int, int]] = []
-        job = Evaluation(task, backbone, 1.0, 1, "cpu", 0, lambda done, total: told.append((done, total)))
-        found = protocol.predict(job)
+
+        def job(name: str) -> Evaluation:
+            kept = Path(folder) / name
+            kept.mkdir(exist_ok=True)
+            return Evaluation(task, backbone, kept, 1.0, 1, "cpu", 0, lambda done, total: told.append((done, total)))
+
+        found = protocol.predict(job("first"))
         _check_predictions(judge, found, task)
         judge.must(told, "job.progress must be told how far it is", "it was told nothing", "call it now and then")
-        again = plugin(protocol.params).predict(job)
-        judge.must(
-            np.array_equal(found.probabilities, again.probabilities),
-            "the same job must give the same predictions",
-            "a second time differs",
-            "draw from a generator that is seeded by job.seed",
-        )
+        for name, where in (("second", "a second time"), ("first", "with what the first time left in job.folder")):
+            again = plugin(protocol.params).predict(job(name))
+            judge.must(
+                np.array_equal(found.probabilities, again.probabilities),
+                "the same job must give the same predictions",
+                f"{where} they differ",
+                "draw from a generator seeded by job.seed, and keep files under names that tell all they are of",
+            )
     _check_arithmetic(judge, protocol, found)
 
 

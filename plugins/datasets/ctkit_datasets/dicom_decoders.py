@@ -21,7 +21,14 @@ _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {_HUFFMAN, 0xC8, 0xCC} | {_JPEG_
 
 
 class DecodeError(Exception):
-    """Compressed pixels cannot be decoded; the message is a reason without patient data."""
+    """Compressed pixels cannot be decoded; the message is a reason without patient data.
+
+    ``missing`` says that only a decoder is missing.
+    """
+
+    def __init__(self, message: str, *, missing: bool = False) -> None:
+        super().__init__(message)
+        self.missing = missing
 
 
 def decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
@@ -48,7 +55,7 @@ def _decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
         raise DecodeError("unknown transfer syntax") from None
     name = UID(encoding.syntax).name
     if not decoder.is_available:
-        raise DecodeError(f"{name} needs other packages: pip install {_package(encoding.syntax)}")
+        raise DecodeError(f"{name} needs other packages: pip install {_package(encoding.syntax)}", missing=True)
     options: dict[str, Any] = {
         "rows": encoding.rows,
         "columns": encoding.columns,
@@ -67,7 +74,8 @@ def _decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
         raise
     except Exception as error:  # decoders raise whatever a damaged stream makes them
         if encoding.syntax == _JPEG_EXTENDED and encoding.stored > 8:
-            raise DecodeError(f"{name} of 12 bits needs other packages: pip install {_FOR_12_BITS}") from error
+            reason = f"{name} of 12 bits needs other packages: pip install {_FOR_12_BITS}"
+            raise DecodeError(reason, missing=True) from error
         raise DecodeError(f"damaged pixels: {name} cannot be decoded") from error
     return stored
 

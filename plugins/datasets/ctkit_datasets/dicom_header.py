@@ -97,7 +97,7 @@ def inspect_file(root: Path, file: SourceFile) -> Mapping[str, Any] | Skipped:
     except IsADirectoryError:
         return Skipped(file.path, "a folder that cannot be listed")
     except OSError as error:
-        return Skipped(file.path, f"cannot be opened: {error.strerror}")
+        return Skipped(file.path, f"cannot be opened: {error.strerror}", retry=True)
 
 
 def _facts(stream: BinaryIO, size: int) -> dict[str, Any]:

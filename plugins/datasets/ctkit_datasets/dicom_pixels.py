@@ -12,7 +12,7 @@ from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,11 @@ Convert: TypeAlias = Callable[[NDArray[Any], Encoding, NDArray[Any]], None]
 
 
 class SliceError(Exception):
-    """One slice cannot be used; the message is a reason without patient data."""
+    """One slice cannot be used; the message is a reason without patient data, which may pass where ``retry`` is set."""
+
+    def __init__(self, message: str, *, retry: bool = False) -> None:
+        super().__init__(message)
+        self.retry = retry
 
 
 def read_volume(root: Path, volume: Volume, wanted: Ints | None) -> Pixels:
@@ -49,27 +53,27 @@ def read_volume(root: Path, volume: Volume, wanted: Ints | None) -> Pixels:
     shape = (len(index), volume.rows, volume.columns)
     if volume.details["encodings"][0]["hounsfield"]:
         measured = np.empty(shape, np.int16)
-        kept, skipped = fill(measured, root, volume, index, to_hounsfield, _Repeats(measured).check)
-        return Pixels(measured[: len(kept)], kept, "HU", skipped)
+        return fill(measured, "HU", root, volume, index, to_hounsfield, _Repeats(measured).check)
     values = np.empty(shape, np.float32)
-    kept, skipped = fill(values, root, volume, index, to_arbitrary, _Repeats(values).check)
-    return Pixels(values[: len(kept)], kept, "arbitrary", skipped)
+    return fill(values, "arbitrary", root, volume, index, to_arbitrary, _Repeats(values).check)
 
 
 def fill(
     values: NDArray[Any],
+    unit: Literal["HU", "arbitrary"],
     root: Path,
     volume: Volume,
     index: Ints,
     convert: Convert,
     check: Callable[[int], None] = lambda number: None,
-) -> tuple[Ints, tuple[tuple[int, str], ...]]:
-    """Read slices into ``values`` (n, rows, columns) from its start on; return which were read, and why others not.
+) -> Pixels:
+    """Read slices into ``values`` (n, rows, columns), from its start on.
 
     ``check`` may refuse a slice, by its number in ``values``, with ``SliceError``.
     """
     kept: list[int] = []
     skipped: list[tuple[int, str]] = []
+    retry = False
     with SliceReader(root, volume) as reader:
         for number in index.tolist():
             try:
@@ -78,9 +82,10 @@ def fill(
                 kept.append(number)
             except SliceError as error:
                 skipped.append((number, str(error)))
+                retry = retry or error.retry
     if skipped and not kept:
-        raise DataError(f"no slice of the volume can be read: {skipped[0][1]}")
-    return np.array(kept, np.int64), tuple(skipped)
+        raise DataError(f"no slice of the volume can be read: {skipped[0][1]}", retry=retry)
+    return Pixels(values[: len(kept)], np.array(kept, np.int64), unit, tuple(skipped), retry)
 
 
 # --- meaning ------------------------------------------------------------------------------------------------------
@@ -208,10 +213,12 @@ class SliceReader:
         try:
             self._open(file, encoding)
             stored = self._stored(file, frame, encoding)
-        except (HeaderError, DecodeError) as error:
+        except HeaderError as error:
             raise SliceError(str(error)) from error
+        except DecodeError as error:
+            raise SliceError(str(error), retry=error.missing) from error
         except OSError as error:
-            raise SliceError(f"cannot be opened: {error.strerror}") from error
+            raise SliceError(f"cannot be opened: {error.strerror}", retry=True) from error
         convert(stored, encoding, self._turn.stored_view(out))
 
     def _open(self, number: int, encoding: Encoding) -> None:

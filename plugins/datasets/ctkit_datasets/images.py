@@ -70,7 +70,7 @@ class Images(Dataset[ImagesParams]):
                 shape = image.height, image.width, _DEEP.get(image.mode, "|u1")
                 return {"shape": shape, "frames": getattr(image, "n_frames", 1)}
         except DataError as error:
-            return Skipped(file.path, str(error))
+            return Skipped(file.path, str(error), error.retry)
 
     def arrange(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
         """Yield volumes in natural order of folder, patient and volume."""
@@ -96,6 +96,7 @@ class Images(Dataset[ImagesParams]):
         values = np.empty((len(index), volume.rows, volume.columns), np.dtype(volume.details["kind"]))
         readable = np.zeros(len(index), np.bool_)
         skipped: list[tuple[int, str]] = []
+        retry = False
         for place, number in enumerate(index.tolist()):
             file, frame = volume.slices[number]
             try:
@@ -103,7 +104,9 @@ class Images(Dataset[ImagesParams]):
                 readable[place] = True
             except DataError as error:
                 skipped.append((number, str(error)))
-        return Pixels(values if readable.all() else values[readable], index[readable], "arbitrary", tuple(skipped))
+                retry = retry or error.retry
+        read = values if readable.all() else values[readable]
+        return Pixels(read, index[readable], "arbitrary", tuple(skipped), retry)
 
 
 # --- names --------------------------------------------------------------------------------------------------------
@@ -177,6 +180,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError("its header claims more pixels than any CT slice has") from error
+    except OSError as error:
+        if error.errno is None:  # Pillow's own, for a damaged file
+            raise DataError(f"damaged or no image ({type(error).__name__})") from error
+        raise DataError(f"cannot be opened: {error.strerror}", retry=True) from error
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
         raise DataError(f"damaged or no image ({type(error).__name__})") from error
 

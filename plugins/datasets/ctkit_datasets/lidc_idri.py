@@ -42,8 +42,7 @@ class LidcIdri(SeriesDataset[RecipeParams]):
             return super().read(volume, wanted)
         index = np.arange(len(volume)) if wanted is None else wanted
         values = np.empty((len(index), volume.rows, volume.columns), np.int16)
-        kept, skipped = fill(values, self.params.root, volume, index, _to_published)
-        return Pixels(values[: len(kept)], kept, "HU", skipped)
+        return fill(values, "HU", self.params.root, volume, index, _to_published)
 
     def facts(self, volume: Volume) -> VolumeFacts:
         """Manufacturer and kernel, and on which slices a reader marked a nodule, from the XML beside the files."""

@@ -64,7 +64,7 @@ class Nifti(Dataset[NiftiParams]):
         try:
             return header_facts(self.params.root / file.path, file.size)
         except DataError as error:
-            return Skipped(file.path, str(error))
+            return Skipped(file.path, str(error), error.retry)
 
     def arrange(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
         """Yield a volume per file, in the order of their paths."""

@@ -81,7 +81,8 @@ def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError("its compressed data are damaged or end too early") from error
     except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror or type(error).__name__}") from error
+        reason = f"cannot be read: {error.strerror or type(error).__name__}"
+        raise DataError(reason, retry=error.errno is not None) from error
 
 
 def _header(block: bytes) -> Any:

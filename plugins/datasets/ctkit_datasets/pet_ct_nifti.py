@@ -31,7 +31,7 @@ def inspect_tree_file(root: Path, file: SourceFile, name: str = CT) -> Mapping[s
     try:
         return header_facts(root / file.path, file.size)
     except DataError as error:
-        return Skipped(file.path, str(error))
+        return Skipped(file.path, str(error), error.retry)
 
 
 def tree_volumes(headers: Iterable[tuple[SourceFile, Mapping[str, Any]]], published: bool) -> Iterator[Volume]:

@@ -26,10 +26,11 @@ def __getattr__(name: str) -> Any:  # the public names arrive on use, so that li
 
 @hookimpl
 def ctkit_register_methods() -> Sequence[Spec]:
-    """The built-in methods."""
+    """The built-in methods, and the baseline that takes no step."""
     return [
         Spec("simclr", "two views against all others of the batch (Chen et al. 2020)", "ctkit_models.simclr:SimCLR"),
         Spec("moco", "two views against a queue of earlier slices (He et al. 2020, v2)", "ctkit_models.moco:MoCo"),
         Spec("swav", "views predict each other's prototypes (Caron et al. 2020)", "ctkit_models.swav:SwAV"),
         Spec("byol", "a view predicts another, without negatives (Grill et al. 2020)", "ctkit_models.byol:BYOL"),
+        Spec("untrained", "random or given weights, as a baseline", "ctkit_models.untrained:Untrained"),
     ]

@@ -80,6 +80,11 @@ class ContrastiveParams(Params):
     epochs: Epochs = 800
     steps: int | None = Field(None, ge=1, description="optimiser steps, the same for every arm; or give epochs")
     batch: Batch = 128
+    sampler: Literal["uniform", "one-per-volume"] = Field(
+        "uniform",
+        description="which slices make a batch: any, or no two of one volume, which lowers the batch to the number of "
+        "volumes in the arm",
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="arithmetic of the network; auto: bf16 on a GPU that has it, fp32 elsewhere"
     )
@@ -140,6 +145,7 @@ class Plan:
     """The length of one run, in optimiser steps."""
 
     slices: int  #: in the arm
+    volumes: int  #: that they come from
     batch: int  #: slices per step, over all processes
     steps_per_epoch: int
     steps: int
@@ -155,14 +161,20 @@ class Plan:
         return min(epochs * self.steps_per_epoch, self.steps // 10) if given is None else given * self.unit
 
 
-def plan_run(params: ContrastiveParams, slices: int) -> Plan:
-    """Fit batch and length to an arm of ``slices``. Raises ``DataError`` for less than two."""
+def plan_run(params: ContrastiveParams, slices: int, volumes: int | None = None) -> Plan:
+    """Fit batch and length to an arm of ``slices`` from ``volumes``, by default one for each slice.
+
+    Raises ``DataError`` where no batch of two can be drawn.
+    """
+    volumes = slices if volumes is None else volumes
     if slices < 2:
         raise DataError(f"contrastive training needs at least 2 slices but the arm has {slices}; keep more of them")
-    batch = min(params.batch, slices)
+    if params.sampler == "one-per-volume" and volumes < 2:
+        raise DataError("sampler one-per-volume needs slices of at least 2 volumes but the arm has 1; use uniform")
+    batch = min(params.batch, volumes if params.sampler == "one-per-volume" else slices)
     per_epoch = slices // batch
     unit = 1 if params.epochs is None else per_epoch
-    return Plan(slices, batch, per_epoch, (params.epochs or params.steps or 0) * unit, unit)
+    return Plan(slices, volumes, batch, per_epoch, (params.epochs or params.steps or 0) * unit, unit)
 
 
 P = TypeVar("P", bound=ContrastiveParams)
@@ -185,7 +197,10 @@ class Contrastive(Method[P], ABC):
         """What the user must know of how the parameters were fitted to the arm."""
         if plan.batch == self.params.batch:
             return ()
-        return (f"batch lowered from {self.params.batch} to {plan.batch}: the arm has {plan.slices} slices",)
+        reason = f"the arm has {plan.slices} slices"
+        if plan.batch < plan.slices:
+            reason += f" of {plan.volumes} volumes, and sampler one-per-volume takes no two of one"
+        return (f"batch lowered from {self.params.batch} to {plan.batch}: {reason}",)
 
     def pretrain(self, job: Pretraining) -> Pretrained:
         """Train on the job's slices, from its last checkpoint where there is one, and write the backbone."""

@@ -11,6 +11,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pytorch_lightning as lightning
 import torch
 from torch import Tensor
@@ -22,7 +23,10 @@ from ctkit.contracts import Pretrained, Pretraining
 from ctkit.errors import DataError, RequestError
 from ctkit_models.backbones import load_backbone, save_backbone
 from ctkit_models.checkpoints import Checkpoints
+from ctkit_models.collapse import collapse
 from ctkit_models.contrastive import Contrastive, ContrastiveParams, Plan, plan_run
+from ctkit_models.metering import Meters, TimedLoader
+from ctkit_models.monitors import Monitors
 from ctkit_models.optimisers import build_optimiser, learning_rate
 from ctkit_models.quiet import deaf_to_interrupts, honest_interrupt, quiet_lightning
 from ctkit_models.seeding import derived_seed, seeded
@@ -30,14 +34,12 @@ from ctkit_models.slices import Batches
 from ctkit_models.trunks import Trunk, build_trunk
 from ctkit_models.views import Draws, Normalise
 
-POINTS = 500  #: losses logged over a run, where the user does not say how often
-
 log = logging.getLogger("ctkit.models")
 
 
 def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
     """Train ``method`` on the job's slices and write ``backbone.safetensors`` into the job's folder."""
-    plan = plan_run(method.params, len(job.rows))
+    plan = plan_run(method.params, len(job.rows), len(np.unique(job.rows.volume)))
     notes = method.notes(plan)
     for note in notes:
         log.info("%s", note)  # the core shows the notes of what is done; the log has them as soon as it starts
@@ -49,7 +51,21 @@ def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
     save_backbone(backbone, training.network.trunk, mean=job.rows.mean, std=training.std, metadata=metadata)
     training.checkpoints.remove()
     done = training.done
-    return Pretrained(backbone, plan.steps, plan.epochs, plan.batch, done.seconds, tuple(done.history), notes)
+    collapsed = collapse(done.history, plan, training.network.trunk.width)
+    notes += (collapsed,) if collapsed else ()
+    return Pretrained(
+        backbone,
+        plan.steps,
+        plan.epochs,
+        plan.batch,
+        done.seconds,
+        tuple(done.history),
+        notes,
+        collapsed=collapsed is not None,
+        waiting=done.waited / done.seconds if done.seconds else None,
+        joules=done.joules,
+        peak_bytes=done.peak_bytes,
+    )
 
 
 @dataclass
@@ -58,6 +74,9 @@ class Done:
 
     steps: int = 0
     seconds: float = 0.0  #: over all sittings
+    waited: float = 0.0  #: of these, for data
+    joules: float | None = None
+    peak_bytes: int | None = None
     history: list[tuple[int, str, float]] = field(default_factory=list)
 
 
@@ -98,25 +117,27 @@ class Training(lightning.LightningModule):
             optimiser.load_state_dict(self._saved["optimiser"])
         return optimiser
 
-    def train_dataloader(self) -> DataLoader[Tensor]:
+    def train_dataloader(self) -> TimedLoader:
         """The batches of the steps that are left, one element each."""
-        world = self.trainer.world_size
-        batches = Batches(self.job.rows, self.job.seed, self.plan.batch, rank=self.global_rank, world=world)
         on_gpu = self.device.type == "cuda"
-        return DataLoader(
-            batches,
+        loader = DataLoader(
+            self._batches(),
             batch_size=None,
             sampler=range(self.done.steps, self.plan.steps),
             num_workers=self.job.workers if on_gpu else 0,  # on the CPU they would take the cores that train
             pin_memory=on_gpu,
             worker_init_fn=deaf_to_interrupts,
         )
+        self.meters = Meters(self.device)
+        return TimedLoader(loader, self.meters.waiting)
 
     def on_train_start(self) -> None:
-        """Restore the loss scaling of fp16, and start the clock."""
+        """Restore the loss scaling of fp16, get ready to measure, and start the clock."""
         if self._saved is not None:
             self.trainer.precision_plugin.load_state_dict(self._saved["precision"])
         self._saved = None
+        self.monitors = Monitors(self._batches(), self.params, self.plan)
+        self.meters.take()  # what came before the start is nothing of ours
         self._started = self._checked = time.monotonic()
 
     def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
@@ -140,7 +161,8 @@ class Training(lightning.LightningModule):
         self.network.after_step(self.done.steps)
         self.done.steps += 1
         self.trainer.should_stop = stopping.asked()
-        self._log(outputs["loss"])
+        if self.trainer.is_global_zero:
+            self._log(outputs["loss"])
         self._save_when_due()
         self.job.progress(self.done.steps, self.plan.steps)
 
@@ -149,6 +171,11 @@ class Training(lightning.LightningModule):
         self._take_time()
 
     # --- the parts of a step ---
+
+    def _batches(self) -> Batches:
+        world, sampler = self.trainer.world_size, self.params.sampler
+        rows, batch = self.job.rows, self.plan.batch
+        return Batches(rows, self.job.seed, batch, rank=self.global_rank, world=world, sampler=sampler)
 
     @torch.no_grad()
     def _augmented(self, slices: Tensor) -> list[Tensor]:
@@ -159,11 +186,11 @@ class Training(lightning.LightningModule):
             return [view(slices, draws).expand(-1, self.params.channels, -1, -1) for view in self.views]
 
     def _log(self, loss: Tensor) -> None:
-        step, every = self.done.steps, self.params.log_every or max(1, self.plan.steps // POINTS)
-        if step not in (1, self.plan.steps) and step % every:
-            return
-        rate = float(self._optimiser().param_groups[0]["lr"])
-        for name, value in (("loss", loss.item()), ("learning-rate", rate)):
+        step = self.done.steps
+        values = self.monitors.measure(step, self.network.trunk, self.device)  # while the device still works
+        if self.monitors.due(step):
+            values |= {"loss": loss.item(), "learning-rate": float(self._optimiser().param_groups[0]["lr"])}
+        for name, value in values.items():
             self.done.history.append((step, name, value))
             self.job.metric(name, value, step)
 
@@ -187,6 +214,10 @@ class Training(lightning.LightningModule):
         now = time.monotonic()
         self.done.seconds += now - self._started
         self._started = now
+        waited, joules, peak = self.meters.take()
+        self.done.waited += waited
+        self.done.joules = None if joules is None else joules + (self.done.joules or 0)
+        self.done.peak_bytes = None if peak is None else max(peak, self.done.peak_bytes or 0)
 
     def _optimiser(self) -> Optimizer:
         return self.trainer.optimizers[0]

@@ -12,19 +12,22 @@ from torch.utils.data import Dataset
 
 from ctkit.contracts import Ints, Rows
 from ctkit.errors import DataError
+from ctkit_models.sampling import SAMPLERS
 
 
 class Batches(Dataset[Tensor]):
     """Batch number ``step`` is ``batches[step]``; epochs follow each other without end, each in an order of its own.
 
-    A slice is seen once an epoch; the few that fill no whole batch wait for the next. ``batch`` is what all ``world``
-    processes see together.
+    ``batch`` is what all ``world`` processes see together; ``sampler`` is a name in ``SAMPLERS``.
     """
 
-    def __init__(self, rows: Rows, seed: int, batch: int, *, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, rows: Rows, seed: int, batch: int, *, rank: int = 0, world: int = 1, sampler: str = "uniform"
+    ) -> None:
         self.rows = rows
         self.seed = seed
         self.batch = batch
+        self._draw = SAMPLERS[sampler]
         self._own = slice(rank * batch // world, (rank + 1) * batch // world)
         self._offsets: dict[int, int] = {}
         self._epoch, self._order = -1, np.empty(0, np.int64)
@@ -33,12 +36,17 @@ class Batches(Dataset[Tensor]):
         """(batch,) positions in the arm of the slices that all processes see at ``step``."""
         epoch, place = divmod(step, len(self.rows) // self.batch)
         if epoch != self._epoch:  # the order of a large arm takes milliseconds to draw
-            self._epoch, self._order = epoch, np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
+            rng = np.random.default_rng([self.seed, epoch])
+            self._epoch, self._order = epoch, self._draw(self.rows.volume, self.batch, rng)
         return self._order[place * self.batch : (place + 1) * self.batch]
 
     def __getitem__(self, step: int) -> Tensor:
         """(batch / world, size, size) uint8: this process's part of the batch."""
-        return torch.from_numpy(np.stack([self._slice(position) for position in self.members(step)[self._own]]))
+        return torch.from_numpy(self.pixels(self.members(step)[self._own]))
+
+    def pixels(self, positions: Ints) -> NDArray[np.uint8]:
+        """Slices (n, size, size) by their positions (n,) in the arm."""
+        return np.stack([self._slice(position) for position in positions])
 
     def _slice(self, position: int) -> NDArray[np.uint8]:
         """One slice (size, size). Read, not mapped: a map holds a file handle, and there are thousands of shards."""

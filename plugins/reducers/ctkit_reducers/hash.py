@@ -32,7 +32,7 @@ class Hash(Similarity[HashParams]):
     """
 
     evidence = "slice"
-    knob = Knob("threshold", "bits", 0, 64, 6, integer=True)
+    knob = Knob("threshold", "bits", 0, 256, 6, integer=True)  # an instance has as many as its codes
 
     def __init__(self, params: HashParams | None = None) -> None:
         super().__init__(params)

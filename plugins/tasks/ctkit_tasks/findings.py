@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 #: Of 256 bits of the difference hash. Copies that were saved as JPEG or resized mostly differ in fewer, slices of two
 #: patients hardly ever.
 NEAR = 16
-_SIDE = 16  # of the hash: 256 bits
+SIDE = 16  #: of the hash: 256 bits
 _ROWS = 256  # codes that are compared at a time
 
 
@@ -37,15 +37,23 @@ class Fingerprints:
     codes: NDArray[np.uint64]  #: (m, 4) difference hashes of the m images that are not blank
 
 
+@dataclass(frozen=True)
+class Findings:
+    """A task's images in sentences."""
+
+    notes: tuple[str, ...]  #: counts
+    warnings: tuple[str, ...]  #: images that are left out, classes that are missing, leaks between splits
+
+
 @lru_cache(maxsize=4)  # a task is evaluated for many arms and seeds
-def findings(task: Task[Any]) -> tuple[str, ...]:
-    """Read all images once and describe them in sentences; those that speak of a leak are logged as warnings."""
+def findings(task: Task[Any]) -> Findings:
+    """Read all images once and describe them; leaks are logged as warnings too."""
     splits = task.splits()
-    leaks = tuple(_leaks(splits, {name: _fingerprints(task, name, len(split.names)) for name, split in splits.items()}))
+    leaks = tuple(_leaks(splits, {name: fingerprints(task, name) for name in splits}))
     for leak in leaks:
         log.warning("%s", leak)
     left_out = task.notes if isinstance(task, ImageFiles) else ()
-    return (_counts(task.classes, splits), *left_out, *_gaps(task.classes, splits), *leaks)
+    return Findings((_counts(task.classes, splits),), (*left_out, *_gaps(task.classes, splits), *leaks))
 
 
 def near_copies(codes: NDArray[np.uint64], others: NDArray[np.uint64]) -> Bools:
@@ -90,7 +98,10 @@ def _leaks(splits: Mapping[str, Split], prints: Mapping[str, Fingerprints]) -> I
             yield f"{other}: {near} of {images} images nearly equal one in {one} ({alike})"
 
 
-def _fingerprints(task: Task[Any], split: str, count: int) -> Fingerprints:
+@lru_cache(maxsize=12)
+def fingerprints(task: Task[Any], split: str) -> Fingerprints:
+    """Read the images of a split once for all comparisons."""
+    count = len(task.splits()[split].names)
     with ThreadPoolExecutor() as pool:
         pairs = list(pool.map(partial(_fingerprint, task, split), range(count)))
     codes = [code for _, code in pairs if code is not None]
@@ -105,4 +116,4 @@ def _fingerprint(task: Task[Any], split: str, number: int) -> tuple[bytes | None
         return None, None
     digest = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest()
     grey = np.asarray(Image.fromarray(image).convert("L"))
-    return digest, packed(dhash(grey[None], _SIDE))
+    return digest, packed(dhash(grey[None], SIDE))

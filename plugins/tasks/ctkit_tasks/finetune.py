@@ -38,7 +38,7 @@ class Finetune(Classification[FinetuneParams]):
     Other than in the published scripts, the layer's learning rate stays when the trunk thaws, and a frozen trunk's
     batch normalisation is frozen too. Of epochs with equal accuracy the one with the lowest validation loss is taken.
     Training images are held in memory, 8 bits a pixel. On a GPU training runs in mixed precision; predictions are
-    always made in full precision.
+    always made in full precision. A killed training goes on from its last checkpoint, and the model is kept.
     """
 
     def predict(self, job: Evaluation) -> Predictions:
@@ -46,7 +46,7 @@ class Finetune(Classification[FinetuneParams]):
         from ctkit_tasks.tuning import tune  # brings torch
 
         parts = parts_of(job)
-        tuned = tune(job, parts, self.params)
+        tuned = tune(job, parts, self.params, self.version)
         note = (
             f"epoch {tuned.epoch} of {self.params.epochs} was best on {len(parts.val.numbers)} validation images "
             f"(accuracy {tuned.accuracy:.3f})"

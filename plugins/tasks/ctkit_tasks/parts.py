@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ctkit.contracts import Bools, Evaluation, Ints, Predictions, Split
 from ctkit.errors import DataError
 from ctkit_tasks.findings import findings
+from ctkit_tasks.pretraining_leak import pretraining_leak
 from ctkit_tasks.splitting import hold_out, label_subset, units_of
 
 VALIDATION_SHARE = 0.15  #: of the training images, where a task has no validation part
@@ -69,11 +70,13 @@ def parts_of(job: Evaluation) -> Parts:
 def predictions_of(job: Evaluation, probabilities: NDArray[np.floating[Any]], notes: Sequence[str]) -> Predictions:
     """Put probabilities (n, classes) for the whole test split together with what is known of its images.
 
-    ``notes`` follow the task's ``findings``. Raises ``DataError`` where a probability is not finite.
+    ``notes`` follow the task's ``findings``; warnings tell of leaks. Raises ``DataError`` where a probability is not
+    finite.
     """
     test = job.task.splits()["test"]
     if not np.isfinite(probabilities).all():
         raise DataError("the predictions are not finite: the training diverged or the backbone gives NaN")
+    found = findings(job.task)
     return Predictions(
         names=test.names,
         labels=test.labels,
@@ -81,7 +84,8 @@ def predictions_of(job: Evaluation, probabilities: NDArray[np.floating[Any]], no
         classes=job.task.classes,
         positive=job.task.positive_class,
         patients=test.patients,
-        notes=(*findings(job.task), *notes),
+        notes=(*found.notes, *notes),
+        warnings=(*found.warnings, *pretraining_leak(job.task, job.slices)),
     )
 
 

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import safetensors
+import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from ctkit.cache import address
 from ctkit.contracts import Evaluation, Floats
+from ctkit.files import write_bytes
 from ctkit_models.backbones import load_backbone
-from ctkit_models.seeding import seeded
+from ctkit_models.checkpoints import Checkpoints
+from ctkit_models.seeding import derived_seed, seeded
 from ctkit_models.trunks import Trunk
 from ctkit_tasks.features import BATCH, mean_std
 from ctkit_tasks.finetune import FinetuneParams
 from ctkit_tasks.linear import log_loss
 from ctkit_tasks.parts import Part, Parts
 from ctkit_tasks.preparation import batches, normalised, together
+
+CHECKPOINT_SECONDS = 600.0  #: between checkpoints of a training
+_MODEL = "model.safetensors"
+
+log = logging.getLogger(__name__)
 
 Normalise = Callable[[Tensor], Tensor]  # 8-bit images to what the trunk sees
 
@@ -68,48 +82,122 @@ class Epoch:
     loss: float
     weights: dict[str, Tensor]
 
+    def beats(self, other: Epoch | None) -> bool:
+        """More accurate, or as accurate and of lower loss."""
+        return other is None or (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
 
-def tune(job: Evaluation, parts: Parts, params: FinetuneParams) -> Tuned:
-    """Train on ``parts.train``, choose the epoch on ``parts.val``, predict ``parts.test``."""
+
+def tune(job: Evaluation, parts: Parts, params: FinetuneParams, version: int) -> Tuned:
+    """Train on ``parts.train``, choose the epoch on ``parts.val``, predict ``parts.test``.
+
+    The chosen model stays in the job's folder, as ``model.safetensors``; there, a killed training goes on from its last
+    checkpoint, as if it had not been stopped.
+    """
+    made_of = {"version": version, "params": params.model_dump(), "labels": job.labels, "seed": job.seed}
+    folder = job.folder / f"finetune-{address('finetune', **made_of)[:16]}"
     with seeded(job.seed):  # some networks draw: which units or paths to drop
         backbone = load_backbone(job.backbone)
         mean, std = mean_std(job, backbone)
         normalise = partial(normalised, mean=mean, std=std)
         rng = np.random.default_rng(job.seed)
         classifier = Classifier(backbone.trunk, len(job.task.classes), rng).to(job.device)
-        epochs = _epochs(classifier, job, parts, params, normalise, rng)
-        best = max(epochs, key=lambda epoch: (epoch.accuracy, -epoch.loss))
+        best = _kept_model(folder) or _train(classifier, job, parts, params, normalise, folder)
     classifier.load_state_dict(best.weights)
     test = _read(job, parts.test, params.size)
     return Tuned(_predicted(classifier, test, normalise), best.number, best.accuracy)
 
 
-def _epochs(
-    classifier: Classifier,
-    job: Evaluation,
-    parts: Parts,
-    params: FinetuneParams,
-    normalise: Normalise,
-    rng: np.random.Generator,
-) -> Iterator[Epoch]:
-    train, val = (together(_read(job, part, params.size)) for part in (parts.train, parts.val))
-    labels = torch.from_numpy(parts.train.labels).to(job.device)
-    optimiser = torch.optim.Adam(
-        [{"params": classifier.trunk.parameters()}, {"params": classifier.layer.parameters()}],
-        lr=params.learning_rate,
-        weight_decay=params.weight_decay,
-    )
-    for epoch in range(params.epochs):
-        classifier.train_with(frozen_trunk=epoch < params.frozen_epochs)
-        order = _batches(len(labels), params.batch, rng)
-        for step, chosen in enumerate(order, 1):
-            images = _mirrored(train[chosen], params.flip, rng).to(job.device)
-            _learn(classifier, optimiser, normalise(images), labels[chosen])
-            job.progress(epoch * len(order) + step, params.epochs * len(order))
-        probabilities = _predicted(classifier, torch.split(val, BATCH), normalise)
-        accuracy = float((probabilities.argmax(axis=1) == parts.val.labels).mean())
-        loss = log_loss(probabilities, parts.val.labels)
-        yield Epoch(epoch + 1, accuracy, loss, copy.deepcopy(classifier.state_dict()))
+def _train(
+    classifier: Classifier, job: Evaluation, parts: Parts, params: FinetuneParams, normalise: Normalise, folder: Path
+) -> Epoch:
+    """Train what is left after the last checkpoint; the best epoch is kept in ``folder`` and returned."""
+    training = _Training(classifier, job, parts, params, normalise)
+    checkpoints = Checkpoints(folder)
+    training.resume(checkpoints.newest())
+    saved = time.monotonic()
+    while training.epochs < params.epochs:
+        training.epoch()
+        if time.monotonic() - saved >= CHECKPOINT_SECONDS and training.epochs < params.epochs:
+            checkpoints.save(training.state(), training.epochs)
+            saved = time.monotonic()
+    assert training.best is not None
+    _keep_model(folder, training.best)
+    checkpoints.remove()
+    return training.best
+
+
+class _Training:
+    """One fine-tuning; its state is the classifier's, the optimiser's and the best epoch's."""
+
+    def __init__(
+        self, classifier: Classifier, job: Evaluation, parts: Parts, params: FinetuneParams, normalise: Normalise
+    ) -> None:
+        self.classifier, self.job, self.params, self.normalise = classifier, job, params, normalise
+        self.train, self.val = (_held(job, part, params.size) for part in (parts.train, parts.val))
+        self.labels = torch.from_numpy(parts.train.labels).to(job.device)
+        self.val_labels = parts.val.labels
+        self.optimiser = torch.optim.Adam(
+            [{"params": classifier.trunk.parameters()}, {"params": classifier.layer.parameters()}],
+            lr=params.learning_rate,
+            weight_decay=params.weight_decay,
+        )
+        self.epochs = 0
+        self.best: Epoch | None = None
+
+    def state(self) -> dict[str, Any]:
+        """All that a later process needs."""
+        assert self.best is not None
+        weights, optimiser = self.classifier.state_dict(), self.optimiser.state_dict()
+        return {"epochs": self.epochs, "weights": weights, "optimiser": optimiser, "best": vars(self.best)}
+
+    def resume(self, state: dict[str, Any] | None) -> None:
+        """Go on from a state, if there is one."""
+        if state is not None:
+            self.epochs, self.best = state["epochs"], Epoch(**state["best"])
+            self.classifier.load_state_dict(state["weights"])
+            self.optimiser.load_state_dict(state["optimiser"])
+
+    def epoch(self) -> None:
+        """Train for an epoch and judge it. What is drawn is a function of the seed and the epoch."""
+        rng = np.random.default_rng([self.job.seed, self.epochs + 1])
+        torch.manual_seed(derived_seed(self.job.seed, self.epochs + 1))
+        self.classifier.train_with(frozen_trunk=self.epochs < self.params.frozen_epochs)
+        order = _batches(len(self.labels), self.params.batch, rng)
+        for step, numbers in enumerate(order, 1):
+            chosen = torch.from_numpy(numbers).to(self.train.device)
+            images = _mirrored(self.train[chosen], self.params.flip, rng).to(self.job.device)
+            _learn(self.classifier, self.optimiser, self.normalise(images), self.labels[numbers])
+            self.job.progress(self.epochs * len(order) + step, self.params.epochs * len(order))
+        self.epochs += 1
+        self._judge()
+
+    def _judge(self) -> None:
+        probabilities = _predicted(self.classifier, torch.split(self.val, BATCH), self.normalise)
+        accuracy = float((probabilities.argmax(axis=1) == self.val_labels).mean())
+        now = Epoch(self.epochs, accuracy, log_loss(probabilities, self.val_labels), self.classifier.state_dict())
+        if now.beats(self.best):
+            self.best = replace(now, weights=copy.deepcopy(now.weights))
+
+
+def _kept_model(folder: Path) -> Epoch | None:
+    """The model that an earlier fine-tuning left; None where there is none, or it is damaged."""
+    path = folder / _MODEL
+    if not path.exists():
+        return None
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            facts = file.metadata()
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+        return Epoch(int(facts["epoch"]), float(facts["accuracy"]), float(facts["loss"]), weights)
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
+        log.warning("a kept model is damaged and will be trained anew: %s", error)
+        return None
+
+
+def _keep_model(folder: Path, best: Epoch) -> None:
+    facts = {"epoch": str(best.number), "accuracy": repr(best.accuracy), "loss": repr(best.loss)}
+    weights = {name: weight.detach().cpu().contiguous() for name, weight in best.weights.items()}
+    write_bytes(folder / _MODEL, safetensors.torch.save(weights, metadata=facts))
 
 
 def _learn(classifier: Classifier, optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> None:
@@ -130,6 +218,15 @@ def _predicted(classifier: Classifier, images: Iterable[Tensor], normalise: Norm
     return np.concatenate(rows)
 
 
+def _held(job: Evaluation, part: Part, size: int) -> Tensor:
+    """All images of a part in memory, 8 bits a value: the GPU's where they take at most a quarter of what is free."""
+    images = together(_read(job, part, size))
+    if torch.device(job.device).type != "cuda":
+        return images
+    free, _ = torch.cuda.mem_get_info()
+    return images.to(job.device) if 4 * images.nbytes < free else images.pin_memory()
+
+
 def _read(job: Evaluation, part: Part, size: int) -> Iterator[Tensor]:
     read = partial(job.task.image, part.split)
     return batches(read, part.numbers, size=size, batch=BATCH, workers=job.workers)
@@ -141,5 +238,5 @@ def _batches(count: int, size: int, rng: np.random.Generator) -> list[NDArray[np
 
 
 def _mirrored(images: Tensor, probability: float, rng: np.random.Generator) -> Tensor:
-    mirrored = torch.from_numpy(rng.random(len(images)) < probability)
+    mirrored = torch.from_numpy(rng.random(len(images)) < probability).to(images.device)
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from ctkit.files import write_csv, write_json
 from ctkit.report import write_report
+from ctkit.stages import compare
 
 SEEDS = (42, 43, 44)
 SECRETS = ("MUELLER", "LIDC-IDRI-0078", "20010203", "/data/clinic", "clinic", "jdoe", "1.3.6.1.4.1.14519")
@@ -105,7 +107,6 @@ class Study:
             "seeds": list(draws),
             "slices": self.total,
             "kept": sum(row[4] for row in rows),
-            "seconds_describe": 41.2 if arm == "hash6" else 0.0,
             "seconds_select": 0.031,
         }
         write_json(folder / "arm.json", facts)
@@ -152,15 +153,20 @@ class Study:
         at = np.unique(np.linspace(1, steps, 400).astype(int))
         curves = {
             "loss": 4.2 * np.exp(-at / (0.4 * steps)) + 2.3 / pull + self.rng.normal(0, 0.05, len(at)),
-            "alike_pairs": 9 * share**0.5 + self.rng.normal(0, 0.3, len(at)),
-            "embedding_std": 0.08 + 0.02 * (1 - np.exp(-at / steps)),
+            "alike-pairs": 0.02 * share**0.5 * (1 + self.rng.normal(0, 0.2, len(at))),
+            "learning-rate": 0.15 * (1 + np.cos(np.pi * at / steps)),
         }
-        rows = [(int(s), name, float(v)) for name, curve in curves.items() for s, v in zip(at, curve, strict=True)]
+        few = at[:: max(1, len(at) // 20)]
+        spread = {"feature-std": 0.008 + 0.01 * few / steps, "effective-rank": 40 + 80 * pull * few / steps}
+        rows = [(int(s), name, float(v)) for name, curve in spread.items() for s, v in zip(few, curve, strict=True)]
+        rows += [(int(s), name, float(v)) for name, curve in curves.items() for s, v in zip(at, curve, strict=True)]
         write_csv(folder / "history.csv", ("step", "name", "value"), rows)
         facts = {
             "method": "simclr", "parameters": {}, "slices": int(self.total * share), "batch": 128, "steps": steps,
             "epochs": 800.0, "seconds": 0.33 * steps + seed, "slices_per_second": 387.5, "device": "cuda",
-            "mean": 0.18, "std": 0.19, "notes": ["batch lowered from 256 to 128"] if share < 0.15 else [],
+            "waiting": 0.021 + 0.001 * seed / 42, "joules": 640.0 * steps, "peak_bytes": 11_811_160_064,
+            "collapsed": False, "mean": 0.18, "std": 0.19,
+            "notes": ["batch lowered from 256 to 128"] if share < 0.15 else [],
         }  # fmt: skip
         write_json(folder / "pretrain.json", facts)
         for task, protocol, classes, n in self.tasks:
@@ -187,31 +193,17 @@ class Study:
                     key = (arm, "simclr", task, protocol, 1.0)
                     for seed in self.seeds:
                         own = value + self.rng.normal(0, width / 4)
-                        results.append((*key, seed, metric, own, own - width, own + width))
-                    results.append((*key, "all", metric, value, value - width / 1.7, value + width / 1.7))
+                        results.append((*key, seed, "all", metric, own, own - width, own + width, "", ""))
+                    ends = value - width / 1.7, value + width / 1.7
+                    results.append((*key, "all", "all", metric, value, *ends, "", ""))
                     if arm != "all":
                         comparisons.append(self._comparison(key, metric, 0.1 * (ARMS[arm][1] - 1.1), width))
         write_csv(
             self.folder / "results.csv",
-            ["arm", "pretrain", "task", "protocol", "labels", "seed", "metric", "value", "ci_low", "ci_high"],
+            compare.RESULTS,
             results,
         )
-        columns = [
-            "arm",
-            "reference",
-            "pretrain",
-            "task",
-            "protocol",
-            "labels",
-            "metric",
-            "difference",
-            "ci_low",
-            "ci_high",
-            "p",
-            "p_adjusted",
-            "test",
-        ]
-        write_csv(self.folder / "comparisons.csv", columns, comparisons)
+        write_csv(self.folder / "comparisons.csv", compare.COMPARISONS, comparisons)
 
     @staticmethod
     def _comparison(key: tuple[Any, ...], metric: str, difference: float, width: float) -> tuple[Any, ...]:
@@ -274,6 +266,41 @@ def full_page(full_run: Path) -> Path:
 def secrets() -> tuple[str, ...]:
     """Words that the studies' sources, reasons, paths and arguments hold, and that may be on no page."""
     return SECRETS
+
+
+@pytest.fixture
+def baseline_run(study: Callable[..., Study]) -> Path:
+    """Two arms and a baseline on one task, two repeats of each evaluation; one arm saw a test image before."""
+    made = study(arms=("all", "hash6"), seeds=(42, 43), tasks=(("lesion", "linear", ("ill", "well"), 80),))
+    folder = made.write()
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record["pipeline"]["baseline"] = [{"id": "untrained", "use": "untrained"}]
+    write_json(folder / "run.json", record)
+    for file in folder.glob("arms/*/simclr/seed-*/lesion/linear/repeat-0-labels-1.0.csv"):
+        warnings = ["test: 1 of 80 images nearly equal a slice"] if file.parts[-6] == "hash6" else []
+        write_json(file.with_suffix(".json"), {"positive": "ill", "notes": ["C = 1 was chosen"], "warnings": warnings})
+        file.rename(file.with_name("repeat-0-labels-1.csv"))
+        file.with_suffix(".json").rename(file.with_name("repeat-0-labels-1.json"))
+    baseline = folder / "baselines" / "untrained" / "seed-42" / "lesion" / "linear" / "repeat-0-labels-1.csv"
+    made._predict(baseline, ("ill", "well"), 80, 0.2)
+    _write_baseline_scores(folder)
+    return folder
+
+
+def _write_baseline_scores(folder: Path) -> None:
+    key, rows, apart = ("simclr", "lesion", "linear", 1), [], 0.02
+    for arm, of, mean in (("all", key, 0.8), ("hash6", key, 0.9), ("untrained", ("", *key[1:]), 0.7)):
+        for seed, repeat in itertools.product((42, 43), (0, 1)):
+            value = mean + apart * (seed - 42.5) + apart * (repeat - 0.5)
+            rows.append((arm, *of, seed, repeat, "auc", value, value - 0.1, value + 0.1, "", ""))
+        rows.append((arm, *of, "all", "all", "auc", mean, mean - 0.1, mean + 0.1, 0.7 * apart, 0.71 * apart))
+    write_csv(folder / "results.csv", compare.RESULTS, rows)
+    differences = [
+        ("hash6", "all", *key, "auc", 0.1, -0.02, 0.2, 0.06, 0.06, "paired bootstrap"),
+        ("all", "untrained", *key, "auc", 0.1, 0.01, 0.2, 0.02, 0.04, "paired bootstrap"),
+        ("hash6", "untrained", *key, "auc", 0.2, 0.1, 0.3, 0.001, 0.003, "paired bootstrap"),
+    ]
+    write_csv(folder / "comparisons.csv", compare.COMPARISONS, differences)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -183,6 +184,25 @@ def test_a_run_that_failed_in_part_says_what_is_missing(failed_run: Path) -> Non
     assert "no arm is called better or worse" in text
 
 
+def test_a_baseline_stands_beside_the_arms_and_shows_what_pre_training_bought(baseline_run: Path) -> None:
+    page = page_of(baseline_run)
+    text = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    for words in (
+        "No difference in AUC was shown between “all” and any other arm, in 1 comparison",
+        "Pre-training bought +0.150 AUC over “untrained” in the mean: better in 2 of 2 comparisons.",
+        "Pre-training bought +0.100 over “untrained” (+0.010 to +0.200): better, adjusted p = 0.040",
+        "What pre-training bought: differences from untrained",
+        "AUC 0.900 (0.800 to 1.000), SD over seeds 0.014",
+        "lesion: test: 1 of 80 images nearly equal a slice (hash6).",
+        "80 test images; positive: ill.",
+        "C = 1 was chosen (4 runs)",
+    ):
+        assert words in text
+    described = [attributes["aria-label"] or "" for _, attributes in page.elements if "aria-label" in attributes]
+    assert "AUC of each seed and repeat: all 0.780, 0.800, 0.800, 0.820; " in " ".join(described)
+    assert any(label.startswith("ROC curves") and "untrained" in label for label in described)
+
+
 def test_a_run_that_has_only_begun_has_a_report(study: Callable[..., Any]) -> None:
     begun = study(arms=(), tasks=(), volumes={"aa": 3})
     begun.provenance(state="running", finished=None)
@@ -260,3 +280,24 @@ def test_without_pixels_mistakes_are_not_shown(mistaken_run: Callable[[bool], Pa
     page = page_of(mistaken_run(False))
     assert page.all("img") == []
     assert "The most confident mistakes, by mean prediction" in page.text
+
+
+def test_pre_training_says_how_it_went(page: Page) -> None:
+    columns = "Arm Seeds Loss at the end Alike pairs Spread of features Effective rank Slices/s Waiting for data Energy"
+    assert f"How pre-training went: means over seeds {columns} GPU memory" in page.text
+    assert "11.0 GiB" in page.text
+    shown = [plot["aria-label"] or "" for plot in page.all("div") if plot.get("role") == "img"]
+    order = ["Loss", "Alike pairs in a batch", "Spread of features", "Effective rank of features", "Learning rate"]
+    assert [label.partition(" over steps")[0] for label in shown if " over steps" in label] == order
+
+
+def test_a_method_that_measures_nothing_more_has_no_such_columns(study: Callable[..., Any]) -> None:
+    run = study(arms=("all",), seeds=(42,)).write()
+    (file,) = run.glob("arms/all/simclr/seed-42/pretrain.json")
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({key: facts[key] for key in facts.keys() - {"waiting", "joules", "peak_bytes"}}))
+    history = file.with_name("history.csv")
+    write_csv(history, ("step", "name", "value"), [(1, "loss", 3.0), (2, "loss", 2.5)])
+    words = page_of(run).text
+    assert "How pre-training went: means over seeds Arm Seeds Loss at the end Slices/s all 1 2.5" in words
+    assert "Alike pairs:" not in words

@@ -86,3 +86,17 @@ def test_a_run_that_was_told_to_stop_misses_nothing(selection_run: Path) -> None
     assert verdict.missing(replace(run, arms=run.arms[:3])) == [
         "Missing from this run: random-like-hash6: no selection."
     ]
+
+
+def test_a_collapse_is_a_caution_that_names_its_seeds(run: Run) -> None:
+    trainings = tuple(
+        replace(training, facts={**training.facts, "collapsed": (training.arm, training.seed) in collapsed})
+        for collapsed in [{("hash6", 42), ("hash6", 44), ("all", 43)}]
+        for training in run.trainings
+    )
+    found = [caution for caution in verdict.cautions(replace(run, trainings=trainings)) if "collapsed" in caution]
+    assert [caution.partition(", collapsed")[0] for caution in found] == [
+        "Pre-training of “all” with simclr, seed 43",
+        "Pre-training of “hash6” with simclr, seeds 42 and 44",
+    ]
+    assert not [caution for caution in verdict.cautions(run) if "collapsed" in caution]

@@ -67,3 +67,8 @@ def test_lists_read_as_sentences() -> None:
 def test_time_stamps_are_cut_to_the_minute() -> None:
     assert wording.moment("2031-05-06T07:08:09+00:00") == "2031-05-06 07:08 UTC"
     assert wording.moment("") == ""
+
+
+@pytest.mark.parametrize(("joules", "text"), [(3100.0, "3.1 kJ"), (1.512e6, "0.42 kWh"), (float("nan"), "–")])
+def test_energy_is_told_in_the_unit_that_fits(joules: float, text: str) -> None:
+    assert wording.energy(joules) == text.replace(" ", "\N{NO-BREAK SPACE}")

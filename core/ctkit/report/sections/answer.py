@@ -21,6 +21,7 @@ class Line:
     where: str
     score: str
     against: str
+    bought: tuple[str, ...]  #: by pre-training, over each baseline
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Answer:
     """The first section."""
 
     headline: str
+    gains: tuple[str, ...]  #: over the baselines
     cards: tuple[Card, ...]
     cautions: tuple[str, ...]
 
@@ -50,7 +52,7 @@ def answer(run: Run, looks: Looks) -> Answer:
     """The answer: per arm what it kept, what it saved and how it scored."""
     order = sorted(run.arms, key=lambda arm: arm.name != run.reference)
     cards = tuple(_card(run, arm, looks[arm.name]) for arm in order)
-    return Answer(verdict.headline(run), cards, tuple(verdict.cautions(run)))
+    return Answer(verdict.headline(run), tuple(verdict.gains(run)), cards, tuple(verdict.cautions(run)))
 
 
 def _card(run: Run, arm: Arm, look: Look) -> Card:
@@ -85,18 +87,27 @@ def _time_sentence(run: Run, arm: str, method: str) -> str:
 
 def _lines(run: Run, arm: str) -> Iterable[Line]:
     metric = verdict.main_metric(run.scores)
-    compared = {row.place: row for row in run.comparisons if (row.arm, row.metric) == (arm, metric)}
+    own = [row for row in run.comparisons if (row.arm, row.metric) == (arm, metric)]
+    compared = {row.place: row for row in own if row.reference == run.reference}
     for row in run.scores:
         if row.pooled and (row.arm, row.metric) == (arm, metric):
-            yield _line(run.title(row.place), row, compared.get(row.place))
+            over = [other for other in own if other.place == row.place and other.reference in run.baselines]
+            yield _line(run.title(row.place), row, compared.get(row.place), tuple(map(_bought, over)))
 
 
-def _line(where: str, row: Scored, comparison: Compared | None) -> Line:
+def _bought(row: Compared) -> str:
+    span = wording.interval(row.low, row.high, signed=True)
+    gain = f"Pre-training bought {wording.difference(row.difference)} over “{row.reference}” ({span}): "
+    return gain + f"{verdict.verdict(row)}, adjusted {wording.p_statement(row.p_adjusted)}"
+
+
+def _line(where: str, row: Scored, comparison: Compared | None, bought: tuple[str, ...]) -> Line:
     score = f"{wording.metric(row.metric)} {wording.score(row.value)} ({wording.interval(row.low, row.high)})"
+    score += f", SD over seeds {wording.score(row.sd_seeds)}" if np.isfinite(row.sd_seeds) else ""
     if comparison is None:
-        return Line("", where, score, "")
+        return Line("", where, score, "", bought)
     change = wording.difference(comparison.difference)
     span = wording.interval(comparison.low, comparison.high, signed=True)
     p = wording.p_statement(comparison.p_adjusted)
     against = f"{change} against “{comparison.reference}” ({span}), adjusted {p}"
-    return Line(verdict.verdict(comparison), where, score, against)
+    return Line(verdict.verdict(comparison), where, score, against, bought)

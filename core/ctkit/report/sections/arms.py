@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ctkit.report import diagnostics, figures, redaction, verdict, wording
+from ctkit import redaction
+from ctkit.report import diagnostics, figures, verdict, wording
 from ctkit.report.elements import Cell, Looks, Matrix, Plot, Table, number, table, text, unique
 from ctkit.report.figures import Point
 from ctkit.report.reading import Run, Training
@@ -47,12 +48,11 @@ def _chosen(run: Run, looks: Looks) -> Table | None:
             number(arm.share, wording.percent(arm.share)),
             text(_asked(arm.facts)),
             text(", ".join(map(str, arm.facts["seeds"]))),
-            _seconds(arm.facts.get("seconds_describe")),
             _seconds(arm.facts.get("seconds_select")),
         ]
         for arm in run.arms
     ]
-    columns = ("Arm", "How it chooses", "Slices kept", "Share", "Asked for", "Draws", "Describe", "Select")
+    columns = ("Arm", "How it chooses", "Slices kept", "Share", "Asked for", "Draws", "Select")
     return table("What each arm kept", columns, rows)
 
 
@@ -116,6 +116,8 @@ def _trade_off(run: Run, looks: Looks) -> Iterable[Plot]:
     pooled = [row for row in run.scores if row.pooled and row.metric == metric]
     for place in dict.fromkeys(row.place for row in pooled):
         found = [(row, arm) for row in pooled if row.place == place and (arm := run.arm(row.arm))]
+        if not found:  # a baseline was trained on no slices
+            continue
         points = [Point(looks[arm.name], arm.kept, row.value, row.low, row.high) for row, arm in found]
         svg = figures.scores_against_slices(run.title(place), wording.metric(metric), points)
         values = (f"{row.arm} {wording.score(row.value)} with {wording.count(arm.kept, 'slice')}" for row, arm in found)

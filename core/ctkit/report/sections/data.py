@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ctkit import redaction
 from ctkit.contracts import Floats
-from ctkit.report import figures, redaction, wording
+from ctkit.report import figures, wording
 from ctkit.report.elements import Plot, Table, number, table, text
 from ctkit.report.figures import Look
 from ctkit.report.reading import Run, Scan

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctkit.report import redaction, wording
+from ctkit import redaction
+from ctkit.report import wording
 from ctkit.report.elements import Table, number, table, text, unique
 from ctkit.report.reading import Run
 
@@ -32,8 +33,14 @@ def provenance(run: Run) -> Provenance:
         pipeline=redaction.as_toml(run.pipeline),
         stages=_stages(facts.get("stages", [])),
         plugins=_plugins(facts.get("plugins", [])),
-        notes=tuple(redaction.without_paths(note) for item, note in run.notes if not item),
+        notes=tuple(_notes(run)),
     )
+
+
+def _notes(run: Run) -> Iterable[str]:
+    """Notes on the run as a whole; the other sections show those of trainings and tasks."""
+    of_tasks = tuple(f"{task}: " for task in unique(row.task for row in run.predictions))
+    return (redaction.without_paths(note) for item, note in run.notes if not item and not note.startswith(of_tasks))
 
 
 def _run_facts(facts: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -12,8 +12,8 @@ from ctkit.contracts import Floats, Predictions
 from ctkit.report import diagnostics, figures, pictures, verdict, wording
 from ctkit.report.diagnostics import Mistake
 from ctkit.report.elements import Cell, Looks, Matrix, Plot, Table, grouped, number, table, text, unique
-from ctkit.report.figures import Curve
-from ctkit.report.reading import Compared, Run, Scored
+from ctkit.report.figures import Curve, Strip
+from ctkit.report.reading import Compared, Predicted, Run, Scored
 
 MOST_PICTURES = 12  #: of mistakes, for each task, protocol and share of the labels
 
@@ -27,8 +27,11 @@ class TaskScores:
 
     title: str
     scores: Table | None
+    points: Plot | None  #: every seed and repeat, where there are several
+    spread: Table | None  #: over seeds and repeats
     seeds: Table | None
     comparisons: Table | None  #: by the main metric
+    bought: Table | None  #: by pre-training, over the baselines
     others: Table | None  #: by the other metrics
     plots: tuple[Plot, ...]
     confusions: tuple[tuple[str, tuple[Matrix, ...]], ...]  #: by method
@@ -48,52 +51,111 @@ def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float) -> Ta
     def here(row: Scored | Compared) -> bool:
         return (row.place.task, row.place.protocol, row.place.labels) == (task, protocol, labels)
 
-    scores, compared = list(filter(here, run.scores)), list(filter(here, run.comparisons))
-    predicted = _predictions(run, task, protocol, labels)
-    main = verdict.main_metric(compared)
-    against = wording.listing(unique(row.reference for row in compared))
+    scores, differences = list(filter(here, run.scores)), list(filter(here, run.comparisons))
+    files = [file for file in run.predictions if (file.task, file.protocol, file.labels) == (task, protocol, labels)]
+    predicted = _predictions(files)
+    main = verdict.main_metric(scores)
+    compared = [row for row in differences if row.reference not in run.baselines]
+    bought = [row for row in differences if row.reference in run.baselines and row.metric == main]
+    pooled = [row for row in scores if row.pooled]
     return TaskScores(
         title=f"{task}, {protocol}, {wording.labels(labels)}",
-        scores=_score_table("Scores over all seeds, with 95 % intervals", [s for s in scores if s.pooled], looks),
-        seeds=_score_table("Scores of each seed, with 95 % intervals", [s for s in scores if not s.pooled], looks),
-        comparisons=_comparison_table(f"Differences from {against}", [c for c in compared if c.metric == main], looks),
+        scores=_score_table("Scores over all seeds, with 95 % intervals", pooled, looks),
+        points=_points([row for row in scores if row.metric == main], looks),
+        spread=_spread_table([row for row in pooled if np.isfinite([row.sd_seeds, row.sd_repeats]).any()], looks),
+        seeds=_score_table(
+            "Scores of each seed and repeat, with 95 % intervals", [s for s in scores if not s.pooled], looks
+        ),
+        comparisons=_comparison_table(
+            f"Differences from {_named(compared)}", [c for c in compared if c.metric == main], looks
+        ),
+        bought=_comparison_table(f"What pre-training bought: differences from {_named(bought)}", bought, looks),
         others=_comparison_table("Differences in other metrics", [c for c in compared if c.metric != main], looks),
         plots=tuple(_plots(predicted, looks)),
         confusions=tuple(_confusions(predicted)),
         mistakes=_mistakes(predicted, looks),
         pictures=tuple(_pictures(predicted, run.mistakes.get(task, {}) if run.images else {})),
         test_images=_test_images(predicted),
-        notes=grouped(_notes_of(run, task, protocol), len(run.trainings)),
+        notes=grouped(((note, file.name) for file in files for note in _notes(file)), len(files)),
     )
 
 
-def _predictions(run: Run, task: str, protocol: str, labels: float) -> ByMethod:
+def _named(rows: Iterable[Compared]) -> str:
+    return wording.listing(unique(row.reference for row in rows))
+
+
+def _predictions(files: Iterable[Predicted]) -> ByMethod:
+    """Predictions by method and arm; the baselines stand beside the arms of every method."""
     predicted: dict[str, dict[str, list[Predictions]]] = {}
-    for file in run.predictions:
-        if (file.task, file.protocol, file.labels) == (task, protocol, labels):
-            predicted.setdefault(file.pretrain, {}).setdefault(file.arm, []).append(file.read())
-    return predicted
+    for file in files:
+        predicted.setdefault(file.pretrain, {}).setdefault(file.arm, []).append(file.read())
+    baselines = predicted.pop("", {})
+    if not predicted and baselines:
+        return {"": baselines}
+    return {method: arms | baselines for method, arms in predicted.items()}
 
 
-def _notes_of(run: Run, task: str, protocol: str) -> Iterable[tuple[str, str]]:
-    for item, note in run.notes:
-        if item[3:] == (task, protocol):
-            yield note, ", ".join(item[:3]).replace("seed-", "seed ")
+def _notes(file: Predicted) -> Iterable[str]:
+    return (*file.facts.get("notes", []), *file.facts.get("warnings", []))
 
 
 def _score_table(caption: str, rows: Sequence[Scored], looks: Looks) -> Table | None:
     metrics = unique(row.metric for row in rows)
     arms = unique(row.arm for row in rows)
-    lines: dict[tuple[str, str, str], dict[str, Scored]] = {}
-    for row in sorted(rows, key=lambda row: (row.place.pretrain, arms.index(row.arm))):
-        lines.setdefault((row.arm, row.place.pretrain, row.seed), {})[row.metric] = row
+    lines: dict[tuple[str, str, str, str], dict[str, Scored]] = {}
+    for row in sorted(rows, key=lambda row: (not row.place.pretrain, row.place.pretrain, arms.index(row.arm))):
+        lines.setdefault((row.arm, row.place.pretrain, row.seed, row.repeat), {})[row.metric] = row
     cells = [
-        [looks.cell(arm), text(pretrain), text("" if seed == "all" else seed)]
+        [looks.cell(arm), text(pretrain), *(text("" if part == "all" else part) for part in run)]
         + [_score_cell(found.get(metric)) for metric in metrics]
-        for (arm, pretrain, seed), found in lines.items()
+        for (arm, pretrain, *run), found in lines.items()
     ]
-    columns = ("Arm", "Method", "Seed", *(wording.metric(metric) for metric in metrics))
+    columns = ("Arm", "Method", "Seed", "Repeat", *(wording.metric(metric) for metric in metrics))
     return table(caption, columns, cells)
+
+
+def _spread_table(rows: Sequence[Scored], looks: Looks) -> Table | None:
+    cells = [
+        [
+            looks.cell(row.arm),
+            text(row.place.pretrain),
+            text(wording.metric(row.metric)),
+            number(row.value, wording.score(row.value)),
+            number(row.sd_seeds, wording.score(row.sd_seeds)),
+            number(row.sd_repeats, wording.score(row.sd_repeats)),
+        ]
+        for row in rows
+    ]
+    columns = ("Arm", "Method", "Metric", "Mean", "SD over seeds", "SD over repeats")
+    caption = "Spread: standard deviations over seeds of pre-training and over repeats of the evaluation"
+    return table(caption, columns, cells)
+
+
+def _points(rows: Sequence[Scored], looks: Looks) -> Plot | None:
+    """The main metric of every single run, and the mean with its interval."""
+    pooled = [row for row in rows if row.pooled]
+    methods = {row.place.pretrain for row in pooled} - {""}
+    strips = [
+        Strip(
+            " ".join(filter(None, (row.arm, row.place.pretrain if len(methods) > 1 else ""))),
+            looks[row.arm],
+            _single_values(rows, row),
+            (row.value, row.low, row.high),
+        )
+        for row in pooled
+    ]
+    if not strips or max(len(strip.values) for strip in strips) < 2:
+        return None
+    metric = wording.metric(rows[0].metric)
+    values = "; ".join(f"{strip.name} {', '.join(map(wording.score, strip.values))}" for strip in strips)
+    return Plot(figures.strips(metric, strips), f"{metric} of each seed and repeat: {values}.")
+
+
+def _single_values(rows: Sequence[Scored], pooled: Scored) -> Floats:
+    """Values (n,) of the repeats of every seed, or of the seeds where there is one repeat each."""
+    own = [row for row in rows if (row.arm, row.place) == (pooled.arm, pooled.place) and not row.pooled]
+    repeats = [row.value for row in own if row.repeat != "all"]
+    return np.array(repeats or [row.value for row in own])
 
 
 def _score_cell(row: Scored | None) -> Cell:
@@ -103,10 +165,12 @@ def _score_cell(row: Scored | None) -> Cell:
 
 
 def _comparison_table(caption: str, rows: Sequence[Compared], looks: Looks) -> Table | None:
+    several = len({row.reference for row in rows}) > 1
     cells = [
         [
             looks.cell(row.arm),
             text(row.place.pretrain),
+            text(row.reference if several else ""),
             text(wording.metric(row.metric)),
             number(row.difference, wording.difference(row.difference)),
             text(wording.interval(row.low, row.high, signed=True)),
@@ -117,7 +181,7 @@ def _comparison_table(caption: str, rows: Sequence[Compared], looks: Looks) -> T
         ]
         for row in rows
     ]
-    columns = ("Arm", "Method", "Metric", "Difference", "95 % interval", "p", "Adjusted p", "Shown", "Test")
+    columns = ("Arm", "Method", "From", "Metric", "Difference", "95 % interval", "p", "Adjusted p", "Shown", "Test")
     return table(caption, columns, cells)
 
 

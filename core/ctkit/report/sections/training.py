@@ -1,20 +1,32 @@
-"""Pre-training: the curves of every number that was recorded, and what was noted."""
+"""Pre-training: how it went and what it took, the curves of every number that was recorded, and what was noted."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ctkit.report import diagnostics, figures, wording
-from ctkit.report.elements import Looks, Plot, grouped, unique
+from ctkit.report.elements import Cell, Looks, Plot, Table, grouped, number, table, text, unique
 from ctkit.report.figures import Curve
 from ctkit.report.reading import Run, Training
+
+#: Curves that come first, with their titles and axes; others follow under the names that the method gave them.
+CURVES = {
+    "loss": ("Loss", ""),
+    "alike-pairs": ("Alike pairs in a batch", "share of pairs"),
+    "feature-std": ("Spread of features", "standard deviation"),
+    "effective-rank": ("Effective rank of features", "dimensions"),
+}
 
 
 @dataclass(frozen=True)
 class Pretraining:
     """The fourth section."""
 
+    went: Table | None
+    explained: bool  #: whether there are measures that need words
     methods: tuple[tuple[str, tuple[Plot, ...]], ...]
     notes: tuple[tuple[str, str], ...]  #: the note, and the trainings it was made on
 
@@ -25,6 +37,8 @@ def pretraining(run: Run, looks: Looks) -> Pretraining | None:
         return None
     methods = unique(training.pretrain for training in run.trainings)
     return Pretraining(
+        _went(run, looks),
+        any("alike-pairs" in training.history for training in run.trainings),
         tuple(
             (method, tuple(_curves([t for t in run.trainings if t.pretrain == method], looks))) for method in methods
         ),
@@ -33,10 +47,9 @@ def pretraining(run: Run, looks: Looks) -> Pretraining | None:
 
 
 def _curves(trainings: Sequence[Training], looks: Looks) -> Iterable[Plot]:
-    names = sorted(
-        {name for training in trainings for name in training.history}, key=lambda name: (name != "loss", name)
-    )
-    for name in names:
+    known = {name for training in trainings for name in training.history}
+    for name in [*(name for name in CURVES if name in known), *sorted(known - CURVES.keys())]:
+        title, axis = CURVES.get(name, (wording.metric(name), ""))
         lines = [
             Curve(looks[training.arm], *diagnostics.thinned(*training.history[name]))
             for training in trainings
@@ -47,8 +60,54 @@ def _curves(trainings: Sequence[Training], looks: Looks) -> Iterable[Plot]:
             for training in trainings
             if name in training.history
         )
-        svg = figures.curves(wording.metric(name), "step", "", lines)
-        yield Plot(svg, f"{wording.metric(name)} over steps. {ends}.")
+        yield Plot(figures.curves(title, "step", axis, lines), f"{title} over steps. {ends}.")
+
+
+def _went(run: Run, looks: Looks) -> Table | None:
+    groups: dict[tuple[str, str], list[Training]] = {}
+    for training in run.trainings:
+        groups.setdefault((training.pretrain, training.arm), []).append(training)
+    columns = (
+        *("Arm", "Method", "Seeds", "Loss at the end", "Alike pairs", "Spread of features", "Effective rank"),
+        *("Slices/s", "Waiting for data", "Energy", "GPU memory", "Collapsed"),
+    )
+    rows = [[looks.cell(arm), text(method), *_measures(group)] for (method, arm), group in groups.items()]
+    return table("How pre-training went: means over seeds", columns, rows)
+
+
+def _measures(group: Sequence[Training]) -> Iterable[Cell]:
+    """What the columns after the method say of the trainings of one arm and method."""
+    collapsed = sum(bool(training.facts.get("collapsed")) for training in group)
+    alike, waiting = _mean_curve(group, "alike-pairs"), _mean_fact(group, "waiting")
+    energy, memory = _mean_fact(group, "joules"), _mean_fact(group, "peak_bytes")
+    yield number(len(group))
+    yield number(_mean_end(group, "loss"))
+    yield number(alike, wording.percent(alike))
+    yield number(_mean_end(group, "feature-std"))
+    yield number(_mean_end(group, "effective-rank"))
+    yield number(_mean_fact(group, "slices_per_second"))
+    yield number(waiting, wording.percent(waiting))
+    yield number(energy, wording.energy(energy))
+    yield number(memory, f"{memory / 2**30:.1f} GiB")
+    yield text(f"{collapsed} of {len(group)}" if collapsed else "", "worse" if collapsed else "")
+
+
+def _mean_fact(group: Sequence[Training], name: str) -> float:
+    """Mean of a number over trainings, NaN where one does not know it."""
+    values = [training.facts.get(name) for training in group]
+    return float("nan") if None in values else float(np.mean([float(value) for value in values if value is not None]))
+
+
+def _mean_end(group: Sequence[Training], name: str) -> float:
+    """Mean over trainings of a curve's last value, NaN where one lacks the curve."""
+    ends = [training.history[name][1][-1] for training in group if name in training.history]
+    return float(np.mean(ends)) if len(ends) == len(group) else float("nan")
+
+
+def _mean_curve(group: Sequence[Training], name: str) -> float:
+    """Mean over trainings and steps of a curve, NaN where one lacks it."""
+    means = [training.history[name][1].mean() for training in group if name in training.history]
+    return float(np.mean(means)) if len(means) == len(group) else float("nan")
 
 
 def _notes(trainings: Sequence[Training]) -> Iterable[tuple[str, str]]:

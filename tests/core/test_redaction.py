@@ -4,13 +4,13 @@ import tomllib
 
 import pytest
 
-from ctkit.report.redaction import HIDDEN, as_toml, command_line, redacted, without_paths
+from ctkit.redaction import HIDDEN, as_toml, command_line, redacted, without_paths
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [("root", "data"), ("scheduler", "tcp://host:8786"), ("weights", "resnet"), ("only", "LIDC-IDRI-0078"),
-     ("only", "pat-0078"), ("since", "2001-02-03"), ("name", "/data/run"), ("note", "J. Doe")],
+     ("only", "pat-0078"), ("since", "2001-02-03"), ("name", "/data/run"), ("note", "J. Doe"), ("include", "doe-j")],
 )  # fmt: skip
 def test_what_may_name_a_patient_or_a_path_is_hidden(key: str, value: str) -> None:
     assert redacted({key: value}) == {key: HIDDEN}
@@ -30,9 +30,10 @@ def test_what_a_reader_needs_is_shown(key: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("message", "shown"),
     [
-        ("cannot read /data/a b/x.dcm: no pixels", "cannot read … b/x.dcm: no pixels".replace("b/x.dcm:", HIDDEN)),
+        ("cannot read /data/a b/x.dcm: no pixels", "cannot read …: no pixels"),
+        ("there is no /data/CT/Mueller Hans; look again", "there is no …; look again"),
         ("cannot read '/data/a b/x.dcm'", "cannot read …"),
-        (r"C:\scans\Doe is empty", "… is empty"),
+        (r"empty: C:\scans\Mueller Hans", "empty: …"),
         ("holds 6/10 slices of modality MR/PT", "holds 6/10 slices of modality MR/PT"),
         ("LIDC-IDRI-0078/x.dcm is short", "… is short"),
     ],

@@ -14,8 +14,13 @@ HIDDEN = "…"
 _WORD = re.compile(r"(?!.*\d{4})[a-z0-9][a-z0-9_.+-]*")  # four digits in a row may be a date or a patient's number
 _CHOSEN = frozenset({"id", "name", "use", "like"})
 _PATHS = frozenset({"root", "out", "path", "file", "folder", "scheduler", "cache", "weights", "checkpoint"})
+_NAMING = frozenset({"include", "exclude", "pattern", "patient"})  #: parameters that say what files are called
 _SEPARATOR = re.compile(r"[/\\]")
-_PATH_IN_TEXT = re.compile(r"'[^']*[/\\][^']*'|\"[^\"]*[/\\][^\"]*\"|\S*[/\\]\S*")
+_PATH_IN_TEXT = re.compile(
+    r"'[^']*[/\\][^']*'|\"[^\"]*[/\\][^\"]*\""
+    r"|(?:(?<!\S)~?|[A-Za-z]:)[/\\][^:;,'\"]*[^:;,'\"\s]"  # an absolute path, which may hold blanks, to the next mark
+    r"|\S*[/\\]\S*"
+)
 _FRACTION = re.compile(r"\W*\w{1,3}/\w{1,3}\W*")  #: "6/10", "MR/PT", "I/O"
 
 
@@ -29,7 +34,7 @@ def redacted(value: Any, key: str = "") -> Any:
     if not isinstance(value, str):
         return value
     chosen = key in _CHOSEN and not _SEPARATOR.search(value)
-    plain = key not in _PATHS and _WORD.fullmatch(value) is not None
+    plain = key not in _PATHS | _NAMING and _WORD.fullmatch(value) is not None
     return value if chosen or plain or not value else HIDDEN
 
 

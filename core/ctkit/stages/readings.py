@@ -1,0 +1,82 @@
+"""Readings: which slices of a volume can be read, why the others cannot, and how wide their values range."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ctkit.cache import Cache
+from ctkit.catalogue import Catalogue
+from ctkit.contracts import Ints, Pixels
+from ctkit.files import write_json
+
+Skips = tuple[tuple[int, str], ...]  #: numbers and reasons of slices that are left out
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What reading a volume has found."""
+
+    slices: int  #: of the volume
+    skipped: Skips  #: ascending
+    span: tuple[float, float] = (0.0, 0.0)  #: lowest and highest value of all readable slices
+    retry: bool = False  #: some are skipped for what may pass, so that the next run tries again
+
+    @classmethod
+    def of(cls, slices: int, pixels: Pixels, known: Iterable[tuple[int, str]] = ()) -> Reading:
+        """Return the reading of a volume of ``slices`` of which all were read but those ``known`` to be unreadable."""
+        skipped = tuple(sorted({**dict(known), **dict(pixels.skipped)}.items()))
+        values = pixels.values
+        span = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+        return cls(slices, skipped, span, pixels.retry)
+
+    @classmethod
+    def of_nothing(cls, slices: int, reason: str) -> Reading:
+        """Return the reading of a volume that cannot be read in this run."""
+        return cls(slices, tuple((number, reason) for number in range(slices)), retry=True)
+
+    @cached_property
+    def index(self) -> Ints:
+        """Numbers of the readable slices, ascending."""
+        return np.setdiff1d(np.arange(self.slices), [number for number, _ in self.skipped])
+
+    @property
+    def mark(self) -> str:
+        """What tells apart the results of readings of one volume that differ in their slices; "" where all are read."""
+        return hashlib.sha256(str(self.index.tolist()).encode()).hexdigest() if self.skipped else ""
+
+
+def reading_path(cache: Cache, volume: str) -> Path:
+    """Where the reading of the volume with address ``volume`` is or would be."""
+    return cache.path("reading", volume, ".json")
+
+
+def read_reading(cache: Cache, volume: str) -> Reading | None:
+    """Return the reading of the volume with address ``volume``, None where it was never read."""
+    try:
+        found = json.loads(reading_path(cache, volume).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    low, high = found["span"]
+    skipped = tuple((number, reason) for number, reason in found["skipped"])
+    return Reading(found["slices"], skipped, (low, high), found["retry"])
+
+
+def read_readings(cache: Cache, catalogue: Catalogue) -> list[Reading]:
+    """Return every volume's reading, in the catalogue's order; one that was never read has nothing readable."""
+    return [
+        read_reading(cache, catalogue.address(number)) or Reading.of_nothing(int(count), "not read")
+        for number, count in enumerate(catalogue.counts)
+    ]
+
+
+def write_reading(cache: Cache, volume: str, reading: Reading) -> None:
+    """Write a volume's reading, unless it is there."""
+    if read_reading(cache, volume) != reading:
+        write_json(reading_path(cache, volume), asdict(reading))

@@ -1,0 +1,72 @@
+"""Rescue: find out what is to blame where a process died or hung over a volume, and save the rest of it.
+
+A slice that ends its reader is left out. A reducer that ends its process, or takes too long, is an error of the run:
+the volume is in order, and no reading may say otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctkit import compute
+from ctkit.contracts import Dataset
+from ctkit.plan import Chosen
+from ctkit.stages.describe import Wanted, describe_each, read
+from ctkit.stages.readings import Reading, write_reading
+
+if TYPE_CHECKING:
+    from ctkit.session import Session
+
+
+def rescue(session: Session, lost: compute.Lost[Wanted]) -> Iterator[str]:
+    """Describe what can be described of a volume that was lost; yield what went wrong with reducers."""
+    item = lost.item
+    if lost.deadly and len(item.volume.files) > 1:
+        item = _without_guilty_slices(session, item)
+    (alone,) = describe_each(session, [replace(item, evidence=(), store=False)], 1)
+    if isinstance(alone, compute.Lost):
+        write_reading(session.cache, item.address, Reading.of_nothing(len(item.volume), alone.reason))
+    elif alone.result:
+        yield alone.result
+    else:
+        yield from _one_by_one(session, item)
+
+
+def _one_by_one(session: Session, item: Wanted) -> Iterator[str]:
+    """Do each thing that is wanted of a readable volume by itself."""
+    parts = [replace(item, evidence=(chosen,), store=False) for chosen in item.evidence]
+    parts += [replace(item, evidence=())] if item.store else []
+    for outcome in describe_each(session, parts, len(parts)):
+        if isinstance(outcome, compute.Lost):
+            yield _blame(outcome)
+        elif outcome.result:
+            yield outcome.result
+
+
+def _blame(lost: compute.Lost[Wanted]) -> str:
+    who = f"reducer {lost.item.evidence[0].entry.name!r}" if lost.item.evidence else "writing the slice store"
+    hint = "; raise compute.time_limit" if lost.reason.startswith("took longer") else ""
+    return f"{who}: {lost.reason}, on a volume of {len(lost.item.volume)} slices{hint}"
+
+
+def _without_guilty_slices(session: Session, item: Wanted) -> Wanted:
+    """Find the slices that end or hang their reader, by reading each one alone, and want the others."""
+    numbers = range(len(item.volume)) if item.index is None else item.index.tolist()
+    singles = [replace(item, index=np.array([number]), evidence=(), store=False) for number in numbers]
+    work = partial(_try_to_read, session.pipeline.dataset)
+    guilty: dict[int, str] = {}
+    for outcome in session.parallel("describe", work, singles, total=len(singles), name=lambda one: str(one.index)):
+        if isinstance(outcome, compute.Lost) and outcome.item.index is not None:
+            guilty[int(outcome.item.index[0])] = outcome.reason
+    if not guilty:
+        return item
+    return replace(item, index=np.setdiff1d(np.array(numbers), list(guilty)), skipped=(*item.skipped, *guilty.items()))
+
+
+def _try_to_read(chosen: Chosen[Dataset[Any]], item: Wanted) -> None:
+    read(chosen, item)

@@ -1,0 +1,109 @@
+"""Whether a trunk still tells slices apart: spread and rank of its features on slices of the arm, and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from lightly.utils.debug import std_of_l2_normalized
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ctkit.contracts import Ints
+from ctkit_models.contrastive import Plan
+from ctkit_models.slices import Batches
+from ctkit_models.trunks import Trunk
+
+SLICES = 256  #: in the probe, or all of a smaller arm
+POINTS = 20  #: times that a run is probed at most
+COST = 0.01  #: share of a training's work that probing may take, beside one probe at the end
+FEATURE_STD, EFFECTIVE_RANK = "feature-std", "effective-rank"
+LEAST_STD = 0.01  #: of the deviation that features evenly spread over all directions have, below which all coincide
+LEAST_RANK = 2.0
+JUDGED = 8  #: fewer slices than this have no rank to speak of
+
+
+class Probe:
+    """Measures the features of the same slices again and again, as they are stored: resized, without augmentation.
+
+    It draws no random numbers, trains nothing and leaves batch statistics alone, so that a training goes the same way
+    with and without it.
+    """
+
+    def __init__(self, batches: Batches, plan: Plan, size: int) -> None:
+        self._batches = batches
+        self._chosen = probe_slices(plan.slices, batches.seed)
+        self._size = size
+        self._steps = plan.steps
+        # A step of n slices is at least 2 views, forward and, twice as dear, backward: as much work as 6 n probed ones.
+        self._every = max(-(-plan.steps // POINTS), round(len(self._chosen) / (6 * plan.batch * COST)))
+
+    def due(self, step: int) -> bool:
+        """Whether to measure after ``step`` steps."""
+        return step == self._steps or step % self._every == 0
+
+    def measure(self, trunk: Trunk, device: torch.device) -> dict[str, float]:
+        """Feature standard deviation and effective rank of ``trunk``, which is on ``device``."""
+        features = self._features(trunk, device)
+        return {FEATURE_STD: float(std_of_l2_normalized(features)), EFFECTIVE_RANK: effective_rank(features)}
+
+    @torch.no_grad()
+    def _features(self, trunk: Trunk, device: torch.device) -> Tensor:
+        """(n, width) float32 on the CPU."""
+        rows = self._batches.rows
+        found = []
+        with evaluating(trunk), torch.autocast(device.type, enabled=False):
+            for part in np.array_split(self._chosen, -(-len(self._chosen) // self._batches.batch)):
+                images = torch.from_numpy(self._batches.pixels(part)).to(device).unsqueeze(1).float() / 255
+                images = (images - rows.mean) / (rows.std or 1.0)
+                images = functional.interpolate(images, (self._size, self._size), mode="bilinear", antialias=True)
+                found.append(trunk(images.expand(-1, trunk.channels, -1, -1)).float().cpu())
+        return torch.cat(found)
+
+
+def probe_slices(slices: int, seed: int) -> Ints:
+    """Positions of the probe's slices in an arm of ``slices``, the same in every sitting of a training."""
+    return np.sort(np.random.default_rng([seed, SLICES]).permutation(slices)[:SLICES])
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode, and each of its parts back into its own mode at the end."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
+def effective_rank(features: Tensor) -> float:
+    """RankMe (Garrido et al. 2023, equation 1) of features (n, width): exp of the entropy of their singular values.
+
+    Between 1, where all features are multiples of one, and the smaller of n and width. NaN where they are not finite.
+    """
+    if not torch.isfinite(features).all():
+        return float("nan")
+    values = torch.linalg.svdvals(features.double())
+    p = values / values.sum().clamp(min=torch.finfo(values.dtype).tiny) + 1e-7
+    return float((-(p * p.log()).sum()).exp())
+
+
+def collapse(history: Iterable[tuple[int, str, float]], plan: Plan, width: int) -> str | None:
+    """A sentence that says by which number a training of ``width`` features collapsed; None where it did not.
+
+    Judged by the last measurements in its history. Either all features coincide: their standard deviation is next to
+    nothing, where features spread over all directions have 1 / sqrt(width) (Chen & He 2021, section 4.1). Or they lie
+    along a single direction, dimensional collapse at its worst (Jing et al. 2022), seen by RankMe.
+    """
+    last = {name: value for _, name, value in history}
+    std, rank = last.get(FEATURE_STD, 1.0), last.get(EFFECTIVE_RANK, LEAST_RANK)
+    if std < LEAST_STD * width**-0.5:
+        spread = f"the standard deviation of its normalised features is {std:.1e}, spread ones have {width**-0.5:.1e}"
+        return f"the training collapsed, all slices look alike to the backbone: {spread}"
+    if rank < LEAST_RANK and plan.slices >= JUDGED:
+        return f"the training collapsed, its features lie along one direction: their effective rank is {rank:.2f}"
+    return None

@@ -1,0 +1,48 @@
+"""What is measured of a training beside its loss, by the first process alone and without changing the training."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from ctkit_models.alike import AlikePairs
+from ctkit_models.collapse import Probe, collapse
+from ctkit_models.contrastive import ContrastiveParams, Plan
+from ctkit_models.slices import Batches
+from ctkit_models.trunks import Trunk
+
+LOSSES = 500  #: logged over a run, where the user does not say how often
+
+log = logging.getLogger("ctkit.models")
+
+
+class Monitors:
+    """Alike pairs in the batch whenever the loss is logged, and now and then the spread of the trunk's features."""
+
+    def __init__(self, batches: Batches, params: ContrastiveParams, plan: Plan) -> None:
+        self._plan = plan
+        self._every = params.log_every or max(1, plan.steps // LOSSES)
+        self._alike = AlikePairs(batches)
+        self._probe = Probe(batches, plan, params.size)
+        self._warned = False
+
+    def due(self, step: int) -> bool:
+        """Whether the loss is logged after ``step`` steps."""
+        return step in (1, self._plan.steps) or step % self._every == 0
+
+    def measure(self, step: int, trunk: Trunk, device: torch.device) -> dict[str, float]:
+        """Numbers after ``step`` steps, by name; a collapse is told at once, so that nobody need wait for the end."""
+        values: dict[str, float] = {}
+        if self.due(step):
+            values["alike-pairs"] = self._alike.share(step - 1)
+        if self._probe.due(step):
+            values |= self._probe.measure(trunk, device)
+            self._warn(step, values, trunk.width)
+        return values
+
+    def _warn(self, step: int, values: dict[str, float], width: int) -> None:
+        found = collapse([(step, name, value) for name, value in values.items()], self._plan, width)
+        if found and not self._warned:
+            log.warning("step %d of %d: %s", step, self._plan.steps, found)
+        self._warned = found is not None

@@ -1,0 +1,56 @@
+"""Method ``untrained``: random or given weights as they are, for a ``[[baseline]]`` to measure pre-training by."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from ctkit.contracts import InputPath, Method, Params, Pretrained, Pretraining
+from ctkit.errors import DataError
+from ctkit_models.architectures import check_architecture
+
+
+class UntrainedParams(Params):
+    """Which network, and where its weights come from."""
+
+    backbone: Annotated[
+        str,
+        AfterValidator(check_architecture),
+        Field(description="network: a name of torchvision, or of timm; in a [[baseline]] the one that is pre-trained"),
+    ] = "resnet50"
+    init: InputPath | None = Field(
+        None,
+        description="weights: a backbone of ctkit, a released checkpoint, or torchvision's file for ImageNet; none: "
+        "random ones, those that pre-training with the same seed starts from",
+    )
+    mean_std: tuple[float, Annotated[float, Field(gt=0)]] | None = Field(
+        None,
+        description="mean and standard deviation that images are normalised by, on the scale 0 to 1, for instance "
+        "[0.449, 0.226] for ImageNet; none: as the file says, for random weights those of the reference arm",
+    )
+
+
+class Untrained(Method[UntrainedParams]):
+    """Takes no step. Random weights differ from seed to seed; given ones serve all seeds."""
+
+    def __init__(self, params: UntrainedParams | None = None) -> None:
+        super().__init__(params)
+        self.draws = self.params.init is None
+
+    def pretrain(self, job: Pretraining) -> Pretrained:
+        """Write the trunk as it is. Raises ``DataError`` where ``init`` holds another network."""
+        from ctkit_models.backbones import Backbone, load_backbone, random_backbone, save_backbone  # brings torch
+
+        params = self.params
+        if params.init is None:
+            trunk = random_backbone(params.backbone, job.seed).trunk
+            found = Backbone(trunk, params.backbone, job.rows.mean, job.rows.std or 1.0)
+        else:
+            found = load_backbone(params.init)
+        if found.architecture != params.backbone:
+            raise DataError(f"init holds a {found.architecture} but backbone is {params.backbone}; give them alike")
+        mean, std = params.mean_std or (found.mean, found.std)
+        path = job.folder / "backbone.safetensors"
+        save_backbone(path, found.trunk, mean=mean, std=std, metadata={**job.metadata, "steps": "0"})
+        return Pretrained(path, steps=0, epochs=0.0, batch=0, seconds=0.0)

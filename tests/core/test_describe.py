@@ -1,0 +1,201 @@
+"""What describing does where plugins fail, files come and go, and arms want different slices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ctkit import config, pipeline, plugins
+from ctkit.cache import Cache
+from ctkit.console import Console
+from ctkit.errors import CtkitError
+from ctkit.files import read_csv
+from ctkit.rendering import evidence
+from ctkit.stages.readings import read_reading
+from ctkit.stages.scan import found_before
+from ctkit.store import SliceStore
+
+MOODY = '''\
+import time
+from pathlib import Path
+import numpy as np
+from typing import Literal
+from ctkit.contracts import Dataset, Decision, InputPath, Params, Pixels, Reducer, Skipped, SourceFile, Volume
+from ctkit.hookspecs import Spec, hookimpl
+
+class Root(Params):
+    root: InputPath
+    twisted: bool = False
+
+class Moody(Dataset[Root]):
+    """Slices as .npy files; what lies beside one says how it behaves."""
+
+    def files(self):
+        for path in sorted(self.params.root.glob("*.npy")):
+            status = path.stat()
+            yield SourceFile(path.name, status.st_size, status.st_mtime_ns)
+
+    def inspect(self, file):
+        if (self.params.root / file.path).with_suffix(".locked").exists():
+            return Skipped(file.path, "cannot be opened: locked", retry=True)
+        return {}
+
+    def arrange(self, headers):
+        files = tuple(file for file, _ in headers)
+        yield Volume("v", "p", files, tuple((n, 0) for n in range(len(files))), 16, 16)
+
+    def read(self, volume, wanted=None):
+        index = np.arange(len(volume)) if wanted is None else wanted
+        paths = [self.params.root / volume.source(number) for number in index.tolist()]
+        here = np.array([not path.with_suffix(".gone").exists() for path in paths], bool)
+        values = np.stack([np.load(path) for path, there in zip(paths, here) if there])
+        skipped = tuple((number, "cannot be opened: gone") for number in index[~here].tolist())
+        kept = index[here][1:] if self.params.twisted else index[here]
+        return Pixels(values, kept, "arbitrary", skipped, retry=bool(skipped))
+
+class Mood(Params):
+    mood: Literal["fine", "slow", "object", "short", "raises"] = "fine"
+
+class Temper(Reducer[Mood]):
+    """Describes a slice by its sum, when it is in the mood."""
+
+    evidence = "slice"
+
+    def describe(self, slices):
+        if self.params.mood == "slow":
+            time.sleep(30)
+        if self.params.mood == "raises":
+            raise ValueError("not today")
+        sums = slices.grey.sum(axis=(1, 2))
+        return {"object": sums.astype(object), "short": sums[1:]}.get(self.params.mood, sums)
+
+    def select(self, group, at, rng):
+        return Decision(group.evidence >= np.median(group.evidence))
+
+@hookimpl
+def ctkit_register_datasets():
+    return [Spec("moody", "slices that come and go", "moody:Moody")]
+
+@hookimpl
+def ctkit_register_reducers():
+    return [Spec("temper", "a reducer with moods", "moody:Temper")]
+'''
+SLICES = 8
+
+
+@pytest.fixture
+def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of slices of growing brightness, and the plugins that read and describe them."""
+    info = tmp_path / "site" / "moody-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: moody\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ctkit]\nmoody = moody\n")
+    (tmp_path / "site" / "moody.py").write_text(MOODY)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(SLICES):
+        np.save(scans / f"{number}.npy", rng.integers(0, 100 * (number + 1), (16, 16)).astype(np.float32))
+    return scans
+
+
+def run(scans: Path, *arms: dict[str, Any], until: Any = "select", **changes: Any) -> Path:
+    document = {
+        "run": {"name": "x", "out": str(scans.parent / "runs" / "x")},
+        "compute": {"workers": 1, "time_limit": changes.pop("time_limit", 60), "device": "cpu"},
+        "dataset": {"use": "moody", "root": str(scans), "size": 16, **changes},
+        "reduce": list(arms) or [{"use": "temper"}],
+        "pretrain": [{"use": "simclr", "backbone": "resnet18", "size": 16, "steps": 1}],
+    }
+    registry = plugins.load()
+    return pipeline.run(config.resolve(document, registry, scans), registry, Console(quiet=True), until).path
+
+
+def selected(folder: Path, arm: str = "temper") -> list[tuple[int, bool]]:
+    rows = read_csv(folder / "arms" / arm / "selection.csv")
+    return [(int(row["index"]), row["kept"] == "true") for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("mood", "message"),
+    [
+        ("slow", r"reducer 'temper': took longer than 1 s, on a volume of 8 slices; raise compute.time_limit"),
+        ("object", r"reducer 'temper' must describe 8 slices by numbers \(8, ...\).* but returned \(8,\) object"),
+        ("short", r"reducer 'temper' must describe 8 slices by numbers \(8, ...\).* but returned \(7,\)"),
+        ("raises", r"reducer 'temper' failed to describe a volume: ValueError: not today"),
+    ],
+)
+def test_a_reducer_that_fails_is_named_and_leaves_the_volume_readable(scans: Path, mood: str, message: str) -> None:
+    with pytest.raises(CtkitError, match=message):
+        run(scans, {"id": "temper", "use": "temper", "mood": mood}, time_limit=1)
+    folder = run(scans)
+    assert len(selected(folder)) == SLICES
+    assert read_csv(folder / "skipped.csv") == []
+
+
+def test_a_data_set_that_returns_other_slices_than_it_was_asked_for_is_named(scans: Path) -> None:
+    with pytest.raises(CtkitError, match=r"data set 'moody' must return each slice that it is asked for once"):
+        run(scans, twisted=True)
+
+
+def test_a_file_that_could_not_be_opened_is_looked_at_again(scans: Path) -> None:
+    (scans / "3.locked").touch()
+    folder = run(scans)
+    assert [row["reason"] for row in read_csv(folder / "skipped.csv")] == ["cannot be opened: locked"]
+    assert len(selected(folder)) == SLICES - 1
+    (scans / "3.locked").unlink()
+    folder = run(scans)
+    assert len(selected(folder)) == SLICES
+    assert read_csv(folder / "skipped.csv") == []
+
+
+def test_a_slice_that_could_not_be_read_is_read_again_and_its_neighbours_keep_their_evidence(scans: Path) -> None:
+    expected = selected(run(scans))
+    for path in (scans.parent / "runs").rglob("*.json"):
+        if path.parts[-3] == "reading":
+            path.unlink()
+    (scans / "2.gone").touch()
+    folder = run(scans)
+    left = [0, 1, 3, 4, 5, 6, 7]
+    sums = evidence(np.stack([np.load(scans / f"{number}.npy") for number in left])).sum(axis=(1, 2))
+    assert selected(folder) == list(zip(left, (sums >= np.median(sums)).tolist(), strict=True))
+    (scans / "2.gone").unlink()
+    assert selected(run(scans)) == expected
+
+
+def test_a_slice_looks_the_same_whichever_arms_are_beside_it(scans: Path) -> None:
+    alone = first_row(run(scans, {"use": "every-n", "n": 7, "scope": "volume"}, until="materialise"), scans, [0, 7])
+    for path in sorted((scans.parent / "runs" / ".cache" / "store").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    beside = run(scans, {"use": "every-n", "n": 7}, {"use": "all"}, until="materialise")
+    few = run(scans, {"use": "every-n", "n": 4}, until="materialise")
+    assert np.array_equal(alone, first_row(beside, scans, [0]))
+    assert np.array_equal(alone, first_row(few, scans, [0, 4]))
+
+
+def first_row(folder: Path, scans: Path, index: list[int]) -> Any:
+    """Row of slice 0 in the smallest shard that holds the given slices."""
+    registry = plugins.load()
+    document = {
+        "run": {"name": "x", "out": str(folder)},
+        "dataset": {"use": "moody", "root": str(scans), "size": 16},
+        "reduce": [{"use": "all"}],
+    }
+    resolved = config.resolve(document, registry, scans)
+    cache = Cache.beside(folder)
+    _, scan = found_before(
+        pipeline.open_session(resolved, registry, Console(quiet=True), pipeline.run_folder(resolved))
+    )
+    assert scan is not None
+    reading = read_reading(cache, scan.catalogue.address(0))
+    assert reading is not None
+    assert reading.span[1] > 700
+    shard = SliceStore(cache, resolved.rendering.model_dump(mode="json")).find(
+        scan.catalogue.address(0), np.array(index)
+    )
+    assert shard is not None
+    return np.load(shard.pixels)[0]
