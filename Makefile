@@ -21,7 +21,7 @@ install: $(INSTALLED) ## make .venv and install ctkit into it, to be edited in p
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(BIN)/python -c '' 2>/dev/null || { test -n "$(PYTHON)" && $(PYTHON) -m venv --clear $(VENV); } \
 	    || { echo "ctkit needs Python 3.11 to 3.13 with venv and pip (Debian: python3-venv); say make PYTHON=..." >&2; exit 1; }
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,docs]'
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,docs,onnx,timm]'
 	@touch $@
 
 quickstart: $(INSTALLED) ## reduce, pre-train and evaluate on synthetic CT, in minutes

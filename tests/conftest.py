@@ -101,3 +101,9 @@ def ctkit_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def every_kth_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of the example plugin."""
     return build_wheel(REPOSITORY / "examples" / "ctkit-every-kth", tmp_path_factory.mktemp("every-kth-wheel"))
+
+
+@pytest.fixture(scope="session")
+def barlow_twins_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the example method."""
+    return build_wheel(REPOSITORY / "examples" / "ctkit-barlow-twins", tmp_path_factory.mktemp("barlow-twins-wheel"))

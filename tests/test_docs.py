@@ -32,6 +32,7 @@ from ctkit.stages import compare, select
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 EXAMPLE = REPOSITORY / "examples" / "ctkit-every-kth"
+METHOD = REPOSITORY / "examples" / "ctkit-barlow-twins"
 CTKIT = str(Path(sysconfig.get_path("scripts"), "ctkit"))
 FENCE = re.compile(r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
 
@@ -165,7 +166,9 @@ def test_the_readme_shows_the_example_plugin_as_it_is():
     assert shown == [(EXAMPLE / "ctkit_every_kth.py").read_text()]
 
 
-@pytest.mark.parametrize("page", [*PAGES, REPOSITORY / "CONTRIBUTING.md", EXAMPLE / "README.md"], ids=by_page)
+@pytest.mark.parametrize(
+    "page", [*PAGES, REPOSITORY / "CONTRIBUTING.md", EXAMPLE / "README.md", METHOD / "README.md"], ids=by_page
+)
 def test_every_relative_link_leads_somewhere(page):
     text = page.read_text(encoding="utf-8")
     targets = re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", text)

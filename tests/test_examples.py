@@ -1,4 +1,4 @@
-"""The examples: pipeline files are valid, and the third-party reducer comes, works and goes like any plugin."""
+"""The examples: pipeline files are valid, and third-party plugins come, work and go like any plugin."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def pipeline(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def with_plugin(new_environment, tmp_path_factory, ctkit_wheel, every_kth_wheel):
+def with_plugin(new_environment, tmp_path_factory, ctkit_wheel, every_kth_wheel, barlow_twins_wheel):
     environment = new_environment(tmp_path_factory.mktemp("with-plugin"))
-    environment.install(ctkit_wheel)
-    environment.install(every_kth_wheel)
+    for wheel in (ctkit_wheel, every_kth_wheel, barlow_twins_wheel):
+        environment.install(wheel)
     return environment
 
 
@@ -81,7 +81,14 @@ def test_a_third_party_reducer_is_gone_once_uninstalled(environment, ctkit_wheel
     assert "every-n" in done.stderr
 
 
-def test_the_third_party_reducer_passes_its_own_tests(with_plugin, tmp_path):
-    folder = EXAMPLES / "ctkit-every-kth"
-    done = with_plugin.run(with_plugin.python, "-m", "pytest", "-p", "no:cacheprovider", folder, cwd=tmp_path)
+def test_a_third_party_method_is_listed_and_described_with_the_parameters_of_all(with_plugin, tmp_path):
+    assert "barlow-twins" in with_plugin.ctkit("list-plugins", "--kind", "method", cwd=tmp_path)
+    described = with_plugin.ctkit("describe", "method", "barlow-twins", cwd=tmp_path)
+    assert all(name in described for name in ("redundancy", "backbone", "checkpoint_minutes"))
+
+
+@pytest.mark.parametrize("name", ["ctkit-barlow-twins", "ctkit-every-kth"])
+def test_a_third_party_plugin_passes_its_own_tests(with_plugin, name, tmp_path):
+    command = (with_plugin.python, "-W", "error", "-m", "pytest", "-p", "no:cacheprovider", EXAMPLES / name)
+    done = with_plugin.run(*command, cwd=tmp_path)
     assert " passed" in done.stdout

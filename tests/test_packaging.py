@@ -116,14 +116,16 @@ def test_constraints_pin_by_name_and_version_only(repository):
 
 
 def test_constraints_meet_every_requirement_of_the_project(project, pins):
-    wanted = [Requirement(text) for text in _own_requirements(project, "dev", "docs", "gpu", "mlflow", "wandb")]
+    extras = ("dev", "docs", "gpu", "mlflow", "onnx", "timm", "wandb")
+    wanted = [Requirement(text) for text in _own_requirements(project, *extras)]
     unmet = [str(need) for need in wanted if pins.get(canonicalize_name(need.name), "") not in need.specifier]
     assert unmet == []
 
 
 def test_constraints_pin_everything_that_an_installation_brings(project, pins):
     """Walks the requirements of what is installed, for this Python and platform."""
-    waiting = [need for text in _own_requirements(project, "dev", "docs") for need in _applying([text])]
+    installed = _own_requirements(project, "dev", "docs", "onnx", "timm")
+    waiting = [need for text in installed for need in _applying([text])]
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
         item = waiting.pop()

@@ -9,11 +9,11 @@ import pytest
 
 PUBLIC = {
     "ctkit.contracts": """
-        Dataset Decision Difference Evaluation Group Knob Method NoParams Params Pixels Plugin Predictions Pretrained
-        Pretraining Protocol Reducer Rows Score Skipped Slices SourceFile Split Task Volume VolumeFacts
+        Dataset Decision Difference Evaluation Exported Group Knob Method NoParams Params Pixels Plugin Predictions
+        Pretrained Pretraining Protocol Reducer Rows Score Skipped Slices SourceFile Split Task Volume VolumeFacts
     """,
     "ctkit.errors": """
-        ConfigError CtkitError DataError LockedError PluginError RequestError StorageError nearest
+        ConfigError CtkitError DataError LockedError PluginError RequestError StorageError TrainingError nearest
     """,
     "ctkit.hookspecs": """
         RunInfo Spec
@@ -26,7 +26,7 @@ PUBLIC = {
         NonConformance check_dataset check_distribution check_method check_protocol check_reducer check_spec check_task
     """,
     "ctkit_models": """
-        Contrastive ContrastiveParams Network Plan Trunk
+        Contrastive ContrastiveParams Network Plan Trunk full_precision
     """,
 }
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 KINDS = get_args(Kind)
 FORMATS = ("list", "dicom", "png", "nifti")
+NETWORKS = ("torchvision", "timm", "onnx", "torchscript")
 TABLES = ("terminal", "csv", "markdown", "latex")
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -354,6 +355,43 @@ def _export_slices(run: Path, arm: str, form: str, out: Path, registry: Registry
     with revisit(run, arm, registry, console) as opened:
         count = exporting.export_slices(opened, form, out)  # type: ignore[arg-type]  # click checked the choice
     console.say(f"{count} slices exported as {form}: {out}")
+
+
+@cli.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--format", "form", type=click.Choice(NETWORKS), required=True, help="What to write; see below.")
+@click.option("--arm", help="Only this arm.")
+@click.option("--pretrain", help="Only this pre-training.")
+@click.option("--seed", type=int, help="Only this seed.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder; or for one backbone a file.")
+@output_options
+def export(
+    run: Path,
+    form: str,
+    arm: str | None,
+    pretrain: str | None,
+    seed: int | None,
+    out: Path,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    r"""Export the backbones of the folder RUN for use without ctkit: all, or those of an arm, a pre-training, a seed.
+
+    \b
+    torchvision  NAME.safetensors, weights under torchvision's names
+    timm         NAME/, a folder that timm loads by its path
+    onnx         NAME.onnx, network and weights
+    torchscript  NAME.pt, network and weights
+
+    NAME is ARM-PRETRAIN-seed-SEED. Each file is loaded again and its features compared with the original's. Mean and
+    standard deviation, which images have to be normalised with, are in each file and differ from arm to arm.
+    """
+    from ctkit import exporting_backbones, plugins
+
+    chosen = exporting_backbones.choose_backbones(run, arm, pretrain, seed)
+    console = _console(as_json=as_json, quiet=quiet)
+    written = exporting_backbones.export_backbones(chosen, form, out, plugins.load())  # type: ignore[arg-type]  # click checked the choice
+    exporting_backbones.tell(written, console)
 
 
 @cli.command()

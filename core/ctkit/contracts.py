@@ -31,6 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 
+from ctkit.errors import RequestError
+
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -294,6 +296,7 @@ class Pretraining:
     metadata: Mapping[str, str]  #: to be written into the backbone: arm, data fingerprint, rendering
     progress: Callable[[int, int], None]  #: call with steps done and steps in all
     metric: Callable[[str, float, int], None]  #: call with name, value and step
+    devices: int = 1  #: GPUs, or processes on the CPU, that may share the work; the result is to be the same
 
 
 @dataclass(frozen=True)
@@ -313,6 +316,22 @@ class Pretrained:
     peak_bytes: int | None = None  #: most memory that the training took on a GPU
 
 
+ExportFormat = Literal["torchvision", "timm", "onnx", "torchscript"]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A backbone that was written for use without ctkit, and what came of loading it again."""
+
+    path: Path  #: a file; for timm a folder
+    mean: float  #: to normalise images with, which are on the scale 0..1
+    std: float
+    compared: str  #: such as "512 features of 3 images of 224 pixels"
+    difference: float  #: greatest one between the features of what was written and those of the original
+    greatest: float  #: the original's greatest feature, in absolute value
+    loading: tuple[str, ...]  #: lines of Python that turn ``images`` (n, 3, height, width) into ``features``
+
+
 class Method(Plugin[P], ABC):
     """A way to pre-train. The same rows, seed and machine give the same backbone, also after a kill and resume.
 
@@ -324,6 +343,15 @@ class Method(Plugin[P], ABC):
     @abstractmethod
     def pretrain(self, job: Pretraining) -> Pretrained:
         """Train a trunk on ``job.rows`` and write it to ``job.folder / "backbone.safetensors"``."""
+
+    @classmethod
+    def export(cls, backbone: Path, form: ExportFormat, out: Path) -> Exported:
+        """Write a backbone of this method to ``out`` for use without ctkit, and check it against the original.
+
+        A method that overrides this raises ``RequestError`` where a library is missing or the format does not fit, and
+        ``DataError`` where what was written does not give the same features. By default no format is supported.
+        """
+        raise RequestError(f"method {cls.__name__} does not export backbones")
 
 
 # --- tasks and protocols ------------------------------------------------------------------------------------------

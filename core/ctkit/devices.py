@@ -9,13 +9,15 @@ from typing import Literal
 from ctkit.errors import RequestError
 
 
-def resolve(device: Literal["auto", "cpu", "cuda"]) -> str:
-    """Return "cpu" or "cuda" for what a pipeline asks. Raises ``RequestError`` for cuda where there is none."""
+def resolve(device: Literal["auto", "cpu", "cuda"], count: int = 1) -> str:
+    """Return "cpu" or "cuda" for what a pipeline asks. Raises ``RequestError`` where there are less than ``count``."""
     if device == "cuda" and not cuda_devices():
         raise RequestError('compute.device is "cuda" but the driver shows no CUDA device; use "auto" or "cpu"')
-    if device == "auto":
-        return "cuda" if cuda_devices() else "cpu"
-    return device
+    if device == "cpu" or not cuda_devices():
+        return "cpu"
+    if count > (there := cuda_devices()):
+        raise RequestError(f"compute.devices is {count} but the driver shows {there} CUDA devices; ask for less")
+    return "cuda"
 
 
 @cache

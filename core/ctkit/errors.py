@@ -6,6 +6,7 @@ CtkitError                    1   it failed while running
 │   └── PluginError           2   an unknown, broken or ambiguous plugin
 ├── DataError                 1   data that cannot be used; the run cannot go on without it
 ├── StorageError              1   the disk is full or cannot be written
+├── TrainingError             1   a training that cannot go on: its loss is no number, one of its processes died
 └── LockedError               1   another process works in this run folder
 """
 
@@ -48,6 +49,10 @@ class DataError(CtkitError):
 
 class StorageError(CtkitError):
     """A file could not be written; the message holds the path and what was needed."""
+
+
+class TrainingError(CtkitError):
+    """A training cannot go on: its loss is infinite or no number, or one of its processes died."""
 
 
 class LockedError(CtkitError):

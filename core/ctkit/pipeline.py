@@ -57,7 +57,7 @@ def run_folder(pipeline: Pipeline) -> RunFolder:
 def open_session(pipeline: Pipeline, registry: Registry, console: Console, folder: RunFolder) -> Session:
     """Put together what the stages share."""
     settings = pipeline.compute
-    device = devices.resolve(settings.device)
+    device = devices.resolve(settings.device, settings.devices)
     backend = compute.Backend.of(settings.backend, settings.workers, settings.scheduler, settings.time_limit)
     return Session(
         pipeline=pipeline,
@@ -103,6 +103,8 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
         return _stopped(session, "describe")
     table = selecting.make_table(scan.catalogue, readings)
     session.folder.keep_only(set(_expected_files(session)))
+    if session.provenance.report_changes:  # above all where it is to show no pixels any more
+        (session.folder.path / "report.html").unlink(missing_ok=True)
     selections = selecting.select(session, scan.catalogue, readings, table)
     _say_selected(session, selections, len(table))
     jobs = pretraining.plan_jobs(session, scan.catalogue, table, selections)
@@ -189,7 +191,7 @@ def _expected_files(session: Session) -> Iterator[Path]:
         yield from (folder.selection(arm, seed), folder.arm(arm) / "arm.json")
         yield from (folder.arm(arm) / name for name in (curve.FILE, curve.PLOT))
         if pipeline.report.images:
-            yield from (folder.arm(arm) / name for name in (pictures.FILE, selecting.EXPLANATION))
+            yield from (folder.arm(arm) / name for name in {pictures.FILE, selecting.EXPLANATION} - outdated)
     trained_folders = [
         *(
             folder.baseline(plan.id, seed)

@@ -24,7 +24,7 @@ from ctkit.files import write_json, writing
 from ctkit.plan import Pipeline
 
 #: What may lie in a run folder that has no ``run.json`` yet.
-_BEFORE_PROVENANCE = frozenset({".lock", ".journal", "run.log", "run.jsonl"})
+_BEFORE_PROVENANCE = frozenset({".lock", ".journal", "run.log"})
 #: What a run writes below ``arms``, and removes when its pipeline no longer makes it.
 _WRITTEN = (
     *("arm.json", "selection.csv", "pictures.npz", "curve.csv", "curve.svg", "explain.html"),
@@ -174,10 +174,13 @@ class Provenance:
     stages: list[dict[str, Any]] = field(default_factory=list)
     trainings: dict[str, dict[str, Any]] = field(default_factory=dict)  #: what each cost, also in an earlier run
     started: str = field(default_factory=lambda: _now())
+    report_changes: bool = field(init=False)  #: the page of the folder's earlier start is to show something else
     _earlier: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
         self._earlier = read_provenance(self.folder.path)
+        known = self._earlier.get("pipeline", {}).get("report")
+        self.report_changes = known is not None and known != self.pipeline.document["report"]
 
     def began(self, stage: str, item: str) -> None:
         """Note what is worked on now."""

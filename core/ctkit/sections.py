@@ -30,6 +30,7 @@ class ComputeSection(Section):
     """``[compute]``: where the work happens."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="cuda where there is one, else cpu")
+    devices: PositiveInt = Field(1, description="GPUs that share each pre-training; processes, where it is on the CPU")
     workers: Literal["auto"] | PositiveInt = Field("auto", description="worker processes; auto: one a usable core")
     backend: Literal["processes", "dask"] = Field("processes", description="a process pool here, or a Dask cluster")
     scheduler: str | None = Field(None, description='address of the Dask scheduler, "tcp://host:8786"')

@@ -58,6 +58,7 @@ def test_steps_take_the_place_of_the_default_epochs() -> None:
         ({"scale": [0.0, 0.2]}, "greater than 0"),
         ({"scale": [0.5, 1.2]}, "less than or equal to 1"),
         ({"batch": 1}, "greater than or equal to 2"),
+        ({"compile": True, "checkpointing": True}, "give either compile or checkpointing"),
         ({"rate": 1}, "Extra inputs are not permitted"),
     ],
 )
@@ -82,6 +83,42 @@ def test_a_plan_counts_real_steps(params: dict[str, Any], slices: int, batch: in
     validated = ContrastiveParams.model_validate(params)
     plan = plan_run(validated, slices)
     assert (plan.batch, plan.steps, plan.part(validated.warmup, epochs=10)) == (batch, steps, warmup)
+
+
+@pytest.mark.parametrize(
+    ("asked", "slices", "pieces", "batch", "note"),
+    [
+        (128, 1000, 8, 128, None),
+        (100, 1000, 8, 96, "batch lowered from 100 to 96: it is made of 8 equal parts of at least 2"),
+        (4, 1000, 8, 16, "batch raised from 4 to 16: it is made of 8 equal parts of at least 2"),
+        (
+            128,
+            43,
+            2,
+            42,
+            "batch lowered from 128 to 42: the arm has 43 slices, and it is made of 2 equal parts of at l",
+        ),
+    ],
+)
+def test_a_batch_is_shared_out_in_equal_parts(
+    asked: int, slices: int, pieces: int, batch: int, note: str | None
+) -> None:
+    method = SimCLR(SimCLRParams(batch=asked))
+    plan = plan_run(method.params, slices, pieces)
+    assert plan.batch == batch
+    assert [said.startswith(note or "nothing") for said in method.notes(plan)] == ([True] if note else [])
+
+
+def test_an_arm_with_less_than_two_slices_for_each_part_is_refused() -> None:
+    with pytest.raises(DataError, match="in 8 parts needs at least 16 slices but the arm has 15"):
+        plan_run(ContrastiveParams(accumulate=2), 15, 4)
+
+
+def test_what_accumulated_parts_do_not_see_is_said() -> None:
+    method = SimCLR(SimCLRParams(batch=128, accumulate=4))
+    plan = plan_run(method.params, 1000, 2)
+    assert (plan.batch, plan.pieces) == (128, 8)
+    assert method.notes(plan) == ("each step adds up 4 parts of 32 slices, which know nothing of each other",)
 
 
 def test_an_arm_of_one_slice_is_an_error_that_says_what_is_needed() -> None:

@@ -51,6 +51,13 @@ def test_a_step_is_the_same_whatever_was_drawn_before(sampler: str, make_rows: C
     assert [Batches(rows, 1, 8, sampler=sampler).members(step).tolist() for step in range(8)] == in_turn
 
 
+def test_parts_of_a_batch_follow_each_other(make_rows: Callable[..., Rows]) -> None:
+    rows = make_rows(20)
+    whole = Batches(rows, 1, 8)[3].numpy()
+    parts = [Batches(rows, 1, 8, rank=rank, world=2, parts=2)[2 * 3 + part].numpy() for part, rank in np.ndindex(2, 2)]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
 def test_a_shard_of_another_shape_is_an_error_that_says_so(make_rows: Callable[..., Rows]) -> None:
     rows = make_rows(10, 16)
     for shard in rows.shards:

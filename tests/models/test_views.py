@@ -189,7 +189,7 @@ def test_a_transform_of_probability_nought_changes_nothing(transform: Transform)
     assert torch.equal(transform(images, Draws(0, 0, 4)), images)
 
 
-def full_view(noise_p: float = 0.5) -> View:
+def full_view() -> View:
     return View(
         (
             RandomResizedCrop(24, (0.2, 1.0)),
@@ -197,7 +197,7 @@ def full_view(noise_p: float = 0.5) -> View:
             RandomRotation(180, 0.5),
             RandomJitter(0.4, 0.4, 0.8),
             RandomBlur((0.1, 2.0), 0.5),
-            RandomNoise((1e-5, 1e-4), noise_p),
+            RandomNoise((1e-5, 1e-4), 0.5),
             Normalise(0.4, 0.2),
         )
     )
@@ -213,14 +213,19 @@ def test_a_view_is_a_pure_function_of_seed_and_step() -> None:
 
 
 def test_a_sample_is_augmented_alike_however_the_batch_is_split_over_processes() -> None:
-    slices = (smooth_images(6)[:, 0] * 255).byte()
-    whole = full_view(noise_p=0.0)(slices, Draws(1, 5, 6))
-    parts = [
-        full_view(noise_p=0.0)(slices[3 * rank : 3 * rank + 3], Draws(1, 5, 3, rank=rank, world=2)) for rank in (0, 1)
-    ]
-    torch.testing.assert_close(torch.cat(parts), whole)
+    slices = (smooth_images(40)[:, 0] * 255).byte()
+    whole = full_view()(slices, Draws(1, 5, 40))
+    for world in (2, 5):
+        n = 40 // world
+        parts = [
+            full_view()(slices[n * rank : n * rank + n], Draws(1, 5, n, rank=rank, world=world))
+            for rank in range(world)
+        ]
+        torch.testing.assert_close(torch.cat(parts), whole)
 
 
-def test_noise_differs_between_processes() -> None:
-    noises = [Draws(1, 5, 3, rank=rank, world=2).noise((3, 4)) for rank in (0, 1)]
-    assert not torch.equal(*noises)
+def test_noise_differs_between_samples_views_and_steps() -> None:
+    draws = Draws(1, 5, 40)
+    noises = torch.cat([draws.noise((40, 50)), draws.noise((40, 50)), Draws(1, 6, 40).noise((40, 50))])
+    correlation = torch.corrcoef(noises) - torch.eye(120)
+    assert correlation.abs().max() < 0.7, "50 independent numbers are never that alike"

@@ -40,7 +40,7 @@ def _answer(here: Connection, process: Any, time_limit: float) -> worker.Outcome
                 return pickle.loads(here.recv_bytes())  # type: ignore[no-any-return]  # noqa: S301  # our own process
     except (EOFError, OSError):  # it ended before or while it answered
         process.join()
-        return worker.Suspect(f"the process that worked on it died ({_end(process.exitcode)})")
+        return worker.Suspect(f"the process that worked on it died ({ending(process.exitcode)})")
     return worker.Suspect(f"took longer than {time_limit:g} s")
 
 
@@ -51,7 +51,7 @@ def _work(answer: Connection, parent: Connection, quiet: bool, work: bytes, item
     answer.send_bytes(worker.pickled(worker.call(do, thing)))
 
 
-def _end(exitcode: int) -> str:
+def ending(exitcode: int) -> str:
     """How a process ended, in words: a negative exit code is a signal."""
     if exitcode == -getattr(signal, "SIGKILL", 0):
         return "SIGKILL, as when memory runs out"

@@ -195,8 +195,8 @@ def _collapses(run: Run) -> Iterable[str]:
             seeds.setdefault((training.arm, training.pretrain), []).append(str(training.seed))
     for (arm, method), collapsed in seeds.items():
         seed = "seed" if len(collapsed) == 1 else "seeds"
-        training = f"Pre-training of “{arm}” with {method}, {seed} {wording.listing(collapsed)}"
-        yield f"{training}, collapsed: such a backbone does not tell slices apart, and its scores are luck."
+        which = f"Pre-training of “{arm}” with {method}, {seed} {wording.listing(collapsed)}"
+        yield f"{which}, collapsed: such a backbone does not tell slices apart, and its scores are luck."
 
 
 def _fewer_steps(trainings: Iterable[Training], reference: str) -> bool:

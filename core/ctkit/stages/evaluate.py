@@ -88,7 +88,7 @@ def forget_others(session: Session, evaluations: list[Evaluated]) -> None:
 
 
 def evaluate(session: Session, catalogue: Catalogue, table: Table, evaluations: list[Evaluated]) -> list[Evaluated]:
-    """Do the wanted evaluations; return those that have predictions. One that fails does not stop the others."""
+    """Do the wanted evaluations; return those that have predictions. One that fails stops no other."""
     done = []
     slices = _StoredSlices(session, catalogue, table)
     for evaluated in evaluations:

@@ -74,10 +74,12 @@ def plan_jobs(session: Session, catalogue: Catalogue, table: Table, selections: 
         at = address("pretrain", slices=digest, rendering=look, method=plan.method.identity, seed=seed)
         return Job(chosen, plan, seed, at, baseline)
 
-    baselines = ((plan, seed) for plan in pipeline.baselines for seed in seeds_of(plan, pipeline))
+    reference = session.provenance.pipeline.reference  # of the whole pipeline, whatever this start works on
+    there = reference in pipeline.arms
+    baselines = ((plan, seed) for plan in pipeline.baselines for seed in seeds_of(plan, pipeline) if there)
     asked = itertools.product(pipeline.pretrains, pipeline.arms, pipeline.seeds)
     return [
-        *(job(plan, pipeline.reference, seed, baseline=True) for plan, seed in baselines),
+        *(job(plan, reference, seed, baseline=True) for plan, seed in baselines),
         *(job(plan, arm, seed, baseline=False) for plan, arm, seed in asked),
     ]
 
@@ -164,6 +166,7 @@ def _train(session: Session, table: Table, job: Job, shards: Shards, folder: Pat
                 metadata=_metadata(session, job, slices),
                 progress=bar.update,
                 metric=metric,
+                devices=session.pipeline.compute.devices,
             )
         )
     _publish(session, job, trained, {"slices": slices, "mean": rows.mean, "std": rows.std})

@@ -10,12 +10,12 @@ from ctkit.hookspecs import Spec, hookimpl
 
 if TYPE_CHECKING:
     from ctkit_models.contrastive import Contrastive, ContrastiveParams, Plan
-    from ctkit_models.network import Network
+    from ctkit_models.network import Network, full_precision
     from ctkit_models.trunks import Trunk
 
-__all__ = ["Contrastive", "ContrastiveParams", "Network", "Plan", "Trunk"]
+__all__ = ["Contrastive", "ContrastiveParams", "Network", "Plan", "Trunk", "full_precision"]
 
-_HOMES = {"Network": "ctkit_models.network", "Trunk": "ctkit_models.trunks"}
+_HOMES = {"Network": "ctkit_models.network", "full_precision": "ctkit_models.network", "Trunk": "ctkit_models.trunks"}
 
 
 def __getattr__(name: str) -> Any:  # the public names arrive on use, so that listing plugins imports no torch

@@ -50,8 +50,13 @@ class Backbone:
 def save_backbone(path: Path, trunk: Trunk, *, mean: float, std: float, metadata: Mapping[str, str]) -> None:
     """Write a trunk's weights for 3 input channels; the same trunk and metadata give the same bytes."""
     described = {**metadata, "architecture": trunk.architecture, "mean": repr(mean), "std": repr(std)}
-    weights = {name: weight.detach().cpu().contiguous() for name, weight in trunk.weights().items()}
-    write_bytes(path, _with_sorted_header(safetensors.torch.save(weights, metadata=described)))
+    write_bytes(path, safetensors_bytes(trunk.weights(), described))
+
+
+def safetensors_bytes(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    """A safetensors file; the same weights and metadata give the same bytes."""
+    whole = {name: weight.detach().cpu().contiguous() for name, weight in weights.items()}
+    return _with_sorted_header(safetensors.torch.save(whole, metadata=dict(metadata)))
 
 
 def load_backbone(path: Path) -> Backbone:

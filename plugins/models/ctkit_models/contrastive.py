@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ctkit.contracts import InputPath, Method, Params, Pretrained, Pretraining
+from ctkit.contracts import Exported, ExportFormat, InputPath, Method, Params, Pretrained, Pretraining
 from ctkit.errors import DataError
 from ctkit_models.architectures import check_architecture
 
@@ -32,7 +33,13 @@ Range = Annotated[tuple[Annotated[float, Field(ge=0)], float], AfterValidator(_c
 Share = Annotated[
     tuple[Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(le=1)]], AfterValidator(_check_range)
 ]
-Batch = Annotated[int, Field(ge=2, description="slices per step, over all processes; lowered for a smaller arm")]
+Batch = Annotated[
+    Annotated[int, Field(ge=2)] | Literal["auto"],
+    Field(
+        description="slices per step, over all processes; lowered for a smaller arm; "
+        "auto: for each GPU the largest power of two that its memory holds"
+    ),
+]
 Epochs = Annotated[int | None, Field(ge=1, description="passes over the arm; or give steps")]
 Optimiser = Annotated[Literal["sgd", "adam", "adamw", "lars"], Field(description="optimiser")]
 LearningRate = Annotated[float, Field(gt=0, description="highest learning rate, for a batch of rate_batch")]
@@ -88,6 +95,28 @@ class ContrastiveParams(Params):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="arithmetic of the network; auto: bf16 on a GPU that has it, fp32 elsewhere"
     )
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="equal parts of the batch that pass the network one after the other, for less memory; "
+        "views, batch statistics and assignments see their own part only",
+    )
+    checkpointing: bool = Field(
+        False,
+        description="keep only the inputs of the trunk's blocks, and compute the rest again for gradients: "
+        "less memory, more time, the same result",
+        json_schema_extra={"address": False},
+    )
+    channels_last: bool | None = Field(
+        None,
+        description="lay a pixel's channels side by side in memory; none: on a GPU",
+        json_schema_extra={"address": False},
+    )
+    compile: bool = Field(
+        False,
+        description="have torch compile the trunk: minutes at the start, faster steps",
+        json_schema_extra={"address": False},
+    )
 
     optimiser: Optimiser = "lars"
     learning_rate: LearningRate = 0.3
@@ -139,6 +168,12 @@ class ContrastiveParams(Params):
             raise ValueError(f"warmup must be shorter than the run of {length} {unit} but is {self.warmup}")
         return self
 
+    @model_validator(mode="after")
+    def _compiled_or_checkpointed(self) -> ContrastiveParams:
+        if self.compile and self.checkpointing:
+            raise ValueError("give either compile or checkpointing: torch cannot compile what it computes twice")
+        return self
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -150,6 +185,7 @@ class Plan:
     steps_per_epoch: int
     steps: int
     unit: int  #: steps in one of what the user counts in: an epoch, or a step where ``steps`` was given
+    pieces: int = 1  #: equal parts of the batch: accumulated ones, each shared by the processes
 
     @property
     def epochs(self) -> float:
@@ -161,20 +197,34 @@ class Plan:
         return min(epochs * self.steps_per_epoch, self.steps // 10) if given is None else given * self.unit
 
 
-def plan_run(params: ContrastiveParams, slices: int, volumes: int | None = None) -> Plan:
+def plan_run(
+    params: ContrastiveParams, slices: int, processes: int = 1, batch: int | None = None, volumes: int | None = None
+) -> Plan:
     """Fit batch and length to an arm of ``slices`` from ``volumes``, by default one for each slice.
 
-    Raises ``DataError`` where no batch of two can be drawn.
+    ``processes`` share the training; ``batch`` takes the place of "auto". Raises ``DataError`` where a process would
+    have less than two slices at a time.
     """
-    volumes = slices if volumes is None else volumes
-    if slices < 2:
-        raise DataError(f"contrastive training needs at least 2 slices but the arm has {slices}; keep more of them")
-    if params.sampler == "one-per-volume" and volumes < 2:
-        raise DataError("sampler one-per-volume needs slices of at least 2 volumes but the arm has 1; use uniform")
-    batch = min(params.batch, volumes if params.sampler == "one-per-volume" else slices)
+    pieces = processes * params.accumulate
+    least = 2 * pieces
+    in_parts = f" in {pieces} parts" if pieces > 1 else ""
+    if slices < least:
+        raise DataError(
+            f"contrastive training{in_parts} needs at least {least} slices but the arm has {slices}; keep more of them"
+        )
+    most = slices if volumes is None or params.sampler == "uniform" else volumes
+    if most < least:
+        raise DataError(
+            f"sampler one-per-volume{in_parts} needs slices of at least {least} volumes but the arm has {most};"
+            " use uniform"
+        )
+    asked = batch or params.batch
+    assert asked != "auto", "whoever plans has found the batch before"
+    batch = max(min(asked, most) // pieces * pieces, least)
     per_epoch = slices // batch
     unit = 1 if params.epochs is None else per_epoch
-    return Plan(slices, volumes, batch, per_epoch, (params.epochs or params.steps or 0) * unit, unit)
+    steps = (params.epochs or params.steps or 0) * unit
+    return Plan(slices, volumes or slices, batch, per_epoch, steps, unit, pieces)
 
 
 P = TypeVar("P", bound=ContrastiveParams)
@@ -195,15 +245,37 @@ class Contrastive(Method[P], ABC):
 
     def notes(self, plan: Plan) -> tuple[str, ...]:
         """What the user must know of how the parameters were fitted to the arm."""
-        if plan.batch == self.params.batch:
+        return (*self._batch_notes(plan), *self._part_notes(plan))
+
+    def _batch_notes(self, plan: Plan) -> tuple[str, ...]:
+        asked = self.params.batch
+        if asked == "auto":
+            return (f"batch auto is {plan.batch}: {plan.batch // plan.pieces} slices at a time on each device",)
+        if plan.batch == asked:
             return ()
-        reason = f"the arm has {plan.slices} slices"
-        if plan.batch < plan.slices:
-            reason += f" of {plan.volumes} volumes, and sampler one-per-volume takes no two of one"
-        return (f"batch lowered from {self.params.batch} to {plan.batch}: {reason}",)
+        change = "lowered" if plan.batch < asked else "raised"
+        reasons = [f"the arm has {plan.slices} slices"] if plan.slices < asked else []
+        if self.params.sampler == "one-per-volume" and plan.volumes < asked:
+            reasons = [f"the arm has {plan.slices} slices of {plan.volumes} volumes, and no two of one are taken"]
+        if plan.pieces > 1:
+            reasons.append(f"it is made of {plan.pieces} equal parts of at least 2")
+        return (f"batch {change} from {asked} to {plan.batch}: {', and '.join(reasons)}",)
+
+    def _part_notes(self, plan: Plan) -> tuple[str, ...]:
+        parts = self.params.accumulate
+        if parts == 1:
+            return ()
+        return (f"each step adds up {parts} parts of {plan.batch // parts} slices, which know nothing of each other",)
 
     def pretrain(self, job: Pretraining) -> Pretrained:
         """Train on the job's slices, from its last checkpoint where there is one, and write the backbone."""
         from ctkit_models.engine import pretrain
 
         return pretrain(self, job)
+
+    @classmethod
+    def export(cls, backbone: Path, form: ExportFormat, out: Path) -> Exported:
+        """Write a backbone for torchvision, timm, ONNX or TorchScript, and compare its features."""
+        from ctkit_models.exports import export_backbone
+
+        return export_backbone(backbone, form, out)

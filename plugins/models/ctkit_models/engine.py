@@ -8,27 +8,37 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import pytorch_lightning as lightning
 import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from ctkit import stopping
 from ctkit.contracts import Pretrained, Pretraining
-from ctkit.errors import DataError, RequestError
+from ctkit.errors import DataError, RequestError, TrainingError
+from ctkit_models.acceleration import accelerate, channels_last
 from ctkit_models.backbones import load_backbone, save_backbone
+from ctkit_models.batch_size import forget_batch, found_batch
 from ctkit_models.checkpoints import Checkpoints
+from ctkit_models.cluster import leader
 from ctkit_models.collapse import collapse
 from ctkit_models.contrastive import Contrastive, ContrastiveParams, Plan, plan_run
+from ctkit_models.divergence import FirstBadLoss, diverged
 from ctkit_models.metering import Meters, TimedLoader
 from ctkit_models.monitors import Monitors
 from ctkit_models.optimisers import build_optimiser, learning_rate
+from ctkit_models.processes import among
 from ctkit_models.quiet import deaf_to_interrupts, honest_interrupt, quiet_lightning
+from ctkit_models.ranks import Placed, Rank, agree
 from ctkit_models.seeding import derived_seed, seeded
 from ctkit_models.slices import Batches
 from ctkit_models.trunks import Trunk, build_trunk
@@ -39,17 +49,19 @@ log = logging.getLogger("ctkit.models")
 
 def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
     """Train ``method`` on the job's slices and write ``backbone.safetensors`` into the job's folder."""
-    plan = plan_run(method.params, len(job.rows), len(np.unique(job.rows.volume)))
-    notes = method.notes(plan)
+    _check_device(method.params, job)
+    world = _world(job)
+    plan = _plan(method, job, world)
+    notes = (*method.notes(plan), *_notes_on(world, job))
     for note in notes:
         log.info("%s", note)  # the core shows the notes of what is done; the log has them as soon as it starts
-    with seeded(job.seed):
-        training = Training(method, plan, job)
-        training.fit()
+    with _company(method, plan, job) as rank:
+        training = train(method, plan, job, rank)
     backbone = job.folder / "backbone.safetensors"
     metadata = {**_description(method, plan, job), **job.metadata}
     save_backbone(backbone, training.network.trunk, mean=job.rows.mean, std=training.std, metadata=metadata)
     training.checkpoints.remove()
+    forget_batch(job)
     done = training.done
     collapsed = collapse(done.history, plan, training.network.trunk.width)
     notes += (collapsed,) if collapsed else ()
@@ -68,6 +80,57 @@ def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
     )
 
 
+def _plan(method: Contrastive[Any], job: Pretraining, world: int) -> Plan:
+    batch = None
+    if method.params.batch == "auto":
+        batch = found_batch(method, job, world, partial(train, rank=Rank()))
+    return plan_run(method.params, len(job.rows), world, batch, len(np.unique(job.rows.volume)))
+
+
+def _world(job: Pretraining) -> int:
+    """Processes that share the training."""
+    first = leader()
+    return job.devices if first is None else first.rank.world
+
+
+def _notes_on(world: int, job: Pretraining) -> tuple[str, ...]:
+    if world == 1:
+        return ()
+    own = "" if _on_gpu(job) else "; on the CPU, batch normalisation sees each one's part of the batch alone"
+    return (f"{world} processes shared the training{own}",)
+
+
+def train(method: Contrastive[Any], plan: Plan, job: Pretraining, rank: Rank) -> Training:
+    """Do this process's part of a training."""
+    with seeded(job.seed):
+        training = Training(method, plan, job, rank)
+        training.fit()
+    return training
+
+
+@contextmanager
+def _company(method: Contrastive[Any], plan: Plan, job: Pretraining) -> Iterator[Rank]:
+    """Have the other processes of the training at work during the block; they tell nobody how far they are."""
+    work = partial(_assist, method, plan, replace(job, progress=_ignore, metric=_ignore))
+    first = leader()
+    if first is not None:
+        with first.among(work, job.device) as rank:
+            yield rank
+    elif job.devices > 1:
+        with among(job.devices, work, job.device) as rank:
+            yield rank
+    else:
+        yield Rank()
+
+
+def _assist(method: Contrastive[Any], plan: Plan, job: Pretraining, rank: Rank) -> None:
+    train(method, plan, job, rank)
+
+
+def _ignore(*said: object) -> None:
+    pass
+
+
 @dataclass
 class Done:
     """What a training has done so far, besides its weights."""
@@ -83,16 +146,20 @@ class Done:
 class Training(lightning.LightningModule):
     """One training in Lightning's terms: the method's network, and what its steps need."""
 
-    def __init__(self, method: Contrastive[Any], plan: Plan, job: Pretraining) -> None:
+    def __init__(self, method: Contrastive[Any], plan: Plan, job: Pretraining, rank: Rank) -> None:
         super().__init__()
+        self.rank = rank
         self.params: ContrastiveParams = method.params
         self.plan = plan
         self.job = job
         self.std = job.rows.std or 1.0  # an arm of constant slices has no deviation
         self.views = method.views(Normalise(job.rows.mean, self.std))
-        self.network = method.network(_initial_trunk(method.params), plan)
+        network = method.network(_initial_trunk(method.params), plan)
+        self.network = accelerate(network, method.params, on_gpu=_on_gpu(job))
         self.checkpoints = Checkpoints(job.folder)
         self.done = Done()
+        self._part_losses: list[Tensor] = []  # of the step that is going on, each divided by the number of parts
+        self._bad_loss = FirstBadLoss()
         self._saved: dict[str, Any] | None = None
         self._started = self._checked = time.monotonic()
 
@@ -102,10 +169,12 @@ class Training(lightning.LightningModule):
         if self._saved is not None:
             self.network.load_state_dict(self._saved["network"])
             self.done = Done(**self._saved["done"])
+        if self.rank.world > 1 and not agree(self.done.steps):
+            raise TrainingError("processes find different checkpoints; the cache must be a folder that all of them see")
         if self.done.steps == self.plan.steps:
             return
         with quiet_lightning(), honest_interrupt():
-            _trainer(self.params, self.job).fit(self)
+            _trainer(self.params, self.job, self.rank).fit(self)
         stopping.check()
 
     # --- what Lightning asks for, in the order in which it asks ---
@@ -118,13 +187,14 @@ class Training(lightning.LightningModule):
         return optimiser
 
     def train_dataloader(self) -> TimedLoader:
-        """The batches of the steps that are left, one element each."""
-        on_gpu = self.device.type == "cuda"
+        """The batches of the steps that are left, one element for each part."""
+        on_gpu, parts = self.device.type == "cuda", self.params.accumulate
         loader = DataLoader(
             self._batches(),
             batch_size=None,
-            sampler=range(self.done.steps, self.plan.steps),
-            num_workers=self.job.workers if on_gpu else 0,  # on the CPU they would take the cores that train
+            sampler=range(self.done.steps * parts, self.plan.steps * parts),
+            # On the CPU workers would take the cores that train.
+            num_workers=-(-self.job.workers // self.rank.neighbours) if on_gpu else 0,
             pin_memory=on_gpu,
             worker_init_fn=deaf_to_interrupts,
         )
@@ -145,10 +215,10 @@ class Training(lightning.LightningModule):
         rate = learning_rate(self.params, self.plan, self.done.steps)
         for group in self._optimiser().param_groups:
             group["lr"] = rate
-        torch.manual_seed(derived_seed(self.job.seed, self.done.steps, 2, self.global_rank))
+        torch.manual_seed(derived_seed(self.job.seed, self.done.steps, 2, self._piece))
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """The loss of a batch of slices (n, size, size) uint8."""
+        """The loss of a batch, or of a part of one, of slices (n, size, size) uint8."""
         loss: Tensor = self.network(self._augmented(batch))
         return loss
 
@@ -157,14 +227,23 @@ class Training(lightning.LightningModule):
         self.network.after_backward(self.done.steps)
 
     def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
-        """Let the method change weights; then log, save, and stop where the user asks for it."""
+        """After the last part of a batch, let the method change weights; then log, save, and stop where asked to."""
+        self._part_losses.append(outputs["loss"])
+        if len(self._part_losses) < self.params.accumulate:
+            return
         self.network.after_step(self.done.steps)
         self.done.steps += 1
-        self.trainer.should_stop = stopping.asked()
+        own = torch.stack(self._part_losses).sum()
+        self._part_losses.clear()
+        loss = self.trainer.strategy.reduce(own, reduce_op="mean")  # over all processes
+        self._bad_loss.see(loss, self.done.steps)
+        self.trainer.should_stop = self._asked_to_stop()
+        if self.monitors.due(self.done.steps) or self._bad_loss.due(self.done.steps):
+            self._stop_if_diverged()  # all processes do at the same step, so that none waits for another
         if self.trainer.is_global_zero:
-            self._log(outputs["loss"])
-        self._save_when_due()
-        self.job.progress(self.done.steps, self.plan.steps)
+            self._log(loss)
+            self._save_when_due()
+            self.job.progress(self.done.steps, self.plan.steps)
 
     def on_train_end(self) -> None:
         """Stop the clock."""
@@ -173,17 +252,47 @@ class Training(lightning.LightningModule):
     # --- the parts of a step ---
 
     def _batches(self) -> Batches:
-        world, sampler = self.trainer.world_size, self.params.sampler
-        rows, batch = self.job.rows, self.plan.batch
-        return Batches(rows, self.job.seed, batch, rank=self.global_rank, world=world, sampler=sampler)
+        return Batches(
+            self.job.rows,
+            self.job.seed,
+            self.plan.batch,
+            rank=self.rank.number,
+            world=self.rank.world,
+            parts=self.params.accumulate,
+            sampler=self.params.sampler,
+        )
+
+    @property
+    def _piece(self) -> int:
+        """Number of what this process has of the batch at the moment, among ``plan.pieces``."""
+        return len(self._part_losses) * self.rank.world + self.rank.number
 
     @torch.no_grad()
     def _augmented(self, slices: Tensor) -> list[Tensor]:
         """Views (n, channels, size, size) of slices (n, size, size), in full precision."""
-        rank, world, step = self.global_rank, self.trainer.world_size, self.done.steps
-        draws = Draws(self.job.seed, step, len(slices), rank=rank, world=world, device=slices.device)
+        draws = Draws(
+            self.job.seed, self.done.steps, len(slices), rank=self._piece, world=self.plan.pieces, device=slices.device
+        )
         with torch.autocast(slices.device.type, enabled=False):
-            return [view(slices, draws).expand(-1, self.params.channels, -1, -1) for view in self.views]
+            views = [view(slices, draws).expand(-1, self.params.channels, -1, -1) for view in self.views]
+        if channels_last(self.params, on_gpu=slices.is_cuda):
+            return [view.contiguous(memory_format=torch.channels_last) for view in views]
+        return views
+
+    def _asked_to_stop(self) -> bool:
+        """Whether the user asked any of the processes to stop; several look up from their work only now and then."""
+        if self.rank.world == 1:
+            return stopping.asked()
+        if not self.monitors.due(self.done.steps):
+            return False
+        asked: bool = self.trainer.strategy.reduce_boolean_decision(stopping.asked(), all=False)
+        return asked
+
+    def _stop_if_diverged(self) -> None:
+        bad = self._bad_loss.step
+        if bad is not None:
+            rate = learning_rate(self.params, self.plan, bad - 1)
+            raise diverged(bad, self.plan.steps, rate, self.job.rows, self._batches().members(bad - 1))
 
     def _log(self, loss: Tensor) -> None:
         step = self.done.steps
@@ -200,15 +309,16 @@ class Training(lightning.LightningModule):
         if not (due or self.trainer.should_stop or self.done.steps == self.plan.steps):
             return
         self._checked = now
+        if self._bad_loss.step is not None:  # soon it stops; weights that are no numbers must not replace good ones
+            return
         self._take_time()
-        if self.trainer.is_global_zero:
-            state = {
-                "network": self.network.state_dict(),
-                "optimiser": self._optimiser().state_dict(),
-                "precision": self.trainer.precision_plugin.state_dict(),
-                "done": asdict(self.done),
-            }
-            self.checkpoints.save(state, self.done.steps)
+        state = {
+            "network": self.network.state_dict(),
+            "optimiser": self._optimiser().state_dict(),
+            "precision": self.trainer.precision_plugin.state_dict(),
+            "done": asdict(self.done),
+        }
+        self.checkpoints.save(state, self.done.steps)
 
     def _take_time(self) -> None:
         now = time.monotonic()
@@ -233,16 +343,34 @@ def _initial_trunk(params: ContrastiveParams) -> Trunk:
     return trunk
 
 
-def _trainer(params: ContrastiveParams, job: Pretraining) -> lightning.Trainer:
-    on_gpu = torch.device(job.device).type == "cuda"
+def _check_device(params: ContrastiveParams, job: Pretraining) -> None:
+    on_gpu = _on_gpu(job)
     if on_gpu and not torch.cuda.is_available():
         raise RequestError(
             'there is a GPU but this torch cannot use it; install one built for CUDA, or compute on "cpu"'
         )
+    if on_gpu and torch.cuda.device_count() < job.devices:
+        raise RequestError(f"devices is {job.devices} but torch sees {torch.cuda.device_count()} GPUs; ask for less")
+    if params.precision == "fp16" and not on_gpu:
+        raise RequestError("precision fp16 needs a GPU; on the CPU use bf16 or fp32")
+    if params.batch == "auto" and not on_gpu:
+        raise RequestError('batch "auto" looks for what the memory of a GPU holds; on the CPU give a number')
+
+
+def _on_gpu(job: Pretraining) -> bool:
+    return torch.device(job.device).type == "cuda"
+
+
+def _trainer(params: ContrastiveParams, job: Pretraining, rank: Rank) -> lightning.Trainer:
+    on_gpu, alone = _on_gpu(job), rank.world == 1
     return lightning.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
-        devices=1,
+        devices=[rank.gpu] if on_gpu else 1,
+        strategy="auto" if alone else "ddp",
+        plugins=[LightningEnvironment() if alone else Placed(rank)],  # not what Lightning may find, such as Slurm
+        sync_batchnorm=on_gpu and not alone,
         precision=_precision(params, on_gpu),
+        accumulate_grad_batches=params.accumulate,
         max_epochs=1,  # to Lightning, what is left of the run is one pass over the loader
         benchmark=on_gpu,
         logger=False,
@@ -256,8 +384,6 @@ def _trainer(params: ContrastiveParams, job: Pretraining) -> lightning.Trainer:
 
 def _precision(params: ContrastiveParams, on_gpu: bool) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
     if params.precision == "fp16":
-        if not on_gpu:
-            raise RequestError("precision fp16 needs a GPU; on the CPU use bf16 or fp32")
         return "16-mixed"
     if params.precision == "bf16" or (params.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported()):
         return "bf16-mixed"

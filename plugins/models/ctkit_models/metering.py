@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,7 +75,8 @@ class Waiting:
             yield
             self._seconds += time.perf_counter() - before
             return
-        asked, there = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        timed: Any = torch.cuda.Event  # typed in some versions of torch only
+        asked, there = timed(enable_timing=True), timed(enable_timing=True)
         asked.record()
         yield
         there.record()

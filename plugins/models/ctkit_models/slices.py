@@ -18,17 +18,26 @@ from ctkit_models.sampling import SAMPLERS
 class Batches(Dataset[Tensor]):
     """Batch number ``step`` is ``batches[step]``; epochs follow each other without end, each in an order of its own.
 
-    ``batch`` is what all ``world`` processes see together; ``sampler`` is a name in ``SAMPLERS``.
+    ``batch`` is what all ``world`` processes see together; ``sampler`` is a name in ``SAMPLERS``. Where a batch is cut
+    into ``parts``, these take the place of batches.
     """
 
     def __init__(
-        self, rows: Rows, seed: int, batch: int, *, rank: int = 0, world: int = 1, sampler: str = "uniform"
+        self,
+        rows: Rows,
+        seed: int,
+        batch: int,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        parts: int = 1,
+        sampler: str = "uniform",
     ) -> None:
         self.rows = rows
         self.seed = seed
         self.batch = batch
+        self.rank, self.world, self.parts = rank, world, parts
         self._draw = SAMPLERS[sampler]
-        self._own = slice(rank * batch // world, (rank + 1) * batch // world)
         self._offsets: dict[int, int] = {}
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
@@ -40,9 +49,12 @@ class Batches(Dataset[Tensor]):
             self._epoch, self._order = epoch, self._draw(self.rows.volume, self.batch, rng)
         return self._order[place * self.batch : (place + 1) * self.batch]
 
-    def __getitem__(self, step: int) -> Tensor:
-        """(batch / world, size, size) uint8: this process's part of the batch."""
-        return torch.from_numpy(self.pixels(self.members(step)[self._own]))
+    def __getitem__(self, number: int) -> Tensor:
+        """(batch / parts / world, size, size) uint8: this process's piece of a part."""
+        step, part = divmod(number, self.parts)
+        piece, pieces = part * self.world + self.rank, self.parts * self.world
+        own = slice(piece * self.batch // pieces, (piece + 1) * self.batch // pieces)
+        return torch.from_numpy(self.pixels(self.members(step)[own]))
 
     def pixels(self, positions: Ints) -> NDArray[np.uint8]:
         """Slices (n, size, size) by their positions (n,) in the arm."""

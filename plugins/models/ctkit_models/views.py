@@ -19,13 +19,15 @@ from torch.nn import functional
 from ctkit_models.seeding import derived_seed
 
 ATTEMPTS = 10  #: tries for a crop that fits, as in torchvision's RandomResizedCrop
+NOISE_BLOCK = 16  #: samples whose noise comes from one generator
 
 
 class Draws:
     """Random numbers for the samples of one step: a pure function of seed, step and rank.
 
-    Every process draws the parameters of the whole batch and takes its own rows, so that a sample's parameters do not
-    depend on how the batch is split. Noise images would cost too much that way: each process draws its own.
+    Every process draws the parameters of the whole batch and takes its own rows, so that what a sample gets does not
+    depend on how the batch is split. Noise images would cost too much that way: they are drawn in blocks of samples,
+    each from a generator of its own.
     """
 
     def __init__(
@@ -36,7 +38,9 @@ class Draws:
         self._rows = slice(rank * samples, (rank + 1) * samples)
         self._total = samples * world
         self._parameters = torch.Generator(device).manual_seed(derived_seed(seed, step, 0))
-        self._noise = torch.Generator(device).manual_seed(derived_seed(seed, step, 1, rank))
+        self._noise = torch.Generator(device)
+        self._noise_seed = (seed, step, 1)
+        self._noises = 0  # drawn so far
 
     def uniform(self, low: float = 0.0, high: float = 1.0, *, times: int = 1) -> Tensor:
         """(samples,) numbers in low..high; (samples, times) where ``times`` is more than one."""
@@ -49,7 +53,15 @@ class Draws:
 
     def noise(self, shape: Sequence[int]) -> Tensor:
         """Standard normal numbers of ``shape``, whose first axis is the samples."""
-        return torch.randn(tuple(shape), generator=self._noise, device=self.device)
+        first, last = self._rows.start // NOISE_BLOCK, (self._rows.stop - 1) // NOISE_BLOCK
+        blocks = [self._noise_block(number, tuple(shape[1:])) for number in range(first, last + 1)]
+        self._noises += 1
+        skipped = self._rows.start - first * NOISE_BLOCK
+        return torch.cat(blocks)[skipped : skipped + self.samples]
+
+    def _noise_block(self, number: int, shape: tuple[int, ...]) -> Tensor:
+        self._noise.manual_seed(derived_seed(*self._noise_seed, self._noises, number))
+        return torch.randn((NOISE_BLOCK, *shape), generator=self._noise, device=self.device)
 
 
 class Transform(Protocol):
@@ -172,6 +184,8 @@ class RandomNoise:
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         """(n, c, h, w) to the same."""
         applied, deviation = draws.chance(self.p), draws.uniform(*self.variance).sqrt()
+        if self.p == 0:
+            return images
         return images + draws.noise(images.shape) * _column(deviation * applied)
 
 

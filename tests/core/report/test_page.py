@@ -252,6 +252,27 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         write_report(tmp_path)
 
 
+def test_pre_training_says_how_it_went(page: Page) -> None:
+    columns = "Arm Seeds Loss at the end Alike pairs Spread of features Effective rank Slices/s Waiting for data Energy"
+    assert f"How pre-training went: means over seeds {columns} GPU memory" in page.text
+    assert "11.0 GiB" in page.text
+    shown = [plot["aria-label"] or "" for plot in page.all("div") if plot.get("role") == "img"]
+    order = ["Loss", "Alike pairs in a batch", "Spread of features", "Effective rank of features", "Learning rate"]
+    assert [label.partition(" over steps")[0] for label in shown if " over steps" in label] == order
+
+
+def test_a_method_that_measures_nothing_more_has_no_such_columns(study: Callable[..., Any]) -> None:
+    run = study(arms=("all",), seeds=(42,)).write()
+    (file,) = run.glob("arms/all/simclr/seed-42/pretrain.json")
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({key: facts[key] for key in facts.keys() - {"waiting", "joules", "peak_bytes"}}))
+    history = file.with_name("history.csv")
+    write_csv(history, ("step", "name", "value"), [(1, "loss", 3.0), (2, "loss", 2.5)])
+    words = page_of(run).text
+    assert "How pre-training went: means over seeds Arm Seeds Loss at the end Slices/s all 1 2.5" in words
+    assert "Alike pairs:" not in words
+
+
 @pytest.fixture
 def mistaken_run(study: Callable[..., Any]) -> Callable[[bool], Path]:
     """Two arms of one task, with a picture for each test image."""
@@ -280,24 +301,3 @@ def test_without_pixels_mistakes_are_not_shown(mistaken_run: Callable[[bool], Pa
     page = page_of(mistaken_run(False))
     assert page.all("img") == []
     assert "The most confident mistakes, by mean prediction" in page.text
-
-
-def test_pre_training_says_how_it_went(page: Page) -> None:
-    columns = "Arm Seeds Loss at the end Alike pairs Spread of features Effective rank Slices/s Waiting for data Energy"
-    assert f"How pre-training went: means over seeds {columns} GPU memory" in page.text
-    assert "11.0 GiB" in page.text
-    shown = [plot["aria-label"] or "" for plot in page.all("div") if plot.get("role") == "img"]
-    order = ["Loss", "Alike pairs in a batch", "Spread of features", "Effective rank of features", "Learning rate"]
-    assert [label.partition(" over steps")[0] for label in shown if " over steps" in label] == order
-
-
-def test_a_method_that_measures_nothing_more_has_no_such_columns(study: Callable[..., Any]) -> None:
-    run = study(arms=("all",), seeds=(42,)).write()
-    (file,) = run.glob("arms/all/simclr/seed-42/pretrain.json")
-    facts = json.loads(file.read_text(encoding="utf-8"))
-    file.write_text(json.dumps({key: facts[key] for key in facts.keys() - {"waiting", "joules", "peak_bytes"}}))
-    history = file.with_name("history.csv")
-    write_csv(history, ("step", "name", "value"), [(1, "loss", 3.0), (2, "loss", 2.5)])
-    words = page_of(run).text
-    assert "How pre-training went: means over seeds Arm Seeds Loss at the end Slices/s all 1 2.5" in words
-    assert "Alike pairs:" not in words

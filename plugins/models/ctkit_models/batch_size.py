@@ -1,0 +1,88 @@
+"""``batch = "auto"``: the largest power of two of slices that a device's memory holds, found by trying."""
+
+from __future__ import annotations
+
+import gc
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.utilities.memory import is_oom_error
+
+from ctkit.contracts import Pretraining
+from ctkit.errors import TrainingError
+from ctkit.files import write_json
+from ctkit_models.contrastive import Contrastive, Plan, plan_run
+
+SMALLEST = 2
+_STEPS = 2  #: the optimiser takes its memory in the first
+
+Train = Callable[[Contrastive[Any], Plan, Pretraining], object]
+
+
+def found_batch(method: Contrastive[Any], job: Pretraining, processes: int, train: Train) -> int:
+    """The batch of a training that several processes share, as found when it first started.
+
+    ``train`` is tried on one device with a piece of the batch, which is what each device holds at a time.
+    """
+    note = job.folder / "batch.json"
+    if note.exists():
+        earlier: int = json.loads(note.read_text(encoding="utf-8"))
+        return earlier
+    pieces: int = processes * method.params.accumulate
+    piece = largest(lambda size: _fits(method, job, size, train), len(job.rows) // pieces)
+    write_json(note, piece * pieces)
+    return piece * pieces
+
+
+def forget_batch(job: Pretraining) -> None:
+    """Remove what ``found_batch`` left, when the training is done."""
+    (job.folder / "batch.json").unlink(missing_ok=True)
+
+
+def largest(fits: Callable[[int], bool], most: int) -> int:
+    """The largest power of two up to ``most`` that ``fits``. Raises ``TrainingError`` where not even two do."""
+    size = SMALLEST
+    if not fits(size):
+        raise TrainingError(
+            f"not even {size} slices fit into the memory of the device; take a smaller backbone or size"
+        )
+    while 2 * size <= most and fits(2 * size):
+        size *= 2
+    return size
+
+
+class _Enough(BaseException):
+    """Ends a trial from within."""
+
+
+def _fits(method: Contrastive[Any], job: Pretraining, piece: int, train: Train) -> bool:
+    """Whether two steps with ``piece`` slices at a time do not run out of memory."""
+    plan = plan_run(method.params, len(job.rows), batch=piece * method.params.accumulate)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            trial = replace(job, folder=Path(folder), progress=_stop, metric=_ignore, devices=1)
+            train(method, plan, trial)
+    except _Enough:
+        return True
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError) or is_oom_error(error):
+            return False
+        raise
+    finally:
+        gc.collect()
+        torch.cuda.empty_cache()
+    return True
+
+
+def _stop(done: int, total: int) -> None:
+    if done == _STEPS:
+        raise _Enough
+
+
+def _ignore(*said: object) -> None:
+    pass

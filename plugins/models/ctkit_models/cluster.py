@@ -1,0 +1,129 @@
+"""Training on several nodes: ``srun python -m ctkit_models.cluster run FILE`` in place of ``ctkit run FILE``.
+
+A cluster's launcher, Slurm or torchrun, starts one process for each device. The first of them runs the command and
+leads; the others wait for trainings to take part in. Lightning knows how each launcher says who is who.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import pickle
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import NoReturn
+
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from torch.distributed import DistStoreError
+from torch.distributed.distributed_c10d import Store
+from torch.distributed.rendezvous import rendezvous
+
+from ctkit.compute import worker
+from ctkit.errors import CtkitError, RequestError
+from ctkit_models.processes import Work
+from ctkit_models.ranks import PATIENCE, Rank, joined
+
+_GOODBYE = timedelta(minutes=1)
+_OVER = ""
+
+_leader: ContextVar[Leader | None] = ContextVar("leader", default=None)
+
+
+class Leader:
+    """The first process of a cluster, which tells the others what to do."""
+
+    def __init__(self, rank: Rank, store: Store) -> None:
+        self.rank = rank
+        self._store = store
+        self._trainings = itertools.count()
+
+    @contextmanager
+    def among(self, work: Work, device: str) -> Iterator[Rank]:
+        """Be the first of all processes that do ``work``; the block is this process's own part in it."""
+        name = _name(next(self._trainings))
+        self._store.set(name, worker.pickled((work, device)))  # type: ignore[arg-type]  # it takes bytes as well
+        with joined(self.rank, self._store, name, device):
+            yield self.rank
+
+    def dismiss(self) -> None:
+        """Let the others go, and wait until they have heard it."""
+        self._store.set(_name(next(self._trainings)), _OVER)
+        with suppress(DistStoreError):
+            self._store.wait([f"gone-{number}" for number in range(1, self.rank.world)], _GOODBYE)
+
+
+def leader() -> Leader | None:
+    """What this process is to a cluster; None where it was started by itself."""
+    return _leader.get()
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Run ctkit with ``arguments`` in the first process, and take part in its trainings in the others."""
+    try:
+        rank = _rank(_environment())
+    except RequestError as error:
+        sys.stderr.write(f"ctkit: {error}\n")
+        sys.exit(error.exit_code)
+    store, _, _ = next(rendezvous("env://", rank.number, rank.world, timeout=PATIENCE))
+    if rank.number:
+        _follow(rank, store)
+        sys.exit(0)
+    from ctkit.cli import main as ctkit
+
+    first = Leader(rank, store)
+    _leader.set(first)
+    try:
+        ctkit(arguments)
+    finally:
+        first.dismiss()
+
+
+def _environment() -> ClusterEnvironment:
+    for kind in (TorchElasticEnvironment, SLURMEnvironment):
+        if kind.detect():
+            return kind()
+    raise RequestError("no launcher is found that starts a process for each device; start this with srun or torchrun")
+
+
+def _rank(environment: ClusterEnvironment) -> Rank:
+    """The place that a launcher gave this process; puts into the environment where processes meet."""
+    os.environ["MASTER_ADDR"] = environment.main_address
+    os.environ["MASTER_PORT"] = str(environment.main_port)
+    world = environment.world_size()
+    neighbours = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("SLURM_NTASKS_PER_NODE") or world
+    return Rank(environment.global_rank(), world, environment.local_rank(), int(neighbours))
+
+
+def _follow(rank: Rank, store: Store) -> None:
+    """Take part in one training after the other, until there is no more."""
+    for number in itertools.count():
+        order = _await(store, _name(number))
+        if order == _OVER.encode():
+            store.set(f"gone-{rank.number}", _OVER)
+            return
+        work, device = pickle.loads(order)  # noqa: S301  # from the first process of the same job
+        with suppress(CtkitError), joined(rank, store, _name(number), device):  # the first process meets it too
+            work(rank)
+
+
+def _await(store: Store, name: str) -> bytes:
+    """What the first process tells; it may be busy with other stages for days."""
+    while True:
+        with suppress(DistStoreError):
+            store.wait([name], PATIENCE)
+            return bytes(store.get(name))
+
+
+def _name(number: int) -> str:
+    return f"training-{number}"
+
+
+if __name__ == "__main__":
+    from ctkit_models import cluster  # the module by its name, which the engine asks for the leader
+
+    cluster.main(sys.argv[1:])

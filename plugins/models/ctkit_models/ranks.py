@@ -1,0 +1,111 @@
+"""Processes that train together, each on a device of its own: what a process must know of its place among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+import torch.distributed
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from torch.distributed.distributed_c10d import PrefixStore, Store
+
+#: How long a process waits for another one, such as for the first to write a checkpoint.
+PATIENCE = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A process's place: number ``number`` of ``world``, and number ``local`` of the ``neighbours`` on its machine."""
+
+    number: int = 0
+    world: int = 1
+    local: int = 0
+    neighbours: int = 1
+
+    @property
+    def gpu(self) -> int:
+        """Index of the process's GPU; a cluster may show each process its own one alone."""
+        return self.local % torch.cuda.device_count()
+
+
+@contextmanager
+def joined(rank: Rank, store: Store, name: str, device: str) -> Iterator[None]:
+    """Be one of the processes of the training ``name``, which meet in ``store``; they share this machine's cores."""
+    on_gpu = torch.device(device).type == "cuda"
+    threads = torch.get_num_threads()
+    if on_gpu:
+        torch.cuda.set_device(rank.gpu)
+    else:
+        torch.set_num_threads(max(1, threads // rank.neighbours))
+    torch.distributed.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        store=PrefixStore(name, store),
+        rank=rank.number,
+        world_size=rank.world,
+        timeout=PATIENCE,
+    )
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+        torch.set_num_threads(threads)
+
+
+def agree(value: int) -> bool:
+    """Whether all processes that are joined hold the same number."""
+    values: list[int | None] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return len(set(values)) == 1
+
+
+class Placed(ClusterEnvironment):
+    """Tells Lightning the place of this process, which has joined already. To Lightning it is alone on its machine."""
+
+    def __init__(self, rank: Rank) -> None:
+        super().__init__()
+        self._rank = rank
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        """Lightning starts no processes."""
+        return True
+
+    @property
+    def main_address(self) -> str:
+        """Not asked for: the processes have met."""
+        raise NotImplementedError
+
+    @property
+    def main_port(self) -> int:
+        """Not asked for: the processes have met."""
+        raise NotImplementedError
+
+    @staticmethod
+    def detect() -> bool:
+        """Never chosen by Lightning itself."""
+        return False
+
+    def world_size(self) -> int:
+        """Number of processes."""
+        return self._rank.world
+
+    def set_world_size(self, size: int) -> None:
+        """It is known already."""
+
+    def global_rank(self) -> int:
+        """Number of this process."""
+        return self._rank.number
+
+    def set_global_rank(self, rank: int) -> None:
+        """It is known already."""
+
+    def local_rank(self) -> int:
+        """Number of this process's device among those that Lightning is given: the only one."""
+        return 0
+
+    def node_rank(self) -> int:
+        """Number of the machine."""
+        return 0
