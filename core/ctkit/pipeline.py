@@ -187,6 +187,7 @@ def _write_volumes(session: Session, scan: scanning.Scan, readings: list[Reading
 def _expected_files(session: Session) -> Iterator[Path]:
     """Every file that this version of the pipeline leaves for its arms, and the tables of results where it has any."""
     pipeline, folder = session.provenance.pipeline, session.folder
+    outdated = {selecting.EXPLANATION} if session.provenance.report_changes else set()  # it may show pixels
     for arm, seed in selecting.keys(pipeline):
         yield from (folder.selection(arm, seed), folder.arm(arm) / "arm.json")
         yield from (folder.arm(arm) / name for name in (curve.FILE, curve.PLOT))

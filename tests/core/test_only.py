@@ -37,6 +37,9 @@ use = "random"
 keep = { like = "hash6" }
 [[pretrain]]
 use = "untrained"
+[[baseline]]
+id = "random-weights"
+use = "untrained"
 [[task]]
 use = "phantom-lesions"
 train = 8
@@ -67,7 +70,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def backbones() -> set[str]:
-    return {str(path.parent.relative_to(FOLDER / "arms")) for path in FOLDER.rglob("backbone.safetensors")}
+    return {path.parent.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("backbone.safetensors")}
 
 
 def scored() -> set[tuple[str, str]]:
@@ -77,18 +80,21 @@ def scored() -> set[tuple[str, str]]:
 def test_parts_are_added_to_what_is_there_and_the_whole_does_the_rest(run: Run) -> None:
     code, facts = run("--only", "arm=hash6", "--only", "seed=43")
     assert (code, facts["state"]) == (0, "done for arm=hash6, seed=43")
-    assert backbones() == {"hash6/untrained/seed-43"}
+    assert backbones() == {"arms/hash6/untrained/seed-43"}
     assert scored() == {("hash6", "43")}
 
-    code, facts = run("--only", "arm=all")
-    assert (code, facts["state"]) == (0, "done for arm=all")
-    assert backbones() == {"hash6/untrained/seed-43", "all/untrained/seed-42", "all/untrained/seed-43"}
-    assert scored() == {("hash6", "43"), ("all", "42"), ("all", "43")}
-    assert {row["reference"] for row in read_csv(FOLDER / "comparisons.csv")} == {"all"}
+    code, facts = run("--only", "arm=all", "--only", "arm=random-weights")
+    assert (code, facts["state"]) == (0, "done for arm=all, arm=random-weights")
+    made = {
+        f"{folder}/seed-{seed}" for folder in ("arms/all/untrained", "baselines/random-weights") for seed in (42, 43)
+    }
+    assert backbones() == {"arms/hash6/untrained/seed-43", *made}
+    assert scored() == {("hash6", "43")} | {(name, seed) for name in ("all", "random-weights") for seed in ("42", "43")}
+    assert {row["reference"] for row in read_csv(FOLDER / "comparisons.csv")} == {"all", "random-weights"}
 
     code, facts = run()
     assert (code, facts["state"]) == (0, "done")
-    assert len(backbones()) == len(scored()) == 6
+    assert len(backbones()) == len(scored()) == 8
     done = {stage["item"] for stage in facts["stages"] if stage["stage"] == "pretrain" and not stage["cached"]}
     assert done == {"hash6/untrained/seed-42", "alike/untrained/seed-42", "alike/untrained/seed-43"}
 
@@ -96,10 +102,10 @@ def test_parts_are_added_to_what_is_there_and_the_whole_does_the_rest(run: Run) 
     assert (code, facts["state"]) == (0, "done")  # nothing of the whole is missing
 
 
-def test_an_arm_brings_the_one_that_it_takes_its_size_from(run: Run) -> None:
+def test_an_arm_brings_the_one_that_it_takes_its_size_from_and_a_baseline_the_reference(run: Run) -> None:
     code, _ = run("--only", "arm=alike", "--until", "select")
     assert code == 0
-    assert {path.name for path in (FOLDER / "arms").iterdir()} == {"alike", "hash6"}
+    assert {path.name for path in (FOLDER / "arms").iterdir()} == {"alike", "hash6", "all"}
 
 
 def test_nothing_is_decoded_for_arms_that_are_not_wanted(run: Run) -> None:
