@@ -29,12 +29,13 @@ APART = (0, 1, 2, 3, 5, 8, 16)  #: slices
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the figures of the page on choosing slices."""
-    for name, content in _figures():
+    for name, content in drawn():
         files.append(File.generated(config, f"figures/{name}", content=content))
     return files
 
 
-def _figures() -> Iterator[tuple[str, bytes]]:
+def drawn() -> Iterator[tuple[str, bytes]]:
+    """Name and content of every figure."""
     dataset = Phantom(PhantomParams(patients=1, slices=48, matrix=128))
     (volume,) = dataset.arrange(())
     pixels = dataset.read(volume)

@@ -79,6 +79,27 @@ def test_imagenet_weights_are_used_where_no_checkpoint_is_given(
     assert asked["weights_only"] is True
 
 
+def test_a_network_of_timm_is_used_with_its_own_normalisation(
+    drifting: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timm = pytest.importorskip("timm")
+    make, asked = timm.create_model, []
+
+    def without_network(name: str, *, pretrained: bool, **options: Any) -> Any:
+        asked.append(pretrained)
+        torch.manual_seed(1)
+        return make(name, pretrained=False, **options)
+
+    monkeypatch.setattr(timm, "create_model", without_network)
+    found = Embedding(EmbeddingParams(network="resnet10t", size=64)).describe(seen(drifting[:2]))
+    plain = without_network("resnet10t", pretrained=True, num_classes=0).eval()
+    images = embedding._prepared(torch.from_numpy(drifting[:2]), 64)
+    with torch.inference_mode():
+        features = plain((images - np.mean([0.485, 0.456, 0.406])) / np.mean([0.229, 0.224, 0.225])).float()
+    np.testing.assert_allclose(found, torch.nn.functional.normalize(features).numpy(), rtol=0, atol=1e-5)
+    assert asked == [True, True]
+
+
 def test_weights_that_cannot_be_fetched_are_an_error_that_says_what_to_do(
     drifting: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.error import URLError
 
 import numpy as np
@@ -15,21 +16,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from ctkit.contracts import InputPath, Knob, Params, Reducer, Slices
-from ctkit.errors import DataError, nearest
-from ctkit_models.architectures import TORCHVISION
+from ctkit.errors import DataError
+from ctkit_models.architectures import TORCHVISION, check_architecture
 from ctkit_models.backbones import Backbone, load_backbone
-from ctkit_models.trunks import build_trunk
+from ctkit_models.trunks import Trunk, build_trunk
 from ctkit_reducers.similarity import Similarity
 
 BATCH = 64  #: slices in one forward pass
 DECIMALS = 6  #: of a distance, as many as products of float32 vectors are good for, so that equal slices are 0 apart
 IMAGENET_MEAN_STD = (0.449, 0.226)  #: the means over the three channels that the weights were trained with
-
-
-def _of_torchvision(name: str) -> str:
-    if name not in TORCHVISION:
-        raise ValueError(f"torchvision has no network {name!r} with ImageNet weights; {nearest(name, TORCHVISION)}")
-    return name
 
 
 class EmbeddingParams(Params):
@@ -38,8 +33,9 @@ class EmbeddingParams(Params):
     backbone: InputPath | None = Field(
         None, description="checkpoint that ctkit trained or the paper's authors released; ImageNet weights if left out"
     )
-    network: Annotated[str, AfterValidator(_of_torchvision)] = Field(
-        "resnet50", description="torchvision's name of the network, where ImageNet weights are used"
+    network: Annotated[str, AfterValidator(check_architecture)] = Field(
+        "resnet50",
+        description="network with weights of its own, where there is no checkpoint: a name of torchvision or timm",
     )
     size: int = Field(224, ge=32, le=1024, description="side that slices are resized to, pixels")
 
@@ -96,12 +92,33 @@ def _prepared(grey: Tensor, size: int) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _backbone(path: Path | None, network: str, device: str) -> Backbone:
-    found = _imagenet_backbone(network) if path is None else load_backbone(path)
+    if path is not None:
+        found = load_backbone(path)
+    else:
+        found = _of_torchvision(network) if network in TORCHVISION else _of_timm(network)
     found.trunk.to(device)
     return found
 
 
-def _imagenet_backbone(network: str) -> Backbone:
+def _of_timm(network: str) -> Backbone:
+    """Take timm's weights. Raises ``DataError`` where there are none, or they cannot be fetched."""
+    try:
+        model: Any = import_module("timm").create_model(network, pretrained=True, num_classes=0)
+    except Exception as error:  # timm and its hub raise many kinds
+        raise DataError(_unreachable(network, error), retry=True) from error
+    means, deviations = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
+    trunk = Trunk(model.eval(), network, model.num_features)
+    return Backbone(trunk, network, float(np.mean(means)), float(np.mean(deviations)))
+
+
+def _unreachable(network: str, error: Exception) -> str:
+    return (
+        f"cannot fetch the weights of {network} ({error}); "
+        "give the path of a checkpoint as `backbone`, or fetch them once on this machine"
+    )
+
+
+def _of_torchvision(network: str) -> Backbone:
     """Take the first ImageNet weights of torchvision: the second were trained with smoothing that blurs features.
 
     Raises ``DataError`` where they are not at hand and cannot be fetched.
@@ -112,10 +129,7 @@ def _imagenet_backbone(network: str) -> Backbone:
     try:
         values = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (URLError, OSError, RuntimeError) as error:
-        raise DataError(
-            f"cannot fetch the ImageNet weights of {network} ({error}); "
-            "give the path of a checkpoint as `backbone`, or fetch them once with torchvision on this machine"
-        ) from error
+        raise DataError(_unreachable(network, error), retry=True) from error
     trunk = build_trunk(network)
     trunk.load({name: values[name] for name in trunk.weights()})
     return Backbone(trunk.eval(), network, *IMAGENET_MEAN_STD)
