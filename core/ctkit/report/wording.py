@@ -54,11 +54,11 @@ def _whole(seconds: int) -> str:
 
 
 def energy(joules: float) -> str:
-    """Joules in the unit that an electricity meter has: "0.42 kWh", and small amounts as "3.1 kJ"."""
+    """Joules in the unit of electricity meters: "71.1 Wh", "1.4 kWh"."""
     if math.isnan(joules):
         return NOTHING
-    value, unit = (joules / 3.6e6, "kWh") if joules >= 3.6e5 else (joules / 1000, "kJ")
-    return f"{number(value)}\N{NO-BREAK SPACE}{unit}"
+    hours = joules / 3600
+    return f"{number(hours)}\N{NO-BREAK SPACE}Wh" if hours < 1000 else f"{number(hours / 1000)}\N{NO-BREAK SPACE}kWh"
 
 
 def moment(stamp: str) -> str:

@@ -36,6 +36,7 @@ class Probe:
         self._batches = batches
         self._chosen = probe_slices(plan.slices, batches.seed)
         self._size = size
+        self._piece = max(1, plan.batch // plan.pieces)  # a training has memory for that many at a time
         self._steps = plan.steps
         # A step of n slices is at least 2 views, forward and, twice as dear, backward: as much work as 6 n probed ones.
         self._every = max(-(-plan.steps // POINTS), round(len(self._chosen) / (6 * plan.batch * COST)))
@@ -55,7 +56,7 @@ class Probe:
         rows = self._batches.rows
         found = []
         with evaluating(trunk), torch.autocast(device.type, enabled=False):
-            for part in np.array_split(self._chosen, -(-len(self._chosen) // self._batches.batch)):
+            for part in np.array_split(self._chosen, -(-len(self._chosen) // self._piece)):
                 images = torch.from_numpy(self._batches.pixels(part)).to(device).unsqueeze(1).float() / 255
                 images = (images - rows.mean) / (rows.std or 1.0)
                 images = functional.interpolate(images, (self._size, self._size), mode="bilinear", antialias=True)
@@ -102,7 +103,7 @@ def collapse(history: Iterable[tuple[int, str, float]], plan: Plan, width: int) 
     last = {name: value for _, name, value in history}
     std, rank = last.get(FEATURE_STD, 1.0), last.get(EFFECTIVE_RANK, LEAST_RANK)
     if std < LEAST_STD * width**-0.5:
-        spread = f"the standard deviation of its normalised features is {std:.1e}, spread ones have {width**-0.5:.1e}"
+        spread = f"the standard deviation of its normalised features is {std:.2g}, spread ones have {width**-0.5:.2g}"
         return f"the training collapsed, all slices look alike to the backbone: {spread}"
     if rank < LEAST_RANK and plan.slices >= JUDGED:
         return f"the training collapsed, its features lie along one direction: their effective rank is {rank:.2f}"

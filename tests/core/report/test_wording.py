@@ -69,6 +69,6 @@ def test_time_stamps_are_cut_to_the_minute() -> None:
     assert wording.moment("") == ""
 
 
-@pytest.mark.parametrize(("joules", "text"), [(3100.0, "3.1 kJ"), (1.512e6, "0.42 kWh"), (float("nan"), "–")])
+@pytest.mark.parametrize(("joules", "text"), [(256_000.0, "71.1 Wh"), (5.04e6, "1.4 kWh"), (float("nan"), "–")])
 def test_energy_is_told_in_the_unit_that_fits(joules: float, text: str) -> None:
     assert wording.energy(joules) == text.replace(" ", "\N{NO-BREAK SPACE}")
