@@ -73,6 +73,7 @@ class Measured:
 
     rate: float  #: slices a second
     memory: float  #: peak, GB
+    waiting: float = 0.0  #: share of the time in which the device waited for slices
     flops: float = 0.0  #: of the network, a second
 
 
@@ -108,6 +109,7 @@ def compare(method: str, setting: Setting, peak: float) -> None:
     ours = found["ctkit"]
     for way in list(WAYS)[1:]:
         report(f"times the rate of {way}", ours.rate / found[way].rate, GOALS.get(way) if peak else None)
+    print(f"  {ours.waiting:10.1%} of the time the device waited for slices")
     if peak:
         print(
             f"  {ours.flops / 1e12:.1f} TFLOP/s of the network, {ours.flops / peak:.0%} of {peak / 1e12:.0f} measured"
@@ -137,21 +139,19 @@ def as_it_is(name: str, setting: Setting) -> Measured:
         progress=clock.tick,
         metric=lambda name, value, step: None,
     )
-    batch = method.pretrain(job).batch
+    done = method.pretrain(job)
     rate, memory = clock.steps_per_second, clock.memory
-    flops = flops_of_step(method, setting, batch) * rate if setting.device == "cuda" else 0.0
-    return Measured(batch * rate, memory, flops)
+    flops = flops_of_step(method, setting, done.batch) * rate if setting.device == "cuda" else 0.0
+    return Measured(done.batch * rate, memory, done.waiting or 0.0, flops)
 
 
 def on_device(name: str, setting: Setting) -> Measured:
     """Train on one batch of slices that stays on the device."""
-    read = engine.Training.train_dataloader
 
-    def ready(training: engine.Training) -> Any:
-        batch = read(training).dataset[0].to(training.device)
-        return DataLoader(Held(batch), batch_size=None, sampler=range(setting.steps))
+    def ready(batches: Dataset[Tensor], **_: Any) -> Any:
+        return DataLoader(Held(batches[0].to(setting.device)), batch_size=None, sampler=range(setting.steps))
 
-    engine.Training.train_dataloader = ready  # type: ignore[method-assign]  # in a process of its own
+    engine.DataLoader = ready  # type: ignore[assignment,misc]  # in a process of its own
     return as_it_is(name, setting)
 
 

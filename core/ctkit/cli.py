@@ -333,7 +333,7 @@ def explain(run: Path, arm: str, as_json: bool, quiet: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new or empty folder.")
 @output_options
 def export_slices(run: Path, arm: str, form: str, out: Path, as_json: bool, quiet: bool) -> None:
-    r"""Export the slices that ARM of the folder RUN keeps; a stopped export goes on where it stopped.
+    """Export the slices that ARM of the folder RUN keeps; a stopped export goes on where it stopped.
 
     \b
     list   slices.txt with the paths of the source files
@@ -343,7 +343,7 @@ def export_slices(run: Path, arm: str, form: str, out: Path, as_json: bool, quie
 
     Files are named by a digest of the volume and the number of the slice. The list, and what is in DICOM files, name
     patients where the source does.
-    """
+    """  # noqa: D301  # a real backspace is click's mark for lines that stay as they are
     from ctkit import plugins
 
     _export_slices(run, arm, form, out, plugins.load(), _console(as_json=as_json, quiet=quiet))
@@ -376,7 +376,7 @@ def export(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    r"""Export the backbones of the folder RUN for use without ctkit: all, or those of an arm, a pre-training, a seed.
+    """Export the backbones of the folder RUN for use without ctkit: all, or those of an arm, a pre-training, a seed.
 
     \b
     torchvision  NAME.safetensors, weights under torchvision's names
@@ -386,7 +386,7 @@ def export(
 
     NAME is ARM-PRETRAIN-seed-SEED. Each file is loaded again and its features compared with the original's. Mean and
     standard deviation, which images have to be normalised with, are in each file and differ from arm to arm.
-    """
+    """  # noqa: D301  # a real backspace is click's mark for lines that stay as they are
     from ctkit import exporting_backbones, plugins
 
     chosen = exporting_backbones.choose_backbones(run, arm, pretrain, seed)

@@ -346,3 +346,9 @@ def test_pixels_leave_the_run_folder_once_they_are_not_to_be_shown(folder: Path,
     assert "data:image/jpeg" not in (run / "report.html").read_text()
     ctkit("run", "p.toml")
     assert "data:image/jpeg" in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize(("command", "lines"), [("export", "timm         NAME/"), ("export-slices", "dicom  links to")])
+def test_the_help_of_an_export_lists_formats_line_by_line(ctkit: Run, command: str, lines: str) -> None:
+    _, out, _ = ctkit(command, "--help")
+    assert f"\n  {lines}" in out
