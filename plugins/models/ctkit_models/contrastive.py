@@ -273,6 +273,15 @@ class Contrastive(Method[P], ABC):
             return ()
         return (f"each step adds up {parts} parts of {plan.batch // parts} slices, which know nothing of each other",)
 
+    def steps(self, slices: int, volumes: int) -> int | None:
+        """Optimiser steps on ``slices`` of so many volumes; None where a batch has to be found by trying."""
+        if self.params.batch == "auto":
+            return None
+        try:
+            return plan_run(self.params, slices, volumes=volumes).steps
+        except DataError:  # too few, which the training itself will say
+            return None
+
     def pretrain(self, job: Pretraining) -> Pretrained:
         """Train on the job's slices, from its last checkpoint where there is one, and write the backbone."""
         from ctkit_models.engine import pretrain
