@@ -37,6 +37,17 @@ def test_pairs_are_counted_once_and_no_code_with_itself(codes: list[int]) -> Non
     assert alike_share(np.array(codes, np.uint64)[:, None]) == pytest.approx(expected)
 
 
+def test_pairs_of_parts_that_know_nothing_of_each_other_do_not_count(make_rows: Callable[..., Rows]) -> None:
+    rng = np.random.default_rng(5)
+    coarse = rng.integers(0, 256, (6, 8, 8), dtype=np.uint8).repeat(4, axis=1).repeat(4, axis=2)
+    rows = make_rows(pixels=coarse.repeat(2, axis=0))
+    whole, cut = (Batches(rows, seed=1, batch=12, parts=parts) for parts in (1, 3))
+    hashes = [imagehash.dhash(Image.fromarray(image)) for image in whole[0].numpy()]
+    pairs = [pair for part in range(3) for pair in combinations(hashes[4 * part : 4 * part + 4], 2)]
+    expected = np.mean([one - other <= 6 for one, other in pairs])
+    assert AlikePairs(cut).share(0) == pytest.approx(expected) != AlikePairs(whole).share(0)
+
+
 def test_each_slice_is_hashed_once(make_rows: Callable[..., Rows], monkeypatch: pytest.MonkeyPatch) -> None:
     batches, read = Batches(make_rows(12), seed=1, batch=4), []
     pixels = batches.pixels

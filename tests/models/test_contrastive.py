@@ -42,6 +42,15 @@ def test_every_parameter_of_every_method_is_described() -> None:
         assert [name for name, field in fields.items() if not field.description] == []
 
 
+def test_what_only_makes_a_training_faster_or_smaller_is_no_part_of_an_address() -> None:
+    silent = {
+        name
+        for name, field in ContrastiveParams.model_fields.items()
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get("address") is False
+    }
+    assert silent == {"checkpointing", "channels_last", "compile", "checkpoint_minutes", "log_every"}
+
+
 def test_steps_take_the_place_of_the_default_epochs() -> None:
     assert (ContrastiveParams(steps=100).steps, ContrastiveParams(steps=100).epochs) == (100, None)
 

@@ -26,13 +26,14 @@ class AlikePairs:
         self._known = np.zeros(len(batches.rows), bool)
 
     def share(self, step: int) -> float:
-        """The share in the batch that all processes together see at ``step`` (from 0)."""
+        """The share among pairs that are compared at ``step`` (from 0): of the whole batch, or of a part of it."""
         members = self._batches.members(step)
         new = members[~self._known[members]]
         if len(new):
             self._codes[new] = packed(dhash(self._batches.pixels(new)))
             self._known[new] = True
-        return alike_share(self._codes[members])
+        parts = np.split(self._codes[members], self._batches.parts)
+        return float(np.mean([alike_share(part) for part in parts]))
 
 
 def alike_share(codes: NDArray[np.uint64]) -> float:
