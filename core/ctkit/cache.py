@@ -9,13 +9,14 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ctkit import stopping
 from ctkit.errors import StorageError
 from ctkit.files import concerns_writing, storage_error, write_bytes
 from ctkit.usage import Usage
@@ -71,7 +72,7 @@ class Cache:
             lock.acquire(timeout=0)
         except Timeout:
             waiting()
-            lock.acquire()
+            _acquire(lock)
         try:
             _make(folder)
             yield folder
@@ -126,6 +127,15 @@ class Cache:
         except OSError:
             if not final.is_dir():
                 raise
+
+
+def _acquire(lock: FileLock) -> None:
+    """Wait for a lock, unless the run is to stop."""
+    while True:
+        stopping.check()
+        with suppress(Timeout):
+            lock.acquire(timeout=1)
+            return
 
 
 def _make(folder: Path) -> None:

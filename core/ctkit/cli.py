@@ -183,6 +183,7 @@ def validate(file: Path, overrides: tuple[str, ...]) -> None:
     parts = (
         f"{len(resolved.arms)} arms",
         f"{len(resolved.pretrains)} pre-trainings",
+        f"{len(resolved.baselines)} baselines",
         f"{len(resolved.tasks)} evaluations",
         f"{len(resolved.seeds)} seeds",
     )

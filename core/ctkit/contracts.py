@@ -344,6 +344,10 @@ class Method(Plugin[P], ABC):
     def pretrain(self, job: Pretraining) -> Pretrained:
         """Train a trunk on ``job.rows`` and write it to ``job.folder / "backbone.safetensors"``."""
 
+    def steps(self, slices: int, volumes: int) -> int | None:
+        """Optimiser steps on ``slices`` of so many volumes, for what ``--dry-run`` says; None where nobody can tell."""
+        return None
+
     @classmethod
     def export(cls, backbone: Path, form: ExportFormat, out: Path) -> Exported:
         """Write a backbone of this method to ``out`` for use without ctkit, and check it against the original.

@@ -16,6 +16,7 @@ from ctkit.catalogue import Catalogue
 from ctkit.console import hours
 from ctkit.only import narrowed
 from ctkit.plan import Arm
+from ctkit.selection import Table
 from ctkit.stages import describe as describing
 from ctkit.stages import evaluate as evaluating
 from ctkit.stages import pretrain as pretraining
@@ -76,9 +77,22 @@ def _chosen(session: Session, catalogue: Catalogue) -> Iterator[Planned]:
         yield Planned("materialise", "", "to do" if missing else "cached", f"up to {size} in the slice store")
     for job in jobs:
         state: State = "to do" if job in missing else "cached"
-        slices = "baseline" if job.baseline else f"{int(job.selected.selection.kept.sum())} slices"
-        yield Planned("pretrain", job.item, state, slices)
+        yield Planned("pretrain", job.item, state, _training(session, table, job, to_do=job in missing))
     yield from _evaluations(session, jobs)
+
+
+def _training(session: Session, table: Table, job: pretraining.Job, *, to_do: bool) -> str:
+    if job.baseline:
+        return "baseline"
+    kept = job.selected.selection.kept
+    words = f"{int(kept.sum())} slices"
+    steps = job.plan.method.build().steps(int(kept.sum()), len(np.unique(table.volume[kept])))
+    if steps is None:
+        return words
+    seconds = estimates.training(session, job, steps) if to_do else None
+    if seconds is None:
+        return f"{words}, {steps} steps" + ("; how long is known after the first one here" if to_do else "")
+    return f"{words}, {steps} steps; about {hours(seconds)}"
 
 
 def _evaluations(session: Session, jobs: list[pretraining.Job]) -> Iterator[Planned]:

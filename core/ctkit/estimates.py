@@ -1,7 +1,8 @@
-"""How long describing will take and how much it leaves, from a trial on a few slices of one volume, here and now."""
+"""How long work will take: describing from a trial on one volume, here and now; training from trainings done before."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from ctkit.compute import alone, worker
 from ctkit.contracts import Dataset, Ints, Reducer, Slices
 from ctkit.plan import Chosen
 from ctkit.stages.describe import Wanted, read_slices
+from ctkit.stages.pretrain import FACTS, Job
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -63,6 +65,22 @@ def describing(
     if not isinstance(outcome, worker.Returned) or outcome.result is None:
         return None
     return _scaled(outcome.result, catalogue.counts[volumes], session.workers.backend.workers)
+
+
+def training(session: Session, job: Job, steps: int) -> float | None:
+    """Seconds of that many steps, at the pace of the cached training most like it; None where there is none.
+
+    Like are trainings by the same method with the same parameters on the same kind of device.
+    """
+    method = job.plan.method
+    wanted = (method.entry.name, method.params.model_dump(mode="json"), session.device)
+    slices = int(job.selected.selection.kept.sum())
+    done = [json.loads(path.read_text(encoding="utf-8")) for path in session.cache.folder.glob(f"pretrain/*/*/{FACTS}")]
+    alike = [facts for facts in done if (facts["method"], facts["parameters"], facts["device"]) == wanted]
+    if not alike:
+        return None
+    nearest: dict[str, Any] = min(alike, key=lambda facts: abs(facts["slices"] - slices))
+    return float(nearest["seconds"]) / max(1, int(nearest["steps"])) * steps
 
 
 def _scaled(trial: _Trial, counts: Ints, workers: int) -> Cost:

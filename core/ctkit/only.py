@@ -41,7 +41,7 @@ EVERYTHING = Only()
 def parse(words: Sequence[str], pipeline: Pipeline) -> Only:
     """Read words such as ``arm=hash6``. Raises ``RequestError`` where the pipeline has no such part."""
     known = {
-        "arm": {arm.id for arm in pipeline.arms},
+        "arm": {arm.id for arm in pipeline.arms} | {plan.id for plan in pipeline.baselines},
         "pretrain": {plan.id for plan in pipeline.pretrains},
         "task": {plan.id for plan in pipeline.tasks},
         "seed": {str(seed) for seed in pipeline.seeds},
@@ -64,7 +64,9 @@ def narrowed(session: Session, catalogue: Catalogue) -> Session:
         return session
     needs = {arm.id: _needed(arm.id, pipeline) for arm in pipeline.arms}
     described = {arm.id for arm in pipeline.arms if _is_described(session, catalogue, arm.id)}
-    chosen = {name for arm in session.only.arm for name in needs[arm]}
+    chosen = {name for arm in session.only.arm for name in needs.get(arm, ())}  # a baseline is no arm
+    if pipeline.baselines:  # they take their grey levels from the reference
+        chosen |= needs[pipeline.reference.id]
     chosen |= {name for name, needed in needs.items() if needed <= described}
     arms = tuple(arm for arm in pipeline.arms if arm.id in chosen)
     return replace(session, pipeline=replace(pipeline, arms=arms))

@@ -140,6 +140,7 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
 def _whole_size(pipeline: Pipeline) -> tuple[int, int]:
     """How many pre-trainings and evaluations the whole pipeline asks for."""
     trainings = len(pipeline.arms) * len(pipeline.pretrains) * len(pipeline.seeds)
+    trainings += sum(len(pretraining.seeds_of(plan, pipeline)) for plan in pipeline.baselines)
     return trainings, trainings * sum(plan.repeats * len(plan.labels) for plan in pipeline.tasks)
 
 

@@ -13,7 +13,7 @@ from ctkit.cache import Cache, address
 from ctkit.cleaning import LEFTOVERS, Wish, free, plan
 from ctkit.cli import main
 from ctkit.errors import LockedError, RequestError
-from ctkit.runs import RunFolder, place
+from ctkit.runs import RunFolder, link
 
 Make = Callable[..., Path]
 DAY = 86_400
@@ -82,7 +82,7 @@ def test_of_a_cache_that_is_too_large_what_was_used_longest_ago_goes(cache: Cach
 def test_a_result_that_a_run_folder_shows_goes_with_its_run_only(cache: Cache, make: Make, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "a"
     shown = make("shown", days=40)
-    place(shown / "data", run / "data")
+    link(shown / "data", run / "data")
     with cache.used_by(run):
         cache.path("store", shown.name)
     assert paths(cache, ALL) == set()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,10 @@ import pytest
 
 from ctkit import config, dry_run, estimates, pipeline, plugins
 from ctkit.console import Console
+from ctkit.contracts import NoParams
+from ctkit.files import write_json
+from ctkit.plan import Chosen, PretrainPlan
+from ctkit.stages.pretrain import FACTS
 
 
 def opened(tmp_path: Path, *reducers: dict[str, Any]) -> Any:
@@ -51,3 +57,29 @@ def test_a_volume_that_cannot_be_tried_has_no_estimate(tmp_path: Path, monkeypat
     monkeypatch.setattr(estimates, "_try", time.sleep)  # a list of reducers is no number of seconds: it raises
     (line,) = (line for line in dry_run.plan(session) if line.stage == "describe")
     assert line.detail == "3 of 3 volumes to decode"
+
+
+def test_a_training_takes_as_long_as_the_one_most_like_it_took(tmp_path: Path) -> None:
+    session = opened(tmp_path, {"use": "every-n", "n": 2}, {"id": "third", "use": "every-n", "n": 3})
+    method = session.registry.find("method", "simclr").load()
+    params = method.params_type.model_validate({"backbone": "resnet18", "size": 32, "steps": 400, "batch": 8})
+    chosen = Chosen(session.registry.find("method", "simclr"), params)
+    session = replace(session, pipeline=replace(session.pipeline, pretrains=(PretrainPlan("simclr", chosen),)))
+    facts = {"method": "simclr", "parameters": params.model_dump(mode="json"), "device": "cpu"}
+    for name, more in {
+        "near": {"slices": 30, "steps": 400, "seconds": 1000.0},
+        "far": {"slices": 3000, "steps": 400, "seconds": 9000.0},
+        "other": {"slices": 30, "steps": 400, "seconds": 1.0, "device": "cuda"},
+    }.items():
+        write_json(session.cache.path("pretrain", name) / FACTS, facts | more)
+    pipeline.run(session.pipeline, session.registry, Console(quiet=True), "select")
+    lines = [line.detail for line in dry_run.plan(session) if line.stage == "pretrain"]
+    assert lines == ["30 slices, 400 steps; about 16:40", "21 slices, 400 steps; about 16:40"]
+
+
+def test_the_first_training_is_of_unknown_length(tmp_path: Path) -> None:
+    session = opened(tmp_path, {"use": "every-n", "n": 2})
+    chosen = Chosen(session.registry.find("method", "simclr"), NoParams())
+    selected = SimpleNamespace(selection=SimpleNamespace(kept=np.ones(3)))
+    job = SimpleNamespace(plan=PretrainPlan("simclr", chosen), selected=selected)
+    assert estimates.training(session, job, 10) is None  # type: ignore[arg-type]  # all that it looks at

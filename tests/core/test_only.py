@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ctkit import plugins
 from ctkit.cli import main
 from ctkit.files import read_csv
 from ctkit.only import Only
@@ -38,6 +37,9 @@ use = "random"
 keep = { like = "hash6" }
 [[pretrain]]
 use = "untrained"
+[[baseline]]
+id = "random-weights"
+use = "untrained"
 [[task]]
 use = "phantom-lesions"
 train = 8
@@ -47,45 +49,16 @@ size = 32
 protocol = { use = "knn", size = 32 }
 """
 
-#: A method that trains nothing, and says each time for which arm and seed it did not.
-PLUGIN = """\
-from ctkit.contracts import Method, NoParams, Pretrained
-from ctkit.hookspecs import Spec, hookimpl
-
-class Untrained(Method[NoParams]):
-    def pretrain(self, job):
-        import torch
-        from ctkit_models.backbones import save_backbone
-        from ctkit_models.trunks import build_trunk
-
-        torch.manual_seed(job.seed)
-        trunk = build_trunk("resnet18", 3)
-        path = job.folder / "backbone.safetensors"
-        save_backbone(path, trunk, mean=job.rows.mean, std=job.rows.std or 1.0, metadata=dict(job.metadata))
-        return Pretrained(path, steps=1, epochs=1.0, batch=1, seconds=1.0)
-
-@hookimpl
-def ctkit_register_methods():
-    return [Spec("untrained", "trains nothing", "untrained:Untrained")]
-"""
-
 Run = Callable[..., tuple[int, dict[str, Any]]]
 FOLDER = Path("runs/parts")
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the pipeline with more words; return the exit code and ``run.json``."""
-    info = tmp_path / "site" / "untrained-1.0.dist-info"
-    info.mkdir(parents=True)
-    (tmp_path / "site" / "untrained.py").write_text(PLUGIN)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: untrained\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[ctkit]\nuntrained = untrained\n")
     (tmp_path / "p.toml").write_text(PIPELINE)
-    monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CTKIT_CACHE", raising=False)
-    plugins.load.cache_clear()
 
     def _run(*words: str) -> tuple[int, dict[str, Any]]:
         with pytest.raises(SystemExit) as left:
@@ -93,12 +66,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
         path = FOLDER / "run.json"
         return int(left.value.code or 0), json.loads(path.read_text()) if path.exists() else {}
 
-    yield _run
-    plugins.load.cache_clear()
+    return _run
 
 
 def backbones() -> set[str]:
-    return {str(path.parent.relative_to(FOLDER / "arms")) for path in FOLDER.rglob("backbone.safetensors")}
+    return {path.parent.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("backbone.safetensors")}
 
 
 def scored() -> set[tuple[str, str]]:
@@ -108,18 +80,21 @@ def scored() -> set[tuple[str, str]]:
 def test_parts_are_added_to_what_is_there_and_the_whole_does_the_rest(run: Run) -> None:
     code, facts = run("--only", "arm=hash6", "--only", "seed=43")
     assert (code, facts["state"]) == (0, "done for arm=hash6, seed=43")
-    assert backbones() == {"hash6/untrained/seed-43"}
+    assert backbones() == {"arms/hash6/untrained/seed-43"}
     assert scored() == {("hash6", "43")}
 
-    code, facts = run("--only", "arm=all")
-    assert (code, facts["state"]) == (0, "done for arm=all")
-    assert backbones() == {"hash6/untrained/seed-43", "all/untrained/seed-42", "all/untrained/seed-43"}
-    assert scored() == {("hash6", "43"), ("all", "42"), ("all", "43")}
-    assert {row["reference"] for row in read_csv(FOLDER / "comparisons.csv")} == {"all"}
+    code, facts = run("--only", "arm=all", "--only", "arm=random-weights")
+    assert (code, facts["state"]) == (0, "done for arm=all, arm=random-weights")
+    made = {
+        f"{folder}/seed-{seed}" for folder in ("arms/all/untrained", "baselines/random-weights") for seed in (42, 43)
+    }
+    assert backbones() == {"arms/hash6/untrained/seed-43", *made}
+    assert scored() == {("hash6", "43")} | {(name, seed) for name in ("all", "random-weights") for seed in ("42", "43")}
+    assert {row["reference"] for row in read_csv(FOLDER / "comparisons.csv")} == {"all", "random-weights"}
 
     code, facts = run()
     assert (code, facts["state"]) == (0, "done")
-    assert len(backbones()) == len(scored()) == 6
+    assert len(backbones()) == len(scored()) == 8
     done = {stage["item"] for stage in facts["stages"] if stage["stage"] == "pretrain" and not stage["cached"]}
     assert done == {"hash6/untrained/seed-42", "alike/untrained/seed-42", "alike/untrained/seed-43"}
 
@@ -127,10 +102,10 @@ def test_parts_are_added_to_what_is_there_and_the_whole_does_the_rest(run: Run) 
     assert (code, facts["state"]) == (0, "done")  # nothing of the whole is missing
 
 
-def test_an_arm_brings_the_one_that_it_takes_its_size_from(run: Run) -> None:
+def test_an_arm_brings_the_one_that_it_takes_its_size_from_and_a_baseline_the_reference(run: Run) -> None:
     code, _ = run("--only", "arm=alike", "--until", "select")
     assert code == 0
-    assert {path.name for path in (FOLDER / "arms").iterdir()} == {"alike", "hash6"}
+    assert {path.name for path in (FOLDER / "arms").iterdir()} == {"alike", "hash6", "all"}
 
 
 def test_nothing_is_decoded_for_arms_that_are_not_wanted(run: Run) -> None:

@@ -45,7 +45,7 @@ def train(job: Pretraining, limit: int = 9, **params: Any) -> Pretrained:
 @pytest.fixture
 def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch, small_trunk: None) -> None:
     """Let the CPU pass for a device whose memory can be tried."""
-    monkeypatch.setattr("ctkit_models.engine._check_device", lambda params, job: None)
+    monkeypatch.setattr("ctkit_models.engine.check_device", lambda params, job: None)
 
 
 @pytest.mark.parametrize(("limit", "most", "found"), [(100, 1000, 64), (64, 1000, 64), (100, 24, 16), (2, 2, 2)])
@@ -110,3 +110,9 @@ def test_another_error_than_lack_of_memory_is_not_taken_for_it(
 def test_on_the_cpu_a_number_must_be_given(make_rows: Make, make_job: Make) -> None:
     with pytest.raises(RequestError, match="on the CPU give a number"):
         train(make_job(make_rows()))
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
+def test_no_more_is_tried_than_the_sampler_can_fill(make_rows: Make, make_job: Make) -> None:
+    done = train(make_job(make_rows()), sampler="one-per-volume")
+    assert done.batch == 2, "the arm has 2 volumes"

@@ -20,7 +20,7 @@ def test_listing_validating_and_describing_methods_imports_no_torch() -> None:
         "from importlib import import_module\n"
         "for spec in ctkit_models.ctkit_register_methods():\n"
         "    module, name = spec.target.split(':')\n"
-        "    getattr(import_module(module), name).params_type(steps=5).model_json_schema()\n"
+        "    getattr(import_module(module), name).params_type().model_json_schema()\n"
         "print({'torch', 'lightly', 'pytorch_lightning', 'torchvision'} & set(sys.modules))"
     )
     printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -29,7 +29,7 @@ def test_listing_validating_and_describing_methods_imports_no_torch() -> None:
 
 def test_the_public_names_are_there_and_no_others() -> None:
     assert {name: getattr(ctkit_models, name).__name__ for name in ctkit_models.__all__} == {
-        name: name for name in ("Contrastive", "ContrastiveParams", "Network", "Plan", "Trunk")
+        name: name for name in ("Contrastive", "ContrastiveParams", "Network", "Plan", "Trunk", "full_precision")
     }
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         _ = ctkit_models.Nothing

@@ -63,6 +63,13 @@ def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_as_an_undisturbe
     assert not list(job.folder.rglob("*.ckpt"))
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_it_learns_on_a_gpu_in_mixed_precision(job: Evaluation) -> None:
+    found = Finetune(LEARNING).predict(replace(job, device="cuda"))
+    assert (found.probabilities.argmax(axis=1) == found.labels).mean() > 0.9
+
+
 def test_a_model_that_is_kept_is_not_trained_again(job: Evaluation) -> None:
     told: list[int] = []
     watched = replace(job, progress=lambda done, total: told.append(done))

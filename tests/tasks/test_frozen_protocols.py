@@ -99,6 +99,14 @@ def test_the_tasks_own_normalisation_goes_before_the_backbones(job: Evaluation, 
     assert not np.allclose(own, extract(job, (part,), 32)[0])
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_gpu_gives_the_features_of_the_cpu(job: Evaluation, tmp_path: Path) -> None:
+    part = parts_of(job).test
+    on_gpu = replace(job, device="cuda", folder=tmp_path / "gpu")
+    np.testing.assert_allclose(extract(on_gpu, (part,), 32)[0], extract(job, (part,), 32)[0], rtol=1e-2, atol=1e-2)
+
+
 def test_labels_repeats_and_protocols_share_one_pass_of_the_trunk(
     job: Evaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

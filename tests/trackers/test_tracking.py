@@ -43,7 +43,8 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Follow:
             registry.notify("ctkit_metric_logged", run=run, **item, name="loss", value=loss, step=step)
         registry.notify("ctkit_stage_finished", run=run, **item, seconds=7.5)
         score = ("hash6", "simclr", "lesions", "knn", "1")
-        write_csv(folder / "results.csv", RESULTS, [(*score, 42, "auc", 0.7, 0, 1), (*score, "all", "auc", 0.8, 0, 1)])
+        rows = [(*score, seed, "all", "auc", value, 0, 1, None, None) for seed, value in ((42, 0.7), ("all", 0.8))]
+        write_csv(folder / "results.csv", RESULTS, rows)
         (folder / "report.html").write_text("<title>study</title>")
         (folder / "volumes.csv").write_text("a patient")
         if fails:

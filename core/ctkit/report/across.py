@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,8 +33,8 @@ class Row:
 
     run: str
     score: Scored
-    kept: int
-    slices: int
+    kept: float  #: slices; NaN for a baseline
+    slices: float
     seconds: float  #: of pre-training, mean over seeds; NaN where unknown
     compared: Compared | None  #: with the reference arm of the same run
 
@@ -72,12 +73,14 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 
 def _rows(name: str, run: Run, metric: str | None) -> Iterator[Row]:
-    compared = {(row.arm, row.place): row for row in run.comparisons if row.metric == metric}
+    against = [row for row in run.comparisons if row.metric == metric and row.reference == run.reference]
+    compared = {(row.arm, row.place): row for row in against}
     for score in run.scores:
-        arm = run.arm(score.arm)
-        if score.pooled and score.metric == metric and arm is not None:
-            seconds = verdict.seconds(run, arm.name, score.place.pretrain)
-            yield Row(name, score, arm.kept, arm.slices, seconds, compared.get((arm.name, score.place)))
+        if score.pooled and score.metric == metric:
+            arm = run.arm(score.arm)
+            kept, slices = (arm.kept, arm.slices) if arm else (math.nan, math.nan)
+            seconds = verdict.seconds(run, score.arm, score.place.pretrain)
+            yield Row(name, score, kept, slices, seconds, compared.get((score.arm, score.place)))
 
 
 # --- for machines -------------------------------------------------------------------------------------------------
@@ -136,9 +139,10 @@ def _keys(row: Row) -> tuple[str, ...]:
 
 def _values(row: Row) -> tuple[str, ...]:
     share = wording.percent(row.kept / max(row.slices, 1))
+    kept = wording.NOTHING if math.isnan(row.kept) else f"{wording.count(row.kept)} ({share})"
     return (
         _with_interval(wording.score(row.score.value), wording.interval(row.score.low, row.score.high)),
-        f"{wording.count(row.kept)} ({share})",
+        kept,
         wording.duration(row.seconds),
         *_difference(row.compared),
     )

@@ -181,6 +181,23 @@ def strips(score: str, rows: Sequence[Strip]) -> Markup:
     return _svg(draw, inches=(6.0, 0.9 + 0.42 * len(rows)))
 
 
+def label_curve(title: str, score: str, lines: Sequence[tuple[Curve, Floats]]) -> Markup:
+    """A score over shares of the labels, on a log scale; beside each curve (n,) the ends (n, 2) of its intervals."""
+
+    def draw(axes: Axes) -> None:
+        for number, (line, ends) in enumerate(lines):
+            x = line.x * 1.02**number  # beside each other, so that no interval hides another
+            axes.plot(x, line.y, line.look.dash, color=line.look.colour, marker=line.look.marker)
+            axes.vlines(x, ends[:, 0], ends[:, 1], color=line.look.colour, linewidth=0.9)
+        shares = sorted({float(share) for line, _ in lines for share in line.x})
+        axes.set_xscale("log")
+        axes.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
+        axes.minorticks_off()
+        axes.set(title=title, xlabel="share of the training labels", ylabel=score)
+
+    return _svg(draw)
+
+
 def unit_square(title: str, x: str, y: str, lines: Sequence[Curve], markers: bool = False) -> Markup:
     """Shares over shares with the diagonal: ROC and calibration."""
 

@@ -239,7 +239,7 @@ class Run:
     @property
     def baselines(self) -> list[str]:
         """Names of the baselines: backbones that no arm's slices have trained."""
-        return [baseline["id"] for baseline in self.pipeline.get("baseline", [])]
+        return _baselines(self.facts)
 
     @property
     def images(self) -> bool:
@@ -283,13 +283,15 @@ def read_run(folder: Path) -> Run:
     except FileNotFoundError as error:
         raise RequestError(f"no run.json in {folder}: give the folder that a run left") from error
     arms = _arms(folder, facts.get("pipeline", {}))
+    predictions = list(_predicted(folder))
+    scored = [*(arm.name for arm in arms), *_baselines(facts)]
     return Run(
         facts=facts,
         arms=arms,
         trainings=tuple(training for arm in arms for training in _trainings(arm)),
         scores=tuple(_scored(row) for row in _rows(folder / "results.csv")),
         comparisons=tuple(_compared(row) for row in _rows(folder / "comparisons.csv")),
-        predictions=tuple(_predicted(folder)),
+        predictions=tuple(predicted for name in scored for predicted in predictions if predicted.arm == name),
         mistakes=_mistakes(folder / "mistakes.npz"),
         scan=_scan(folder),
     )
@@ -322,6 +324,10 @@ def _arms(folder: Path, pipeline: Facts) -> tuple[Arm, ...]:
         facts = json.loads(file.read_text(encoding="utf-8"))
         arms.append(Arm(facts["arm"], facts, file.parent))
     return tuple(sorted(arms, key=lambda arm: order.index(arm.name) if arm.name in order else len(order)))
+
+
+def _baselines(facts: Facts) -> list[str]:
+    return [baseline["id"] for baseline in facts.get("pipeline", {}).get("baseline", [])]
 
 
 def _trainings(arm: Arm) -> Iterator[Training]:

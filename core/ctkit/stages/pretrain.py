@@ -59,9 +59,7 @@ class Job:
 
     def is_wanted(self, only: Only) -> bool:
         """Whether the user asks for it."""
-        if self.baseline:
-            return only.wants(seed=self.seed)
-        return only.wants(arm=self.selected.arm.id, pretrain=self.plan.id, seed=self.seed)
+        return only.wants(arm=self.arm, pretrain=self.pretrain, seed=self.seed)
 
 
 def plan_jobs(session: Session, catalogue: Catalogue, table: Table, selections: Selections) -> list[Job]:

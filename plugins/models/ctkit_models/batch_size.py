@@ -16,7 +16,7 @@ from pytorch_lightning.utilities.memory import is_oom_error
 from ctkit.contracts import Pretraining
 from ctkit.errors import TrainingError
 from ctkit.files import write_json
-from ctkit_models.contrastive import Contrastive, Plan, plan_run
+from ctkit_models.contrastive import Contrastive, Plan, largest_batch, plan_run
 
 SMALLEST = 2
 _STEPS = 2  #: the optimiser takes its memory in the first
@@ -24,7 +24,7 @@ _STEPS = 2  #: the optimiser takes its memory in the first
 Train = Callable[[Contrastive[Any], Plan, Pretraining], object]
 
 
-def found_batch(method: Contrastive[Any], job: Pretraining, processes: int, train: Train) -> int:
+def found_batch(method: Contrastive[Any], job: Pretraining, volumes: int, processes: int, train: Train) -> int:
     """The batch of a training that several processes share, as found when it first started.
 
     ``train`` is tried on one device with a piece of the batch, which is what each device holds at a time.
@@ -34,7 +34,8 @@ def found_batch(method: Contrastive[Any], job: Pretraining, processes: int, trai
         earlier: int = json.loads(note.read_text(encoding="utf-8"))
         return earlier
     pieces: int = processes * method.params.accumulate
-    piece = largest(lambda size: _fits(method, job, size, train), len(job.rows) // pieces)
+    most = largest_batch(method.params, len(job.rows), volumes) // pieces
+    piece = largest(lambda size: _fits(method, job, size, train), most)
     write_json(note, piece * pieces)
     return piece * pieces
 

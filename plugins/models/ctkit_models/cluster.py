@@ -25,8 +25,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from ctkit.compute import worker
 from ctkit.errors import CtkitError, RequestError
-from ctkit_models.processes import Work
-from ctkit_models.ranks import PATIENCE, Rank, joined
+from ctkit_models.ranks import PATIENCE, Rank, Work, joined
 
 _GOODBYE = timedelta(minutes=1)
 _OVER = ""

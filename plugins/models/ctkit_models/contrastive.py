@@ -212,7 +212,7 @@ def plan_run(
         raise DataError(
             f"contrastive training{in_parts} needs at least {least} slices but the arm has {slices}; keep more of them"
         )
-    most = slices if volumes is None or params.sampler == "uniform" else volumes
+    most = largest_batch(params, slices, volumes or slices)
     if most < least:
         raise DataError(
             f"sampler one-per-volume{in_parts} needs slices of at least {least} volumes but the arm has {most};"
@@ -225,6 +225,11 @@ def plan_run(
     unit = 1 if params.epochs is None else per_epoch
     steps = (params.epochs or params.steps or 0) * unit
     return Plan(slices, volumes or slices, batch, per_epoch, steps, unit, pieces)
+
+
+def largest_batch(params: ContrastiveParams, slices: int, volumes: int) -> int:
+    """The largest batch that an arm of ``slices`` from ``volumes`` can fill."""
+    return volumes if params.sampler == "one-per-volume" else slices
 
 
 P = TypeVar("P", bound=ContrastiveParams)
@@ -256,7 +261,8 @@ class Contrastive(Method[P], ABC):
         change = "lowered" if plan.batch < asked else "raised"
         reasons = [f"the arm has {plan.slices} slices"] if plan.slices < asked else []
         if self.params.sampler == "one-per-volume" and plan.volumes < asked:
-            reasons = [f"the arm has {plan.slices} slices of {plan.volumes} volumes, and no two of one are taken"]
+            arm = f"the arm has {plan.slices} slices of {plan.volumes} volumes"
+            reasons = [f"{arm}, and sampler one-per-volume takes no two of one"]
         if plan.pieces > 1:
             reasons.append(f"it is made of {plan.pieces} equal parts of at least 2")
         return (f"batch {change} from {asked} to {plan.batch}: {', and '.join(reasons)}",)
@@ -266,6 +272,15 @@ class Contrastive(Method[P], ABC):
         if parts == 1:
             return ()
         return (f"each step adds up {parts} parts of {plan.batch // parts} slices, which know nothing of each other",)
+
+    def steps(self, slices: int, volumes: int) -> int | None:
+        """Optimiser steps on ``slices`` of so many volumes; None where a batch has to be found by trying."""
+        if self.params.batch == "auto":
+            return None
+        try:
+            return plan_run(self.params, slices, volumes=volumes).steps
+        except DataError:  # too few, which the training itself will say
+            return None
 
     def pretrain(self, job: Pretraining) -> Pretrained:
         """Train on the job's slices, from its last checkpoint where there is one, and write the backbone."""

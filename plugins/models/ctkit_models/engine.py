@@ -8,39 +8,36 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as lightning
 import torch
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from ctkit import stopping
 from ctkit.contracts import Pretrained, Pretraining
-from ctkit.errors import DataError, RequestError, TrainingError
+from ctkit.errors import DataError, TrainingError
 from ctkit_models.acceleration import accelerate, channels_last
 from ctkit_models.backbones import load_backbone, save_backbone
 from ctkit_models.batch_size import forget_batch, found_batch
 from ctkit_models.checkpoints import Checkpoints
-from ctkit_models.cluster import leader
 from ctkit_models.collapse import collapse
+from ctkit_models.company import company_notes, company_size, together
 from ctkit_models.contrastive import Contrastive, ContrastiveParams, Plan, plan_run
 from ctkit_models.divergence import FirstBadLoss, diverged
 from ctkit_models.metering import Meters, TimedLoader
 from ctkit_models.monitors import Monitors
 from ctkit_models.optimisers import build_optimiser, learning_rate
-from ctkit_models.processes import among
 from ctkit_models.quiet import deaf_to_interrupts, honest_interrupt, quiet_lightning
-from ctkit_models.ranks import Placed, Rank, agree
+from ctkit_models.ranks import Rank, agree
 from ctkit_models.seeding import derived_seed, seeded
 from ctkit_models.slices import Batches
+from ctkit_models.trainer import check_device, job_on_gpu, trainer_for
 from ctkit_models.trunks import Trunk, build_trunk
 from ctkit_models.views import Draws, Normalise
 
@@ -49,13 +46,12 @@ log = logging.getLogger("ctkit.models")
 
 def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
     """Train ``method`` on the job's slices and write ``backbone.safetensors`` into the job's folder."""
-    _check_device(method.params, job)
-    world = _world(job)
-    plan = _plan(method, job, world)
-    notes = (*method.notes(plan), *_notes_on(world, job))
+    check_device(method.params, job)
+    plan = _plan(method, job)
+    notes = (*method.notes(plan), *company_notes(job))
     for note in notes:
         log.info("%s", note)  # the core shows the notes of what is done; the log has them as soon as it starts
-    with _company(method, plan, job) as rank:
+    with together(job, partial(_assist, method, plan, replace(job, progress=_ignore, metric=_ignore))) as rank:
         training = train(method, plan, job, rank)
     backbone = job.folder / "backbone.safetensors"
     metadata = {**_description(method, plan, job), **job.metadata}
@@ -80,24 +76,11 @@ def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
     )
 
 
-def _plan(method: Contrastive[Any], job: Pretraining, world: int) -> Plan:
-    batch = None
+def _plan(method: Contrastive[Any], job: Pretraining) -> Plan:
+    processes, volumes, batch = company_size(job), len(np.unique(job.rows.volume)), None
     if method.params.batch == "auto":
-        batch = found_batch(method, job, world, partial(train, rank=Rank()))
-    return plan_run(method.params, len(job.rows), world, batch, len(np.unique(job.rows.volume)))
-
-
-def _world(job: Pretraining) -> int:
-    """Processes that share the training."""
-    first = leader()
-    return job.devices if first is None else first.rank.world
-
-
-def _notes_on(world: int, job: Pretraining) -> tuple[str, ...]:
-    if world == 1:
-        return ()
-    own = "" if _on_gpu(job) else "; on the CPU, batch normalisation sees each one's part of the batch alone"
-    return (f"{world} processes shared the training{own}",)
+        batch = found_batch(method, job, volumes, processes, partial(train, rank=Rank()))
+    return plan_run(method.params, len(job.rows), processes, batch, volumes)
 
 
 def train(method: Contrastive[Any], plan: Plan, job: Pretraining, rank: Rank) -> Training:
@@ -106,21 +89,6 @@ def train(method: Contrastive[Any], plan: Plan, job: Pretraining, rank: Rank) ->
         training = Training(method, plan, job, rank)
         training.fit()
     return training
-
-
-@contextmanager
-def _company(method: Contrastive[Any], plan: Plan, job: Pretraining) -> Iterator[Rank]:
-    """Have the other processes of the training at work during the block; they tell nobody how far they are."""
-    work = partial(_assist, method, plan, replace(job, progress=_ignore, metric=_ignore))
-    first = leader()
-    if first is not None:
-        with first.among(work, job.device) as rank:
-            yield rank
-    elif job.devices > 1:
-        with among(job.devices, work, job.device) as rank:
-            yield rank
-    else:
-        yield Rank()
 
 
 def _assist(method: Contrastive[Any], plan: Plan, job: Pretraining, rank: Rank) -> None:
@@ -155,7 +123,7 @@ class Training(lightning.LightningModule):
         self.std = job.rows.std or 1.0  # an arm of constant slices has no deviation
         self.views = method.views(Normalise(job.rows.mean, self.std))
         network = method.network(_initial_trunk(method.params), plan)
-        self.network = accelerate(network, method.params, on_gpu=_on_gpu(job))
+        self.network = accelerate(network, method.params, on_gpu=job_on_gpu(job))
         self.checkpoints = Checkpoints(job.folder)
         self.done = Done()
         self._part_losses: list[Tensor] = []  # of the step that is going on, each divided by the number of parts
@@ -174,7 +142,7 @@ class Training(lightning.LightningModule):
         if self.done.steps == self.plan.steps:
             return
         with quiet_lightning(), honest_interrupt():
-            _trainer(self.params, self.job, self.rank).fit(self)
+            trainer_for(self.params, self.job, self.rank).fit(self)
         stopping.check()
 
     # --- what Lightning asks for, in the order in which it asks ---
@@ -341,53 +309,6 @@ def _initial_trunk(params: ContrastiveParams) -> Trunk:
             raise DataError(f"init holds a {start.architecture} but backbone is {params.backbone}; give them alike")
         trunk.load(start.trunk.weights())
     return trunk
-
-
-def _check_device(params: ContrastiveParams, job: Pretraining) -> None:
-    on_gpu = _on_gpu(job)
-    if on_gpu and not torch.cuda.is_available():
-        raise RequestError(
-            'there is a GPU but this torch cannot use it; install one built for CUDA, or compute on "cpu"'
-        )
-    if on_gpu and torch.cuda.device_count() < job.devices:
-        raise RequestError(f"devices is {job.devices} but torch sees {torch.cuda.device_count()} GPUs; ask for less")
-    if params.precision == "fp16" and not on_gpu:
-        raise RequestError("precision fp16 needs a GPU; on the CPU use bf16 or fp32")
-    if params.batch == "auto" and not on_gpu:
-        raise RequestError('batch "auto" looks for what the memory of a GPU holds; on the CPU give a number')
-
-
-def _on_gpu(job: Pretraining) -> bool:
-    return torch.device(job.device).type == "cuda"
-
-
-def _trainer(params: ContrastiveParams, job: Pretraining, rank: Rank) -> lightning.Trainer:
-    on_gpu, alone = _on_gpu(job), rank.world == 1
-    return lightning.Trainer(
-        accelerator="gpu" if on_gpu else "cpu",
-        devices=[rank.gpu] if on_gpu else 1,
-        strategy="auto" if alone else "ddp",
-        plugins=[LightningEnvironment() if alone else Placed(rank)],  # not what Lightning may find, such as Slurm
-        sync_batchnorm=on_gpu and not alone,
-        precision=_precision(params, on_gpu),
-        accumulate_grad_batches=params.accumulate,
-        max_epochs=1,  # to Lightning, what is left of the run is one pass over the loader
-        benchmark=on_gpu,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        default_root_dir=job.folder,
-    )
-
-
-def _precision(params: ContrastiveParams, on_gpu: bool) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
-    if params.precision == "fp16":
-        return "16-mixed"
-    if params.precision == "bf16" or (params.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported()):
-        return "bf16-mixed"
-    return "32-true"
 
 
 def _description(method: Contrastive[Any], plan: Plan, job: Pretraining) -> dict[str, str]:

@@ -9,7 +9,7 @@ import logging
 import pickle
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
@@ -22,11 +22,9 @@ from ctkit.compute import worker
 from ctkit.compute.alone import ending
 from ctkit.compute.lanes import surroundings, without_interrupts
 from ctkit.errors import CtkitError, TrainingError
-from ctkit_models.ranks import PATIENCE, Rank, joined
+from ctkit_models.ranks import PATIENCE, Rank, Work, joined
 
 log = logging.getLogger("ctkit.models")
-
-Work = Callable[[Rank], None]
 
 _HOST, _NAME = "127.0.0.1", "training"
 _START = 300.0  #: seconds that a process may take to import what the work needs

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,6 +29,10 @@ class Rank:
     def gpu(self) -> int:
         """Index of the process's GPU; a cluster may show each process its own one alone."""
         return self.local % torch.cuda.device_count()
+
+
+#: What a process does of a training.
+Work = Callable[[Rank], None]
 
 
 @contextmanager

@@ -27,7 +27,8 @@ class UntrainedParams(Params):
     mean_std: tuple[float, Annotated[float, Field(gt=0)]] | None = Field(
         None,
         description="mean and standard deviation that images are normalised by, on the scale 0 to 1, for instance "
-        "[0.449, 0.226] for ImageNet; none: as the file says, for random weights those of the reference arm",
+        "[0.449, 0.226] for ImageNet; none: as a backbone of ctkit says, of other files the paper's, for random "
+        "weights those of the reference arm's slices",
     )
 
 

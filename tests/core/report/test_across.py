@@ -34,7 +34,7 @@ def as_dicts(table: str) -> list[dict[str, str]]:
 
 
 def a_row(arm: str) -> Row:
-    score = Scored(arm, Place("simclr", "covid-ct", "linear", 1.0), "all", "auc", 0.8, 0.7, 0.9)
+    score = Scored(arm, Place("simclr", "covid-ct", "linear", 1.0), "all", "all", "auc", 0.8, 0.7, 0.9, 0.02, 0.01)
     return Row("study", score, 12, 120, 61.0, None)
 
 

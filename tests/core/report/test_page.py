@@ -220,6 +220,17 @@ def test_several_methods_protocols_and_shares_of_labels_are_told_apart(failed_ru
     assert "lesion, knn, 10.0 % of the labels, swav" in text
 
 
+def test_scores_with_several_shares_of_the_labels_have_a_curve(failed_run: Path) -> None:
+    rows = [list(row.values()) for row in read_csv(failed_run / "results.csv")]
+    less = [[*row[:4], "0.1", *row[5:]] for row in rows]
+    write_csv(failed_run / "results.csv", list(read_csv(failed_run / "results.csv")[0]), less + rows)
+    page = page_of(failed_run)
+    described = " ".join(
+        attributes["aria-label"] or "" for _, attributes in page.elements if "aria-label" in attributes
+    )
+    assert "AUC with fewer labels: all simclr 0.780 with 10.0\N{NO-BREAK SPACE}% of the labels, 0.780 with" in described
+
+
 def test_names_are_escaped(study: Callable[..., Any]) -> None:
     made = study(tasks=(("<b>$task", "knn", ("no & yes", "<yes>"), 40),), seeds=(42,))
     page = page_of(made.write())

@@ -26,6 +26,7 @@ class TaskScores:
     """One task under one protocol with one share of the labels."""
 
     title: str
+    label_curve: Plot | None  #: with the first of several shares of the labels
     scores: Table | None
     points: Plot | None  #: every seed and repeat, where there are several
     spread: Table | None  #: over seeds and repeats
@@ -44,10 +45,11 @@ class TaskScores:
 def tasks(run: Run, looks: Looks) -> list[TaskScores]:
     """Scores, tests and diagnostic plots for each task, protocol and share of the labels."""
     places = dict.fromkeys((row.place.task, row.place.protocol, row.place.labels) for row in run.scores)
-    return [_task(run, looks, *place) for place in places]
+    first = {place[:2]: place for place in reversed(places)}
+    return [_task(run, looks, *place, with_curve=place in first.values()) for place in places]
 
 
-def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float) -> TaskScores:
+def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float, *, with_curve: bool) -> TaskScores:
     def here(row: Scored | Compared) -> bool:
         return (row.place.task, row.place.protocol, row.place.labels) == (task, protocol, labels)
 
@@ -60,6 +62,7 @@ def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float) -> Ta
     pooled = [row for row in scores if row.pooled]
     return TaskScores(
         title=f"{task}, {protocol}, {wording.labels(labels)}",
+        label_curve=_label_curve(run, looks, task, protocol) if with_curve else None,
         scores=_score_table("Scores over all seeds, with 95 % intervals", pooled, looks),
         points=_points([row for row in scores if row.metric == main], looks),
         spread=_spread_table([row for row in pooled if np.isfinite([row.sd_seeds, row.sd_repeats]).any()], looks),
@@ -149,6 +152,31 @@ def _points(rows: Sequence[Scored], looks: Looks) -> Plot | None:
     metric = wording.metric(rows[0].metric)
     values = "; ".join(f"{strip.name} {', '.join(map(wording.score, strip.values))}" for strip in strips)
     return Plot(figures.strips(metric, strips), f"{metric} of each seed and repeat: {values}.")
+
+
+def _label_curve(run: Run, looks: Looks, task: str, protocol: str) -> Plot | None:
+    """The main metric over shares of the labels, where there are several."""
+    rows = [row for row in run.scores if row.pooled and (row.place.task, row.place.protocol) == (task, protocol)]
+    metric = verdict.main_metric(rows) or ""
+    by_arm: dict[tuple[str, str], list[Scored]] = {}
+    for row in sorted((row for row in rows if row.metric == metric), key=lambda row: row.place.labels):
+        by_arm.setdefault((row.arm, row.place.pretrain), []).append(row)
+    if len({row.place.labels for row in rows}) < 2:
+        return None
+    lines = [
+        (
+            Curve(looks[arm], np.array([row.place.labels for row in own]), np.array([row.value for row in own])),
+            np.array([[row.low, row.high] for row in own]),
+        )
+        for (arm, _), own in by_arm.items()
+    ]
+    title = f"{wording.metric(metric)} with fewer labels"
+    values = "; ".join(
+        f"{' '.join(filter(None, key))} "
+        + ", ".join(f"{wording.score(r.value)} with {wording.labels(r.place.labels)}" for r in own)
+        for key, own in by_arm.items()
+    )
+    return Plot(figures.label_curve(title, wording.metric(metric), lines), f"{title}: {values}.")
 
 
 def _single_values(rows: Sequence[Scored], pooled: Scored) -> Floats:

@@ -1,0 +1,64 @@
+"""Lightning's trainer for the hardware that a job is given."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pytorch_lightning as lightning
+import torch
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+
+from ctkit.contracts import Pretraining
+from ctkit.errors import RequestError
+from ctkit_models.contrastive import ContrastiveParams
+from ctkit_models.ranks import Placed, Rank
+
+
+def check_device(params: ContrastiveParams, job: Pretraining) -> None:
+    """Raise ``RequestError`` for a job that this machine cannot do."""
+    on_gpu = job_on_gpu(job)
+    if on_gpu and not torch.cuda.is_available():
+        raise RequestError(
+            'there is a GPU but this torch cannot use it; install one built for CUDA, or compute on "cpu"'
+        )
+    if on_gpu and torch.cuda.device_count() < job.devices:
+        raise RequestError(f"devices is {job.devices} but torch sees {torch.cuda.device_count()} GPUs; ask for less")
+    if params.precision == "fp16" and not on_gpu:
+        raise RequestError("precision fp16 needs a GPU; on the CPU use bf16 or fp32")
+    if params.batch == "auto" and not on_gpu:
+        raise RequestError('batch "auto" looks for what the memory of a GPU holds; on the CPU give a number')
+
+
+def job_on_gpu(job: Pretraining) -> bool:
+    """Whether the job is to be done on GPUs."""
+    return torch.device(job.device).type == "cuda"
+
+
+def trainer_for(params: ContrastiveParams, job: Pretraining, rank: Rank) -> lightning.Trainer:
+    """A trainer that does what is left of a run, and nothing that the engine does."""
+    on_gpu, alone = job_on_gpu(job), rank.world == 1
+    return lightning.Trainer(
+        accelerator="gpu" if on_gpu else "cpu",
+        devices=[rank.gpu] if on_gpu else 1,
+        strategy="auto" if alone else "ddp",
+        plugins=[LightningEnvironment() if alone else Placed(rank)],  # not what Lightning may find, such as Slurm
+        sync_batchnorm=on_gpu and not alone,
+        precision=_precision(params, on_gpu),
+        accumulate_grad_batches=params.accumulate,
+        max_epochs=1,  # to Lightning, what is left of the run is one pass over the loader
+        benchmark=on_gpu,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=job.folder,
+    )
+
+
+def _precision(params: ContrastiveParams, on_gpu: bool) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
+    if params.precision == "fp16":
+        return "16-mixed"
+    if params.precision == "bf16" or (params.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported()):
+        return "bf16-mixed"
+    return "32-true"

@@ -1,0 +1,30 @@
+"""Spread of scores, and corrected p values."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from ctkit.stages.compare import holm, spread
+
+
+def test_spreads_are_of_the_means_of_seeds_and_inside_seeds() -> None:
+    points = np.random.default_rng(0).normal(size=(4, 3))
+    over_seeds, over_repeats = spread(points.tolist())
+    assert over_seeds == pytest.approx(np.std(points.mean(axis=1), ddof=1))
+    residuals = points - points.mean(axis=1, keepdims=True)
+    assert over_repeats == pytest.approx(math.sqrt((residuals**2).sum() / (12 - 4)))  # of a one-way layout
+
+
+def test_one_value_has_no_spread() -> None:
+    assert all(map(math.isnan, spread([[0.8]])))
+    over_seeds, over_repeats = spread([[0.8], [0.9]])
+    assert over_seeds == pytest.approx(0.1 / math.sqrt(2))
+    assert math.isnan(over_repeats)
+
+
+def test_p_values_are_corrected_by_holms_steps() -> None:
+    # 4 x 0.005, 3 x 0.01, 2 x 0.03, and 0.04 takes no less than the one before
+    assert holm([0.01, 0.04, math.nan, 0.03, 0.005]) == pytest.approx([0.03, 0.06, math.nan, 0.06, 0.02], nan_ok=True)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from layouts import image_folder, picture
+from PIL import Image
+
+from ctkit.contracts import Rows
+from ctkit_tasks import pretraining_leak as module
+from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
+from ctkit_tasks.pretraining_leak import pretraining_leak
+
+ALIKE = "(16 or fewer of 256 hash bits differ)"
+LEAK = f"test: 1 of 9 images nearly equal a slice that the backbone was pre-trained on {ALIKE}"
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> tuple[Path, Path]:
+    """Two shards of 5 slices of 64 pixels; the last of each is air."""
+    paths = tmp_path / "0.npy", tmp_path / "1.npy"
+    for number, path in enumerate(paths):
+        slices = [picture(0, 10_000 + 10 * number + i, (64, 64)) for i in range(4)]
+        np.save(path, np.stack([*slices, np.zeros((64, 64), np.uint8)]))
+    return paths
+
+
+@pytest.fixture
+def task(tmp_path: Path, shards: tuple[Path, Path]) -> ImageFolder:
+    """8 test images of its own, and the third slice of the second shard as a smaller JPEG."""
+    root = image_folder(tmp_path / "images", {"train": 4, "test": 4})
+    leaked = Image.fromarray(np.load(shards[1])[2]).resize((50, 50))
+    leaked.save(root / "test" / "lesion" / "leaked.jpg", quality=85)
+    return ImageFolder(ImageFolderParams(root=root))
+
+
+def rows(shards: tuple[Path, Path], *taken: tuple[int, int]) -> Rows:
+    """An arm of some slices, by shard and row."""
+    shard, row = np.array(taken, np.int64).reshape(-1, 2).T
+    return Rows(shards, shard, row, shard, 64, 0.5, 0.2)
+
+
+def test_a_slice_among_the_test_images_is_found(task: ImageFolder, shards: tuple[Path, Path]) -> None:
+    every = [(shard, row) for shard in range(2) for row in range(5)]
+    assert list(pretraining_leak(task, rows(shards, *every))) == [LEAK]
+
+
+def test_only_slices_that_the_arm_keeps_count(task: ImageFolder, shards: tuple[Path, Path]) -> None:
+    assert list(pretraining_leak(task, rows(shards, (0, 2), (1, 0), (1, 4)))) == []
+    assert list(pretraining_leak(task, rows(shards, (1, 2)))) == [LEAK]
+
+
+def test_slices_that_are_unknown_are_not_judged(task: ImageFolder, shards: tuple[Path, Path]) -> None:
+    assert list(pretraining_leak(task, None)) == []
+    assert list(pretraining_leak(task, rows(shards))) == []
+
+
+def test_each_shard_is_hashed_once_for_all_arms(
+    task: ImageFolder, shards: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = []
+    real = module.dhash
+    monkeypatch.setattr(module, "dhash", lambda grey, side: (hashed.append(len(grey)), real(grey, side))[1])
+    for arm in (rows(shards, (0, 0), (1, 2)), rows(shards, (0, 1)), rows(shards, (1, 3))):
+        list(pretraining_leak(task, arm))
+    assert hashed == [5, 5]
