@@ -40,11 +40,11 @@ main()
 
 @pytest.mark.parametrize(
     "package",
-    ["ctkit_datasets", "ctkit_models", "ctkit_reducers", "ctkit_tasks", "ctkit_trackers", "ctkit.tensorboard"],
+    ["ctkit_datasets", "ctkit_models", "ctkit_reducers", "ctkit_tasks", "ctkit_trackers", "ctkit_trackers.tensorboard"],
 )
 def test_a_built_in_register_module_imports_the_hook_specifications_alone(package):
     code = (
         f"import sys, ctkit.hookspecs; before = set(sys.modules); import {package}; print(*set(sys.modules) - before)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == [package]
+    assert set(done.stdout.split()) == {package, package.partition(".")[0]}

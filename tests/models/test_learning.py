@@ -1,4 +1,4 @@
-"""Each method learns something that random weights do not know: where in the body a slice lies, however it is turned.
+"""SimCLR learns something that random weights do not know: where in the body a slice lies, however it is turned.
 
 A slice of a phantom has its height in the body for free. Neighbours among upright slices of some patients vote on the
 region of slices of others, which are rotated, mirrored and brightened: what contrastive views teach to look through.
@@ -7,7 +7,7 @@ region of slices of others, which are rotated, mirrored and brightened: what con
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -16,30 +16,29 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from ctkit import plugins
 from ctkit.contracts import Ints, Pretraining, Rows
 from ctkit.rendering import training
 from ctkit_datasets.phantom import Phantom, PhantomParams
 from ctkit_datasets.phantom_body import LENGTH
 from ctkit_models.backbones import Backbone, load_backbone, random_backbone
+from ctkit_models.simclr import SimCLR, SimCLRParams
 from ctkit_tasks.knn import vote
 
 SIZE, VIEW = 48, 32  #: sides of stored slices and views, pixels
 REGIONS = 6  #: of 100 mm
 SEEDS = (42, 43, 44)
-MARGIN = 0.05  #: of accuracy, mean over seeds
+MARGIN = 0.05  #: of accuracy, mean over seeds; 0.13 was seen, 0.52 to 0.56 against 0.38 to 0.43
 
-COMMON: dict[str, Any] = {
-    "backbone": "resnet18", "size": VIEW, "batch": 64, "steps": 120, "optimiser": "adam", "learning_rate": 1e-3,
-    "scale": (0.3, 1.0), "checkpoint_minutes": 60,
-}  # fmt: skip
-TURNED = {"rotation": 180.0, "rotation_p": 0.5, "flip_horizontal": 0.5, "flip_vertical": 0.5}
-OWN: dict[str, dict[str, Any]] = {
-    "simclr": {"rate_batch": None},
-    "moco": {"key_momentum": 0.99},
-    "byol": {"target_momentum": 0.99, "hidden": 512},
-    "swav": {**TURNED, "local_views": 2, "local_size": 16, "prototypes": 64},
-}
+PARAMS = SimCLRParams(
+    backbone="resnet18",
+    size=VIEW,
+    batch=64,
+    steps=120,
+    optimiser="adam",
+    learning_rate=1e-3,
+    rate_batch=None,
+    scale=(0.3, 1.0),
+)
 
 
 class Scans(NamedTuple):
@@ -98,19 +97,16 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rows, Scans, Sca
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(OWN))
 def test_features_beat_those_of_random_weights(
-    name: str, patients: tuple[Rows, Scans, Scans], make_job: Callable[..., Pretraining]
+    patients: tuple[Rows, Scans, Scans], make_job: Callable[..., Pretraining]
 ) -> None:
-    method = plugins.load().find("method", name).load()
     rows, known, asked = patients
     gains = []
     for seed in SEEDS:
-        job = make_job(rows, f"{name}-{seed}", seed=seed)
-        done = method(method.params_type.model_validate(COMMON | OWN[name])).pretrain(job)
+        done = SimCLR(PARAMS).pretrain(make_job(rows, f"seed-{seed}", seed=seed))
         trained = accuracy(load_backbone(done.backbone), known, asked)
         random = accuracy(random_backbone("resnet18", seed), known, asked)
-        print(f"{name} seed {seed}: {trained:.3f}, random weights {random:.3f}")  # noqa: T201  # for -s
+        print(f"seed {seed}: {trained:.3f}, random weights {random:.3f}")  # noqa: T201  # for -s
         gains.append(trained - random)
     assert min(gains) > 0
     assert np.mean(gains) > MARGIN

@@ -264,7 +264,7 @@ class Training(lightning.LightningModule):
 
     def _log(self, loss: Tensor) -> None:
         step = self.done.steps
-        values = self.monitors.measure(step, self.network.trunk, self.device)  # while the device still works
+        values = self.monitors.measure(step, self.network.trunk, self.device)
         if self.monitors.due(step):
             values |= {"loss": loss.item(), "learning-rate": float(self._optimiser().param_groups[0]["lr"])}
         for name, value in values.items():

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ctkit import plugins, tensorboard
+from ctkit import plugins
 from ctkit.hookspecs import RunInfo
+from ctkit_trackers import tensorboard
 
 ITEM = "hash6/simclr/seed-42"
 Points = list[tuple[int, float]]
@@ -67,8 +68,8 @@ def test_a_training_anew_under_the_same_name_replaces_the_curve(run: RunInfo) ->
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ctkit import tensorboard
 from ctkit.hookspecs import RunInfo
+from ctkit_trackers import tensorboard
 run = RunInfo("study", Path(sys.argv[1]), {})
 for step in range(1, 8):
     tensorboard.ctkit_metric_logged(run, sys.argv[2], "loss", 1 / step, step)
