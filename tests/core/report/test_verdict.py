@@ -100,3 +100,11 @@ def test_a_collapse_is_a_caution_that_names_its_seeds(run: Run) -> None:
         "Pre-training of “hash6” with simclr, seeds 42 and 44",
     ]
     assert not [caution for caution in verdict.cautions(run) if "collapsed" in caution]
+
+
+def test_what_pre_training_costs_is_not_called_a_gain() -> None:
+    assert [verdict.bought(difference) for difference in (0.05, 0.0, -0.071)] == [
+        "bought +0.050",
+        "bought +0.000",
+        "cost 0.071",
+    ]
