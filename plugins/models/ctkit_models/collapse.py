@@ -60,7 +60,8 @@ class Probe:
                 images = torch.from_numpy(self._batches.pixels(part)).to(device).unsqueeze(1).float() / 255
                 images = (images - rows.mean) / (rows.std or 1.0)
                 images = functional.interpolate(images, (self._size, self._size), mode="bilinear", antialias=True)
-                found.append(trunk(images.expand(-1, trunk.channels, -1, -1)).float().cpu())
+                seen = trunk.forward(images.expand(-1, trunk.channels, -1, -1))  # a call would compile it for this look
+                found.append(seen.float().cpu())
         return torch.cat(found)
 
 
