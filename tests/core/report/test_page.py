@@ -135,7 +135,7 @@ def test_patients_are_counted_and_not_named(full_run: Path, html: str) -> None:
 
 def test_reasons_for_leaving_files_out_are_counted(page: Page) -> None:
     assert "not a CT image 2" in page.text
-    assert "cannot read … no pixels 1" in page.text
+    assert "cannot read …: no pixels 1" in page.text
 
 
 def test_tables_say_what_they_are_and_pictures_are_described(page: Page) -> None:
@@ -178,7 +178,7 @@ def test_a_plot_of_its_own_needs_no_page(selection_run: Path) -> None:
 def test_a_run_that_failed_in_part_says_what_is_missing(failed_run: Path) -> None:
     text = page_of(failed_run).text
     assert "Some parts of the run failed" in text
-    assert "pretrain of hash6, simclr, seed-43 failed: cannot read … disk gone" in text
+    assert "pretrain of hash6, simclr, seed-43 failed: cannot read …: disk gone" in text
     assert "ssim: no selection" in text
     assert "all, simclr, seed 43: no backbone" in text
     assert "no arm is called better or worse" in text
