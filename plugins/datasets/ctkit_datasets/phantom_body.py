@@ -18,7 +18,9 @@ Image = NDArray[np.float32]
 
 LENGTH = 600.0  #: mm of body there are
 
-_Purpose = Literal["body", "fields", "noise", "place of noise", "first slice", "disease", "lesion slices"]
+_Purpose = Literal[
+    "body", "fields", "noise", "place of noise", "first slice", "disease", "lesion slices", "region slices"
+]
 
 
 def generator(purpose: _Purpose, *numbers: int) -> np.random.Generator:

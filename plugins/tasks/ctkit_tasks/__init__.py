@@ -21,6 +21,11 @@ def ctkit_register_tasks() -> Sequence[Spec]:
             "built-in phantom slices, some with a lesion",
             "ctkit_tasks.phantom_lesions:PhantomLesions",
         ),
+        Spec(
+            "phantom-regions",
+            "built-in phantom slices by their place in the body, however turned",
+            "ctkit_tasks.phantom_regions:PhantomRegions",
+        ),
     )
 
 
