@@ -432,6 +432,7 @@ class Predictions:
     patients: tuple[str, ...] | None = None  #: (n,) intervals resample patients where they are known
     notes: tuple[str, ...] = ()  #: how they came about
     warnings: tuple[str, ...] = ()  #: what speaks against believing the scores: leaks, missing classes, lost images
+    seed: int | None = None  #: of pre-training, set where runs are compared: those of one seed are repeats
 
 
 @dataclass(frozen=True)

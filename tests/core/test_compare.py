@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from ctkit.stages.compare import holm, spread
+from ctkit.contracts import Difference
+from ctkit.stages.compare import adjust, holm, spread
 
 
 def test_spreads_are_of_the_means_of_seeds_and_inside_seeds() -> None:
@@ -23,6 +24,14 @@ def test_one_value_has_no_spread() -> None:
     over_seeds, over_repeats = spread([[0.8], [0.9]])
     assert over_seeds == pytest.approx(0.1 / math.sqrt(2))
     assert math.isnan(over_repeats)
+
+
+def test_metrics_that_are_only_looked_at_cost_the_main_metric_no_power() -> None:
+    p_values = {"auc": [0.01, 0.02], "f1": [0.01, 0.02, 0.5], "ece": [0.001, math.nan]}
+    rows = [Difference(name, 0.1, 0.05, 0.15, p, "t") for name, values in p_values.items() for p in values]
+    adjusted = adjust(rows[::-1])[::-1]
+    assert adjusted[:2] == holm(p_values["auc"]) == [0.02, 0.02]
+    assert adjusted[2:] == pytest.approx(holm([*p_values["f1"], *p_values["ece"]]), nan_ok=True)
 
 
 def test_p_values_are_corrected_by_holms_steps() -> None:

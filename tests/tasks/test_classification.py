@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from ctkit.contracts import Predictions
 from ctkit.errors import DataError
+from ctkit_tasks import classification
 from ctkit_tasks.linear import Linear
+from ctkit_tasks.statistics import bootstrap
 
 
 def predictions(seed: int, strength: float = 1.0, n: int = 60, classes: int = 2) -> Predictions:
@@ -97,7 +101,72 @@ def test_bootstrap_and_delong_agree() -> None:
 def test_equal_runs_do_not_differ() -> None:
     runs = [predictions(0), predictions(1)]
     for difference in Linear().compare(runs, runs[::-1]):
-        assert (difference.difference, difference.p) == (pytest.approx(0, abs=1e-12), 1)
+        assert (difference.difference, difference.p) == (pytest.approx(0, abs=1e-12), pytest.approx(1))
+
+
+@pytest.mark.parametrize(
+    "images_each", [pytest.param(1, id="DeLong"), pytest.param(2, id="paired bootstrap, images of a patient together")]
+)
+def test_luck_of_seeds_is_not_called_a_difference(images_each: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both arms have seeds from one distribution. Without the variance over seeds a third of the trials showed one."""
+    monkeypatch.setattr(classification, "bootstrap", partial(bootstrap, resamples=100))
+    shown = 0
+    for trial in range(100):
+        runs = [with_patients(seed_of_an_arm(trial, seed), images_each) for seed in range(6)]
+        shown += Linear().compare(runs[:3], runs[3:])[0].p < 0.05
+    assert shown <= 8
+
+
+def seed_of_an_arm(trial: int, seed: int, n: int = 204) -> Predictions:
+    """Scores of normal images, difficult alike for all seeds, by a backbone that is better or worse by chance."""
+    labels = np.arange(n) % 2
+    image = np.random.default_rng([trial, 0]).normal(size=n)
+    rng = np.random.default_rng([trial, 1 + seed])
+    score = (1.0 + rng.normal(0, 0.1)) * labels + 0.95 * image + 0.3 * rng.normal(size=n)
+    positive = 1 / (1 + np.exp(0.5 - score))
+    return Predictions(
+        tuple(f"image-{number:04d}" for number in range(n)),
+        labels,
+        np.stack([1 - positive, positive], axis=1),
+        ("a", "b"),
+    )
+
+
+def test_a_difference_larger_than_that_between_seeds_is_shown() -> None:
+    arm, reference = (
+        [predictions(seed, 3.0, n=300) for seed in range(3)],
+        [predictions(3 + seed, n=300) for seed in range(3)],
+    )
+    for difference in Linear().compare(arm, reference)[:3]:
+        assert difference.p < 0.001
+        assert difference.low > 0
+        assert difference.test.endswith("with variance over seeds")
+
+
+def test_one_seed_on_a_side_leaves_the_seeds_of_the_other_to_judge_by() -> None:
+    arm, reference = [predictions(seed, 2.0) for seed in range(3)], [predictions(3)]
+    auc = Linear().compare(arm, reference)[0]
+    assert auc.test == "DeLong, with variance over seeds"
+    fixed = [Linear().compare([run], reference)[0].difference for run in arm]
+    assert auc.high - auc.low > 2 * stats.t.ppf(0.975, 2) * stats.sem(fixed)
+
+
+def test_repeats_of_one_seed_are_no_seeds() -> None:
+    repeats = [replace(predictions(number), seed=42) for number in range(4)]
+    assert {difference.test for difference in Linear().compare(repeats[:2], repeats[2:])} == {
+        "DeLong",
+        "paired bootstrap",
+    }
+    twice = [replace(predictions(number), seed=number // 2) for number in range(4)]
+    once = Linear().compare(twice, [predictions(5)])[0]
+    values = [np.mean([Linear().scores([run])[0].value for run in twice[at : at + 2]]) for at in (0, 2)]
+    assert once.high - once.low > 2 * stats.t.ppf(0.975, 1) * stats.sem(values)
+
+
+def test_p_values_of_the_bootstrap_can_be_as_small_as_a_long_table_asks_for() -> None:
+    arm, reference = predictions(0, 4.0, n=400), predictions(1, 0.5, n=400)
+    for difference in Linear().compare([arm], [reference]):
+        assert difference.p < 1e-6 or difference.metric == "ece"
 
 
 def test_seeds_of_both_sides_are_averaged() -> None:

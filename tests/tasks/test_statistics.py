@@ -11,7 +11,15 @@ from scipy import stats
 
 from ctkit_tasks.metrics import Outcome
 from ctkit_tasks.splitting import units_of
-from ctkit_tasks.statistics import bootstrap, bootstrap_p, delong, interval, resampling_counts
+from ctkit_tasks.statistics import (
+    against_zero,
+    bootstrap,
+    delong,
+    interval,
+    resampling_counts,
+    seed_variance,
+    variance_of,
+)
 
 # DeLong, DeLong & Clarke-Pearson 1988: albumin and total protein (tenths), K-G score and outcome of 43 patients with
 # ovarian cancer, as the SAS manual prints them in the example of PROC LOGISTIC that compares ROC curves.
@@ -39,10 +47,10 @@ def test_delong_equals_the_published_ovarian_cancer_example(
     test: int, difference: float, error: float, p: float
 ) -> None:
     scores = np.stack([OVARIAN[:, test], -OVARIAN[:, 2]]).astype(float)
-    found = delong(OVARIAN[:, 3] == 1, scores, np.array([1.0, -1.0]))
-    assert found.value == pytest.approx(difference, abs=5e-5)
-    assert (found.high - found.low) / 2 / 1.959964 == pytest.approx(error, abs=5e-5)
-    assert found.p == pytest.approx(p, abs=5e-5)
+    value, variance = delong(OVARIAN[:, 3] == 1, scores, np.array([1.0, -1.0]))
+    assert value == pytest.approx(difference, abs=5e-5)
+    assert math.sqrt(variance) == pytest.approx(error, abs=5e-5)
+    assert against_zero(value, variance, 0).p == pytest.approx(p, abs=5e-5)
 
 
 @settings(max_examples=20, deadline=None)
@@ -60,21 +68,17 @@ def test_delong_equals_the_definition_over_all_pairs(cases: int, controls: int, 
     )  # fmt: skip
     value = contrast @ pairs.mean(axis=(1, 2))
     covariance = np.cov(pairs.mean(axis=2)) / cases + np.cov(pairs.mean(axis=1)) / controls
-    error = math.sqrt(max(contrast @ covariance @ contrast, 0))
-    found = delong(positive, scores, contrast)
-    assert found.value == pytest.approx(value, abs=1e-12)
-    if error > 1e-6:
-        assert found.p == pytest.approx(2 * stats.norm.sf(abs(value) / error))
-        assert (found.low, found.high) == pytest.approx(stats.norm.interval(0.95, value, error))
+    assert delong(positive, scores, contrast) == pytest.approx((value, contrast @ covariance @ contrast), abs=1e-12)
 
 
 def test_delong_without_variance_gives_no_p_value() -> None:
     positive = np.array([True, True, False, False])
     perfect, useless = [4.0, 3.0, 2.0, 1.0], [1.0, 1.0, 1.0, 1.0]
-    assert math.isnan(delong(positive, np.array([perfect, useless]), np.array([1.0, -1.0])).p)
-    assert delong(positive, np.array([perfect, perfect]), np.array([1.0, -1.0])).p == 1
-    assert math.isnan(delong(np.array([True, False]), np.array([[1.0, 0.0]]), np.array([1.0])).p)
-    assert math.isnan(delong(np.array([True]), np.array([[1.0]]), np.array([1.0])).value)
+    difference = np.array([1.0, -1.0])
+    assert math.isnan(against_zero(*delong(positive, np.array([perfect, useless]), difference), 0).p)
+    assert against_zero(*delong(positive, np.array([perfect, perfect]), difference), 0).p == 1
+    assert math.isnan(against_zero(*delong(np.array([True, False]), np.array([[1.0, 0.0]]), np.array([1.0])), 0).p)
+    assert math.isnan(delong(np.array([True]), np.array([[1.0]]), np.array([1.0]))[0])
 
 
 def test_resamples_keep_the_size_of_every_class_and_draw_patients_whole() -> None:
@@ -118,14 +122,27 @@ def test_nothing_to_resample_gives_no_interval() -> None:
     outcome = Outcome(np.array([1]), np.array([[0.1, 0.9]]), 1)
     resampled = bootstrap([outcome], units_of(["a"], outcome.labels, None))
     assert all(np.isnan(interval(values[:, 0])).all() for values in resampled.values())
-    assert math.isnan(bootstrap_p(resampled["accuracy"][:, 0]))
+    assert math.isnan(against_zero(1.0, variance_of(resampled["accuracy"][:, 0]), 0).p)
 
 
-def test_bootstrap_p_is_small_only_where_differences_keep_their_sign() -> None:
-    rng = np.random.default_rng(0)
-    assert bootstrap_p(rng.normal(5, 1, 1999)) == pytest.approx(2 / 2000)
-    assert bootstrap_p(rng.normal(0, 1, 1999)) > 0.5
-    assert bootstrap_p(np.zeros(1999)) == 1
+@pytest.mark.parametrize("freedom", [0, 1, 4, 40])
+def test_a_value_is_tested_against_zero_by_normal_or_students_distribution(freedom: int) -> None:
+    distribution = stats.t(freedom) if freedom else stats.norm()
+    for value, error in ((0.03, 0.01), (-0.2, 0.01), (0.0, 2.0)):
+        found = against_zero(value, error**2, freedom)
+        assert found.p == pytest.approx(2 * distribution.sf(abs(value) / error))
+        assert (found.low, found.high) == pytest.approx(tuple(value + error * distribution.ppf([0.025, 0.975])))
+
+
+def test_the_variance_of_resampled_values_leaves_out_those_that_are_not_defined() -> None:
+    values = np.random.default_rng(0).normal(size=50)
+    assert variance_of(np.r_[values, np.nan]) == pytest.approx(stats.sem(values) ** 2 * 50)
+
+
+def test_the_variance_over_seeds_is_that_of_their_mean() -> None:
+    values = np.array([0.7, 0.8, 0.84])
+    assert seed_variance(values) == pytest.approx(stats.sem(values) ** 2)
+    assert seed_variance(values[:1]) == 0
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from ctkit.contracts import Difference
 from ctkit.redaction import without_paths
 from ctkit.report import wording
 from ctkit.report.reading import Compared, Run, Scored, Training
@@ -32,7 +33,7 @@ def verdict(row: Compared) -> Verdict:
     return "better" if gain > 0 else "worse"
 
 
-def main_metric(rows: Iterable[Scored | Compared]) -> str | None:
+def main_metric(rows: Iterable[Scored | Compared | Difference]) -> str | None:
     """The metric that the answer is given in: AUC where there is one."""
     names = list(dict.fromkeys(row.metric for row in rows))
     return next((name for name in _MAIN if name in names), next(iter(names), None))

@@ -90,12 +90,12 @@ def spread(points: Sequence[Sequence[float]]) -> Spread:
 
 
 def compare(session: Session, done: list[Evaluated]) -> None:
-    """Write ``comparisons.csv``: arms against the reference arm and each baseline, p corrected over the table."""
+    """Write ``comparisons.csv``: arms against the reference arm and each baseline, with corrected p values."""
     cells = _cells(done)
     rows: list[tuple[Cell, str, Difference]] = []
     for cell, other in _pairs(session, cells):
         rows += [(cell, other.arm, difference) for difference in _differences(session, cells[cell], cells[other])]
-    adjusted = holm([difference.p for *_, difference in rows])
+    adjusted = adjust([difference for *_, difference in rows])
     write_csv(
         session.folder.path / "comparisons.csv",
         COMPARISONS,
@@ -111,6 +111,21 @@ def _pairs(session: Session, cells: Collection[Cell]) -> Iterator[tuple[Cell, Ce
     for baseline in session.pipeline.baselines:
         pairs += [(cell, replace(cell, arm=baseline.id, pretrain="")) for cell in trained]
     return ((cell, other) for cell, other in pairs if other in cells)
+
+
+def adjust(differences: Sequence[Difference]) -> list[float]:
+    """Adjust p values by Holm's method in two families: the main metric, and all others.
+
+    The answer is given in the main metric; metrics that are only looked at should not cost it power.
+    """
+    from ctkit.report.verdict import main_metric  # brings jinja
+
+    main = main_metric(differences)
+    adjusted = np.empty(len(differences))
+    for family in (True, False):
+        members = [number for number, found in enumerate(differences) if (found.metric == main) is family]
+        adjusted[members] = holm([differences[number].p for number in members])
+    return adjusted.tolist()
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -142,11 +157,14 @@ def _scores(session: Session, runs: list[Evaluated]) -> list[Score]:
 
 
 def _differences(session: Session, runs: list[Evaluated], reference: list[Evaluated]) -> list[Difference]:
-    at = address("compare", runs=[run.address for run in runs], reference=[run.address for run in reference])
+    of = {"runs": runs, "reference": reference}
+    at = address("compare", **{name: [(run.address, run.job.seed) for run in part] for name, part in of.items()})
     found = _cached_json(session, "comparisons", at)
     if found is None:
         protocol = runs[0].plan.protocol.build()
-        ours, theirs = ([predictions_of(session, run) for run in part] for part in (runs, reference))
+        ours, theirs = (
+            [replace(predictions_of(session, run), seed=run.job.seed) for run in part] for part in of.values()
+        )
         found = [[d.metric, d.difference, d.low, d.high, d.p, d.test] for d in protocol.compare(ours, theirs)]
         write_json(session.cache.path("comparisons", at, ".json"), found)
     return [Difference(*values) for values in found]

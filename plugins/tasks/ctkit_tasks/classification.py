@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from ctkit.contracts import Difference, Floats, Params, Predictions, Protocol, S
 from ctkit.errors import DataError
 from ctkit_tasks.metrics import Outcome, measure, outcome_of
 from ctkit_tasks.splitting import Units, units_of
-from ctkit_tasks.statistics import bootstrap, bootstrap_p, delong, interval
+from ctkit_tasks.statistics import against_zero, bootstrap, delong, interval, seed_variance, variance_of
 
 P = TypeVar("P", bound=Params)
 
@@ -38,17 +39,27 @@ class Classification(Protocol[P]):
     def compare(self, arm: Sequence[Predictions], reference: Sequence[Predictions]) -> tuple[Difference, ...]:
         """Mean of ``arm`` less mean of ``reference`` for every metric, paired over the same test images.
 
-        DeLong's test for the AUC of two classes where every image counts for itself, else a paired bootstrap.
+        Repeats count as one value of their seed, their mean. Two chances add up: that of the test images, by DeLong's
+        variance for the AUC of two classes where every image counts for itself, else by a paired bootstrap; and that of
+        training, by the variance over seeds where a side has several. Then the test is Student's t with as many degrees
+        of freedom as the seeds leave, as of two means; with one seed on both sides it is normal.
         """
         outcomes, units = _aligned([*arm, *reference])
-        contrast = np.r_[np.full(len(arm), 1 / len(arm)), np.full(len(reference), -1 / len(reference))]
+        ours, theirs = _seed_means(arm), _seed_means(reference)
+        contrast = np.r_[ours.mean(axis=0), -theirs.mean(axis=0)]
+        freedom = len(ours) + len(theirs) - 2
         resampled = bootstrap(outcomes, units)
-        return tuple(
-            _delong_difference(outcomes, contrast)
-            if metric == "auc" and units.single_images and len(arm[0].classes) == 2
-            else _bootstrap_difference(metric, float(values @ contrast), resampled[metric] @ contrast)
-            for metric, values in _point_values(outcomes).items()
-        )
+        two_classes = units.single_images and len(arm[0].classes) == 2
+        found = []
+        for metric, values in _point_values(outcomes).items():
+            exact = two_classes and metric == "auc"
+            over_images = _delong_variance(outcomes, contrast) if exact else variance_of(resampled[metric] @ contrast)
+            over_seeds = seed_variance(ours @ values[: len(arm)]) + seed_variance(theirs @ values[len(arm) :])
+            value = float(values @ contrast)
+            tested = against_zero(value, over_images + over_seeds, freedom)
+            test = ("DeLong" if exact else "paired bootstrap") + (", with variance over seeds" if freedom else "")
+            found.append(Difference(metric, value, tested.low, tested.high, tested.p, test))
+        return tuple(found)
 
 
 def _aligned(runs: Sequence[Predictions]) -> tuple[list[Outcome], Units]:
@@ -63,12 +74,11 @@ def _aligned(runs: Sequence[Predictions]) -> tuple[list[Outcome], Units]:
 
 def _by_name(run: Predictions) -> Predictions:
     order = np.argsort(np.asarray(run.names, dtype=object))
-    return Predictions(
+    return replace(
+        run,
         names=tuple(run.names[number] for number in order),
         labels=run.labels[order],
         probabilities=run.probabilities[order],
-        classes=run.classes,
-        positive=run.positive,
         patients=None if run.patients is None else tuple(run.patients[number] for number in order),
     )
 
@@ -85,13 +95,16 @@ def _score(metric: str, value: float, resampled: Floats) -> Score:
     return Score(metric, value, *interval(resampled))
 
 
-def _bootstrap_difference(metric: str, value: float, resampled: Floats) -> Difference:
-    return Difference(metric, value, *interval(resampled), bootstrap_p(resampled), "paired bootstrap")
+def _seed_means(runs: Sequence[Predictions]) -> Floats:
+    """What averages the values of ``r`` runs within each of ``k`` seeds: (k, r). A run that names none is its own."""
+    seeds = [number if run.seed is None else f"seed {run.seed}" for number, run in enumerate(runs)]
+    same: Floats = np.array([[one == seed for one in seeds] for seed in dict.fromkeys(seeds)], float)
+    same /= same.sum(axis=1, keepdims=True)
+    return same
 
 
-def _delong_difference(outcomes: Sequence[Outcome], contrast: Floats) -> Difference:
+def _delong_variance(outcomes: Sequence[Outcome], contrast: Floats) -> float:
     positive = outcomes[0].positive
     assert positive is not None
     scores = np.stack([outcome.probabilities[:, positive] for outcome in outcomes])
-    found = delong(outcomes[0].labels == positive, scores, contrast)
-    return Difference("auc", found.value, found.low, found.high, found.p, "DeLong")
+    return delong(outcomes[0].labels == positive, scores, contrast)[1]

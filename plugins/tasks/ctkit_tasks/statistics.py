@@ -15,7 +15,6 @@ from ctkit_tasks.splitting import Units
 
 RESAMPLES = 2000
 _CELLS = 1 << 20  # resampling counts that are held at a time
-_NORMAL_975 = 1.959963984540054  # quantile 0.975 of the standard normal distribution
 
 
 def bootstrap(outcomes: Sequence[Outcome], units: Units, resamples: int = RESAMPLES) -> dict[str, Floats]:
@@ -61,50 +60,59 @@ def interval(resampled: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def bootstrap_p(resampled: Floats) -> float:
-    """Two-sided p value of resampled differences (resamples,) against no difference (Davison & Hinkley 1997, ch. 4)."""
+def variance_of(resampled: Floats) -> float:
+    """Variance of resampled values (resamples,); NaN where none is defined."""
     defined = resampled[~np.isnan(resampled)]
-    if not len(defined):
-        return math.nan
-    fewer = min(np.count_nonzero(defined <= 0), np.count_nonzero(defined >= 0))
-    return min(1.0, 2 * (int(fewer) + 1) / (len(defined) + 1))
+    return float(defined.var(ddof=1)) if len(defined) > 1 else math.nan
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """A weighted sum of AUCs with its 95 % interval and p value against zero."""
-
-    value: float
-    low: float
-    high: float
-    p: float
+def seed_variance(values: Floats) -> float:
+    """Variance of the mean of ``k`` seeds, from their values (k,); 0 for one seed, which shows none."""
+    return float(values.var(ddof=1)) / len(values) if len(values) > 1 else 0.0
 
 
-def delong(positive: Bools, scores: Floats, coefficients: Floats) -> Contrast:
-    """Test a contrast of ``r`` correlated AUCs of the same ``n`` images: ``positive`` (n,), ``scores`` (r, n).
+def delong(positive: Bools, scores: Floats, coefficients: Floats) -> tuple[float, float]:
+    """A contrast of ``r`` correlated AUCs of the same ``n`` images, and its variance over other images.
 
-    ``coefficients`` (r,) of 1 and -1 compare two. DeLong, DeLong & Clarke-Pearson 1988, by the ranks of Sun & Xu 2014.
-    The interval and p are NaN where the variance is: fewer than two images on a side, or every score the same rank.
+    ``positive`` is (n,), ``scores`` (r, n); ``coefficients`` (r,) of 1 and -1 compare two. DeLong, DeLong &
+    Clarke-Pearson 1988, by the ranks of Sun & Xu 2014. NaN where there are too few images on a side: for the contrast
+    one, for the variance two.
     """
     cases, controls = int(positive.sum()), int((~positive).sum())
     if min(cases, controls) < 1:
-        return Contrast(math.nan, math.nan, math.nan, math.nan)
+        return math.nan, math.nan
     overall = _midranks(scores)
     of_cases = (overall[:, positive] - _midranks(scores[:, positive])) / controls
     of_controls = 1 - (overall[:, ~positive] - _midranks(scores[:, ~positive])) / cases
     value = float(coefficients @ of_cases.mean(axis=1))
     if min(cases, controls) < 2:
-        return Contrast(value, math.nan, math.nan, math.nan)
+        return value, math.nan
     variance = np.var(coefficients @ of_cases, ddof=1) / cases + np.var(coefficients @ of_controls, ddof=1) / controls
-    return _normal_contrast(value, math.sqrt(variance))
+    return value, float(variance)
 
 
-def _normal_contrast(value: float, error: float) -> Contrast:
+@dataclass(frozen=True)
+class Tested:
+    """The 95 % interval of a value, and the two-sided p value against zero."""
+
+    low: float
+    high: float
+    p: float
+
+
+def against_zero(value: float, variance: float, freedom: int) -> Tested:
+    """Test a value by its variance: Student's t with ``freedom`` degrees of freedom, normal where that is 0.
+
+    NaN where the variance is, or where a value other than zero has none to be judged by.
+    """
+    from scipy.special import ndtr, ndtri, stdtr, stdtrit  # half a second to import
+
+    error = math.sqrt(variance)
     if error < 1e-12:  # equal up to rounding, or without any spread to judge by
-        alike = abs(value) < 1e-12
-        return Contrast(value, 0.0, 0.0, 1.0) if alike else Contrast(value, math.nan, math.nan, math.nan)
-    p = math.erfc(abs(value) / error / math.sqrt(2))
-    return Contrast(value, value - _NORMAL_975 * error, value + _NORMAL_975 * error, p)
+        return Tested(0.0, 0.0, 1.0) if abs(value) < 1e-12 else Tested(math.nan, math.nan, math.nan)
+    tail = stdtr(freedom, -abs(value) / error) if freedom else ndtr(-abs(value) / error)
+    reach = error * float(stdtrit(freedom, 0.975) if freedom else ndtri(0.975))
+    return Tested(value - reach, value + reach, 2 * float(tail))
 
 
 def _midranks(scores: Floats) -> Floats:
