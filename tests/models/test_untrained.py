@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 
 from ctkit.contracts import Pretraining
 from ctkit.errors import DataError
@@ -64,14 +65,29 @@ def test_given_weights_stay_as_they_are(job: Job, given: Path) -> None:
 
 
 def test_the_weights_of_imagenet_are_given_as_torchvisions_file(job: Job, tmp_path: Path) -> None:
-    import torchvision
-
     weights = torchvision.models.resnet18(weights=None).state_dict()
     torch.save(weights, tmp_path / "resnet18.pth")
     params = UntrainedParams(backbone="resnet18", init=tmp_path / "resnet18.pth", mean_std=(0.449, 0.226))
     found = load_backbone(Untrained(params).pretrain(job()).backbone)
     assert (found.mean, found.std) == (0.449, 0.226)
     assert torch.equal(found.trunk.weights()["conv1.weight"], weights["conv1.weight"])
+
+
+@pytest.mark.parametrize("name", ["convnext_tiny", "vit_b_32"])
+def test_torchvisions_files_of_other_networks_than_resnets_are_taken(name: str, tmp_path: Path) -> None:
+    network = torchvision.models.get_model(name, weights=None).eval()
+    torch.save(network.state_dict(), tmp_path / "imagenet.pth")
+    trunk = load_backbone(tmp_path / "imagenet.pth", name).trunk
+    head = [module for module in network.modules() if isinstance(module, torch.nn.Linear)][-1]
+    images = torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(head(trunk(images)), network(images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_file_of_another_network_than_a_resnet_is_refused(job: Job, tmp_path: Path) -> None:
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "resnet18.pth")
+    with pytest.raises(DataError, match="holds 0 of the 180 weights of convnext_tiny"):
+        Untrained(UntrainedParams(backbone="convnext_tiny", init=tmp_path / "resnet18.pth")).pretrain(job())
 
 
 def test_weights_of_another_network_are_refused(job: Job, given: Path) -> None:

@@ -59,15 +59,20 @@ def safetensors_bytes(weights: Mapping[str, Tensor], metadata: Mapping[str, str]
     return _with_sorted_header(safetensors.torch.save(whole, metadata=dict(metadata)))
 
 
-def load_backbone(path: Path) -> Backbone:
-    """Load a backbone that ctkit wrote, or a ResNet checkpoint in a layout of the paper's authors.
+def load_backbone(path: Path, architecture: str | None = None) -> Backbone:
+    """Load a backbone that ctkit wrote, a ResNet checkpoint in a layout of the paper's authors, or a library's weights.
 
-    Raises ``DataError`` where the file is neither, holds less than a whole trunk, or wants to run code.
+    A file of torchvision or timm for another network than a plain ResNet does not say which one it is for:
+    ``architecture`` does. Its classification layer is left out.
+
+    Raises ``DataError`` where the file is none of them, holds less than a whole trunk, or wants to run code.
     """
     try:
         if _is_safetensors(path):
             return _load_safetensors(path)
-        return _load_released(path)
+        if architecture is None or architecture in RESNETS.values():
+            return _load_released(path)
+        return Backbone(_filled(path, architecture, _unpickled(path)), architecture, *PUBLISHED_MEAN_STD)
     except OSError as error:
         raise DataError(f"cannot read the backbone {path}: {error.strerror or error}") from error
 

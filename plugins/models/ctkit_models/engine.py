@@ -304,7 +304,7 @@ class Training(lightning.LightningModule):
 def _initial_trunk(params: ContrastiveParams) -> Trunk:
     trunk = build_trunk(params.backbone, params.channels)
     if params.init is not None:
-        start = load_backbone(params.init)
+        start = load_backbone(params.init, params.backbone)
         if start.architecture != params.backbone:
             raise DataError(f"init holds a {start.architecture} but backbone is {params.backbone}; give them alike")
         trunk.load(start.trunk.weights())

@@ -21,8 +21,8 @@ class UntrainedParams(Params):
     ] = "resnet50"
     init: InputPath | None = Field(
         None,
-        description="weights: a backbone of ctkit, a released checkpoint, or torchvision's file for ImageNet; none: "
-        "random ones, those that pre-training with the same seed starts from",
+        description="weights: a backbone of ctkit, a released checkpoint, or a file of torchvision or timm for ImageNet; "
+        "none: random ones, those that pre-training with the same seed starts from",
     )
     mean_std: tuple[float, Annotated[float, Field(gt=0)]] | None = Field(
         None,
@@ -48,7 +48,7 @@ class Untrained(Method[UntrainedParams]):
             trunk = random_backbone(params.backbone, job.seed).trunk
             found = Backbone(trunk, params.backbone, job.rows.mean, job.rows.std or 1.0)
         else:
-            found = load_backbone(params.init)
+            found = load_backbone(params.init, params.backbone)
         if found.architecture != params.backbone:
             raise DataError(f"init holds a {found.architecture} but backbone is {params.backbone}; give them alike")
         mean, std = params.mean_std or (found.mean, found.std)
