@@ -8,7 +8,7 @@ import pytest
 from layouts import image_folder, picture, save
 from PIL import Image
 
-from ctkit_tasks.findings import findings, near_copies
+from ctkit_tasks.findings import findings, fingerprints, near_copies
 from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
 from ctkit_tasks.phantom_lesions import PhantomLesions, PhantomLesionsParams
 
@@ -67,6 +67,40 @@ def test_blank_images_are_no_leak(root: Path) -> None:
     assert len(found(root)) == 1
 
 
+def disc(row: int, column: int) -> np.ndarray:
+    """An image (200, 200) that is black but for a small disc, which flips few bits of its hash."""
+    y, x = np.mgrid[:200, :200]
+    return np.where((y - row) ** 2 + (x - column) ** 2 < 12**2, 200, 0).astype(np.uint8)
+
+
+def test_images_that_are_nearly_blank_are_no_near_copies(root: Path) -> None:
+    save(root / "train" / "lesion" / "patient-5_dark.png", disc(20, 20))
+    save(root / "test" / "lesion" / "patient-6_dark.png", disc(180, 180))
+    assert len(found(root)) == 1
+
+
+def test_a_copied_image_that_is_nearly_blank_hides_no_near_copy(root: Path) -> None:
+    save(root / "train" / "lesion" / "patient-5_dark.png", disc(20, 20))
+    save(root / "test" / "lesion" / "patient-6_dark.png", disc(20, 20))
+    original = Image.open(root / "train" / "lesion" / "patient-100_slice-0.png")
+    original.save(root / "test" / "healthy" / "patient-9000_slice-0.jpg", quality=70)
+    assert found(root)[1:] == (
+        "test: 1 of 10 images are in train as well",
+        "test: 1 of 10 images nearly equal one in train (16 or fewer of 256 hash bits differ)",
+    )
+
+
+def test_many_tasks_are_read_once_each(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    whole = ImageFolder.image
+    monkeypatch.setattr(ImageFolder, "image", lambda self, *of: (read.append(of), whole(self, *of))[1])
+    tasks = [ImageFolder(ImageFolderParams(root=root, patient=r"(patient-\d+)_")) for _ in range(5)]
+    for task in tasks * 2:
+        findings(task)
+        fingerprints(task, "test")
+    assert len(read) == 5 * 24
+
+
 def test_missing_classes_and_unreadable_files_are_told(root: Path) -> None:
     for path in (root / "test" / "lesion").iterdir():
         path.unlink()
@@ -79,7 +113,7 @@ def test_missing_classes_and_unreadable_files_are_told(root: Path) -> None:
 
 
 def test_near_copies_are_counted_by_bits() -> None:
-    code = np.array([[1, 2, 3, 4]], np.uint64)
+    code = np.array([[1, 2, 3, 0xFFFFFF << 32]], np.uint64)
     at_limit = code ^ np.array([[0xFFFF, 0, 0, 0]], np.uint64)
     beyond = code ^ np.array([[0xFFFF, 1, 0, 0]], np.uint64)
     assert near_copies(np.concatenate([at_limit, beyond]), code).tolist() == [True, False]

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -31,10 +31,10 @@ _ROWS = 256  # codes that are compared at a time
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """The images of a split: what is equal in copies, and what is alike in near-copies. Blank images have none."""
+    """The images of a split: what is equal in copies, and what is alike in near-copies."""
 
-    digests: tuple[bytes | None, ...]  #: (n,) of shape and pixels
-    codes: NDArray[np.uint64]  #: (m, 4) difference hashes of the m images that are not blank
+    digests: tuple[bytes | None, ...]  #: (n,) of shape and pixels; None for a blank image
+    codes: NDArray[np.uint64]  #: (n, 4) difference hashes
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Findings:
     warnings: tuple[str, ...]  #: images that are left out, classes that are missing, leaks between splits
 
 
-@lru_cache(maxsize=4)  # a task is evaluated for many arms and seeds
+@cache  # a task is evaluated for many arms and seeds
 def findings(task: Task[Any]) -> Findings:
     """Read all images once and describe them; leaks are logged as warnings too."""
     splits = task.splits()
@@ -56,13 +56,19 @@ def findings(task: Task[Any]) -> Findings:
     return Findings((_counts(task.classes, splits),), (*left_out, *_gaps(task.classes, splits), *leaks))
 
 
+def telling(codes: NDArray[np.uint64]) -> Bools:
+    """Which codes (n, 4) can tell a copy: one of ``NEAR`` bits or fewer is near every other such code."""
+    few: Bools = np.bitwise_count(codes).sum(axis=1, dtype=np.int64) <= NEAR
+    return ~few
+
+
 def near_copies(codes: NDArray[np.uint64], others: NDArray[np.uint64]) -> Bools:
-    """Which of ``codes`` (n, 4) differ in at most ``NEAR`` bits from one of ``others`` (m, 4)."""
+    """Which of ``codes`` (n, 4) differ in at most ``NEAR`` bits from one of ``others`` (m, 4), where both can tell."""
     near = np.zeros(len(codes), bool)
-    if len(others):
-        for start in range(0, len(codes), _ROWS):
-            apart = hamming(codes[start : start + _ROWS, None], others[None])
-            near[start : start + _ROWS] = (apart <= NEAR).any(axis=1)
+    asked, others = np.flatnonzero(telling(codes)), others[telling(others)]
+    for start in range(0, len(asked) if len(others) else 0, _ROWS):
+        rows = asked[start : start + _ROWS]
+        near[rows] = (hamming(codes[rows, None], others[None]) <= NEAR).any(axis=1)
     return near
 
 
@@ -89,31 +95,29 @@ def _leaks(splits: Mapping[str, Split], prints: Mapping[str, Fingerprints]) -> I
         if shared:
             yield f"{other}: {len(shared)} of {len(theirs)} patients are in {one} as well"
         known = set(prints[one].digests) - {None}
-        copies, images = sum(digest in known for digest in prints[other].digests), len(splits[other].names)
+        copied = np.array([digest in known for digest in prints[other].digests], bool)
+        copies, images = int(copied.sum()), len(copied)
         if copies:
             yield f"{other}: {copies} of {images} images are in {one} as well"
-        near = int(near_copies(prints[other].codes, prints[one].codes).sum()) - copies
+        near = int((near_copies(prints[other].codes, prints[one].codes) & ~copied).sum())
         if near:
             alike = f"{NEAR} or fewer of 256 hash bits differ"
             yield f"{other}: {near} of {images} images nearly equal one in {one} ({alike})"
 
 
-@lru_cache(maxsize=12)
+@cache  # about 100 bytes an image
 def fingerprints(task: Task[Any], split: str) -> Fingerprints:
     """Read the images of a split once for all comparisons."""
     count = len(task.splits()[split].names)
     with ThreadPoolExecutor() as pool:
         pairs = list(pool.map(partial(_fingerprint, task, split), range(count)))
-    codes = [code for _, code in pairs if code is not None]
-    return Fingerprints(
-        tuple(digest for digest, _ in pairs), np.concatenate(codes) if codes else np.empty((0, 4), np.uint64)
-    )
+    codes = np.concatenate([np.empty((0, 4), np.uint64), *(code for _, code in pairs)])
+    return Fingerprints(tuple(digest for digest, _ in pairs), codes)
 
 
-def _fingerprint(task: Task[Any], split: str, number: int) -> tuple[bytes | None, NDArray[np.uint64] | None]:
+def _fingerprint(task: Task[Any], split: str, number: int) -> tuple[bytes | None, NDArray[np.uint64]]:
     image = task.image(split, number)
+    code = packed(dhash(np.asarray(Image.fromarray(image).convert("L"))[None], SIDE))
     if image.min() == image.max():
-        return None, None
-    digest = hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest()
-    grey = np.asarray(Image.fromarray(image).convert("L"))
-    return digest, packed(dhash(grey[None], SIDE))
+        return None, code
+    return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest(), code

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ctkit.contracts import Ints, Rows, Task
 from ctkit_reducers.hamming import hamming
 from ctkit_reducers.hash import dhash, packed
-from ctkit_tasks.findings import NEAR, SIDE, fingerprints
+from ctkit_tasks.findings import NEAR, SIDE, fingerprints, telling
 
 _AT_ONCE = 1 << 20  # pairs of codes that are compared at a time, about 16 MB
 
@@ -43,6 +43,7 @@ def _near_pairs(task: Task[Any], shard: Path) -> tuple[Ints, Ints]:
     """Rows of a shard and test codes (p,) that differ in ``NEAR`` bits or fewer."""
     rows, codes = _codes(shard)
     tests = fingerprints(task, "test").codes
+    tests = tests[telling(tests)]
     portions = np.array_split(codes, max(1, len(codes) * len(tests) // _AT_ONCE))
     near = np.concatenate([hamming(portion[:, None], tests[None]) <= NEAR for portion in portions])
     row, code = np.nonzero(near)
@@ -51,7 +52,7 @@ def _near_pairs(task: Task[Any], shard: Path) -> tuple[Ints, Ints]:
 
 @cache
 def _codes(shard: Path) -> tuple[Ints, NDArray[np.uint64]]:
-    """Row numbers (m,) and codes (m, 4) of a shard; a slice whose code has as few bits as may differ tells nothing."""
+    """Row numbers (m,) and codes (m, 4) of those slices of a shard whose code is ``telling``."""
     codes = packed(dhash(np.load(shard, mmap_mode="r", allow_pickle=False), SIDE))
-    telling = np.flatnonzero(np.bitwise_count(codes).sum(axis=1, dtype=np.int64) > NEAR)
-    return telling, codes[telling]
+    rows = np.flatnonzero(telling(codes))
+    return rows, codes[rows]
