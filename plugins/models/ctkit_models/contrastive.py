@@ -80,8 +80,8 @@ class ContrastiveParams(Params):
     ] = "resnet50"
     init: InputPath | None = Field(
         None,
-        description="weights to start from: a backbone of ctkit, a released checkpoint, or a file of torchvision or timm; "
-        "none: random ones",
+        description="weights to start from: a backbone of ctkit, a released checkpoint, or a file of torchvision or "
+        "timm; none: random ones",
     )
     channels: Literal[1, 3] = Field(1, description="input channels while training; the backbone is saved with 3")
     size: int = Field(224, ge=16, description="side of a view, pixels")

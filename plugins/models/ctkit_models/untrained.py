@@ -21,8 +21,8 @@ class UntrainedParams(Params):
     ] = "resnet50"
     init: InputPath | None = Field(
         None,
-        description="weights: a backbone of ctkit, a released checkpoint, or a file of torchvision or timm for ImageNet; "
-        "none: random ones, those that pre-training with the same seed starts from",
+        description="weights: a backbone of ctkit, a released checkpoint, or a file of torchvision or timm for "
+        "ImageNet; none: random ones, those that pre-training with the same seed starts from",
     )
     mean_std: tuple[float, Annotated[float, Field(gt=0)]] | None = Field(
         None,
