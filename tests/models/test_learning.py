@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch.nn import functional
 
 from ctkit.contracts import Ints, Pretraining, Rows
@@ -23,6 +22,7 @@ from ctkit_datasets.phantom_body import LENGTH
 from ctkit_models.backbones import Backbone, load_backbone, random_backbone
 from ctkit_models.simclr import SimCLR, SimCLRParams
 from ctkit_tasks.knn import vote
+from ctkit_tasks.phantom_regions import turned
 
 SIZE, VIEW = 48, 32  #: sides of stored slices and views, pixels
 REGIONS = 6  #: of 100 mm
@@ -58,16 +58,6 @@ def scan(patients: range, slices: int, spacing: float) -> Scans:
     return Scans(np.concatenate(images), np.repeat(list(patients), slices), region)
 
 
-def turned(images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Each slice rotated by any angle, every second mirrored, brightness changed by up to 40 %."""
-    changed = []
-    for image in images:
-        rotated = np.asarray(Image.fromarray(image).rotate(rng.uniform(-180, 180), Image.Resampling.BILINEAR))
-        rotated = rotated[:, :: rng.choice([-1, 1])] * rng.uniform(0.6, 1.4)
-        changed.append(np.clip(rotated, 0, 255).astype(np.uint8))
-    return np.stack(changed)
-
-
 @torch.inference_mode()
 def features(backbone: Backbone, images: NDArray[np.uint8]) -> NDArray[np.float32]:
     pixels = torch.from_numpy(images).unsqueeze(1).float() / 255
@@ -78,7 +68,8 @@ def features(backbone: Backbone, images: NDArray[np.uint8]) -> NDArray[np.float3
 
 def accuracy(backbone: Backbone, known: Scans, asked: Scans) -> float:
     """How often five upright neighbours of other patients tell the region of a turned slice."""
-    queries = features(backbone, turned(asked.images, np.random.default_rng(5)))
+    rng = np.random.default_rng(5)
+    queries = features(backbone, np.stack([turned(image, rng) for image in asked.images]))
     votes = vote(features(backbone, known.images), known.region, queries, 5, 0.07)
     return float((votes.argmax(axis=1) == asked.region).mean())
 

@@ -70,7 +70,7 @@ def test_blank_images_are_no_leak(root: Path) -> None:
 def disc(row: int, column: int) -> np.ndarray:
     """An image (200, 200) that is black but for a small disc, which flips few bits of its hash."""
     y, x = np.mgrid[:200, :200]
-    return np.where((y - row) ** 2 + (x - column) ** 2 < 12**2, 200, 0).astype(np.uint8)
+    return np.where((y - row) ** 2 + (x - column) ** 2 < 8**2, 200, 0).astype(np.uint8)
 
 
 def test_images_that_are_nearly_blank_are_no_near_copies(root: Path) -> None:
