@@ -50,6 +50,19 @@ def test_a_study_scores_on_the_three_tasks_by_every_protocol(study: Path, name: 
     ]
 
 
+@pytest.mark.parametrize("name", ["lidc-idri", "pet-ct", "methods"])
+def test_a_study_says_what_pre_training_bought_over_random_weights_and_imagenets(study: Path, name: str) -> None:
+    path = study / f"{name}.toml"
+    assert [baseline.id for baseline in resolved(path).baselines] == ["untrained"]
+    text = path.read_text(encoding="utf-8")
+    commented = text[text.index("# [[baseline]]") : text.index("\n\n# `finetune`")]
+    path.write_text(text.replace(commented, commented.replace("# ", "", 1).replace("\n# ", "\n")), encoding="utf-8")
+    (study / "data" / "resnet50-0676ba61.pth").touch()
+    random, imagenet = (baseline.method.params.model_dump() for baseline in resolved(path).baselines)
+    assert (random["backbone"], random["init"]) == (imagenet["backbone"], None)
+    assert imagenet["init"] is not None
+
+
 def test_what_the_files_state_is_what_methods_do_by_default_but_for_mocos_head(study: Path) -> None:
     """The defaults are the paper's settings, stated again for readers; the paper's MoCo had no hidden layer."""
     differing = {}
@@ -77,6 +90,8 @@ def test_the_miniature_runs_from_scans_to_report(
     run = study / "runs" / "paper-miniature"
     assert json.loads((run / "run.json").read_text())["state"] == "done"
     scored = {(row["arm"], row["protocol"]) for row in read_csv(run / "results.csv")}
-    assert len(scored) == len(STRATEGIES) * 3
-    assert {row["arm"] for row in read_csv(run / "comparisons.csv")} == {arm for arm, _ in scored} - {"all"}
+    assert len(scored) == (len(STRATEGIES) + 1) * 3
+    pairs = {(row["arm"], row["reference"]) for row in read_csv(run / "comparisons.csv")}
+    arms = {arm for arm, _ in scored} - {"untrained"}
+    assert pairs == {(arm, "all") for arm in arms - {"all"}} | {(arm, "untrained") for arm in arms}
     assert (run / "report.html").stat().st_size > 0
