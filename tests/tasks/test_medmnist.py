@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from hashlib import md5
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,8 +88,9 @@ def test_without_a_root_the_package_fetches_the_file_once(tmp_path: Path, monkey
         fetched.append((split, download, size))
         medmnist(Path(root) / "organsmnist_64.npz", 11, COUNTS, size)
 
+    twin = medmnist(tmp_path / "twin" / "organsmnist_64.npz", 11, COUNTS, 64)
     package = SimpleNamespace(
-        INFO={"organsmnist": {"python_class": "OrganSMNIST"}},
+        INFO={"organsmnist": {"python_class": "OrganSMNIST", "MD5_64": md5(twin.read_bytes()).hexdigest()}},
         OrganSMNIST=fetch,
         info=SimpleNamespace(DEFAULT_ROOT=str(tmp_path)),
     )
@@ -98,6 +100,19 @@ def test_without_a_root_the_package_fetches_the_file_once(tmp_path: Path, monkey
         assert (task.root, list(task.files())) == (None, [])
         assert len(task.splits()["train"].names) == 22
     assert fetched == [("train", True, 64)]
+
+
+def test_a_file_that_is_not_the_one_the_package_lists_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    medmnist(tmp_path / "organsmnist.npz", 11, COUNTS)
+    package = SimpleNamespace(
+        INFO={"organsmnist": {"python_class": "OrganSMNIST", "MD5": md5(b"another").hexdigest()}},
+        info=SimpleNamespace(DEFAULT_ROOT=str(tmp_path)),
+    )
+    monkeypatch.setitem(sys.modules, "medmnist", package)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"organsmnist.npz must have the MD5 b32d73e5.* delete it"):
+        OrganSMnist().splits()
 
 
 def test_without_a_root_and_the_package_both_ways_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,9 @@ Yang et al. 2023, Scientific Data 10:41, doi:10.1038/s41597-022-01721-8.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property, partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -156,7 +157,7 @@ class MedMnistFile(Task[P]):
 
     @cached_property
     def _file(self) -> Path:
-        name = self.params.name + ("" if self.params.size == 28 else f"_{self.params.size}") + ".npz"
+        name = f"{self.params.name}{_suffix(self.params.size)}.npz"
         root = self.params.root
         if root is None:
             return _fetched(self.params.name, self.params.size, name)
@@ -199,7 +200,7 @@ class OrganSMnist(MedMnistFile[OrganSMnistParams]):
 
 
 def _fetched(name: str, size: int, file: str) -> Path:
-    """Let the package medmnist fetch a file into its own folder and compare its checksum."""
+    """Let the package medmnist fetch a file into its own folder; the checksum that it lists must be the file's."""
     try:
         medmnist: Any = import_module("medmnist")
     except ImportError as error:
@@ -214,4 +215,21 @@ def _fetched(name: str, size: int, file: str) -> Path:
             kind(split="train", download=True, size=size, root=str(path.parent))
         except (RuntimeError, OSError) as error:
             raise DataError(f"the package medmnist could not fetch {file}: {error}") from error
+    listed, found = medmnist.INFO[name][f"MD5{_suffix(size)}"], _md5(path)
+    if found != listed:
+        raise DataError(
+            f"{path} must have the MD5 {listed}, as the package medmnist lists it, but has {found}: "
+            "delete it to have it fetched anew, or give root where it is a file of your own"
+        )
     return path
+
+
+def _suffix(size: int) -> str:
+    """How MedMNIST marks the size in names."""
+    return "" if size == 28 else f"_{size}"
+
+
+@cache  # the larger files have gigabytes
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
