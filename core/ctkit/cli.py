@@ -504,7 +504,7 @@ def init(
         root=_asked("Folder of the scans", root, "data") if dataset != "phantom" else "",
         reducers=reducers or tuple(_asked("Arms, separated by spaces", None, "all every-n hash random").split()),
         method=_asked('Pre-training method ("" for none)', method, "simclr"),
-        task=_asked('Task ("" for none)', task, "phantom-lesions"),
+        task=_asked('Task ("" for none)', task, "phantom-regions"),
         task_root=task_root,
         protocols=protocols,
     )
