@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ctkit import estimates
+from ctkit import estimates, quantities
 from ctkit.catalogue import Catalogue
 from ctkit.console import hours
 from ctkit.only import narrowed
@@ -132,7 +132,7 @@ def _describe(session: Session, catalogue: Catalogue, missing: list[int]) -> Pla
     cost = estimates.describing(session, catalogue, missing, reducers)
     if cost:
         workers = session.workers.backend.workers
-        detail += f"; about {hours(cost.seconds)} with {workers} workers, {_size(cost.size)} of evidence"
+        detail += f"; about {hours(cost.seconds)} with {workers} workers, {quantities.size(cost.size)} of evidence"
     return Planned("describe", "", "to do", detail)
 
 
@@ -146,12 +146,4 @@ def _unknown(session: Session, first: str, detail: str) -> Iterator[Planned]:
 
 
 def _store_size(session: Session, slices: int) -> str:
-    return _size(slices * session.pipeline.rendering.size**2)
-
-
-def _size(size: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+    return quantities.size(slices * session.pipeline.rendering.size**2)
