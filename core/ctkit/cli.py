@@ -168,8 +168,11 @@ def _print_plan(resolved: Any, registry: Registry, console: Console, only: Only)
     from ctkit import dry_run, pipeline
 
     session = replace(pipeline.open_session(resolved, registry, console, pipeline.run_folder(resolved)), only=only)
-    rows = [(line.stage, line.item, line.state, line.detail) for line in dry_run.plan(session)]
-    console.table(("stage", "item", "state", "detail"), rows)
+    if console.as_json:
+        rows = [(line.stage, line.item, line.state, line.detail) for line in dry_run.plan(session)]
+        console.table(("stage", "item", "state", "detail"), rows)
+    else:
+        console.table(("plan", "state", "detail"), list(dry_run.tree(dry_run.plan(session))))
 
 
 @cli.command()

@@ -5,9 +5,10 @@ Times come from trials on this machine and from trainings that are cached; nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -57,6 +58,17 @@ def plan(session: Session) -> Iterator[Planned]:
         yield from _unknown(session, "select", f"at most {_store_size(session, slices)} in the slice store")
         return
     yield from _chosen(session, scan.catalogue)
+
+
+def tree(lines: Iterable[Planned]) -> Iterator[tuple[str, str, str]]:
+    """Lines of a plan with their items below their stages: name as a branch, state and detail."""
+    for stage, of_stage in groupby(lines, key=lambda line: line.stage):
+        items = list(of_stage)
+        if items[0].item:
+            yield stage, "", ""
+        for number, line in enumerate(items, start=1):
+            branch = "└─ " if number == len(items) else "├─ "
+            yield branch + line.item if line.item else stage, line.state, line.detail
 
 
 def _chosen(session: Session, catalogue: Catalogue) -> Iterator[Planned]:

@@ -119,3 +119,17 @@ def test_the_first_training_is_of_unknown_length() -> None:
     selected = SimpleNamespace(selection=SimpleNamespace(kept=np.ones(3)))
     job = SimpleNamespace(plan=PretrainPlan("simclr", chosen), selected=selected)
     assert estimates.training([], job, "cpu", 10) is None  # type: ignore[arg-type]  # all that it looks at
+
+
+def test_a_plan_is_a_tree_of_stages_and_their_items() -> None:
+    lines = [
+        dry_run.Planned("scan", "", "cached", "3 files"),
+        dry_run.Planned("select", "all", "cached", "60 of 60"),
+        dry_run.Planned("select", "hash", "to do", "of 60"),
+    ]
+    assert list(dry_run.tree(lines)) == [
+        ("scan", "cached", "3 files"),
+        ("select", "", ""),
+        ("├─ all", "cached", "60 of 60"),
+        ("└─ hash", "to do", "of 60"),
+    ]
