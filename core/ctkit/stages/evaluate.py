@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from ctkit.predictions import FACTS, TABLE, read_predictions, write_predictions
 from ctkit.runs import place
 from ctkit.selection import Table
 from ctkit.stages import pretrain
-from ctkit.stages.materialise import rows_in_store
+from ctkit.stages.materialise import rows_in_store, slice_store
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -108,7 +108,7 @@ class _StoredSlices:
     """The slices that each backbone was trained on, as far as the store has them; looked up once for each selection."""
 
     def __init__(self, session: Session, catalogue: Catalogue, table: Table) -> None:
-        self._session, self._catalogue, self._table = session, catalogue, table
+        self._rows = partial(rows_in_store, slice_store(session), session, catalogue, table)
         self._found: dict[tuple[str, int | None], Rows | None] = {}
 
     def of(self, job: pretrain.Job) -> Rows | None:
@@ -117,7 +117,7 @@ class _StoredSlices:
             return None
         key = (job.selected.arm.id, job.selected.seed)
         if key not in self._found:
-            self._found[key] = rows_in_store(self._session, self._catalogue, self._table, job.selected.selection)
+            self._found[key] = self._rows(job.selected.selection)
         return self._found[key]
 
 
