@@ -265,6 +265,10 @@ class _Resolver:
             for protocol in self.protocols(table.get("protocol", "linear"), (*location, "protocol")):
                 plans.append(TaskPlan(keys.id or task.entry.name, task, protocol, keys.repeats, keys.labels))
         self.refuse_twins([f"{plan.id} with {plan.protocol.entry.name}" for plan in plans], "task")
+        tasks: dict[str, Chosen[Task[Any]]] = {}
+        for plan in plans:
+            if tasks.setdefault(plan.id, plan.task) != plan.task:
+                self.fail(("task",), f"there are two different tasks called {plan.id!r}: give each an id of its own")
         return tuple(plans)
 
     def protocols(self, value: Any, location: Location) -> list[Chosen[Protocol[Any]]]:

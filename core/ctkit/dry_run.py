@@ -5,8 +5,9 @@ Times come from trials on this machine and from trainings that are cached; nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -75,13 +76,16 @@ def _chosen(session: Session, catalogue: Catalogue) -> Iterator[Planned]:
     size = _store_size(session, int(kept.sum()))
     if jobs:
         yield Planned("materialise", "", "to do" if missing else "cached", f"up to {size} in the slice store")
+    before = estimates.trainings(session.cache) if missing else []
     for job in jobs:
         state: State = "to do" if job in missing else "cached"
-        yield Planned("pretrain", job.item, state, _training(session, table, job, to_do=job in missing))
+        seconds = partial(estimates.training, before, job, session.device) if job in missing else None
+        yield Planned("pretrain", job.item, state, _training(table, job, seconds))
     yield from _evaluations(session, jobs)
 
 
-def _training(session: Session, table: Table, job: pretraining.Job, *, to_do: bool) -> str:
+def _training(table: Table, job: pretraining.Job, seconds: Callable[[int], float | None] | None) -> str:
+    """What a training is made of; of one that is to do also how many seconds so many steps take."""
     if job.baseline:
         return "baseline"
     kept = job.selected.selection.kept
@@ -89,10 +93,13 @@ def _training(session: Session, table: Table, job: pretraining.Job, *, to_do: bo
     steps = job.plan.method.build().steps(int(kept.sum()), len(np.unique(table.volume[kept])))
     if steps is None:
         return words
-    seconds = estimates.training(session, job, steps) if to_do else None
+    words += f", {steps} steps"
     if seconds is None:
-        return f"{words}, {steps} steps" + ("; how long is known after the first one here" if to_do else "")
-    return f"{words}, {steps} steps; about {hours(seconds)}"
+        return words
+    expected = seconds(steps)
+    return words + (
+        "; how long is known after the first one here" if expected is None else f"; about {hours(expected)}"
+    )
 
 
 def _evaluations(session: Session, jobs: list[pretraining.Job]) -> Iterator[Planned]:

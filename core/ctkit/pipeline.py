@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from ctkit import compute, devices, stopping
 from ctkit.cache import Cache
 from ctkit.catalogue import Catalogue
 from ctkit.console import Console
+from ctkit.errors import StorageError
 from ctkit.files import write_csv
 from ctkit.hookspecs import RunInfo
 from ctkit.only import EVERYTHING, Only, narrowed
@@ -75,6 +76,8 @@ def open_session(pipeline: Pipeline, registry: Registry, console: Console, folde
 @contextmanager
 def _told(session: Session) -> Iterator[None]:
     """Keep ``run.json`` and the lifecycle hooks true, however the run ends."""
+    if session.provenance.report_changes:  # above all where it is to show no pixels any more
+        (session.folder.path / "report.html").unlink(missing_ok=True)
     session.provenance.write()
     session.registry.notify("ctkit_run_started", run=session.info)
     try:
@@ -103,8 +106,6 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
         return _stopped(session, "describe")
     table = selecting.make_table(scan.catalogue, readings)
     session.folder.keep_only(set(_expected_files(session)))
-    if session.provenance.report_changes:  # above all where it is to show no pixels any more
-        (session.folder.path / "report.html").unlink(missing_ok=True)
     selections = selecting.select(session, scan.catalogue, readings, table)
     _say_selected(session, selections, len(table))
     jobs = pretraining.plan_jobs(session, scan.catalogue, table, selections)
@@ -131,7 +132,7 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     comparing.score(session, evaluated)
     comparing.compare(session, evaluated)
     if "report" in wanted and evaluated and session.pipeline.report.images:
-        mistakes.draw(session, evaluated)
+        _draw(session, "mistakes", lambda: mistakes.draw(session, evaluated))
     if "report" not in wanted:
         return _stopped(session, "evaluate")
     return _report(session, scan.catalogue, readings, table, selections)
@@ -155,7 +156,7 @@ def _report(
 
     curve.write_cheap_curves(session, catalogue, readings, table)
     if session.pipeline.report.images:
-        pictures.draw(session, catalogue, table, selections.values())
+        _draw(session, "slices", lambda: pictures.draw(session, catalogue, table, selections.values()))
     if session.provenance.failures:
         session.provenance.state = "failed in part"
     elif session.provenance.state == "running":
@@ -165,6 +166,16 @@ def _report(
         session.provenance.write(finished=True)
         with session.work("report"):
             write_report(session.folder.path)
+
+
+def _draw(session: Session, what: str, draw: Callable[[], None]) -> None:
+    """Draw pictures; after so much work, that they fail is no reason to have no report."""
+    try:
+        draw()
+    except StorageError:
+        raise
+    except Exception as error:
+        session.fail("pictures", what, error)
 
 
 # --- what the run folder says of the data -------------------------------------------------------------------------

@@ -14,8 +14,11 @@ from ctkit.files import write_csv, write_json
 TABLE, FACTS = "predictions.csv", "facts.json"
 
 
-def write_predictions(folder: Path, predictions: Predictions) -> None:
-    """Write predictions into a folder: a table of one row an image, and what the table cannot say."""
+def write_predictions(folder: Path, predictions: Predictions, address: str = "") -> None:
+    """Write predictions into a folder: a table of one row an image, and what the table cannot say.
+
+    ``address`` names what they are predictions of.
+    """
     patients = predictions.patients or ("",) * len(predictions.names)
     rows = (
         (name, patient, predictions.classes[label], *(f"{value:.17g}" for value in probabilities))
@@ -25,7 +28,7 @@ def write_predictions(folder: Path, predictions: Predictions) -> None:
     )
     write_csv(folder / TABLE, ("name", "patient", "label", *predictions.classes), rows)
     facts = {name: getattr(predictions, name) for name in ("classes", "positive", "notes", "warnings")}
-    write_json(folder / FACTS, facts | {"patients": predictions.patients is not None})
+    write_json(folder / FACTS, facts | {"patients": predictions.patients is not None, "address": address})
 
 
 def read_predictions(folder: Path) -> Predictions:

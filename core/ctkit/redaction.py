@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ctkit.stages import STAGES
+
 HIDDEN = "…"
 _WORD = re.compile(r"(?!.*\d{4})[a-z0-9][a-z0-9_.+-]*")  # four digits in a row may be a date or a patient's number
 _CHOSEN = frozenset({"id", "name", "use", "like"})
@@ -18,7 +20,7 @@ _NAMING = frozenset({"include", "exclude", "pattern", "patient"})  #: parameters
 _SEPARATOR = re.compile(r"[/\\]")
 _PATH_IN_TEXT = re.compile(
     r"'[^']*[/\\][^']*'|\"[^\"]*[/\\][^\"]*\""
-    r"|(?:(?<!\S)~?|[A-Za-z]:)[/\\][^:;,'\"]*[^:;,'\"\s]"  # an absolute path, which may hold blanks, to the next mark
+    r"|(?:(?<!\S)~?|[A-Za-z]:)[/\\](?:(?!: |:$|;|['\"]).)*"  # an absolute path, which may hold blanks, to the next mark
     r"|\S*[/\\]\S*"
 )
 _FRACTION = re.compile(r"\W*\w{1,3}/\w{1,3}\W*")  #: "6/10", "MR/PT", "I/O"
@@ -43,10 +45,9 @@ def without_paths(text: str) -> str:
     return _PATH_IN_TEXT.sub(lambda found: found[0] if _FRACTION.fullmatch(found[0]) else HIDDEN, text)
 
 
-def command_line(command: str | list[str]) -> str:
+def command_line(command: list[str]) -> str:
     """The command that made the run: the pipeline file is called PIPELINE.toml, values of options are redacted."""
-    words = command.split() if isinstance(command, str) else command
-    return " ".join(["ctkit", *(_argument(word) for word in words[1:])])
+    return " ".join(["ctkit", *command[1:2], *(_argument(word) for word in command[2:])])
 
 
 def _argument(word: str) -> str:
@@ -55,7 +56,7 @@ def _argument(word: str) -> str:
     name, equals, value = word.partition("=")
     if equals:
         return f"{name}={redacted(value, name.rpartition('.')[2])}"
-    return word if re.fullmatch(r"-{1,2}[a-z-]+", word) else str(redacted(word))
+    return word if word in STAGES or re.fullmatch(r"-{1,2}[a-z-]+", word) else HIDDEN  # a bare word may name anything
 
 
 def as_toml(pipeline: Mapping[str, Any]) -> str:

@@ -20,12 +20,12 @@ from filelock import FileLock, Timeout
 
 import ctkit
 from ctkit.errors import LockedError, RequestError, StorageError
-from ctkit.files import write_json, writing
+from ctkit.files import read_json, write_json, writing
 from ctkit.locks import PATIENCE, is_held
 from ctkit.plan import Pipeline
 
 #: What may lie in a run folder that has no ``run.json`` yet.
-_BEFORE_PROVENANCE = frozenset({".lock", ".journal", "run.log"})
+_BEFORE_PROVENANCE = (".lock", ".journal", "run.log", "run.jsonl", ".run.json.*.part", ".DS_Store")
 #: What a run writes below ``arms``, and removes when its pipeline no longer makes it.
 _WRITTEN = (
     *("arm.json", "selection.csv", "pictures.npz", "curve.csv", "curve.svg", "explain.html"),
@@ -98,7 +98,8 @@ class RunFolder:
     def _refuse_strangers(self) -> None:
         if (self.path / "run.json").exists():
             return
-        strange = next((path.name for path in self.path.iterdir() if path.name not in _BEFORE_PROVENANCE), None)
+        strangers = (path for path in self.path.iterdir() if not any(map(path.match, _BEFORE_PROVENANCE)))
+        strange = next((path.name for path in strangers), None)
         if strange is not None:
             raise RequestError(f"{self.path} is no run folder but holds {strange!r}; give this run a folder of its own")
 
@@ -131,25 +132,24 @@ def forget(folder: Path, but: Collection[Path] = ()) -> None:
 
 def place(source: Path, target: Path) -> None:
     """Put a file of the cache into a run folder: a copy, so that no change to it reaches the cache."""
-    if not (target.exists() and same_file(source, target)):
+    if not _is_same(source, target):
         with writing(target) as temporary:
             shutil.copyfile(source, temporary)
 
 
-def same_file(source: Path, target: Path) -> bool:
-    """Whether a file of the run folder is the cache's ``source``, by its content."""
-    return source.exists() and filecmp.cmp(source, target, shallow=False)
-
-
 def link(source: Path, target: Path) -> None:
     """Put a large file elsewhere: a hard link where the disk allows, else a copy."""
-    if target.exists() and target.samefile(source):
+    if _is_same(source, target):
         return
     with writing(target) as temporary:
         try:
             os.link(source, temporary)
         except OSError:
             shutil.copyfile(source, temporary)
+
+
+def _is_same(source: Path, target: Path) -> bool:
+    return target.exists() and (target.samefile(source) or filecmp.cmp(source, target, shallow=False))
 
 
 @dataclass
@@ -212,7 +212,7 @@ class Provenance:
                 "python": platform.python_version(),
                 "platform": platform.platform(),
                 "name": self.pipeline.run.name,
-                "command": " ".join(["ctkit", *sys.argv[1:]]),
+                "command": ["ctkit", *sys.argv[1:]],
                 "started": self.started,
                 "finished": _now() if finished else None,
                 "state": self.state,
@@ -233,11 +233,7 @@ class Provenance:
 
 def read_provenance(run: Path) -> dict[str, Any]:
     """Return what ``run.json`` of a run folder holds, {} where there is none."""
-    try:
-        found = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_json(run / "run.json")
 
 
 def _plugins(pipeline: Pipeline) -> list[dict[str, Any]]:

@@ -35,6 +35,23 @@ keep = { like = "hash6" }
 """
 
 
+TRAINING = """\
+[[pretrain]]
+use = "simclr"
+backbone = "resnet18"
+size = 16
+batch = 4
+steps = 1
+[[task]]
+use = "phantom-regions"
+train = 2
+val = 1
+test = 1
+size = 32
+protocol = { use = "knn", size = 32 }
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with a small pipeline file."""
@@ -132,6 +149,20 @@ def test_a_report_is_never_that_of_an_earlier_pipeline(folder: Path, ctkit: Run)
     for threshold in (6, 0, 6):  # the last time everything is cached
         ctkit("run", "p.toml", "--set", f"reduce.hash6.threshold={threshold}")
         assert f"threshold = {threshold} " in page.read_text()
+
+
+def test_results_outlive_the_cache_until_their_pipeline_changes(folder: Path, ctkit: Run) -> None:
+    (folder / "p.toml").write_text(PIPELINE + TRAINING)
+    assert ctkit("run", "p.toml")[0] == 0
+    run = folder / "runs" / "small"
+    trained = sorted(run.rglob("backbone.safetensors")) + sorted(run.rglob("repeat-*.csv"))
+    assert len(trained) == 6
+    shutil.rmtree(run.parent / ".cache" / "pretrain")
+    shutil.rmtree(run.parent / ".cache" / "evaluate")
+    ctkit("run", "p.toml", "--until", "select")
+    assert all(path.exists() for path in trained)
+    ctkit("run", "p.toml", "--until", "select", "--set", "pretrain.simclr.steps=2")
+    assert not any(path.exists() for path in trained)
 
 
 def test_pictures_go_when_the_file_asks_for_none(folder: Path, ctkit: Run) -> None:

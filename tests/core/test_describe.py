@@ -50,6 +50,8 @@ class Moody(Dataset[Root]):
     def read(self, volume, wanted=None):
         index = np.arange(len(volume)) if wanted is None else wanted
         paths = [self.params.root / volume.source(number) for number in index.tolist()]
+        if any(path.with_suffix(".slow").exists() for path in paths):
+            time.sleep(60)
         here = np.array([not path.with_suffix(".gone").exists() for path in paths], bool)
         values = np.stack([np.load(path) for path, there in zip(paths, here) if there])
         skipped = tuple((number, "cannot be opened: gone") for number in index[~here].tolist())
@@ -177,6 +179,24 @@ def test_a_slice_looks_the_same_whichever_arms_are_beside_it(scans: Path) -> Non
     assert np.array_equal(alone, first_row(few, scans, [0, 4]))
 
 
+def test_slices_are_stored_anew_when_another_one_widens_their_range(scans: Path) -> None:
+    (scans / "7.gone").touch()
+    run(scans, {"use": "every-n", "n": 7}, until="materialise")
+    (scans / "7.gone").unlink()
+    wide = run(scans, {"use": "every-n", "n": 7}, until="materialise")
+    expected = np.load(scans / "0.npy").astype(np.float64) * 255 / np.load(scans / "7.npy").max()
+    assert np.abs(first_row(wide, scans, [0, 7]) - expected).max() <= 1
+
+
+def test_a_slice_that_hung_is_tried_again_with_more_time(scans: Path) -> None:
+    (scans / "3.slow").touch()
+    folder = run(scans, time_limit=1)
+    assert [row["reason"] for row in read_csv(folder / "skipped.csv")] == ["took longer than 1 s"]
+    (scans / "3.slow").unlink()
+    assert len(selected(run(scans, time_limit=1))) == SLICES - 1
+    assert len(selected(run(scans, time_limit=30))) == SLICES
+
+
 def first_row(folder: Path, scans: Path, index: list[int]) -> Any:
     """Row of slice 0 in the smallest shard that holds the given slices."""
     registry = plugins.load()
@@ -195,7 +215,7 @@ def first_row(folder: Path, scans: Path, index: list[int]) -> Any:
     assert reading is not None
     assert reading.span[1] > 700
     shard = SliceStore(cache, resolved.rendering.model_dump(mode="json")).find(
-        scan.catalogue.address(0), np.array(index)
+        reading.shown(scan.catalogue.address(0), "hu-window"), np.array(index)
     )
     assert shard is not None
     return np.load(shard.pixels)[0]

@@ -31,7 +31,7 @@ def test_what_a_reader_needs_is_shown(key: str, value: object) -> None:
     ("message", "shown"),
     [
         ("cannot read /data/a b/x.dcm: no pixels", "cannot read …: no pixels"),
-        ("there is no /data/CT/Mueller Hans; look again", "there is no …; look again"),
+        ("there is no /data/CT/Mueller, Hans; look again", "there is no …; look again"),
         ("cannot read '/data/a b/x.dcm'", "cannot read …"),
         (r"empty: C:\scans\Mueller Hans", "empty: …"),
         ("holds 6/10 slices of modality MR/PT", "holds 6/10 slices of modality MR/PT"),
@@ -43,10 +43,22 @@ def test_paths_in_messages_are_hidden(message: str, shown: str) -> None:
 
 
 def test_the_command_names_the_pipeline_file_by_a_placeholder() -> None:
-    command = "/home/doe/ctkit run Doe.toml --set dataset.root=/data --set dataset.size=64 --out /x --until report"
-    assert command_line(command) == (
-        "ctkit run PIPELINE.toml --set dataset.root=… --set dataset.size=64 --out … --until report"
+    command = [
+        "ctkit",
+        "run",
+        "Doe.toml",
+        "--set",
+        "dataset.root=/data",
+        "--set",
+        "dataset.size=64",
+        "--until",
+        "report",
+        "--out",
+    ]
+    assert command_line([*command, "/x/doe john"]) == (
+        "ctkit run PIPELINE.toml --set dataset.root=… --set dataset.size=64 --until report --out …"
     )
+    assert command_line(["ctkit", "reduce", "mueller", "--dataset", "dicom"]) == "ctkit reduce … --dataset …"
 
 
 def test_the_resolved_pipeline_is_toml_again() -> None:

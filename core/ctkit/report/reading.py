@@ -188,7 +188,7 @@ class Predicted:
 
     def read(self) -> Predictions:
         """Raise ``DataError`` where the file names a label that is none of its classes."""
-        with self.file.open(newline="", encoding="utf-8") as stream:
+        with self.file.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
             header, *rows = csv.reader(stream)
         classes = tuple(header[3:])
         numbers = {name: number for number, name in enumerate(classes)}

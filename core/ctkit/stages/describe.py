@@ -46,6 +46,7 @@ class Wanted:
     evidence: tuple[Chosen[Reducer[Any]], ...] = ()
     store: bool = False  #: also write what is read to the store
     skipped: Skips = ()  #: slices that are known to be unreadable
+    limit: float = 0.0  #: seconds after which some of these were given up
 
 
 def describe(session: Session, catalogue: Catalogue) -> list[Reading]:
@@ -107,8 +108,12 @@ def _without_evidence(
 
 def _is_wanted(session: Session, catalogue: Catalogue, reducers: list[Chosen[Reducer[Any]]], number: int) -> bool:
     reading = read_reading(session.cache, catalogue.address(number))
-    retry = reading is not None and reading.retry
-    return retry or is_missing(session.cache, catalogue.address(number), reducers)
+    again = reading is not None and _is_tried_again(session, reading)
+    return again or is_missing(session.cache, catalogue.address(number), reducers)
+
+
+def _is_tried_again(session: Session, reading: Reading) -> bool:
+    return reading.retry or 0 < reading.limit < session.workers.backend.time_limit
 
 
 def _wanted(
@@ -117,10 +122,10 @@ def _wanted(
     """What there is to make of one volume; slices that were skipped for what may pass are read again."""
     at = catalogue.address(number)
     known = read_reading(session.cache, at)
-    if known is None or known.retry:
+    if known is None or _is_tried_again(session, known):
         return Wanted(number, at, catalogue[number], None, tuple(reducers), store)
     missing = _without_evidence(session.cache, at, known, reducers)
-    return Wanted(number, at, catalogue[number], known.index, missing, store, known.skipped)
+    return Wanted(number, at, catalogue[number], known.index, missing, store, known.skipped, known.limit)
 
 
 # --- decoding -----------------------------------------------------------------------------------------------------
@@ -169,13 +174,13 @@ def describe_volume(chosen: Chosen[Dataset[Any]], cache_folder: Path, look: Rend
     cache = Cache(cache_folder)
     try:
         pixels = read(chosen, item)
-        reading = Reading.of(len(item.volume), pixels, item.skipped)
+        reading = Reading.of(len(item.volume), pixels, item.skipped, item.limit)
         if pixels.index.size and item.evidence:
             _write_evidence(cache, item, reading, as_slices(pixels))
     except PluginError as error:
         return str(error)
     if pixels.index.size and item.store:
-        store_slices(cache, look, item.address, pixels, reading.span)
+        store_slices(cache, look, item.address, pixels, reading)
     write_reading(cache, item.address, reading)
     return ""
 
@@ -217,12 +222,12 @@ def write_evidence(path: Path, evidence: NDArray[Any]) -> None:
         np.save(file, evidence, allow_pickle=False)
 
 
-def store_slices(cache: Cache, look: Rendering, volume: str, pixels: Pixels, span: tuple[float, float]) -> None:
-    """Render pixels of a volume with that ``span`` of values and write them to the store, unless they are there."""
-    store = SliceStore(cache, look.model_dump(mode="json"))
-    if store.find(volume, pixels.index) is None:
-        rows = rendering.training(pixels.values, pixels.unit, look.levels, look.size, span)
-        store.write(volume, pixels.index, rows)
+def store_slices(cache: Cache, look: Rendering, volume: str, pixels: Pixels, reading: Reading) -> None:
+    """Render pixels of a volume that reads so and write them to the store, unless they are there."""
+    store, shown = SliceStore(cache, look.model_dump(mode="json")), reading.shown(volume, look.levels)
+    if store.find(shown, pixels.index) is None:
+        rows = rendering.training(pixels.values, pixels.unit, look.levels, look.size, reading.span)
+        store.write(shown, pixels.index, rows)
 
 
 def read(chosen: Chosen[Dataset[Any]], item: Wanted) -> Pixels:
@@ -277,4 +282,4 @@ def _on_accelerator(
 def read_slices(chosen: Chosen[Dataset[Any]], item: Wanted) -> tuple[Slices, Reading]:
     """Read one volume's slices. Runs in a worker process."""
     pixels = read(chosen, item)
-    return as_slices(pixels), Reading.of(len(item.volume), pixels, item.skipped)
+    return as_slices(pixels), Reading.of(len(item.volume), pixels, item.skipped, item.limit)

@@ -12,10 +12,11 @@ from ctkit.cache import address
 from ctkit.catalogue import Catalogue
 from ctkit.contracts import Evaluation, Predictions, Rows, Task
 from ctkit.errors import StorageError
+from ctkit.files import read_json
 from ctkit.only import Only
 from ctkit.plan import Chosen, TaskPlan
 from ctkit.predictions import FACTS, TABLE, read_predictions, write_predictions
-from ctkit.runs import place, same_file
+from ctkit.runs import place
 from ctkit.selection import Table
 from ctkit.stages import pretrain
 from ctkit.stages.materialise import rows_in_store
@@ -81,10 +82,11 @@ def plan_evaluations(session: Session, jobs: Iterable[pretrain.Job]) -> list[Eva
 def forget_others(session: Session, evaluations: list[Evaluated]) -> None:
     """Remove from the run folder what is shown of evaluations that are not those of its pipeline now."""
     for evaluated in evaluations:
-        shown = show_path(session, evaluated)
-        if shown.exists() and not same_file(folder_of(session, evaluated) / TABLE, shown):
-            shown.unlink()
-            shown.with_suffix(".json").unlink(missing_ok=True)
+        table = show_path(session, evaluated)
+        facts = table.with_suffix(".json")
+        if table.exists() and not (facts.exists() and read_json(facts).get("address") == evaluated.address):
+            table.unlink()
+            facts.unlink(missing_ok=True)
 
 
 def evaluate(session: Session, catalogue: Catalogue, table: Table, evaluations: list[Evaluated]) -> list[Evaluated]:
@@ -162,7 +164,7 @@ def _try(session: Session, evaluated: Evaluated, slices: _StoredSlices) -> bool:
         with session.work("evaluate", evaluated.item):
             predictions = _predict(session, evaluated, slices.of(evaluated.job))
             with session.cache.entry("evaluate", evaluated.address) as folder:
-                write_predictions(folder, predictions)
+                write_predictions(folder, predictions, evaluated.address)
     except StorageError:
         raise
     except Exception as error:  # a plugin may raise anything; the other items go on

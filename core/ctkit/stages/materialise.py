@@ -32,16 +32,16 @@ def materialise(session: Session, catalogue: Catalogue, table: Table, selections
     kept = np.zeros(len(table), bool)
     for chosen in selections:
         kept |= chosen.kept
-    store = SliceStore(session.cache, session.pipeline.rendering.model_dump(mode="json"))
+    find = partial(_find, session, catalogue)
     wanted = _by_volume(table, kept)
-    shards = {number: store.find(catalogue.address(number), index) for number, index in wanted.items()}
+    shards = {number: find(number, index) for number, index in wanted.items()}
     missing = [number for number, shard in shards.items() if shard is None]
     if not missing:
         session.cached("materialise")
     else:
         with session.work("materialise"):
             _store(session, catalogue, {number: wanted[number] for number in missing})
-        shards |= {number: store.find(catalogue.address(number), wanted[number]) for number in missing}
+        shards |= {number: find(number, wanted[number]) for number in missing}
     lost = [number for number, shard in shards.items() if shard is None]
     if lost:
         raise DataError(f"slices of {len(lost)} volumes could not be read a second time; were files changed?")
@@ -50,10 +50,9 @@ def materialise(session: Session, catalogue: Catalogue, table: Table, selections
 
 def rows_in_store(session: Session, catalogue: Catalogue, table: Table, chosen: Selection) -> Rows | None:
     """Return a selection's rows if the store still has them all; decodes nothing."""
-    store = SliceStore(session.cache, session.pipeline.rendering.model_dump(mode="json"))
     shards: Shards = {}
     for number, index in _by_volume(table, chosen.kept).items():
-        shard = store.find(catalogue.address(number), index)
+        shard = _find(session, catalogue, number, index)
         if shard is None:
             return None
         shards[number] = shard
@@ -64,6 +63,19 @@ def rows_of(table: Table, chosen: Selection, shards: Shards, size: int) -> Rows:
     """Return an arm's rows in the store, in the order of the table."""
     parts = [(number, shards[number], index) for number, index in _by_volume(table, chosen.kept).items()]
     return gather(parts, size)
+
+
+def _find(session: Session, catalogue: Catalogue, number: int, index: Ints) -> Shard | None:
+    """Return the shard that holds slices of a volume as they look now."""
+    store = SliceStore(session.cache, session.pipeline.rendering.model_dump(mode="json"))
+    return store.find(shown_address(session, catalogue, number), index)
+
+
+def shown_address(session: Session, catalogue: Catalogue, number: int) -> str:
+    """Address of a volume as training sees it."""
+    volume = catalogue.address(number)
+    reading = read_reading(session.cache, volume)
+    return volume if reading is None else reading.shown(volume, session.pipeline.rendering.levels)
 
 
 def _by_volume(table: Table, kept: Bools) -> dict[int, Ints]:
@@ -89,4 +101,4 @@ def _store_volume(chosen: Chosen[Dataset[Any]], cache_folder: Path, look: Render
     cache = Cache(cache_folder)
     pixels, reading = read(chosen, item), read_reading(cache, item.address)
     if pixels.index.size and reading is not None:
-        store_slices(cache, look, item.address, pixels, reading.span)
+        store_slices(cache, look, item.address, pixels, reading)

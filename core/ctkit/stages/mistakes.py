@@ -23,7 +23,7 @@ FILE = "mistakes.npz"  #: ``TASK/rows`` (m,) of the prediction files, from 1, an
 
 def draw(session: Session, evaluated: list[Evaluated]) -> None:
     """Put ``mistakes.npz`` into the run folder."""
-    entry = session.cache.path("pictures", address("mistakes", runs=[one.address for one in evaluated]))
+    entry = session.cache.path("pictures", address("mistakes", runs=[[one.plan.id, one.address] for one in evaluated]))
     if not entry.is_dir():
         with session.work("pictures"), session.cache.entry("pictures", entry.name) as folder:
             arrays: dict[str, Any] = _pictures(session, evaluated)

@@ -15,6 +15,7 @@ from ctkit import compute, rendering
 from ctkit.cache import Cache, address
 from ctkit.catalogue import Catalogue
 from ctkit.contracts import Dataset, Ints
+from ctkit.files import writing
 from ctkit.plan import Chosen
 from ctkit.runs import place
 from ctkit.sections import Rendering
@@ -60,9 +61,10 @@ def draw(session: Session, catalogue: Catalogue, table: Table, selected: Iterabl
             wanted = np.unique(np.concatenate([one.slices for one in shown.values()]))
             images = images_of(session, catalogue, table, wanted)
             for name, one in shown.items():
-                _save(session, paths[name].name, one, images)
+                _save(session, name, paths[name], one, images)
     for name, path in paths.items():
-        place(path / FILE, session.folder.arm(name) / FILE)
+        if path.is_dir():
+            place(path / FILE, session.folder.arm(name) / FILE)
 
 
 def choose(table: Table, selection: Selection) -> Shown:
@@ -113,18 +115,27 @@ def picture_volume(
     return pixels.index, rendering.training(pixels.values, pixels.unit, look.levels, SIDE, span)
 
 
-def _save(session: Session, at: str, shown: Shown, images: dict[int, NDArray[np.uint8]]) -> None:
+def _save(session: Session, arm: str, entry: Path, shown: Shown, images: dict[int, NDArray[np.uint8]]) -> None:
+    """Write an arm's pictures; they are kept for later only where all of them could be made."""
     blank = np.zeros((SIDE, SIDE), np.uint8)
 
     def stack(numbers: Ints) -> NDArray[np.uint8]:
         pictures = [images.get(number, blank) for number in numbers.tolist()]
         return np.stack(pictures) if pictures else np.zeros((0, SIDE, SIDE), np.uint8)
 
-    with session.cache.entry("pictures", at) as folder:
-        np.savez_compressed(
-            folder / FILE,
-            kept=stack(shown.kept),
-            dropped=stack(shown.dropped),
-            stand_in=stack(shown.stand_in),
-            distance=shown.distance,
-        )
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez_compressed(
+                file,
+                kept=stack(shown.kept),
+                dropped=stack(shown.dropped),
+                stand_in=stack(shown.stand_in),
+                distance=shown.distance,
+            )
+
+    if set(shown.slices.tolist()) <= images.keys():
+        with session.cache.entry("pictures", entry.name) as folder:
+            write(folder / FILE)
+    else:
+        with writing(session.folder.arm(arm) / FILE) as temporary:
+            write(temporary)

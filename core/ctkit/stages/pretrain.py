@@ -7,6 +7,7 @@ import json
 import shutil
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,12 @@ from ctkit.cache import address
 from ctkit.catalogue import Catalogue
 from ctkit.contracts import Pretrained, Pretraining
 from ctkit.errors import StorageError
-from ctkit.files import write_csv, write_json
+from ctkit.files import read_json, write_csv, write_json
 from ctkit.only import Only
 from ctkit.plan import Arm, Pipeline, PretrainPlan
-from ctkit.runs import forget, link, place, same_file
+from ctkit.runs import forget, link, place
 from ctkit.selection import Table
-from ctkit.stages.materialise import Shards, materialise, rows_of
+from ctkit.stages.materialise import Shards, materialise, rows_of, shown_address
 from ctkit.stages.select import Selected, Selections, of_seed, selection_digest
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class Job:
 def plan_jobs(session: Session, catalogue: Catalogue, table: Table, selections: Selections) -> list[Job]:
     """Every backbone that the pipeline asks for: the baselines, then the pre-trainings in their order."""
     pipeline = session.pipeline
-    digests = {key: selection_digest(catalogue, table, chosen.selection) for key, chosen in selections.items()}
+    shown = partial(shown_address, session, catalogue)
+    digests = {key: selection_digest(shown, table, chosen.selection) for key, chosen in selections.items()}
     look = [pipeline.rendering.model_dump(mode="json"), rendering.VERSION]
 
     def job(plan: PretrainPlan, arm: Arm, seed: int, *, baseline: bool) -> Job:
@@ -108,7 +110,7 @@ def forget_others(session: Session, jobs: list[Job]) -> None:
     """Remove from the run folder what is shown of backbones that are not those of its pipeline now."""
     for job in jobs:
         shown = show_folder(session, job)
-        if (shown / FACTS).exists() and not same_file(folder_of(session, job) / FACTS, shown / FACTS):
+        if (shown / FACTS).exists() and read_json(shown / FACTS).get("address") != job.address:
             forget(shown)
 
 
@@ -188,6 +190,7 @@ def _publish(session: Session, job: Job, trained: Pretrained, facts: dict[str, A
     known = {key: value for key, value in asdict(trained).items() if key not in {"backbone", "history"}}
     rate = trained.steps * trained.batch / trained.seconds if trained.seconds > 0 else 0.0
     facts |= known | {
+        "address": job.address,
         "method": job.plan.method.entry.name,
         "parameters": job.plan.method.params.model_dump(mode="json"),
         "slices_per_second": round(rate, 1),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctkit.cache import Cache
+from ctkit.cache import Cache, address
 from ctkit.catalogue import Catalogue
 from ctkit.contracts import Ints, Pixels
 from ctkit.files import write_json
@@ -25,16 +25,20 @@ class Reading:
 
     slices: int  #: of the volume
     skipped: Skips  #: ascending
+    unit: str = "HU"  #: of the values, or "arbitrary"
     span: tuple[float, float] = (0.0, 0.0)  #: lowest and highest value of all readable slices
     retry: bool = False  #: some are skipped for what may pass, so that the next run tries again
+    limit: float = 0.0  #: seconds after which some were given up, so that a run with more time tries again; 0 for none
 
     @classmethod
-    def of(cls, slices: int, pixels: Pixels, known: Iterable[tuple[int, str]] = ()) -> Reading:
+    def of(cls, slices: int, pixels: Pixels, known: Iterable[tuple[int, str]] = (), limit: float = 0.0) -> Reading:
         """Return the reading of a volume of ``slices`` of which all were read but those ``known`` to be unreadable."""
+        known = tuple(known)
         skipped = tuple(sorted({**dict(known), **dict(pixels.skipped)}.items()))
         values = pixels.values
         span = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-        return cls(slices, skipped, span, pixels.retry)
+        retry = pixels.retry or any("memory" in reason for _, reason in known)
+        return cls(slices, skipped, pixels.unit, span, retry, limit)
 
     @classmethod
     def of_nothing(cls, slices: int, reason: str) -> Reading:
@@ -45,6 +49,14 @@ class Reading:
     def index(self) -> Ints:
         """Numbers of the readable slices, ascending."""
         return np.setdiff1d(np.arange(self.slices), [number for number, _ in self.skipped])
+
+    def shown(self, volume: str, levels: str | tuple[float, float]) -> str:
+        """Address of the volume with address ``volume`` as training sees it, where that depends on the span of values.
+
+        ``levels`` is a rendering as ``ctkit.rendering.training`` takes it.
+        """
+        windowed = self.unit == "HU" and levels != "volume-min-max"
+        return volume if windowed or levels == "slice-min-max" else address("shown", volume=volume, span=self.span)
 
     @property
     def mark(self) -> str:
@@ -63,9 +75,8 @@ def read_reading(cache: Cache, volume: str) -> Reading | None:
         found = json.loads(reading_path(cache, volume).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    low, high = found["span"]
-    skipped = tuple((number, reason) for number, reason in found["skipped"])
-    return Reading(found["slices"], skipped, (low, high), found["retry"])
+    (low, high), skipped = found.pop("span"), found.pop("skipped")
+    return Reading(span=(low, high), skipped=tuple((number, reason) for number, reason in skipped), **found)
 
 
 def read_readings(cache: Cache, catalogue: Catalogue) -> list[Reading]:

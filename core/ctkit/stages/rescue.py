@@ -65,7 +65,13 @@ def _without_guilty_slices(session: Session, item: Wanted) -> Wanted:
             guilty[int(outcome.item.index[0])] = outcome.reason
     if not guilty:
         return item
-    return replace(item, index=np.setdiff1d(np.array(numbers), list(guilty)), skipped=(*item.skipped, *guilty.items()))
+    hung = any(reason.startswith("took longer") for reason in guilty.values())
+    return replace(
+        item,
+        index=np.setdiff1d(np.array(numbers), list(guilty)),
+        skipped=(*item.skipped, *guilty.items()),
+        limit=session.workers.backend.time_limit if hung else item.limit,
+    )
 
 
 def _try_to_read(chosen: Chosen[Dataset[Any]], item: Wanted) -> None:

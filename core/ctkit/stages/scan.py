@@ -165,7 +165,7 @@ def _inspect_alone(session: Session, chosen: Chosen[Dataset[Any]], chunk: _Chunk
     for outcome in session.parallel("scan", work, singles, total=len(singles), name=lambda single: single.address):
         file = outcome.item.files[0]
         if isinstance(outcome, compute.Lost):
-            found[file.path] = Skipped(file.path, outcome.reason)
+            found[file.path] = Skipped(file.path, outcome.reason, retry="memory" in outcome.reason)
         else:
             found[file.path] = (outcome.result or [_read_chunk(session.cache, outcome.item)[0][1]])[0]
     return _keep(session.cache, chunk, [found[file.path] for file in chunk.files])

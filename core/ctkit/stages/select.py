@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -249,12 +249,15 @@ def _rows(session: Session, catalogue: Catalogue, table: Table, chosen: Selectio
         number += int(count)
 
 
-def selection_digest(catalogue: Catalogue, table: Table, chosen: Selection) -> str:
-    """Digest of the kept slices by their volumes' addresses: what a backbone depends on, whatever else there is."""
+def selection_digest(shown: Callable[[int], str], table: Table, chosen: Selection) -> str:
+    """Digest of the kept slices: what a backbone depends on, whatever else there is.
+
+    ``shown`` gives the address of a volume by its number, as training sees it.
+    """
     digest = hashlib.sha256()
     kept = np.flatnonzero(chosen.kept)
     for part in np.split(kept, np.flatnonzero(np.diff(table.volume[kept])) + 1):
         if part.size:
             volume = int(table.volume[part[0]])
-            digest.update(f"{catalogue.address(volume)}:{table.index[part].tolist()};".encode())
+            digest.update(f"{shown(volume)}:{table.index[part].tolist()};".encode())
     return digest.hexdigest()

@@ -29,7 +29,7 @@ def provenance(run: Run) -> Provenance:
     facts = run.facts
     return Provenance(
         facts=tuple(_run_facts(facts)),
-        command=redaction.command_line(facts.get("command", "")),
+        command=redaction.command_line(facts.get("command", [])),
         pipeline=redaction.as_toml(run.pipeline),
         stages=_stages(facts.get("stages", [])),
         plugins=_plugins(facts.get("plugins", [])),
