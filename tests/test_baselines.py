@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -78,16 +79,21 @@ def write_images(root: Path) -> None:
     Image.fromarray(slices()[4]).save(root / "test" / "lesion" / "leaked.jpg", quality=80)
 
 
+def start(folder: Path, *options: str) -> Path:
+    """Run the pipeline in ``folder``; return its run folder."""
+    environment = {name: value for name, value in os.environ.items() if name != "CTKIT_CACHE"}
+    command = [sys.executable, "-m", "ctkit", "run", "p.toml", "--quiet", *options]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder / "runs" / "base"
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("baselines")
     write_images(folder / "images")
     (folder / "p.toml").write_text(PIPELINE)
-    environment = {name: value for name, value in os.environ.items() if name != "CTKIT_CACHE"}
-    command = [sys.executable, "-m", "ctkit", "run", "p.toml", "--quiet"]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return folder / "runs" / "base"
+    return start(folder)
 
 
 def table(file: Path) -> list[dict[str, str]]:
@@ -142,6 +148,21 @@ def test_a_slice_of_the_pre_training_data_among_the_test_images_is_found(run: Pa
     page = (run / "report.html").read_text()
     assert page.index(leak) < page.index('<section id="arms"')
     assert f"leaky: {leak} (16 or fewer of 256 hash bits differ)" in json.loads((run / "run.json").read_text())["notes"]
+
+
+def test_without_the_stored_slices_the_predictions_say_for_good_that_they_were_not_compared(
+    run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run.parents[1], tmp_path / "copy", symlinks=True)
+    for freed in ("store", "evaluate"):
+        shutil.rmtree(tmp_path / "copy" / "runs" / ".cache" / freed)
+    said = "test images were not compared with the slices of the pre-training: they are stored no more"
+    for _ in range(2):
+        again = start(tmp_path / "copy", "--only", "arm=first", "--only", "seed=1")
+        facts = json.loads((again / "arms/first/simclr/seed-1/leaky/knn/repeat-0-labels-0.5.json").read_text())
+        assert facts["warnings"] == [said]
+        assert f"leaky: {said}" in json.loads((again / "run.json").read_text())["notes"]
+    assert said in (again / "report.html").read_text()
 
 
 def test_the_positive_class_is_written_beside_the_predictions(run: Path) -> None:

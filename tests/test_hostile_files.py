@@ -143,12 +143,12 @@ def test_patients_added_later_cost_only_themselves(folder: Path) -> None:
     assert sorted(path.parent.parent.name for path in after.keys() - before.keys()) == [
         "evidence",
         "headers",
-        "readings",
+        "reading",
     ]
     assert len(selection(folder, "growing")) == 48
 
 
 def made(cache: Path) -> dict[Path, int]:
-    """What headers and volumes have cost, with the time when it was made."""
-    kinds = ("headers", "readings", "evidence")
-    return {path: path.stat().st_mtime_ns for kind in kinds for path in (cache / kind).rglob("*.*")}
+    """What headers and volumes have cost, with the number that the file system gave it when it was made."""
+    kinds = ("headers", "reading", "evidence")
+    return {path: path.stat().st_ino for kind in kinds for path in (cache / kind).rglob("*.*")}

@@ -19,9 +19,16 @@ from filelock import FileLock, Timeout
 from ctkit import stopping
 from ctkit.errors import StorageError
 from ctkit.files import concerns_writing, storage_error, write_bytes
-from ctkit.usage import Usage
+from ctkit.usage import Usage, spelled_one_way
 
 LOCATION = "CTKIT_CACHE"  #: environment variable that moves the cache
+#: What a cache may hold. Its folder may be somebody else's as well, such as ``~/.cache``: cleaning looks at these only.
+KINDS = frozenset(
+    {
+        *("scan", "headers", "reading", "evidence", "selection", "curve", "store", "pictures"),
+        *("pretrain", "unfinished", "evaluate", "evaluation", "scores", "comparisons"),
+    }
+)
 
 
 def address(stage: str, **inputs: Any) -> str:
@@ -41,10 +48,13 @@ class Cache:
     def beside(cls, run: Path) -> Cache:
         """The cache for a run folder: ``.cache`` beside it, unless ``CTKIT_CACHE`` says where."""
         moved = os.environ.get(LOCATION)
-        return cls(Path(moved).expanduser().absolute() if moved else run.absolute().parent / ".cache")
+        folder = Path(moved).expanduser() if moved else spelled_one_way(run).parent / ".cache"
+        return cls(spelled_one_way(folder))
 
     def path(self, kind: str, at: str, suffix: str = "") -> Path:
-        """Where the entry with address ``at`` is or would be."""
+        """Where the entry with address ``at`` is or would be. ``kind`` is one of ``KINDS`` or a folder below one."""
+        if Path(kind).parts[0] not in KINDS:
+            raise ValueError(f"{kind!r} is no kind of entry, so it would never be freed; valid: {sorted(KINDS)}")
         found = self.folder / kind / at[:2] / f"{at}{suffix}"
         if self._usage is not None:
             self._usage.note(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 import time
@@ -11,11 +12,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctkit.errors import LockedError, RequestError, nearest
-from ctkit.runs import RunFolder
-from ctkit.usage import FOLDER, User, users
+from ctkit import quantities
+from ctkit.cache import KINDS
+from ctkit.errors import LockedError, RequestError, StorageError, nearest
+from ctkit.usage import User, state, users
 
 LEFTOVERS = "leftovers of killed writers"
+_BELOW = "[0-9a-f][0-9a-f]"  #: of a kind: the folders that hold entries
+_ENTRY = re.compile(r"[0-9a-f]{64}(\.json|\.npy)?")  #: a lock beside a workspace is none
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class Wish:
 class Cleaning:
     """What a wish comes to."""
 
+    cache: Path
     entries: tuple[Entry, ...]  #: to be freed
     spared: int  #: entries that live runs use, which stay whatever is wished
 
@@ -62,7 +67,7 @@ class Cleaning:
 def plan(cache: Path, wish: Wish) -> Cleaning:
     """Say what would be freed. Raises ``RequestError`` for an unknown run and ``LockedError`` for a live one."""
     known = users(cache)
-    live = [user for user in known if RunFolder(user.run).is_live]
+    live = [user for user in known if user.is_live]
     if wish.run is not None:
         _refuse(wish.run, known, live)
     entries = sorted(_entries(cache), key=lambda entry: entry.used)
@@ -72,27 +77,65 @@ def plan(cache: Path, wish: Wish) -> Cleaning:
     folders = {entry.path for entry in wanted}
     leftovers = [entry for entry in _leftovers(cache) if not folders.intersection(entry.path.parents)]
     abandoned = (entry for entry in leftovers if not _in_use(cache, entry, live))
-    return Cleaning((*wanted, *abandoned), len(entries) - len(idle))
+    return Cleaning(cache, (*wanted, *abandoned), len(entries) - len(idle))
 
 
-def free(cleaning: Cleaning) -> None:
-    """Remove what was planned. Each entry goes at once, by a rename; a killed cleaning leaves a leftover."""
+def free(cleaning: Cleaning) -> int:
+    """Remove what was planned, but for what was used since, and return how many bytes that gave back.
+
+    Each entry goes at once, by a rename; a killed cleaning leaves a leftover. Raises ``StorageError`` where an entry
+    cannot be removed, after all others are gone.
+    """
+    freed, refused = 0, list[OSError]()
+    live = _Live(cleaning.cache)
     for entry in cleaning.entries:
-        aside = entry.path.with_name(f".{secrets.token_hex(8)}.part")
         try:
-            entry.path.rename(aside)
+            if entry.path.stat().st_mtime == entry.used and not _in_use(cleaning.cache, entry, live.now()):
+                _remove(entry.path)
+                freed += entry.size
         except FileNotFoundError:  # somebody else cleans too
             continue
-        if aside.is_dir():
-            shutil.rmtree(aside, ignore_errors=True)
-        else:
-            aside.unlink(missing_ok=True)
+        except OSError as error:
+            refused.append(error)
+    if refused:
+        raise StorageError(
+            f"cannot remove {refused[0].filename}: {refused[0].strerror}; of {len(cleaning.entries)} entries "
+            f"{len(refused)} could not be removed, {quantities.size(freed)} are freed"
+        ) from refused[0]
+    return freed
+
+
+class _Live:
+    """The live users of a cache, looked for again as soon as a record says that something changed."""
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+        self._state: list[tuple[str, int]] | None = None
+        self._users: list[User] = []
+
+    def now(self) -> list[User]:
+        """Every live user; one that ended since may still be among them."""
+        found = state(self._cache)
+        if found != self._state:
+            self._users = [user for user in users(self._cache) if user.is_live]
+            self._state = found
+        return self._users
+
+
+def _remove(path: Path) -> None:
+    aside = path.with_name(f".{secrets.token_hex(8)}.part")
+    path.rename(aside)
+    if aside.is_dir():
+        shutil.rmtree(aside)
+    else:
+        aside.unlink(missing_ok=True)
 
 
 def _refuse(run: Path, known: Iterable[User], live: Iterable[User]) -> None:
-    names = {user.run.name: user.run for user in known}
-    if run not in names.values():
-        raise RequestError(f"no run in {run} uses this cache; {nearest(run.name, names)}")
+    runs = {user.run for user in known}
+    if run not in runs:
+        beside = [other.name for other in runs if other.parent == run.parent]
+        raise RequestError(f"no run in {run} uses this cache; {nearest(run.name, beside)}")
     if run in {user.run for user in live}:
         raise LockedError(f"a process is running in {run}; what it uses is not freed")
 
@@ -124,14 +167,15 @@ def _name(cache: Path, entry: Entry) -> str:
 
 
 def _entries(cache: Path) -> Iterator[Entry]:
-    for kind in cache.iterdir() if cache.is_dir() else ():
-        if kind.is_dir() and kind.name != FOLDER:
-            yield from _existing(kind.glob("[0-9a-f][0-9a-f]/[0-9a-f]*"), kind.name)
+    for kind in sorted(KINDS):
+        found = (cache / kind).glob(f"{_BELOW}/*")
+        yield from _existing((path for path in found if _ENTRY.fullmatch(path.name)), kind)
 
 
 def _leftovers(cache: Path) -> Iterator[Entry]:
     """What writers did not live to rename or to remove."""
-    return _existing(cache.rglob(".*.part"), LEFTOVERS)
+    for kind in sorted(KINDS):
+        yield from _existing((cache / kind).glob(f"{_BELOW}/**/.*.part"), LEFTOVERS)
 
 
 def _existing(paths: Iterable[Path], kind: str) -> Iterator[Entry]:

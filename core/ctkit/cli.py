@@ -168,8 +168,11 @@ def _print_plan(resolved: Any, registry: Registry, console: Console, only: Only)
     from ctkit import dry_run, pipeline
 
     session = replace(pipeline.open_session(resolved, registry, console, pipeline.run_folder(resolved)), only=only)
-    rows = [(line.stage, line.item, line.state, line.detail) for line in dry_run.plan(session)]
-    console.table(("stage", "item", "state", "detail"), rows)
+    if console.as_json:
+        rows = [(line.stage, line.item, line.state, line.detail) for line in dry_run.plan(session)]
+        console.table(("stage", "item", "state", "detail"), rows)
+    else:
+        console.table(("plan", "state", "detail"), list(dry_run.tree(dry_run.plan(session))))
 
 
 @cli.command()
@@ -401,7 +404,7 @@ def export(
 def runs(folder: Path, as_json: bool) -> None:
     """List the runs in FOLDER, the youngest first: how each stands, how long ago it was started, its size."""
     from ctkit import listing, quantities
-    from ctkit.cache import Cache
+    from ctkit.cache import KINDS, Cache
 
     found = listing.runs_in(folder)
     console = _console(as_json=as_json, quiet=False)
@@ -412,7 +415,8 @@ def runs(folder: Path, as_json: bool) -> None:
     shown = [(run.path.name, run.state, quantities.age(run.age), quantities.size(run.size)) for run in found]
     console.table(("run", "state", "age", "size"), shown)
     cache = Cache.beside(folder / "any").folder
-    console.say(f"cache: {quantities.size(listing.occupied(cache))} in {cache}; to free it: ctkit clean")
+    held = sum(listing.occupied(cache / kind) for kind in KINDS)
+    console.say(f"cache: {quantities.size(held)} in {cache}; to free it: ctkit clean")
 
 
 @cli.command()
@@ -433,12 +437,13 @@ def clean(
     from ctkit import cleaning
     from ctkit.cache import Cache
     from ctkit.quantities import parse_age, parse_size, size
+    from ctkit.usage import spelled_one_way
 
     cache = Cache.beside(folder / "any").folder
     wish = cleaning.Wish(
         older_than=parse_age(older_than) if older_than else None,
         keep_below=parse_size(keep_below) if keep_below else None,
-        run=(folder / run_).absolute() if run_ else None,
+        run=spelled_one_way(folder / run_) if run_ else None,
     )
     planned = cleaning.plan(cache, wish)
     console = _console(as_json=False, quiet=False)
@@ -450,8 +455,8 @@ def clean(
     console.table(("what", "entries", "size"), [(kind, count, size(bytes_)) for kind, count, bytes_ in planned.by_kind])
     if dry_run or not (yes or _agreed(f"Free {size(planned.size)} in {cache}?")):
         return
-    cleaning.free(planned)
-    console.say(f"{size(planned.size)} freed")
+    freed = cleaning.free(planned)
+    console.say(f"{size(freed)} freed" + ("; the rest was used meanwhile and stays" if freed < planned.size else ""))
 
 
 def _agreed(question: str) -> bool:

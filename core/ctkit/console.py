@@ -38,7 +38,7 @@ class Console:
         log_json: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._as_json = as_json
+        self.as_json = as_json
         self._quiet = quiet
         self._shown_from = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
         self._debug = verbosity > 1  # the log holds debug messages, which may name files and patients
@@ -58,7 +58,7 @@ class Console:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Print aligned columns; in JSON an object for each row."""
-        if self._as_json:
+        if self.as_json:
             for row in rows:
                 self._out({"event": "row", **dict(zip(columns, row, strict=True))}, "")
             return
@@ -72,7 +72,7 @@ class Console:
         """Show how far work named ``title`` is, until the block ends; ``total`` may come with the first update."""
         if self._quiet or total == 0:
             return nullcontext(Progress(total))
-        if not self._as_json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        if not self.as_json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
             return self._bar(title, total)
         return self._lines(title, total)
 
@@ -104,7 +104,7 @@ class Console:
 
     def _out(self, event: dict[str, object], text: str) -> None:
         if not self._quiet:
-            sys.stdout.write(f"{json.dumps(event, ensure_ascii=False, default=str) if self._as_json else text}\n")
+            sys.stdout.write(f"{json.dumps(event, ensure_ascii=False, default=str) if self.as_json else text}\n")
             sys.stdout.flush()
 
     def _report(self, level: int, text: str) -> None:
@@ -117,7 +117,7 @@ class Console:
     def _warn(self, text: str) -> None:
         if self._quiet:
             return
-        if self._as_json:
+        if self.as_json:
             self._out({"event": "warning", "text": text}, text)
         else:
             sys.stderr.write(f"warning: {text}\n")

@@ -5,13 +5,15 @@ Times come from trials on this machine and from trainings that are cached; nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ctkit import estimates
+from ctkit import estimates, quantities
 from ctkit.catalogue import Catalogue
 from ctkit.console import hours
 from ctkit.only import narrowed
@@ -58,6 +60,17 @@ def plan(session: Session) -> Iterator[Planned]:
     yield from _chosen(session, scan.catalogue)
 
 
+def tree(lines: Iterable[Planned]) -> Iterator[tuple[str, str, str]]:
+    """Lines of a plan with their items below their stages: name as a branch, state and detail."""
+    for stage, of_stage in groupby(lines, key=lambda line: line.stage):
+        items = list(of_stage)
+        if items[0].item:
+            yield stage, "", ""
+        for number, line in enumerate(items, start=1):
+            branch = "└─ " if number == len(items) else "├─ "
+            yield branch + line.item if line.item else stage, line.state, line.detail
+
+
 def _chosen(session: Session, catalogue: Catalogue) -> Iterator[Planned]:
     readings = read_readings(session.cache, catalogue)
     table = selecting.make_table(catalogue, readings)
@@ -75,13 +88,16 @@ def _chosen(session: Session, catalogue: Catalogue) -> Iterator[Planned]:
     size = _store_size(session, int(kept.sum()))
     if jobs:
         yield Planned("materialise", "", "to do" if missing else "cached", f"up to {size} in the slice store")
+    before = estimates.trainings(session.cache) if missing else []
     for job in jobs:
         state: State = "to do" if job in missing else "cached"
-        yield Planned("pretrain", job.item, state, _training(session, table, job, to_do=job in missing))
+        seconds = partial(estimates.training, before, job, session.device) if job in missing else None
+        yield Planned("pretrain", job.item, state, _training(table, job, seconds))
     yield from _evaluations(session, jobs)
 
 
-def _training(session: Session, table: Table, job: pretraining.Job, *, to_do: bool) -> str:
+def _training(table: Table, job: pretraining.Job, seconds: Callable[[int], float | None] | None) -> str:
+    """What a training is made of; of one that is to do also how many seconds so many steps take."""
     if job.baseline:
         return "baseline"
     kept = job.selected.selection.kept
@@ -89,10 +105,13 @@ def _training(session: Session, table: Table, job: pretraining.Job, *, to_do: bo
     steps = job.plan.method.build().steps(int(kept.sum()), len(np.unique(table.volume[kept])))
     if steps is None:
         return words
-    seconds = estimates.training(session, job, steps) if to_do else None
+    words += f", {steps} steps"
     if seconds is None:
-        return f"{words}, {steps} steps" + ("; how long is known after the first one here" if to_do else "")
-    return f"{words}, {steps} steps; about {hours(seconds)}"
+        return words
+    expected = seconds(steps)
+    return words + (
+        "; how long is known after the first one here" if expected is None else f"; about {hours(expected)}"
+    )
 
 
 def _evaluations(session: Session, jobs: list[pretraining.Job]) -> Iterator[Planned]:
@@ -132,7 +151,7 @@ def _describe(session: Session, catalogue: Catalogue, missing: list[int]) -> Pla
     cost = estimates.describing(session, catalogue, missing, reducers)
     if cost:
         workers = session.workers.backend.workers
-        detail += f"; about {hours(cost.seconds)} with {workers} workers, {_size(cost.size)} of evidence"
+        detail += f"; about {hours(cost.seconds)} with {workers} workers, {quantities.size(cost.size)} of evidence"
     return Planned("describe", "", "to do", detail)
 
 
@@ -146,12 +165,4 @@ def _unknown(session: Session, first: str, detail: str) -> Iterator[Planned]:
 
 
 def _store_size(session: Session, slices: int) -> str:
-    return _size(slices * session.pipeline.rendering.size**2)
-
-
-def _size(size: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
+    return quantities.size(slices * session.pipeline.rendering.size**2)

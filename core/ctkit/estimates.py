@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from ctkit.cache import Cache
 from ctkit.catalogue import Catalogue
 from ctkit.compute import alone, worker
 from ctkit.contracts import Dataset, Ints, Reducer, Slices
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
     from ctkit.session import Session
 
 TRIED = 16  #: slices; 120 pairs
+_LENGTH = ("steps", "epochs", "warmup")  # parameters that say how long a training is, by the names ctkit's methods use
 LIMIT = 60.0  #: seconds after which a trial is given up
+
+
+Training = dict[str, Any]  #: what ``ctkit.stages.pretrain`` notes of one
 
 
 @dataclass(frozen=True)
@@ -67,20 +72,29 @@ def describing(
     return _scaled(outcome.result, catalogue.counts[volumes], session.workers.backend.workers)
 
 
-def training(session: Session, job: Job, steps: int) -> float | None:
-    """Seconds of that many steps, at the pace of the cached training most like it; None where there is none.
+def trainings(cache: Cache) -> list[Training]:
+    """Facts of every training in the cache."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in cache.folder.glob(f"pretrain/*/*/{FACTS}")]
 
-    Like are trainings by the same method with the same parameters on the same kind of device.
+
+def training(before: list[Training], job: Job, device: str, steps: int) -> float | None:
+    """Seconds of that many steps, at the pace of the training ``before`` that is most like it; None without such.
+
+    Like are trainings by the same method on the same kind of device, with parameters that differ in the length only.
     """
     method = job.plan.method
-    wanted = (method.entry.name, method.params.model_dump(mode="json"), session.device)
+    wanted = (method.entry.name, _step(method.params.model_dump(mode="json")), device)
     slices = int(job.selected.selection.kept.sum())
-    done = [json.loads(path.read_text(encoding="utf-8")) for path in session.cache.folder.glob(f"pretrain/*/*/{FACTS}")]
-    alike = [facts for facts in done if (facts["method"], facts["parameters"], facts["device"]) == wanted]
+    alike = [facts for facts in before if (facts["method"], _step(facts["parameters"]), facts["device"]) == wanted]
     if not alike:
         return None
-    nearest: dict[str, Any] = min(alike, key=lambda facts: abs(facts["slices"] - slices))
+    nearest = min(alike, key=lambda facts: abs(facts["slices"] - slices))
     return float(nearest["seconds"]) / max(1, int(nearest["steps"])) * steps
+
+
+def _step(parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters that a single step depends on."""
+    return {name: value for name, value in parameters.items() if name not in _LENGTH}
 
 
 def _scaled(trial: _Trial, counts: Ints, workers: int) -> Cost:
@@ -98,26 +112,52 @@ def _scaled(trial: _Trial, counts: Ints, workers: int) -> Cost:
 def _try(
     dataset: Chosen[Dataset[Any]], reducers: list[Chosen[Reducer[Any]]], device: str, item: Wanted
 ) -> _Trial | None:
-    """Read and describe the slices of ``item``, each once before it is timed. Runs in a process of its own."""
-    (slices, _), reading = _timed(lambda: read_slices(dataset, item))
-    n = len(slices.index)
-    return _Trial(reading / n, tuple(_rate(chosen.build(), slices, device) for chosen in reducers)) if n > 1 else None
+    """Read and describe the slices of ``item``. Runs in a process of its own."""
+    slices, seconds = _read(dataset, item)
+    described = _middle(slices)
+    if len(described.index) < 2:
+        return None
+    return _Trial(seconds / len(slices.index), tuple(_rate(chosen.build(), described, device) for chosen in reducers))
+
+
+def _read(dataset: Chosen[Dataset[Any]], item: Wanted) -> tuple[Slices, float]:
+    """Read the slices of ``item`` and say how long it took: of a volume in one file all, once.
+
+    Of a compressed file a few slices take as long as all of them.
+    """
+    if len(item.volume.files) == 1:
+        (slices, _), seconds = _timed(lambda: read_slices(dataset, replace(item, index=None)))
+    else:
+        (slices, _), seconds = _timed_warm(lambda: read_slices(dataset, item))
+    return slices, seconds
+
+
+def _middle(slices: Slices) -> Slices:
+    """The ``TRIED`` slices in the middle."""
+    start = max(0, (len(slices.index) - TRIED) // 2)
+    chosen = slice(start, start + TRIED)
+    hu = None if slices.hu is None else slices.hu[chosen]
+    return replace(slices, grey=slices.grey[chosen], hu=hu, index=slices.index[chosen])
 
 
 def _rate(reducer: Reducer[Any], slices: Slices, device: str) -> _Rate:
     n = len(slices.index)
     on_accelerator = device != "cpu" and reducer.device == "accelerator"
     placed = replace(slices, device=device if on_accelerator else "cpu")
-    evidence, seconds = _timed(lambda: reducer.describe(placed))
+    evidence, seconds = _timed_warm(lambda: reducer.describe(placed))
     if reducer.evidence == "pair":
         pairs = n * (n - 1) // 2
         return _Rate("pair", on_accelerator, seconds / pairs, evidence.nbytes / pairs)
     return _Rate("slice", on_accelerator, seconds / n, evidence.nbytes / n)
 
 
-def _timed(do: Callable[[], Any]) -> tuple[Any, float]:
+def _timed_warm(do: Callable[[], Any]) -> tuple[Any, float]:
     """Do something twice; return what came of it and the seconds of the second time, which needs no imports."""
     do()
+    return _timed(do)
+
+
+def _timed(do: Callable[[], Any]) -> tuple[Any, float]:
     start = time.perf_counter()
     result = do()
     return result, time.perf_counter() - start

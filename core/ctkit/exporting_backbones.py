@@ -71,7 +71,7 @@ def choose_backbones(
 def export_backbones(chosen: list[Trained], form: ExportFormat, out: Path, registry: Registry) -> Iterator[Exported]:
     """Write each backbone into the folder ``out``; or the only one to ``out`` where that is named as a file.
 
-    Raises ``RequestError`` where ``out`` is named as a file but several are to be written.
+    Raises ``RequestError`` where several are to be written but ``out`` is named as a file, or two have one name.
     """
     suffix = SUFFIXES[form]
     one_file = bool(suffix) and out.suffix == suffix
@@ -81,6 +81,7 @@ def export_backbones(chosen: list[Trained], form: ExportFormat, out: Path, regis
             f"{out} takes one backbone but there are {len(chosen)}: {names}; choose by --arm, --pretrain and --seed, "
             "or give --out a folder"
         )
+    _check_names(chosen)
     for one in chosen:
         method = cast(type[Method[Params]], registry.find("method", one.method).load())
         yield method.export(one.path, form, out if one_file else out / f"{one.name}{suffix}")
@@ -98,6 +99,18 @@ def tell(written: Iterable[Exported], console: Console) -> None:
     console.say("to load it, for images (n, 3, height, width) on the scale 0..1, grey repeated 3 times:")
     for line in loading:
         console.say(f"    {line}")
+
+
+def _check_names(chosen: list[Trained]) -> None:
+    """Refuse what would overwrite itself: arm ``a-b`` with pre-training ``c`` is named as ``a`` with ``b-c``."""
+    named: dict[str, Trained] = {}
+    for one in chosen:
+        other = named.setdefault(one.name, one)
+        if other is not one:
+            raise RequestError(
+                f"two backbones are named {one.name}: arm {other.arm!r} with pre-training {other.pretrain!r}, and arm "
+                f"{one.arm!r} with {one.pretrain!r}; choose one by --arm and --pretrain"
+            )
 
 
 def _backbones(run: Path) -> Iterator[Trained]:

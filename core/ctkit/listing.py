@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from ctkit.errors import RequestError
 from ctkit.runs import RunFolder, read_provenance
@@ -46,21 +45,24 @@ def occupied(folder: Path) -> int:
 
 def _listed(folders: list[Path]) -> Iterator[Listed]:
     for folder in folders:
-        facts = read_provenance(folder)
-        if facts:
-            started = datetime.fromisoformat(facts["started"]).timestamp()
-            yield Listed(folder, _state(folder, facts), started, occupied(folder))
+        try:
+            started, state = _standing(folder)
+        except (KeyError, TypeError, ValueError):  # no run.json, or none of ctkit's
+            continue
+        yield Listed(folder, state, started, occupied(folder))
 
 
-def _state(folder: Path, facts: dict[str, Any]) -> str:
-    """How a run stands, and at what it works or stopped: ``run.json`` alone does not know of a kill."""
-    state = str(facts.get("state"))
+def _standing(folder: Path) -> tuple[float, str]:
+    """When a run was started; how it stands, and at what it works or stopped: ``run.json`` knows of no kill."""
+    facts = read_provenance(folder)
+    started = datetime.fromisoformat(facts["started"]).timestamp()
+    state = str(facts["state"])
     if state == "running" and not RunFolder(folder).is_live:
         state = "killed"
     at = facts.get("at")
-    if not at or state not in ("running", "killed", "interrupted", "failed"):
-        return state
-    return f"{state} at {at['stage']} {at['item']}".rstrip()
+    if at and state in ("running", "killed", "interrupted", "failed"):
+        state = f"{state} at {at['stage']} {at['item']}".rstrip()
+    return started, state
 
 
 def _size(path: Path) -> int:

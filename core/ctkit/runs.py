@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 import ctkit
 from ctkit.errors import LockedError, RequestError, StorageError
 from ctkit.files import read_json, write_json, writing
+from ctkit.locks import PATIENCE, is_held
 from ctkit.plan import Pipeline
 
 #: What may lie in a run folder that has no ``run.json`` yet.
@@ -78,7 +79,7 @@ class RunFolder:
         Raises ``LockedError`` where another holds it, ``StorageError`` where the folder cannot be made, and
         ``RequestError`` where it holds something else, for a run removes what its pipeline no longer makes.
         """
-        lock = FileLock(self.path / ".lock", timeout=0)
+        lock = FileLock(self.path / ".lock", timeout=PATIENCE)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._refuse_strangers()
@@ -105,14 +106,7 @@ class RunFolder:
     @property
     def is_live(self) -> bool:
         """Whether a process holds the folder; where that cannot be told, it counts as held."""
-        lock = self.path / ".lock"
-        if not lock.exists():
-            return False
-        try:
-            with FileLock(lock, timeout=0):
-                return False
-        except (Timeout, OSError):
-            return True
+        return is_held(self.path / ".lock")
 
     def keep_only(self, files: set[Path]) -> None:
         """Remove what an earlier version of the pipeline left; all of it can be made again from the cache.

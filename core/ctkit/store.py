@@ -53,11 +53,12 @@ class Shard:
 
 
 class SliceStore:
-    """Shards of one rendering in the cache."""
+    """Shards of one rendering in the cache. Each object checks a shard once, however often it finds it."""
 
     def __init__(self, cache: Cache, rendering: object) -> None:
         self._cache = cache
         self._rendering = address("rendering", rendering=rendering, version=VERSION)
+        self._whole: set[Path] = set()  # pixels that were found to match their checksum
 
     def _folder(self, volume: str) -> Path:
         return self._cache.path(_KIND, address("shards", volume=volume, rendering=self._rendering))
@@ -70,7 +71,8 @@ class SliceStore:
         folders = self._folder(volume).glob("[0-9a-f][0-9a-f]/[0-9a-f]*")
         fitting = [shard for folder in folders if (shard := _load(folder)) and shard.holds(wanted)]
         for shard in sorted(fitting, key=lambda shard: len(shard.index)):
-            if shard.is_whole():
+            if shard.pixels in self._whole or shard.is_whole():
+                self._whole.add(shard.pixels)
                 return shard
             _log.warning("a shard of the slice store is damaged and will be written anew")
             shutil.rmtree(shard.pixels.parent, ignore_errors=True)  # another run may be at it as well

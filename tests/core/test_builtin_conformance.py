@@ -187,6 +187,7 @@ TASKS: dict[str, Callable[[Path], Parameters]] = {
     "medmnist": medmnist,
     "organsmnist": organsmnist,
     "phantom-lesions": lambda _: {"train": 4, "val": 2, "test": 2, "size": 32},
+    "phantom-regions": lambda _: {"train": 2, "val": 1, "test": 1, "size": 32},
 }
 
 

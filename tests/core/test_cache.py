@@ -53,6 +53,21 @@ def test_the_cache_lies_beside_the_runs_unless_it_is_moved(tmp_path: Path, monke
     assert Cache.beside(tmp_path / "runs" / "a").folder == tmp_path / "elsewhere"
 
 
+def test_the_cache_of_a_folder_written_with_dots_lies_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(LOCATION, raising=False)
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    assert Cache.beside(Path("..")).folder == tmp_path / ".cache"
+
+
+def test_a_kind_that_cleaning_would_not_find_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'new' is no kind of entry"):
+        Cache(tmp_path).path("new", "ab12")
+    assert Cache(tmp_path).path("store/ab/ab12", "cd34").parts[-5:] == ("store", "ab", "ab12", "cd", "cd34")
+
+
 def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
@@ -84,7 +99,7 @@ def hold(cache: Cache, waited: threading.Event) -> None:
 
 
 def test_what_a_block_cannot_read_is_not_said_to_be_unwritable(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), Cache(tmp_path).entry("kind", "ab"):
+    with pytest.raises(FileNotFoundError), Cache(tmp_path).entry("scan", "ab"):
         (tmp_path / "elsewhere" / "missing").read_text()
 
 

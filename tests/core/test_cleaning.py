@@ -12,7 +12,7 @@ import pytest
 from ctkit.cache import Cache, address
 from ctkit.cleaning import LEFTOVERS, Wish, free, plan
 from ctkit.cli import main
-from ctkit.errors import LockedError, RequestError
+from ctkit.errors import LockedError, RequestError, StorageError
 from ctkit.runs import RunFolder, link
 
 Make = Callable[..., Path]
@@ -157,6 +157,84 @@ def test_the_salt_and_the_records_of_users_stay(cache: Cache, make: Make, tmp_pa
     assert plan(cache.folder, Wish(run=tmp_path / "runs" / "a")).entries == ()
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["thumbnails/ab/" + 64 * "a", "pip/ab/.wheel.part", "store/.x.part", "store/ab/abba", "pictures/ab/abba.jpg"],
+)
+def test_what_is_not_of_ctkit_stays(cache: Cache, make: Make, name: str) -> None:
+    entry, foreign = make("entry"), cache.folder / name
+    foreign.parent.mkdir(parents=True, exist_ok=True)
+    foreign.write_text("not ours")
+    os.utime(foreign, (0, 0))
+    assert paths(cache, ALL) == {entry}
+
+
+def test_the_lock_of_a_workspace_stays(cache: Cache) -> None:
+    with cache.workspace("pretrain", address("test"), lambda: None) as folder:
+        for path in (folder, folder.with_suffix(".lock")):
+            os.utime(path, (0, 0))
+        assert paths(cache, ALL) == {folder}
+
+
+def test_what_a_run_used_after_the_plan_stays(cache: Cache, make: Make, tmp_path: Path) -> None:
+    used, idle = make("used"), make("idle")
+    planned = plan(cache.folder, ALL)
+    with cache.used_by(tmp_path / "runs" / "a"):
+        cache.path("store", used.name)
+    assert free(planned) == 1000
+    assert used.exists()
+    assert not idle.exists()
+
+
+def test_what_a_run_that_started_after_the_plan_uses_stays(
+    cache: Cache, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = make("used")
+    planned = plan(cache.folder, ALL)
+    monkeypatch.setattr("os.utime", refuse)  # as where the entry is somebody else's
+    with cache.used_by(tmp_path / "runs" / "a"):
+        cache.path("store", used.name)
+        assert free(planned) == 0
+    assert free(planned) == 1000
+
+
+def refuse(*_: object) -> Path:
+    raise PermissionError(13, "Permission denied", "entry")
+
+
+def test_what_cannot_be_removed_is_named_after_the_rest_is_gone(
+    cache: Cache, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [make(str(days), days=days) for days in (3, 2, 1)]
+    planned, rename = plan(cache.folder, ALL), Path.rename
+    monkeypatch.setattr(Path, "rename", lambda path, to: refuse() if path == entries[1] else rename(path, to))
+    with pytest.raises(
+        StorageError, match="cannot remove entry: Permission denied; of 3 entries 1 .* 2.0 kB are freed"
+    ):
+        free(planned)
+    assert [entry.exists() for entry in entries] == [False, True, False]
+
+
+def test_a_live_run_is_known_by_the_cache_alone(cache: Cache, make: Make, tmp_path: Path) -> None:
+    run, used = tmp_path / "a disk of another machine" / "a", make("used")
+    with cache.used_by(run):
+        cache.path("store", used.name)
+        os.utime(used, (0, 0))
+        assert paths(cache, ALL) == set()
+        with pytest.raises(LockedError):
+            plan(cache.folder, Wish(run=run))
+    assert paths(cache, Wish(run=run)) == {used}
+
+
+def test_runs_of_one_name_in_two_folders_are_two(cache: Cache, make: Make, tmp_path: Path) -> None:
+    entries = {folder: make(folder) for folder in ("p1", "p2")}
+    for folder, entry in entries.items():
+        with cache.used_by(tmp_path / folder / "first"):
+            cache.path("store", entry.name)
+    for folder, entry in entries.items():
+        assert paths(cache, Wish(run=tmp_path / folder / "first")) == {entry}
+
+
 # --- the command --------------------------------------------------------------------------------------------------
 
 
@@ -184,6 +262,17 @@ def test_it_says_what_would_go_and_asks(cache: Cache, make: Make, clean, monkeyp
     assert out.splitlines()[1].split() == ["store", "1", "1.0", "kB"]
     assert entry.exists()
     code, out, _ = clean("--older-than", "1h")
+    assert out.splitlines()[-1] == "1.0 kB freed"
+    assert not entry.exists()
+
+
+@pytest.mark.parametrize(("noted", "asked"), [("a", "../runs/a"), ("../runs/a", "a")])
+def test_a_run_is_one_however_its_folder_is_written(cache: Cache, make: Make, clean, noted: str, asked: str) -> None:
+    entry = make("entry")
+    with cache.used_by(cache.folder.parent / noted):
+        cache.path("store", entry.name)
+    code, out, _ = clean("--run", asked, "--yes")
+    assert code == 0
     assert out.splitlines()[-1] == "1.0 kB freed"
     assert not entry.exists()
 

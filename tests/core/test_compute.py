@@ -18,7 +18,8 @@ import cloudpickle
 import psutil
 import pytest
 
-from ctkit.compute import Backend, Done, Lost, Workers, usable_cores
+from ctkit import compute, stopping
+from ctkit.compute import Backend, Done, Lost, Workers, usable_cores, worker
 from ctkit.compute.lanes import AHEAD
 from ctkit.errors import CtkitError, DataError, RequestError, StorageError
 
@@ -106,6 +107,21 @@ def test_an_item_that_kills_every_worker_is_lost_and_nothing_else(workers: Worke
     assert set(lost) == {0, 7}
     assert all(loss.reason == "the process that worked on it died (SIGSEGV)" for loss in lost.values())
     assert all(loss.deadly for loss in lost.values())
+
+
+def test_after_ctrl_c_no_suspect_is_tried_again(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def attempt(work: bytes, item: bytes, time_limit: float) -> worker.Suspect:
+        tried.append(item)
+        signal.raise_signal(signal.SIGINT)
+        return worker.Suspect("it ended")
+
+    monkeypatch.setattr(compute.alone, "attempt", attempt)
+    work = partial(killing_itself, guilty=(0, 3), sent=signal.SIGSEGV)
+    with stopping.patient(), pytest.raises(KeyboardInterrupt):
+        outcomes(workers, work, range(4))
+    assert len(tried) == 1
 
 
 def test_an_item_that_hangs_is_ended_after_its_time_limit(workers: Workers) -> None:

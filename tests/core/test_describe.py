@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ SLICES = 8
 
 
 @pytest.fixture
-def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of slices of growing brightness, and the plugins that read and describe them."""
     info = tmp_path / "site" / "moody-1.0.dist-info"
     info.mkdir(parents=True)
@@ -97,12 +98,14 @@ def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (info / "entry_points.txt").write_text("[ctkit]\nmoody = moody\n")
     (tmp_path / "site" / "moody.py").write_text(MOODY)
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    plugins.load.cache_clear()
     scans = tmp_path / "scans"
     scans.mkdir()
     rng = np.random.default_rng(0)
     for number in range(SLICES):
         np.save(scans / f"{number}.npy", rng.integers(0, 100 * (number + 1), (16, 16)).astype(np.float32))
-    return scans
+    yield scans
+    plugins.load.cache_clear()
 
 
 def run(scans: Path, *arms: dict[str, Any], until: Any = "select", **changes: Any) -> Path:

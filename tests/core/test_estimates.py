@@ -13,9 +13,10 @@ import pytest
 
 from ctkit import config, dry_run, estimates, pipeline, plugins
 from ctkit.console import Console
-from ctkit.contracts import NoParams
+from ctkit.contracts import Ints, NoParams, Pixels, Slices, SourceFile, Volume
 from ctkit.files import write_json
 from ctkit.plan import Chosen, PretrainPlan
+from ctkit.stages.describe import Wanted
 from ctkit.stages.pretrain import FACTS
 
 
@@ -40,7 +41,7 @@ def test_a_dry_run_says_pairs_time_and_size_before_anything_is_described(tmp_pat
     assert line.state == "to do"
     assert f"{pairs} pairs of slices to compare for ssim" in line.detail
     assert "about 0:0" in line.detail
-    assert f"with 2 workers, {(4 * pairs + 8 * 60) / 1000:.0f} kB of evidence" in line.detail
+    assert f"with 2 workers, {(4 * pairs + 8 * 60) / 1000:.1f} kB of evidence" in line.detail
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -59,7 +60,39 @@ def test_a_volume_that_cannot_be_tried_has_no_estimate(tmp_path: Path, monkeypat
     assert line.detail == "3 of 3 volumes to decode"
 
 
-def test_a_training_takes_as_long_as_the_one_most_like_it_took(tmp_path: Path) -> None:
+def test_a_volume_in_one_file_is_read_whole_and_a_few_of_its_slices_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, asked, described = [0.0], [], []
+
+    class Compressed:
+        """A file whose reading takes 8 seconds, however much of it is wanted."""
+
+        def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
+            clock[0] += 8.0
+            asked.append(wanted)
+            index = np.arange(len(volume)) if wanted is None else wanted
+            return Pixels(np.zeros((len(index), 8, 8), np.int16), index, "HU")
+
+    class Counting:
+        evidence, device = "slice", "cpu"
+
+        def describe(self, slices: Slices) -> Ints:
+            assert slices.hu is not None
+            clock[0] += 1.0
+            described.append((len(slices.grey), len(slices.hu), slices.index.tolist()))
+            return slices.index
+
+    volume = Volume("v", "p", (SourceFile("v.nii.gz", 1, 1),), tuple((0, frame) for frame in range(200)), 8, 8)
+    item = Wanted(0, "address", volume, np.arange(92, 108))
+    monkeypatch.setattr(estimates, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    dataset, reducer = (SimpleNamespace(build=kind) for kind in (Compressed, Counting))
+    trial = estimates._try(dataset, [reducer], "cpu", item)  # type: ignore[arg-type, list-item]  # all that it looks at
+    assert trial is not None
+    assert (asked, trial.reading) == ([None], 8 / 200)
+    assert described == [(16, 16, list(range(92, 108)))] * 2
+    assert [rate.seconds for rate in trial.rates] == [1 / 16]
+
+
+def test_a_training_takes_as_long_as_the_one_most_like_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = opened(tmp_path, {"use": "every-n", "n": 2}, {"id": "third", "use": "every-n", "n": 3})
     method = session.registry.find("method", "simclr").load()
     params = method.params_type.model_validate({"backbone": "resnet18", "size": 32, "steps": 400, "batch": 8})
@@ -73,13 +106,30 @@ def test_a_training_takes_as_long_as_the_one_most_like_it_took(tmp_path: Path) -
     }.items():
         write_json(session.cache.path("pretrain", name) / FACTS, facts | more)
     pipeline.run(session.pipeline, session.registry, Console(quiet=True), "select")
+    read: list[list[estimates.Training]] = []
+    real = estimates.trainings
+    monkeypatch.setattr(estimates, "trainings", lambda cache: (read.append(real(cache)), read[-1])[1])
     lines = [line.detail for line in dry_run.plan(session) if line.stage == "pretrain"]
+    assert [len(facts) for facts in read] == [3]
     assert lines == ["30 slices, 400 steps; about 16:40", "21 slices, 400 steps; about 16:40"]
 
 
-def test_the_first_training_is_of_unknown_length(tmp_path: Path) -> None:
-    session = opened(tmp_path, {"use": "every-n", "n": 2})
-    chosen = Chosen(session.registry.find("method", "simclr"), NoParams())
+def test_the_first_training_is_of_unknown_length() -> None:
+    chosen = Chosen(plugins.load().find("method", "simclr"), NoParams())
     selected = SimpleNamespace(selection=SimpleNamespace(kept=np.ones(3)))
     job = SimpleNamespace(plan=PretrainPlan("simclr", chosen), selected=selected)
-    assert estimates.training(session, job, 10) is None  # type: ignore[arg-type]  # all that it looks at
+    assert estimates.training([], job, "cpu", 10) is None  # type: ignore[arg-type]  # all that it looks at
+
+
+def test_a_plan_is_a_tree_of_stages_and_their_items() -> None:
+    lines = [
+        dry_run.Planned("scan", "", "cached", "3 files"),
+        dry_run.Planned("select", "all", "cached", "60 of 60"),
+        dry_run.Planned("select", "hash", "to do", "of 60"),
+    ]
+    assert list(dry_run.tree(lines)) == [
+        ("scan", "cached", "3 files"),
+        ("select", "", ""),
+        ("├─ all", "cached", "60 of 60"),
+        ("└─ hash", "to do", "of 60"),
+    ]

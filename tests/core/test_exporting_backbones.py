@@ -9,7 +9,7 @@ import pytest
 
 from ctkit.cli import main
 from ctkit.errors import RequestError
-from ctkit.exporting_backbones import choose_backbones, export_backbones
+from ctkit.exporting_backbones import Trained, choose_backbones, export_backbones
 from ctkit.plugins import load
 from ctkit_models.backbones import save_backbone
 from ctkit_models.trunks import build_trunk
@@ -78,6 +78,16 @@ def test_one_file_takes_one_backbone(run: Path) -> None:
     chosen = choose_backbones(run, arm="all", pretrain="swav")
     with pytest.raises(RequestError, match="there are 2: all-swav-seed-42, all-swav-seed-43; choose by --arm"):
         list(export_backbones(chosen, "onnx", run / "x.onnx", load()))
+
+
+def test_two_backbones_of_one_name_are_refused_before_one_overwrites_the_other(tmp_path: Path) -> None:
+    chosen = [
+        Trained(arm, plan, 42, tmp_path / "backbone.safetensors", "ctkit:moco")
+        for arm, plan in (("hash-6", "moco"), ("hash", "moco"), ("hash", "6-moco"))
+    ]
+    with pytest.raises(RequestError, match="two backbones are named hash-6-moco-seed-42: arm 'hash-6' with pre-train"):
+        list(export_backbones(chosen, "onnx", tmp_path / "out", load()))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,15 @@ def test_the_youngest_comes_first_and_what_is_no_run_is_left_out(leave: Leave, t
     assert found[0].age == pytest.approx(2 * 86_400, abs=60)
 
 
+@pytest.mark.parametrize("text", ['{"name": "x"}', '{"started": 3}', '{"started": "now"}', "[]", "{"])
+def test_a_run_json_of_somebody_else_is_left_out(leave: Leave, text: str) -> None:
+    run = leave("one", "done")
+    foreign = run.parent / "foreign"
+    foreign.mkdir()
+    (foreign / "run.json").write_text(text)
+    assert [found.path for found in runs_in(run.parent)] == [run]
+
+
 def test_a_run_is_as_large_as_its_files(leave: Leave) -> None:
     folder = leave("one", "done")
     (folder / "arms").mkdir()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from ctkit.errors import LockedError, RequestError
 from ctkit.runs import RunFolder, link, place, read_provenance
@@ -18,6 +20,14 @@ def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
         pass
     with folder.locked():
         pass
+
+
+def test_who_only_asks_whether_a_folder_is_held_keeps_no_run_from_it(tmp_path: Path) -> None:
+    asking = FileLock(tmp_path / ".lock", thread_local=False)
+    asking.acquire()
+    threading.Timer(0.1, asking.release).start()
+    with RunFolder(tmp_path).locked():
+        assert RunFolder(tmp_path).is_live
 
 
 def test_only_what_the_pipeline_expects_is_kept(tmp_path: Path) -> None:

@@ -62,6 +62,16 @@ def test_a_damaged_shard_is_removed_and_can_be_written_anew(
     assert store.write("ab", np.arange(5), PIXELS).is_whole()
 
 
+def test_a_shard_that_many_arms_share_is_checked_once(store: SliceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.write("ab", np.arange(5), PIXELS)
+    checked = []
+    real = Shard.is_whole
+    monkeypatch.setattr(Shard, "is_whole", lambda shard: (checked.append(shard.pixels), real(shard))[1])
+    found = [store.find("ab", ints(*wanted)) for wanted in ((0, 1), (2,), (1, 4))]
+    assert None not in found
+    assert len(checked) == 1
+
+
 def test_an_arm_is_a_list_of_rows_with_its_own_mean_and_deviation(store: SliceStore) -> None:
     one = store.write("ab", ints(0, 2, 3), PIXELS[:3])
     two = store.write("cd", ints(5, 6), PIXELS[3:])

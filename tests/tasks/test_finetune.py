@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from layouts import covid_ct, image_folder
 from pydantic import ValidationError
 from torch.nn.functional import cross_entropy
 
+from ctkit import stopping
 from ctkit.contracts import Evaluation
 from ctkit_models.backbones import load_backbone
 from ctkit_tasks import tuning
@@ -61,6 +63,24 @@ def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_as_an_undisturbe
     assert np.array_equal(resumed.probabilities, undisturbed.probabilities)
     assert resumed.notes == undisturbed.notes
     assert not list(job.folder.rglob("*.ckpt"))
+
+
+def test_one_press_of_ctrl_c_ends_it_after_the_epoch_at_hand_and_nothing_is_lost(
+    job: Evaluation, tmp_path: Path
+) -> None:
+    undisturbed = Finetune(SHORT).predict(replace(job, folder=tmp_path / "undisturbed"))
+    told: list[int] = []
+
+    def press(done: int, total: int) -> None:
+        told.append(done)
+        if done == 5:  # in the second epoch of three steps each
+            signal.raise_signal(signal.SIGINT)
+
+    with stopping.patient(), pytest.raises(KeyboardInterrupt):
+        Finetune(SHORT).predict(replace(job, progress=press))
+    resumed = Finetune(SHORT).predict(replace(job, progress=lambda done, total: told.append(done)))
+    assert told == list(range(1, 10))
+    assert np.array_equal(resumed.probabilities, undisturbed.probabilities)
 
 
 @pytest.mark.gpu

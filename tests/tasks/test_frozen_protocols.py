@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from ctkit import stopping
 from ctkit.contracts import Evaluation, Predictions
 from ctkit_models.backbones import load_backbone
 from ctkit_models.trunks import Trunk
@@ -105,6 +107,23 @@ def test_the_gpu_gives_the_features_of_the_cpu(job: Evaluation, tmp_path: Path) 
     part = parts_of(job).test
     on_gpu = replace(job, device="cuda", folder=tmp_path / "gpu")
     np.testing.assert_allclose(extract(on_gpu, (part,), 32)[0], extract(job, (part,), 32)[0], rtol=1e-2, atol=1e-2)
+
+
+def test_one_press_of_ctrl_c_ends_the_extraction_after_the_block_at_hand(
+    job: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features_module, "BLOCK", 6)
+    part = Part("test", np.arange(16), np.zeros(16, np.int64))
+    told: list[int] = []
+
+    def press(done: int, total: int) -> None:
+        told.append(done)
+        signal.raise_signal(signal.SIGINT)
+
+    with stopping.patient(), pytest.raises(KeyboardInterrupt):
+        extract(replace(job, progress=press), (part,), 32)
+    (kept,) = job.folder.rglob("*.npy")
+    assert (told, len(np.load(kept))) == ([6], 6)
 
 
 def test_labels_repeats_and_protocols_share_one_pass_of_the_trunk(

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
 import ctkit_trackers
-from ctkit.files import write_csv
+from ctkit.files import write_csv, write_text
 from ctkit.hookspecs import RunInfo
 from ctkit.plugins import Registry
 from ctkit.stages.compare import RESULTS
-from ctkit_trackers.tracking import flat
+from ctkit_trackers import tracking
+from ctkit_trackers.tracking import Tracker, flat
 
 CONFIG = {
     "run": {"name": "study", "seed": 42, "out": "..."},
@@ -88,6 +91,73 @@ def test_an_unknown_tracker_is_a_warning_with_the_nearest_and_stops_nothing(
     assert "there is no tracker 'mflow'; did you mean 'mlflow'?" in record.getMessage()
 
 
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
+    """What a library in the place of wandb is told by its settings; it starts no run."""
+    told: dict[str, object] = {}
+
+    class Settings:
+        model_fields: ClassVar = {"console", "silent", "disable_git", "save_code", "x_disable_meta"}
+
+        def __init__(self, **settings: object) -> None:
+            told.update(settings)
+
+    library = SimpleNamespace(__version__="9.9", Settings=Settings, init=dict)
+    monkeypatch.setitem(sys.modules, "wandb", library)  # type: ignore[arg-type]  # as much of it as is asked for
+    monkeypatch.delitem(sys.modules, "ctkit_trackers.wandb", raising=False)
+    yield told
+    sys.modules.pop("ctkit_trackers.wandb", None)
+
+
+def test_wandb_is_told_to_send_no_command_line_machine_or_packages(follow: Follow, settings: dict[str, object]) -> None:
+    sys.modules["wandb"].Settings.model_fields |= {"x_disable_machine_info", "x_save_requirements"}
+    follow("wandb")
+    private = {"x_disable_meta": True, "x_disable_machine_info": True, "x_save_requirements": False}
+    assert private.items() <= settings.items()
+
+
+def test_a_wandb_that_cannot_be_told_so_is_a_warning_and_is_told_nothing(
+    follow: Follow, settings: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        follow("wandb")
+    assert "wandb 9.9 has no setting 'x_disable_machine_info', without which it would send paths" in caplog.text
+    assert settings == {}
+
+
+def test_what_an_earlier_start_left_is_not_handed_over_as_this_ones(
+    follow: Follow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, items = [], []
+
+    class Noting(Tracker):
+        def __init__(self, run: RunInfo, parameters: Mapping[str, str | float | bool]) -> None:
+            """Begin."""
+
+        def metric(self, item: str, name: str, value: float, step: int) -> None:
+            items.append(item)
+
+        def file(self, path: Path) -> None:
+            files.append(path.name)
+
+        def end(self, *, finished: bool) -> None:
+            """End."""
+
+    monkeypatch.setitem(sys.modules, "noting", SimpleNamespace(Noting=Noting))  # type: ignore[arg-type]  # as a module
+    monkeypatch.setitem(tracking._TRACKERS, "noting", "noting:Noting")
+    folder = follow("noting")
+    assert (files, items[-1]) == (["report.html", "results.csv"], "score/hash6/simclr/lesions/knn/labels-1")
+
+    registry, run = Registry(), RunInfo("study", folder, CONFIG)
+    registry.manager.register(ctkit_trackers)
+    files.clear()
+    items.clear()
+    registry.notify("ctkit_run_started", run=run)
+    write_text(folder / "report.html", "<title>study</title>")
+    registry.notify("ctkit_run_failed", run=run, error=KeyboardInterrupt())
+    assert (files, items) == (["report.html"], [])
+
+
 def test_a_missing_library_is_a_warning_that_says_what_to_install(
     follow: Follow, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,9 +194,12 @@ def test_mlflow_holds_parameters_curves_scores_and_files(
 
 
 @pytest.mark.filterwarnings("ignore")  # its own, and those of what it brings
-def test_wandb_keeps_all_of_it_here_when_it_is_offline(follow: Follow, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_keeps_all_of_it_here_when_it_is_offline_and_no_path_of_the_command_line(
+    follow: Follow, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("wandb", reason="the extra wandb is not installed")
     monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(sys, "argv", ["ctkit", "run", "--set", f"dataset.labels={tmp_path / 'a-file-of-patients.csv'}"])
     folder = follow("wandb")
     (record,) = folder.rglob("*.wandb")
     written = record.read_bytes()
@@ -134,3 +207,5 @@ def test_wandb_keeps_all_of_it_here_when_it_is_offline(follow: Follow, monkeypat
         assert text.encode() in written
     assert b"report.html" in written
     assert b"volumes.csv" not in written
+    assert str(tmp_path / "a-file-of-patients.csv").encode() not in written
+    assert not list(folder.rglob("requirements.txt"))

@@ -21,6 +21,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar
 
+from ctkit import stopping
 from ctkit.compute import alone, worker
 from ctkit.compute.lanes import AHEAD, Broken, Cluster, Lane, ProcessLane
 from ctkit.errors import CtkitError, StorageError
@@ -121,7 +122,8 @@ class Workers:
         a function, or a ``partial`` of a function and a plugin; a process unpickles it once. ``name`` is for the
         journal and the debug log. A run may be started while another waits for its next ``next``.
 
-        Raises ``StorageError`` where a worker cannot write, and ``CtkitError`` where workers cannot work at all.
+        Raises ``StorageError`` where a worker cannot write, ``CtkitError`` where workers cannot work at all, and
+        ``KeyboardInterrupt`` before the next suspect where the run is to stop.
         """
         tasks = (Task(item, name(item), worker.pickled(item), self._mark()) for item in items)
         lanes = self._take_lanes()
@@ -206,6 +208,7 @@ class _Run(Generic[Item, Result]):
             if settled is not None:
                 yield settled
         for task in self._suspects:
+            stopping.check()
             yield _final(task, alone.attempt(self._work, task.pickled, self._time_limit))
 
     def _send(self) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,13 @@ from ctkit.predictions import FACTS, TABLE, read_predictions, write_predictions
 from ctkit.runs import place
 from ctkit.selection import Table
 from ctkit.stages import pretrain
-from ctkit.stages.materialise import rows_in_store
+from ctkit.stages.materialise import rows_in_store, slice_store
 
 if TYPE_CHECKING:
     from ctkit.session import Session
 
 
+NOT_COMPARED = "test images were not compared with the slices of the pre-training: they are stored no more"
 _BETWEEN_REPEATS = 1000  # more than a run has seeds
 
 
@@ -107,7 +108,7 @@ class _StoredSlices:
     """The slices that each backbone was trained on, as far as the store has them; looked up once for each selection."""
 
     def __init__(self, session: Session, catalogue: Catalogue, table: Table) -> None:
-        self._session, self._catalogue, self._table = session, catalogue, table
+        self._rows = partial(rows_in_store, slice_store(session), session, catalogue, table)
         self._found: dict[tuple[str, int | None], Rows | None] = {}
 
     def of(self, job: pretrain.Job) -> Rows | None:
@@ -116,9 +117,7 @@ class _StoredSlices:
             return None
         key = (job.selected.arm.id, job.selected.seed)
         if key not in self._found:
-            self._found[key] = rows_in_store(self._session, self._catalogue, self._table, job.selected.selection)
-        if self._found[key] is None:
-            self._session.note(f"{key[0]}: its slices are stored no more, so they were not compared with test images")
+            self._found[key] = self._rows(job.selected.selection)
         return self._found[key]
 
 
@@ -176,7 +175,7 @@ def _try(session: Session, evaluated: Evaluated, slices: _StoredSlices) -> bool:
 def _predict(session: Session, evaluated: Evaluated, slices: Rows | None) -> Predictions:
     at = address("evaluation", backbone=evaluated.job.address, task=evaluated.fingerprint)
     with session.console.progress(f"evaluate {evaluated.item}", None) as bar:
-        return evaluated.plan.protocol.build().predict(
+        predictions = evaluated.plan.protocol.build().predict(
             Evaluation(
                 task=built(evaluated.plan.task),
                 backbone=pretrain.folder_of(session, evaluated.job) / pretrain.BACKBONE,
@@ -189,6 +188,9 @@ def _predict(session: Session, evaluated: Evaluated, slices: Rows | None) -> Pre
                 slices=slices,
             )
         )
+    if slices is None and not evaluated.job.baseline:
+        return replace(predictions, warnings=(*predictions.warnings, NOT_COMPARED))
+    return predictions
 
 
 def predictions_of(session: Session, evaluated: Evaluated) -> Predictions:

@@ -32,7 +32,7 @@ def materialise(session: Session, catalogue: Catalogue, table: Table, selections
     kept = np.zeros(len(table), bool)
     for chosen in selections:
         kept |= chosen.kept
-    find = partial(_find, session, catalogue)
+    find = partial(_find, slice_store(session), session, catalogue)
     wanted = _by_volume(table, kept)
     shards = {number: find(number, index) for number, index in wanted.items()}
     missing = [number for number, shard in shards.items() if shard is None]
@@ -48,11 +48,18 @@ def materialise(session: Session, catalogue: Catalogue, table: Table, selections
     return {number: shard for number, shard in shards.items() if shard is not None}
 
 
-def rows_in_store(session: Session, catalogue: Catalogue, table: Table, chosen: Selection) -> Rows | None:
+def slice_store(session: Session) -> SliceStore:
+    """The slice store for the rendering of the session."""
+    return SliceStore(session.cache, session.pipeline.rendering.model_dump(mode="json"))
+
+
+def rows_in_store(
+    store: SliceStore, session: Session, catalogue: Catalogue, table: Table, chosen: Selection
+) -> Rows | None:
     """Return a selection's rows if the store still has them all; decodes nothing."""
     shards: Shards = {}
     for number, index in _by_volume(table, chosen.kept).items():
-        shard = _find(session, catalogue, number, index)
+        shard = _find(store, session, catalogue, number, index)
         if shard is None:
             return None
         shards[number] = shard
@@ -65,9 +72,8 @@ def rows_of(table: Table, chosen: Selection, shards: Shards, size: int) -> Rows:
     return gather(parts, size)
 
 
-def _find(session: Session, catalogue: Catalogue, number: int, index: Ints) -> Shard | None:
+def _find(store: SliceStore, session: Session, catalogue: Catalogue, number: int, index: Ints) -> Shard | None:
     """Return the shard that holds slices of a volume as they look now."""
-    store = SliceStore(session.cache, session.pipeline.rendering.model_dump(mode="json"))
     return store.find(shown_address(session, catalogue, number), index)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ctkit import stopping
 from ctkit.contracts import Evaluation, Ints
 from ctkit.files import writing
 from ctkit_models.backbones import Backbone, load_backbone
@@ -29,7 +30,8 @@ def extract(job: Evaluation, parts: Sequence[Part], size: int, batch: int = BATC
     """Features (n, width) of each part's images at ``size`` pixels, in full precision.
 
     They are extracted for whole splits, so that they do not depend on which images are asked for first, and kept in
-    the job's folder: protocols, shares of the labels and repeats of the evaluation share them.
+    the job's folder: protocols, shares of the labels and repeats of the evaluation share them. Raises
+    ``KeyboardInterrupt`` between two blocks where the run is to stop.
     """
     splits = job.task.splits()
     wanted = {part.split: len(splits[part.split].names) for part in parts}
@@ -72,6 +74,7 @@ class _Extraction:
             block = self._extracted(split, numbers)
             with writing(path) as temporary, temporary.open("wb") as file:
                 np.save(file, block)
+            stopping.check()
         else:
             self._advance(len(numbers))
         return block

@@ -20,16 +20,22 @@ _AT_ONCE = 1 << 20  # pairs of codes that are compared at a time, about 16 MB
 
 def pretraining_leak(task: Task[Any], slices: Rows | None) -> Iterator[str]:
     """Say how many test images nearly equal a slice of ``slices``; nothing where none does, or none are known."""
-    if slices is None:
+    if slices is None or not len(slices):
         return
-    found = [
-        _leaked(task, slices.shards[shard], slices.row[slices.shard == shard]) for shard in np.unique(slices.shard)
-    ]
-    leaked = len(np.unique(np.concatenate(found))) if found else 0
+    found = [_leaked(task, shard, rows) for shard, rows in _by_shard(slices)]
+    leaked = len(np.unique(np.concatenate(found)))
     if leaked:
         alike = f"{NEAR} or fewer of {SIDE * SIDE} hash bits differ"
         images = len(task.splits()["test"].names)
         yield f"test: {leaked} of {images} images nearly equal a slice that the backbone was pre-trained on ({alike})"
+
+
+def _by_shard(slices: Rows) -> Iterator[tuple[Path, Ints]]:
+    """Each shard with its rows among the slices."""
+    order = np.argsort(slices.shard, kind="stable")
+    shards, starts = np.unique(slices.shard[order], return_index=True)
+    for shard, rows in zip(shards, np.split(slices.row[order], starts[1:]), strict=True):
+        yield slices.shards[shard], rows
 
 
 def _leaked(task: Task[Any], shard: Path, rows: Ints) -> Ints:

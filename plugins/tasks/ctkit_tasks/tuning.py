@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from ctkit import stopping
 from ctkit.cache import address
 from ctkit.contracts import Evaluation, Floats
 from ctkit.files import write_bytes
@@ -110,16 +111,21 @@ def tune(job: Evaluation, parts: Parts, params: FinetuneParams, version: int) ->
 def _train(
     classifier: Classifier, job: Evaluation, parts: Parts, params: FinetuneParams, normalise: Normalise, folder: Path
 ) -> Epoch:
-    """Train what is left after the last checkpoint; the best epoch is kept in ``folder`` and returned."""
+    """Train what is left after the last checkpoint; the best epoch is kept in ``folder`` and returned.
+
+    Raises ``KeyboardInterrupt`` after the checkpoint of an epoch where the run is to stop.
+    """
     training = _Training(classifier, job, parts, params, normalise)
     checkpoints = Checkpoints(folder)
     training.resume(checkpoints.newest())
     saved = time.monotonic()
     while training.epochs < params.epochs:
         training.epoch()
-        if time.monotonic() - saved >= CHECKPOINT_SECONDS and training.epochs < params.epochs:
+        due = stopping.asked() or time.monotonic() - saved >= CHECKPOINT_SECONDS
+        if due and training.epochs < params.epochs:
             checkpoints.save(training.state(), training.epochs)
             saved = time.monotonic()
+            stopping.check()
     assert training.best is not None
     _keep_model(folder, training.best)
     checkpoints.remove()

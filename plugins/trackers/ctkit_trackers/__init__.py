@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from ctkit.hookspecs import RunInfo, hookimpl
 
 if TYPE_CHECKING:
-    from ctkit_trackers.tracking import Tracker
+    from ctkit_trackers.tracking import Followed
 
 VARIABLE = "CTKIT_TRACKERS"
 
-_following: list[Tracker] = []  # the trackers of the run that goes on; a process has one at a time
+_following: list[Followed] = []  # the trackers of the run that goes on; a process has one at a time
 
 
 @hookimpl
@@ -33,15 +33,15 @@ def ctkit_run_started(run: RunInfo) -> None:
 @hookimpl
 def ctkit_metric_logged(stage: str, item: str, name: str, value: float, step: int) -> None:
     """Hand a number on."""
-    for tracker in _following:
-        tracker.metric(f"{stage}/{item}".rstrip("/"), name, value, step)
+    for followed in _following:
+        followed.tracker.metric(f"{stage}/{item}".rstrip("/"), name, value, step)
 
 
 @hookimpl
 def ctkit_stage_finished(stage: str, item: str, seconds: float) -> None:
     """Hand on how long the work took."""
-    for tracker in _following:
-        tracker.metric(f"{stage}/{item}".rstrip("/"), "seconds", seconds, 0)
+    for followed in _following:
+        followed.tracker.metric(f"{stage}/{item}".rstrip("/"), "seconds", seconds, 0)
 
 
 @hookimpl

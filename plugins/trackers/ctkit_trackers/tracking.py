@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -12,8 +13,11 @@ from ctkit.errors import RequestError, nearest
 from ctkit.files import read_csv
 from ctkit.hookspecs import RunInfo
 
-FILES = ("report.html", "results.csv", "comparisons.csv")  #: that may leave the machine: they name no patient or path
+SCORES = "results.csv"
+FILES = ("report.html", SCORES, "comparisons.csv")  #: that may leave the machine: they name no patient or path
 _TRACKERS = {"mlflow": "ctkit_trackers.mlflow:MLflow", "wandb": "ctkit_trackers.wandb:WandB"}
+
+_State = tuple[int, int]  # of a file: inode, and time of the last change in ns
 
 
 class Tracker(ABC):
@@ -36,7 +40,15 @@ class Tracker(ABC):
         """Close the record: the run ``finished``, or it failed or was interrupted."""
 
 
-def start(name: str, run: RunInfo) -> Tracker:
+@dataclass(frozen=True)
+class Followed:
+    """A tracker of a run, and the files that an earlier start had left in its folder."""
+
+    tracker: Tracker
+    earlier: Mapping[str, _State]
+
+
+def start(name: str, run: RunInfo) -> Followed:
     """Start a tracker. Raises ``RequestError`` where there is none of that name, or its library is missing."""
     if name not in _TRACKERS:
         raise RequestError(f"there is no tracker {name!r}; {nearest(name, _TRACKERS)}")
@@ -45,16 +57,18 @@ def start(name: str, run: RunInfo) -> Tracker:
         found = cast(type[Tracker], getattr(import_module(module), attribute))
     except ModuleNotFoundError as error:
         raise RequestError(f"the tracker {name} needs its library: pip install 'ctkit[{name}]'") from error
-    return found(run, dict(flat(run.config)))
+    return Followed(found(run, dict(flat(run.config))), _states(run.folder))
 
 
-def end(tracker: Tracker, run: RunInfo, *, finished: bool) -> None:
-    """Hand over scores and files, and close the record."""
-    for item, name, value in _scores(run.folder):
-        tracker.metric(item, name, value, 0)
-    for path in (run.folder / file for file in FILES):
-        if path.is_file():
-            tracker.file(path)
+def end(followed: Followed, run: RunInfo, *, finished: bool) -> None:
+    """Hand over the scores and files that this start of the run has written, and close the record."""
+    tracker = followed.tracker
+    written = [file for file, state in _states(run.folder).items() if state != followed.earlier.get(file)]
+    if SCORES in written:
+        for item, name, value in _scores(run.folder / SCORES):
+            tracker.metric(item, name, value, 0)
+    for file in written:
+        tracker.file(run.folder / file)
     tracker.end(finished=finished)
 
 
@@ -70,10 +84,15 @@ def flat(value: Any, name: str = "") -> Iterator[tuple[str, str | float | bool]]
         yield name, value if isinstance(value, str | bool | int | float) else str(value)
 
 
-def _scores(folder: Path) -> Iterator[tuple[str, str, float]]:
+def _states(folder: Path) -> dict[str, _State]:
+    """Inode and time of each file that is there. Files are replaced as a whole, so a new one has another state."""
+    found = {file: (folder / file).stat() for file in FILES if (folder / file).is_file()}
+    return {file: (facts.st_ino, facts.st_mtime_ns) for file, facts in found.items()}
+
+
+def _scores(path: Path) -> Iterator[tuple[str, str, float]]:
     """Pooled scores: what each is a score of, the metric and the value."""
-    path = folder / "results.csv"
-    for row in read_csv(path) if path.is_file() else ():
+    for row in read_csv(path):
         if row["seed"] == "all" and row["value"]:
             parts = (row["arm"], row["pretrain"], row["task"], row["protocol"], f"labels-{row['labels']}")
             yield "/".join(("score", *parts)), row["metric"], float(row["value"])

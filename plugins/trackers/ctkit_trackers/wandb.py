@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 import wandb
 
+from ctkit.errors import RequestError
 from ctkit.hookspecs import RunInfo
 from ctkit_trackers.tracking import Tracker
+
+_DISCREET: Mapping[str, str | bool] = {
+    "console": "off",
+    "silent": True,
+    "disable_git": True,
+    "save_code": False,
+    "x_disable_meta": True,  # command line, program, folders, host
+    "x_disable_machine_info": True,
+    "x_save_requirements": False,
+}
 
 
 class WandB(Tracker):
@@ -21,7 +32,7 @@ class WandB(Tracker):
             name=run.name,
             config=dict(parameters),
             dir=run.folder,
-            settings=wandb.Settings(console="off", disable_git=True, save_code=False, silent=True),
+            settings=wandb.Settings(**_discreet(wandb.Settings.model_fields)),
         )
         self._items: set[str] = set()
 
@@ -43,3 +54,17 @@ class WandB(Tracker):
     def end(self, *, finished: bool) -> None:
         """Close the run."""
         self._run.finish(exit_code=0 if finished else 1)
+
+
+def _discreet(known: Container[str]) -> dict[str, str | bool]:
+    """Settings that leave out what wandb would send by itself: command line, folders, machine and packages.
+
+    Raises ``RequestError`` where this wandb does not know one of them, as it would send what the setting holds back.
+    """
+    unknown = [name for name in _DISCREET if name not in known]
+    if unknown:
+        raise RequestError(
+            f"wandb {wandb.__version__} has no setting {unknown[0]!r}, without which it would send paths of this "
+            "machine; install a version that has it, such as 0.31"
+        )
+    return dict(_DISCREET)

@@ -227,7 +227,7 @@ class Study:
         stages = [("scan", 3.1), ("describe", 41.2), ("select", 0.4), ("materialise", 12.0), ("pretrain", 1320.0)]
         record = {
             "ctkit": "0.1.0", "python": "3.11.9", "platform": "Linux-6.1-x86_64", "name": "lidc-hash-vs-all",
-            "command": "ctkit run /data/clinic/MUELLER.toml --set dataset.root=/data/clinic --until report".split(),
+            "command": ["ctkit", "run", "/x/MUELLER.toml", "--set", "dataset.root=/data/clinic", "--until", "report"],
             "started": "2031-05-06T07:08:09+00:00", "finished": "2031-05-06T09:00:00+00:00",
             "state": "done", "error": None,
             "pipeline": pipeline, "seeds": list(self.seeds), "device": "cuda (NVIDIA H100)", "fingerprint": "ab" * 32,
