@@ -88,6 +88,8 @@ def test_a_grey_network_of_timm_exports_weights_that_see_the_same(architecture: 
 
 def test_a_network_whose_first_layer_needs_three_channels_refuses_one() -> None:
     pytest.importorskip("timm", reason="timm is not installed")
-    with pytest.raises(RequestError, match="resnetv2_50x1_bit normalises its weights .* use channels = 3"):
+    with pytest.raises(
+        RequestError, match="resnetv2_50x1_bit normalises its weights over 3 channels; set channels = 3"
+    ):
         build_trunk("resnetv2_50x1_bit", channels=1)
     assert build_trunk("resnetv2_50x1_bit").channels == 3

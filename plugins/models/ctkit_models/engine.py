@@ -41,6 +41,8 @@ from ctkit_models.trainer import check_device, job_on_gpu, trainer_for
 from ctkit_models.trunks import Trunk, build_trunk
 from ctkit_models.views import Draws, Normalise
 
+ASKED_EVERY = 50  #: steps, where processes must ask each other whether to stop
+
 log = logging.getLogger("ctkit.models")
 
 
@@ -251,7 +253,7 @@ class Training(lightning.LightningModule):
         """Whether the user asked any of the processes to stop; several look up from their work only now and then."""
         if self.rank.world == 1:
             return stopping.asked()
-        if not self.monitors.due(self.done.steps):
+        if self.done.steps % ASKED_EVERY and not self.monitors.due(self.done.steps):
             return False
         asked: bool = self.trainer.strategy.reduce_boolean_decision(stopping.asked(), all=False)
         return asked

@@ -123,7 +123,7 @@ def _make_grey(network: nn.Module, architecture: str) -> None:
     grey.load_state_dict(state)
     if not _see_alike(grey, colour):
         raise RequestError(
-            f"the first layer of {architecture} normalises its weights over 3 channels; use channels = 3"
+            f"the first layer of {architecture} normalises its weights over 3 channels; set channels = 3"
         )
     network.set_submodule(name, grey)
 
