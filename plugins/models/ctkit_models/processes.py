@@ -111,7 +111,7 @@ class _Other:
 
 
 def _threads(device: str) -> dict[str, str]:
-    """Environment of another process; on the CPU it shares out the same number of threads as this one, see ``joined``."""
+    """Environment of another process; on the CPU ``joined`` shares out as many threads there as here."""
     if torch.device(device).type == "cuda":
         return worker.ONE_THREAD
     return worker.ONE_THREAD | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
