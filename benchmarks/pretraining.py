@@ -140,7 +140,8 @@ def as_it_is(name: str, setting: Setting) -> Measured:
         metric=lambda name, value, step: None,
     )
     done = method.pretrain(job)
-    rate, memory = clock.steps_per_second, clock.memory
+    rate = clock.steps_per_second
+    memory = done.peak_bytes / 1e9 if done.peak_bytes else clock.memory  # the engine resets a GPU's counter
     flops = flops_of_step(method, setting, done.batch) * rate if setting.device == "cuda" else 0.0
     return Measured(done.batch * rate, memory, done.waiting or 0.0, flops)
 

@@ -1,8 +1,9 @@
-"""Ctrl-C in a whole run: once saves the step at hand, twice stops at once, and the next start goes on."""
+"""Ctrl-C or SIGTERM in a whole run: once saves the step at hand, twice stops at once, and the next start goes on."""
 
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,7 +35,7 @@ steps = 6
 log_every = 1
 """
 
-#: A tracker that presses Ctrl-C after the second step, as often as it is told.
+#: A tracker that sends a signal, such as that of Ctrl-C, after the second step, as often as it is told.
 PRESSER = """\
 import os, signal
 from ctkit.hookspecs import hookimpl
@@ -43,11 +44,11 @@ from ctkit.hookspecs import hookimpl
 def ctkit_metric_logged(name, step):
     if (name, step) == ("loss", 2):
         for _ in range(int(os.environ["PRESSES"])):
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(int(os.environ["PRESSED"]))
 """
 
 
-Start = Callable[[int], tuple[int, str, dict[str, object], list[str]]]
+Start = Callable[..., tuple[int, str, dict[str, object], list[str]]]
 
 
 @pytest.fixture
@@ -64,8 +65,9 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CTKIT_CACHE", raising=False)
 
-    def _start(presses: int) -> tuple[int, str, dict[str, object], list[str]]:
+    def _start(presses: int, pressed: signal.Signals = signal.SIGINT) -> tuple[int, str, dict[str, object], list[str]]:
         monkeypatch.setenv("PRESSES", str(presses))
+        monkeypatch.setenv("PRESSED", str(int(pressed)))
         with pytest.raises(SystemExit) as left:
             main(["run", "p.toml"])
         facts = json.loads(Path("runs/short/run.json").read_text())
@@ -90,3 +92,12 @@ def test_one_press_saves_the_step_two_stop_at_once_and_the_next_start_goes_on(st
     assert (code, facts["state"], facts["at"]) == (0, "done", None)
     assert "2/6" not in said  # it began with step 4, and its tracker saw no step 2
     assert "4/6" in said
+
+
+def test_a_run_that_is_terminated_saves_its_step_and_says_so_by_its_exit_code(start: Start) -> None:
+    at = {"stage": "pretrain", "item": "all/simclr/seed-42"}
+    code, _, facts, checkpoints = start(2, signal.SIGTERM)
+    assert (code, facts["state"], facts["at"], checkpoints) == (143, "interrupted", at, [])
+    code, said, facts, checkpoints = start(1, signal.SIGTERM)
+    assert (code, facts["state"], facts["at"], checkpoints) == (143, "interrupted", at, ["step-0000000003.ckpt"])
+    assert said.splitlines()[-1] == "ctkit: interrupted; run the same command again to go on"

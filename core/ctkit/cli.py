@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
 import click
 
 import ctkit
-from ctkit import completion
+from ctkit import completion, stopping
 from ctkit.completion import plugins_of
 from ctkit.errors import CtkitError, RequestError, nearest
 from ctkit.hookspecs import Kind
@@ -45,7 +45,7 @@ class Commands(click.Group):
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit with its code: 0 done, 1 failed, 2 a wrong request, 130 interrupted."""
+    """Run the command line and exit with its code: 0 done, 1 failed, 2 a wrong request, 130 or 143 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
     try:
@@ -55,8 +55,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _fail(error.format_message(), 2)
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        _fail("interrupted; run the same command again to go on", 130)
+    except (KeyboardInterrupt, click.Abort) as error:  # click makes an abort of an interrupt
+        _fail("interrupted; run the same command again to go on", stopping.exit_code(error.__cause__ or error))
     except BrokenPipeError:  # the reader of a pipe went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -1,5 +1,7 @@
 """Ctrl-C: pressed once, the step or item at hand is finished and saved; pressed twice, the run stops at once.
 
+SIGTERM, as ``kill`` and batch systems send it, asks for the same.
+
 Whoever works in pieces asks ``asked()`` after each of them, or calls ``check()``, which ends the run from there.
 """
 
@@ -16,6 +18,16 @@ from types import FrameType
 NOTICE = "finishing the step at hand and saving it; press Ctrl-C again to stop now"
 
 _asked = threading.Event()
+_last: list[int] = []  #: the signal that came last
+
+
+class Terminated(KeyboardInterrupt):
+    """The run ends because of SIGTERM."""
+
+
+def exit_code(error: BaseException | None) -> int:
+    """Exit code, as shells count them, of a command that ``error`` interrupted."""
+    return 143 if isinstance(error, Terminated) else 130
 
 
 def asked() -> bool:
@@ -26,31 +38,37 @@ def asked() -> bool:
 def check() -> None:
     """Raise ``KeyboardInterrupt`` where the user wants the run to stop; call it where everything is saved."""
     if asked():
-        raise KeyboardInterrupt
+        raise _reason()
 
 
 @contextmanager
 def patient() -> Iterator[None]:
     """Let the first Ctrl-C only ask for an end, and the second raise ``KeyboardInterrupt``, until the block ends.
 
-    Handlers belong to the main thread; in another one Ctrl-C stays as it is.
+    SIGTERM counts as Ctrl-C. Handlers belong to the main thread; in another one both stay as they are.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     _asked.clear()
-    before = signal.signal(signal.SIGINT, _interrupted)
+    before = {number: signal.signal(number, _interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         _asked.clear()
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:
+    _last[:] = [number]
     if asked():
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        raise KeyboardInterrupt
+        raise _reason()
     _asked.set()
     with suppress(OSError, ValueError):  # not through the stream's buffer, which may be in the middle of a write
         os.write(sys.stderr.fileno(), f"\nctkit: {NOTICE}\n".encode())
+
+
+def _reason() -> KeyboardInterrupt:
+    return Terminated() if _last == [signal.SIGTERM] else KeyboardInterrupt()

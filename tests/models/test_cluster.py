@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
+from ctkit_models import cluster
 from ctkit_models.cluster import leader, main
 
 PIPELINE = """\
@@ -107,6 +109,50 @@ def test_a_run_shares_its_trainings_among_the_devices_it_is_given(tmp_path: Path
     said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert all("2 processes shared the training" in str(fact["notes"]) for fact in pretrain_facts(tmp_path))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system binds no process to cores")
+@pytest.mark.parametrize(
+    ("environment", "cores", "neighbours"),
+    [
+        ({"SLURM_NTASKS_PER_NODE": "4", "SLURM_CPUS_PER_TASK": "8"}, 8, 1),
+        ({"SLURM_NTASKS_PER_NODE": "4", "SLURM_CPUS_PER_TASK": "8"}, 32, 4),
+        ({"SLURM_NTASKS_PER_NODE": "1", "SLURM_CPUS_PER_TASK": "32", "LOCAL_WORLD_SIZE": "4"}, 32, 4),
+        ({}, 64, 8),
+    ],
+)
+def test_processes_share_cores_unless_slurm_gave_each_its_own(
+    environment: dict[str, str], cores: int, neighbours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLURM_NTASKS_PER_NODE", "SLURM_CPUS_PER_TASK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
+    assert cluster._neighbours(8) == neighbours
+
+
+@pytest.mark.slow
+def test_a_signal_to_all_processes_ends_a_shared_training_with_a_checkpoint(tmp_path: Path, free_port: int) -> None:
+    (tmp_path / "p.toml").write_text(PIPELINE.replace("steps = 2", "steps = 5000\nlog_every = 5000"))
+    processes = [
+        started(
+            tmp_path,
+            {**SLURM, "MASTER_PORT": str(free_port), "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+            *("ctkit_models.cluster", "run", "p.toml"),
+        )
+        for rank in (0, 1)
+    ]
+    first = processes[0].stdout
+    assert first is not None
+    while "/5000" not in first.readline():
+        assert processes[0].poll() is None
+    for process in processes:
+        process.send_signal(signal.SIGTERM)
+    for process in processes:
+        process.communicate(timeout=120)
+    assert [process.returncode for process in processes] == [143, 0]
+    assert len(list(tmp_path.rglob("*.ckpt"))) == 1
 
 
 def test_without_a_launcher_the_command_says_what_is_missing(

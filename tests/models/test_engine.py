@@ -17,9 +17,11 @@ from torch import Tensor
 
 from ctkit import stopping
 from ctkit.contracts import Pretrained, Pretraining
-from ctkit.errors import DataError, RequestError
-from ctkit_models import Contrastive, ContrastiveParams, Network, Plan, Trunk
+from ctkit.errors import DataError, RequestError, TrainingError
+from ctkit_models import Contrastive, ContrastiveParams, Network, Plan, Trunk, engine
 from ctkit_models.backbones import load_backbone, random_backbone, save_backbone
+from ctkit_models.contrastive import plan_run
+from ctkit_models.ranks import Rank
 from ctkit_models.simclr import SimCLR, SimCLRParams
 
 TINY = {"backbone": "resnet18", "size": 32, "steps": 6, "batch": 8, "checkpoint_minutes": 0}
@@ -239,6 +241,38 @@ def test_a_collapse_is_told_when_it_happens_and_noted_at_the_end(
     (note,) = done.notes
     assert done.collapsed
     assert "all slices look alike" in note
+
+
+class Breaking(Contrastive[ContrastiveParams]):
+    """Spoils a weight of the trunk after the last step, when no loss can tell any more."""
+
+    def network(self, trunk: Trunk, plan: Plan) -> Network:
+        class Broken(DrawingNetwork):
+            def after_step(self, step: int) -> None:
+                if step == STEPS - 1:
+                    next(self.trunk.parameters()).detach().fill_(float("nan"))
+
+        return Broken(trunk)
+
+
+@pytest.mark.usefixtures("small_trunk")
+def test_a_backbone_whose_features_are_no_numbers_is_not_published(make_rows: Make, make_job: Make) -> None:
+    job = make_job(make_rows())
+    with pytest.raises(TrainingError, match="features are infinite or no numbers"):
+        Breaking(ContrastiveParams.model_validate(TINY)).pretrain(job)
+    assert not (job.folder / "backbone.safetensors").exists()
+
+
+@pytest.mark.usefixtures("small_trunk")
+def test_a_checkpoint_of_another_batch_is_refused_in_a_sentence(
+    make_rows: Make, make_job: Make, make_watcher: Make
+) -> None:
+    rows, params = make_rows(), ContrastiveParams.model_validate({**TINY, "batch": 10})
+    with pytest.raises(RuntimeError, match="killed"):
+        Drawing(params).pretrain(make_job(rows, "killed", make_watcher(2)))
+    job, plan = make_job(rows, "killed"), plan_run(params, len(rows), processes=4)
+    with pytest.raises(TrainingError, match=r"1 devices: 6 steps with a batch of 10, .* 4 devices: .* batch of 8;"):
+        engine.train(Drawing(params), plan, job, Rank())
 
 
 def test_an_arm_of_constant_slices_trains(make_rows: Make, make_job: Make) -> None:

@@ -25,7 +25,7 @@ from ctkit_models.contrastive import plan_run
 from ctkit_models.engine import train
 from ctkit_models.moco import MoCo
 from ctkit_models.processes import among
-from ctkit_models.ranks import Rank
+from ctkit_models.ranks import Rank, joined
 from ctkit_models.simclr import SimCLR, SimCLRParams
 from ctkit_models.swav import SwAV
 
@@ -160,6 +160,12 @@ def fail_in_others(rank: Rank) -> None:
 def test_what_another_process_fails_with_is_said(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="process 2 of 2: a shard is damaged"), among(2, fail_in_others, "cpu"):
         torch.distributed.barrier()
+
+
+def test_leaving_a_group_that_was_left_hides_no_error() -> None:
+    with pytest.raises(ValueError, match="what went wrong"), joined(Rank(), torch.distributed.HashStore(), "t", "cpu"):
+        torch.distributed.destroy_process_group()
+        raise ValueError("what went wrong")
 
 
 @pytest.mark.gpu

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torchvision
 
+from ctkit.errors import RequestError
 from ctkit_models.seeding import seeded
 from ctkit_models.trunks import build_trunk
 
@@ -72,8 +73,23 @@ def test_initial_weights_depend_on_the_seed_alone_and_leave_global_numbers_untou
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_a_timm_network_is_built_by_its_name_where_timm_is_installed() -> None:
+@pytest.mark.parametrize("architecture", ["resnet18d", "tf_efficientnet_b0", "mobilenetv3_small_050"])
+def test_a_grey_network_of_timm_exports_weights_that_see_the_same(architecture: str) -> None:
     pytest.importorskip("timm", reason="timm is not installed")
-    trunk = build_trunk("resnet18d", channels=1).eval()
+    with seeded(4):
+        grey, colour = build_trunk(architecture, channels=1).eval(), build_trunk(architecture).eval()
+    colour.load(grey.weights())
+    images = torch.rand(2, 1, 64, 64)
     with torch.no_grad():
-        assert trunk(torch.rand(2, 1, 64, 64)).shape == (2, trunk.width)
+        features, expected = grey(images), colour(images.repeat(1, 3, 1, 1))
+    torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
+    assert features.shape == (2, grey.width)
+
+
+def test_a_network_whose_first_layer_needs_three_channels_refuses_one() -> None:
+    pytest.importorskip("timm", reason="timm is not installed")
+    with pytest.raises(
+        RequestError, match="resnetv2_50x1_bit normalises its weights over 3 channels; set channels = 3"
+    ):
+        build_trunk("resnetv2_50x1_bit", channels=1)
+    assert build_trunk("resnetv2_50x1_bit").channels == 3

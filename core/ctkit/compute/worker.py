@@ -142,8 +142,12 @@ def _set_alarm() -> None:
 
 
 def settle_in(parent: Connection, quiet: bool) -> None:
-    """Make this process a worker: deaf to Ctrl-C, gone when its parent is gone, and ``quiet`` where nobody debugs."""
+    """Make this process a worker: deaf to Ctrl-C, gone when its parent is gone, and ``quiet`` where nobody debugs.
+
+    Batch systems send SIGTERM to all processes of a job; what it means for the work, the parent decides.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     if quiet:  # native decoders write to the terminal, and quote headers there
         nowhere = os.open(os.devnull, os.O_WRONLY)

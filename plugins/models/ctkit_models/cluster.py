@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -70,6 +71,7 @@ def main(arguments: list[str]) -> NoReturn:
         sys.exit(error.exit_code)
     store, _, _ = next(rendezvous("env://", rank.number, rank.world, timeout=PATIENCE))
     if rank.number:
+        _leave_signals_to_the_first()
         _follow(rank, store)
         sys.exit(0)
     from ctkit.cli import main as ctkit
@@ -94,8 +96,23 @@ def _rank(environment: ClusterEnvironment) -> Rank:
     os.environ["MASTER_ADDR"] = environment.main_address
     os.environ["MASTER_PORT"] = str(environment.main_port)
     world = environment.world_size()
-    neighbours = os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("SLURM_NTASKS_PER_NODE") or world
-    return Rank(environment.global_rank(), world, environment.local_rank(), int(neighbours))
+    return Rank(environment.global_rank(), world, environment.local_rank(), _neighbours(world))
+
+
+def _neighbours(world: int) -> int:
+    """Number of processes that share this one's cores: those of the machine, unless Slurm bound each to its own."""
+    of_torchrun = os.environ.get("LOCAL_WORLD_SIZE")
+    if of_torchrun:
+        return int(of_torchrun)
+    machine = int(os.environ.get("SLURM_NTASKS_PER_NODE") or world)
+    own = int(os.environ.get("SLURM_CPUS_PER_TASK", 1))
+    return 1 if len(os.sched_getaffinity(0)) < machine * own else machine
+
+
+def _leave_signals_to_the_first() -> None:
+    """Launchers send signals to all processes; the first decides what they mean, and the others hear it in a step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _follow(rank: Rank, store: Store) -> None:

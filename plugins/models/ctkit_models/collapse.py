@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -94,14 +95,21 @@ def effective_rank(features: Tensor) -> float:
     return float((-(p * p.log()).sum()).exp())
 
 
+def numbers(measured: Mapping[str, float]) -> bool:
+    """Whether the features were finite when ``measured``; their rank has no other reason to be NaN."""
+    return not math.isnan(measured.get(EFFECTIVE_RANK, LEAST_RANK))
+
+
 def collapse(history: Iterable[tuple[int, str, float]], plan: Plan, width: int) -> str | None:
-    """A sentence that says by which number a training of ``width`` features collapsed; None where it did not.
+    """A sentence that says by which number a training of ``width`` features collapsed or broke; None where it did not.
 
     Judged by the last measurements in its history. Either all features coincide: their standard deviation is next to
     nothing, where features spread over all directions have 1 / sqrt(width) (Chen & He 2021, section 4.1). Or they lie
     along a single direction, dimensional collapse at its worst (Jing et al. 2022), seen by RankMe.
     """
     last = {name: value for _, name, value in history}
+    if not numbers(last):
+        return "the features of the backbone are infinite or no numbers"
     std, rank = last.get(FEATURE_STD, 1.0), last.get(EFFECTIVE_RANK, LEAST_RANK)
     if std < LEAST_STD * width**-0.5:
         spread = f"the standard deviation of its normalised features is {std:.2g}, spread ones have {width**-0.5:.2g}"

@@ -48,7 +48,7 @@ RateBatch = Annotated[
     Field(ge=1, description="batch the learning rate is meant for: it is scaled by batch / rate_batch; none: as it is"),
 ]
 Momentum = Annotated[float, Field(ge=0, lt=1, description="momentum of SGD and LARS")]
-WeightDecay = Annotated[float, Field(ge=0, description="weight decay")]
+WeightDecay = Annotated[float, Field(ge=0, description="weight decay; 0 takes LARS its trust ratio as well")]
 Decay = Annotated[
     Literal["weights", "all"], Field(description="what decays: weights, or biases and normalisation as well")
 ]
@@ -124,7 +124,7 @@ class ContrastiveParams(Params):
     learning_rate: LearningRate = 0.3
     rate_batch: RateBatch = None
     momentum: Momentum = 0.9
-    trust: float = Field(0.001, gt=0, description="trust coefficient of LARS")
+    trust: float = Field(0.001, gt=0, description="trust coefficient of LARS, for what decays")
     weight_decay: WeightDecay = 1e-6
     decay: Decay = "weights"
     schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate after the warm-up")

@@ -26,7 +26,7 @@ from ctkit_models.acceleration import accelerate, channels_last
 from ctkit_models.backbones import load_backbone, save_backbone
 from ctkit_models.batch_size import forget_batch, found_batch
 from ctkit_models.checkpoints import Checkpoints
-from ctkit_models.collapse import collapse
+from ctkit_models.collapse import collapse, numbers
 from ctkit_models.company import company_notes, company_size, together
 from ctkit_models.contrastive import Contrastive, ContrastiveParams, Plan, plan_run
 from ctkit_models.divergence import FirstBadLoss, diverged
@@ -41,6 +41,8 @@ from ctkit_models.trainer import check_device, job_on_gpu, trainer_for
 from ctkit_models.trunks import Trunk, build_trunk
 from ctkit_models.views import Draws, Normalise
 
+ASKED_EVERY = 50  #: steps, where processes must ask each other whether to stop
+
 log = logging.getLogger("ctkit.models")
 
 
@@ -53,12 +55,17 @@ def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
         log.info("%s", note)  # the core shows the notes of what is done; the log has them as soon as it starts
     with together(job, partial(_assist, method, plan, replace(job, progress=_ignore, metric=_ignore))) as rank:
         training = train(method, plan, job, rank)
+    done = training.done
+    if not numbers({name: value for _, name, value in done.history}):
+        raise TrainingError(
+            "the trained backbone's features are infinite or no numbers, though its losses were not; a lower"
+            " learning_rate or another precision may help"
+        )
     backbone = job.folder / "backbone.safetensors"
     metadata = {**_description(method, plan, job), **job.metadata}
     save_backbone(backbone, training.network.trunk, mean=job.rows.mean, std=training.std, metadata=metadata)
     training.checkpoints.remove()
     forget_batch(job)
-    done = training.done
     collapsed = collapse(done.history, plan, training.network.trunk.width)
     notes += (collapsed,) if collapsed else ()
     return Pretrained(
@@ -135,6 +142,7 @@ class Training(lightning.LightningModule):
         """Train what is left after the last checkpoint."""
         self._saved = self.checkpoints.newest()
         if self._saved is not None:
+            self._check_plan(Plan(**self._saved["plan"]))
             self.network.load_state_dict(self._saved["network"])
             self.done = Done(**self._saved["done"])
         if self.rank.world > 1 and not agree(self.done.steps):
@@ -144,6 +152,17 @@ class Training(lightning.LightningModule):
         with quiet_lightning(), honest_interrupt():
             trainer_for(self.params, self.job, self.rank).fit(self)
         stopping.check()
+
+    def _check_plan(self, earlier: Plan) -> None:
+        if (earlier.batch, earlier.steps) == (self.plan.batch, self.plan.steps):
+            return
+        before, now = (
+            f"{plan.pieces // self.params.accumulate} devices: {plan.steps} steps with a batch of {plan.batch}"
+            for plan in (earlier, self.plan)
+        )
+        raise TrainingError(
+            f"the training was begun on {before}, and cannot go on on {now}; run with the earlier number of devices"
+        )
 
     # --- what Lightning asks for, in the order in which it asks ---
 
@@ -251,7 +270,7 @@ class Training(lightning.LightningModule):
         """Whether the user asked any of the processes to stop; several look up from their work only now and then."""
         if self.rank.world == 1:
             return stopping.asked()
-        if not self.monitors.due(self.done.steps):
+        if self.done.steps % ASKED_EVERY and not self.monitors.due(self.done.steps):
             return False
         asked: bool = self.trainer.strategy.reduce_boolean_decision(stopping.asked(), all=False)
         return asked
@@ -284,6 +303,7 @@ class Training(lightning.LightningModule):
             "network": self.network.state_dict(),
             "optimiser": self._optimiser().state_dict(),
             "precision": self.trainer.precision_plugin.state_dict(),
+            "plan": asdict(self.plan),
             "done": asdict(self.done),
         }
         self.checkpoints.save(state, self.done.steps)

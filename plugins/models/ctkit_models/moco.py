@@ -35,7 +35,9 @@ class MoCoParams(ContrastiveParams):
     temperature: Temperature = 0.07
     projection: Projection = 128
     head: Literal["mlp", "linear"] = Field("mlp", description="projection head; linear is that of the first MoCo")
-    queue: int = Field(65536, ge=1, description="keys of earlier batches to tell a slice from; lowered to the arm")
+    queue: int = Field(
+        65536, ge=1, description="keys of earlier batches to tell a slice from; at most those of one epoch"
+    )
     key_momentum: float = Field(0.999, ge=0, le=1, description="share of itself that the key network keeps at a step")
 
 
@@ -49,7 +51,7 @@ class MoCo(Contrastive[MoCoParams]):
         return MoCoNetwork(trunk, self.params, self.queue(plan))
 
     def queue(self, plan: Plan) -> int:
-        """Length of the queue: whole batches, no more than the arm has."""
+        """Length of the queue, at most the keys of one epoch; slices' own keys of the epoch before are among them."""
         return min(self.params.queue, plan.steps_per_epoch * plan.batch)
 
     def notes(self, plan: Plan) -> tuple[str, ...]:
@@ -57,5 +59,5 @@ class MoCo(Contrastive[MoCoParams]):
         queue, asked = self.queue(plan), self.params.queue
         if queue == asked:
             return super().notes(plan)
-        reason = f"the arm has {plan.slices} slices, and a longer queue would hold each slice's own old keys"
+        reason = f"the arm has {plan.slices} slices, and a longer queue would only hold older keys of the same"
         return (*super().notes(plan), f"queue lowered from {asked} to {queue}: {reason}")

@@ -22,7 +22,7 @@ from ctkit.compute import worker
 from ctkit.compute.alone import ending
 from ctkit.compute.lanes import surroundings, without_interrupts
 from ctkit.errors import CtkitError, TrainingError
-from ctkit_models.ranks import PATIENCE, Rank, Work, joined
+from ctkit_models.ranks import PATIENCE, Rank, Work, joined, meet
 
 log = logging.getLogger("ctkit.models")
 
@@ -40,16 +40,16 @@ def among(world: int, work: Work, device: str) -> Iterator[Rank]:
     """
     store = TCPStore(_HOST, 0, is_master=True, timeout=PATIENCE, wait_for_workers=False)
     do = worker.pickled(partial(_take_part, work, device, store.port))
-    others = [_Other(Rank(number, world, number, world), do) for number in range(1, world)]
+    others = [_Other(Rank(number, world, number, world), do, device) for number in range(1, world)]
     first = Rank(0, world, 0, world)
     try:
         for other in others:
             other.wait_until_ready()
-        with joined(first, store, _NAME, device), _ending(others):
-            with _watching(others, device), _blaming(others):
-                yield first
-            for other in others:
-                other.finish()
+        with joined(first, store, _NAME, device), _ending(others), _watching(others, device), _blaming(others):
+            yield first
+            meet()
+        for other in others:
+            other.finish()
     finally:
         for other in others:
             other.kill()
@@ -58,14 +58,14 @@ def among(world: int, work: Work, device: str) -> Iterator[Rank]:
 class _Other:
     """One of the other processes."""
 
-    def __init__(self, rank: Rank, work: bytes) -> None:
+    def __init__(self, rank: Rank, work: bytes, device: str) -> None:
         from loky.backend import get_context
 
         context = get_context("loky")
         self._name = f"process {rank.number + 1} of {rank.world}"
         self._answer, there = context.Pipe(duplex=False)
         self._process = context.Process(
-            target=_work, args=(there, *surroundings(), work, worker.pickled(rank)), env=worker.ONE_THREAD
+            target=_work, args=(there, *surroundings(), work, worker.pickled(rank)), env=_threads(device)
         )
         with without_interrupts():
             self._process.start()
@@ -110,6 +110,13 @@ class _Other:
         self._answer.close()
 
 
+def _threads(device: str) -> dict[str, str]:
+    """Environment of another process; on the CPU ``joined`` shares out as many threads there as here."""
+    if torch.device(device).type == "cuda":
+        return worker.ONE_THREAD
+    return worker.ONE_THREAD | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+
+
 @contextmanager
 def _ending(others: list[_Other]) -> Iterator[None]:
     """Where the block fails, end the others before this process leaves them: they might wait for it."""
@@ -128,7 +135,7 @@ def _blaming(others: list[_Other]) -> Iterator[None]:
         yield
     except (CtkitError, torch.OutOfMemoryError):
         raise
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # the latter for a group that was left
         until = time.monotonic() + _BLAME
         while not any(other.died for other in others) and time.monotonic() < until:
             time.sleep(0.05)
@@ -173,3 +180,4 @@ def _take_part(work: Work, device: str, port: int, rank: Rank) -> None:
     store = TCPStore(_HOST, port, is_master=False, timeout=PATIENCE)
     with joined(rank, store, _NAME, device):
         work(rank)
+        meet()

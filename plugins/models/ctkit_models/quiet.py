@@ -8,7 +8,9 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
+import pytorch_lightning as lightning
 from lightning_fabric.utilities.warnings import PossibleUserWarning
 
 LOGGERS = ("pytorch_lightning", "lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric")
@@ -40,13 +42,33 @@ def honest_interrupt() -> Iterator[None]:
         yield
     except SystemExit as ended:
         if isinstance(ended.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from ended
+            raise type(ended.__context__) from ended
         raise
     finally:
         if handler is not None:
             signal.signal(signal.SIGINT, handler)
 
 
+class OwnTermination(lightning.Callback):
+    """Keeps SIGTERM as it was: Lightning's handler ends a training unsaved, with the exit code of success."""
+
+    def __init__(self) -> None:
+        self._handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Put the handler back that Lightning has just replaced."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handler)
+
+
 def deaf_to_interrupts(worker: int) -> None:
-    """Make a loader's process ignore Ctrl-C, which is for the process that it serves: that one finishes its step."""
+    """Make a loader's process ignore Ctrl-C, which is for the process that it serves: that one finishes its step.
+
+    So it is with the first SIGTERM, which may have been for all processes; the second is how Python ends children.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _pass_once)
+
+
+def _pass_once(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)

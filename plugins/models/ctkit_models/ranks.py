@@ -18,7 +18,10 @@ PATIENCE = timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class Rank:
-    """A process's place: number ``number`` of ``world``, and number ``local`` of the ``neighbours`` on its machine."""
+    """A process's place: number ``number`` of ``world`` and number ``local`` on its machine.
+
+    ``neighbours`` is the number of processes that share the cores it may use, itself among them.
+    """
 
     number: int = 0
     world: int = 1
@@ -54,8 +57,15 @@ def joined(rank: Rank, store: Store, name: str, device: str) -> Iterator[None]:
     try:
         yield
     finally:
-        torch.distributed.destroy_process_group()
+        if torch.distributed.is_initialized():  # it was left already where another process died
+            torch.distributed.destroy_process_group()
         torch.set_num_threads(threads)
+
+
+def meet() -> None:
+    """Wait for all processes that are joined: who leaves while others still talk breaks their talk."""
+    on_gpu = torch.distributed.get_backend() == "nccl"
+    torch.distributed.barrier(device_ids=[torch.cuda.current_device()] if on_gpu else None)
 
 
 def agree(value: int) -> bool:

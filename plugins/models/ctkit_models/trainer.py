@@ -11,6 +11,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from ctkit.contracts import Pretraining
 from ctkit.errors import RequestError
 from ctkit_models.contrastive import ContrastiveParams
+from ctkit_models.quiet import OwnTermination
 from ctkit_models.ranks import Placed, Rank
 
 
@@ -41,6 +42,7 @@ def trainer_for(params: ContrastiveParams, job: Pretraining, rank: Rank) -> ligh
         accelerator="gpu" if on_gpu else "cpu",
         devices=[rank.gpu] if on_gpu else 1,
         strategy="auto" if alone else "ddp",
+        callbacks=[OwnTermination()],
         plugins=[LightningEnvironment() if alone else Placed(rank)],  # not what Lightning may find, such as Slurm
         sync_batchnorm=on_gpu and not alone,
         precision=_precision(params, on_gpu),
@@ -59,6 +61,11 @@ def trainer_for(params: ContrastiveParams, job: Pretraining, rank: Rank) -> ligh
 def _precision(params: ContrastiveParams, on_gpu: bool) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
     if params.precision == "fp16":
         return "16-mixed"
-    if params.precision == "bf16" or (params.precision == "auto" and on_gpu and torch.cuda.is_bf16_supported()):
+    if params.precision == "bf16" or (params.precision == "auto" and on_gpu and _has_bf16()):
         return "bf16-mixed"
     return "32-true"
+
+
+def _has_bf16() -> bool:
+    """Whether the GPU computes in bf16 by itself; emulated it is slower than fp32."""
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from importlib import import_module
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from ctkit.errors import RequestError
 from ctkit_models.architectures import TORCHVISION, check_architecture
 
 
@@ -74,12 +76,12 @@ def build_trunk(architecture: str, channels: int = 3) -> Trunk:
     """Build a network with random weights and 1 or 3 input channels.
 
     The weights come from torch's global generator, as all initialisation in torch does; see ``seeded``.
-    Raises ``ValueError`` for a name that no library has.
+    Raises ``ValueError`` for a name that no library has, and ``RequestError`` where the network needs 3 channels.
     """
     check_architecture(architecture)
     trunk = _torchvision_trunk(architecture) if architecture in TORCHVISION else _timm_trunk(architecture)
     if channels == 1:
-        _make_grey(trunk.network)
+        _make_grey(trunk.network, architecture)
     return trunk
 
 
@@ -93,7 +95,13 @@ def _torchvision_trunk(architecture: str) -> Trunk:
 
 def _timm_trunk(architecture: str) -> Trunk:
     network = import_module("timm").create_model(architecture, pretrained=False, num_classes=0)
-    return Trunk(network, architecture, network.num_features)
+    return Trunk(network, architecture, timm_width(network))
+
+
+def timm_width(network: Any) -> int:
+    """Width of the features of timm's ``network``, which has no classifier; some have a layer before that widens."""
+    width: int = getattr(network, "head_hidden_size", network.num_features)
+    return width
 
 
 def _first_convolution(network: nn.Module) -> str:
@@ -101,23 +109,30 @@ def _first_convolution(network: nn.Module) -> str:
     return next(names)
 
 
-def _make_grey(network: nn.Module) -> None:
+def _make_grey(network: nn.Module, architecture: str) -> None:
     """Replace the first convolution by the one that sees in a grey image what it saw in that image 3 times."""
     name = _first_convolution(network)
     colour = network.get_submodule(name)
     assert isinstance(colour, nn.Conv2d)
-    grey = nn.Conv2d(
-        1,
-        colour.out_channels,
-        kernel_size=colour.kernel_size,  # type: ignore[arg-type]  # torch types it as a tuple of any length
-        stride=colour.stride,  # type: ignore[arg-type]
-        padding=colour.padding,  # type: ignore[arg-type]
-        bias=colour.bias is not None,
-    )
+    grey = deepcopy(colour)  # some of timm's are of a class of their own, and pad in another way
+    grey.in_channels = 1
+    grey.weight = nn.Parameter(torch.empty_like(colour.weight[:, :1]))
+    grey.reset_parameters()  # draws what a new layer would, on which the weights of what is built after it depend
     state = colour.state_dict()
     state["weight"] = state["weight"].sum(dim=1, keepdim=True)
     grey.load_state_dict(state)
+    if not _see_alike(grey, colour):
+        raise RequestError(
+            f"the first layer of {architecture} normalises its weights over 3 channels; set channels = 3"
+        )
     network.set_submodule(name, grey)
+
+
+@torch.no_grad()
+def _see_alike(grey: nn.Conv2d, colour: nn.Conv2d) -> bool:
+    """Whether one sees in an image what the other sees in that image 3 times."""
+    image = torch.linspace(-1, 1, 64 * 64).sin().view(1, 1, 64, 64)
+    return torch.allclose(grey(image), colour(image.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-4)
 
 
 def _resized_positions(positions: Tensor, rows: int, columns: int) -> Tensor:

@@ -19,7 +19,7 @@ from ctkit.contracts import InputPath, Knob, Params, Reducer, Slices
 from ctkit.errors import DataError
 from ctkit_models.architectures import TORCHVISION, check_architecture
 from ctkit_models.backbones import Backbone, load_backbone
-from ctkit_models.trunks import Trunk, build_trunk
+from ctkit_models.trunks import Trunk, build_trunk, timm_width
 from ctkit_reducers.similarity import Similarity
 
 BATCH = 64  #: slices in one forward pass
@@ -107,7 +107,7 @@ def _of_timm(network: str) -> Backbone:
     except Exception as error:  # timm and its hub raise many kinds
         raise DataError(_unreachable(network, error), retry=True) from error
     means, deviations = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
-    trunk = Trunk(model.eval(), network, model.num_features)
+    trunk = Trunk(model.eval(), network, timm_width(model))
     return Backbone(trunk, network, float(np.mean(means)), float(np.mean(deviations)))
 
 
