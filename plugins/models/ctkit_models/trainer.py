@@ -68,4 +68,4 @@ def _precision(params: ContrastiveParams, on_gpu: bool) -> Literal["32-true", "b
 
 def _has_bf16() -> bool:
     """Whether the GPU computes in bf16 by itself; emulated it is slower than fp32."""
-    return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
