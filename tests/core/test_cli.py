@@ -174,6 +174,14 @@ def test_pictures_go_when_the_file_asks_for_none(folder: Path, ctkit: Run) -> No
     assert not list(run.rglob("pictures.npz"))
 
 
+def test_all_arms_name_volumes_alike_when_the_cache_was_lost(folder: Path, ctkit: Run) -> None:
+    ctkit("run", "p.toml", "--until", "select")
+    shutil.rmtree(folder / "runs" / ".cache")  # and with it the salt of the names
+    ctkit("run", "p.toml", "--until", "select", "--set", "reduce.hash6.threshold=3")
+    tables = (folder / "runs" / "small" / "arms").rglob("selection.csv")
+    assert len({tuple(sorted({row["volume"] for row in read_csv(table)})) for table in tables}) == 1
+
+
 def test_an_arm_that_left_the_file_leaves_the_run_folder(folder: Path, ctkit: Run) -> None:
     ctkit("run", "p.toml", "--until", "select")
     (folder / "p.toml").write_text(PIPELINE.split("[[reduce]]\nid")[0])

@@ -188,7 +188,7 @@ def _load(folder: Path) -> tuple[Selection, float]:
 
 def _write_arm(session: Session, catalogue: Catalogue, table: Table, arm: Arm, chosen: list[Selected]) -> None:
     """Write ``selection.csv`` for each draw, and ``arm.json``, unless they are there."""
-    facts = _facts(arm, chosen, len(table))
+    facts = _facts(arm, chosen, len(table)) | {"names": session.cache.pseudonym("names")}
     path = session.folder.arm(arm.id) / "arm.json"
     written = all(session.folder.selection(arm.id, selected.seed).exists() for selected in chosen)
     if written and path.exists() and json.loads(path.read_text(encoding="utf-8")) == facts:
