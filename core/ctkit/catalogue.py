@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ def write_catalogue(folder: Path, volumes: Iterable[Volume], dataset: Any) -> No
     ordered = False
     with unsorted.open("wb") as file:
         for volume in volumes:
-            line = json.dumps(asdict(volume), separators=(",", ":")).encode() + b"\n"
+            line = _line(volume)
             places.append((volume.patient, volume.key, file.tell(), len(line)))
             counts.append(len(volume))
             ordered = ordered or bool(volume.order)
@@ -80,6 +79,11 @@ class Catalogue:
     def address(self, number: int) -> str:
         """Address of a volume: its files by path, size and modification time, and how they are read."""
         return bytes(self._addresses[number]).hex()
+
+
+def _line(volume: Volume) -> bytes:
+    files = [{"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns} for file in volume.files]
+    return json.dumps(vars(volume) | {"files": files}, separators=(",", ":")).encode() + b"\n"
 
 
 def _contents(line: bytes) -> Any:

@@ -117,7 +117,7 @@ def test_a_dry_run_shows_the_part_only(run: Run, capsys: pytest.CaptureFixture[s
     run("--until", "select")
     with pytest.raises(SystemExit):
         main(["run", "p.toml", "--dry-run", "--only", "arm=hash6", "--only", "seed=42"])
-    trained = [line for line in capsys.readouterr().out.splitlines() if "pretrain" in line]
+    trained = [line for line in capsys.readouterr().out.splitlines() if "untrained" in line]
     assert len(trained) == 1
     assert "hash6/untrained/seed-42" in trained[0]
 
