@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from filelock import FileLock
 
@@ -180,6 +181,33 @@ def test_all_arms_name_volumes_alike_when_the_cache_was_lost(folder: Path, ctkit
     ctkit("run", "p.toml", "--until", "select", "--set", "reduce.hash6.threshold=3")
     tables = (folder / "runs" / "small" / "arms").rglob("selection.csv")
     assert len({tuple(sorted({row["volume"] for row in read_csv(table)})) for table in tables}) == 1
+
+
+def test_pictures_that_could_not_all_be_made_are_made_again(
+    folder: Path, ctkit: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = folder / "runs" / "small" / "arms" / "hash6" / "pictures.npz"
+    with monkeypatch.context() as patch:
+        patch.setattr("ctkit.stages.pictures.images_of", lambda *_: {})
+        assert ctkit("run", "p.toml")[0] == 0
+    with np.load(shown) as black:
+        assert not black["kept"].any()
+    ctkit("run", "p.toml")
+    with np.load(shown) as pictures:
+        assert pictures["kept"].any()
+
+
+def test_pictures_that_fail_leave_a_report_and_say_so(
+    folder: Path, ctkit: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no picture today")
+
+    monkeypatch.setattr("ctkit.stages.pictures.draw", fail)
+    code, _, errors = ctkit("run", "p.toml")
+    assert code == 1
+    assert "no picture today" in errors
+    assert (folder / "runs" / "small" / "report.html").exists()
 
 
 def test_an_arm_that_left_the_file_leaves_the_run_folder(folder: Path, ctkit: Run) -> None:
