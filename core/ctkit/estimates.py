@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import time
 from collections.abc import Callable
@@ -90,6 +91,14 @@ def training(before: list[Training], job: Job, device: str, steps: int) -> float
         return None
     nearest = min(alike, key=lambda facts: abs(facts["slices"] - slices))
     return float(nearest["seconds"]) / max(1, int(nearest["steps"])) * steps
+
+
+def altogether(seconds: list[float], at_once: int) -> float:
+    """Seconds until all of some work is done, begun in its order, so much of it at once."""
+    busy_until = [0.0] * at_once
+    for one in seconds:
+        heapq.heapreplace(busy_until, busy_until[0] + one)
+    return max(busy_until)
 
 
 def _step(parameters: dict[str, Any]) -> dict[str, Any]:
