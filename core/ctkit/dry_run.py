@@ -48,7 +48,7 @@ def plan(session: Session) -> Iterator[Planned]:
         yield Planned("scan", "", "to do", f"{files} files")
         yield from _unknown(session, "describe", "how many slices there are is known after the scan")
         return
-    session = narrowed(session, scan.catalogue)
+    session = narrowed(session)
     slices = int(scan.catalogue.counts.sum())
     yield Planned("scan", "", "cached", f"{files} files, {len(scan.catalogue)} volumes, {slices} slices")
     missing = _missing(session, scan.catalogue)

@@ -17,7 +17,7 @@ from ctkit.devices import Jobs
 from ctkit.errors import StorageError
 from ctkit.files import write_csv
 from ctkit.hookspecs import RunInfo
-from ctkit.only import EVERYTHING, Only, narrowed
+from ctkit.only import EVERYTHING, Only, narrowed, widened
 from ctkit.plan import Pipeline
 from ctkit.plugins import Registry
 from ctkit.redaction import redacted
@@ -109,7 +109,7 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     scan = scanning.scan(session)
     session.provenance.fingerprint = scan.address
     _say_scanned(session, scan)
-    session = narrowed(session, scan.catalogue)
+    session = narrowed(session)
     if "describe" not in wanted:
         return _stopped(session, "scan")
     readings = describe(session, scan.catalogue)
@@ -117,6 +117,7 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     if "select" not in wanted:
         return _stopped(session, "describe")
     table = selecting.make_table(scan.catalogue, readings)
+    session = widened(session, scan.catalogue, readings, table)
     session.folder.keep_only(set(_expected_files(session)))
     selections = selecting.select(session, scan.catalogue, readings, table)
     _say_selected(session, selections, len(table))
@@ -175,8 +176,8 @@ def _report(
         session.provenance.state = "done"
     page = session.folder.path / "report.html"
     if not (session.provenance.as_before and page.exists()):
-        session.provenance.write(finished=True)
         with session.work("report"):
+            session.provenance.write(finished=True)  # the page says when
             write_report(session.folder.path)
 
 
