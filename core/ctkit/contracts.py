@@ -297,6 +297,8 @@ class Pretraining:
     progress: Callable[[int, int], None]  #: call with steps done and steps in all
     metric: Callable[[str, float, int], None]  #: call with name, value and step
     devices: int = 1  #: GPUs, or processes on the CPU, that may share the work; the result is to be the same
+    watched: Mapping[str, Task[Any]] = field(default_factory=dict)
+    """Tasks by id, by whose training images a method may measure how it comes on; the result is to be the same."""
 
 
 @dataclass(frozen=True)

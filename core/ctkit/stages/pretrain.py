@@ -23,6 +23,7 @@ from ctkit.runs import forget, link, place
 from ctkit.selection import Table
 from ctkit.stages.materialise import Shards, materialise, rows_of, shown_address
 from ctkit.stages.select import Selected, Selections, of_seed, selection_digest
+from ctkit.stages.tasks import watched
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -169,6 +170,7 @@ def _train(session: Session, table: Table, job: Job, shards: Shards, folder: Pat
                 progress=bar.update,
                 metric=metric,
                 devices=session.pipeline.compute.devices,
+                watched=watched(session.pipeline),
             )
         )
     _publish(session, job, trained, {"slices": slices, "mean": rows.mean, "std": rows.std})

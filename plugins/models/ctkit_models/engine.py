@@ -53,7 +53,7 @@ def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
     notes = (*method.notes(plan), *company_notes(job))
     for note in notes:
         log.info("%s", note)  # the core shows the notes of what is done; the log has them as soon as it starts
-    with together(job, partial(_assist, method, plan, replace(job, progress=_ignore, metric=_ignore))) as rank:
+    with together(job, partial(_assist, method, plan, _unheard(job))) as rank:
         training = train(method, plan, job, rank)
     done = training.done
     if not numbers({name: value for _, name, value in done.history}):
@@ -100,6 +100,11 @@ def train(method: Contrastive[Any], plan: Plan, job: Pretraining, rank: Rank) ->
 
 def _assist(method: Contrastive[Any], plan: Plan, job: Pretraining, rank: Rank) -> None:
     train(method, plan, job, rank)
+
+
+def _unheard(job: Pretraining) -> Pretraining:
+    """A job for a process that says and measures nothing."""
+    return replace(job, progress=_ignore, metric=_ignore, watched={})
 
 
 def _ignore(*said: object) -> None:
@@ -193,7 +198,7 @@ class Training(lightning.LightningModule):
         if self._saved is not None:
             self.trainer.precision_plugin.load_state_dict(self._saved["precision"])
         self._saved = None
-        self.monitors = Monitors(self._batches(), self.params, self.plan)
+        self.monitors = Monitors(self._batches(), self.params, self.plan, self.job)
         self.meters.take()  # what came before the start is nothing of ours
         self._started = self._checked = time.monotonic()
 
