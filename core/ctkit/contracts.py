@@ -347,7 +347,7 @@ class Method(Plugin[P], ABC):
         """Train a trunk on ``job.rows`` and write it to ``job.folder / "backbone.safetensors"``."""
 
     def steps(self, slices: int, volumes: int) -> int | None:
-        """Optimiser steps on ``slices`` of so many volumes, for what ``--dry-run`` says; None where nobody can tell."""
+        """Optimiser steps at most on ``slices`` of so many volumes, for ``--dry-run``; None where nobody can tell."""
         return None
 
     @classmethod

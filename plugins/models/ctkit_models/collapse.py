@@ -33,11 +33,10 @@ class Probe:
         self._size = size
         self._parts = -(-len(self._chosen) // at_a_time(plan))
         self._every = interval(plan, len(self._chosen))
-        self._steps = plan.steps
 
     def due(self, step: int) -> bool:
-        """Whether to measure after ``step`` steps."""
-        return step == self._steps or step % self._every == 0
+        """Whether to measure after ``step`` steps, if they are not the last."""
+        return step % self._every == 0
 
     def measure(self, trunk: Trunk, device: torch.device) -> dict[str, float]:
         """Feature standard deviation and effective rank of ``trunk``, which is on ``device``."""

@@ -30,19 +30,19 @@ class Monitors:
         self._watches = watches(job, plan, params.size)
         self._warned = False
 
-    def due(self, step: int) -> bool:
+    def due(self, step: int, *, last: bool) -> bool:
         """Whether the loss is logged after ``step`` steps."""
-        return step in (1, self._plan.steps) or step % self._every == 0
+        return last or step == 1 or step % self._every == 0
 
-    def measure(self, step: int, trunk: Trunk, device: torch.device) -> dict[str, float]:
+    def measure(self, step: int, trunk: Trunk, device: torch.device, *, last: bool) -> dict[str, float]:
         """Numbers after ``step`` steps, by name; a collapse is told at once, so that nobody need wait for the end."""
         values: dict[str, float] = {}
-        if self.due(step):
+        if self.due(step, last=last):
             values["alike-pairs"] = self._alike.share(step - 1)
-        if self._probe.due(step):
+        if last or self._probe.due(step):
             values |= self._probe.measure(trunk, device)
             self._warn(step, values, trunk.width)
-        values |= {watch.name: watch.measure(trunk, device) for watch in self._watches if watch.due(step)}
+        values |= {watch.name: watch.measure(trunk, device) for watch in self._watches if last or watch.due(step)}
         return values
 
     def _warn(self, step: int, values: dict[str, float], width: int) -> None:

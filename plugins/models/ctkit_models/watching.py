@@ -45,11 +45,11 @@ class Watch:
         self._mean, self._std = task.mean_std or (rows.mean, rows.std or 1.0)
         read = partial(task.image, "train")
         self._images = together(batches(read, chosen, size=size, batch=_BATCH, workers=workers))
-        self._piece, self._every, self._steps = at_a_time(plan), interval(plan, len(chosen)), plan.steps
+        self._piece, self._every = at_a_time(plan), interval(plan, len(chosen))
 
     def due(self, step: int) -> bool:
-        """Whether to measure after ``step`` steps."""
-        return step == self._steps or step % self._every == 0
+        """Whether to measure after ``step`` steps, if they are not the last."""
+        return step % self._every == 0
 
     def measure(self, trunk: Trunk, device: torch.device) -> float:
         """Share of the images whose class their neighbours tell by features of ``trunk``, which is on ``device``."""

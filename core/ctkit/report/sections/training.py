@@ -15,6 +15,7 @@ from ctkit.report.reading import Run, Training
 #: Curves that come first, with their titles and axes; others follow under the names that the method gave them.
 CURVES = {
     "loss": ("Loss", ""),
+    "mean-loss": ("Mean loss of each hundredth of the run", ""),
     "alike-pairs": ("Alike pairs in a batch", "share of pairs"),
     "feature-std": ("Spread of features", "standard deviation"),
     "effective-rank": ("Effective rank of features", "dimensions"),
