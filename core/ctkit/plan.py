@@ -114,6 +114,7 @@ class TaskPlan:
     protocol: Chosen[Protocol[Any]]
     repeats: int
     labels: tuple[float, ...]
+    monitor: bool
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from ctkit.config import default_id
 from ctkit.contracts import Params, Reducer
 from ctkit.plugins import Registry
-from ctkit.sections import BASELINE, ComputeSection, Rendering, ReportSection, RunSection
+from ctkit.sections import BASELINE, ComputeSection, Rendering, ReportSection, RunSection, TaskKeys
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def pipeline_file(wishes: Wishes, registry: Registry) -> str:
     if wishes.method and wishes.task:
         task = registry.find("task", wishes.task).load().params_type
         given = {"use": wishes.task, "protocol": list(wishes.protocols)} | _root(task, wishes.task_root)
-        lines += _section("[[task]]", task, given)
+        lines += _section("[[task]]", task, given, TaskKeys)
     lines += _section("[report]", ReportSection, {})
     return "\n".join(lines).rstrip() + "\n"
 

@@ -6,21 +6,22 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ctkit.cache import address
 from ctkit.catalogue import Catalogue
 from ctkit.compute.errands import Chore, Errand
-from ctkit.contracts import Evaluation, Predictions, Rows, Task
+from ctkit.contracts import Evaluation, Predictions, Rows
 from ctkit.errors import StorageError
 from ctkit.files import read_json
 from ctkit.only import Only
-from ctkit.plan import Chosen, TaskPlan
+from ctkit.plan import TaskPlan
 from ctkit.predictions import FACTS, TABLE, read_predictions, write_predictions
 from ctkit.runs import place
 from ctkit.selection import Table
 from ctkit.stages import pretrain
 from ctkit.stages.materialise import rows_in_store, slice_store
+from ctkit.stages.tasks import built
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -140,17 +141,6 @@ class _StoredSlices:
 def _fingerprint(plan: TaskPlan) -> str:
     files = [[file.path, file.size, file.mtime_ns] for file in built(plan.task).files()]
     return address("task", task=plan.task.identity, files=files)
-
-
-_tasks: dict[str, Task[Any]] = {}
-
-
-def built(task: Chosen[Task[Any]]) -> Task[Any]:
-    """Build a task once for all its evaluations: it may hold images that took long to make or to decode."""
-    at = address("task", target=task.entry.target, **task.full_identity)
-    if at not in _tasks:
-        _tasks[at] = task.build()
-    return _tasks[at]
 
 
 def folder_of(session: Session, evaluated: Evaluated) -> Path:

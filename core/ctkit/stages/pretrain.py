@@ -15,7 +15,7 @@ from ctkit import rendering
 from ctkit.cache import address
 from ctkit.catalogue import Catalogue
 from ctkit.compute.errands import Chore, Errand
-from ctkit.contracts import Method, Pretrained, Pretraining
+from ctkit.contracts import Method, Pretrained, Pretraining, Task
 from ctkit.errors import StorageError
 from ctkit.files import read_json, write_csv, write_json
 from ctkit.only import Only
@@ -24,6 +24,7 @@ from ctkit.runs import forget, link, place
 from ctkit.selection import Table
 from ctkit.stages.materialise import Shards, materialise, rows_of, shown_address
 from ctkit.stages.select import Selected, Selections, of_seed, selection_digest
+from ctkit.stages.tasks import built, watched_tasks
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -162,13 +163,21 @@ def _train(session: Session, table: Table, job: Job, shards: Shards, folder: Pat
             metadata=_metadata(session, job, slices),
             devices=session.pipeline.compute.devices,
         )
-        trained = yield Errand(partial(_trained, job.plan.method, known), {"progress": bar.update, "metric": metric})
+        watched = {} if job.baseline else watched_tasks(session.pipeline)
+        work = partial(_trained, job.plan.method, watched, known)
+        trained = yield Errand(work, {"progress": bar.update, "metric": metric})
     _publish(session, job, trained, {"slices": slices, "mean": rows.mean, "std": rows.std})
 
 
-def _trained(method: Chosen[Method[Any]], job: Callable[..., Pretraining], **hear: Callable[..., None]) -> Pretrained:
+def _trained(
+    method: Chosen[Method[Any]],
+    watched: dict[str, Chosen[Task[Any]]],
+    job: Callable[..., Pretraining],
+    **hear: Callable[..., None],
+) -> Pretrained:
     """Train; perhaps in another process, where ``hear`` reaches this one."""
-    return method.build().pretrain(job(**hear))
+    tasks = {name: built(task) for name, task in watched.items()}
+    return method.build().pretrain(job(watched=tasks, **hear))
 
 
 def _metadata(session: Session, job: Job, slices: int) -> dict[str, str]:
