@@ -104,7 +104,9 @@ def test_trainings_at_once_give_the_backbones_and_scores_of_one_after_the_other(
     code, facts = run("--jobs", "2")
     said = capsys.readouterr().out
     assert (code, facts["state"], facts["jobs"], facts["at"]) == (0, "done", 2, None)
-    assert "all/simclr/seed-42: 2 jobs shared the cores, so its time is not that of one alone" in facts["notes"]
+    assert (
+        "all/simclr/seed-42: up to 2 trainings shared the cores, so its time is not that of one alone" in facts["notes"]
+    )
     assert "pretrain all/simclr/seed-42: 3 done" in said
     beside, scores = backbones(), read_csv(FOLDER / "results.csv")
     made = [stage["item"] for stage in facts["stages"] if stage["stage"] == "pretrain" and not stage["cached"]]
@@ -118,7 +120,7 @@ def test_trainings_at_once_give_the_backbones_and_scores_of_one_after_the_other(
     assert read_csv(FOLDER / "results.csv") == scores
 
 
-def test_when_the_process_of_one_dies_the_others_go_on(
+def test_when_the_process_of_one_dies_the_others_go_on_and_a_twin_is_tried_for_itself(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     info = tmp_path / "site" / "fragile-1.0.dist-info"
@@ -128,24 +130,26 @@ def test_when_the_process_of_one_dies_the_others_go_on(
     (info / "entry_points.txt").write_text("[ctkit]\nfragile = fragile\n")
     monkeypatch.syspath_prepend(tmp_path / "site")
     plugins.load.cache_clear()
-    (tmp_path / "p.toml").write_text(PIPELINE.split('[[reduce]]\nid = "again"')[0] + '[[pretrain]]\nuse = "fragile"\n')
+    arms = PIPELINE.split("[[baseline]]")[0]
+    (tmp_path / "p.toml").write_text(arms + '[[pretrain]]\nuse = "fragile"\n')
     code, facts = run("-j", "2")
     plugins.load.cache_clear()
     reason = "the process that worked on it died (SIGKILL, as when memory runs out)"
     assert (code, facts["state"]) == (1, "failed in part")
     assert facts["failures"] == [{"stage": "pretrain", "item": "half/fragile/seed-42", "reason": reason}]
     assert reason in capsys.readouterr().err
-    assert list(backbones()) == ["arms/all/fragile/seed-42/backbone.safetensors"]
+    assert sorted(backbones()) == [f"arms/{arm}/fragile/seed-42/backbone.safetensors" for arm in ("again", "all")]
 
 
 def test_a_word_that_is_no_number_of_jobs_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    for word in ("0", "many", "1.5"):
+    for word in ("0", "many", "1.5", "²"):
         with pytest.raises(SystemExit, match="2"):
             main(["run", "p.toml", "--jobs", word])
         assert f"must be 1, 2, ... or auto but is '{word}'" in capsys.readouterr().err
 
 
-def test_processes_that_share_each_training_do_not_train_several(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("word", ["--jobs=2", "-j2", "-qj2"])
+def test_processes_that_share_each_training_do_not_train_several(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        cluster.main(["run", "p.toml", "--jobs=2"])
+        cluster.main(["run", "p.toml", "--json", word])
     assert "all processes share each training" in capsys.readouterr().err

@@ -44,7 +44,7 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-class Jobs(click.ParamType["int | str"]):
+class Jobs(click.ParamType):  # type: ignore[type-arg]  # older releases of click take none
     """A number of jobs, or "auto"."""
 
     name = "jobs"
@@ -53,7 +53,7 @@ class Jobs(click.ParamType["int | str"]):
         """Return the number, or "auto"; a usage error for anything else."""
         if value == "auto":
             return "auto"
-        if not str(value).isdigit() or int(value) < 1:
+        if not str(value).isdecimal() or int(value) < 1:
             self.fail(f"must be 1, 2, ... or auto but is {value!r}", param, ctx)
         return int(value)
 

@@ -39,7 +39,7 @@ def shares(device: str, jobs: Jobs, each: int = 1) -> list[dict[str, str]]:
         )
     if count == 1:
         return []
-    threads = {"OMP_NUM_THREADS": str(_threads(count * each))}
+    threads = _threads(count)
     if device != "cuda":
         return [threads] * count
     return [threads | {_VISIBLE: ",".join(there[job * each : (job + 1) * each])} for job in range(count)]
@@ -47,17 +47,26 @@ def shares(device: str, jobs: Jobs, each: int = 1) -> list[dict[str, str]]:
 
 def _visible() -> list[str]:
     """Names of the CUDA devices that this process may use, as ``CUDA_VISIBLE_DEVICES`` takes them."""
-    named = os.environ.get(_VISIBLE)
-    return named.split(",")[: cuda_devices()] if named else [str(number) for number in range(cuda_devices())]
+    names = os.environ.get(_VISIBLE, "").split(",")
+    if not names[0]:
+        return [str(number) for number in range(cuda_devices())]
+    if names[0].startswith("MIG-"):  # parts of a GPU, of which CUDA shows a process the first alone
+        return names
+    return names[: cuda_devices()]
 
 
-def _threads(processes: int) -> int:
-    """Threads for each of so many processes: its part of the cores, and no more than the user allows any process."""
+def _threads(jobs: int) -> dict[str, str]:
+    """Environment that gives each of so many jobs its part of the cores, and no more than the user allows any process.
+
+    All libraries are told: where torch computes by MKL, it is MKL's number that counts.
+    """
     from ctkit.compute import usable_cores
+    from ctkit.compute.worker import ONE_THREAD
 
     allowed = os.environ.get("OMP_NUM_THREADS", "")
-    part = max(1, usable_cores() // processes)
-    return min(part, int(allowed)) if allowed.isdigit() and int(allowed) else part
+    part = max(1, usable_cores() // jobs)
+    threads = min(part, int(allowed)) if allowed.isdecimal() and int(allowed) else part
+    return dict.fromkeys(ONE_THREAD, str(threads))
 
 
 @cache

@@ -96,9 +96,10 @@ def _trainings(
 ) -> Iterator[Planned]:
     """A line for each training, after one for all that are to do, where it is known how long these take."""
     before = estimates.trainings(session.cache) if missing else []
+    at_once = session.crew.at_once(len([job for job in missing if not job.baseline]))
     lines, seconds = [], []
     for job in jobs:
-        words, expected = _training(session, table, job, before)
+        words, expected = _training(session, table, job, before, at_once)
         if job not in missing:
             lines.append(Planned("pretrain", job.item, "cached", words))
             continue
@@ -107,16 +108,16 @@ def _trainings(
         lines.append(Planned("pretrain", job.item, "to do", words if job.baseline else words + time))
     known = [one for one in seconds if one is not None]
     if len(known) > 1 and len(known) == len(seconds):
-        total, at_once = estimates.altogether(known, session.crew.size), session.crew.size
+        total = estimates.altogether(known, at_once)
         beside = f", {at_once} at a time" if at_once > 1 else ""
         yield Planned("pretrain", "", "to do", f"{len(known)} trainings{beside}; about {hours(total)}")
     yield from lines
 
 
 def _training(
-    session: Session, table: Table, job: pretraining.Job, before: list[estimates.Training]
+    session: Session, table: Table, job: pretraining.Job, before: list[estimates.Training], at_once: int
 ) -> tuple[str, float | None]:
-    """What a training is made of, and how many seconds it takes as far as that is known."""
+    """What a training is made of, and how many seconds it takes beside others as far as that is known."""
     if job.baseline:
         return "baseline", None
     kept = job.selected.selection.kept
@@ -124,7 +125,7 @@ def _training(
     steps = job.plan.method.build().steps(slices, len(np.unique(table.volume[kept])))
     if steps is None:
         return f"{slices} slices", None
-    return f"{slices} slices, {steps} steps", estimates.training(before, job, session.device, steps)
+    return f"{slices} slices, {steps} steps", estimates.training(before, job, session.device, steps, at_once)
 
 
 def _evaluations(session: Session, jobs: list[pretraining.Job]) -> Iterator[Planned]:

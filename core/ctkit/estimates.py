@@ -77,10 +77,11 @@ def trainings(cache: Cache) -> list[Training]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in cache.folder.glob(f"pretrain/*/*/{FACTS}")]
 
 
-def training(before: list[Training], job: Job, device: str, steps: int) -> float | None:
+def training(before: list[Training], job: Job, device: str, steps: int, at_once: int = 1) -> float | None:
     """Seconds of that many steps, at the pace of the training ``before`` that is most like it; None without such.
 
-    Like are trainings by the same method on the same kind of device, by parameters that let a step take as long.
+    Like are trainings by the same method on the same kind of device, by parameters that let a step take as long; on
+    the CPU, whose cores they share, also those that were done as many ``at_once``.
     """
     name, pace = job.plan.method.entry.name, job.plan.method.pace
     slices = int(job.selected.selection.kept.sum())
@@ -88,6 +89,7 @@ def training(before: list[Training], job: Job, device: str, steps: int) -> float
         facts
         for facts in before
         if (facts["method"], facts["device"]) == (name, device)
+        and (device != "cpu" or facts.get("jobs", 1) == at_once)
         and all(facts["parameters"].get(key) == value for key, value in pace.items())
     ]
     if not alike:

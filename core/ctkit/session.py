@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from ctkit import compute, stopping
 from ctkit.cache import Cache
-from ctkit.compute.errands import LATER, Chore, Crew
+from ctkit.compute.errands import Chore, Crew, Later
 from ctkit.console import Console
 from ctkit.errors import CtkitError
 from ctkit.hookspecs import RunInfo
@@ -75,14 +75,13 @@ class Session:
                             yield from work(folder)
                     return
             if not waited:
-                self.console.say(f"{stage} {item}: the same is being done for another; waiting for it")
+                self.console.say(f"{stage} {item}: waiting, as another arm or run is making the same")
             waited = True
-            yield LATER
+            yield Later()
 
-    @property
-    def workers_each(self) -> int:
-        """Workers for each of the errands that are done at once."""
-        return max(1, self.workers.backend.workers // self.crew.size)
+    def workers_each(self, errands: int) -> int:
+        """Workers for each of so many errands, of which as many are done at once as the crew can."""
+        return max(1, self.workers.backend.workers // self.crew.at_once(errands))
 
     def cached(self, stage: str, item: str = "") -> None:
         """Note that a stage's result was there already."""

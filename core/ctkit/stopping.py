@@ -18,6 +18,7 @@ from types import FrameType
 NOTICE = "finishing the step at hand and saving it; press Ctrl-C again to stop now"
 
 _asked = threading.Event()
+_insisted = threading.Event()  #: asked twice
 _last: list[int] = []  #: the signal that came last
 
 
@@ -33,6 +34,11 @@ def exit_code(error: BaseException | None) -> int:
 def asked() -> bool:
     """Whether the user wants the run to stop after the piece of work at hand."""
     return _asked.is_set()
+
+
+def insisted() -> bool:
+    """Whether the user wants the run to stop at once, unsaved."""
+    return _insisted.is_set()
 
 
 def ask() -> None:
@@ -55,19 +61,25 @@ def patient() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _asked.clear()
+    _forget()
     before = {number: signal.signal(number, _interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        _asked.clear()
+        _forget()
+
+
+def _forget() -> None:
+    _asked.clear()
+    _insisted.clear()
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:
     _last[:] = [number]
     if asked():
+        _insisted.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         raise _reason()
     _asked.set()

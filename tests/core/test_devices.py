@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ctkit import compute, devices
+from ctkit.compute.worker import ONE_THREAD
 from ctkit.errors import RequestError
 
 
@@ -40,7 +41,8 @@ def test_devices_that_are_not_there_are_refused(asked, count, there, message, mo
         ("auto", 3, None, []),
         (3, 1, None, ["0", "1", "2"]),
         (2, 1, "7,5,3,1", ["7", "5"]),
-        (2, 2, "GPU-a,GPU-b,MIG-c,MIG-d", ["GPU-a,GPU-b", "MIG-c,MIG-d"]),
+        (2, 2, "GPU-a,GPU-b,GPU-c,GPU-d", ["GPU-a,GPU-b", "GPU-c,GPU-d"]),
+        ("auto", 1, "", ["0", "1", "2", "3"]),
     ],
 )
 def test_every_job_has_gpus_of_its_own(jobs, each, visible, found, monkeypatch):
@@ -64,7 +66,7 @@ def test_more_jobs_than_there_are_gpus_for_are_refused(monkeypatch):
     [
         (2, 1, None, "8"),
         (4, 1, None, "4"),
-        (2, 4, None, "2"),
+        (2, 4, None, "8"),
         (32, 1, None, "1"),
         (2, 1, "3", "3"),
         (2, 1, "64", "8"),
@@ -76,7 +78,13 @@ def test_jobs_on_the_cpu_share_its_cores(jobs, each, allowed, threads, monkeypat
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     else:
         monkeypatch.setenv("OMP_NUM_THREADS", allowed)
-    assert devices.shares("cpu", jobs, each) == [{"OMP_NUM_THREADS": threads}] * jobs
+    assert devices.shares("cpu", jobs, each) == [dict.fromkeys(ONE_THREAD, threads)] * jobs
+
+
+def test_parts_of_a_gpu_are_shared_out_though_cuda_shows_the_first_alone(monkeypatch):
+    monkeypatch.setattr(devices, "cuda_devices", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-a,MIG-b,MIG-c")
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in devices.shares("cuda", "auto")] == ["MIG-a", "MIG-b", "MIG-c"]
 
 
 def test_auto_is_one_job_on_the_cpu():

@@ -15,8 +15,8 @@ import cloudpickle
 import psutil
 import pytest
 
-from ctkit import stopping
-from ctkit.compute.errands import LATER, Chore, Crew, Errand
+from ctkit import compute, devices, stopping
+from ctkit.compute.errands import Chore, Crew, Errand, Later
 from ctkit.errors import CtkitError, DataError
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # processes cannot import the tests
@@ -137,7 +137,7 @@ def test_as_many_as_there_are_places_go_on_at_once_each_in_its_environment(pair:
     assert sorted(met) == ["a", "b"]
 
 
-def test_threads_of_a_place_are_those_of_its_environment_or_one() -> None:
+def test_a_place_has_one_thread_where_its_environment_does_not_say_more() -> None:
     def threads(tell: Told) -> str:
         return os.environ["OMP_NUM_THREADS"]
 
@@ -145,6 +145,19 @@ def test_threads_of_a_place_are_those_of_its_environment_or_one() -> None:
         assert few.do([chore(threads)]) == ["3"]
     with Crew([{}]) as few:
         assert few.do([chore(threads)]) == ["1"]
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="torch may not take more threads than there are cores")
+def test_torch_has_the_threads_of_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    def threads(tell: Told) -> int:
+        import torch
+
+        return torch.get_num_threads()
+
+    monkeypatch.setattr(compute, "usable_cores", lambda: 4)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with Crew(devices.shares("cpu", 2)[:1]) as half:
+        assert half.do([chore(threads)]) == [2]
 
 
 def dying(tell: Told) -> None:
@@ -160,29 +173,101 @@ def test_the_death_of_a_process_is_the_failure_of_its_chore_alone(pair: Crew) ->
         assert str(died) == "the process that worked on it died (SIGKILL, as when memory runs out)"
 
 
+def test_a_process_that_died_while_idle_fails_nobody() -> None:
+    with Crew([{}]) as one:
+        process = psutil.Process(one.do([chore(process_id)])[0])
+        process.kill()
+        while process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        assert one.do([chore(partial(squared, 2))]) == [4]
+
+
+def process_id(tell: Told) -> int:
+    return os.getpid()
+
+
+def test_what_cannot_be_sent_or_heard_fails_its_chore_alone(pair: Crew) -> None:
+    def deaf(news: object) -> None:
+        raise ValueError("nobody wants to know")
+
+    unsent = partial(squared, threading.Lock())  # type: ignore[arg-type]  # what cannot be pickled
+    first, second, third = pair.do([chore(unsent), chore(partial(squared, 2), deaf), chore(partial(squared, 3))])
+    assert isinstance(first, TypeError)
+    assert isinstance(second, ValueError)
+    assert third == 9
+
+
+def telling_late(tell: Told) -> None:
+    threading.Timer(0.2, tell, ("too late",)).start()
+
+
+def test_what_is_told_after_an_errand_is_not_news_of_the_next() -> None:
+    heard: list[object] = []
+    with Crew([{}]) as one:
+        one.do([chore(telling_late), chore(partial(waiting, 0.5), heard.append)])
+    assert heard == ["mine"]
+
+
+def waiting(seconds: float, tell: Told) -> None:
+    time.sleep(seconds)
+    tell("mine")
+
+
+class Reworded(Exception):  # noqa: N818  # the test is of its words
+    def __init__(self, words: str) -> None:
+        super().__init__(f"{words}!")
+
+
+def rewording(tell: Told) -> None:
+    raise Reworded("no slice")
+
+
+def test_an_error_arrives_in_its_own_words(pair: Crew) -> None:
+    assert str(pair.do([chore(rewording)])[0]) == "Reworded: no slice!"
+
+
+def test_a_process_that_cannot_be_started_fails_its_chore(monkeypatch: pytest.MonkeyPatch) -> None:
+    from loky.backend import get_context
+
+    def full(process: Any) -> None:
+        raise BlockingIOError("Resource temporarily unavailable")
+
+    with Crew([{}]) as one:
+        monkeypatch.setattr(get_context("loky").Process, "start", full)
+        assert isinstance(one.do([chore(partial(squared, 2))])[0], BlockingIOError)
+        monkeypatch.undo()
+        assert one.do([chore(partial(squared, 2))]) == [4]
+
+
 def logging_something(tell: Told) -> None:
     logging.getLogger("ctkit.models").info("step %d", 3)
     logging.getLogger("ctkit.models").debug("nobody asked for this")
+    logging.getLogger("ctkit.models").warning("a lock", extra={"lock": threading.Lock()})  # which cannot be sent
 
 
 def test_what_an_errand_logs_is_logged_here(crew: Crew, caplog: pytest.LogCaptureFixture) -> None:
     logging.getLogger("ctkit").setLevel(logging.INFO)
     with Crew([{}] if crew.size > 1 else []) as fresh:  # levels are those of the moment when a process starts
         fresh.do([chore(logging_something)])
-    assert [record.getMessage() for record in caplog.records if record.name == "ctkit.models"] == ["step 3"]
+    said = [record.getMessage() for record in caplog.records if record.name == "ctkit.models"]
+    assert said == ["step 3", "a lock"][: 1 if crew.size > 1 else 2]
 
 
 def test_a_chore_that_cannot_go_on_yet_is_asked_again_while_others_work(crew: Crew) -> None:
-    asked: list[float] = []
+    order: list[str] = []
 
-    def patient() -> Chore[str]:
-        while len(asked) < 2:
-            asked.append(time.monotonic())
-            yield LATER
+    def patient() -> Chore[int]:
+        while order.count("asked") < 2:
+            order.append("asked")
+            yield Later()
         return (yield Errand(partial(squared, 5), {"tell": lambda _: None}))
 
-    assert crew.do([patient(), chore(partial(squared, 2))]) == [25, 4]
-    assert asked[1] - asked[0] > 0.5
+    def other() -> Chore[int]:
+        order.append("other")
+        return (yield Errand(partial(squared, 2), {"tell": lambda _: None}))
+
+    assert crew.do([patient(), other()]) == [25, 4]
+    assert order == (["asked", "other", "asked"] if crew.size > 1 else ["asked", "asked", "other"])
 
 
 def test_when_the_run_is_to_stop_those_under_way_save_and_no_other_begins(pair: Crew) -> None:
@@ -201,20 +286,49 @@ def test_when_the_run_is_to_stop_those_under_way_save_and_no_other_begins(pair: 
     assert sorted(begun) == ["1", "1 saved", "2", "2 saved"]
 
 
+def deaf(tell: Told) -> None:
+    tell(os.getpid())
+    time.sleep(120)
+
+
 def test_a_second_press_ends_the_processes_at_once() -> None:
     pids: list[int] = []
+    ended = []
 
-    def deaf(tell: Told) -> None:
-        tell(os.getpid())
-        time.sleep(60)
+    def press_twice(main: int) -> None:
+        signal.pthread_kill(main, signal.SIGINT)
+        while not stopping.asked():
+            time.sleep(0.01)
+        signal.pthread_kill(main, signal.SIGINT)
 
     def press(pid: object) -> None:
         pids.append(int(str(pid)))
         if len(pids) == 2:
-            main = threading.get_ident()
-            for seconds in (0.1, 0.4):
-                threading.Timer(seconds, partial(signal.pthread_kill, main, signal.SIGINT)).start()
+            threading.Thread(target=press_twice, args=(threading.get_ident(),)).start()
+
+    def never() -> Chore[None]:
+        yield Errand(deaf, {"tell": press})
+        ended.append("by itself")
 
     with Crew([{}, {}]) as two, stopping.patient(), pytest.raises(KeyboardInterrupt):
-        two.do([chore(deaf, press), chore(deaf, press)])
+        two.do([never(), never()])
+    assert ended == []
     assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_a_second_press_is_heard_while_a_chore_works_here() -> None:
+    """It would else be taken for the end of the chore alone, and the run wait for the other's errand."""
+    ended = []
+
+    def publishing() -> Chore[None]:
+        yield Errand(partial(squared, 2), {"tell": lambda _: None})
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    def never() -> Chore[None]:
+        yield Errand(deaf, {"tell": lambda _: None})
+        ended.append("by itself")
+
+    with Crew([{}, {}]) as two, stopping.patient(), pytest.raises(KeyboardInterrupt):
+        two.do([publishing(), never()])
+    assert ended == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import signal
 import sys
 import threading
 import time
@@ -21,7 +22,7 @@ from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection, wait
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from ctkit import stopping
 from ctkit.compute import worker
@@ -42,12 +43,10 @@ class Errand:
     hear: Mapping[str, Callable[..., None]]
 
 
-@dataclass(frozen=True)
 class Later:
     """What a chore yields when it cannot go on yet, because somebody else holds what it needs."""
 
 
-LATER: Final = Later()
 Chore = Generator[Errand | Later, Any, Result]
 
 _AGAIN = 1.0  #: seconds until a chore that could not go on is asked again
@@ -57,6 +56,7 @@ _STOP = b""  #: what a process is sent when it is to finish the step at hand and
 class Crew:
     """Does the errands of chores. Its processes start with their first errand and serve until the context is left.
 
+    They keep what they have learned, such as a task's images, and with it some memory, that of a GPU included.
     ``places`` are the environments of the processes; without any, all is done in this process, one after the other.
     """
 
@@ -65,8 +65,12 @@ class Crew:
 
     @property
     def size(self) -> int:
-        """How many errands are done at once."""
+        """How many errands are done at once where there are enough."""
         return max(1, len(self._places))
+
+    def at_once(self, errands: int) -> int:
+        """How many of so many errands are done at once."""
+        return max(1, min(self.size, errands))
 
     def __enter__(self) -> Crew:
         return self
@@ -80,7 +84,8 @@ class Crew:
     def do(self, chores: Sequence[Chore[Result]]) -> list[Result]:
         """Carry chores through and return what each of them returns.
 
-        What an errand raises is raised in its chore, a ``CtkitError`` where its process dies. Where the run is to stop,
+        What an errand raises, and what hearing of it raises, is raised in its chore; a ``CtkitError`` where its process
+        dies. Where the run is to stop,
         no further chore is begun, those under way are asked to save, and ``KeyboardInterrupt`` follows. What a chore
         raises ends the others.
         """
@@ -127,7 +132,7 @@ class _Beside:
         self._waiting = deque(range(len(chores)))
         self._later: deque[tuple[float, int]] = deque()  # when to ask again, and whom
         self._idle = list(places)
-        self._busy: dict[Connection, tuple[_Place, int, Errand]] = {}
+        self._busy: dict[_Place, tuple[int, Errand]] = {}  # number of the chore
 
     def results(self) -> list[Any]:
         while self._waiting or self._later or self._busy:
@@ -141,7 +146,7 @@ class _Beside:
 
     def _stop(self) -> None:
         """Let those under way save; when none is left, end the run."""
-        for place, _, _ in self._busy.values():
+        for place in self._busy:
             place.stop()
         if not self._busy:
             stopping.check()
@@ -156,8 +161,9 @@ class _Beside:
     def _hear(self) -> None:
         """Wait for news, not longer than until a chore is to be asked again or somebody may want the run to stop."""
         if self._busy:
-            for connection in wait(list(self._busy), _AGAIN):
-                self._answer(*self._busy[connection])  # type: ignore[index]  # it waits for connections only
+            wait([place.connection for place in self._busy], _AGAIN)
+            for place in [place for place in self._busy if place.has_news]:
+                self._answer(place)
         elif self._later:
             time.sleep(_AGAIN)
 
@@ -167,30 +173,47 @@ class _Beside:
             wanted = step(self._chores[number])
         except StopIteration as done:
             self._results[number] = done.value
-        except KeyboardInterrupt:  # it has saved what it had; the others may need longer
-            if not stopping.asked():
+        except KeyboardInterrupt:
+            if stopping.insisted() or not stopping.asked():
                 raise
+            # It has saved what it had; the others may need longer.
         else:
             if isinstance(wanted, Later):
                 self._later.append((time.monotonic() + _AGAIN, number))
             else:
-                place = self._idle.pop(0)
-                self._busy[place.begin(wanted)] = place, number, wanted
+                self._give(number, wanted)
 
-    def _answer(self, place: _Place, number: int, errand: Errand) -> None:
+    def _give(self, number: int, errand: Errand) -> None:
+        """Give an errand to an idle process."""
+        place = self._idle.pop(0)
+        self._busy[place] = number, errand
+        try:
+            place.begin(errand)
+        except Exception as error:  # it cannot be sent, or no process be started
+            self._take_back(place, error)
+
+    def _answer(self, place: _Place) -> None:
         """Hear what a process tells; when it has done its errand, the chore goes on."""
         told = place.hear()
         if isinstance(told, _Told):
-            errand.hear[told.name](*told.values)
+            try:
+                self._busy[place][1].hear[told.name](*told.values)
+            except Exception as error:  # the chore's own words for it are to be heard, not the work's
+                place.end()
+                self._take_back(place, error)
         elif isinstance(told, logging.LogRecord):
             logging.getLogger(told.name).handle(told)
+        elif told is not None:
+            self._take_back(place, told)
+
+    def _take_back(self, place: _Place, outcome: worker.Returned | BaseException) -> None:
+        """Let the chore go on with what came of its errand."""
+        number, _ = self._busy.pop(place)
+        self._idle.append(place)
+        if isinstance(outcome, worker.Returned):
+            self._go_on(number, lambda chore: chore.send(outcome.result))
         else:
-            self._busy = {key: value for key, value in self._busy.items() if value[1] != number}
-            self._idle.append(place)
-            if isinstance(told, worker.Returned):
-                self._go_on(number, lambda chore: chore.send(told.result))
-            else:
-                self._go_on(number, lambda chore: chore.throw(told))
+            self._go_on(number, lambda chore: chore.throw(outcome))
 
 
 class _Place:
@@ -198,60 +221,92 @@ class _Place:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        self._process: Any = None
-        self._connection: Connection | None = None
+        self._started: tuple[Any, Connection] | None = None
+        self._errand = 0  #: number of the one that goes on; threads of an earlier one may still tell something
         self._stopping = False
 
-    def begin(self, errand: Errand) -> Connection:
-        """Give the process an errand; return where its news come from."""
-        connection = self._connection or self._start()
-        with suppress(OSError):  # the process is dead, which is noticed where news are expected
-            connection.send_bytes(worker.pickled((errand.work, tuple(errand.hear))))
-        return connection
+    @property
+    def connection(self) -> Connection:
+        """Where news come from, once something was begun."""
+        assert self._started is not None, "news come from processes that were begun"
+        return self._started[1]
+
+    @property
+    def has_news(self) -> bool:
+        """Whether ``hear`` need not wait."""
+        return self._is_dead or self.connection.poll()
+
+    def begin(self, errand: Errand) -> None:
+        """Give the process an errand. Raises whatever keeps the errand from being sent or the process from starting."""
+        order = pickle.dumps((self._errand + 1, worker.pickled((errand.work, tuple(errand.hear)))))
+        if self._is_dead:  # while it had nothing to do
+            self.end()
+        if self._started is None:
+            self._started = self._start()
+        self._errand += 1
+        with suppress(OSError):  # it died this moment, which is noticed where news are expected
+            self.connection.send_bytes(order)
 
     def stop(self) -> None:
         """Ask the process once to finish the step at hand."""
-        if self._connection is not None and not self._stopping:
+        if not self._stopping:
             self._stopping = True
             with suppress(OSError):
-                self._connection.send_bytes(_STOP)
+                self.connection.send_bytes(_STOP)
 
-    def hear(self) -> _Told | logging.LogRecord | worker.Returned | BaseException:
-        """What the process tells next: news, a log record, the result, or what was raised."""
-        assert self._connection is not None, "news come from processes that were begun"
+    def hear(self) -> _Told | logging.LogRecord | worker.Returned | BaseException | None:
+        """What the process tells next: news, a log record, the result, or what was raised; None: nothing any more."""
+        if self._is_dead and not self.connection.poll():  # other processes may hold its end of the pipe open
+            return self._death()
         try:
-            return pickle.loads(self._connection.recv_bytes())  # type: ignore[no-any-return]  # noqa: S301  # our own
+            errand, told = pickle.loads(self.connection.recv_bytes())  # noqa: S301  # our own
         except (EOFError, OSError):
-            self._process.join()
-            how = ending(self._process.exitcode)
-            self.end()
-            return CtkitError(f"the process that worked on it died ({how})")
+            return self._death()
+        return told if errand == self._errand or isinstance(told, logging.LogRecord) else None
 
     def end(self) -> None:
         """Kill the process; the next errand starts another."""
-        if self._connection is None:
+        if self._started is None:
             return
         from loky.backend.utils import kill_process_tree
 
-        kill_process_tree(self._process)
-        self._connection.close()
-        self._process = self._connection = None
+        (process, connection), self._started = self._started, None
+        kill_process_tree(process)
+        connection.close()
         self._stopping = False
 
-    def _start(self) -> Connection:
+    @property
+    def _is_dead(self) -> bool:
+        return self._started is not None and self._started[0].exitcode is not None
+
+    def _death(self) -> BaseException:
+        """What the end of the process means to its errand."""
+        assert self._started is not None
+        process = self._started[0]
+        process.join()
+        self.end()
+        if stopping.asked() and process.exitcode == -signal.SIGTERM:  # which was for all, and met it while it started
+            return KeyboardInterrupt()
+        return CtkitError(f"the process that worked on it died ({ending(process.exitcode)})")
+
+    def _start(self) -> tuple[Any, Connection]:
         from loky.backend import get_context
 
         context = get_context("loky")
-        self._connection, there = context.Pipe()
+        here, there = context.Pipe()
         levels = logging.getLogger().level, logging.getLogger("ctkit").level
-        self._process = context.Process(
-            target=_serve, args=(there, *surroundings(), levels), env={**worker.ONE_THREAD, **self._environment}
-        )
-        with without_interrupts():
-            self._process.start()
-        there.close()
-        assert self._connection is not None
-        return self._connection
+        try:
+            process = context.Process(
+                target=_serve, args=(there, *surroundings(), levels), env={**worker.ONE_THREAD, **self._environment}
+            )
+            with without_interrupts():
+                process.start()
+        except BaseException:
+            here.close()
+            raise
+        finally:
+            there.close()
+        return process, here
 
 
 # --- in the process beside ----------------------------------------------------------------------------------------
@@ -270,10 +325,10 @@ def _serve(connection: Connection, parent: Connection, quiet: bool, levels: Leve
     worker.settle_in(parent, quiet)
     orders: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_listen, args=(connection, orders), daemon=True).start()
-    tell = _Telling(connection)
-    _log_through(tell, levels)
+    send = _Sending(connection)
+    _log_through(send, levels)
     while True:
-        tell.send(_outcome(orders.get(), tell))
+        send.sealed(_outcome(orders.get(), send))
 
 
 def _listen(connection: Connection, orders: SimpleQueue[bytes]) -> None:
@@ -287,44 +342,45 @@ def _listen(connection: Connection, orders: SimpleQueue[bytes]) -> None:
                 orders.put(order)
 
 
-def _outcome(order: bytes, tell: _Telling) -> bytes:
-    """Do an errand; return what came of it, or the error, as it is sent."""
+def _outcome(order: bytes, send: _Sending) -> bytes:
+    """Do an errand; return its number with what came of it, or with the error, as they are sent."""
+    number, errand = pickle.loads(order)  # noqa: S301  # from our own main process
     try:
-        work, names = pickle.loads(order)  # noqa: S301  # from our own main process
-        return worker.pickled(worker.Returned(work(**{name: partial(tell, name) for name in names})))
+        work, names = pickle.loads(errand)  # noqa: S301  # likewise
+        return worker.pickled((number, worker.Returned(work(**{name: partial(send, number, name) for name in names}))))
     except BaseException as error:
-        return _sendable(error)
+        return worker.pickled((number, _sendable(error)))
 
 
-def _sendable(error: BaseException) -> bytes:
+def _sendable(error: BaseException) -> BaseException:
     """An error as it is, where it can be sent and is for one errand, else in words; with its traceback as a note."""
     error.add_note(traceback.format_exc())
     error.__cause__ = error.__context__ = None  # may be what cannot be sent
     with suppress(Exception):
-        sent = worker.pickled(error)
-        if isinstance(pickle.loads(sent), Exception | KeyboardInterrupt):  # noqa: S301  # our own
-            return sent
+        again = pickle.loads(worker.pickled(error))  # noqa: S301  # our own
+        if isinstance(again, Exception | KeyboardInterrupt) and str(again) == str(error):
+            return error
     words = CtkitError(f"{type(error).__name__}: {error}")
     words.add_note("".join(error.__notes__))
-    return worker.pickled(words)
+    return words
 
 
-class _Telling:
+class _Sending:
     """Sends to the parent, from any thread."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._lock = threading.Lock()
 
-    def __call__(self, name: str, *values: Any) -> None:
-        """Send news of the errand."""
-        self.send(worker.pickled(_Told(name, values)))
+    def __call__(self, errand: int, name: str, *values: Any) -> None:
+        """Send news of an errand."""
+        self.sealed(worker.pickled((errand, _Told(name, values))))
 
-    def send(self, sent: bytes) -> None:
-        """Send anything that is pickled."""
+    def sealed(self, pickled: bytes) -> None:
+        """Send the number of an errand and what concerns it."""
         try:
             with self._lock:
-                self._connection.send_bytes(sent)
+                self._connection.send_bytes(pickled)
         except OSError:  # nobody hears this process any more
             sys.exit(1)
 
@@ -332,19 +388,24 @@ class _Telling:
 class _Telephone(logging.Handler):
     """Hands log records to the parent."""
 
-    def __init__(self, tell: _Telling) -> None:
+    def __init__(self, send: _Sending) -> None:
         super().__init__()
-        self._tell = tell
+        self._send = send
         self._plain = QueueHandler(SimpleQueue())  # for what it knows of records on their way
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._tell.send(pickle.dumps(self._plain.prepare(record)))
+        try:
+            sent = pickle.dumps((0, self._plain.prepare(record)))
+        except Exception:  # a slip in whoever logs is no fault of the work
+            self.handleError(record)
+        else:
+            self._send.sealed(sent)
 
 
-def _log_through(tell: _Telling, levels: Levels) -> None:
+def _log_through(send: _Sending, levels: Levels) -> None:
     """Let the parent log what this process has to say, from the levels on that hold there."""
     root = logging.getLogger()
-    root.addHandler(_Telephone(tell))
+    root.addHandler(_Telephone(send))
     for logger, level in zip((root, logging.getLogger("ctkit")), levels, strict=True):
         logger.setLevel(level)
     logging.captureWarnings(True)

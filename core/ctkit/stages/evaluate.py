@@ -102,15 +102,17 @@ def evaluate(session: Session, catalogue: Catalogue, table: Table, evaluations: 
     slices = _StoredSlices(session, catalogue, table)
     absent = [one for one in evaluations if not _show_if_cached(session, one)]
     missing = [one for one in absent if one.is_wanted(session.only)]
-    # The first evaluation of a backbone on a task makes its features, so that no other makes them at the same time.
+    # The first evaluation of a backbone on a task makes its features, which others would else make at the same time.
     first: dict[str, Evaluated] = {}
     others = [one for one in missing if first.setdefault(one.work_address, one) is not one]
-    for some in (first.values(), others):
-        session.crew.do([_try(session, evaluated, slices) for evaluated in some])
+    lacking = set()
+    for some in (list(first.values()), others):
+        made = session.crew.do([_try(session, evaluated, slices, len(some)) for evaluated in some])
+        lacking |= {one.item for one, done in zip(some, made, strict=True) if not done}
     for one in absent:  # backbones may be the same: what was made for one is there for the other
-        if not one.is_wanted(session.only):
-            _show_if_cached(session, one)
-    return [evaluated for evaluated in evaluations if folder_of(session, evaluated).is_dir()]
+        if not (one.is_wanted(session.only) or _show_if_cached(session, one)):
+            lacking.add(one.item)
+    return [one for one in evaluations if one.item not in lacking]
 
 
 def _show_if_cached(session: Session, evaluated: Evaluated) -> bool:
@@ -164,20 +166,21 @@ def _show(session: Session, evaluated: Evaluated) -> None:
         session.note(f"{plan.id}: {note}")
 
 
-def _try(session: Session, evaluated: Evaluated, slices: _StoredSlices) -> Chore[None]:
+def _try(session: Session, evaluated: Evaluated, slices: _StoredSlices, beside: int) -> Chore[bool]:
+    """Make predictions, with so many others to make; say whether they are there."""
     try:
-        work = partial(_predict, session, evaluated, slices)
-        yield from session.once("evaluate", evaluated.item, evaluated.address, work)
+        work = _predict(session, evaluated, slices, session.workers_each(beside))
+        yield from session.once("evaluate", evaluated.item, evaluated.address, lambda _: work)
     except StorageError:
         raise
     except Exception as error:  # a plugin may raise anything; the other items go on
         session.fail("evaluate", evaluated.item, error)
-    else:
-        _show(session, evaluated)
+        return False
+    _show(session, evaluated)
+    return True
 
 
-def _predict(session: Session, evaluated: Evaluated, stored: _StoredSlices, folder: Path) -> Chore[None]:
-    """Make the predictions; what is unfinished lies with the features, not in ``folder``."""
+def _predict(session: Session, evaluated: Evaluated, stored: _StoredSlices, workers: int) -> Chore[None]:
     slices = stored.of(evaluated.job)
     known = partial(
         Evaluation,
@@ -186,7 +189,7 @@ def _predict(session: Session, evaluated: Evaluated, stored: _StoredSlices, fold
         labels=evaluated.labels,
         seed=evaluated.seed,
         device=session.device,
-        workers=session.workers_each,
+        workers=workers,
         slices=slices,
     )
     with session.console.progress(f"evaluate {evaluated.item}", None) as bar:

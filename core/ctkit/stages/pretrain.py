@@ -6,7 +6,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,11 +98,13 @@ def pretrain(session: Session, catalogue: Catalogue, table: Table, jobs: list[Jo
     absent = [job for job in jobs if not _show_if_cached(session, job)]
     missing = [job for job in absent if job.is_wanted(session.only)]
     shards = materialise(session, catalogue, table, [job.selected.selection for job in missing]) if missing else {}
-    session.crew.do([_try(session, table, job, shards) for job in missing])
+    at_once = session.crew.at_once(len([job for job in missing if not job.baseline]))
+    made = session.crew.do([_try(session, table, job, shards, at_once) for job in missing])
+    lacking = {job.item for job, done in zip(missing, made, strict=True) if not done}
     for job in absent:  # two arms may choose the same slices: what was made for one is there for the other
-        if not job.is_wanted(session.only):
-            _show_if_cached(session, job)
-    return [job for job in jobs if folder_of(session, job).is_dir()]
+        if not (job.is_wanted(session.only) or _show_if_cached(session, job)):
+            lacking.add(job.item)
+    return [job for job in jobs if job.item not in lacking]
 
 
 def _show_if_cached(session: Session, job: Job) -> bool:
@@ -133,18 +135,21 @@ def show_folder(session: Session, job: Job) -> Path:
     return session.folder.pretrain(job.arm, job.pretrain, job.seed)
 
 
-def _try(session: Session, table: Table, job: Job, shards: Shards) -> Chore[None]:
+def _try(session: Session, table: Table, job: Job, shards: Shards, at_once: int) -> Chore[bool]:
+    """Make a backbone, perhaps beside others, ``at_once`` in all; say whether it is there."""
     try:
-        yield from session.once("pretrain", job.item, job.address, partial(_train, session, table, job, shards))
+        work = partial(_train, session, table, job, shards, at_once)
+        yield from session.once("pretrain", job.item, job.address, work)
     except StorageError:
         raise
     except Exception as error:  # a plugin may raise anything; the other items go on
         session.fail("pretrain", job.item, error)
-    else:
-        _show(session, job)
+        return False
+    _show(session, job)
+    return True
 
 
-def _train(session: Session, table: Table, job: Job, shards: Shards, folder: Path) -> Chore[None]:
+def _train(session: Session, table: Table, job: Job, shards: Shards, at_once: int, folder: Path) -> Chore[None]:
     rows = rows_of(table, job.selected.selection, shards, session.pipeline.rendering.size)
     slices = 0 if job.baseline else len(rows)
     with session.console.progress(f"pretrain {job.item}", None) as bar:
@@ -158,26 +163,30 @@ def _train(session: Session, table: Table, job: Job, shards: Shards, folder: Pat
             rows=rows,
             seed=job.seed,
             device=session.device,
-            workers=session.workers_each,
+            workers=session.workers_each(at_once),
             folder=folder,
             metadata=_metadata(session, job, slices),
             devices=session.pipeline.compute.devices,
         )
         watched = {} if job.baseline else watched_tasks(session.pipeline)
         work = partial(_trained, job.plan.method, watched, known)
-        trained = yield Errand(work, {"progress": bar.update, "metric": metric})
-    _publish(session, job, trained, {"slices": slices, "mean": rows.mean, "std": rows.std})
+        trained: Pretrained = yield Errand(work, {"progress": bar.update, "metric": metric})
+    if session.device == "cpu" and at_once > 1 and not job.baseline:
+        slower = f"up to {at_once} trainings shared the cores, so its time is not that of one alone"
+        trained = replace(trained, notes=(*trained.notes, slower))
+    _publish(session, job, trained, {"slices": slices, "mean": rows.mean, "std": rows.std, "jobs": at_once})
 
 
 def _trained(
     method: Chosen[Method[Any]],
     watched: dict[str, Chosen[Task[Any]]],
     job: Callable[..., Pretraining],
-    **hear: Callable[..., None],
+    progress: Callable[[int, int], None],
+    metric: Callable[[str, float, int], None],
 ) -> Pretrained:
-    """Train; perhaps in another process, where ``hear`` reaches this one."""
+    """Train; perhaps in another process, where what is called reaches this one."""
     tasks = {name: built(task) for name, task in watched.items()}
-    return method.build().pretrain(job(watched=tasks, **hear))
+    return method.build().pretrain(job(watched=tasks, progress=progress, metric=metric))
 
 
 def _metadata(session: Session, job: Job, slices: int) -> dict[str, str]:
@@ -194,11 +203,6 @@ def _metadata(session: Session, job: Job, slices: int) -> dict[str, str]:
 
 def _publish(session: Session, job: Job, trained: Pretrained, facts: dict[str, Any]) -> None:
     known = {key: value for key, value in asdict(trained).items() if key not in {"backbone", "history"}}
-    if session.device == "cpu" and session.crew.size > 1 and not job.baseline:
-        known["notes"] = (
-            *trained.notes,
-            f"{session.crew.size} jobs shared the cores, so its time is not that of one alone",
-        )
     rate = trained.steps * trained.batch / trained.seconds if trained.seconds > 0 else 0.0
     facts |= known | {
         "address": job.address,
@@ -206,7 +210,6 @@ def _publish(session: Session, job: Job, trained: Pretrained, facts: dict[str, A
         "parameters": job.plan.method.params.model_dump(mode="json"),
         "slices_per_second": round(rate, 1),
         "device": session.device,
-        "jobs": session.crew.size,
     }
     with session.cache.entry("pretrain", job.address) as folder:
         shutil.copyfile(trained.backbone, folder / BACKBONE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import pickle
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -86,7 +87,7 @@ def main(arguments: list[str]) -> NoReturn:
 
 
 def _refuse_jobs(arguments: list[str]) -> None:
-    if any(word.startswith(("--jobs", "-j")) for word in arguments):
+    if any(re.match("--jobs|-[a-z]*j", word) for word in arguments):
         raise RequestError("--jobs gives each training devices of its own, but here all processes share each training")
 
 

@@ -114,7 +114,7 @@ def _threads(device: str) -> dict[str, str]:
     """Environment of another process; on the CPU ``joined`` shares out as many threads there as here."""
     if torch.device(device).type == "cuda":
         return worker.ONE_THREAD
-    return worker.ONE_THREAD | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    return dict.fromkeys(worker.ONE_THREAD, str(torch.get_num_threads()))
 
 
 @contextmanager
