@@ -78,7 +78,7 @@ def test_features_that_are_no_numbers_have_no_accuracy(make_rows: Make, make_job
 @given(counts=st.lists(st.integers(1, 900), min_size=1, max_size=5))
 def test_as_many_images_of_each_class_are_watched_as_there_are(counts: list[int]) -> None:
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
-    chosen = chosen_images(labels)
+    chosen = chosen_images(labels, IMAGES)
     assert len(set(chosen.tolist())) == len(chosen) == min(IMAGES, len(labels))
     taken = np.bincount(labels[chosen], minlength=len(counts))
     assert all(few == count or few >= taken.max() - 1 for few, count in zip(taken, counts, strict=True))
