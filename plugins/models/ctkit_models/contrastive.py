@@ -141,7 +141,9 @@ class ContrastiveParams(Params):
         description="epochs or, where steps is given, steps without a lower mean loss of a hundredth of the run, after "
         "which the training ends; none: it never ends early",
     )
-    least_gain: float = Field(0.0, ge=0, description="by how much more than that a mean loss must be lower to count")
+    least_gain: float = Field(
+        0.0, ge=0, description="for patience and keep a mean loss is lower where it is lower by more than this"
+    )
 
     scale: Scale = (0.2, 1.0)
     flip_horizontal: Flip = 0.5
