@@ -45,7 +45,9 @@ class Params(BaseModel):
 
     A parameter that changes no result (a filter that only chooses among volumes, how often to log) carries
     ``Field(..., json_schema_extra={"address": False})``; changing it then invalidates nothing that is cached. One of a
-    reducer that ``select`` reads and ``describe`` does not carries ``{"describe": False}``: the evidence stays.
+    reducer that ``select`` reads and ``describe`` does not carries ``{"describe": False}``: the evidence stays. One of
+    a method that makes no step slower, such as their number, carries ``{"pace": False}``: the times of earlier
+    trainings still tell how long one takes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)

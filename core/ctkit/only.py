@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 from ctkit.catalogue import Catalogue
 from ctkit.errors import RequestError, nearest
 from ctkit.plan import Pipeline
+from ctkit.selection import Table
 from ctkit.stages import describe as describing
+from ctkit.stages import select as selecting
+from ctkit.stages.readings import Reading
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -57,19 +60,37 @@ def parse(words: Sequence[str], pipeline: Pipeline) -> Only:
     return Only(**{key: frozenset(names) for key, names in found.items()})
 
 
-def narrowed(session: Session, catalogue: Catalogue) -> Session:
-    """Return the session with the arms that are wanted or needed for these, and those that cost nothing to choose."""
+def narrowed(session: Session) -> Session:
+    """Return the session with the arms that are wanted or needed for these."""
     pipeline = session.pipeline
     if not session.only.arm:
         return session
-    needs = {arm.id: _needed(arm.id, pipeline) for arm in pipeline.arms}
-    described = {arm.id for arm in pipeline.arms if _is_described(session, catalogue, arm.id)}
-    chosen = {name for arm in session.only.arm for name in needs.get(arm, ())}  # a baseline is no arm
+    known = {arm.id for arm in pipeline.arms}  # a baseline is no arm
+    wanted = {name for arm in session.only.arm & known for name in _needed(arm, pipeline)}
     if pipeline.baselines:  # they take their grey levels from the reference
-        chosen |= needs[pipeline.reference.id]
-    chosen |= {name for name, needed in needs.items() if needed <= described}
-    arms = tuple(arm for arm in pipeline.arms if arm.id in chosen)
-    return replace(session, pipeline=replace(pipeline, arms=arms))
+        wanted |= _needed(pipeline.reference.id, pipeline)
+    return _with_arms(session, wanted)
+
+
+def widened(session: Session, catalogue: Catalogue, readings: list[Reading], table: Table) -> Session:
+    """Return a narrowed session with the arms too that cost nothing to choose, so that their results stay in tables.
+
+    Their evidence is there, or what they keep is cached.
+    """
+    pipeline = session.provenance.pipeline
+    if session.pipeline is pipeline:
+        return session
+    whole = replace(session, pipeline=pipeline)
+    known = selecting.chosen_before(whole, catalogue, readings, table)
+    unknown = {arm for arm, seed in selecting.keys(pipeline) if (arm, seed) not in known}
+    free = {arm.id for arm in pipeline.arms if arm.id not in unknown or _is_described(whole, catalogue, arm.id)}
+    free |= {arm.id for arm in session.pipeline.arms}
+    return _with_arms(whole, {arm.id for arm in pipeline.arms if _needed(arm.id, pipeline) <= free})
+
+
+def _with_arms(session: Session, names: set[str]) -> Session:
+    arms = tuple(arm for arm in session.pipeline.arms if arm.id in names)
+    return replace(session, pipeline=replace(session.pipeline, arms=arms))
 
 
 def _needed(name: str, pipeline: Pipeline) -> set[str]:

@@ -161,7 +161,8 @@ class Provenance:
     device: str
     state: str = "running"
     error: str | None = None
-    at: dict[str, str] | None = None  #: stage and item of the work that goes on, or that the run ended in
+    going: list[dict[str, str]] = field(default_factory=list)  #: stage and item of work that goes on
+    jobs: int = 1  #: trainings or evaluations at once
     fingerprint: str | None = None
     notes: list[str] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
@@ -170,25 +171,31 @@ class Provenance:
     started: str = field(default_factory=lambda: _now())
     report_changes: bool = field(init=False)  #: the page of the folder's earlier start is to show something else
     _earlier: dict[str, Any] = field(init=False)
+    _seconds: dict[tuple[str, str], float] = field(init=False)  #: of stages and items in the folder's earlier starts
 
     def __post_init__(self) -> None:
         self._earlier = read_provenance(self.folder.path)
+        times = [*self._earlier.get("unreached", []), *self._earlier.get("stages", [])]
+        self._seconds = {(one["stage"], one["item"]): one["seconds"] for one in times}
         known = self._earlier.get("pipeline", {}).get("report")
         self.report_changes = known is not None and known != self.pipeline.document["report"]
 
     def began(self, stage: str, item: str) -> None:
         """Note what is worked on now."""
-        self.at = {"stage": stage, "item": item}
+        self.going.append({"stage": stage, "item": item})
+
+    def ended(self, stage: str, item: str) -> None:
+        """Note that a stage is no longer worked on."""
+        self.going = [one for one in self.going if one != {"stage": stage, "item": item}]
 
     def made(self, stage: str, item: str, seconds: float) -> None:
         """Note that a stage is done."""
-        self.at = None
+        self.ended(stage, item)
         self.stages.append({"stage": stage, "item": item, "seconds": round(seconds, 3), "cached": False})
 
     def found(self, stage: str, item: str) -> None:
-        """Note that a stage's result was there; the time is what it took in this folder's earlier start, if it did."""
-        earlier = {(one["stage"], one["item"]): one["seconds"] for one in self._earlier.get("stages", [])}
-        seconds = earlier.get((stage, item), 0.0)
+        """Note that a stage's result was there; the time is what an earlier start here took, 0 if none did."""
+        seconds = self._seconds.get((stage, item), 0.0)
         self.stages.append({"stage": stage, "item": item, "seconds": seconds, "cached": True})
 
     @property
@@ -202,6 +209,12 @@ class Provenance:
         now = {"pipeline": json.loads(json.dumps(self.pipeline.document)), "fingerprint": self.fingerprint}
         same = all(self._earlier.get(key) == value for key, value in now.items())
         return same and not self.worked and self._earlier.get("state") == self.state
+
+    def _unreached(self) -> list[dict[str, Any]]:
+        """What earlier starts took for what this one did not come to, so that a later one still knows."""
+        reached = {(one["stage"], one["item"]) for one in self.stages}
+        times = self._seconds.items()
+        return [{"stage": key[0], "item": key[1], "seconds": seconds} for key, seconds in times if key not in reached]
 
     def write(self, *, finished: bool = False) -> None:
         """Write ``run.json``."""
@@ -217,14 +230,16 @@ class Provenance:
                 "finished": _now() if finished else None,
                 "state": self.state,
                 "error": self.error,
-                "at": self.at,
+                "at": self.going[-1] if self.going else None,
                 "failures": self.failures,
                 "pipeline": self.pipeline.document,
                 "plugins": _plugins(self.pipeline),
                 "seeds": list(self.pipeline.seeds),
                 "device": self.device,
+                "jobs": self.jobs,
                 "fingerprint": self.fingerprint,
                 "stages": self.stages,
+                "unreached": self._unreached(),
                 "trainings": self.trainings,
                 "notes": self.notes,
             },

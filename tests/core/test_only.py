@@ -102,6 +102,34 @@ def test_parts_are_added_to_what_is_there_and_the_whole_does_the_rest(run: Run) 
     assert (code, facts["state"]) == (0, "done")  # nothing of the whole is missing
 
 
+def test_the_results_of_an_arm_stay_in_the_tables_when_its_evidence_is_gone(run: Run) -> None:
+    run("--only", "seed=42")
+    before = read_csv(FOLDER / "results.csv"), read_csv(FOLDER / "comparisons.csv")
+    evidence = list(Path("runs/.cache/evidence").rglob("*.npy"))
+    assert evidence
+    for path in evidence:
+        path.unlink()
+
+    _, facts = run("--only", "arm=all", "--only", "seed=42")
+    assert (read_csv(FOLDER / "results.csv"), read_csv(FOLDER / "comparisons.csv")) == before
+    assert not list(Path("runs/.cache/evidence").rglob("*.npy"))  # nor was it made again
+    items = [(stage["stage"], stage["item"]) for stage in facts["stages"]]
+    assert len(set(items)) == len(items)
+
+
+def test_times_outlive_starts_that_come_to_less(run: Run) -> None:
+    def times(facts: dict[str, Any]) -> dict[tuple[str, str], float]:
+        return {(stage["stage"], stage["item"]): stage["seconds"] for stage in facts["stages"]}
+
+    _, first = run("--until", "select")
+    run("--until", "scan")
+    run("--only", "arm=all", "--until", "describe")
+    _, again = run("--until", "select")
+    assert times(again) == times(first)
+    assert all(stage["cached"] for stage in again["stages"])
+    assert again["unreached"] == []
+
+
 def test_an_arm_brings_the_one_that_it_takes_its_size_from_and_a_baseline_the_reference(run: Run) -> None:
     code, _ = run("--only", "arm=alike", "--until", "select")
     assert code == 0

@@ -72,7 +72,7 @@ def _summary(explanation: Explanation) -> str:
 def _setting(explanation: Explanation) -> str:
     if explanation.knob is None or math.isnan(explanation.at):
         return ""
-    return f"{explanation.knob.name} {wording.number(explanation.at)} ({explanation.knob.unit})"
+    return f"{explanation.knob.name} {wording.apart(explanation.at, explanation.knob.unit)}"
 
 
 # --- sections -----------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def _profile(explanation: Explanation, one: Profile) -> Plot | None:
     values = one.previous, one.stand_in
     if not np.isfinite(np.concatenate(values)).any():
         return None
-    unit = explanation.knob.unit if explanation.knob else ""
+    unit = wording.formula(explanation.knob.unit) if explanation.knob else ""
     svg = figures.profile("", unit, one.index.astype(np.float64), values, one.kept, explanation.at, _LOOK)
     median = wording.number(float(np.nanmedian(one.previous))) if np.isfinite(one.previous).any() else "unknown"
     return Plot(svg, f"Distances along volume {one.digest}: to the slice before, median {median}; kept slices marked.")

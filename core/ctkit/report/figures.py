@@ -139,6 +139,8 @@ def curves(title: str, x: str, y: str, lines: Sequence[Curve]) -> Markup:
             axes.plot(line.x, line.y, line.look.dash, color=line.look.colour, marker=marker, markersize=4, lw=1.1)
         axes.set(title=title, xlabel=x, ylabel=y)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        if len(steps := {float(step) for line in lines for step in line.x}) == 1:
+            axes.set_xticks([*steps])
         _plain_counts(axes)
 
     return _svg(draw)
@@ -148,12 +150,14 @@ def scores_against_slices(title: str, score: str, points: Sequence[Point]) -> Ma
     """A score over slices kept, with intervals; slices on a log scale where they span more than a factor of eight."""
 
     def draw(axes: Axes) -> None:
-        for point in points:
-            if np.isfinite([point.low, point.high]).all():
-                axes.plot([point.x] * 2, [point.low, point.high], color=point.look.colour, solid_capstyle="round")
-            axes.plot(point.x, point.y, color=point.look.colour, marker=point.look.marker, markersize=8)
         kept = [point.x for point in points]
-        if max(kept) > 8 * max(min(kept), 1):
+        wide = max(kept) > 8 * max(min(kept), 1)
+        for number, point in enumerate(points):
+            x = _beside(point.x, kept[:number].count(point.x), kept, log=wide)
+            if np.isfinite([point.low, point.high]).all():
+                axes.plot([x] * 2, [point.low, point.high], color=point.look.colour, solid_capstyle="round")
+            axes.plot(x, point.y, color=point.look.colour, marker=point.look.marker, markersize=8)
+        if wide:
             axes.set_xscale("log")
             axes.set_xticks(_log_ticks(min(kept), max(kept)))
             axes.minorticks_off()
@@ -162,6 +166,14 @@ def scores_against_slices(title: str, score: str, points: Sequence[Point]) -> Ma
         _plain_counts(axes)
 
     return _svg(draw)
+
+
+def _beside(x: float, earlier: int, others: Sequence[float], *, log: bool) -> float:
+    """Where a point is drawn, so that it hides no interval of the ``earlier`` points at the same place."""
+    low, high = max(min(others), 1), max(others)
+    if log:
+        return x * float((high / low) ** (0.02 * earlier))
+    return x + 0.02 * earlier * (high - low if high > low else max(high, 1))
 
 
 def strips(score: str, rows: Sequence[Strip]) -> Markup:

@@ -67,10 +67,17 @@ def moment(stamp: str) -> str:
 
 
 def apart(distance: float, unit: str) -> str:
-    """A distance with its unit: "3 bits", "1 bit"; "" where there is none."""
+    """A distance with its unit: "3 bits", "1 bit", "0.42 (1 − SSIM)"; "" where there is none."""
     if math.isnan(distance):
         return ""
+    if unit[:1].isdigit():  # a formula
+        return f"{number(distance)} ({formula(unit)})"
     return f"{number(distance)} {unit.removesuffix('s') if distance == 1 else unit}".strip()
+
+
+def formula(unit: str) -> str:
+    """A unit with the sign that print has for minus: "1 − SSIM"."""
+    return unit.replace(" - ", " − ")
 
 
 def index(value: float) -> str:
@@ -105,7 +112,8 @@ def p_value(p: float) -> str:
 
 def p_statement(p: float) -> str:
     """As a sentence has it: "p = 0.021", "p < 0.001"."""
-    return f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
+    words = f"p {p_value(p)}" if p < 0.001 else f"p = {p_value(p)}"
+    return words.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def times(ratio: float) -> str:
@@ -115,7 +123,7 @@ def times(ratio: float) -> str:
 
 def labels(share: float) -> str:
     """How much of the training labels was used."""
-    return "all labels" if math.isnan(share) or share == 1 else f"{percent(share)} of the labels"
+    return "all labels" if math.isnan(share) or share == 1 else f"{100 * share:.3g}\N{NO-BREAK SPACE}% of the labels"
 
 
 def metric(name: str) -> str:

@@ -24,10 +24,10 @@ COLUMNS = ("at", "kept", "share")
 
 
 def write_cheap_curves(session: Session, catalogue: Catalogue, readings: list[Reading], table: Table) -> None:
-    """Put ``curve.csv`` into the folders of the arms that ``is_cheap`` is true of."""
+    """Put ``curve.csv`` into the folders of the wanted arms that ``is_cheap`` is true of."""
     evidence = Evidence(session, catalogue, readings, table)
     for arm in session.pipeline.arms:
-        if is_cheap(table, arm):
+        if session.only.wants(arm=arm.id) and is_cheap(table, arm):  # of others the evidence may be gone
             write_curve(session, evidence, table, arm)
 
 

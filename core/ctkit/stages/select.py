@@ -155,7 +155,8 @@ def _select_one(
     item = arm.id if seed is None else f"{arm.id}/draw-{seed}"
     path = session.cache.path("selection", at)
     if path.is_dir():
-        session.cached("select", item)
+        if make:
+            session.cached("select", item)
         chosen, seconds = _load(path)
         return Selected(arm, seed, at, chosen, target, seconds)
     if not make:

@@ -1,4 +1,4 @@
-"""The pipeline's tasks, each built once: it may hold images that took long to make or to decode."""
+"""The pipeline's tasks, each built once in a process: it may hold images that took long to make or to decode."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def built(task: Chosen[Task[Any]]) -> Task[Any]:
     return _tasks[at]
 
 
-def watched(pipeline: Pipeline) -> dict[str, Task[Any]]:
+def watched_tasks(pipeline: Pipeline) -> dict[str, Chosen[Task[Any]]]:
     """The tasks, by id, that pre-training is to be watched by."""
-    return {plan.id: built(plan.task) for plan in pipeline.tasks if plan.monitor}
+    return {plan.id: plan.task for plan in pipeline.tasks if plan.monitor}

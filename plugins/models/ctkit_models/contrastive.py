@@ -40,7 +40,8 @@ Batch = Annotated[
         "auto: for each GPU the largest power of two that its memory holds"
     ),
 ]
-Epochs = Annotated[int | None, Field(ge=1, description="passes over the arm; or give steps")]
+LENGTH: dict[str, Any] = {"pace": False}  # parameters of which no step gets slower or faster
+Epochs = Annotated[int | None, Field(ge=1, description="passes over the arm; or give steps", json_schema_extra=LENGTH)]
 Optimiser = Annotated[Literal["sgd", "adam", "adamw", "lars"], Field(description="optimiser")]
 LearningRate = Annotated[float, Field(gt=0, description="highest learning rate, for a batch of rate_batch")]
 RateBatch = Annotated[
@@ -58,6 +59,7 @@ Warmup = Annotated[
         ge=0,
         description="length of the linear warm-up, in epochs or, where steps is given, in steps; "
         "none: 10 epochs, or a tenth of the run where that is less",
+        json_schema_extra=LENGTH,
     ),
 ]
 Temperature = Annotated[float, Field(gt=0, description="temperature of the softmax")]
@@ -87,7 +89,9 @@ class ContrastiveParams(Params):
     size: int = Field(224, ge=16, description="side of a view, pixels")
 
     epochs: Epochs = 800
-    steps: int | None = Field(None, ge=1, description="optimiser steps, the same for every arm; or give epochs")
+    steps: int | None = Field(
+        None, ge=1, description="optimiser steps, the same for every arm; or give epochs", json_schema_extra=LENGTH
+    )
     batch: Batch = 128
     sampler: Literal["uniform", "one-per-volume"] = Field(
         "uniform",
@@ -140,6 +144,7 @@ class ContrastiveParams(Params):
         ge=1,
         description="epochs or, where steps is given, steps without a lower mean loss of a hundredth of the run, after "
         "which the training ends; none: it never ends early",
+        json_schema_extra=LENGTH,
     )
     least_gain: float = Field(
         0.0, ge=0, description="for patience and keep a mean loss is lower where it is lower by more than this"

@@ -41,6 +41,19 @@ def test_slices_over_a_wide_range_have_a_log_axis_with_plain_numbers(kept: list[
     assert ticks <= set(re.findall(r">([\d,]+)</text>", svg))
 
 
+@pytest.mark.parametrize("others", [[120, 768], [40, 768], []], ids=["linear", "logarithmic", "alone"])
+def test_arms_that_keep_as_many_slices_are_drawn_beside_each_other(others: list[int]) -> None:
+    points = [Point(Look(number), n, 0.8, 0.7, 0.9) for number, n in enumerate([120, 120, *others])]
+    svg = figures.scores_against_slices("AUC", "AUC", points)
+    first, second = (re.findall(rf'<path d="M ([\d.]+) [^>]*stroke: var\(--arm-{arm}\)', svg)[0] for arm in (0, 1))
+    assert float(second) - float(first) > 2  # points
+
+
+def test_a_curve_of_one_step_has_one_tick() -> None:
+    svg = figures.curves("a", "step", "", [Curve(Look(0), np.array([40.0]), np.array([0.5]))])
+    assert re.findall(r">(3\d|4\d)</text>", svg) == ["40"]
+
+
 def test_arms_beyond_the_eighth_repeat_colours_with_another_marker_and_dash() -> None:
     looks = [Look(number) for number in range(16)]
     assert len({(look.colour, look.marker, look.dash) for look in looks}) == 16

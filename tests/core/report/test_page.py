@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ctkit.errors import RequestError
 from ctkit.files import read_csv, write_csv
@@ -145,6 +147,39 @@ def test_tables_say_what_they_are_and_pictures_are_described(page: Page) -> None
     assert page.all("html") == [{"lang": "en"}]
 
 
+def test_headings_skip_no_level_and_each_page_has_one_title(page: Page) -> None:
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch(r"h\d", tag)]
+    assert levels.count(1) == 1
+    assert all(deeper <= level + 1 for level, deeper in itertools.pairwise(levels))
+
+
+def test_what_can_be_scrolled_is_reached_by_key_and_has_a_name(page: Page) -> None:
+    scrolled = [div for div in page.all("div") if div.get("class") == "scroll"]
+    assert scrolled
+    assert all(div["tabindex"] == "0" and div["aria-label"] and div["role"] == "group" for div in scrolled)
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_words_stand_out_from_what_is_behind_them(html: str, scheme: int) -> None:
+    roots = re.findall(r":root \{(.*?)\}", html, re.DOTALL)
+    colour = dict(re.findall(r"--([a-z0-9-]+): #([0-9a-f]{6})", " ".join(roots[: scheme + 1])))
+    deepest = int(re.findall(r"--deepest: (\d+)%", roots[scheme])[0]) / 100
+    rgb = {name: np.array([int(value[i : i + 2], 16) for i in (0, 2, 4)]) / 255 for name, value in colour.items()}
+    rgb["cell"] = deepest * rgb["shade"] + (1 - deepest) * rgb["raised"]
+    words = itertools.product(("ink", "quiet", "link", "better", "worse", "none", "plot-ink"), ("paper", "raised"))
+    for front, behind in [*words, ("ink", "cell"), ("ink", "caution")]:
+        assert contrast(rgb[front], rgb[behind]) >= 4.5, f"{front} on {behind}"
+    for arm in range(8):
+        assert contrast(rgb[f"arm-{arm}"], rgb["paper"]) >= 3, f"arm {arm}"
+
+
+def contrast(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Ratio of two sRGB colours (3,) in 0..1, by WCAG 2.2; words need 4.5, lines and marks 3."""
+    linear = np.where((pair := np.stack([one, other])) <= 0.04045, pair / 12.92, ((pair + 0.055) / 1.055) ** 2.4)
+    darker, lighter = sorted((linear @ [0.2126, 0.7152, 0.0722]).tolist())
+    return float((lighter + 0.05) / (darker + 0.05))
+
+
 def test_without_pixels_there_are_no_pictures(study: Callable[..., Any]) -> None:
     page = page_of(study(images=False, tasks=()).write())
     assert page.all("img") == []
@@ -217,7 +252,7 @@ def test_several_methods_protocols_and_shares_of_labels_are_told_apart(failed_ru
     write_csv(failed_run / "results.csv", list(read_csv(failed_run / "results.csv")[0]), rows + less)
     text = page_of(failed_run).text.replace("\N{NO-BREAK SPACE}", " ")
     assert "lesion, knn, all labels, simclr" in text
-    assert "lesion, knn, 10.0 % of the labels, swav" in text
+    assert "lesion, knn, 10 % of the labels, swav" in text
 
 
 def test_scores_with_several_shares_of_the_labels_have_a_curve(failed_run: Path) -> None:
@@ -228,7 +263,7 @@ def test_scores_with_several_shares_of_the_labels_have_a_curve(failed_run: Path)
     described = " ".join(
         attributes["aria-label"] or "" for _, attributes in page.elements if "aria-label" in attributes
     )
-    assert "AUC with fewer labels: all simclr 0.780 with 10.0\N{NO-BREAK SPACE}% of the labels, 0.780 with" in described
+    assert "AUC with fewer labels: all simclr 0.780 with 10\N{NO-BREAK SPACE}% of the labels, 0.780 with" in described
 
 
 def test_names_are_escaped(study: Callable[..., Any]) -> None:

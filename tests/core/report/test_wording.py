@@ -32,8 +32,8 @@ def test_numbers_show_the_digits_that_matter(value: float, text: str) -> None:
 
 
 def test_p_values_are_never_zero() -> None:
-    assert wording.p_statement(1e-9) == "p < 0.001"
-    assert wording.p_statement(0.0446) == "p = 0.045"
+    assert wording.p_statement(1e-9) == "p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}0.001"
+    assert wording.p_statement(0.0446) == "p\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}0.045"
     assert wording.p_value(NAN) == "–"
 
 
@@ -50,6 +50,14 @@ def test_differences_carry_their_sign() -> None:
 )  # fmt: skip
 def test_metrics_have_names_for_people(name: str, text: str) -> None:
     assert wording.metric(name) == text
+
+
+@pytest.mark.parametrize(
+    ("distance", "unit", "text"),
+    [(6, "bits", "6 bits"), (1, "bits", "1 bit"), (0.4159, "1 - SSIM", "0.416 (1 − SSIM)")],
+)
+def test_distances_carry_their_unit(distance: float, unit: str, text: str) -> None:
+    assert wording.apart(distance, unit) == text
 
 
 def test_one_of_a_thing_is_singular() -> None:

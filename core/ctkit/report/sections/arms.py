@@ -52,7 +52,7 @@ def _chosen(run: Run, looks: Looks) -> Table | None:
         ]
         for arm in run.arms
     ]
-    columns = ("Arm", "How it chooses", "Slices kept", "Share", "Asked for", "Draws", "Select")
+    columns = ("Arm", "How it chooses", "Slices kept", "Share", "Asked for", "Draws", "Time to choose")
     return table("What each arm kept", columns, rows)
 
 
@@ -60,7 +60,7 @@ def _step(step: Mapping[str, Any]) -> str:
     """A step of an arm in words: "hash, threshold 6 bits, per volume"."""
     words = [str(step["use"])]
     if step["at"] is not None:
-        words.append(f"{step['knob']} {wording.number(step['at'])} {step['unit'] or ''}".strip())
+        words.append(f"{step['knob']} {wording.apart(step['at'], step['unit'] or '')}")
         words.append(f"per {'data set' if step['scope'] == 'dataset' else step['scope']}")
     parameters = redaction.redacted(step["parameters"])
     words += [f"{name} {value}" for name, value in parameters.items() if name != step["knob"] and value is not None]

@@ -128,7 +128,7 @@ def _distances(arm: Arm, selection: Selection, looks: Looks) -> Plot | None:
     known = selection.distance[~selection.kept & np.isfinite(selection.distance)]
     if not len(known):
         return None
-    title = f"distance to the stand-in, {arm.unit}".rstrip(", ")
+    title = f"distance to the stand-in, {wording.formula(arm.unit)}".rstrip(", ")
     svg = figures.histogram(arm.name, title, known, looks[arm.name], arm.at)
     median = wording.number(float(np.median(known)))
     return Plot(svg, f"Distances of the slices {arm.name} dropped: {wording.count(len(known))}, median {median}.")
@@ -140,6 +140,6 @@ def curve(arm: Arm, look: Look) -> Plot | None:
         return None
     at, kept = arm.curve
     last = arm.facts["steps"][-1]
-    svg = figures.threshold_curve(arm.name, f"{last['knob']}, {last['unit']}", at, kept, look, arm.at)
+    svg = figures.threshold_curve(arm.name, f"{last['knob']}, {wording.formula(last['unit'])}", at, kept, look, arm.at)
     first, other = (f"{wording.count(kept[i])} at {wording.number(at[i])}" for i in (0, -1))
     return Plot(svg, f"Slices that {arm.name} would keep by its {last['knob']}: {first}, {other}.")
