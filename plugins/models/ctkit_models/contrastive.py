@@ -138,6 +138,7 @@ class ContrastiveParams(Params):
         "last",
         description="which backbone is written: the last, or that of the hundredth of the run, after the warm-up, with "
         "the lowest mean loss",
+        json_schema_extra=LENGTH,
     )
     patience: int | None = Field(
         None,
@@ -147,7 +148,10 @@ class ContrastiveParams(Params):
         json_schema_extra=LENGTH,
     )
     least_gain: float = Field(
-        0.0, ge=0, description="for patience and keep a mean loss is lower where it is lower by more than this"
+        0.0,
+        ge=0,
+        description="for patience and keep a mean loss is lower where it is lower by more than this",
+        json_schema_extra=LENGTH,
     )
 
     scale: Scale = (0.2, 1.0)
