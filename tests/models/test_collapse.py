@@ -91,9 +91,16 @@ def test_features_are_those_of_normalised_slices(make_rows: Callable[..., Rows])
 
 
 def test_the_probe_is_the_same_in_every_sitting_and_another_for_another_seed() -> None:
-    assert probe_slices(1000, 1).tolist() == probe_slices(1000, 1).tolist() != probe_slices(1000, 2).tolist()
-    assert len(set(probe_slices(1000, 1).tolist())) == 256
-    assert probe_slices(20, 1).tolist() == list(range(20))
+    plan, small = (plan_run(ContrastiveParams(batch=8, steps=1000), slices) for slices in (1000, 20))
+    assert probe_slices(plan, 1).tolist() == probe_slices(plan, 1).tolist() != probe_slices(plan, 2).tolist()
+    assert len(set(probe_slices(plan, 1).tolist())) == 256
+    assert probe_slices(small, 1).tolist() == list(range(20))
+
+
+@pytest.mark.parametrize(("steps", "batch", "images"), [(8, 16, 76), (1, 8, 32), (60, 32, 256)])
+def test_a_short_training_is_probed_for_a_tenth_of_its_work(steps: int, batch: int, images: int) -> None:
+    plan = plan_run(ContrastiveParams(batch=batch, steps=steps), 1000)
+    assert len(probe_slices(plan, 1)) == images
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ from torch import nn
 
 from ctkit.contracts import Pretraining, Split, Task
 from ctkit.errors import DataError
+from ctkit_models import probing
 from ctkit_models.contrastive import ContrastiveParams, plan_run
 from ctkit_models.neighbours import accuracy_among_others
 from ctkit_models.preparation import normalised, resized
-from ctkit_models.probing import interval
 from ctkit_models.simclr import SimCLR, SimCLRParams
 from ctkit_models.trunks import Trunk
 from ctkit_models.watching import IMAGES, Watch, chosen_images, watches
@@ -78,7 +78,7 @@ def test_features_that_are_no_numbers_have_no_accuracy(make_rows: Make, make_job
 @given(counts=st.lists(st.integers(1, 900), min_size=1, max_size=5))
 def test_as_many_images_of_each_class_are_watched_as_there_are(counts: list[int]) -> None:
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
-    chosen = chosen_images(labels)
+    chosen = chosen_images(labels, IMAGES)
     assert len(set(chosen.tolist())) == len(chosen) == min(IMAGES, len(labels))
     taken = np.bincount(labels[chosen], minlength=len(counts))
     assert all(few == count or few >= taken.max() - 1 for few, count in zip(taken, counts, strict=True))
@@ -86,8 +86,9 @@ def test_as_many_images_of_each_class_are_watched_as_there_are(counts: list[int]
 
 @pytest.mark.usefixtures("small_trunk")
 def test_watching_is_logged_and_changes_no_bit_also_where_a_training_goes_on(
-    make_rows: Make, make_job: Make, make_watcher: Make
+    make_rows: Make, make_job: Make, make_watcher: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(probing, "COST", 1.0)  # look after every step
     method = SimCLR(SimCLRParams(backbone="resnet18", size=32, steps=4, batch=24, checkpoint_minutes=0))
     rows, watched = make_rows(), {"stripes": Stripes()}
     unseen = method.pretrain(make_job(rows, "unseen"))
@@ -95,8 +96,7 @@ def test_watching_is_logged_and_changes_no_bit_also_where_a_training_goes_on(
     assert seen.backbone.read_bytes() == unseen.backbone.read_bytes()
     assert [row for row in seen.history if row[1] != "knn-stripes"] == list(unseen.history)
     values = {step: value for step, name, value in seen.history if name == "knn-stripes"}
-    every = interval(plan_run(method.params, len(rows)), 6)
-    assert list(values) == [step for step in (1, 2, 3, 4) if step % every == 0]
+    assert list(values) == [1, 2, 3, 4]
     assert all(0 <= value <= 1 for value in values.values())
     with pytest.raises(RuntimeError, match="killed"):
         method.pretrain(replace(make_job(rows, "killed", make_watcher(2)), watched=watched))

@@ -13,11 +13,11 @@ from torch.nn import functional
 
 from ctkit.contracts import Ints
 from ctkit_models.contrastive import Plan
-from ctkit_models.probing import at_a_time, features_of, interval
+from ctkit_models.probing import affordable, at_a_time, features_of, interval
 from ctkit_models.slices import Batches
 from ctkit_models.trunks import Trunk
 
-SLICES = 256  #: in the probe, or all of a smaller arm
+SLICES = 256  #: in the probe at most
 FEATURE_STD, EFFECTIVE_RANK = "feature-std", "effective-rank"
 LEAST_STD = 0.01  #: of the deviation that features evenly spread over all directions have, below which all coincide
 LEAST_RANK = 2.0
@@ -29,7 +29,7 @@ class Probe:
 
     def __init__(self, batches: Batches, plan: Plan, size: int) -> None:
         self._batches = batches
-        self._chosen = probe_slices(plan.slices, batches.seed)
+        self._chosen = probe_slices(plan, batches.seed)
         self._size = size
         self._parts = -(-len(self._chosen) // at_a_time(plan))
         self._every = interval(plan, len(self._chosen))
@@ -52,9 +52,10 @@ class Probe:
             yield images.expand(-1, channels, -1, -1)
 
 
-def probe_slices(slices: int, seed: int) -> Ints:
-    """Positions of the probe's slices in an arm of ``slices``, the same in every sitting of a training."""
-    return np.sort(np.random.default_rng([seed, SLICES]).permutation(slices)[:SLICES])
+def probe_slices(plan: Plan, seed: int) -> Ints:
+    """Positions of the probe's slices in the arm, the same in every sitting of a training."""
+    order = np.random.default_rng([seed, SLICES]).permutation(plan.slices)
+    return np.sort(order[: affordable(plan, SLICES)])
 
 
 def effective_rank(features: Tensor) -> float:

@@ -138,6 +138,7 @@ class ContrastiveParams(Params):
         "last",
         description="which backbone is written: the last, or that of the hundredth of the run, after the warm-up, with "
         "the lowest mean loss",
+        json_schema_extra=LENGTH,
     )
     patience: int | None = Field(
         None,
@@ -146,7 +147,12 @@ class ContrastiveParams(Params):
         "which the training ends; none: it never ends early",
         json_schema_extra=LENGTH,
     )
-    least_gain: float = Field(0.0, ge=0, description="by how much more than that a mean loss must be lower to count")
+    least_gain: float = Field(
+        0.0,
+        ge=0,
+        description="for patience and keep a mean loss is lower where it is lower by more than this",
+        json_schema_extra=LENGTH,
+    )
 
     scale: Scale = (0.2, 1.0)
     flip_horizontal: Flip = 0.5

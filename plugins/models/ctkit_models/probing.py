@@ -13,12 +13,19 @@ from ctkit_models.trunks import Trunk
 
 POINTS = 20  #: times in a run at most
 COST = 0.01  #: share of a training's work that looking at some images may take, beside one look at the end
+END_COST = 0.1  #: share that the look at the end may take
+FEWEST = 32  #: images that are looked at however short a training is
+_PROBED_IN_STEP = 6  # a step of n slices is at least 2 views, forward and, twice as dear, backward: 6 n probed images
 
 
 def interval(plan: Plan, images: int) -> int:
     """Steps from one look at so many images to the next."""
-    # A step of n slices is at least 2 views, forward and, twice as dear, backward: as much work as 6 n probed ones.
-    return max(-(-plan.steps // POINTS), round(images / (6 * plan.batch * COST)))
+    return max(-(-plan.steps // POINTS), round(images / (_PROBED_IN_STEP * plan.batch * COST)))
+
+
+def affordable(plan: Plan, images: int) -> int:
+    """How many of so many images a look takes at most: fewer in a training that is over at once."""
+    return min(images, max(FEWEST, int(_PROBED_IN_STEP * plan.batch * plan.steps * END_COST)))
 
 
 def at_a_time(plan: Plan) -> int:

@@ -19,7 +19,7 @@ from ctkit.errors import CtkitError, DataError
 from ctkit_models.contrastive import Plan
 from ctkit_models.neighbours import accuracy_among_others
 from ctkit_models.preparation import batches, normalised, together
-from ctkit_models.probing import at_a_time, features_of, interval
+from ctkit_models.probing import affordable, at_a_time, features_of, interval
 from ctkit_models.sampling import occurrence
 from ctkit_models.trunks import Trunk
 
@@ -35,7 +35,7 @@ class Watch:
     def __init__(self, name: str, task: Task[Any], rows: Rows, plan: Plan, size: int, workers: int) -> None:
         """Read the images. Raises ``DataError`` where neighbours could tell nothing."""
         split = task.splits()["train"]
-        chosen = chosen_images(split.labels)
+        chosen = chosen_images(split.labels, affordable(plan, IMAGES))
         self.name = f"knn-{name}"
         self._labels = split.labels[chosen]
         self._patients = chosen if split.patients is None else _numbered(split.patients)[chosen]
@@ -78,10 +78,10 @@ def watches(job: Pretraining, plan: Plan, size: int) -> list[Watch]:
     return found
 
 
-def chosen_images(labels: Ints) -> Ints:
-    """Positions of up to ``IMAGES`` of ``n`` images with ``labels`` (n,), as many of each class as there are."""
+def chosen_images(labels: Ints, most: int) -> Ints:
+    """Positions of at most so many of ``n`` images with ``labels`` (n,), as many of each class as there are."""
     order = np.random.default_rng(IMAGES).permutation(len(labels))
-    return np.sort(order[np.argsort(occurrence(labels[order]), kind="stable")[:IMAGES]])
+    return np.sort(order[np.argsort(occurrence(labels[order]), kind="stable")[:most]])
 
 
 def _numbered(names: tuple[str, ...]) -> Ints:
