@@ -215,9 +215,12 @@ def compare(runs: tuple[Path, ...], metric: str | None, form: str, out: Path | N
     The reference is that of each run, and p values are adjusted (Holm) within their run.
     """
     from ctkit.files import write_text
-    from ctkit.report.across import across, render
+    from ctkit.report.across import across, render, without_rows
 
-    table = render(across(runs, metric), form)  # type: ignore[arg-type]  # click checked the choice
+    rows = across(runs, metric)
+    for name in without_rows(runs, rows):
+        click.echo(f"{name} has no score by {metric} and is left out", err=True)
+    table = render(rows, form)  # type: ignore[arg-type]  # click checked the choice
     if out is None:
         click.echo(table, nl=False)
         return

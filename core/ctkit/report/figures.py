@@ -172,7 +172,7 @@ def _beside(x: float, earlier: int, others: Sequence[float], *, log: bool) -> fl
     """Where a point is drawn, so that it hides no interval of the ``earlier`` points at the same place."""
     low, high = max(min(others), 1), max(others)
     if log:
-        return x * (high / low) ** (0.02 * earlier)
+        return x * float((high / low) ** (0.02 * earlier))
     return x + 0.02 * earlier * (high - low if high > low else max(high, 1))
 
 
