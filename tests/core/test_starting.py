@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -62,6 +65,24 @@ def test_a_folder_is_written_where_a_plugin_has_one() -> None:
 def test_an_unknown_plugin_is_an_error() -> None:
     with pytest.raises(PluginError, match="did you mean 'phantom'"):
         pipeline_file(wishes(dataset="fantom"), plugins.load())
+
+
+def test_a_person_is_asked_again_after_a_wrong_answer_and_may_leave_parts_out(tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
+    person, terminal = pty.openpty()
+    os.write(person, b"study\nfantom\nlidc-idri\nscans\nall hsah\nall hash\nnone\n")
+    command = [sys.executable, "-m", "ctkit", "init", "p.toml"]
+    done = subprocess.run(
+        command, cwd=tmp_path, stdin=terminal, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "there is no dataset 'fantom'; did you mean 'phantom'?" in done.stdout
+    assert "there is no reducer 'hsah'; did you mean 'hash'?" in done.stdout
+    document = tomllib.loads((tmp_path / "p.toml").read_text())
+    assert document["run"] == {"name": "study"}
+    assert document["dataset"] == {"use": "lidc-idri", "root": "scans"}
+    assert [arm["use"] for arm in document["reduce"]] == ["all", "hash"]
+    assert not {"pretrain", "task"} & document.keys()
 
 
 def test_the_schema_knows_every_plugin_and_its_knob() -> None:
