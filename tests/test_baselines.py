@@ -52,6 +52,7 @@ root = "images"
 positive = "healthy"
 repeats = 2
 labels = [0.5]
+monitor = true
 protocol = [{ use = "linear", size = 32 }, { use = "knn", size = 32, k = 3 }]
 """
 
@@ -150,6 +151,14 @@ def test_a_slice_of_the_pre_training_data_among_the_test_images_is_found(run: Pa
     assert f"leaky: {leak} (16 or fewer of 256 hash bits differ)" in json.loads((run / "run.json").read_text())["notes"]
 
 
+def test_pre_training_is_watched_by_the_task_that_asks_for_it(run: Path) -> None:
+    for arm in ("all/simclr", "first/simclr"):
+        values = {row["name"]: float(row["value"]) for row in table(run / "arms" / arm / "seed-1" / "history.csv")}
+        assert 0 <= values["knn-leaky"] <= 1
+    assert not table(run / "baselines" / "untrained" / "seed-1" / "history.csv")
+    assert "k-NN accuracy: leaky" in (run / "report.html").read_text()
+
+
 def test_without_the_stored_slices_the_predictions_say_for_good_that_they_were_not_compared(
     run: Path, tmp_path: Path
 ) -> None:
@@ -158,7 +167,7 @@ def test_without_the_stored_slices_the_predictions_say_for_good_that_they_were_n
         shutil.rmtree(tmp_path / "copy" / "runs" / ".cache" / freed)
     said = "test images were not compared with the slices of the pre-training: they are stored no more"
     for _ in range(2):
-        again = start(tmp_path / "copy", "--only", "arm=first", "--only", "seed=1")
+        again = start(tmp_path / "copy", "--only", "arm=first", "--only", "seed=1", "--set", "task.leaky.monitor=false")
         facts = json.loads((again / "arms/first/simclr/seed-1/leaky/knn/repeat-0-labels-0.5.json").read_text())
         assert facts["warnings"] == [said]
         assert f"leaky: {said}" in json.loads((again / "run.json").read_text())["notes"]

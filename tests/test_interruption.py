@@ -65,11 +65,13 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("CTKIT_CACHE", raising=False)
 
-    def _start(presses: int, pressed: signal.Signals = signal.SIGINT) -> tuple[int, str, dict[str, object], list[str]]:
+    def _start(
+        presses: int, pressed: signal.Signals = signal.SIGINT, words: tuple[str, ...] = ()
+    ) -> tuple[int, str, dict[str, object], list[str]]:
         monkeypatch.setenv("PRESSES", str(presses))
         monkeypatch.setenv("PRESSED", str(int(pressed)))
         with pytest.raises(SystemExit) as left:
-            main(["run", "p.toml"])
+            main(["run", "p.toml", *words])
         facts = json.loads(Path("runs/short/run.json").read_text())
         checkpoints = sorted(path.name for path in Path("runs/.cache").rglob("*.ckpt"))
         return int(left.value.code or 0), "".join(capfd.readouterr()), facts, checkpoints
@@ -101,3 +103,11 @@ def test_a_run_that_is_terminated_saves_its_step_and_says_so_by_its_exit_code(st
     code, said, facts, checkpoints = start(1, signal.SIGTERM)
     assert (code, facts["state"], facts["at"], checkpoints) == (143, "interrupted", at, ["step-0000000003.ckpt"])
     assert said.splitlines()[-1] == "ctkit: interrupted; run the same command again to go on"
+
+
+def test_one_press_saves_the_steps_of_all_trainings_that_go_on_at_once(start: Start) -> None:
+    words = ("--jobs", "2", "--set", "run.seeds=3", "--set", "pretrain.0.steps=5000")
+    code, said, facts, checkpoints = start(1, words=words)
+    assert (code, facts["state"], facts["jobs"], len(checkpoints)) == (130, "interrupted", 2, 2)
+    assert said.count(stopping.NOTICE) == 1
+    assert "seed-44" not in said

@@ -8,15 +8,14 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ctkit import stopping
 from ctkit.errors import StorageError
 from ctkit.files import concerns_writing, storage_error, write_bytes
 from ctkit.usage import Usage, spelled_one_way
@@ -70,10 +69,10 @@ class Cache:
                 self._usage = None
 
     @contextmanager
-    def workspace(self, kind: str, at: str, waiting: Callable[[], None]) -> Iterator[Path]:
+    def workspace(self, kind: str, at: str) -> Iterator[Path | None]:
         """Hold a folder for unfinished work that outlives a kill, such as checkpoints; a block that ends well drops it.
 
-        Where another process holds it, ``waiting`` is called once; by the time it is free, the entry may be there.
+        Where somebody else holds it there is None to hold; by the time it is free, the entry may be there.
         """
         folder = self.path("unfinished", address(kind, at=at))
         _make(folder.parent)
@@ -81,8 +80,8 @@ class Cache:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            waiting()
-            _acquire(lock)
+            yield None
+            return
         try:
             _make(folder)
             yield folder
@@ -137,15 +136,6 @@ class Cache:
         except OSError:
             if not final.is_dir():
                 raise
-
-
-def _acquire(lock: FileLock) -> None:
-    """Wait for a lock, unless the run is to stop."""
-    while True:
-        stopping.check()
-        with suppress(Timeout):
-            lock.acquire(timeout=1)
-            return
 
 
 def _make(folder: Path) -> None:

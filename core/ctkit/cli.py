@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, get_args
 
 import click
 
@@ -43,6 +43,20 @@ class Commands(click.Group):
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             raise click.UsageError(f"there is no command {args[0]!r}; {nearest(args[0], self.list_commands(ctx))}")
         return super().resolve_command(ctx, args)
+
+
+class Jobs(click.ParamType["int | str"]):
+    """A number of jobs, or "auto"."""
+
+    name = "jobs"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Literal["auto"]:
+        """Return the number, or "auto"; a usage error for anything else."""
+        if value == "auto":
+            return "auto"
+        if not str(value).isdigit() or int(value) < 1:
+            self.fail(f"must be 1, 2, ... or auto but is {value!r}", param, ctx)
+        return int(value)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -119,6 +133,14 @@ def _remember(context: click.Context, option: click.Parameter, value: object) ->
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key: dataset.size=128.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run, instead of runs/<name>.")
 @click.option("--only", "parts", multiple=True, metavar="KEY=NAME", help="Work on this arm, pretrain, task or seed.")
+@click.option(
+    *("--jobs", "-j"),
+    default="1",
+    type=Jobs(),
+    metavar="N|auto",
+    show_default=True,
+    help="Trainings and evaluations at once, each with GPUs of its own; auto: as many as there are GPUs for.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done and what is there already; do nothing.")
 @output_options
 def run(
@@ -127,6 +149,7 @@ def run(
     overrides: tuple[str, ...],
     out: Path | None,
     parts: tuple[str, ...],
+    jobs: int | Literal["auto"],
     dry_run: bool,
     as_json: bool,
     quiet: bool,
@@ -144,9 +167,9 @@ def run(
     only = parse(parts, resolved)
     console = _console(as_json=as_json, quiet=quiet)
     if dry_run:
-        _print_plan(resolved, registry, console, only)
+        _print_plan(resolved, registry, console, only, jobs)
         return
-    folder = pipeline.run(resolved, registry, console, until, only)  # type: ignore[arg-type]  # click checked the choice
+    folder = pipeline.run(resolved, registry, console, until, only, jobs)  # type: ignore[arg-type]  # click checked the choice
     _print_outcome(folder.path, console)
 
 
@@ -165,10 +188,11 @@ def _print_outcome(run: Path, console: Console) -> None:
         raise CtkitError(f"{len(failures)} of the run's parts failed, see run.json; first: {failures[0]['reason']}")
 
 
-def _print_plan(resolved: Any, registry: Registry, console: Console, only: Only) -> None:
+def _print_plan(resolved: Any, registry: Registry, console: Console, only: Only, jobs: int | Literal["auto"]) -> None:
     from ctkit import dry_run, pipeline
 
-    session = replace(pipeline.open_session(resolved, registry, console, pipeline.run_folder(resolved)), only=only)
+    folder = pipeline.run_folder(resolved)
+    session = replace(pipeline.open_session(resolved, registry, console, folder, jobs), only=only)
     if console.as_json:
         rows = [(line.stage, line.item, line.state, line.detail) for line in dry_run.plan(session)]
         console.table(("stage", "item", "state", "detail"), rows)

@@ -263,7 +263,8 @@ class _Resolver:
             keys = self.section(TaskKeys, core, location)
             task: Chosen[Task[Any]] = self.choose("task", table, location, {*TaskKeys.model_fields, "protocol"})
             for protocol in self.protocols(table.get("protocol", "linear"), (*location, "protocol")):
-                plans.append(TaskPlan(keys.id or task.entry.name, task, protocol, keys.repeats, keys.labels))
+                name = keys.id or task.entry.name
+                plans.append(TaskPlan(name, task, protocol, keys.repeats, keys.labels, keys.monitor))
         self.refuse_twins([f"{plan.id} with {plan.protocol.entry.name}" for plan in plans], "task")
         tasks: dict[str, Chosen[Task[Any]]] = {}
         for plan in plans:
@@ -417,7 +418,7 @@ def _document(
         "pretrain": [{"id": plan.id} | _described(plan.method) for plan in pretrains],
         "baseline": [{"id": plan.id} | _described(plan.method) for plan in baselines],
         "task": [
-            {"id": plan.id, "repeats": plan.repeats, "labels": list(plan.labels)}
+            {"id": plan.id, "repeats": plan.repeats, "labels": list(plan.labels), "monitor": plan.monitor}
             | _described(plan.task)
             | {"protocol": _described(plan.protocol)}
             for plan in tasks

@@ -45,7 +45,9 @@ class Params(BaseModel):
 
     A parameter that changes no result (a filter that only chooses among volumes, how often to log) carries
     ``Field(..., json_schema_extra={"address": False})``; changing it then invalidates nothing that is cached. One of a
-    reducer that ``select`` reads and ``describe`` does not carries ``{"describe": False}``: the evidence stays.
+    reducer that ``select`` reads and ``describe`` does not carries ``{"describe": False}``: the evidence stays. One of
+    a method that makes no step slower, such as their number, carries ``{"pace": False}``: the times of earlier
+    trainings still tell how long one takes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -297,6 +299,8 @@ class Pretraining:
     progress: Callable[[int, int], None]  #: call with steps done and steps in all
     metric: Callable[[str, float, int], None]  #: call with name, value and step
     devices: int = 1  #: GPUs, or processes on the CPU, that may share the work; the result is to be the same
+    watched: Mapping[str, Task[Any]] = field(default_factory=dict)
+    """Tasks by id, by whose training images a method may measure how it comes on; the result is to be the same."""
 
 
 @dataclass(frozen=True)
@@ -345,7 +349,7 @@ class Method(Plugin[P], ABC):
         """Train a trunk on ``job.rows`` and write it to ``job.folder / "backbone.safetensors"``."""
 
     def steps(self, slices: int, volumes: int) -> int | None:
-        """Optimiser steps on ``slices`` of so many volumes, for what ``--dry-run`` says; None where nobody can tell."""
+        """Optimiser steps at most on ``slices`` of so many volumes, for ``--dry-run``; None where nobody can tell."""
         return None
 
     @classmethod

@@ -5,9 +5,8 @@ Times come from trials on this machine and from trainings that are cached; nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
@@ -88,30 +87,44 @@ def _chosen(session: Session, catalogue: Catalogue) -> Iterator[Planned]:
     size = _store_size(session, int(kept.sum()))
     if jobs:
         yield Planned("materialise", "", "to do" if missing else "cached", f"up to {size} in the slice store")
-    before = estimates.trainings(session.cache) if missing else []
-    for job in jobs:
-        state: State = "to do" if job in missing else "cached"
-        seconds = partial(estimates.training, before, job, session.device) if job in missing else None
-        yield Planned("pretrain", job.item, state, _training(table, job, seconds))
+    yield from _trainings(session, table, jobs, missing)
     yield from _evaluations(session, jobs)
 
 
-def _training(table: Table, job: pretraining.Job, seconds: Callable[[int], float | None] | None) -> str:
-    """What a training is made of; of one that is to do also how many seconds so many steps take."""
+def _trainings(
+    session: Session, table: Table, jobs: list[pretraining.Job], missing: list[pretraining.Job]
+) -> Iterator[Planned]:
+    """A line for each training, after one for all that are to do, where it is known how long these take."""
+    before = estimates.trainings(session.cache) if missing else []
+    lines, seconds = [], []
+    for job in jobs:
+        words, expected = _training(session, table, job, before)
+        if job not in missing:
+            lines.append(Planned("pretrain", job.item, "cached", words))
+            continue
+        seconds += [] if job.baseline else [expected]
+        time = "; how long is known after the first one here" if expected is None else f"; about {hours(expected)}"
+        lines.append(Planned("pretrain", job.item, "to do", words if job.baseline else words + time))
+    known = [one for one in seconds if one is not None]
+    if len(known) > 1 and len(known) == len(seconds):
+        total, at_once = estimates.altogether(known, session.crew.size), session.crew.size
+        beside = f", {at_once} at a time" if at_once > 1 else ""
+        yield Planned("pretrain", "", "to do", f"{len(known)} trainings{beside}; about {hours(total)}")
+    yield from lines
+
+
+def _training(
+    session: Session, table: Table, job: pretraining.Job, before: list[estimates.Training]
+) -> tuple[str, float | None]:
+    """What a training is made of, and how many seconds it takes as far as that is known."""
     if job.baseline:
-        return "baseline"
+        return "baseline", None
     kept = job.selected.selection.kept
-    words = f"{int(kept.sum())} slices"
-    steps = job.plan.method.build().steps(int(kept.sum()), len(np.unique(table.volume[kept])))
+    slices = int(kept.sum())
+    steps = job.plan.method.build().steps(slices, len(np.unique(table.volume[kept])))
     if steps is None:
-        return words
-    words += f", {steps} steps"
-    if seconds is None:
-        return words
-    expected = seconds(steps)
-    return words + (
-        "; how long is known after the first one here" if expected is None else f"; about {hours(expected)}"
-    )
+        return f"{slices} slices", None
+    return f"{slices} slices, {steps} steps", estimates.training(before, job, session.device, steps)
 
 
 def _evaluations(session: Session, jobs: list[pretraining.Job]) -> Iterator[Planned]:

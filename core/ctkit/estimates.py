@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import time
 from collections.abc import Callable
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from ctkit.session import Session
 
 TRIED = 16  #: slices; 120 pairs
-_LENGTH = ("steps", "epochs", "warmup")  # parameters that say how long a training is, by the names ctkit's methods use
 LIMIT = 60.0  #: seconds after which a trial is given up
 
 
@@ -80,21 +80,28 @@ def trainings(cache: Cache) -> list[Training]:
 def training(before: list[Training], job: Job, device: str, steps: int) -> float | None:
     """Seconds of that many steps, at the pace of the training ``before`` that is most like it; None without such.
 
-    Like are trainings by the same method on the same kind of device, with parameters that differ in the length only.
+    Like are trainings by the same method on the same kind of device, by parameters that let a step take as long.
     """
-    method = job.plan.method
-    wanted = (method.entry.name, _step(method.params.model_dump(mode="json")), device)
+    name, pace = job.plan.method.entry.name, job.plan.method.pace
     slices = int(job.selected.selection.kept.sum())
-    alike = [facts for facts in before if (facts["method"], _step(facts["parameters"]), facts["device"]) == wanted]
+    alike = [
+        facts
+        for facts in before
+        if (facts["method"], facts["device"]) == (name, device)
+        and all(facts["parameters"].get(key) == value for key, value in pace.items())
+    ]
     if not alike:
         return None
     nearest = min(alike, key=lambda facts: abs(facts["slices"] - slices))
     return float(nearest["seconds"]) / max(1, int(nearest["steps"])) * steps
 
 
-def _step(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters that a single step depends on."""
-    return {name: value for name, value in parameters.items() if name not in _LENGTH}
+def altogether(seconds: list[float], at_once: int) -> float:
+    """Seconds until all of some work is done, begun in its order, so much of it at once."""
+    busy_until = [0.0] * at_once
+    for one in seconds:
+        heapq.heapreplace(busy_until, busy_until[0] + one)
+    return max(busy_until)
 
 
 def _scaled(trial: _Trial, counts: Ints, workers: int) -> Cost:

@@ -11,7 +11,9 @@ from pathlib import Path
 from ctkit import compute, devices, stopping
 from ctkit.cache import Cache
 from ctkit.catalogue import Catalogue
+from ctkit.compute.errands import Crew
 from ctkit.console import Console
+from ctkit.devices import Jobs
 from ctkit.errors import StorageError
 from ctkit.files import write_csv
 from ctkit.hookspecs import RunInfo
@@ -35,17 +37,23 @@ from ctkit.stages.select import Selections
 
 
 def run(
-    pipeline: Pipeline, registry: Registry, console: Console, until: Stage = "report", only: Only = EVERYTHING
+    pipeline: Pipeline,
+    registry: Registry,
+    console: Console,
+    until: Stage = "report",
+    only: Only = EVERYTHING,
+    jobs: Jobs = 1,
 ) -> RunFolder:
     """Run a pipeline, or ``only`` parts of it, up to and with the stage ``until``; what is there is not made again.
 
+    ``jobs`` backbones are trained or evaluated at once, each on devices of its own.
     Raises a ``CtkitError`` where the run cannot go on. An arm that fails in training or evaluation is noted in
     ``run.json`` and the others go on.
     """
     folder = run_folder(pipeline)
     with folder.locked(), console.log_to(folder.log):
-        session = replace(open_session(pipeline, registry, console, folder), only=only)
-        with stopping.patient(), session.cache.used_by(folder.path), session.workers, _told(session):
+        session = replace(open_session(pipeline, registry, console, folder, jobs), only=only)
+        with stopping.patient(), session.cache.used_by(folder.path), session.workers, session.crew, _told(session):
             _stages(session, STAGES[: STAGES.index(until) + 1])
     return folder
 
@@ -55,10 +63,13 @@ def run_folder(pipeline: Pipeline) -> RunFolder:
     return RunFolder((pipeline.run.out or Path("runs") / pipeline.run.name).expanduser().absolute())
 
 
-def open_session(pipeline: Pipeline, registry: Registry, console: Console, folder: RunFolder) -> Session:
+def open_session(
+    pipeline: Pipeline, registry: Registry, console: Console, folder: RunFolder, jobs: Jobs = 1
+) -> Session:
     """Put together what the stages share."""
     settings = pipeline.compute
     device = devices.resolve(settings.device, settings.devices)
+    crew = Crew(devices.shares(device, jobs, settings.devices))
     backend = compute.Backend.of(settings.backend, settings.workers, settings.scheduler, settings.time_limit)
     return Session(
         pipeline=pipeline,
@@ -67,9 +78,10 @@ def open_session(pipeline: Pipeline, registry: Registry, console: Console, folde
         folder=folder,
         workers=compute.Workers(backend, folder.path / ".journal"),
         console=console,
-        provenance=Provenance(folder, pipeline, device),
+        provenance=Provenance(folder, pipeline, device, jobs=crew.size),
         device=device,
         info=RunInfo(pipeline.run.name, folder.path, redacted(pipeline.document)),
+        crew=crew,
     )
 
 

@@ -42,6 +42,11 @@ class Chosen(Generic[PluginT]):
         shared = cast(type[Reducer[Any]], load_target(self.entry.target)).shared_evidence
         return identity | {"plugin": shared} if shared else identity
 
+    @property
+    def pace(self) -> Document:
+        """The parameters that the time of a training's step depends on: those not marked ``{"pace": False}``."""
+        return self.params.model_dump(mode="json", exclude=self._marked("pace"))
+
     def _marked(self, mark: str) -> set[str]:
         """Parameters that carry ``json_schema_extra={mark: False}``."""
         return {
@@ -114,6 +119,7 @@ class TaskPlan:
     protocol: Chosen[Protocol[Any]]
     repeats: int
     labels: tuple[float, ...]
+    monitor: bool
 
 
 @dataclass(frozen=True)

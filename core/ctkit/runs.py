@@ -161,7 +161,8 @@ class Provenance:
     device: str
     state: str = "running"
     error: str | None = None
-    at: dict[str, str] | None = None  #: stage and item of the work that goes on, or that the run ended in
+    going: list[dict[str, str]] = field(default_factory=list)  #: stage and item of work that goes on
+    jobs: int = 1  #: trainings or evaluations at once
     fingerprint: str | None = None
     notes: list[str] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
@@ -181,11 +182,15 @@ class Provenance:
 
     def began(self, stage: str, item: str) -> None:
         """Note what is worked on now."""
-        self.at = {"stage": stage, "item": item}
+        self.going.append({"stage": stage, "item": item})
+
+    def ended(self, stage: str, item: str) -> None:
+        """Note that a stage is no longer worked on."""
+        self.going = [one for one in self.going if one != {"stage": stage, "item": item}]
 
     def made(self, stage: str, item: str, seconds: float) -> None:
         """Note that a stage is done."""
-        self.at = None
+        self.ended(stage, item)
         self.stages.append({"stage": stage, "item": item, "seconds": round(seconds, 3), "cached": False})
 
     def found(self, stage: str, item: str) -> None:
@@ -225,12 +230,13 @@ class Provenance:
                 "finished": _now() if finished else None,
                 "state": self.state,
                 "error": self.error,
-                "at": self.at,
+                "at": self.going[-1] if self.going else None,
                 "failures": self.failures,
                 "pipeline": self.pipeline.document,
                 "plugins": _plugins(self.pipeline),
                 "seeds": list(self.pipeline.seeds),
                 "device": self.device,
+                "jobs": self.jobs,
                 "fingerprint": self.fingerprint,
                 "stages": self.stages,
                 "unreached": self._unreached(),

@@ -99,9 +99,14 @@ class StepKeys(Section):
 class TaskKeys(Section):
     """The keys of ``[[task]]`` that are the core's."""
 
-    id: str | None = Field(None, pattern=ID)
-    repeats: PositiveInt = 1
-    labels: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((1.0,), min_length=1)
+    id: str | None = Field(None, pattern=ID, description="what results are listed under; none: the task's name")
+    repeats: PositiveInt = Field(1, description="repeats of the evaluation of each backbone")
+    labels: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        (1.0,), min_length=1, description="shares of the training labels to score with"
+    )
+    monitor: bool = Field(
+        False, description="log k-NN accuracy on its training images during pre-training; that changes no backbone"
+    )
 
 
 class PretrainKeys(Section):

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 from typing import TypeVar
 
 from ctkit import compute, stopping
 from ctkit.cache import Cache
+from ctkit.compute.errands import LATER, Chore, Crew
 from ctkit.console import Console
 from ctkit.errors import CtkitError
 from ctkit.hookspecs import RunInfo
@@ -37,6 +39,7 @@ class Session:
     provenance: Provenance
     device: str  #: "cpu" or "cuda"
     info: RunInfo
+    crew: Crew  #: does what needs the device
     only: Only = EVERYTHING  #: what to work on; the rest stays as it is
 
     @contextmanager
@@ -56,6 +59,31 @@ class Session:
         self.provenance.write()
         self.registry.notify("ctkit_stage_finished", run=self.info, stage=stage, item=item, seconds=watch.seconds)
 
+    def once(self, stage: str, item: str, at: str, work: Callable[[Path], Chore[None]]) -> Chore[None]:
+        """Do work whose result is the cache's entry ``at``, unless it is there, nor while somebody else does the same.
+
+        ``work`` is given a folder for what is unfinished, which outlives a kill.
+        """
+        waited = False
+        while True:
+            with self.cache.workspace(stage, at) as folder:
+                if folder is not None:
+                    if self.cache.path(stage, at).is_dir():
+                        self.cached(stage, item)
+                    else:
+                        with self.work(stage, item):
+                            yield from work(folder)
+                    return
+            if not waited:
+                self.console.say(f"{stage} {item}: the same is being done for another; waiting for it")
+            waited = True
+            yield LATER
+
+    @property
+    def workers_each(self) -> int:
+        """Workers for each of the errands that are done at once."""
+        return max(1, self.workers.backend.workers // self.crew.size)
+
     def cached(self, stage: str, item: str = "") -> None:
         """Note that a stage's result was there already."""
         self.provenance.found(stage, item)
@@ -70,6 +98,7 @@ class Session:
         """Note that one item failed; the others go on, and the run ends with an error."""
         reason = str(error) if isinstance(error, CtkitError) else f"{type(error).__name__}: {error}"
         _log.debug("%s %s failed", stage, item, exc_info=error)
+        self.provenance.ended(stage, item)
         self.provenance.failures.append({"stage": stage, "item": item, "reason": reason})
         self.console.warn(f"{stage} {item} failed: {reason}")
 

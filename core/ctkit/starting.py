@@ -11,7 +11,7 @@ from ctkit.config import default_id
 from ctkit.contracts import Params, Reducer
 from ctkit.hookspecs import Kind
 from ctkit.plugins import Registry
-from ctkit.sections import BASELINE, ComputeSection, Rendering, ReportSection, RunSection
+from ctkit.sections import BASELINE, ComputeSection, Rendering, ReportSection, RunSection, TaskKeys
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def pipeline_file(wishes: Wishes, registry: Registry) -> str:
     if wishes.method and wishes.task:
         task = registry.find("task", wishes.task).load().params_type
         given = {"use": wishes.task, "protocol": list(wishes.protocols)} | _root(task, wishes.task_root)
-        lines += _section("[[task]]", task, given)
+        lines += _section("[[task]]", task, given, TaskKeys)
     lines += _section("[report]", ReportSection, {})
     return "\n".join(lines).rstrip() + "\n"
 

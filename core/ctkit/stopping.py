@@ -35,6 +35,11 @@ def asked() -> bool:
     return _asked.is_set()
 
 
+def ask() -> None:
+    """Ask this process to stop after the piece of work at hand, as another process was asked to."""
+    _asked.set()
+
+
 def check() -> None:
     """Raise ``KeyboardInterrupt`` where the user wants the run to stop; call it where everything is saved."""
     if asked():

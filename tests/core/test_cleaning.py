@@ -170,7 +170,8 @@ def test_what_is_not_of_ctkit_stays(cache: Cache, make: Make, name: str) -> None
 
 
 def test_the_lock_of_a_workspace_stays(cache: Cache) -> None:
-    with cache.workspace("pretrain", address("test"), lambda: None) as folder:
+    with cache.workspace("pretrain", address("test")) as folder:
+        assert folder is not None
         for path in (folder, folder.with_suffix(".lock")):
             os.utime(path, (0, 0))
         assert paths(cache, ALL) == {folder}

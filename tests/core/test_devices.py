@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ctkit import devices
+from ctkit import compute, devices
 from ctkit.errors import RequestError
 
 
@@ -29,3 +29,55 @@ def test_devices_that_are_not_there_are_refused(asked, count, there, message, mo
     monkeypatch.setattr(devices, "cuda_devices", lambda: there)
     with pytest.raises(RequestError, match=message):
         devices.resolve(asked, count)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "each", "visible", "found"),
+    [
+        (1, 1, None, []),
+        ("auto", 1, None, ["0", "1", "2", "3"]),
+        ("auto", 2, None, ["0,1", "2,3"]),
+        ("auto", 3, None, []),
+        (3, 1, None, ["0", "1", "2"]),
+        (2, 1, "7,5,3,1", ["7", "5"]),
+        (2, 2, "GPU-a,GPU-b,MIG-c,MIG-d", ["GPU-a,GPU-b", "MIG-c,MIG-d"]),
+    ],
+)
+def test_every_job_has_gpus_of_its_own(jobs, each, visible, found, monkeypatch):
+    monkeypatch.setattr(devices, "cuda_devices", lambda: 4)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in devices.shares("cuda", jobs, each)] == found
+
+
+def test_more_jobs_than_there_are_gpus_for_are_refused(monkeypatch):
+    monkeypatch.setattr(devices, "cuda_devices", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(RequestError, match=r"3 jobs at once with 2 GPUs each .* shows 4; ask for --jobs 2 or less"):
+        devices.shares("cuda", 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "each", "allowed", "threads"),
+    [
+        (2, 1, None, "8"),
+        (4, 1, None, "4"),
+        (2, 4, None, "2"),
+        (32, 1, None, "1"),
+        (2, 1, "3", "3"),
+        (2, 1, "64", "8"),
+    ],
+)
+def test_jobs_on_the_cpu_share_its_cores(jobs, each, allowed, threads, monkeypatch):
+    monkeypatch.setattr(compute, "usable_cores", lambda: 16)
+    if allowed is None:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", allowed)
+    assert devices.shares("cpu", jobs, each) == [{"OMP_NUM_THREADS": threads}] * jobs
+
+
+def test_auto_is_one_job_on_the_cpu():
+    assert devices.shares("cpu", "auto") == []

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ctkit import config, dry_run, estimates, pipeline, plugins
+from ctkit.compute.errands import Crew
 from ctkit.console import Console
 from ctkit.contracts import Ints, NoParams, Pixels, Slices, SourceFile, Volume
 from ctkit.files import write_json
@@ -111,7 +112,16 @@ def test_a_training_takes_as_long_as_the_one_most_like_it_took(tmp_path: Path, m
     monkeypatch.setattr(estimates, "trainings", lambda cache: (read.append(real(cache)), read[-1])[1])
     lines = [line.detail for line in dry_run.plan(session) if line.stage == "pretrain"]
     assert [len(facts) for facts in read] == [3]
-    assert lines == ["30 slices, 400 steps; about 16:40", "21 slices, 400 steps; about 16:40"]
+    each = ["30 slices, 400 steps; about 16:40", "21 slices, 400 steps; about 16:40"]
+    assert lines == ["2 trainings; about 33:20", *each]
+    session = replace(session, crew=Crew([{}, {}]))
+    lines = [line.detail for line in dry_run.plan(session) if line.stage == "pretrain"]
+    assert lines == ["2 trainings, 2 at a time; about 16:40", *each]
+
+
+@pytest.mark.parametrize(("at_once", "total"), [(1, 60.0), (2, 40.0), (3, 30.0), (9, 30.0)])
+def test_work_that_is_done_at_once_takes_as_long_as_its_longest_row(at_once: int, total: float) -> None:
+    assert estimates.altogether([20.0, 10.0, 30.0], at_once) == total
 
 
 def test_the_first_training_is_of_unknown_length() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from ctkit import stopping
@@ -241,6 +242,81 @@ def test_a_collapse_is_told_when_it_happens_and_noted_at_the_end(
     (note,) = done.notes
     assert done.collapsed
     assert "all slices look alike" in note
+
+
+class RisingNetwork(DrawingNetwork):
+    """A loss that is next to 3, 2, 1, 2, 3, ... in steps that follow each other."""
+
+    def __init__(self, trunk: Trunk) -> None:
+        super().__init__(trunk)
+        self.register_buffer("step", torch.zeros(()))
+
+    def forward(self, views: list[Tensor]) -> Tensor:
+        return 1e-3 * super().forward(views) + (self.step - 2).abs() + 1
+
+    def after_step(self, step: int) -> None:
+        self.step += 1
+
+
+class Rising(Contrastive[ContrastiveParams]):
+    def network(self, trunk: Trunk, plan: Plan) -> Network:
+        return RisingNetwork(trunk)
+
+
+def train_rising(job: Pretraining, **params: Any) -> Pretrained:
+    constant = {"schedule": "constant", "warmup": 0, "learning_rate": 0.01, "optimiser": "sgd", "log_every": 4}
+    return Rising(ContrastiveParams.model_validate({**TINY, **constant, **params})).pretrain(job)
+
+
+@pytest.mark.usefixtures("small_trunk")
+@pytest.mark.parametrize("stop_at", [2, 4, 5])
+def test_a_training_without_gain_ends_early_and_leaves_its_best_backbone_also_where_it_was_killed(
+    stop_at: int, make_rows: Make, make_job: Make, make_watcher: Make
+) -> None:
+    rows, watcher, asked = make_rows(), make_watcher(), {"steps": 20, "keep": "best", "patience": 2, "batch": 8}
+    done = train_rising(make_job(rows, "job", watcher), **asked)
+    assert (done.steps, done.epochs, watcher.steps[-1]) == (5, pytest.approx(5 / 3), (5, 5))
+    assert done.notes == (
+        f"stopped early after 5 of 20 steps: the mean loss was lowest at step 3: {lowest(done):.4g}",
+        "the backbone is that of step 3 of 5, where the mean loss was lowest",
+    )
+    assert {name: step for step, name, _ in done.history}["effective-rank"] == 5, "the end is measured"
+    assert [step for step, name, _ in done.history if name == "loss"] == [1, 4, 5]
+    three = train_rising(make_job(rows, "three"), steps=3)
+    ours, theirs = load_file(done.backbone), load_file(three.backbone)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+    with pytest.raises(RuntimeError, match="killed"):
+        train_rising(make_job(rows, "killed", make_watcher(stop_at)), **asked)
+    resumed = train_rising(make_job(rows, "killed"), **asked)
+    assert resumed.backbone.read_bytes() == done.backbone.read_bytes()
+    assert (resumed.history, resumed.steps, resumed.notes) == (done.history, done.steps, done.notes)
+
+
+def lowest(done: Pretrained) -> float:
+    return min(value for _, name, value in done.history if name == "mean-loss")
+
+
+@pytest.mark.usefixtures("small_trunk")
+def test_the_last_backbone_is_written_where_a_training_ends_early_and_the_best_is_not_asked_for(
+    make_rows: Make, make_job: Make
+) -> None:
+    rows = make_rows()
+    done = train_rising(make_job(rows), steps=20, patience=2)
+    five = load_file(train_rising(make_job(rows, "five"), steps=5).backbone)
+    assert all(torch.equal(value, five[name]) for name, value in load_file(done.backbone).items())
+    assert [note.split(":")[0] for note in done.notes] == ["stopped early after 5 of 20 steps"]
+
+
+@pytest.mark.usefixtures("small_trunk")
+def test_a_collapse_is_judged_by_the_backbone_that_is_kept(make_rows: Make, make_job: Make) -> None:
+    params = {**TINY, "steps": 5, "batch": 24, "optimiser": "sgd", "learning_rate": 1e-6, "warmup": 0}
+    last, best = (
+        Collapsing(ContrastiveParams.model_validate({**params, "keep": keep})).pretrain(make_job(make_rows(), keep))
+        for keep in ("last", "best")
+    )
+    assert last.collapsed
+    assert not best.collapsed, best.notes
 
 
 class Breaking(Contrastive[ContrastiveParams]):

@@ -127,6 +127,33 @@ def test_two_processes_go_on_from_the_checkpoint_of_one(make_rows: Make, make_jo
     assert [path.name for path in resumed.backbone.parent.iterdir()] == ["backbone.safetensors"]
 
 
+class RisingNetwork(Network):
+    """Its loss rises from step to step, but in the first process from less to more."""
+
+    def __init__(self, trunk: Trunk) -> None:
+        super().__init__(trunk)
+        self.step = 0
+
+    def forward(self, views: list[torch.Tensor]) -> torch.Tensor:
+        self.step += 1
+        return 1e-3 * self.trunk(views[0]).mean() + self.step * (1.5 if torch.distributed.get_rank() else 0.5)
+
+
+class Rising(SimCLR):
+    def network(self, trunk: Trunk, plan: Plan) -> Network:
+        return RisingNetwork(Trunk(nn.Sequential(nn.Conv2d(1, 4, 9, stride=8), nn.Flatten()), trunk.architecture, 64))
+
+
+@pytest.mark.slow
+def test_two_processes_end_early_at_the_same_step(make_rows: Make, make_job: Make) -> None:
+    early = {"steps": 50, "patience": 2, "keep": "best", "warmup": 0}
+    method = Rising(Rising.params_type.model_validate({**TINY, **early}))
+    done = method.pretrain(replace(make_job(make_rows()), devices=2))
+    assert done.steps == 3
+    assert [round(value) for _, name, value in done.history if name == "mean-loss"] == [1, 2, 3], "of both processes"
+    assert done.notes[-1] == "the backbone is that of step 1 of 3, where the mean loss was lowest"
+
+
 class DyingNetwork(Network):
     """The second process dies after its second step."""
 

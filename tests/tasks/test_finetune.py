@@ -15,11 +15,11 @@ from torch.nn.functional import cross_entropy
 from ctkit import stopping
 from ctkit.contracts import Evaluation
 from ctkit_models.backbones import load_backbone
+from ctkit_models.preparation import normalised
 from ctkit_tasks import tuning
 from ctkit_tasks.covid_ct import CovidCt, CovidCtParams
 from ctkit_tasks.finetune import Finetune, FinetuneParams
 from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
-from ctkit_tasks.preparation import normalised
 from ctkit_tasks.tuning import Classifier
 
 SHORT = FinetuneParams(size=32, epochs=3, frozen_epochs=1, batch=8)

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ctkit.cache import address
 from ctkit.catalogue import Catalogue
-from ctkit.contracts import Evaluation, Predictions, Rows, Task
+from ctkit.compute.errands import Chore, Errand
+from ctkit.contracts import Evaluation, Predictions, Rows
 from ctkit.errors import StorageError
 from ctkit.files import read_json
 from ctkit.only import Only
-from ctkit.plan import Chosen, TaskPlan
+from ctkit.plan import TaskPlan
 from ctkit.predictions import FACTS, TABLE, read_predictions, write_predictions
 from ctkit.runs import place
 from ctkit.selection import Table
 from ctkit.stages import pretrain
 from ctkit.stages.materialise import rows_in_store, slice_store
+from ctkit.stages.tasks import built
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -57,6 +59,11 @@ class Evaluated:
         )
 
     @property
+    def work_address(self) -> str:
+        """Address of what evaluations of one backbone on one task share, such as features."""
+        return address("evaluation", backbone=self.job.address, task=self.fingerprint)
+
+    @property
     def item(self) -> str:
         """What the evaluation is called in logs: with repeat and share of the labels where there are several."""
         name = f"{self.job.item}/{self.plan.id}/{self.plan.protocol.entry.name}"
@@ -92,16 +99,26 @@ def forget_others(session: Session, evaluations: list[Evaluated]) -> None:
 
 def evaluate(session: Session, catalogue: Catalogue, table: Table, evaluations: list[Evaluated]) -> list[Evaluated]:
     """Do the wanted evaluations; return those that have predictions. One that fails stops no other."""
-    done = []
     slices = _StoredSlices(session, catalogue, table)
-    for evaluated in evaluations:
-        if folder_of(session, evaluated).is_dir():
-            session.cached("evaluate", evaluated.item)
-        elif not evaluated.is_wanted(session.only) or not _try(session, evaluated, slices):
-            continue
-        _show(session, evaluated)
-        done.append(evaluated)
-    return done
+    absent = [one for one in evaluations if not _show_if_cached(session, one)]
+    missing = [one for one in absent if one.is_wanted(session.only)]
+    # The first evaluation of a backbone on a task makes its features, so that no other makes them at the same time.
+    first: dict[str, Evaluated] = {}
+    others = [one for one in missing if first.setdefault(one.work_address, one) is not one]
+    for some in (first.values(), others):
+        session.crew.do([_try(session, evaluated, slices) for evaluated in some])
+    for one in absent:  # backbones may be the same: what was made for one is there for the other
+        if not one.is_wanted(session.only):
+            _show_if_cached(session, one)
+    return [evaluated for evaluated in evaluations if folder_of(session, evaluated).is_dir()]
+
+
+def _show_if_cached(session: Session, evaluated: Evaluated) -> bool:
+    if not folder_of(session, evaluated).is_dir():
+        return False
+    session.cached("evaluate", evaluated.item)
+    _show(session, evaluated)
+    return True
 
 
 class _StoredSlices:
@@ -126,17 +143,6 @@ def _fingerprint(plan: TaskPlan) -> str:
     return address("task", task=plan.task.identity, files=files)
 
 
-_tasks: dict[str, Task[Any]] = {}
-
-
-def built(task: Chosen[Task[Any]]) -> Task[Any]:
-    """Build a task once for all its evaluations: it may hold images that took long to make or to decode."""
-    at = address("task", target=task.entry.target, **task.full_identity)
-    if at not in _tasks:
-        _tasks[at] = task.build()
-    return _tasks[at]
-
-
 def folder_of(session: Session, evaluated: Evaluated) -> Path:
     """Where the cache holds an evaluation's predictions."""
     return session.cache.path("evaluate", evaluated.address)
@@ -158,39 +164,43 @@ def _show(session: Session, evaluated: Evaluated) -> None:
         session.note(f"{plan.id}: {note}")
 
 
-def _try(session: Session, evaluated: Evaluated, slices: _StoredSlices) -> bool:
+def _try(session: Session, evaluated: Evaluated, slices: _StoredSlices) -> Chore[None]:
     try:
-        with session.work("evaluate", evaluated.item):
-            predictions = _predict(session, evaluated, slices.of(evaluated.job))
-            with session.cache.entry("evaluate", evaluated.address) as folder:
-                write_predictions(folder, predictions, evaluated.address)
+        work = partial(_predict, session, evaluated, slices)
+        yield from session.once("evaluate", evaluated.item, evaluated.address, work)
     except StorageError:
         raise
     except Exception as error:  # a plugin may raise anything; the other items go on
         session.fail("evaluate", evaluated.item, error)
-        return False
-    return True
+    else:
+        _show(session, evaluated)
 
 
-def _predict(session: Session, evaluated: Evaluated, slices: Rows | None) -> Predictions:
-    at = address("evaluation", backbone=evaluated.job.address, task=evaluated.fingerprint)
+def _predict(session: Session, evaluated: Evaluated, stored: _StoredSlices, folder: Path) -> Chore[None]:
+    """Make the predictions; what is unfinished lies with the features, not in ``folder``."""
+    slices = stored.of(evaluated.job)
+    known = partial(
+        Evaluation,
+        backbone=pretrain.folder_of(session, evaluated.job) / pretrain.BACKBONE,
+        folder=session.cache.shared("evaluation", evaluated.work_address),
+        labels=evaluated.labels,
+        seed=evaluated.seed,
+        device=session.device,
+        workers=session.workers_each,
+        slices=slices,
+    )
     with session.console.progress(f"evaluate {evaluated.item}", None) as bar:
-        predictions = evaluated.plan.protocol.build().predict(
-            Evaluation(
-                task=built(evaluated.plan.task),
-                backbone=pretrain.folder_of(session, evaluated.job) / pretrain.BACKBONE,
-                folder=session.cache.shared("evaluation", at),
-                labels=evaluated.labels,
-                seed=evaluated.seed,
-                device=session.device,
-                workers=session.workers.backend.workers,
-                progress=bar.update,
-                slices=slices,
-            )
-        )
+        work = partial(_predicted, evaluated.plan, known)
+        predictions: Predictions = yield Errand(work, {"progress": bar.update})
     if slices is None and not evaluated.job.baseline:
-        return replace(predictions, warnings=(*predictions.warnings, NOT_COMPARED))
-    return predictions
+        predictions = replace(predictions, warnings=(*predictions.warnings, NOT_COMPARED))
+    with session.cache.entry("evaluate", evaluated.address) as entry:
+        write_predictions(entry, predictions, evaluated.address)
+
+
+def _predicted(plan: TaskPlan, job: Callable[..., Evaluation], progress: Callable[[int, int], None]) -> Predictions:
+    """Predict; perhaps in another process, which keeps the task for the next time as this one does."""
+    return plan.protocol.build().predict(job(task=built(plan.task), progress=progress))
 
 
 def predictions_of(session: Session, evaluated: Evaluated) -> Predictions:

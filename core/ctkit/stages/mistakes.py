@@ -12,8 +12,9 @@ from ctkit.cache import address
 from ctkit.contracts import Predictions
 from ctkit.runs import place
 from ctkit.stages.compare import Cell, cell_of
-from ctkit.stages.evaluate import Evaluated, built, predictions_of
+from ctkit.stages.evaluate import Evaluated, predictions_of
 from ctkit.stages.pictures import SIDE
+from ctkit.stages.tasks import built
 
 if TYPE_CHECKING:
     from ctkit.session import Session

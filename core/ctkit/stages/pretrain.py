@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 from ctkit import rendering
 from ctkit.cache import address
 from ctkit.catalogue import Catalogue
-from ctkit.contracts import Pretrained, Pretraining
+from ctkit.compute.errands import Chore, Errand
+from ctkit.contracts import Method, Pretrained, Pretraining, Task
 from ctkit.errors import StorageError
 from ctkit.files import read_json, write_csv, write_json
 from ctkit.only import Only
-from ctkit.plan import Arm, Pipeline, PretrainPlan
+from ctkit.plan import Arm, Chosen, Pipeline, PretrainPlan
 from ctkit.runs import forget, link, place
 from ctkit.selection import Table
 from ctkit.stages.materialise import Shards, materialise, rows_of, shown_address
 from ctkit.stages.select import Selected, Selections, of_seed, selection_digest
+from ctkit.stages.tasks import built, watched_tasks
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -93,17 +95,22 @@ def seeds_of(baseline: PretrainPlan, pipeline: Pipeline) -> range:
 
 def pretrain(session: Session, catalogue: Catalogue, table: Table, jobs: list[Job]) -> list[Job]:
     """Do the wanted jobs; return those that have a backbone. One that fails does not stop the others."""
-    missing = [job for job in jobs if not folder_of(session, job).is_dir() and job.is_wanted(session.only)]
+    absent = [job for job in jobs if not _show_if_cached(session, job)]
+    missing = [job for job in absent if job.is_wanted(session.only)]
     shards = materialise(session, catalogue, table, [job.selected.selection for job in missing]) if missing else {}
-    done = []
-    for job in jobs:
-        if folder_of(session, job).is_dir():
-            session.cached("pretrain", job.item)
-        elif job not in missing or not _try(session, catalogue, table, job, shards):
-            continue
-        _show(session, job)
-        done.append(job)
-    return done
+    session.crew.do([_try(session, table, job, shards) for job in missing])
+    for job in absent:  # two arms may choose the same slices: what was made for one is there for the other
+        if not job.is_wanted(session.only):
+            _show_if_cached(session, job)
+    return [job for job in jobs if folder_of(session, job).is_dir()]
+
+
+def _show_if_cached(session: Session, job: Job) -> bool:
+    if not folder_of(session, job).is_dir():
+        return False
+    session.cached("pretrain", job.item)
+    _show(session, job)
+    return True
 
 
 def forget_others(session: Session, jobs: list[Job]) -> None:
@@ -126,52 +133,51 @@ def show_folder(session: Session, job: Job) -> Path:
     return session.folder.pretrain(job.arm, job.pretrain, job.seed)
 
 
-def _try(session: Session, catalogue: Catalogue, table: Table, job: Job, shards: Shards) -> bool:
+def _try(session: Session, table: Table, job: Job, shards: Shards) -> Chore[None]:
     try:
-        with _workspace(session, job) as folder:
-            if folder_of(session, job).is_dir():
-                session.cached("pretrain", job.item)
-            else:
-                with session.work("pretrain", job.item):
-                    _train(session, table, job, shards, folder)
+        yield from session.once("pretrain", job.item, job.address, partial(_train, session, table, job, shards))
     except StorageError:
         raise
     except Exception as error:  # a plugin may raise anything; the other items go on
         session.fail("pretrain", job.item, error)
-        return False
-    return True
+    else:
+        _show(session, job)
 
 
-def _workspace(session: Session, job: Job) -> AbstractContextManager[Path]:
-    """Hold the folder of a job's checkpoints, so that runs which share a cache do not train the same at once."""
-    waiting = f"{job.item}: another run is training the same; waiting for it"
-    return session.cache.workspace("pretrain", job.address, lambda: session.console.say(waiting))
-
-
-def _train(session: Session, table: Table, job: Job, shards: Shards, folder: Path) -> None:
+def _train(session: Session, table: Table, job: Job, shards: Shards, folder: Path) -> Chore[None]:
     rows = rows_of(table, job.selected.selection, shards, session.pipeline.rendering.size)
     slices = 0 if job.baseline else len(rows)
-    method = job.plan.method.build()
     with session.console.progress(f"pretrain {job.item}", None) as bar:
 
         def metric(name: str, value: float, step: int) -> None:
             facts = {"stage": "pretrain", "item": job.item, "name": name, "value": value, "step": step}
             session.registry.notify("ctkit_metric_logged", run=session.info, **facts)
 
-        trained = method.pretrain(
-            Pretraining(
-                rows=rows,
-                seed=job.seed,
-                device=session.device,
-                workers=session.workers.backend.workers,
-                folder=folder,
-                metadata=_metadata(session, job, slices),
-                progress=bar.update,
-                metric=metric,
-                devices=session.pipeline.compute.devices,
-            )
+        known = partial(
+            Pretraining,
+            rows=rows,
+            seed=job.seed,
+            device=session.device,
+            workers=session.workers_each,
+            folder=folder,
+            metadata=_metadata(session, job, slices),
+            devices=session.pipeline.compute.devices,
         )
+        watched = {} if job.baseline else watched_tasks(session.pipeline)
+        work = partial(_trained, job.plan.method, watched, known)
+        trained = yield Errand(work, {"progress": bar.update, "metric": metric})
     _publish(session, job, trained, {"slices": slices, "mean": rows.mean, "std": rows.std})
+
+
+def _trained(
+    method: Chosen[Method[Any]],
+    watched: dict[str, Chosen[Task[Any]]],
+    job: Callable[..., Pretraining],
+    **hear: Callable[..., None],
+) -> Pretrained:
+    """Train; perhaps in another process, where ``hear`` reaches this one."""
+    tasks = {name: built(task) for name, task in watched.items()}
+    return method.build().pretrain(job(watched=tasks, **hear))
 
 
 def _metadata(session: Session, job: Job, slices: int) -> dict[str, str]:
@@ -188,6 +194,11 @@ def _metadata(session: Session, job: Job, slices: int) -> dict[str, str]:
 
 def _publish(session: Session, job: Job, trained: Pretrained, facts: dict[str, Any]) -> None:
     known = {key: value for key, value in asdict(trained).items() if key not in {"backbone", "history"}}
+    if session.device == "cpu" and session.crew.size > 1 and not job.baseline:
+        known["notes"] = (
+            *trained.notes,
+            f"{session.crew.size} jobs shared the cores, so its time is not that of one alone",
+        )
     rate = trained.steps * trained.batch / trained.seconds if trained.seconds > 0 else 0.0
     facts |= known | {
         "address": job.address,
@@ -195,6 +206,7 @@ def _publish(session: Session, job: Job, trained: Pretrained, facts: dict[str, A
         "parameters": job.plan.method.params.model_dump(mode="json"),
         "slices_per_second": round(rate, 1),
         "device": session.device,
+        "jobs": session.crew.size,
     }
     with session.cache.entry("pretrain", job.address) as folder:
         shutil.copyfile(trained.backbone, folder / BACKBONE)

@@ -66,7 +66,7 @@ def _fits(method: Contrastive[Any], job: Pretraining, piece: int, train: Train) 
     plan = plan_run(method.params, len(job.rows), batch=piece * method.params.accumulate)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            trial = replace(job, folder=Path(folder), progress=_stop, metric=_ignore, devices=1)
+            trial = replace(job, folder=Path(folder), progress=_stop, metric=_ignore, devices=1, watched={})
             train(method, plan, trial)
     except _Enough:
         return True

@@ -65,6 +65,7 @@ def leader() -> Leader | None:
 def main(arguments: list[str]) -> NoReturn:
     """Run ctkit with ``arguments`` in the first process, and take part in its trainings in the others."""
     try:
+        _refuse_jobs(arguments)
         rank = _rank(_environment())
     except RequestError as error:
         sys.stderr.write(f"ctkit: {error}\n")
@@ -82,6 +83,11 @@ def main(arguments: list[str]) -> NoReturn:
         ctkit(arguments)
     finally:
         first.dismiss()
+
+
+def _refuse_jobs(arguments: list[str]) -> None:
+    if any(word.startswith(("--jobs", "-j")) for word in arguments):
+        raise RequestError("--jobs gives each training devices of its own, but here all processes share each training")
 
 
 def _environment() -> ClusterEnvironment:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 from lightly.utils.debug import std_of_l2_normalized
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from ctkit.contracts import Ints
 from ctkit_models.contrastive import Plan
+from ctkit_models.probing import at_a_time, features_of, interval
 from ctkit_models.slices import Batches
 from ctkit_models.trunks import Trunk
 
 SLICES = 256  #: in the probe, or all of a smaller arm
-POINTS = 20  #: times that a run is probed at most
-COST = 0.01  #: share of a training's work that probing may take, beside one probe at the end
 FEATURE_STD, EFFECTIVE_RANK = "feature-std", "effective-rank"
 LEAST_STD = 0.01  #: of the deviation that features evenly spread over all directions have, below which all coincide
 LEAST_RANK = 2.0
@@ -27,60 +25,36 @@ JUDGED = 8  #: fewer slices than this have no rank to speak of
 
 
 class Probe:
-    """Measures the features of the same slices again and again, as they are stored: resized, without augmentation.
-
-    It draws no random numbers, trains nothing and leaves batch statistics alone, so that a training goes the same way
-    with and without it.
-    """
+    """Measures the features of the same slices again and again, as they are stored: resized, without augmentation."""
 
     def __init__(self, batches: Batches, plan: Plan, size: int) -> None:
         self._batches = batches
         self._chosen = probe_slices(plan.slices, batches.seed)
         self._size = size
-        self._piece = max(1, plan.batch // plan.pieces)  # a training has memory for that many at a time
-        self._steps = plan.steps
-        # A step of n slices is at least 2 views, forward and, twice as dear, backward: as much work as 6 n probed ones.
-        self._every = max(-(-plan.steps // POINTS), round(len(self._chosen) / (6 * plan.batch * COST)))
+        self._parts = -(-len(self._chosen) // at_a_time(plan))
+        self._every = interval(plan, len(self._chosen))
 
     def due(self, step: int) -> bool:
-        """Whether to measure after ``step`` steps."""
-        return step == self._steps or step % self._every == 0
+        """Whether to measure after ``step`` steps, if they are not the last."""
+        return step % self._every == 0
 
     def measure(self, trunk: Trunk, device: torch.device) -> dict[str, float]:
         """Feature standard deviation and effective rank of ``trunk``, which is on ``device``."""
-        features = self._features(trunk, device)
+        features = features_of(trunk, self._images(trunk.channels, device))
         return {FEATURE_STD: float(std_of_l2_normalized(features)), EFFECTIVE_RANK: effective_rank(features)}
 
-    @torch.no_grad()
-    def _features(self, trunk: Trunk, device: torch.device) -> Tensor:
-        """(n, width) float32 on the CPU."""
+    def _images(self, channels: int, device: torch.device) -> Iterator[Tensor]:
         rows = self._batches.rows
-        found = []
-        with evaluating(trunk), torch.autocast(device.type, enabled=False):
-            for part in np.array_split(self._chosen, -(-len(self._chosen) // self._piece)):
-                images = torch.from_numpy(self._batches.pixels(part)).to(device).unsqueeze(1).float() / 255
-                images = (images - rows.mean) / (rows.std or 1.0)
-                images = functional.interpolate(images, (self._size, self._size), mode="bilinear", antialias=True)
-                seen = trunk.forward(images.expand(-1, trunk.channels, -1, -1))  # a call would compile it for this look
-                found.append(seen.float().cpu())
-        return torch.cat(found)
+        for part in np.array_split(self._chosen, self._parts):
+            images = torch.from_numpy(self._batches.pixels(part)).to(device).unsqueeze(1).float() / 255
+            images = (images - rows.mean) / (rows.std or 1.0)
+            images = functional.interpolate(images, (self._size, self._size), mode="bilinear", antialias=True)
+            yield images.expand(-1, channels, -1, -1)
 
 
 def probe_slices(slices: int, seed: int) -> Ints:
     """Positions of the probe's slices in an arm of ``slices``, the same in every sitting of a training."""
     return np.sort(np.random.default_rng([seed, SLICES]).permutation(slices)[:SLICES])
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Put a module into evaluation mode, and each of its parts back into its own mode at the end."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training
 
 
 def effective_rank(features: Tensor) -> float:

@@ -40,7 +40,8 @@ Batch = Annotated[
         "auto: for each GPU the largest power of two that its memory holds"
     ),
 ]
-Epochs = Annotated[int | None, Field(ge=1, description="passes over the arm; or give steps")]
+LENGTH: dict[str, Any] = {"pace": False}  # parameters of which no step gets slower or faster
+Epochs = Annotated[int | None, Field(ge=1, description="passes over the arm; or give steps", json_schema_extra=LENGTH)]
 Optimiser = Annotated[Literal["sgd", "adam", "adamw", "lars"], Field(description="optimiser")]
 LearningRate = Annotated[float, Field(gt=0, description="highest learning rate, for a batch of rate_batch")]
 RateBatch = Annotated[
@@ -58,6 +59,7 @@ Warmup = Annotated[
         ge=0,
         description="length of the linear warm-up, in epochs or, where steps is given, in steps; "
         "none: 10 epochs, or a tenth of the run where that is less",
+        json_schema_extra=LENGTH,
     ),
 ]
 Temperature = Annotated[float, Field(gt=0, description="temperature of the softmax")]
@@ -87,7 +89,9 @@ class ContrastiveParams(Params):
     size: int = Field(224, ge=16, description="side of a view, pixels")
 
     epochs: Epochs = 800
-    steps: int | None = Field(None, ge=1, description="optimiser steps, the same for every arm; or give epochs")
+    steps: int | None = Field(
+        None, ge=1, description="optimiser steps, the same for every arm; or give epochs", json_schema_extra=LENGTH
+    )
     batch: Batch = 128
     sampler: Literal["uniform", "one-per-volume"] = Field(
         "uniform",
@@ -130,6 +134,20 @@ class ContrastiveParams(Params):
     schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate after the warm-up")
     warmup: Warmup = None
 
+    keep: Literal["last", "best"] = Field(
+        "last",
+        description="which backbone is written: the last, or that of the hundredth of the run, after the warm-up, with "
+        "the lowest mean loss",
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="epochs or, where steps is given, steps without a lower mean loss of a hundredth of the run, after "
+        "which the training ends; none: it never ends early",
+        json_schema_extra=LENGTH,
+    )
+    least_gain: float = Field(0.0, ge=0, description="by how much more than that a mean loss must be lower to count")
+
     scale: Scale = (0.2, 1.0)
     flip_horizontal: Flip = 0.5
     flip_vertical: Flip = 0.5
@@ -165,9 +183,16 @@ class ContrastiveParams(Params):
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give either epochs or steps")
         length = self.epochs or self.steps or 0
-        if self.warmup is not None and self.warmup >= length:
-            unit = "epochs" if self.epochs else "steps"
-            raise ValueError(f"warmup must be shorter than the run of {length} {unit} but is {self.warmup}")
+        unit = "epochs" if self.epochs else "steps"
+        for name, part in (("warmup", self.warmup), ("patience", self.patience)):
+            if part is not None and part >= length:
+                raise ValueError(f"{name} must be shorter than the run of {length} {unit} but is {part}")
+        return self
+
+    @model_validator(mode="after")
+    def _gain_of_something(self) -> ContrastiveParams:
+        if self.least_gain and self.patience is None and self.keep == "last":
+            raise ValueError('least_gain needs patience or keep = "best"')
         return self
 
     @model_validator(mode="after")
@@ -188,11 +213,6 @@ class Plan:
     steps: int
     unit: int  #: steps in one of what the user counts in: an epoch, or a step where ``steps`` was given
     pieces: int = 1  #: equal parts of the batch: accumulated ones, each shared by the processes
-
-    @property
-    def epochs(self) -> float:
-        """Passes over the arm."""
-        return self.steps / self.steps_per_epoch
 
     def part(self, given: int | None, epochs: int) -> int:
         """Steps of a part of the run: as ``given`` by the user; else ``epochs``, or a tenth of the run if less."""
@@ -276,7 +296,7 @@ class Contrastive(Method[P], ABC):
         return (f"each step adds up {parts} parts of {plan.batch // parts} slices, which know nothing of each other",)
 
     def steps(self, slices: int, volumes: int) -> int | None:
-        """Optimiser steps on ``slices`` of so many volumes; None where a batch has to be found by trying."""
+        """Optimiser steps on ``slices`` of so many volumes, at most; None where a batch has to be found by trying."""
         if self.params.batch == "auto":
             return None
         try:

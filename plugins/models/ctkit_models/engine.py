@@ -26,7 +26,7 @@ from ctkit_models.acceleration import accelerate, channels_last
 from ctkit_models.backbones import load_backbone, save_backbone
 from ctkit_models.batch_size import forget_batch, found_batch
 from ctkit_models.checkpoints import Checkpoints
-from ctkit_models.collapse import collapse, numbers
+from ctkit_models.collapse import Probe, collapse, numbers
 from ctkit_models.company import company_notes, company_size, together
 from ctkit_models.contrastive import Contrastive, ContrastiveParams, Plan, plan_run
 from ctkit_models.divergence import FirstBadLoss, diverged
@@ -37,6 +37,7 @@ from ctkit_models.quiet import deaf_to_interrupts, honest_interrupt, quiet_light
 from ctkit_models.ranks import Rank, agree
 from ctkit_models.seeding import derived_seed, seeded
 from ctkit_models.slices import Batches
+from ctkit_models.stretches import Stretches
 from ctkit_models.trainer import check_device, job_on_gpu, trainer_for
 from ctkit_models.trunks import Trunk, build_trunk
 from ctkit_models.views import Draws, Normalise
@@ -53,25 +54,25 @@ def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
     notes = (*method.notes(plan), *company_notes(job))
     for note in notes:
         log.info("%s", note)  # the core shows the notes of what is done; the log has them as soon as it starts
-    with together(job, partial(_assist, method, plan, replace(job, progress=_ignore, metric=_ignore))) as rank:
+    with together(job, partial(_assist, method, plan, _unheard(job))) as rank:
         training = train(method, plan, job, rank)
-    done = training.done
-    if not numbers({name: value for _, name, value in done.history}):
+    done, measured = training.done, training.settle()
+    if not numbers({name: value for _, name, value in measured}):
         raise TrainingError(
             "the trained backbone's features are infinite or no numbers, though its losses were not; a lower"
             " learning_rate or another precision may help"
         )
     backbone = job.folder / "backbone.safetensors"
-    metadata = {**_description(method, plan, job), **job.metadata}
+    metadata = {**_description(method, plan, job, training.stretches.kept_step(done.steps)), **job.metadata}
     save_backbone(backbone, training.network.trunk, mean=job.rows.mean, std=training.std, metadata=metadata)
     training.checkpoints.remove()
     forget_batch(job)
-    collapsed = collapse(done.history, plan, training.network.trunk.width)
-    notes += (collapsed,) if collapsed else ()
+    collapsed = collapse(measured, plan, training.network.trunk.width)
+    notes += (*training.stretches.notes(done.steps), *([collapsed] if collapsed else ()))
     return Pretrained(
         backbone,
-        plan.steps,
-        plan.epochs,
+        done.steps,
+        done.steps / plan.steps_per_epoch,
         plan.batch,
         done.seconds,
         tuple(done.history),
@@ -100,6 +101,11 @@ def train(method: Contrastive[Any], plan: Plan, job: Pretraining, rank: Rank) ->
 
 def _assist(method: Contrastive[Any], plan: Plan, job: Pretraining, rank: Rank) -> None:
     train(method, plan, job, rank)
+
+
+def _unheard(job: Pretraining) -> Pretraining:
+    """A job for a process that says and measures nothing."""
+    return replace(job, progress=_ignore, metric=_ignore, watched={})
 
 
 def _ignore(*said: object) -> None:
@@ -135,6 +141,7 @@ class Training(lightning.LightningModule):
         self.done = Done()
         self._part_losses: list[Tensor] = []  # of the step that is going on, each divided by the number of parts
         self._bad_loss = FirstBadLoss()
+        self.stretches = Stretches(method.params, plan)
         self._saved: dict[str, Any] | None = None
         self._started = self._checked = time.monotonic()
 
@@ -145,9 +152,10 @@ class Training(lightning.LightningModule):
             self._check_plan(Plan(**self._saved["plan"]))
             self.network.load_state_dict(self._saved["network"])
             self.done = Done(**self._saved["done"])
+            self.stretches.load_state_dict(self._saved["stretches"])
         if self.rank.world > 1 and not agree(self.done.steps):
             raise TrainingError("processes find different checkpoints; the cache must be a folder that all of them see")
-        if self.done.steps == self.plan.steps:
+        if self._is_over:
             return
         with quiet_lightning(), honest_interrupt():
             trainer_for(self.params, self.job, self.rank).fit(self)
@@ -163,6 +171,26 @@ class Training(lightning.LightningModule):
         raise TrainingError(
             f"the training was begun on {before}, and cannot go on on {now}; run with the earlier number of devices"
         )
+
+    def settle(self) -> list[tuple[int, str, float]]:
+        """Take the weights that are to be kept, and return the measurements to judge them by."""
+        kept = self.stretches.kept_step(self.done.steps)
+        if kept == self.done.steps:
+            return self.done.history
+        trunk, device = self.network.trunk, torch.device(self.job.device)
+        self.stretches.restore(trunk)
+        measured = Probe(self._batches(), self.plan, self.params.size).measure(trunk.to(device), device)
+        trunk.cpu()
+        return [(kept, name, value) for name, value in measured.items()]
+
+    @property
+    def _is_over(self) -> bool:
+        return self.done.steps == self.plan.steps or self.stretches.given_up(self.done.steps)
+
+    @property
+    def _logs(self) -> bool:
+        """Whether the loss of the step that was just done is logged."""
+        return self.monitors.due(self.done.steps, last=self._is_over)
 
     # --- what Lightning asks for, in the order in which it asks ---
 
@@ -193,7 +221,7 @@ class Training(lightning.LightningModule):
         if self._saved is not None:
             self.trainer.precision_plugin.load_state_dict(self._saved["precision"])
         self._saved = None
-        self.monitors = Monitors(self._batches(), self.params, self.plan)
+        self.monitors = Monitors(self._batches(), self.params, self.plan, self.job)
         self.meters.take()  # what came before the start is nothing of ours
         self._started = self._checked = time.monotonic()
 
@@ -224,13 +252,14 @@ class Training(lightning.LightningModule):
         self._part_losses.clear()
         loss = self.trainer.strategy.reduce(own, reduce_op="mean")  # over all processes
         self._bad_loss.see(loss, self.done.steps)
-        self.trainer.should_stop = self._asked_to_stop()
-        if self.monitors.due(self.done.steps) or self._bad_loss.due(self.done.steps):
+        mean_loss = self.stretches.see(loss, self.done.steps, self.network.trunk)
+        self.trainer.should_stop = self._is_over or self._asked_to_stop()
+        if self._logs or self._bad_loss.due(self.done.steps):
             self._stop_if_diverged()  # all processes do at the same step, so that none waits for another
         if self.trainer.is_global_zero:
-            self._log(loss)
+            self._log(loss, mean_loss)
             self._save_when_due()
-            self.job.progress(self.done.steps, self.plan.steps)
+            self.job.progress(self.done.steps, self.done.steps if self._is_over else self.plan.steps)
 
     def on_train_end(self) -> None:
         """Stop the clock."""
@@ -270,7 +299,7 @@ class Training(lightning.LightningModule):
         """Whether the user asked any of the processes to stop; several look up from their work only now and then."""
         if self.rank.world == 1:
             return stopping.asked()
-        if self.done.steps % ASKED_EVERY and not self.monitors.due(self.done.steps):
+        if self.done.steps % ASKED_EVERY and not self._logs:
             return False
         asked: bool = self.trainer.strategy.reduce_boolean_decision(stopping.asked(), all=False)
         return asked
@@ -281,11 +310,13 @@ class Training(lightning.LightningModule):
             rate = learning_rate(self.params, self.plan, bad - 1)
             raise diverged(bad, self.plan.steps, rate, self.job.rows, self._batches().members(bad - 1))
 
-    def _log(self, loss: Tensor) -> None:
+    def _log(self, loss: Tensor, mean_loss: float | None) -> None:
         step = self.done.steps
-        values = self.monitors.measure(step, self.network.trunk, self.device)
-        if self.monitors.due(step):
+        values = self.monitors.measure(step, self.network.trunk, self.device, last=self._is_over)
+        if self._logs:
             values |= {"loss": loss.item(), "learning-rate": float(self._optimiser().param_groups[0]["lr"])}
+        if mean_loss is not None:
+            values["mean-loss"] = mean_loss
         for name, value in values.items():
             self.done.history.append((step, name, value))
             self.job.metric(name, value, step)
@@ -293,7 +324,7 @@ class Training(lightning.LightningModule):
     def _save_when_due(self) -> None:
         now = time.monotonic()
         due = now - self._checked >= 60 * self.params.checkpoint_minutes
-        if not (due or self.trainer.should_stop or self.done.steps == self.plan.steps):
+        if not (due or self.trainer.should_stop):
             return
         self._checked = now
         if self._bad_loss.step is not None:  # soon it stops; weights that are no numbers must not replace good ones
@@ -303,6 +334,7 @@ class Training(lightning.LightningModule):
             "network": self.network.state_dict(),
             "optimiser": self._optimiser().state_dict(),
             "precision": self.trainer.precision_plugin.state_dict(),
+            "stretches": self.stretches.state_dict(),
             "plan": asdict(self.plan),
             "done": asdict(self.done),
         }
@@ -331,12 +363,12 @@ def _initial_trunk(params: ContrastiveParams) -> Trunk:
     return trunk
 
 
-def _description(method: Contrastive[Any], plan: Plan, job: Pretraining) -> dict[str, str]:
+def _description(method: Contrastive[Any], plan: Plan, job: Pretraining, steps: int) -> dict[str, str]:
     return {
         "method": type(method).__name__,
         "slices": str(plan.slices),
         "batch": str(plan.batch),
-        "steps": str(plan.steps),
+        "steps": str(steps),
         "size": str(method.params.size),
         "seed": str(job.seed),
     }

@@ -6,11 +6,13 @@ import logging
 
 import torch
 
+from ctkit.contracts import Pretraining
 from ctkit_models.alike import AlikePairs
 from ctkit_models.collapse import Probe, collapse
 from ctkit_models.contrastive import ContrastiveParams, Plan
 from ctkit_models.slices import Batches
 from ctkit_models.trunks import Trunk
+from ctkit_models.watching import watches
 
 LOSSES = 500  #: logged over a run, where the user does not say how often
 
@@ -18,27 +20,29 @@ log = logging.getLogger("ctkit.models")
 
 
 class Monitors:
-    """Alike pairs in the batch whenever the loss is logged, and now and then the spread of the trunk's features."""
+    """Alike pairs in the batch whenever the loss is logged, and now and then what the trunk's features are like."""
 
-    def __init__(self, batches: Batches, params: ContrastiveParams, plan: Plan) -> None:
+    def __init__(self, batches: Batches, params: ContrastiveParams, plan: Plan, job: Pretraining) -> None:
         self._plan = plan
         self._every = params.log_every or max(1, plan.steps // LOSSES)
         self._alike = AlikePairs(batches)
         self._probe = Probe(batches, plan, params.size)
+        self._watches = watches(job, plan, params.size)
         self._warned = False
 
-    def due(self, step: int) -> bool:
+    def due(self, step: int, *, last: bool) -> bool:
         """Whether the loss is logged after ``step`` steps."""
-        return step in (1, self._plan.steps) or step % self._every == 0
+        return last or step == 1 or step % self._every == 0
 
-    def measure(self, step: int, trunk: Trunk, device: torch.device) -> dict[str, float]:
+    def measure(self, step: int, trunk: Trunk, device: torch.device, *, last: bool) -> dict[str, float]:
         """Numbers after ``step`` steps, by name; a collapse is told at once, so that nobody need wait for the end."""
         values: dict[str, float] = {}
-        if self.due(step):
+        if self.due(step, last=last):
             values["alike-pairs"] = self._alike.share(step - 1)
-        if self._probe.due(step):
+        if last or self._probe.due(step):
             values |= self._probe.measure(trunk, device)
             self._warn(step, values, trunk.width)
+        values |= {watch.name: watch.measure(trunk, device) for watch in self._watches if last or watch.due(step)}
         return values
 
     def _warn(self, step: int, values: dict[str, float], width: int) -> None:

@@ -39,13 +39,22 @@ def one_per_volume(volume: Ints, batch: int, rng: np.random.Generator) -> Ints:
 SAMPLERS: dict[str, Sampler] = {"uniform": uniform, "one-per-volume": one_per_volume}
 
 
+def occurrence(values: Ints) -> Ints:
+    """How many equal values (n,) stand before each."""
+    order = np.argsort(values, kind="stable")
+    _, first, counts = np.unique(values[order], return_index=True, return_counts=True)
+    before = np.empty(len(values), np.int64)
+    before[order] = np.arange(len(values)) - np.repeat(first, counts)
+    return before
+
+
 def _draw_slices(volume: Ints, most: int, places: int, rng: np.random.Generator) -> Ints:
     """Positions (places,) of slices: at most ``most`` of each volume, and none again before all others that may."""
     used = np.zeros(volume.max() + 1, np.int64)
     drawn = np.empty(0, np.int64)
     while len(drawn) < places:
         order = rng.permutation(len(volume))
-        allowed = order[used[volume[order]] + _occurrence(volume[order]) < most]
+        allowed = order[used[volume[order]] + occurrence(volume[order]) < most]
         drawn = np.concatenate([drawn, allowed[: places - len(drawn)]])
         used = np.bincount(volume[drawn], minlength=len(used))
     return drawn
@@ -65,12 +74,3 @@ def _spread(counts: Ints, batches: int, batch: int, rng: np.random.Generator) ->
         places[number] = rng.permutation(np.argpartition(-key, batch - 1)[:batch])
         left[places[number]] -= 1
     return places.ravel()
-
-
-def _occurrence(values: Ints) -> Ints:
-    """How many equal values (n,) stand before each."""
-    order = np.argsort(values, kind="stable")
-    _, first, counts = np.unique(values[order], return_index=True, return_counts=True)
-    occurrence = np.empty(len(values), np.int64)
-    occurrence[order] = np.arange(len(values)) - np.repeat(first, counts)
-    return occurrence

@@ -16,8 +16,8 @@ from ctkit import stopping
 from ctkit.contracts import Evaluation, Ints
 from ctkit.files import writing
 from ctkit_models.backbones import Backbone, load_backbone
+from ctkit_models.preparation import batches, normalised
 from ctkit_tasks.parts import Part
-from ctkit_tasks.preparation import batches, normalised
 
 BATCH = 64  #: images in one forward pass
 BLOCK = 2048  #: images in one file

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ctkit.contracts import Evaluation, Floats, Ints, Params, Predictions
+from ctkit_models.neighbours import TEMPERATURE, K, directions, weighted_votes
 from ctkit_tasks.classification import Classification
 from ctkit_tasks.parts import parts_of, predictions_of
 
@@ -18,9 +19,9 @@ _ROWS = 512  # test images whose similarities to all training images are held at
 class KnnParams(Params):
     """How many neighbours, how they are weighted, and what the trunk sees."""
 
-    k: int = Field(20, ge=1, description="number of neighbours that vote")
+    k: int = Field(K, ge=1, description="number of neighbours that vote")
     temperature: float = Field(
-        0.07, gt=0, description="a neighbour at cosine similarity s has weight exp(s / temperature)"
+        TEMPERATURE, gt=0, description="a neighbour at cosine similarity s has weight exp(s / temperature)"
     )
     size: int = Field(224, ge=16, le=1024, description="side that images are resized to, in pixels")
 
@@ -45,19 +46,9 @@ class Knn(Classification[KnnParams]):
 
 def vote(train: Features, labels: Ints, test: Features, k: int, temperature: float) -> Floats:
     """Weighted votes (m, classes), which sum to 1, for test features (m, d) by train features (n, d)."""
-    known, classes = _directions(train).T, np.eye(labels.max() + 1)
-    votes = np.empty((len(test), len(classes)))
-    for start in range(0, len(test), _ROWS):
-        similarity = _directions(test[start : start + _ROWS]) @ known  # (rows, n)
-        nearest = np.argpartition(-similarity, min(k, len(train)) - 1, axis=1)[:, :k]
-        closeness = np.take_along_axis(similarity, nearest, axis=1)
-        weight = np.exp((closeness - closeness.max(axis=1, keepdims=True)) / temperature)  # at most 1: no overflow
-        votes[start : start + _ROWS] = np.einsum("mk,mkc->mc", weight, classes[labels[nearest]])
-    votes /= votes.sum(axis=1, keepdims=True)
-    return votes
-
-
-def _directions(features: Features) -> Floats:
-    """Features of length 1; a feature of zeros stays zero."""
-    length = np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
-    return np.asarray(features / np.maximum(length, 1e-12))
+    known = directions(train).T
+    starts = range(0, len(test), _ROWS)
+    votes = [
+        weighted_votes(directions(test[start : start + _ROWS]) @ known, labels, k, temperature) for start in starts
+    ]
+    return np.concatenate(votes)

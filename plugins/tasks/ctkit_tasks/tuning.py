@@ -26,13 +26,13 @@ from ctkit.contracts import Evaluation, Floats
 from ctkit.files import write_bytes
 from ctkit_models.backbones import load_backbone
 from ctkit_models.checkpoints import Checkpoints
+from ctkit_models.preparation import batches, normalised, together
 from ctkit_models.seeding import derived_seed, seeded
 from ctkit_models.trunks import Trunk
 from ctkit_tasks.features import BATCH, mean_std
 from ctkit_tasks.finetune import FinetuneParams
 from ctkit_tasks.linear import log_loss
 from ctkit_tasks.parts import Part, Parts
-from ctkit_tasks.preparation import batches, normalised, together
 
 CHECKPOINT_SECONDS = 600.0  #: between checkpoints of a training
 _MODEL = "model.safetensors"

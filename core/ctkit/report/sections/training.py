@@ -15,10 +15,12 @@ from ctkit.report.reading import Run, Training
 #: Curves that come first, with their titles and axes; others follow under the names that the method gave them.
 CURVES = {
     "loss": ("Loss", ""),
+    "mean-loss": ("Mean loss of each hundredth of the run", ""),
     "alike-pairs": ("Alike pairs in a batch", "share of pairs"),
     "feature-std": ("Spread of features", "standard deviation"),
     "effective-rank": ("Effective rank of features", "dimensions"),
 }
+WATCHED = "knn-"  #: what the curve of a task that was watched is called, before the task's id
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Pretraining:
 
     went: Table | None
     explained: bool  #: whether there are measures that need words
+    watched: bool  #: whether there are tasks that pre-training was watched by
     methods: tuple[tuple[str, tuple[Plot, ...]], ...]
     notes: tuple[tuple[str, str], ...]  #: the note, and the trainings it was made on
 
@@ -39,6 +42,7 @@ def pretraining(run: Run, looks: Looks) -> Pretraining | None:
     return Pretraining(
         _went(run, looks),
         any("alike-pairs" in training.history for training in run.trainings),
+        any(name.startswith(WATCHED) for training in run.trainings for name in training.history),
         tuple(
             (method, tuple(_curves([t for t in run.trainings if t.pretrain == method], looks))) for method in methods
         ),
@@ -49,7 +53,7 @@ def pretraining(run: Run, looks: Looks) -> Pretraining | None:
 def _curves(trainings: Sequence[Training], looks: Looks) -> Iterable[Plot]:
     known = {name for training in trainings for name in training.history}
     for name in [*(name for name in CURVES if name in known), *sorted(known - CURVES.keys())]:
-        title, axis = CURVES.get(name, (wording.metric(name), ""))
+        title, axis = _words(name)
         lines = [
             Curve(looks[training.arm], *diagnostics.thinned(*training.history[name]))
             for training in trainings
@@ -61,6 +65,13 @@ def _curves(trainings: Sequence[Training], looks: Looks) -> Iterable[Plot]:
             if name in training.history
         )
         yield Plot(figures.curves(title, "step", axis, lines), f"{title} over steps. {ends}.")
+
+
+def _words(curve: str) -> tuple[str, str]:
+    """Title and axis of a curve."""
+    if curve.startswith(WATCHED):
+        return f"k-NN accuracy: {curve.removeprefix(WATCHED)}", "share of training images"
+    return CURVES.get(curve, (wording.metric(curve), ""))
 
 
 def _went(run: Run, looks: Looks) -> Table | None:

@@ -1,0 +1,54 @@
+"""Looking at the features of a trunk while it is trained: how that changes nothing, and how often it costs little."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from ctkit_models.contrastive import Plan
+from ctkit_models.trunks import Trunk
+
+POINTS = 20  #: times in a run at most
+COST = 0.01  #: share of a training's work that looking at some images may take, beside one look at the end
+
+
+def interval(plan: Plan, images: int) -> int:
+    """Steps from one look at so many images to the next."""
+    # A step of n slices is at least 2 views, forward and, twice as dear, backward: as much work as 6 n probed ones.
+    return max(-(-plan.steps // POINTS), round(images / (6 * plan.batch * COST)))
+
+
+def at_a_time(plan: Plan) -> int:
+    """Number of images for which a device has memory, as it trains with that many."""
+    return max(1, plan.batch // plan.pieces)
+
+
+@torch.no_grad()
+def features_of(trunk: Trunk, images: Iterable[Tensor]) -> Tensor:
+    """Features (n, width) float32 on the CPU of parts (m, channels, size, size) of ``n`` images on the trunk's device.
+
+    It draws no random numbers, trains nothing and leaves batch statistics alone, so that a training goes the same way
+    with and without it.
+    """
+    with evaluating(trunk):
+        return torch.cat([_features(trunk, part) for part in images])
+
+
+def _features(trunk: Trunk, images: Tensor) -> Tensor:
+    with torch.autocast(images.device.type, enabled=False):
+        return trunk.forward(images).float().cpu()  # a call would compile it for this look
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Put a module into evaluation mode, and each of its parts back into its own mode at the end."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training

@@ -1,0 +1,88 @@
+"""How well a trunk tells the classes of a task apart while it is trained: k-NN accuracy on training images of the task.
+
+Each image is told by its neighbours among those of other patients. Nothing is learned from the labels.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ctkit.contracts import Ints, Pretraining, Rows, Task
+from ctkit.errors import CtkitError, DataError
+from ctkit_models.contrastive import Plan
+from ctkit_models.neighbours import accuracy_among_others
+from ctkit_models.preparation import batches, normalised, together
+from ctkit_models.probing import at_a_time, features_of, interval
+from ctkit_models.sampling import occurrence
+from ctkit_models.trunks import Trunk
+
+IMAGES = 512  #: of a task at most
+_BATCH = 64  #: images that are read at a time
+
+log = logging.getLogger("ctkit.models")
+
+
+class Watch:
+    """Measures the features of the same images of a task again and again, prepared as they are for evaluation."""
+
+    def __init__(self, name: str, task: Task[Any], rows: Rows, plan: Plan, size: int, workers: int) -> None:
+        """Read the images. Raises ``DataError`` where neighbours could tell nothing."""
+        split = task.splits()["train"]
+        chosen = chosen_images(split.labels)
+        self.name = f"knn-{name}"
+        self._labels = split.labels[chosen]
+        self._patients = chosen if split.patients is None else _numbered(split.patients)[chosen]
+        for kind, numbers in (("class", self._labels), ("patient", self._patients)):
+            if len(np.unique(numbers)) < 2:
+                raise DataError(f"there is no training image of a second {kind}")
+        self._mean, self._std = task.mean_std or (rows.mean, rows.std or 1.0)
+        read = partial(task.image, "train")
+        self._images = together(batches(read, chosen, size=size, batch=_BATCH, workers=workers))
+        self._piece, self._every = at_a_time(plan), interval(plan, len(chosen))
+
+    def due(self, step: int) -> bool:
+        """Whether to measure after ``step`` steps, if they are not the last."""
+        return step % self._every == 0
+
+    def measure(self, trunk: Trunk, device: torch.device) -> float:
+        """Share of the images whose class their neighbours tell by features of ``trunk``, which is on ``device``."""
+        features = features_of(trunk, self._seen(trunk.channels, device)).numpy()
+        if not np.isfinite(features).all():
+            return float("nan")
+        return accuracy_among_others(features, self._labels, self._patients)
+
+    def _seen(self, channels: int, device: torch.device) -> Iterator[Tensor]:
+        for start in range(0, len(self._images), self._piece):
+            part = self._images[start : start + self._piece].to(device)
+            images = normalised(part, self._mean, self._std)
+            yield images if channels == 3 else images.mean(dim=1, keepdim=True)
+
+
+def watches(job: Pretraining, plan: Plan, size: int) -> list[Watch]:
+    """A watch on each of the job's tasks that can be watched; a warning says why another cannot."""
+    found = []
+    for name, task in job.watched.items():
+        try:
+            found.append(Watch(name, task, job.rows, plan, size, job.workers))
+        except Exception as error:  # a task may raise anything
+            reason = error if isinstance(error, CtkitError) else type(error).__name__
+            log.warning("task %s is not watched: %s", name, reason)
+            log.debug("task %s is not watched", name, exc_info=error)
+    return found
+
+
+def chosen_images(labels: Ints) -> Ints:
+    """Positions of up to ``IMAGES`` of ``n`` images with ``labels`` (n,), as many of each class as there are."""
+    order = np.random.default_rng(IMAGES).permutation(len(labels))
+    return np.sort(order[np.argsort(occurrence(labels[order]), kind="stable")[:IMAGES]])
+
+
+def _numbered(names: tuple[str, ...]) -> Ints:
+    return np.unique(np.asarray(names, dtype=object), return_inverse=True)[1]
