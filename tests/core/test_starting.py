@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from ctkit import config, plugins
 from ctkit.errors import PluginError
@@ -92,6 +93,28 @@ def test_the_schema_knows_every_plugin_and_its_knob() -> None:
     assert reducers["hash"]["properties"]["threshold"]["maximum"] == 256
     assert {"keep", "scope", "id", "bits"} <= reducers["hash"]["properties"].keys()
     assert schema["properties"]["pretrain"]["items"]["oneOf"][0]["additionalProperties"] is False
+
+
+def test_the_schema_is_valid_and_takes_every_example(repository: Path) -> None:
+    schema = pipeline_schema(plugins.load())
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    examples = [path for path in repository.glob("examples/**/*.toml") if path.name != "pyproject.toml"]
+    assert len(examples) >= 5
+    for path in examples:
+        validator.validate(tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"nonsense": 1}, {"dataset": {"use": "phantom", "siez": 3}}, {"reduce": [{"use": "hash", "threshold": 700}]}],
+    ids=["section", "key", "range"],
+)
+def test_the_schema_refuses_what_a_run_would(change: dict[str, object]) -> None:
+    document = tomllib.loads(pipeline_file(wishes(), plugins.load()))
+    validator = Draft202012Validator(pipeline_schema(plugins.load()))
+    assert validator.is_valid(document)
+    assert not validator.is_valid(document | change)
 
 
 def test_every_reference_in_the_schema_is_defined() -> None:
