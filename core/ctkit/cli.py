@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, get_args
 
@@ -239,9 +240,12 @@ def compare(runs: tuple[Path, ...], metric: str | None, form: str, out: Path | N
     The reference is that of each run, and p values are adjusted (Holm) within their run.
     """
     from ctkit.files import write_text
-    from ctkit.report.across import across, render
+    from ctkit.report.across import across, render, without_rows
 
-    table = render(across(runs, metric), form)  # type: ignore[arg-type]  # click checked the choice
+    rows = across(runs, metric)
+    for name in without_rows(runs, rows):
+        click.echo(f"{name} has no score by {metric} and is left out", err=True)
+    table = render(rows, form)  # type: ignore[arg-type]  # click checked the choice
     if out is None:
         click.echo(table, nl=False)
         return
@@ -503,7 +507,7 @@ def _agreed(question: str) -> bool:
 )
 @click.option("--method", shell_complete=plugins_of("method"), help='Pre-training method; "" leaves pre-training out.')
 @click.option("--task", shell_complete=plugins_of("task"), help='Task to score on; "" leaves scoring out.')
-@click.option("--task-root", default="", help="Folder of the task's images.")
+@click.option("--task-root", help="Folder of the task's images.")
 @click.option("--protocol", "protocols", multiple=True, default=("linear", "knn"), show_default=True)
 @click.option("--force", is_flag=True, help="Replace FILE where it exists.")
 def init(
@@ -514,7 +518,7 @@ def init(
     reducers: tuple[str, ...],
     method: str | None,
     task: str | None,
-    task_root: str,
+    task_root: str | None,
     protocols: tuple[str, ...],
     force: bool,
 ) -> None:
@@ -524,25 +528,38 @@ def init(
 
     if file.exists() and not force:
         raise RequestError(f"{file} exists; give another name, or --force to replace it")
-    dataset = _asked("Data set (see: ctkit list-plugins)", dataset, "phantom")
-    wishes = starting.Wishes(
-        name=_asked("Name of the run", name, "first"),
-        dataset=dataset,
-        root=_asked("Folder of the scans", root, "data") if dataset != "phantom" else "",
-        reducers=reducers or tuple(_asked("Arms, separated by spaces", None, "all every-n hash random").split()),
-        method=_asked('Pre-training method ("" for none)', method, "simclr"),
-        task=_asked('Task ("" for none)', task, "phantom-regions"),
-        task_root=task_root,
-        protocols=protocols,
-    )
-    write_text(file, starting.pipeline_file(wishes, plugins.load()))
+    registry = plugins.load()
+
+    def asked(kind: Kind, question: str, given: str | None, default: str) -> str:
+        return _asked(question, given, default, partial(starting.known, registry, kind))
+
+    def asked_root(kind: Kind, plugin: str, question: str, given: str | None) -> str:
+        return _asked(question, given, "data") if plugin and starting.has_root(registry, kind, plugin) else ""
+
+    name = _asked("Name of the run", name, "first")
+    dataset = asked("dataset", "Data set (see: ctkit list-plugins)", dataset, "phantom")
+    root = asked_root("dataset", dataset, "Folder of the scans", root)
+    arms = " ".join(reducers) or asked("reducer", "Arms, separated by spaces", None, "all every-n hash random")
+    method = asked("method", "Pre-training method, or none", method, "simclr")
+    task = asked("task", "Task to score on, or none", task, "phantom-regions") if method else ""
+    task_root = asked_root("task", task, "Folder of the task's images", task_root)
+    wishes = starting.Wishes(name, dataset, root, arms.split(), method, task, task_root, protocols)
+    write_text(file, starting.pipeline_file(wishes, registry))
     click.echo(f"{file} written; next: ctkit validate {file}")
 
 
-def _asked(question: str, given: str | None, default: str) -> str:
+def _asked(question: str, given: str | None, default: str, check: Callable[[str], str] = str) -> str:
+    """What was given, or what a person answers until ``check`` raises nothing; the default where there is no person."""
     if given is not None or not sys.stdin.isatty():
         return default if given is None else given
-    return str(click.prompt(question, default=default))
+
+    def checked(answer: str) -> str:
+        try:
+            return check(answer)
+        except CtkitError as error:
+            raise click.UsageError(str(error)) from error  # click says so and asks again
+
+    return str(click.prompt(question, default=default, value_proc=checked))
 
 
 @cli.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -95,7 +96,12 @@ def _reducer(plugin: type[Reducer[Any]]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    """A value as a pipeline file has it; "none" where it has nothing."""
+    if value is None:
+        return "none"
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(map(_shown, value))}]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (str, bool)) else str(value)
 
 
 def _kind(schema: dict[str, Any]) -> str:
@@ -109,4 +115,5 @@ def _kind(schema: dict[str, Any]) -> str:
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))
     bounds = "" if low is None and high is None else f" {'' if low is None else low}..{'' if high is None else high}"
-    return f"{schema.get('format', schema.get('type', 'value'))}{bounds}"
+    kind = schema.get("format", schema.get("type", "value"))
+    return "none" if kind == "null" else f"{kind}{bounds}"

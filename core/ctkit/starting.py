@@ -9,6 +9,7 @@ from typing import Any
 
 from ctkit.config import default_id
 from ctkit.contracts import Params, Reducer
+from ctkit.hookspecs import Kind
 from ctkit.plugins import Registry
 from ctkit.sections import BASELINE, ComputeSection, Rendering, ReportSection, RunSection, TaskKeys
 
@@ -51,6 +52,23 @@ def pipeline_file(wishes: Wishes, registry: Registry) -> str:
         lines += _section("[[task]]", task, given, TaskKeys)
     lines += _section("[report]", ReportSection, {})
     return "\n".join(lines).rstrip() + "\n"
+
+
+def known(registry: Registry, kind: Kind, answer: str) -> str:
+    """Return the plugins that an answer names, separated by spaces, "" for ``none`` where a pipeline may do without.
+
+    Raises ``PluginError`` where there is no such plugin.
+    """
+    if answer == "none" and kind in ("method", "task"):
+        return ""
+    for name in answer.split():
+        registry.find(kind, name)
+    return answer
+
+
+def has_root(registry: Registry, kind: Kind, name: str) -> bool:
+    """Whether a plugin reads files below a folder."""
+    return "root" in registry.find(kind, name).load().params_type.model_fields
 
 
 def _root(params: type[Params], root: str) -> dict[str, Any]:

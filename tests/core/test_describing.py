@@ -25,6 +25,19 @@ def test_every_parameter_is_told_with_its_meaning(entry: Entry, reference: str) 
         assert (field.description or "?") in text
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        '| `modality` | array | ["CT"] | modalities to use |',
+        "| `include` | array | [] | ",
+        "| `max_volumes` | integer 0.. \\| none | none | ",
+        "| `checkpointing` | boolean | false | ",
+    ],
+)
+def test_values_are_written_as_a_pipeline_file_has_them(reference: str, row: str) -> None:
+    assert row in reference
+
+
 def test_the_reference_has_a_heading_for_each_kind_and_plugin(reference: str) -> None:
     tokens = MarkdownIt("commonmark").enable("table").parse(reference)
     headings = [tokens[n + 1].content for n, token in enumerate(tokens) if token.type == "heading_open"]

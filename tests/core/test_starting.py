@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from ctkit import config, plugins
 from ctkit.errors import PluginError
@@ -64,6 +68,24 @@ def test_an_unknown_plugin_is_an_error() -> None:
         pipeline_file(wishes(dataset="fantom"), plugins.load())
 
 
+def test_a_person_is_asked_again_after_a_wrong_answer_and_may_leave_parts_out(tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty", reason="this system has no pseudo-terminals")
+    person, terminal = pty.openpty()
+    os.write(person, b"study\nfantom\nlidc-idri\nscans\nall hsah\nall hash\nnone\n")
+    command = [sys.executable, "-m", "ctkit", "init", "p.toml"]
+    done = subprocess.run(
+        command, cwd=tmp_path, stdin=terminal, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "there is no dataset 'fantom'; did you mean 'phantom'?" in done.stdout
+    assert "there is no reducer 'hsah'; did you mean 'hash'?" in done.stdout
+    document = tomllib.loads((tmp_path / "p.toml").read_text())
+    assert document["run"] == {"name": "study"}
+    assert document["dataset"] == {"use": "lidc-idri", "root": "scans"}
+    assert [arm["use"] for arm in document["reduce"]] == ["all", "hash"]
+    assert not {"pretrain", "task"} & document.keys()
+
+
 def test_the_schema_knows_every_plugin_and_its_knob() -> None:
     schema = pipeline_schema(plugins.load())
     reducers = {variant.get("title"): variant for variant in schema["properties"]["reduce"]["items"]["oneOf"]}
@@ -71,6 +93,28 @@ def test_the_schema_knows_every_plugin_and_its_knob() -> None:
     assert reducers["hash"]["properties"]["threshold"]["maximum"] == 256
     assert {"keep", "scope", "id", "bits"} <= reducers["hash"]["properties"].keys()
     assert schema["properties"]["pretrain"]["items"]["oneOf"][0]["additionalProperties"] is False
+
+
+def test_the_schema_is_valid_and_takes_every_example(repository: Path) -> None:
+    schema = pipeline_schema(plugins.load())
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    examples = [path for path in repository.glob("examples/**/*.toml") if path.name != "pyproject.toml"]
+    assert len(examples) >= 5
+    for path in examples:
+        validator.validate(tomllib.loads(path.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"nonsense": 1}, {"dataset": {"use": "phantom", "siez": 3}}, {"reduce": [{"use": "hash", "threshold": 700}]}],
+    ids=["section", "key", "range"],
+)
+def test_the_schema_refuses_what_a_run_would(change: dict[str, object]) -> None:
+    document = tomllib.loads(pipeline_file(wishes(), plugins.load()))
+    validator = Draft202012Validator(pipeline_schema(plugins.load()))
+    assert validator.is_valid(document)
+    assert not validator.is_valid(document | change)
 
 
 def test_every_reference_in_the_schema_is_defined() -> None:

@@ -55,6 +55,11 @@ def across(runs: Sequence[Path], metric: str | None = None) -> list[Row]:
     return sorted(rows, key=lambda row: (row.score.place.task, row.score.place.protocol, -row.score.place.labels))
 
 
+def without_rows(runs: Sequence[Path], rows: Sequence[Row]) -> list[str]:
+    """Names of the runs that have no row: they lack the metric that was asked for."""
+    return [name for name in _names(runs) if all(row.run != name for row in rows)]
+
+
 def render(rows: Sequence[Row], form: Format) -> str:
     """Return the table as text: for a terminal, a spreadsheet, a page of notes or a paper."""
     renderers: dict[Format, Callable[[Sequence[Row]], str]] = {

@@ -172,8 +172,8 @@ def _beside(x: float, earlier: int, others: Sequence[float], *, log: bool) -> fl
     """Where a point is drawn, so that it hides no interval of the ``earlier`` points at the same place."""
     low, high = max(min(others), 1), max(others)
     if log:
-        return x * float((high / low) ** (0.02 * earlier))
-    return x + 0.02 * earlier * (high - low if high > low else max(high, 1))
+        return x * float((high / low) ** (0.03 * earlier))
+    return x + 0.03 * earlier * (high - low if high > low else max(high, 1))
 
 
 def strips(score: str, rows: Sequence[Strip]) -> Markup:

@@ -146,7 +146,8 @@ def _unfinished(run: Run) -> list[str]:
     elif state != "done":
         found.append(f"The run is not complete ({without_paths(state)}); this page shows what there is so far.")
     failures = (
-        f"{failure['stage']} of {failure['item'].replace('/', ', ')} failed: {without_paths(failure['reason'])}"
+        f"{wording.work(failure['stage'])} of {failure['item'].replace('/', ', ')} failed: "
+        f"{without_paths(failure['reason'])}"
         for failure in run.facts.get("failures", [])
     )
     return [*found, *failures, *missing(run)]

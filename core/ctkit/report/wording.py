@@ -121,6 +121,11 @@ def times(ratio: float) -> str:
     return f"{ratio:.1f} ×" if ratio < 100 else f"{ratio:,.0f} ×"
 
 
+def work(stage: str) -> str:
+    """What a stage does, to begin a sentence with."""
+    return {"pretrain": "Pre-training", "evaluate": "Evaluation"}.get(stage, stage.capitalize())
+
+
 def labels(share: float) -> str:
     """How much of the training labels was used."""
     return "all labels" if math.isnan(share) or share == 1 else f"{100 * share:.3g}\N{NO-BREAK SPACE}% of the labels"

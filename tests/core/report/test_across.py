@@ -17,9 +17,10 @@ from markdown_it import MarkdownIt
 
 from ctkit.cli import main
 from ctkit.errors import RequestError
-from ctkit.files import read_csv
+from ctkit.files import read_csv, write_csv
 from ctkit.report.across import COLUMNS, Row, across, render
 from ctkit.report.reading import Place, Scored
+from ctkit.stages import compare
 
 Make = Callable[..., Any]
 
@@ -83,6 +84,19 @@ def test_another_metric_may_be_asked_for(full_run: Path) -> None:
 def test_a_metric_that_nobody_has_names_the_nearest(full_run: Path) -> None:
     with pytest.raises(RequestError, match="no run has the metric 'acuracy'; did you mean 'accuracy'"):
         across([full_run], "acuracy")
+
+
+def test_a_run_that_lacks_the_metric_is_named_beside_the_table(
+    full_run: Path, other_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [list(row.values()) for row in read_csv(other_run / "results.csv") if row["metric"] != "f1"]
+    write_csv(other_run / "results.csv", compare.RESULTS, rows)
+    with pytest.raises(SystemExit) as left:
+        main(["compare", str(full_run), str(other_run), "--metric", "f1"])
+    said = capsys.readouterr()
+    assert left.value.code == 0
+    assert said.err == f"{other_run.name} has no score by f1 and is left out\n"
+    assert "F1" in said.out
 
 
 def test_a_run_that_ended_with_its_selections_has_nothing_to_compare(selection_run: Path) -> None:

@@ -213,7 +213,8 @@ def test_a_plot_of_its_own_needs_no_page(selection_run: Path) -> None:
 def test_a_run_that_failed_in_part_says_what_is_missing(failed_run: Path) -> None:
     text = page_of(failed_run).text
     assert "Some parts of the run failed" in text
-    assert "pretrain of hash6, simclr, seed-43 failed: cannot read …: disk gone" in text
+    assert "Pre-training of hash6, simclr, seed-43 failed: cannot read …: disk gone" in text
+    assert "Pre-training failed: simclr, seed-43." in text
     assert "ssim: no selection" in text
     assert "all, simclr, seed 43: no backbone" in text
     assert "no arm is called better or worse" in text

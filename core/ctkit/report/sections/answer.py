@@ -67,9 +67,20 @@ def _card(run: Run, arm: Arm, look: Look) -> Card:
         share=wording.percent(arm.share),
         kept=f"{wording.count(arm.kept)} of {wording.count(arm.slices, 'slice')}",
         speed=wording.times(float(np.mean(known))) if known else "",
-        times=tuple(_time_sentence(run, arm.name, method) for method in methods if _trained(run, arm.name, method)),
+        times=(
+            *(_time_sentence(run, arm.name, method) for method in methods if _trained(run, arm.name, method)),
+            *_failures(run, arm.name),
+        ),
         lines=tuple(_lines(run, arm.name)),
     )
+
+
+def _failures(run: Run, arm: str) -> Iterable[str]:
+    """A sentence on each pre-training that failed."""
+    for failure in run.facts.get("failures", []):
+        name, *which = failure["item"].split("/")
+        if (failure["stage"], name) == ("pretrain", arm):
+            yield f"Pre-training failed: {', '.join(which)}."
 
 
 def _trained(run: Run, arm: str, method: str) -> bool:
