@@ -1,4 +1,4 @@
-"""SimCLR learns something that random weights do not know: where in the body a slice lies, however it is turned.
+"""SimCLR and MoCo learn what random weights do not know: where in the body a slice lies, however it is turned.
 
 A slice of a phantom has its height in the body for free. Neighbours among upright slices of some patients vote on the
 region of slices of others, which are rotated, mirrored and brightened: what contrastive views teach to look through.
@@ -7,7 +7,7 @@ region of slices of others, which are rotated, mirrored and brightened: what con
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -20,6 +20,8 @@ from ctkit.rendering import training
 from ctkit_datasets.phantom import Phantom, PhantomParams
 from ctkit_datasets.phantom_body import LENGTH
 from ctkit_models.backbones import Backbone, load_backbone, random_backbone
+from ctkit_models.contrastive import Contrastive
+from ctkit_models.moco import MoCo, MoCoParams
 from ctkit_models.simclr import SimCLR, SimCLRParams
 from ctkit_tasks.knn import vote
 from ctkit_tasks.phantom_regions import turned
@@ -27,17 +29,26 @@ from ctkit_tasks.phantom_regions import turned
 SIZE, VIEW = 48, 32  #: sides of stored slices and views, pixels
 REGIONS = 6  #: of 100 mm
 SEEDS = (42, 43, 44)
-MARGIN = 0.05  #: of accuracy, mean over seeds; 0.13 was seen, 0.52 to 0.56 against 0.38 to 0.43
+MARGIN = 0.05  #: of accuracy, mean over seeds; 0.13 to 0.14 was seen, 0.52 to 0.56 against 0.38 to 0.43
 
-PARAMS = SimCLRParams(
-    backbone="resnet18",
-    size=VIEW,
-    batch=64,
-    steps=120,
-    optimiser="adam",
-    learning_rate=1e-3,
-    rate_batch=None,
-    scale=(0.3, 1.0),
+BRIEF: dict[str, Any] = {"backbone": "resnet18", "size": VIEW, "optimiser": "adam", "learning_rate": 1e-3}
+SIMCLR = SimCLRParams(**BRIEF, batch=64, steps=120, rate_batch=None, scale=(0.3, 1.0))
+MOCO = MoCoParams(
+    **BRIEF,
+    batch=48,
+    steps=150,
+    warmup=10,
+    weight_decay=1e-6,
+    decay="weights",
+    channels_last=True,
+    scale=(0.5, 1.0),
+    rotation_p=1.0,
+    blur_p=0.0,
+    temperature=0.1,
+    head="linear",
+    projection=64,
+    queue=240,
+    key_momentum=0.98,  # slower, and the keys would be the start's to the end; faster, and their age gives them away
 )
 
 
@@ -88,13 +99,14 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rows, Scans, Sca
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", [SimCLR(SIMCLR), MoCo(MOCO)], ids=["simclr", "moco"])
 def test_features_beat_those_of_random_weights(
-    patients: tuple[Rows, Scans, Scans], make_job: Callable[..., Pretraining]
+    method: Contrastive[Any], patients: tuple[Rows, Scans, Scans], make_job: Callable[..., Pretraining]
 ) -> None:
     rows, known, asked = patients
     gains = []
     for seed in SEEDS:
-        done = SimCLR(PARAMS).pretrain(make_job(rows, f"seed-{seed}", seed=seed))
+        done = method.pretrain(make_job(rows, f"seed-{seed}", seed=seed))
         trained = accuracy(load_backbone(done.backbone), known, asked)
         random = accuracy(random_backbone("resnet18", seed), known, asked)
         print(f"seed {seed}: {trained:.3f}, random weights {random:.3f}")  # noqa: T201  # for -s

@@ -51,7 +51,10 @@ class MoCo(Contrastive[MoCoParams]):
         return MoCoNetwork(trunk, self.params, self.queue(plan))
 
     def queue(self, plan: Plan) -> int:
-        """Length of the queue, at most the keys of one epoch; slices' own keys of the epoch before are among them."""
+        """Length of the queue, at most the keys of one epoch.
+
+        Epochs differ in their order, so at that length every second slice still meets one older key of its own.
+        """
         return min(self.params.queue, plan.steps_per_epoch * plan.batch)
 
     def notes(self, plan: Plan) -> tuple[str, ...]:
