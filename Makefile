@@ -7,6 +7,7 @@ PYTHON ?= $(shell for candidate in python3 python3.13 python3.12 python3.11; do 
 JOBS ?= 2
 
 VENV := .venv
+CONSTRAINTS := constraints.txt
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
@@ -18,11 +19,15 @@ help: ## list the targets
 
 install: $(INSTALLED) ## make .venv and install ctkit into it, to be edited in place
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@$(BIN)/python -c '' 2>/dev/null || { test -n "$(PYTHON)" && $(PYTHON) -m venv --clear $(VENV); } \
 	    || { echo "ctkit needs Python 3.11 to 3.13 with venv and pip (Debian: python3-venv); say make PYTHON=..." >&2; exit 1; }
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev,docs,onnx,timm]'
+	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable '.[dev,docs,onnx,timm]'
 	@touch $@
+
+# The oldest release of each dependency that pyproject.toml allows: `make tests VENV=.venv-oldest CONSTRAINTS=oldest.txt`.
+oldest.txt: pyproject.toml
+	grep -o '"[A-Za-z][^" ]*>=[0-9.]*"' $< | sed 's/"//g; s/\[.*\]//; s/>=/==/' | sort -u > $@
 
 quickstart: $(INSTALLED) ## reduce, pre-train and evaluate on synthetic CT, in minutes
 	$(BIN)/ctkit run examples/quickstart.toml
@@ -47,4 +52,4 @@ docs: $(INSTALLED) ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean: ## remove what make made, but no run
-	rm -rf $(VENV) site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) oldest.txt site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

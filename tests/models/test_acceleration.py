@@ -104,6 +104,7 @@ def test_channels_last_gives_the_same_losses_and_names(channels: int, make_rows:
     np.testing.assert_allclose(last, plain, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0")  # torch's advice, for this one release
 @pytest.mark.usefixtures("small_trunk")
 def test_a_compiled_trunk_gives_the_same_losses(
     make_rows: Make, make_job: Make, monkeypatch: pytest.MonkeyPatch

@@ -21,7 +21,8 @@ def findings(root: Path, volume: Volume) -> dict[str, tuple[int, ...]]:
     """Return the numbers of the slices that show each kind of finding; {} where nobody's reading lies there."""
     first = root / volume.source(0)
     series = texts(first, frozenset({SERIES})).get(SERIES, "")
-    reading = next(filter(None, (_reading(path, series) for path in sorted(first.parent.glob("*.xml")))), None)
+    readings = (_reading(path, series) for path in sorted(first.parent.glob("*.xml")))
+    reading = next((found for found in readings if found is not None), None)
     if reading is None:
         return {}
     marked = {kind: _marked(reading, element, where) for kind, (element, where) in _KINDS.items()}

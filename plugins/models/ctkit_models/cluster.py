@@ -18,6 +18,7 @@ from contextvars import ContextVar
 from datetime import timedelta
 from typing import NoReturn
 
+import loky
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -113,7 +114,7 @@ def _neighbours(world: int) -> int:
         return int(of_torchrun)
     machine = int(os.environ.get("SLURM_NTASKS_PER_NODE") or world)
     own = int(os.environ.get("SLURM_CPUS_PER_TASK", 1))
-    return 1 if len(os.sched_getaffinity(0)) < machine * own else machine
+    return 1 if loky.cpu_count() < machine * own else machine
 
 
 def _leave_signals_to_the_first() -> None:
