@@ -1,7 +1,8 @@
-"""SimCLR and MoCo learn what random weights do not know: where in the body a slice lies, however it is turned.
+"""SimCLR, MoCo and SwAV learn what random weights do not know: where in the body a slice lies, however it is turned.
 
 A slice of a phantom has its height in the body for free. Neighbours among upright slices of some patients vote on the
 region of slices of others, which are rotated, mirrored and brightened: what contrastive views teach to look through.
+BYOL is missing: in as few steps it gained 0.10 with one seed, and 0.01 with another.
 """
 
 from __future__ import annotations
@@ -23,32 +24,53 @@ from ctkit_models.backbones import Backbone, load_backbone, random_backbone
 from ctkit_models.contrastive import Contrastive
 from ctkit_models.moco import MoCo, MoCoParams
 from ctkit_models.simclr import SimCLR, SimCLRParams
+from ctkit_models.swav import SwAV, SwAVParams
 from ctkit_tasks.knn import vote
 from ctkit_tasks.phantom_regions import turned
 
 SIZE, VIEW = 48, 32  #: sides of stored slices and views, pixels
 REGIONS = 6  #: of 100 mm
 SEEDS = (42, 43, 44)
-MARGIN = 0.05  #: of accuracy, mean over seeds; 0.13 to 0.14 was seen, 0.52 to 0.56 against 0.38 to 0.43
+MARGIN = 0.05  #: of accuracy, mean over seeds; seen were 0.13 (SimCLR), 0.14 (MoCo) and 0.09 (SwAV)
 
 BRIEF: dict[str, Any] = {"backbone": "resnet18", "size": VIEW, "optimiser": "adam", "learning_rate": 1e-3}
+#: Views as different as the slices that are asked for, and no more: always turned, of at least half a slice.
+TURNED: dict[str, Any] = {
+    "flip_horizontal": 0.5,
+    "flip_vertical": 0.5,
+    "rotation": 180,
+    "rotation_p": 1.0,
+    "scale": (0.5, 1.0),
+    "jitter_p": 1.0,
+    "blur_p": 0.0,
+}
 SIMCLR = SimCLRParams(**BRIEF, batch=64, steps=120, rate_batch=None, scale=(0.3, 1.0))
 MOCO = MoCoParams(
     **BRIEF,
+    **TURNED,
     batch=48,
     steps=150,
     warmup=10,
     weight_decay=1e-6,
     decay="weights",
     channels_last=True,
-    scale=(0.5, 1.0),
-    rotation_p=1.0,
-    blur_p=0.0,
     temperature=0.1,
     head="linear",
     projection=64,
     queue=240,
     key_momentum=0.98,  # slower, and the keys would be the start's to the end; faster, and their age gives them away
+)
+SWAV = SwAVParams(
+    **BRIEF,
+    **TURNED,
+    batch=48,
+    steps=160,
+    channels_last=True,
+    local_views=0,
+    hidden=512,
+    projection=64,
+    prototypes=15,  # a batch has three slices for each
+    frozen=0,
 )
 
 
@@ -99,7 +121,7 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> tuple[Rows, Scans, Sca
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [SimCLR(SIMCLR), MoCo(MOCO)], ids=["simclr", "moco"])
+@pytest.mark.parametrize("method", [SimCLR(SIMCLR), MoCo(MOCO), SwAV(SWAV)], ids=["simclr", "moco", "swav"])
 def test_features_beat_those_of_random_weights(
     method: Contrastive[Any], patients: tuple[Rows, Scans, Scans], make_job: Callable[..., Pretraining]
 ) -> None:
