@@ -108,14 +108,15 @@ def _gain(baseline: str, rows: list[Compared], metric: str) -> str:
     counts = Counter(verdict(row) for row in rows)
     words = [f"{kind} in {counts[kind]}" for kind in ("better", "worse") if counts[kind]]
     shown = wording.listing(words) if words else "no difference was shown"
-    mean = bought(float(np.mean([row.difference for row in rows])))
+    mean = aside(float(np.mean([row.difference for row in rows])), metric)
     of = f"of {wording.count(len(rows), 'comparison')}" if words else f"in {wording.count(len(rows), 'comparison')}"
-    return f"Pre-training {mean} {metric} over “{baseline}” in the mean: {shown} {of}."
+    return f"Pre-training scored {mean} “{baseline}” in the mean: {shown} {of}."
 
 
-def bought(difference: float) -> str:
-    """A difference from a baseline in words: "bought +0.050", or "cost 0.050"."""
-    return f"bought {wording.difference(difference)}" if difference >= 0 else f"cost {wording.score(-difference)}"
+def aside(difference: float, metric: str = "") -> str:
+    """A difference from a baseline in words: "0.050 AUC above", or "0.050 AUC below"."""
+    words = (wording.score(abs(difference)), metric, "above" if difference >= 0 else "below")
+    return " ".join(filter(None, words))
 
 
 def cautions(run: Run) -> list[str]:

@@ -225,8 +225,8 @@ def test_a_baseline_stands_beside_the_arms_and_shows_what_pre_training_bought(ba
     text = page.text.replace("\N{NO-BREAK SPACE}", " ")
     for words in (
         "No difference in AUC was shown between “all” and any other arm, in 1 comparison",
-        "Pre-training bought +0.150 AUC over “untrained” in the mean: better in 2 of 2 comparisons.",
-        "Pre-training bought +0.100 over “untrained” (difference +0.010 to +0.200): better, adjusted p = 0.040",
+        "Pre-training scored 0.150 AUC above “untrained” in the mean: better in 2 of 2 comparisons.",
+        "Pre-training scored 0.100 above “untrained” (difference +0.010 to +0.200): better, adjusted p = 0.040",
         "What pre-training bought: differences from untrained",
         "AUC 0.900 (0.800 to 1.000), SD over seeds 0.014",
         "lesion: test: 1 of 80 images nearly equal a slice (hash6).",

@@ -103,8 +103,9 @@ def test_a_collapse_is_a_caution_that_names_its_seeds(run: Run) -> None:
 
 
 def test_what_pre_training_costs_is_not_called_a_gain() -> None:
-    assert [verdict.bought(difference) for difference in (0.05, 0.0, -0.071)] == [
-        "bought +0.050",
-        "bought +0.000",
-        "cost 0.071",
+    assert [verdict.aside(difference) for difference in (0.05, 0.0, -0.071)] == [
+        "0.050 above",
+        "0.000 above",
+        "0.071 below",
     ]
+    assert verdict.aside(-0.05, "AUC") == "0.050 AUC below"

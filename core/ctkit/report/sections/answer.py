@@ -108,7 +108,7 @@ def _lines(run: Run, arm: str) -> Iterable[Line]:
 
 def _bought(row: Compared) -> str:
     span = wording.interval(row.low, row.high, signed=True)
-    gain = f"Pre-training {verdict.bought(row.difference)} over “{row.reference}” (difference {span}): "
+    gain = f"Pre-training scored {verdict.aside(row.difference)} “{row.reference}” (difference {span}): "
     return gain + f"{verdict.verdict(row)}, adjusted {wording.p_statement(row.p_adjusted)}"
 
 
