@@ -16,7 +16,7 @@ from timm.data import resolve_model_data_config
 from torch import Tensor
 
 from ctkit.contracts import Exported, ExportFormat
-from ctkit.errors import DataError, RequestError
+from ctkit.errors import CtkitError, DataError, RequestError
 from ctkit_models import export_formats, exports
 from ctkit_models.architectures import TORCHVISION
 from ctkit_models.backbones import load_backbone, save_backbone
@@ -156,3 +156,15 @@ def test_images_for_the_check_are_always_the_same(source: Path) -> None:
     one, other = (network.random_images(2).numpy() for _ in range(2))
     np.testing.assert_array_equal(one, other)
     assert one.shape == (2, 3, 32, 32)
+
+
+def test_a_network_that_torch_cannot_turn_into_onnx_is_a_sentence(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a page of advice")
+
+    monkeypatch.setattr(torch.onnx, "export", failing)
+    with pytest.raises(CtkitError, match=r"cannot turn this network into ONNX \(RuntimeError\); a newer torch"):
+        exports.export_backbone(source, "onnx", tmp_path / "onnx")
+    assert not list(tmp_path.iterdir())

@@ -19,7 +19,7 @@ import torchvision
 from torch import Tensor, nn
 
 from ctkit.contracts import ExportFormat
-from ctkit.errors import RequestError
+from ctkit.errors import CtkitError, RequestError
 from ctkit.files import write_bytes, write_json, writing
 from ctkit_models.architectures import TORCHVISION
 from ctkit_models.backbones import Backbone, safetensors_bytes
@@ -164,15 +164,7 @@ class Onnx(Format):
         free = dict.fromkeys((0, 2, 3) if network.any_size else (0,), torch.export.Dim.DYNAMIC)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r".*(LeafSpec|onnxscript)", FutureWarning)  # torch's own use of libraries
-            program: Any = torch.onnx.export(
-                network.module,
-                (network.random_images(2),),
-                input_names=["images"],
-                output_names=["features"],
-                dynamo=True,
-                dynamic_shapes=(free,),
-                verbose=False,
-            )
+            program = _program(network, free)
         program.model.metadata_props.update(network.metadata)
         with writing(out) as temporary:
             program.save(temporary, external_data=False)
@@ -189,6 +181,25 @@ class Onnx(Format):
             f"session = onnxruntime.InferenceSession({str(path)!r})",
             f'(features,) = session.run(None, {{"images": {network.normalised}}})',
         )
+
+
+def _program(network: Network, free: dict[int, Any]) -> Any:
+    """The network in ONNX, whose ``free`` axes may have any length."""
+    try:
+        return torch.onnx.export(
+            network.module,
+            (network.random_images(2),),
+            input_names=["images"],
+            output_names=["features"],
+            dynamo=True,
+            dynamic_shapes=(free,),
+            verbose=False,
+        )
+    except Exception as error:  # torch's exporter has errors of its own for every step, not all of them public
+        raise CtkitError(
+            f"torch {torch.__version__} cannot turn this network into ONNX ({type(error).__name__}); a newer torch and"
+            " onnxscript may, and torchscript needs neither"
+        ) from error
 
 
 class TorchScript(Format):
