@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ctkit.catalogue import Catalogue
 from ctkit.errors import RequestError, nearest
-from ctkit.plan import Pipeline
+from ctkit.files import read_json
+from ctkit.plan import Arm, Pipeline
+from ctkit.runs import forget
 from ctkit.selection import Table
-from ctkit.stages import describe as describing
 from ctkit.stages import select as selecting
 from ctkit.stages.readings import Reading
 
@@ -73,9 +74,9 @@ def narrowed(session: Session) -> Session:
 
 
 def widened(session: Session, catalogue: Catalogue, readings: list[Reading], table: Table) -> Session:
-    """Return a narrowed session with the arms too that cost nothing to choose, so that their results stay in tables.
+    """Return a narrowed session with the arms too whose choice is cached, so that their results stay in the tables.
 
-    Their evidence is there, or what they keep is cached.
+    Of other arms the folder keeps what is still that of its pipeline, and a note says that the tables are without them.
     """
     pipeline = session.provenance.pipeline
     if session.pipeline is pipeline:
@@ -83,9 +84,29 @@ def widened(session: Session, catalogue: Catalogue, readings: list[Reading], tab
     whole = replace(session, pipeline=pipeline)
     known = selecting.chosen_before(whole, catalogue, readings, table)
     unknown = {arm for arm, seed in selecting.keys(pipeline) if (arm, seed) not in known}
-    free = {arm.id for arm in pipeline.arms if arm.id not in unknown or _is_described(whole, catalogue, arm.id)}
-    free |= {arm.id for arm in session.pipeline.arms}
-    return _with_arms(whole, {arm.id for arm in pipeline.arms if _needed(arm.id, pipeline) <= free})
+    free = {arm.id for arm in pipeline.arms if arm.id not in unknown} | {arm.id for arm in session.pipeline.arms}
+    wide = _with_arms(whole, {arm.id for arm in pipeline.arms if _needed(arm.id, pipeline) <= free})
+    for arm in pipeline.arms:
+        if arm not in wide.pipeline.arms:
+            _leave_out(session, arm)
+    return wide
+
+
+def _leave_out(session: Session, arm: Arm) -> None:
+    """Forget what the folder shows of an arm, unless it is still that of the pipeline."""
+    if not _facts(session, arm.id):
+        return
+    pipeline = session.provenance.pipeline
+    needed = [one for one in pipeline.arms if one.id in _needed(arm.id, pipeline)]
+    is_true = all((facts := _facts(session, one.id)) and selecting.is_of(facts, one) for one in needed)
+    if is_true and not session.provenance.data_changed:
+        session.note(f"{arm.id} is not in the tables: what it keeps is cached no more; run without --only")
+    else:
+        forget(session.folder.arm(arm.id))
+
+
+def _facts(session: Session, arm: str) -> dict[str, Any]:
+    return read_json(session.folder.arm(arm) / "arm.json")
 
 
 def _with_arms(session: Session, names: set[str]) -> Session:
@@ -101,10 +122,3 @@ def _needed(name: str, pipeline: Pipeline) -> set[str]:
         name = keep.like
         found.add(name)
     return found
-
-
-def _is_described(session: Session, catalogue: Catalogue, name: str) -> bool:
-    """Whether all evidence that an arm asks for is there."""
-    reducers = describing.reducers_of([arm for arm in session.pipeline.arms if arm.id == name])
-    addresses = map(catalogue.address, range(len(catalogue)))
-    return not any(describing.is_missing(session.cache, at, reducers) for at in addresses)

@@ -204,17 +204,32 @@ class Provenance:
         return not all(stage["cached"] for stage in self.stages)
 
     @property
+    def data_changed(self) -> bool:
+        """Whether this folder's last start was on other data."""
+        return self._earlier.get("fingerprint") not in (None, self.fingerprint)
+
+    @property
     def as_before(self) -> bool:
-        """Whether this folder's last start finished, with the same pipeline and data: its report is then still true."""
+        """Whether this folder's last start did all that this one does, for the same pipeline and data.
+
+        Its report is then still true.
+        """
         now = {"pipeline": json.loads(json.dumps(self.pipeline.document)), "fingerprint": self.fingerprint}
         same = all(self._earlier.get(key) == value for key, value in now.items())
+        before = {(one["stage"], one["item"]) for one in self._earlier.get("stages", [])}
+        same = same and self._reached <= before
         return same and not self.worked and self._earlier.get("state") == self.state
 
     def _unreached(self) -> list[dict[str, Any]]:
         """What earlier starts took for what this one did not come to, so that a later one still knows."""
-        reached = {(one["stage"], one["item"]) for one in self.stages}
-        times = self._seconds.items()
-        return [{"stage": key[0], "item": key[1], "seconds": seconds} for key, seconds in times if key not in reached]
+        if self.state == "done":  # with the whole pipeline: what else there was is of an earlier one
+            return []
+        times = [(key, seconds) for key, seconds in self._seconds.items() if key not in self._reached]
+        return [{"stage": key[0], "item": key[1], "seconds": seconds} for key, seconds in times]
+
+    @property
+    def _reached(self) -> set[tuple[str, str]]:
+        return {(one["stage"], one["item"]) for one in self.stages}
 
     def write(self, *, finished: bool = False) -> None:
         """Write ``run.json``."""

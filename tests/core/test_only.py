@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,28 @@ def test_the_results_of_an_arm_stay_in_the_tables_when_its_evidence_is_gone(run:
     assert not list(Path("runs/.cache/evidence").rglob("*.npy"))  # nor was it made again
     items = [(stage["stage"], stage["item"]) for stage in facts["stages"]]
     assert len(set(items)) == len(items)
+
+
+def test_of_an_arm_that_is_not_the_pipelines_any_more_nothing_stays(run: Run) -> None:
+    run("--only", "seed=42")
+    hash6 = FOLDER / "arms" / "hash6"
+    assert (hash6 / "untrained" / "seed-42" / "backbone.safetensors").exists()
+    edited = PIPELINE.replace('use = "hash"\n', 'use = "hash"\nthreshold = 3\n')
+    Path("p.toml").write_text(edited)
+    _, facts = run("--only", "arm=all", "--only", "seed=42")
+    assert not hash6.exists()
+    assert scored() == {("all", "42"), ("random-weights", "42")}
+    assert not [note for note in facts["notes"] if "not in the tables" in note]
+
+
+def test_an_arm_whose_choice_is_known_no_more_leaves_the_tables_with_a_note_but_stays(run: Run) -> None:
+    run("--only", "seed=42")
+    for kind in ("evidence", "selection"):
+        shutil.rmtree(Path("runs/.cache") / kind)
+    _, facts = run("--only", "arm=all", "--only", "seed=42")
+    assert ("hash6", "42") not in scored()
+    assert "arms/hash6/untrained/seed-42" in backbones()
+    assert "hash6 is not in the tables: what it keeps is cached no more; run without --only" in facts["notes"]
 
 
 def test_times_outlive_starts_that_come_to_less(run: Run) -> None:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from ctkit_models.contrastive import ContrastiveParams, plan_run
+from ctkit_models.moco import MoCo, MoCoParams
 from ctkit_models.stretches import Stretches
 from ctkit_models.trunks import Trunk
 
@@ -32,29 +33,32 @@ def expected(losses: list[float], warmup: int, patience: float, gain: float) -> 
     """The best step and the last, by numpy: a hundredth after the other is averaged, compared and counted."""
     steps = np.arange(1, len(losses) + 1)
     stretch = (steps - 1) * 100 // len(losses)
-    best, best_step = math.inf, 0
+    best, best_step, bar, gained = math.inf, 0, math.inf, 0
     for number in np.unique(stretch[warmup:]):
         members = steps[(stretch == number) & (steps > warmup)]
         mean, end = np.mean([losses[step - 1] for step in members]), int(members[-1])
-        if mean < best - gain:
+        if mean < best:
             best, best_step = mean, end
-        if end - max(best_step, warmup) >= patience:
+        if mean < bar:
+            bar, gained = mean - gain, end
+        if end - max(gained, warmup) >= patience:
             return best_step, end
     return best_step, len(losses)
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    losses=st.lists(st.integers(0, 64).map(lambda loss: loss / 8), min_size=2, max_size=250),
-    parts=st.tuples(st.floats(0, 0.9), st.floats(0, 0.99), st.floats(0, 1)),
+    losses=st.lists(st.integers(0, 64).map(lambda loss: loss / 8), min_size=20, max_size=250),
+    parts=st.tuples(st.floats(0, 0.9), st.floats(0, 1), st.floats(0, 0.99)),
     gain=st.sampled_from([0.0, 0.5]),
 )
 def test_the_best_and_the_last_step_are_those_of_the_definition_in_one_sitting_or_two(
     losses: list[float], parts: tuple[float, float, float], gain: float
 ) -> None:
     steps = len(losses)
-    warmup, patience, killed = (int(part * steps) for part in parts)
-    asked = {"keep": "best", "warmup": warmup, "patience": max(patience, 1), "least_gain": gain}
+    warmup, killed = (int(part * steps) for part in parts[:2])
+    patience = max(1, int(parts[2] * (steps - warmup - 1)))
+    asked = {"keep": "best", "warmup": warmup, "patience": patience, "least_gain": gain}
     found = stretches_of(steps, **asked)
     for step, loss in enumerate(losses, start=1):
         found.see(torch.tensor(loss), step, trunk_of(step))
@@ -63,7 +67,7 @@ def test_the_best_and_the_last_step_are_those_of_the_definition_in_one_sitting_o
         if step == killed:
             state, found = found.state_dict(), stretches_of(steps, **asked)
             found.load_state_dict(state)
-    assert (found.best_step, step) == expected(losses, warmup, max(patience, 1), gain)
+    assert (found.best_step, step) == expected(losses, warmup, patience, gain)
     kept = trunk_of(0)
     found.restore(kept)
     assert float(kept.network.get_parameter("weight").detach()) == found.best_step == found.kept_step(step)
@@ -98,9 +102,22 @@ def test_a_loss_that_is_no_number_is_never_the_best() -> None:
     [
         ({"steps": 9, "patience": 9}, "patience must be shorter than the run of 9 steps but is 9"),
         ({"epochs": 5, "patience": 7}, "patience must be shorter than the run of 5 epochs but is 7"),
-        ({"least_gain": 0.1}, "least_gain needs patience or keep"),
+        (
+            {"steps": 100, "warmup": 50, "patience": 60},
+            "warmup and patience together must be shorter than the run of 100",
+        ),
+        ({"least_gain": 0.1, "keep": "best"}, "least_gain needs patience"),
     ],
 )
 def test_what_could_do_nothing_is_refused(params: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ContrastiveParams.model_validate(params)
+
+
+def test_moco_is_not_judged_by_the_steps_in_which_its_queue_still_holds_random_keys() -> None:
+    method = MoCo(MoCoParams(steps=50, batch=4, queue=30, keep="best"))
+    plan = plan_run(method.params, 100)
+    found = Stretches(method.params, plan, method.unsettled(plan))
+    for step in range(1, 51):
+        found.see(torch.tensor(float(step)), step, trunk_of(step))
+    assert found.best_step == 9  # 8 batches of 4 keys fill the queue

@@ -85,9 +85,8 @@ class Crew:
         """Carry chores through and return what each of them returns.
 
         What an errand raises, and what hearing of it raises, is raised in its chore; a ``CtkitError`` where its process
-        dies. Where the run is to stop,
-        no further chore is begun, those under way are asked to save, and ``KeyboardInterrupt`` follows. What a chore
-        raises ends the others.
+        dies. Where the run is to stop, no further chore is begun, those under way are asked to save, and
+        ``KeyboardInterrupt`` follows. What a chore raises ends the others.
         """
         try:
             return _Beside(self._places, chores).results() if self._places else [_here(chore) for chore in chores]

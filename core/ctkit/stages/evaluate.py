@@ -171,12 +171,12 @@ def _try(session: Session, evaluated: Evaluated, slices: _StoredSlices, beside: 
     try:
         work = _predict(session, evaluated, slices, session.workers_each(beside))
         yield from session.once("evaluate", evaluated.item, evaluated.address, lambda _: work)
+        _show(session, evaluated)
     except StorageError:
         raise
     except Exception as error:  # a plugin may raise anything; the other items go on
         session.fail("evaluate", evaluated.item, error)
         return False
-    _show(session, evaluated)
     return True
 
 

@@ -140,12 +140,12 @@ def _try(session: Session, table: Table, job: Job, shards: Shards, at_once: int)
     try:
         work = partial(_train, session, table, job, shards, at_once)
         yield from session.once("pretrain", job.item, job.address, work)
+        _show(session, job)
     except StorageError:
         raise
     except Exception as error:  # a plugin may raise anything; the other items go on
         session.fail("pretrain", job.item, error)
         return False
-    _show(session, job)
     return True
 
 

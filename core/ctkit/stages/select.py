@@ -203,6 +203,24 @@ def _write_arm(session: Session, catalogue: Catalogue, table: Table, arm: Arm, c
     write_json(path, facts)
 
 
+def is_of(facts: dict[str, Any], arm: Arm) -> bool:
+    """Whether ``arm.json`` is of the arm as the pipeline has it; where a budget turned a knob stands in neither."""
+    steps = [
+        {
+            "use": step.reducer.entry.name,
+            "parameters": step.reducer.params.model_dump(mode="json"),
+            "at": None if np.isnan(step.at) else step.at,
+            "scope": step.scope,
+        }
+        for step in arm.steps
+    ]
+    shown = [{name: step[name] for name in ("use", "parameters", "at", "scope")} for step in facts["steps"]]
+    for step, known in zip(shown, steps, strict=False):
+        if known["at"] is None:
+            step["at"] = None
+    return (shown, facts["asked"]) == (steps, arm.keep.model_dump(exclude_none=True) if arm.keep else None)
+
+
 def _facts(arm: Arm, chosen: list[Selected], slices: int) -> dict[str, Any]:
     first = chosen[0]
     steps = []

@@ -40,11 +40,6 @@ def found_batch(method: Contrastive[Any], job: Pretraining, volumes: int, proces
     return piece * pieces
 
 
-def forget_batch(job: Pretraining) -> None:
-    """Remove what ``found_batch`` left, when the training is done."""
-    (job.folder / "batch.json").unlink(missing_ok=True)
-
-
 def largest(fits: Callable[[int], bool], most: int) -> int:
     """The largest power of two up to ``most`` that ``fits``. Raises ``TrainingError`` where not even two do."""
     size = SMALLEST

@@ -150,7 +150,7 @@ class ContrastiveParams(Params):
     least_gain: float = Field(
         0.0,
         ge=0,
-        description="for patience and keep a mean loss is lower where it is lower by more than this",
+        description="for patience a mean loss is lower where it is lower by more than this",
         json_schema_extra=LENGTH,
     )
 
@@ -193,12 +193,14 @@ class ContrastiveParams(Params):
         for name, part in (("warmup", self.warmup), ("patience", self.patience)):
             if part is not None and part >= length:
                 raise ValueError(f"{name} must be shorter than the run of {length} {unit} but is {part}")
+        if self.patience is not None and self.patience + (self.warmup or 0) >= length:
+            raise ValueError(f"warmup and patience together must be shorter than the run of {length} {unit}")
         return self
 
     @model_validator(mode="after")
     def _gain_of_something(self) -> ContrastiveParams:
-        if self.least_gain and self.patience is None and self.keep == "last":
-            raise ValueError('least_gain needs patience or keep = "best"')
+        if self.least_gain and self.patience is None:
+            raise ValueError("least_gain needs patience")
         return self
 
     @model_validator(mode="after")
@@ -275,6 +277,10 @@ class Contrastive(Method[P], ABC):
         from ctkit_models.augmentation import augmented_view
 
         return [augmented_view(self.params, normalise, self.params.size, self.params.scale)] * 2
+
+    def unsettled(self, plan: Plan) -> int:
+        """First steps whose losses say nothing of the network, beside those of the warm-up."""
+        return 0
 
     def notes(self, plan: Plan) -> tuple[str, ...]:
         """What the user must know of how the parameters were fitted to the arm."""

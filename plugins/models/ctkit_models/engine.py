@@ -24,7 +24,7 @@ from ctkit.contracts import Pretrained, Pretraining
 from ctkit.errors import DataError, TrainingError
 from ctkit_models.acceleration import accelerate, channels_last
 from ctkit_models.backbones import load_backbone, save_backbone
-from ctkit_models.batch_size import forget_batch, found_batch
+from ctkit_models.batch_size import found_batch
 from ctkit_models.checkpoints import Checkpoints
 from ctkit_models.collapse import Probe, collapse, numbers
 from ctkit_models.company import company_notes, company_size, together
@@ -65,8 +65,6 @@ def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
     backbone = job.folder / "backbone.safetensors"
     metadata = {**_description(method, plan, job, training.stretches.kept_step(done.steps)), **job.metadata}
     save_backbone(backbone, training.network.trunk, mean=job.rows.mean, std=training.std, metadata=metadata)
-    training.checkpoints.remove()
-    forget_batch(job)
     collapsed = collapse(measured, plan, training.network.trunk.width)
     notes += (*training.stretches.notes(done.steps), *([collapsed] if collapsed else ()))
     return Pretrained(
@@ -141,7 +139,7 @@ class Training(lightning.LightningModule):
         self.done = Done()
         self._part_losses: list[Tensor] = []  # of the step that is going on, each divided by the number of parts
         self._bad_loss = FirstBadLoss()
-        self.stretches = Stretches(method.params, plan)
+        self.stretches = Stretches(method.params, plan, method.unsettled(plan))
         self._saved: dict[str, Any] | None = None
         self._started = self._checked = time.monotonic()
 

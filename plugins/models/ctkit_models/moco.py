@@ -57,6 +57,10 @@ class MoCo(Contrastive[MoCoParams]):
         """
         return min(self.params.queue, plan.steps_per_epoch * plan.batch)
 
+    def unsettled(self, plan: Plan) -> int:
+        """While the queue holds the random keys that it starts with, it is easy to tell a slice from them."""
+        return -(-self.queue(plan) // plan.batch)
+
     def notes(self, plan: Plan) -> tuple[str, ...]:
         """Adds whether the queue was lowered."""
         queue, asked = self.queue(plan), self.params.queue

@@ -16,13 +16,13 @@ STRETCHES = 100  #: in a run; each is one step where the run has no more
 class Stretches:
     """Judges a training by its losses alone, so that it is judged the same in every process and every sitting.
 
-    Losses of the warm-up do not count: while it lasts, a loss is low because nothing is asked yet, as by MoCo's queue
-    of random keys. Nothing is judged where ``params`` ask for neither an early end nor the best backbone.
+    Losses of the warm-up do not count, nor those of the first ``unsettled`` steps: a loss may be low because nothing is
+    asked yet. Nothing is judged where ``params`` ask for neither an early end nor the best backbone.
     """
 
-    def __init__(self, params: ContrastiveParams, plan: Plan) -> None:
+    def __init__(self, params: ContrastiveParams, plan: Plan, unsettled: int = 0) -> None:
         self._steps = plan.steps
-        self._first = plan.part(params.warmup, epochs=10) + 1
+        self._first = max(plan.part(params.warmup, epochs=10), min(unsettled, plan.steps - 1)) + 1
         self._patience = math.inf if params.patience is None else params.patience * plan.unit
         self._gain = params.least_gain
         self._keeps_best = params.keep == "best"
@@ -30,6 +30,8 @@ class Stretches:
         self._count = 0
         self.best = math.inf  #: lowest mean loss
         self.best_step = 0  #: after which the stretch that had it ended
+        self._bar = math.inf  # what a mean loss must be below to count as a gain
+        self._gained = 0  # step of the last gain
         self._weights: dict[str, Tensor] | None = None  # of the trunk after that step, on the CPU
 
     def see(self, loss: Tensor, step: int, trunk: Trunk) -> float | None:
@@ -44,7 +46,9 @@ class Stretches:
             return None
         mean = float(self._sum) / self._count
         self._sum, self._count = 0.0, 0
-        if mean < self.best - self._gain:
+        if mean < self._bar:
+            self._bar, self._gained = mean - self._gain, step
+        if mean < self.best:
             self.best, self.best_step = mean, step
             if self._keeps_best:
                 self._weights = {name: value.to("cpu", copy=True) for name, value in trunk.state_dict().items()}
@@ -52,7 +56,7 @@ class Stretches:
 
     def given_up(self, step: int) -> bool:
         """Whether the training ends early after ``step`` steps, the last that was seen."""
-        return self._ends(step) and step - max(self.best_step, self._first - 1) >= self._patience
+        return step > 0 and self._ends(step) and step - max(self._gained, self._first - 1) >= self._patience
 
     def kept_step(self, steps: int) -> int:
         """After which of the steps taken the weights are those that are kept."""
@@ -76,12 +80,14 @@ class Stretches:
     def state_dict(self) -> dict[str, Any]:
         """What ``load_state_dict`` takes to go on."""
         judged = {"best": self.best, "best_step": self.best_step, "weights": self._weights}
-        return {"sum": float(self._sum), "count": self._count, **judged}
+        gains = {"bar": self._bar, "gained": self._gained}
+        return {"sum": float(self._sum), "count": self._count, **judged, **gains}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from an earlier state."""
         self._sum, self._count = state["sum"], state["count"]
         self.best, self.best_step, self._weights = state["best"], state["best_step"], state["weights"]
+        self._bar, self._gained = state["bar"], state["gained"]
 
     def _ends(self, step: int) -> bool:
         """Whether a stretch ends with ``step``; the last one does with the run."""
