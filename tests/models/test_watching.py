@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from ctkit.contracts import Pretraining, Split, Task
 from ctkit.errors import DataError
@@ -57,16 +57,37 @@ def watch_of(job: Pretraining, size: int = 16) -> Watch:
     return Watch("stripes", Stripes(), job.rows, plan, size, workers=1)
 
 
+class Seen(nn.Module):
+    """Gives pixels as features, and remembers what it saw."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, 1, 1)  # says how many channels there are, and does nothing
+        self.images: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.images.append(images)
+        return images[:, 0].flatten(1)
+
+
+class OwnGreys(Stripes):
+    mean_std = (0.7, 0.1)
+
+
+@pytest.mark.parametrize("task", [Stripes(), OwnGreys()], ids=lambda task: type(task).__name__)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_images_look_to_the_trunk_as_they_do_when_it_is_scored(channels: int, make_rows: Make, make_job: Make) -> None:
-    job = make_job(make_rows())
-    grey = nn.Conv2d(channels, 1, 1, bias=False)
-    nn.init.constant_(grey.weight, 1 / channels)
-    trunk = Trunk(nn.Sequential(grey, nn.Flatten()), "resnet18", 256)
-    images = torch.from_numpy(np.stack([resized(Stripes().image("train", number), 16) for number in range(6)]))
-    expected = normalised(images, job.rows.mean, job.rows.std)[:, 0].reshape(6, -1).numpy()
-    accuracy = accuracy_among_others(expected, np.array([0, 1, 0, 1, 0, 1]), np.array([0, 0, 1, 1, 2, 2]))
-    assert watch_of(job).measure(trunk, CPU) == accuracy
+def test_images_look_to_the_trunk_as_they_do_when_it_is_scored(
+    channels: int, task: Stripes, make_rows: Make, make_job: Make
+) -> None:
+    job, seen = make_job(make_rows()), Seen(channels)
+    trunk = Trunk(seen, "resnet18", 256)
+    monitor = Watch("stripes", task, job.rows, plan_run(ContrastiveParams(batch=4, steps=40), 24), 16, workers=1)
+    accuracy = monitor.measure(trunk, CPU)
+    images = torch.from_numpy(np.stack([resized(task.image("train", number), 16) for number in range(6)]))
+    expected = normalised(images, *(task.mean_std or (job.rows.mean, job.rows.std)))[:, :channels]
+    torch.testing.assert_close(torch.cat(seen.images), expected)
+    features = expected[:, 0].flatten(1).numpy()
+    assert accuracy == accuracy_among_others(features, np.array([0, 1] * 3), np.array([0, 0, 1, 1, 2, 2]))
 
 
 def test_features_that_are_no_numbers_have_no_accuracy(make_rows: Make, make_job: Make) -> None:
