@@ -74,6 +74,7 @@ def test_what_was_found_is_used_and_said_and_trains_as_if_it_was_given(make_rows
     assert found.notes == ("batch auto is 8: 8 slices at a time on each device",)
     assert found.history == given.history
     assert found.backbone.read_bytes() == given.backbone.read_bytes(), "metadata included"
+    assert (found.backbone.parent / "batch.json").exists(), "it stays until the backbone is published"
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")

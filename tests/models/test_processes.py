@@ -124,6 +124,9 @@ def test_two_processes_go_on_from_the_checkpoint_of_one(make_rows: Make, make_jo
     losses, expected = ([value for _, name, value in done.history if name == "loss"] for done in (resumed, undisturbed))
     np.testing.assert_allclose(losses, expected, rtol=2e-5)
     assert [note for note in resumed.notes if note.startswith("2 processes shared the training")]
+    left = {path.name for path in resumed.backbone.parent.iterdir()}
+    assert {"backbone.safetensors", "step-0000000005.ckpt"} <= left, "checkpoints stay until the backbone is published"
+    assert not [name for name in left if name.endswith(".part")]
 
 
 class RisingNetwork(Network):

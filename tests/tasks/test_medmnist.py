@@ -94,7 +94,7 @@ def test_without_a_root_the_package_fetches_the_file_once(tmp_path: Path, monkey
         OrganSMNIST=fetch,
         info=SimpleNamespace(DEFAULT_ROOT=str(tmp_path)),
     )
-    monkeypatch.setitem(sys.modules, "medmnist", package)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "medmnist", package)  # type: ignore[arg-type]  # all that is asked of it
     for _ in range(2):
         task = OrganSMnist(OrganSMnistParams(size=64))
         assert (task.root, list(task.files())) == (None, [])
@@ -110,7 +110,7 @@ def test_a_file_that_is_not_the_one_the_package_lists_is_refused(
         INFO={"organsmnist": {"python_class": "OrganSMNIST", "MD5": md5(b"another").hexdigest()}},
         info=SimpleNamespace(DEFAULT_ROOT=str(tmp_path)),
     )
-    monkeypatch.setitem(sys.modules, "medmnist", package)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "medmnist", package)  # type: ignore[arg-type]  # all that is asked of it
     with pytest.raises(DataError, match=r"organsmnist.npz must have the MD5 b32d73e5.* delete it"):
         OrganSMnist().splits()
 
@@ -130,6 +130,6 @@ def test_a_fetch_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         OrganSMNIST=fail,
         info=SimpleNamespace(DEFAULT_ROOT=str(tmp_path)),
     )
-    monkeypatch.setitem(sys.modules, "medmnist", package)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "medmnist", package)  # type: ignore[arg-type]  # all that is asked of it
     with pytest.raises(DataError, match=r"could not fetch organsmnist.npz: no network"):
         OrganSMnist().splits()
