@@ -15,6 +15,7 @@ from ctkit.console import Console
 from ctkit.errors import CtkitError
 from ctkit.files import read_csv
 from ctkit.rendering import evidence
+from ctkit.stages.describe import NOT_FINITE
 from ctkit.stages.readings import read_reading
 from ctkit.stages.scan import found_before
 from ctkit.store import SliceStore
@@ -29,7 +30,7 @@ from ctkit.hookspecs import Spec, hookimpl
 
 class Root(Params):
     root: InputPath
-    twisted: bool = False
+    slip: Literal["", "twisted", "unit", "nothing", "text"] = ""
 
 class Moody(Dataset[Root]):
     """Slices as .npy files; what lies beside one says how it behaves."""
@@ -56,8 +57,17 @@ class Moody(Dataset[Root]):
         here = np.array([not path.with_suffix(".gone").exists() for path in paths], bool)
         values = np.stack([np.load(path) for path, there in zip(paths, here) if there])
         skipped = tuple((number, "cannot be opened: gone") for number in index[~here].tolist())
-        kept = index[here][1:] if self.params.twisted else index[here]
-        return Pixels(values, kept, "arbitrary", skipped, retry=bool(skipped))
+        kept, unit = index[here], "arbitrary"
+        match self.params.slip:
+            case "nothing":
+                return None
+            case "twisted":
+                kept = kept[1:]
+            case "unit":
+                unit = "hu"
+            case "text":
+                values = values.astype(str)
+        return Pixels(values, kept, unit, skipped, retry=bool(skipped))
 
 class Mood(Params):
     mood: Literal["fine", "slow", "object", "short", "raises"] = "fine"
@@ -142,9 +152,29 @@ def test_a_reducer_that_fails_is_named_and_leaves_the_volume_readable(scans: Pat
     assert read_csv(folder / "skipped.csv") == []
 
 
-def test_a_data_set_that_returns_other_slices_than_it_was_asked_for_is_named(scans: Path) -> None:
-    with pytest.raises(CtkitError, match=r"data set 'moody' must return each slice that it is asked for once"):
-        run(scans, twisted=True)
+@pytest.mark.parametrize(
+    ("slip", "message"),
+    [
+        ("twisted", r"values must be \(7, 16, 16\).*, but they are \(8, 16, 16\) float32"),
+        ("unit", "unit must be 'HU' or 'arbitrary', but it is 'hu'; choose one"),
+        ("nothing", "read must return Pixels, but it is of type NoneType"),
+        ("text", "values must be int16 where they are Hounsfield units, and numbers in any case, but they are <U"),
+    ],
+)
+def test_a_data_set_that_reads_what_it_must_not_is_named(scans: Path, slip: str, message: str) -> None:
+    with pytest.raises(CtkitError, match=f"data set 'moody': {message}"):
+        run(scans, slip=slip)
+
+
+def test_a_slice_that_is_not_finite_is_left_out_and_darkens_no_other(scans: Path) -> None:
+    for number, value in ((2, np.nan), (5, np.inf)):
+        path = scans / f"{number}.npy"
+        pixels = np.load(path)
+        pixels[3, 3] = value
+        np.save(path, pixels)
+    folder = run(scans, {"use": "all"}, until="materialise")
+    assert read_csv(folder / "skipped.csv") == [{"source": f"{number}.npy", "reason": NOT_FINITE} for number in (2, 5)]
+    assert first_row(folder, scans, [0, 1, 3, 4, 6, 7]).max() > 0
 
 
 def test_a_file_that_could_not_be_opened_is_looked_at_again(scans: Path) -> None:

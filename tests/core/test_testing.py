@@ -269,7 +269,10 @@ def never_empty(self: Level, group: Group, at: float, rng: np.random.Generator) 
         case(variant(Level, select=changed(by=lambda d: None)), "so by must be given too"),
         case(variant(Level, select=changed(by=lambda d: d.by.astype(float))), r"must be \(12,\) int64"),
         case(variant(Level, select=changed(by=lambda d: d.by + 100)), r"must be in -1\.\.11"),
-        case(variant(Level, select=changed(by=lambda d: np.arange(len(d.kept)))), "must be -1 for a kept slice"),
+        case(
+            variant(Level, select=changed(by=lambda d: np.where(d.kept, np.arange(len(d.kept)), d.by))),
+            "must be -1 for a kept slice",
+        ),
         case(
             variant(Level, select=changed(by=lambda d: np.where(d.kept, -1, np.flatnonzero(~d.kept)[:1].sum()))),
             "must be the position of a kept slice",
@@ -451,6 +454,10 @@ def test_a_good_dataset_passes(arrays: ArraysParams) -> None:
         case(variant(Arrays, arrange=volumes(order=("a",))), "order must hold a key for each slice, or none"),
         case(variant(Arrays, arrange=volumes(notes=("patient-17.npy is tilted",))), "without path, patient or date"),
         case(variant(Arrays, arrange=volumes(details={"root": Path()})), "details must be facts that JSON can hold"),
+        case(variant(Arrays, files=lambda self: iter(["a.npy"])), "files must give SourceFile objects, but it"),
+        case(variant(Arrays, arrange=arranging(lambda found: [None])), "must give Volume and Skipped objects, but it"),
+        case(variant(Arrays, arrange=volumes(patient=7)), "both strings, but they are of types str and int"),
+        case(variant(Arrays, read=reading(lambda p: None)), "read must return Pixels, but it is of type NoneType"),
         case(variant(Arrays, read=dying), "read must skip a bad slice, and raise ctkit.errors.DataError"),
         case(
             variant(Arrays, read=reading(lambda p: replace(p, values=p.values[:, :4]))), r"values must be \(5, 8, 9\)"
@@ -461,7 +468,7 @@ def test_a_good_dataset_passes(arrays: ArraysParams) -> None:
         ),
         case(
             variant(Arrays, read=reading(lambda p: Pixels(p.values[1:], p.index[1:], "HU"))),
-            "each slice that was asked for must be read or skipped, once",
+            "each slice that is asked for must be read or skipped, once",
         ),
         case(variant(Arrays, read=reading(lambda p: replace(p, unit="hu"))), "unit must be 'HU' or 'arbitrary'"),
         case(
@@ -634,6 +641,14 @@ def showing(change: Callable[[NDArray[np.uint8]], Any]) -> Any:
     return lambda self, split, number: change(Stripes.image(self, split, number))
 
 
+def showing_second(change: Callable[[NDArray[np.uint8]], Any]) -> Any:
+    def image(self: Stripes, split: str, number: int) -> Any:
+        shown = Stripes.image(self, split, number)
+        return change(shown) if number == 1 else shown
+
+    return image
+
+
 def renamed(parts: dict[str, Split]) -> Mapping[str, Split]:
     return {part: replace(split, names=tuple(f"{next(CALLS)}" for _ in split.names)) for part, split in parts.items()}
 
@@ -652,6 +667,7 @@ def test_a_good_task_passes() -> None:
         case(variant(Stripes, splits=splitting(lambda p: p | {"extra": p["test"]})), "splits must be train and test"),
         case(variant(Stripes, splits=each(names=())), "part train must have images"),
         case(variant(Stripes, splits=each(labels=np.zeros(3, np.int64))), r"labels of train must be \(4,\) int64"),
+        case(variant(Stripes, splits=each(labels=[0, 1, 0, 1])), r"must be \(4,\) int64.* but they are a list"),
         case(variant(Stripes, splits=each(labels=np.zeros(4))), r"labels of train must be \(4,\) int64"),
         case(variant(Stripes, splits=each(labels=np.arange(4))), r"labels of train must be in 0\.\.1"),
         case(variant(Stripes, splits=each(labels=np.zeros(4, np.int64))), "across has none"),
@@ -661,7 +677,8 @@ def test_a_good_task_passes() -> None:
             "an image must be in one part only",
         ),
         case(variant(Stripes, splits=splitting(renamed)), "splits must be the same each time"),
-        case(variant(Stripes, image=showing(lambda image: image / 255)), "an image must be uint8, but it is float64"),
+        case(variant(Stripes, image=showing(lambda image: image / 255)), "uint8, but image 0 of train is float64"),
+        case(variant(Stripes, image=showing_second(lambda image: None)), "but image 1 of train is NoneType"),
         case(variant(Stripes, image=showing(lambda image: image[..., None])), r"or \(height, width, 3\)"),
         case(
             variant(Stripes, image=showing(lambda image: image + np.uint8(next(CALLS) % 9))),
@@ -752,6 +769,9 @@ def test_a_good_protocol_passes() -> None:
         ),
         case(
             variant(Bright, predict=predicting(probabilities=lambda p: p.probabilities * 2)), "each row must sum to 1"
+        ),
+        case(
+            variant(Bright, predict=lambda self, job: None), "predict must return Predictions, but it is of type None"
         ),
         case(variant(Bright, predict=silent), "job.progress must be told how far it is"),
         case(

@@ -24,6 +24,7 @@ from ctkit.contracts import Dataset, Ints, Pixels, Reducer, Slices, Volume
 from ctkit.errors import CtkitError, DataError, PluginError
 from ctkit.files import writing
 from ctkit.plan import Arm, Chosen
+from ctkit.promises import Judge, check_pixels
 from ctkit.sections import Rendering
 from ctkit.stages.readings import Reading, Skips, read_reading, read_readings, write_reading
 from ctkit.store import SliceStore
@@ -31,6 +32,7 @@ from ctkit.store import SliceStore
 if TYPE_CHECKING:
     from ctkit.session import Session
 
+NOT_FINITE = "holds values that are infinite or no numbers, which the data set's plugin must fill or skip"
 _PASSES = 3  # a volume that reads differently the second time is described anew
 _log = logging.getLogger(__name__)
 
@@ -231,7 +233,7 @@ def store_slices(cache: Cache, look: Rendering, volume: str, pixels: Pixels, rea
 
 
 def read(chosen: Chosen[Dataset[Any]], item: Wanted) -> Pixels:
-    """Read the wanted slices; where not one can be read, all come back as skipped.
+    """Read the wanted slices; where not one can be read, all come back as skipped, as do slices that are not finite.
 
     Raises ``PluginError`` where the data set returns what it must not.
     """
@@ -242,16 +244,19 @@ def read(chosen: Chosen[Dataset[Any]], item: Wanted) -> Pixels:
         nothing = np.zeros((0, item.volume.rows, item.volume.columns), np.int16)
         skipped = tuple((number, str(error)) for number in asked.tolist())
         return Pixels(nothing, np.zeros(0, np.int64), "HU", skipped, retry=error.retry)
-    found = np.concatenate([pixels.index, np.array([number for number, _ in pixels.skipped], np.int64)])
-    shape = (len(pixels.index), item.volume.rows, item.volume.columns)
-    in_order = bool((np.diff(pixels.index) > 0).all())
-    if pixels.values.shape != shape or not in_order or not np.array_equal(np.sort(found), asked):
-        raise PluginError(
-            f"data set {chosen.entry.name!r} must return each slice that it is asked for once, read or skipped, in"
-            f" order and {item.volume.rows} x {item.volume.columns}, but of {len(asked)} slices returned"
-            f" {pixels.values.shape} with {len(pixels.index)} numbers and {len(pixels.skipped)} skipped"
-        )
-    return pixels
+    check_pixels(Judge(f"data set {chosen.entry.name!r}", PluginError), item.volume, pixels, asked)
+    return _finite(pixels)
+
+
+def _finite(pixels: Pixels) -> Pixels:
+    """Leave out the slices that hold values which are infinite or no numbers: one would darken all of its volume."""
+    if pixels.values.dtype.kind != "f":
+        return pixels
+    good = np.isfinite(pixels.values).all(axis=(1, 2))
+    if good.all():
+        return pixels
+    skipped = tuple((number, NOT_FINITE) for number in pixels.index[~good].tolist())
+    return replace(pixels, values=pixels.values[good], index=pixels.index[good], skipped=(*pixels.skipped, *skipped))
 
 
 # --- accelerator --------------------------------------------------------------------------------------------------

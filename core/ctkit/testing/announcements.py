@@ -11,7 +11,8 @@ from importlib import metadata
 from ctkit import plugins
 from ctkit.errors import PluginError
 from ctkit.hookspecs import PROJECT, Kind, Spec
-from ctkit.testing.judging import Judge
+from ctkit.promises import Judge
+from ctkit.testing.judging import NonConformance
 from ctkit.testing.plugins import BASES
 
 #: What a module that only announces plugins must not import: each takes longer than all of ctkit.
@@ -26,7 +27,7 @@ def check_distribution(name: str) -> None:
 
     Raises ``NonConformance`` for a module that is slow to import or broken, and for every fault of a spec.
     """
-    judge = Judge(name)
+    judge = Judge(name, NonConformance)
     modules = _modules(judge, name)
     _check_light(judge, modules)
     entries = [entry for entry in plugins.load().entries if entry.distribution == name]
@@ -44,7 +45,7 @@ def check_distribution(name: str) -> None:
 
 def check_spec(spec: Spec, kind: Kind) -> None:
     """Check one spec: its name, its summary, and that its target is a class of its kind."""
-    judge = Judge(spec.name)
+    judge = Judge(spec.name, NonConformance)
     judge.must(
         _NAME.fullmatch(spec.name),
         "a name must be lower-case words or numbers, joined by hyphens",

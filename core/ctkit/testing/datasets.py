@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import pickle
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -15,7 +14,7 @@ import numpy as np
 
 from ctkit.contracts import Dataset, Ints, Params, Pixels, Skipped, SourceFile, Volume
 from ctkit.errors import DataError
-from ctkit.testing.judging import Judge
+from ctkit.promises import Judge, check_pixels, check_volume, through_json
 from ctkit.testing.plugins import build
 
 Headers = list[tuple[SourceFile, Mapping[str, Any]]]
@@ -50,6 +49,10 @@ def check_dataset(plugin: type[Dataset[Any]], params: Params | None = None, *, v
 
 
 def _check_files(judge: Judge, dataset: Dataset[Any], files: list[SourceFile]) -> None:
+    strangers = {type(file).__name__ for file in files if not isinstance(file, SourceFile)}
+    judge.must(
+        not strangers, "files must give SourceFile objects", f"it gave {', '.join(strangers)}", "build them from stat"
+    )
     judge.must(
         files == list(dataset.files()), "files must come in a fixed order", "a second look differs", "sort each folder"
     )
@@ -85,21 +88,17 @@ def _inspect(judge: Judge, dataset: Dataset[Any], files: list[SourceFile]) -> tu
             )
             skipped.append(found)
         else:
-            headers.append((file, _through_json(judge, "inspect must return facts that JSON can hold", found)))
+            headers.append((file, through_json(judge, "inspect must return facts that JSON can hold", found)))
         judge.must(found == again, "inspect must be pure", "a second look differs", "keep no state")
     return headers, skipped
 
 
-def _through_json(judge: Judge, promise: str, facts: Mapping[str, Any]) -> Mapping[str, Any]:
-    try:
-        back: Mapping[str, Any] = json.loads(json.dumps(dict(facts), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise judge.break_off(promise, error, "turn values into plain numbers, strings, lists and dicts") from error
-    return back
-
-
 def _arranged(judge: Judge, dataset: Dataset[Any], headers: Headers) -> list[Volume | Skipped]:
     found = list(dataset.arrange(iter(headers)))
+    strangers = {type(one).__name__ for one in found if not isinstance(one, Volume | Skipped)}
+    judge.must(
+        not strangers, "arrange must give Volume and Skipped objects", f"it gave {', '.join(strangers)}", "build them"
+    )
     judge.must(
         found == list(dataset.arrange(iter(headers))),
         "arrange must give the same volumes for the same headers",
@@ -159,18 +158,7 @@ def _check_volumes(judge: Judge, volumes: list[Volume]) -> None:
 
 
 def _check_volume(judge: Judge, volume: Volume) -> None:
-    n, files = len(volume), range(max(1, len(volume.files)))
-    judge.must(volume.key and volume.patient, "a volume must have a key and a patient", "one is empty", "name them")
-    judge.must(n > 0 and volume.rows > 0 and volume.columns > 0, "a volume must have pixels", "it is empty", "skip it")
-    judge.must(
-        all(file in files and frame >= 0 for file, frame in volume.slices) and len(set(volume.slices)) == n,
-        "each slice must be another frame of one of the volume's files",
-        f"slices are {volume.slices[:3]}... of {len(volume.files)} files",
-        "number files from 0",
-    )
-    judge.must(
-        len(volume.order) in (0, n), "order must hold a key for each slice, or none", f"{len(volume.order)}", "fill it"
-    )
+    check_volume(judge, volume)
     for note, file in itertools.product(volume.notes, volume.files):
         _check_discreet(judge, note, file.path)
 
@@ -180,7 +168,7 @@ def _check_volume(judge: Judge, volume: Volume) -> None:
 
 def _check_reading(judge: Judge, dataset: Dataset[Any], fresh: Dataset[Any], volume: Volume) -> None:
     """Read a volume whole and in part, and once more as another process does: with facts that were kept as JSON."""
-    kept = replace(volume, details=_through_json(judge, "details must be facts that JSON can hold", volume.details))
+    kept = replace(volume, details=through_json(judge, "details must be facts that JSON can hold", volume.details))
     whole, again = _read(judge, dataset, volume, None), _read(judge, fresh, kept, None)
     judge.must(
         (whole is None) == (again is None),
@@ -190,7 +178,6 @@ def _check_reading(judge: Judge, dataset: Dataset[Any], fresh: Dataset[Any], vol
     )
     if whole is None or again is None:
         return
-    _check_pixels(judge, volume, whole, np.arange(len(volume)))
     judge.must(
         np.array_equal(whole.index, again.index) and np.array_equal(whole.values, again.values),
         "reading a volume must give the same each time, also when its details come back from JSON",
@@ -200,11 +187,10 @@ def _check_reading(judge: Judge, dataset: Dataset[Any], fresh: Dataset[Any], vol
     for wanted in _some(len(volume)):
         part = _read(judge, dataset, volume, wanted)
         if part is not None:
-            _check_part(judge, volume, whole, part, wanted)
+            _check_part(judge, whole, part, wanted)
 
 
-def _check_part(judge: Judge, volume: Volume, whole: Pixels, part: Pixels, wanted: Ints) -> None:
-    _check_pixels(judge, volume, part, wanted)
+def _check_part(judge: Judge, whole: Pixels, part: Pixels, wanted: Ints) -> None:
     same = np.isin(whole.index, wanted)
     judge.must(
         np.array_equal(part.index, whole.index[same]) and np.array_equal(part.values, whole.values[same]),
@@ -223,7 +209,7 @@ def _some(n: int) -> Iterable[Ints]:
 def _read(judge: Judge, dataset: Dataset[Any], volume: Volume, wanted: Ints | None) -> Pixels | None:
     """Read slices; None where nothing of them can be read, which a dataset may say by an error."""
     try:
-        return dataset.read(volume, wanted)
+        pixels = dataset.read(volume, wanted)
     except DataError:
         return None
     except Exception as error:
@@ -232,29 +218,13 @@ def _read(judge: Judge, dataset: Dataset[Any], volume: Volume, wanted: Ints | No
             error,
             "catch what decoders raise",
         ) from error
+    check_pixels(judge, volume, pixels, np.arange(len(volume)) if wanted is None else wanted)
+    _check_contents(judge, volume, pixels)
+    return pixels
 
 
-def _check_pixels(judge: Judge, volume: Volume, pixels: Pixels, wanted: Ints) -> None:
-    values, index = pixels.values, pixels.index
-    shape = (len(index), volume.rows, volume.columns)
-    judge.must(values.shape == shape, f"values must be {shape}", f"they are {values.shape}", "see contracts.Pixels")
-    judge.must(
-        index.dtype == np.int64 and (np.diff(index) > 0).all(), "index must be ascending int64", f"{index}", "sort it"
-    )
-    accounted = sorted([*index.tolist(), *(number for number, _ in pixels.skipped)])
-    judge.must(
-        accounted == wanted.tolist(),
-        "each slice that was asked for must be read or skipped, once",
-        f"of {wanted.tolist()} these came: {accounted}",
-        "list the unreadable ones in skipped",
-    )
-    judge.must(pixels.unit in ("HU", "arbitrary"), "unit must be 'HU' or 'arbitrary'", repr(pixels.unit), "choose one")
-    judge.must(
-        values.dtype == np.int16 if pixels.unit == "HU" else values.dtype.kind in "biuf",
-        "values must be int16 where they are Hounsfield units, and numbers in any case",
-        f"they are {values.dtype}",
-        "round, clip to int16 and convert",
-    )
+def _check_contents(judge: Judge, volume: Volume, pixels: Pixels) -> None:
+    values = pixels.values
     judge.must(values.dtype.kind != "f" or np.isfinite(values).all(), "values must be finite", "some are not", "fill")
     for number, reason in pixels.skipped:
         _check_discreet(judge, reason, volume.source(number))

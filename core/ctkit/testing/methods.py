@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Method, Params, Pretrained, Pretraining
+from ctkit.promises import Judge, check_pretrained
 from ctkit.testing import samples
-from ctkit.testing.judging import Judge
 from ctkit.testing.plugins import build
 
 METADATA = {"arm": "a", "fingerprint": "0"}
@@ -115,8 +115,9 @@ class _Trial:
         found = method.pretrain(
             Pretraining(self._rows, seed, "cpu", 0, folder, METADATA, watcher.progress, watcher.metric)
         )
+        check_pretrained(self._judge, found)
         self._judge.must(
-            found.backbone == folder / "backbone.safetensors" and found.backbone.is_file(),
+            found.backbone == folder / "backbone.safetensors",
             'the backbone must be written to job.folder / "backbone.safetensors"',
             f"it is said to be {found.backbone.name}",
             "write it there, and return that path",
@@ -165,14 +166,11 @@ def _check_report(judge: Judge, found: Pretrained, watcher: _Watcher) -> None:
 
 def _weights(judge: Judge, found: Pretrained) -> dict[str, NDArray[Any]]:
     """Read a backbone's weights and check that they are a trunk's."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
-        with safe_open(found.backbone, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-    except SafetensorError as error:
-        raise judge.break_off("a backbone must be a safetensors file", error, "use safetensors") from error
+    with safe_open(found.backbone, framework="numpy") as file:
+        metadata = file.metadata() or {}
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
     foreign = sorted(name for name in weights if name.startswith(_FOREIGN))
     judge.must(
         not foreign,

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from ctkit import sections
 from ctkit.contracts import Dataset, Method, Params, Plugin, Protocol, Reducer, Task
 from ctkit.hookspecs import Kind
-from ctkit.testing.judging import Judge
+from ctkit.promises import Judge
+from ctkit.testing.judging import NonConformance
 
 PluginT = TypeVar("PluginT", bound=Plugin[Any])
 
@@ -34,7 +35,7 @@ CORE_KEYS: dict[Kind, frozenset[str]] = {
 
 def build(kind: Kind, plugin: type[PluginT], params: Params | None) -> tuple[PluginT, Judge]:
     """Check what every plugin promises; return one, and who judges the rest."""
-    judge = Judge(getattr(plugin, "__name__", repr(plugin)))
+    judge = Judge(getattr(plugin, "__name__", repr(plugin)), NonConformance)
     _check_class(judge, kind, plugin)
     _check_parameter_model(judge, kind, plugin.params_type)
     if params is None:

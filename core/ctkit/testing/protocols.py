@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ctkit.contracts import Difference, Evaluation, Params, Predictions, Protocol, Score, Task
+from ctkit.contracts import Difference, Evaluation, Params, Predictions, Protocol, Score
+from ctkit.promises import Judge, check_predictions
 from ctkit.testing import samples
-from ctkit.testing.judging import Judge
 from ctkit.testing.plugins import build
 
 
@@ -33,7 +33,7 @@ def check_protocol(plugin: type[Protocol[Any]], params: Params | None = None) ->
             return Evaluation(task, backbone, kept, 1.0, 1, "cpu", 0, lambda done, total: told.append((done, total)))
 
         found = protocol.predict(job("first"))
-        _check_predictions(judge, found, task)
+        check_predictions(judge, found, task)
         judge.must(told, "job.progress must be told how far it is", "it was told nothing", "call it now and then")
         for name, where in (("second", "a second time"), ("first", "with what the first time left in job.folder")):
             again = plugin(protocol.params).predict(job(name))
@@ -44,35 +44,6 @@ def check_protocol(plugin: type[Protocol[Any]], params: Params | None = None) ->
                 "draw from a generator seeded by job.seed, and keep files under names that tell all they are of",
             )
     _check_arithmetic(judge, protocol, found)
-
-
-def _check_predictions(judge: Judge, found: Predictions, task: Task[Any]) -> None:
-    test = task.splits()["test"]
-    judge.must(
-        found.names == test.names and np.array_equal(found.labels, test.labels),
-        "predictions must be of the test images, in their order, with their labels",
-        f"there are {len(found.names)} names for {len(test.names)} images, or they differ",
-        "take names and labels from the test split",
-    )
-    judge.must(
-        found.classes == task.classes and found.positive == task.positive_class and found.patients == test.patients,
-        "classes, positive class and patients must be the task's",
-        f"they are {found.classes}, {found.positive} and {found.patients}",
-        "pass them on",
-    )
-    shape, p = (len(test.names), len(task.classes)), found.probabilities
-    judge.must(
-        p.shape == shape and p.dtype == np.float64,
-        f"probabilities must be {shape} float64",
-        f"they are {p.shape} {p.dtype}",
-        "one row for each image, one column for each class",
-    )
-    judge.must(
-        np.isfinite(p).all() and (p >= 0).all() and np.allclose(p.sum(axis=1), 1, rtol=0, atol=1e-6),
-        "probabilities must be 0 or more, and each row must sum to 1",
-        f"rows sum to {np.unique(p.sum(axis=1).round(6))[:3]}",
-        "end in a softmax, in float64",
-    )
 
 
 # --- arithmetic ---------------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Decision, Group, Ints, Knob, Params, Reducer, Slices
 from ctkit.errors import CtkitError
+from ctkit.promises import Judge, check_decision
 from ctkit.sections import StepKeys
 from ctkit.testing import samples
-from ctkit.testing.judging import Judge
 from ctkit.testing.plugins import CORE_KEYS, build
 
 SEEDS = range(8)
@@ -271,10 +271,7 @@ def _selected(
 
 def _check_decision(judge: Judge, decision: Decision, group: Group, where: str) -> None:
     n = len(group)
-    judge.must(
-        isinstance(decision, Decision), f"select{where} must return a Decision", f"it is {decision!r}", "build one"
-    )
-    _check_column(judge, "kept", decision.kept, np.dtype(bool), n, where)
+    check_decision(judge, decision, n, where)
     if decision.by is None:
         judge.must(
             decision.distance is None,
@@ -283,21 +280,13 @@ def _check_decision(judge: Judge, decision: Decision, group: Group, where: str) 
             "give both",
         )
         return
-    _check_column(judge, "by", decision.by, np.dtype(np.int64), n, where)
-    inside = (decision.by >= -1) & (decision.by < n)
-    judge.must(inside.all(), f"by{where} must be in -1..{n - 1}", f"it holds {decision.by[~inside]}", "give positions")
+    _check_dtype(judge, f"by{where}", decision.by, np.dtype(np.int64))
     judge.must(
         (decision.by[decision.kept] == -1).all(), f"by{where} must be -1 for a kept slice", "it is not", "set it to -1"
     )
     represented = decision.by >= 0
-    judge.must(
-        decision.kept[decision.by[represented]].all(),
-        f"by{where} must be the position of a kept slice",
-        "it leads to a dropped one",
-        "follow it on to the one that was kept",
-    )
     if decision.distance is not None:
-        _check_column(judge, "distance", decision.distance, np.dtype(np.float32), n, where)
+        _check_dtype(judge, f"distance{where}", decision.distance, np.dtype(np.float32))
         given = decision.distance[represented]
         judge.must(
             np.isnan(decision.distance[~represented]).all() and np.isfinite(given).all() and (given >= 0).all(),
@@ -307,13 +296,8 @@ def _check_decision(judge: Judge, decision: Decision, group: Group, where: str) 
         )
 
 
-def _check_column(judge: Judge, name: str, column: Any, dtype: np.dtype[Any], n: int, where: str) -> None:
-    judge.must(
-        isinstance(column, np.ndarray) and column.dtype == dtype and column.shape == (n,),
-        f"{name}{where} must be ({n},) {dtype}",
-        f"it is {column.shape} {column.dtype}" if isinstance(column, np.ndarray) else f"it is {column!r}",
-        "see ctkit.contracts.Decision",
-    )
+def _check_dtype(judge: Judge, name: str, column: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    judge.must(column.dtype == dtype, f"{name} must be {dtype}", f"it is {column.dtype}", "convert it")
 
 
 def _check_draws(judge: Judge, reducer: Reducer[Any], cases: list[_Case]) -> None:

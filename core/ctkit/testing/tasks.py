@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from ctkit.contracts import Params, Split, Task
-from ctkit.testing.judging import Judge
+from ctkit.promises import Judge, check_classes, check_image, check_splits
 from ctkit.testing.plugins import build
+
+IMAGES = 16  #: of each part that are looked at, from the first to the last
 
 
 def check_task(plugin: type[Task[Any]], params: Params | None = None) -> None:
-    """Check a task on the data its parameters name; some images of each part are looked at.
+    """Check a task on the data its parameters name; of each part up to 16 images are looked at, the first and the last.
 
     Raises ``NonConformance`` for the first promise that is broken.
     """
@@ -24,25 +26,13 @@ def check_task(plugin: type[Task[Any]], params: Params | None = None) -> None:
     _check_parts(judge, task, splits)
     _check_same(judge, splits, plugin(task.params).splits())
     for part, split in splits.items():
-        for number in sorted({0, len(split.names) // 2, len(split.names) - 1}):
+        for number in np.unique(np.linspace(0, len(split.names) - 1, IMAGES, dtype=int)).tolist():
             _check_image(judge, task, part, number)
     _check_files(judge, task)
 
 
 def _check_classes(judge: Judge, task: Task[Any]) -> None:
-    classes = task.classes
-    judge.must(
-        len(classes) > 1 and all(classes) and len(set(classes)) == len(classes),
-        "there must be two classes or more, each with a name of its own",
-        f"they are {classes}",
-        "name them in the order of their numbers",
-    )
-    judge.must(
-        task.positive_class is None or task.positive_class in classes,
-        f"the positive class must be one of {', '.join(classes)}",
-        f"it is {task.positive_class!r}",
-        "set positive to the finding that the task looks for",
-    )
+    check_classes(judge, task)
     if task.mean_std is not None:
         mean, std = task.mean_std
         judge.must(
@@ -54,14 +44,7 @@ def _check_classes(judge: Judge, task: Task[Any]) -> None:
 
 
 def _check_parts(judge: Judge, task: Task[Any], splits: Mapping[str, Split]) -> None:
-    judge.must(
-        {"train", "test"} <= splits.keys() <= {"train", "val", "test"},
-        "splits must be train and test, and val where there is one",
-        f"they are {', '.join(splits)}",
-        "name them so",
-    )
-    for part, split in splits.items():
-        _check_part(judge, part, split, len(task.classes))
+    check_splits(judge, splits, task.classes)
     names = Counter(name for split in splits.values() for name in split.names)
     shared = [name for name, count in names.items() if count > 1]
     judge.must(
@@ -79,29 +62,6 @@ def _check_parts(judge: Judge, task: Task[Any], splits: Mapping[str, Split]) -> 
     )
 
 
-def _check_part(judge: Judge, part: str, split: Split, classes: int) -> None:
-    n, labels = len(split.names), split.labels
-    judge.must(n > 0, f"part {part} must have images", "it has none", "leave the part out")
-    judge.must(
-        labels.dtype == np.int64 and labels.shape == (n,),
-        f"labels of {part} must be ({n},) int64, as there are {n} names",
-        f"they are {labels.shape} {labels.dtype}",
-        "give a class number for each image",
-    )
-    judge.must(
-        ((labels >= 0) & (labels < classes)).all(),
-        f"labels of {part} must be in 0..{classes - 1}",
-        f"they go from {labels.min()} to {labels.max()}",
-        "number the classes as `classes` does",
-    )
-    judge.must(
-        split.patients is None or len(split.patients) == n,
-        f"patients of {part} must be {n}, or None where they are not known",
-        f"there are {len(split.patients or ())}",
-        "name the patient of each image",
-    )
-
-
 def _check_same(judge: Judge, splits: Mapping[str, Split], again: Mapping[str, Split]) -> None:
     same = splits.keys() == again.keys() and all(
         split.names == again[part].names
@@ -114,18 +74,7 @@ def _check_same(judge: Judge, splits: Mapping[str, Split], again: Mapping[str, S
 
 def _check_image(judge: Judge, task: Task[Any], part: str, number: int) -> None:
     image = task.image(part, number)
-    judge.must(
-        isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size > 0,
-        "an image must be uint8",
-        f"it is {getattr(image, 'dtype', type(image).__name__)}",
-        "scale to 0..255 and convert",
-    )
-    judge.must(
-        image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3),
-        "an image must be (height, width) or (height, width, 3)",
-        f"it is {image.shape}",
-        "drop transparency, and turn channels last",
-    )
+    check_image(judge, image, f"image {number} of {part}")
     judge.must(
         np.array_equal(image, task.image(part, number)),
         "an image must be the same each time",
