@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,23 @@ import numpy as np
 
 from ctkit.cache import address
 from ctkit.contracts import Ints, SourceFile, Volume
+from ctkit.promises import arranged
 
 _LINES, _INDEX = "volumes.jsonl", "volumes.npz"
 
 
-def write_catalogue(folder: Path, volumes: Iterable[Volume], dataset: Any) -> None:
+def write_catalogue(folder: Path, volumes: Iterable[Volume], dataset: Mapping[str, Any]) -> None:
     """Write volumes in the order of patient, then key. ``dataset`` is the identity of the data set's plugin.
 
-    The volumes pass through one at a time; only their names and places stay in memory.
+    The volumes pass through one at a time; only their names and places stay in memory. Raises
+    ``CtkitError`` for the first one that does not hold together.
     """
     unsorted = folder / ".unsorted"
     places: list[tuple[str, str, int, int]] = []
     counts: list[int] = []
     ordered = False
     with unsorted.open("wb") as file:
-        for volume in volumes:
+        for volume in arranged(f"data set {dataset['plugin']!r}", volumes):
             line = _line(volume)
             places.append((volume.patient, volume.key, file.tell(), len(line)))
             counts.append(len(volume))

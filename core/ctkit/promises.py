@@ -154,10 +154,11 @@ def check_decision(judge: Judge, decision: Decision, n: int, where: str = "") ->
     if by is None:
         return
     _check_column(judge, f"by{where}", by, n, "i", "int64")
+    low, high = (int(by.min()), int(by.max())) if n else (-1, -1)
     judge.must(
-        not n or (by.min() >= -1 and by.max() < n),
+        low >= -1 and high < n,
         f"by{where} must be in -1..{n - 1}",
-        f"it goes from {by.min(initial=0)} to {by.max(initial=0)}",
+        f"it goes from {low} to {high}",
         "give positions in the group",
     )
     judge.must(
@@ -171,12 +172,9 @@ def check_decision(judge: Judge, decision: Decision, n: int, where: str = "") ->
 
 
 def _check_column(judge: Judge, name: str, column: Any, n: int, kind: str, dtype: str) -> None:
-    judge.must(
-        isinstance(column, np.ndarray) and column.dtype.kind == kind and column.shape == (n,),
-        f"{name} must be ({n},) {dtype}",
-        f"it is {_form(column)}",
-        "see ctkit.contracts.Decision",
-    )
+    right = isinstance(column, np.ndarray) and column.dtype.kind == kind and column.shape == (n,)
+    found = "it is right" if right else f"it is {_form(column)}"  # words are slow
+    judge.must(right, f"{name} must be ({n},) {dtype}", found, "see ctkit.contracts.Decision")
 
 
 # --- methods ------------------------------------------------------------------------------------------------------

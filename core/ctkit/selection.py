@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Bools, Decision, Group, Ints, Knob, Reducer
+from ctkit.contracts import Bools, Group, Ints, Knob, Reducer
+from ctkit.promises import Judge, calling, check_decision
 
 #: Part of the address of selections: raised when the core chooses otherwise on the same evidence.
 VERSION = 1
@@ -59,6 +60,7 @@ class Choice:
     scope: Scope
     at: float
     evidence: EvidenceOf
+    name: str  #: of the reducer, for messages
 
 
 @dataclass(frozen=True)
@@ -173,15 +175,17 @@ def _bisect(low: float, high: float, error_low: int, excess: Callable[[float], i
 
 
 def _apply(table: Table, choice: Choice, at: float, before: Selection, key: tuple[int, int]) -> Selection:
-    """One step on what is left of ``before``."""
+    """One step on what is left of ``before``. Raises ``CtkitError`` where the reducer fails or breaks its promise."""
     kept, by, distance = before.kept.copy(), before.by.copy(), before.distance.copy()
+    judge = Judge(f"reducer {choice.name!r}")
     for slices in table.groups(choice.scope):
         left = slices[before.kept[slices]]
         if not len(left):
             continue
         group = Group(table.volume[left], table.index[left], choice.evidence(left))
-        decision = choice.reducer.select(group, at, _generator(table, left, key))
-        _check(decision, len(left), choice.reducer)
+        with calling(judge.name, "select"):
+            decision = choice.reducer.select(group, at, _generator(table, left, key))
+        check_decision(judge, decision, len(left))
         kept[left] = decision.kept
         if decision.by is not None:
             by[left] = np.where(decision.by >= 0, left[decision.by], -1)
@@ -203,13 +207,3 @@ def _generator(table: Table, slices: Ints, key: tuple[int, int]) -> np.random.Ge
     first = slices[0]
     digest = hashlib.sha256(f"{table.volume[first]}:{table.index[first]}".encode()).digest()
     return np.random.default_rng([*key, int.from_bytes(digest[:8], "little")])
-
-
-def _check(decision: Decision, n: int, reducer: Reducer[Any]) -> None:
-    if decision.kept.shape != (n,) or decision.kept.dtype != np.bool_:
-        raise TypeError(
-            f"{type(reducer).__name__}.select must return kept of shape ({n},) and dtype bool"
-            f" but returned {decision.kept.shape} {decision.kept.dtype}"
-        )
-    if decision.by is not None and not np.all(decision.kept[decision.by[decision.by >= 0]]):
-        raise TypeError(f"{type(reducer).__name__}.select named a dropped slice as the one that stands for another")

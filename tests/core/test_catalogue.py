@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
 
 from ctkit.catalogue import Catalogue, write_catalogue
 from ctkit.contracts import SourceFile, Volume
+from ctkit.errors import CtkitError
+
+DATASET = {"plugin": "x"}
 
 
 def volume(patient: str, key: str, slices: int = 2, **more: object) -> Volume:
@@ -20,7 +29,7 @@ def test_volumes_come_back_as_they_were_in_the_order_of_patient_and_key(tmp_path
         volume("a", "2", order=("x_1", "x_10"), details={"padding": -2000}),
         volume("a", "1"),
     ]
-    write_catalogue(tmp_path, iter(volumes), {"plugin": "x"})
+    write_catalogue(tmp_path, iter(volumes), DATASET)
     catalogue = Catalogue(tmp_path)
     assert list(catalogue) == [volumes[2], volumes[1], volumes[0]]
     assert [catalogue[number] for number in range(len(catalogue))] == list(catalogue)
@@ -30,9 +39,9 @@ def test_volumes_come_back_as_they_were_in_the_order_of_patient_and_key(tmp_path
 
 
 def test_an_address_changes_with_a_file_and_with_the_plugin(tmp_path: Path) -> None:
-    def address_of(one: Volume, dataset: object, folder: Path) -> str:
+    def address_of(one: Volume, version: int, folder: Path) -> str:
         folder.mkdir()
-        write_catalogue(folder, [one], dataset)
+        write_catalogue(folder, [one], DATASET | {"version": version})
         return Catalogue(folder).address(0)
 
     same = address_of(volume("a", "1"), 1, tmp_path / "1")
@@ -43,10 +52,40 @@ def test_an_address_changes_with_a_file_and_with_the_plugin(tmp_path: Path) -> N
 
 def test_a_file_name_that_is_no_utf8_survives(tmp_path: Path) -> None:
     odd = volume(b"\xe4".decode("utf-8", "surrogateescape"), "1")
-    write_catalogue(tmp_path, [odd], {})
+    write_catalogue(tmp_path, [odd], DATASET)
     assert list(Catalogue(tmp_path)) == [odd]
 
 
 def test_nothing_is_a_catalogue_too(tmp_path: Path) -> None:
-    write_catalogue(tmp_path, [], {})
+    write_catalogue(tmp_path, [], DATASET)
     assert len(Catalogue(tmp_path)) == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"patient": 7}, "a volume must have a key and a patient, both strings, but they are of types str and int"),
+        (
+            {"order": ("a",)},
+            "order must hold a key for each slice, or none, and keys are strings, but it holds 1",
+        ),
+        ({"details": {"box": np.arange(3)}}, "details must be facts that JSON can hold, but TypeError was raised"),
+        ({"slices": ()}, "a volume must have pixels, but it is empty"),
+        ({"slices": ((0, 0), (9, 0))}, "each slice must be another frame of one of the volume's files"),
+    ],
+    ids=str,
+)
+def test_a_volume_that_does_not_hold_together_is_refused_by_name(
+    wrong: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(CtkitError, match=f"data set 'x': {message}"):
+        write_catalogue(tmp_path, [replace(volume("a", "1"), **wrong)], DATASET)
+
+
+def test_a_data_set_that_fails_to_arrange_is_named(tmp_path: Path) -> None:
+    def volumes() -> Iterator[Volume]:
+        yield volume("a", "1")
+        raise KeyError("z")
+
+    with pytest.raises(CtkitError, match="data set 'x' failed in arrange: KeyError: 'z'"):
+        write_catalogue(tmp_path, volumes(), DATASET)

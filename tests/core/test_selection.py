@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ctkit.contracts import Decision, Group, Knob, NoParams, Reducer
+from ctkit.errors import CtkitError
 from ctkit.selection import Choice, Selection, Table, curve, select
 
 
@@ -57,7 +59,9 @@ def table_of(counts: list[int], patients: list[int] | None = None) -> Table:
 
 
 def choice(reducer: Reducer[Any], at: float, evidence: NDArray[Any] | None = None, scope: Any = "volume") -> Choice:
-    return Choice(reducer, scope, at, lambda slices: None if evidence is None else evidence[slices])
+    return Choice(
+        reducer, scope, at, lambda slices: None if evidence is None else evidence[slices], type(reducer).__name__
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,12 +138,25 @@ def test_a_later_step_sees_only_what_is_left() -> None:
     assert seen == [0, 2]
 
 
-def test_a_reducer_that_breaks_its_promise_is_named() -> None:
+@pytest.mark.parametrize(
+    ("decide", "message"),
+    [
+        (lambda n: 1 // 0, "reducer 'Wrong' failed in select: ZeroDivisionError: "),
+        (lambda n: None, "reducer 'Wrong': select must return a Decision, but it is of type NoneType; build one"),
+        (lambda n: np.ones(n, bool), "select must return a Decision, but it is of type ndarray"),
+        (lambda n: Decision([True] * n), r"kept must be \(3,\) bool, but it is a list"),
+        (lambda n: Decision(np.arange(n)), r"kept must be \(3,\) bool, but it is \(3,\) int64"),
+        (lambda n: Decision(np.ones(n + 1, bool)), r"kept must be \(3,\) bool, but it is \(4,\) bool"),
+        (lambda n: Decision(np.ones(n, bool), by=np.full(n, n)), r"by must be in -1\.\.2, but it goes from 3 to 3"),
+        (lambda n: Decision(np.arange(n) > 0, by=np.zeros(n, int)), "by must be the position of a kept slice"),
+    ],
+)
+def test_a_reducer_that_fails_or_breaks_its_promise_is_named(decide: Callable[[int], Any], message: str) -> None:
     class Wrong(Reducer[NoParams]):
         def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
-            return Decision(np.ones(len(group) + 1, bool))
+            return decide(len(group))  # type: ignore[no-any-return]  # wrong on purpose
 
-    with pytest.raises(TypeError, match=r"Wrong.select must return kept of shape \(3,\)"):
+    with pytest.raises(CtkitError, match=message):
         select(table_of([3]), [choice(Wrong(), 0)], 0)
 
 

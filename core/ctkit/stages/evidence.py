@@ -42,7 +42,10 @@ class Evidence:
 
     def choices(self, arm: Arm) -> list[Choice]:
         """Return an arm's steps, ready to choose."""
-        return [Choice(step.reducer.build(), step.scope, step.at, self.of(step)) for step in arm.steps]
+        return [
+            Choice(step.reducer.build(), step.scope, step.at, self.of(step), step.reducer.entry.name)
+            for step in arm.steps
+        ]
 
     def identities(self, arm: Arm) -> list[Document]:
         """Return, for each step of an arm, what its choice depends on: the evidence by its digest, scope and knob."""
