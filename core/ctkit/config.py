@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
-from ctkit.contracts import Dataset, Knob, Method, Protocol, Reducer, Task
+from ctkit.contracts import Dataset, Knob, Method, Plugin, Protocol, Reducer, Task
 from ctkit.errors import ConfigError, PluginError, RequestError, nearest
 from ctkit.hookspecs import Kind
 from ctkit.plan import Arm, Chosen, Document, Pipeline, PretrainPlan, Step, TaskPlan
@@ -181,7 +181,7 @@ class _Resolver:
         keys = self.section(StepKeys, core, location)
         known = set(StepKeys.model_fields)
         entry = self.entry("reducer", table, location)
-        knob_name = self.knob_name(entry)
+        knob_name = self.knob_name(entry, location)
         chosen: Chosen[Reducer[Any]] = self.choose(
             "reducer", table, location, known | ({knob_name} if knob_name else set()), ArmKeys.model_fields
         )
@@ -193,8 +193,8 @@ class _Resolver:
             self.fail((*location, "scope"), f"{entry.name} cannot decide in scope {scope!r}: {reason}; valid: {valid}")
         return Step(chosen, scope, self.knob(reducer.knob, table, location, keep, entry.name))
 
-    def knob_name(self, entry: Entry) -> str | None:
-        knob = cast(type[Reducer[Any]], entry.load()).knob
+    def knob_name(self, entry: Entry, location: Location) -> str | None:
+        knob = cast(type[Reducer[Any]], self.plugin(entry, location)).knob
         return knob.name if isinstance(knob, Knob) else None
 
     def knob(self, knob: Knob | None, table: Document, location: Location, keep: Keep | None, name: str) -> float:
@@ -294,15 +294,18 @@ class _Resolver:
         except PluginError as error:
             raise PluginError(f"{self.where((*location, 'use'))}: {error}") from error
 
+    def plugin(self, entry: Entry, location: Location) -> type[Plugin[Any]]:
+        try:
+            return entry.load()
+        except PluginError as error:
+            raise PluginError(f"{self.where((*location, 'use'))}: {error}") from error
+
     def choose(
         self, kind: Kind, table: Document, location: Location, core: Iterable[str] = (), more: Iterable[str] = ()
     ) -> Chosen[Any]:
         """Choose the plugin that ``table`` uses; ``core`` are the keys that are not its parameters."""
         entry = self.entry(kind, table, location)
-        try:
-            plugin = entry.load()
-        except PluginError as error:
-            raise PluginError(f"{self.where((*location, 'use'))}: {error}") from error
+        plugin = self.plugin(entry, location)
         keys = {*core, *more, "use"}
         taken = sorted(keys & plugin.params_type.model_fields.keys())
         if taken:

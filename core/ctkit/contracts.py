@@ -83,6 +83,11 @@ class Plugin(Generic[P]):
             for argument in get_args(base):
                 if isinstance(argument, type) and issubclass(argument, Params):
                     cls.params_type = argument
+                elif isinstance(argument, type) and issubclass(argument, BaseModel):
+                    raise TypeError(
+                        f"parameters must derive from ctkit.contracts.Params but {argument.__name__} of {cls.__name__}"
+                        " does not; derive it from Params"
+                    )
 
     def __init__(self, params: P | None = None) -> None:
         self.params: P = cast(P, self.params_type()) if params is None else params
@@ -475,3 +480,13 @@ class Protocol(Plugin[P], ABC):
     @abstractmethod
     def compare(self, arm: Sequence[Predictions], reference: Sequence[Predictions]) -> tuple[Difference, ...]:
         """Paired differences on the same test images, runs of ``arm`` against runs of ``reference``."""
+
+
+BASES: Mapping[str, type[Plugin[Any]]] = {
+    "dataset": Dataset,
+    "reducer": Reducer,
+    "method": Method,
+    "task": Task,
+    "protocol": Protocol,
+}
+"""The class that each kind of plugin derives from."""

@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 from ctkit.contracts import Dataset, Method, Params, Plugin, Protocol, Reducer, Task
 from ctkit.plugins import Entry, load_target
+from ctkit.promises import calling
 from ctkit.sections import ComputeSection, Keep, Rendering, ReportSection, RunSection
 
 Document = dict[str, Any]
@@ -21,9 +22,15 @@ class Chosen(Generic[PluginT]):
     entry: Entry
     params: Params
 
+    @property
+    def title(self) -> str:
+        """What messages call it, such as "reducer 'hash'"."""
+        return f"{self.entry.kind.replace('dataset', 'data set')} {self.entry.name!r}"
+
     def build(self) -> PluginT:
-        """Make the plugin."""
-        return cast(PluginT, load_target(self.entry.target)(self.params))
+        """Make the plugin. Raises ``CtkitError`` where its constructor fails."""
+        with calling(self.title, "__init__"):
+            return cast(PluginT, load_target(self.entry.target)(self.params))
 
     @property
     def identity(self) -> Document:

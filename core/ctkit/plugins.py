@@ -47,10 +47,13 @@ class Entry:
     error: str = ""
 
     def load(self) -> type[Plugin[Any]]:
-        """Import the class. Raises ``PluginError`` where that fails."""
+        """Import the class. Raises ``PluginError`` where that fails, or it is not a whole one of its kind."""
         if self.status == "broken":
             raise PluginError(f"{self.kind} {self.name!r} of {self.distribution} is broken: {self.error}")
-        return load_target(self.target)
+        found = load_target(self.target)
+        if fault := _unfit(self.kind, found):
+            raise PluginError(f"{self.kind} {self.name!r} of {self.distribution}: {self.target} {fault}")
+        return found
 
 
 @cache
@@ -66,6 +69,20 @@ def load_target(target: str) -> type[Plugin[Any]]:
     if not (isinstance(found, type) and issubclass(found, Plugin)):
         raise PluginError(f"{target} must be a subclass of one of the classes in ctkit.contracts but is {found!r}")
     return found
+
+
+def _unfit(kind: str, found: type[Plugin[Any]]) -> str:
+    """Say why a class cannot serve as a plugin of a kind; "" where it can."""
+    from ctkit.contracts import BASES
+
+    base = BASES[kind]
+    if not issubclass(found, base):
+        return (
+            f"must be a subclass of ctkit.contracts.{base.__name__} but is one of {found.__mro__[1].__name__};"
+            f" derive it, or announce it from another hook than ctkit_register_{kind}s"
+        )
+    missing = sorted(getattr(found, "__abstractmethods__", ()))
+    return f"must implement the contract of a {kind} but lacks {', '.join(missing)}; write them" if missing else ""
 
 
 @dataclass

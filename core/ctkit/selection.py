@@ -60,7 +60,7 @@ class Choice:
     scope: Scope
     at: float
     evidence: EvidenceOf
-    name: str  #: of the reducer, for messages
+    name: str  #: what messages call the reducer
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _bisect(low: float, high: float, error_low: int, excess: Callable[[float], i
 def _apply(table: Table, choice: Choice, at: float, before: Selection, key: tuple[int, int]) -> Selection:
     """One step on what is left of ``before``. Raises ``CtkitError`` where the reducer fails or breaks its promise."""
     kept, by, distance = before.kept.copy(), before.by.copy(), before.distance.copy()
-    judge = Judge(f"reducer {choice.name!r}")
+    judge = Judge(choice.name)
     for slices in table.groups(choice.scope):
         left = slices[before.kept[slices]]
         if not len(left):

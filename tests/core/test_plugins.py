@@ -9,11 +9,14 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from ctkit import plugins
-from ctkit.errors import PluginError
+from ctkit.contracts import Dataset, NoParams, Pixels, Plugin, Reducer, SourceFile, Volume
+from ctkit.errors import CtkitError, DataError, PluginError
 from ctkit.hookspecs import PROJECT, Spec, hookimpl
-from ctkit.plugins import Registry
+from ctkit.plan import Chosen
+from ctkit.plugins import Entry, Registry
 
 Install = Callable[..., None]
 
@@ -192,3 +195,58 @@ def test_the_built_in_plugins_come_by_entry_points() -> None:
 def test_an_empty_registry_says_that_there_is_none() -> None:
     with pytest.raises(PluginError, match="there is none"):
         Registry().find("task", "x")
+
+
+class Whole(Dataset[NoParams]):
+    """Has nothing."""
+
+    def files(self) -> Iterator[SourceFile]:
+        return iter(())
+
+    def arrange(self, headers: object) -> Iterator[Volume]:
+        return iter(())
+
+    def read(self, volume: Volume, wanted: object = None) -> Pixels:
+        raise DataError("there is nothing")
+
+
+class Unfinished(Reducer[NoParams]):
+    """Cannot select."""
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        (
+            Whole,
+            r"reducer 'x' of d: \S+ must be a subclass of ctkit.contracts.Reducer but is one of Dataset;",
+        ),
+        (Unfinished, r"reducer 'x' of d: \S+ must implement the contract of a reducer but lacks select; write them"),
+    ],
+)
+def test_a_class_that_is_no_whole_one_of_its_kind_is_refused(plugin: type[Plugin[Any]], message: str) -> None:
+    with pytest.raises(PluginError, match=message):
+        Entry("reducer", "x", "", "d", "1", f"{__name__}:{plugin.__name__}").load()
+
+
+def test_parameters_that_derive_from_another_model_are_refused() -> None:
+    class Stray(BaseModel):
+        a: int = 3
+
+    with pytest.raises(TypeError, match="must derive from ctkit.contracts.Params but Stray of Mine does not"):
+
+        class Mine(Reducer[Stray]):  # type: ignore[type-var]  # wrong on purpose
+            """Would silently have no parameters."""
+
+
+class Clumsy(Whole):
+    """Cannot be made."""
+
+    def __init__(self, params: NoParams) -> None:
+        raise KeyError("table")
+
+
+def test_a_constructor_that_fails_is_named() -> None:
+    chosen: Chosen[Clumsy] = Chosen(Entry("dataset", "x", "", "d", "1", f"{__name__}:Clumsy"), NoParams())
+    with pytest.raises(CtkitError, match="data set 'x' failed in __init__: KeyError: 'table'"):
+        chosen.build()

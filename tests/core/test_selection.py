@@ -59,9 +59,8 @@ def table_of(counts: list[int], patients: list[int] | None = None) -> Table:
 
 
 def choice(reducer: Reducer[Any], at: float, evidence: NDArray[Any] | None = None, scope: Any = "volume") -> Choice:
-    return Choice(
-        reducer, scope, at, lambda slices: None if evidence is None else evidence[slices], type(reducer).__name__
-    )
+    name = f"reducer {type(reducer).__name__}"
+    return Choice(reducer, scope, at, lambda slices: None if evidence is None else evidence[slices], name)
 
 
 @pytest.mark.parametrize(
@@ -141,8 +140,8 @@ def test_a_later_step_sees_only_what_is_left() -> None:
 @pytest.mark.parametrize(
     ("decide", "message"),
     [
-        (lambda n: 1 // 0, "reducer 'Wrong' failed in select: ZeroDivisionError: "),
-        (lambda n: None, "reducer 'Wrong': select must return a Decision, but it is of type NoneType; build one"),
+        (lambda n: 1 // 0, "reducer Wrong failed in select: ZeroDivisionError: "),
+        (lambda n: None, "reducer Wrong: select must return a Decision, but it is of type NoneType; build one"),
         (lambda n: np.ones(n, bool), "select must return a Decision, but it is of type ndarray"),
         (lambda n: Decision([True] * n), r"kept must be \(3,\) bool, but it is a list"),
         (lambda n: Decision(np.arange(n)), r"kept must be \(3,\) bool, but it is \(3,\) int64"),

@@ -244,7 +244,7 @@ def read(chosen: Chosen[Dataset[Any]], item: Wanted) -> Pixels:
         nothing = np.zeros((0, item.volume.rows, item.volume.columns), np.int16)
         skipped = tuple((number, str(error)) for number in asked.tolist())
         return Pixels(nothing, np.zeros(0, np.int64), "HU", skipped, retry=error.retry)
-    check_pixels(Judge(f"data set {chosen.entry.name!r}", PluginError), item.volume, pixels, asked)
+    check_pixels(Judge(chosen.title, PluginError), item.volume, pixels, asked)
     return _finite(pixels)
 
 

@@ -43,8 +43,7 @@ class Evidence:
     def choices(self, arm: Arm) -> list[Choice]:
         """Return an arm's steps, ready to choose."""
         return [
-            Choice(step.reducer.build(), step.scope, step.at, self.of(step), step.reducer.entry.name)
-            for step in arm.steps
+            Choice(step.reducer.build(), step.scope, step.at, self.of(step), step.reducer.title) for step in arm.steps
         ]
 
     def identities(self, arm: Arm) -> list[Document]:

@@ -9,11 +9,11 @@ import sys
 from importlib import metadata
 
 from ctkit import plugins
+from ctkit.contracts import BASES
 from ctkit.errors import PluginError
 from ctkit.hookspecs import PROJECT, Kind, Spec
 from ctkit.promises import Judge
 from ctkit.testing.judging import NonConformance
-from ctkit.testing.plugins import BASES
 
 #: What a module that only announces plugins must not import: each takes longer than all of ctkit.
 HEAVY = ("torch", "monai", "lightly", "matplotlib", "sklearn", "skimage")

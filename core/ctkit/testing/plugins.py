@@ -8,20 +8,12 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from ctkit import sections
-from ctkit.contracts import Dataset, Method, Params, Plugin, Protocol, Reducer, Task
+from ctkit.contracts import BASES, Params, Plugin
 from ctkit.hookspecs import Kind
 from ctkit.promises import Judge
 from ctkit.testing.judging import NonConformance
 
 PluginT = TypeVar("PluginT", bound=Plugin[Any])
-
-BASES: dict[Kind, type[Plugin[Any]]] = {
-    "dataset": Dataset,
-    "reducer": Reducer,
-    "method": Method,
-    "task": Task,
-    "protocol": Protocol,
-}
 
 #: Keys of a pipeline file that the core keeps for itself, beside each kind of plugin's parameters.
 CORE_KEYS: dict[Kind, frozenset[str]] = {
