@@ -188,7 +188,7 @@ def check_pretrained(judge: Judge, found: Pretrained) -> None:
     judge.must(
         isinstance(found.backbone, Path) and found.backbone.is_file(),
         'the backbone must be written to job.folder / "backbone.safetensors"',
-        f"there is no file {found.backbone!s}",
+        f"there is no file {getattr(found.backbone, 'name', found.backbone)!r}",
         "write it there, and return that path",
     )
     promise, advice = "a backbone must be a safetensors file of weights", "write it with safetensors"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,9 @@ import numpy as np
 
 from ctkit.cache import address
 from ctkit.contracts import Difference, Score
+from ctkit.errors import StorageError
 from ctkit.files import write_csv, write_json
+from ctkit.promises import calling
 from ctkit.stages.evaluate import Evaluated, predictions_of
 
 if TYPE_CHECKING:
@@ -58,8 +60,22 @@ def cell_of(evaluated: Evaluated) -> Cell:
 
 def score(session: Session, done: list[Evaluated]) -> None:
     """Write ``results.csv``: each repeat where there are several, each seed, and all seeds pooled."""
-    rows = itertools.chain.from_iterable(_scored(session, cell, runs) for cell, runs in _cells(done).items())
+    rows: list[tuple[Any, ...]] = []
+    for cell, runs in _cells(done).items():
+        with _going_on(session, cell):
+            rows += list(_scored(session, cell, runs))
     write_csv(session.folder.path / "results.csv", RESULTS, rows)
+
+
+@contextmanager
+def _going_on(session: Session, cell: Cell) -> Iterator[None]:
+    """Note what fails for one cell, and go on with the others."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except Exception as error:  # a protocol may raise anything
+        session.fail("score", "/".join(filter(None, (cell.arm, cell.pretrain, cell.task, cell.protocol))), error)
 
 
 def _scored(session: Session, cell: Cell, runs: list[Evaluated]) -> Iterator[tuple[Any, ...]]:
@@ -94,7 +110,8 @@ def compare(session: Session, done: list[Evaluated]) -> None:
     cells = _cells(done)
     rows: list[tuple[Cell, str, Difference]] = []
     for cell, other in _pairs(session, cells):
-        rows += [(cell, other.arm, difference) for difference in _differences(session, cells[cell], cells[other])]
+        with _going_on(session, cell):
+            rows += [(cell, other.arm, difference) for difference in _differences(session, cells[cell], cells[other])]
     adjusted = adjust([difference for *_, difference in rows])
     write_csv(
         session.folder.path / "comparisons.csv",
@@ -150,7 +167,9 @@ def _scores(session: Session, runs: list[Evaluated]) -> list[Score]:
     at = address("score", runs=[run.address for run in runs])
     found = _cached_json(session, "scores", at)
     if found is None:
-        scores = runs[0].plan.protocol.build().scores([predictions_of(session, run) for run in runs])
+        protocol = runs[0].plan.protocol
+        with calling(protocol.title, "scores"):
+            scores = protocol.build().scores([predictions_of(session, run) for run in runs])
         found = [[s.metric, s.value, s.low, s.high] for s in scores]
         write_json(session.cache.path("scores", at, ".json"), found)
     return [Score(*values) for values in found]
@@ -161,11 +180,13 @@ def _differences(session: Session, runs: list[Evaluated], reference: list[Evalua
     at = address("compare", **{name: [(run.address, run.job.seed) for run in part] for name, part in of.items()})
     found = _cached_json(session, "comparisons", at)
     if found is None:
-        protocol = runs[0].plan.protocol.build()
+        protocol = runs[0].plan.protocol
         ours, theirs = (
             [replace(predictions_of(session, run), seed=run.job.seed) for run in part] for part in of.values()
         )
-        found = [[d.metric, d.difference, d.low, d.high, d.p, d.test] for d in protocol.compare(ours, theirs)]
+        with calling(protocol.title, "compare"):
+            differences = protocol.build().compare(ours, theirs)
+        found = [[d.metric, d.difference, d.low, d.high, d.p, d.test] for d in differences]
         write_json(session.cache.path("comparisons", at, ".json"), found)
     return [Difference(*values) for values in found]
 

@@ -17,6 +17,7 @@ from ctkit.files import read_json
 from ctkit.only import Only
 from ctkit.plan import TaskPlan
 from ctkit.predictions import FACTS, TABLE, read_predictions, write_predictions
+from ctkit.promises import Judge, calling, check_classes, check_predictions, check_splits
 from ctkit.runs import place
 from ctkit.selection import Table
 from ctkit.stages import pretrain
@@ -141,7 +142,8 @@ class _StoredSlices:
 
 
 def _fingerprint(plan: TaskPlan) -> str:
-    files = [[file.path, file.size, file.mtime_ns] for file in built(plan.task).files()]
+    with calling(plan.task.title, "files"):
+        files = [[file.path, file.size, file.mtime_ns] for file in built(plan.task).files()]
     return address("task", task=plan.task.identity, files=files)
 
 
@@ -202,8 +204,19 @@ def _predict(session: Session, evaluated: Evaluated, stored: _StoredSlices, work
 
 
 def _predicted(plan: TaskPlan, job: Callable[..., Evaluation], progress: Callable[[int, int], None]) -> Predictions:
-    """Predict; perhaps in another process, which keeps the task for the next time as this one does."""
-    return plan.protocol.build().predict(job(task=built(plan.task), progress=progress))
+    """Predict; perhaps in another process, which keeps the task for the next time as this one does.
+
+    Raises ``CtkitError`` where task or protocol fail or break a promise.
+    """
+    task, judge = built(plan.task), Judge(plan.task.title)
+    with calling(judge.name, "classes or splits"):
+        check_classes(judge, task)
+        check_splits(judge, task.splits(), task.classes)
+    judge = Judge(plan.protocol.title)
+    with calling(judge.name, "predict"):
+        predictions = plan.protocol.build().predict(job(task=task, progress=progress))
+    check_predictions(judge, predictions, task)
+    return predictions
 
 
 def predictions_of(session: Session, evaluated: Evaluated) -> Predictions:

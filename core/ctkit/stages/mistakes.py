@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ctkit.cache import address
 from ctkit.contracts import Predictions
+from ctkit.promises import image_of
 from ctkit.runs import place
 from ctkit.stages.compare import Cell, cell_of
 from ctkit.stages.evaluate import Evaluated, predictions_of
@@ -42,7 +43,7 @@ def _pictures(session: Session, evaluated: list[Evaluated]) -> dict[str, NDArray
         rows = _worst([of_cell for cell, of_cell in runs.items() if cell.task == name])
         task = built(plan.task)
         found[f"{name}/rows"] = np.array(rows, np.int64)
-        images = [_small(task.image("test", row - 1)) for row in rows]
+        images = [_small(image_of(task, "test", row - 1)) for row in rows]
         found[f"{name}/images"] = np.stack(images) if images else np.zeros((0, SIDE, SIDE), np.uint8)
     return found
 

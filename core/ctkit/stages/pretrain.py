@@ -20,6 +20,7 @@ from ctkit.errors import StorageError
 from ctkit.files import read_json, write_csv, write_json
 from ctkit.only import Only
 from ctkit.plan import Arm, Chosen, Pipeline, PretrainPlan
+from ctkit.promises import Judge, calling, check_pretrained
 from ctkit.runs import forget, link, place
 from ctkit.selection import Table
 from ctkit.stages.materialise import Shards, materialise, rows_of, shown_address
@@ -184,9 +185,16 @@ def _trained(
     progress: Callable[[int, int], None],
     metric: Callable[[str, float, int], None],
 ) -> Pretrained:
-    """Train; perhaps in another process, where what is called reaches this one."""
+    """Train; perhaps in another process, where what is called reaches this one.
+
+    Raises ``CtkitError`` where the method fails or gives no backbone.
+    """
     tasks = {name: built(task) for name, task in watched.items()}
-    return method.build().pretrain(job(watched=tasks, progress=progress, metric=metric))
+    judge = Judge(method.title)
+    with calling(judge.name, "pretrain"):
+        trained = method.build().pretrain(job(watched=tasks, progress=progress, metric=metric))
+    check_pretrained(judge, trained)
+    return trained
 
 
 def _metadata(session: Session, job: Job, slices: int) -> dict[str, str]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ctkit.contracts import Ints, Pretraining, Rows, Task
 from ctkit.errors import CtkitError, DataError
+from ctkit.promises import image_of
 from ctkit_models.contrastive import Plan
 from ctkit_models.neighbours import accuracy_among_others
 from ctkit_models.preparation import batches, normalised, together
@@ -43,7 +44,7 @@ class Watch:
             if len(np.unique(numbers)) < 2:
                 raise DataError(f"there is no training image of a second {kind}")
         self._mean, self._std = task.mean_std or (rows.mean, rows.std or 1.0)
-        read = partial(task.image, "train")
+        read = partial(image_of, task, "train")
         self._images = together(batches(read, chosen, size=size, batch=_BATCH, workers=workers))
         self._piece, self._every = at_a_time(plan), interval(plan, len(chosen))
 

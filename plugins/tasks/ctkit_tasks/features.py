@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ctkit import stopping
 from ctkit.contracts import Evaluation, Ints
 from ctkit.files import writing
+from ctkit.promises import image_of
 from ctkit_models.backbones import Backbone, load_backbone
 from ctkit_models.preparation import batches, normalised
 from ctkit_tasks.parts import Part
@@ -81,7 +82,7 @@ class _Extraction:
 
     def _extracted(self, split: str, numbers: Ints) -> NDArray[np.float32]:
         mean, std = mean_std(self.job, self.backbone)
-        read = partial(self.job.task.image, split)
+        read = partial(image_of, self.job.task, split)
         rows: list[NDArray[np.float32]] = []
         for images in batches(read, numbers, size=self.size, batch=self.batch, workers=self.job.workers):
             with torch.inference_mode():

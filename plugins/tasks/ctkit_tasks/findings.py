@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ctkit.contracts import Bools, Split, Task
+from ctkit.promises import image_of
 from ctkit_reducers.hamming import hamming
 from ctkit_reducers.hash import dhash, packed
 from ctkit_tasks.image_files import ImageFiles
@@ -116,7 +117,7 @@ def fingerprints(task: Task[Any], split: str) -> Fingerprints:
 
 
 def _fingerprint(task: Task[Any], split: str, number: int) -> tuple[bytes | None, NDArray[np.uint64]]:
-    image = task.image(split, number)
+    image = image_of(task, split, number)
     code = packed(dhash(np.asarray(Image.fromarray(image).convert("L"))[None], SIDE))
     if image.min() == image.max():
         return None, code

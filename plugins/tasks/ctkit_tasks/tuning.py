@@ -24,6 +24,7 @@ from ctkit import stopping
 from ctkit.cache import address
 from ctkit.contracts import Evaluation, Floats
 from ctkit.files import write_bytes
+from ctkit.promises import image_of
 from ctkit_models.backbones import load_backbone
 from ctkit_models.checkpoints import Checkpoints
 from ctkit_models.preparation import batches, normalised, together
@@ -234,7 +235,7 @@ def _held(job: Evaluation, part: Part, size: int) -> Tensor:
 
 
 def _read(job: Evaluation, part: Part, size: int) -> Iterator[Tensor]:
-    read = partial(job.task.image, part.split)
+    read = partial(image_of, job.task, part.split)
     return batches(read, part.numbers, size=size, batch=BATCH, workers=job.workers)
 
 
