@@ -41,6 +41,10 @@ class Moody(Dataset[Root]):
             yield SourceFile(path.name, status.st_size, status.st_mtime_ns)
 
     def inspect(self, file):
+        if (self.params.root / file.path).with_suffix(".slip").exists():
+            return file.nothing
+        if (self.params.root / file.path).with_suffix(".none").exists():
+            return None
         if (self.params.root / file.path).with_suffix(".locked").exists():
             return Skipped(file.path, "cannot be opened: locked", retry=True)
         return {}
@@ -186,6 +190,21 @@ def test_a_file_that_could_not_be_opened_is_looked_at_again(scans: Path) -> None
     folder = run(scans)
     assert len(selected(folder)) == SLICES
     assert read_csv(folder / "skipped.csv") == []
+
+
+@pytest.mark.parametrize(
+    ("slip", "reason"),
+    [
+        (".slip", "its header cannot be read (AttributeError)"),
+        (".none", "the data set's plugin must give facts of it or Skipped, but gave NoneType"),
+    ],
+)
+def test_a_file_that_a_slip_of_the_plugin_left_out_is_looked_at_again(scans: Path, slip: str, reason: str) -> None:
+    hint = (scans / "3.npy").with_suffix(slip)
+    hint.touch()
+    assert read_csv(run(scans) / "skipped.csv") == [{"source": "3.npy", "reason": reason}]
+    hint.unlink()
+    assert read_csv(run(scans) / "skipped.csv") == []
 
 
 def test_a_slice_that_could_not_be_read_is_read_again_and_its_neighbours_keep_their_evidence(scans: Path) -> None:

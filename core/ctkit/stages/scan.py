@@ -26,6 +26,9 @@ _Found = Mapping[str, Any] | Skipped
 _Passing = dict[str, list[_Found]]  #: what was found in chunks, by address, that are to be looked at again next time
 _log = logging.getLogger(__name__)
 
+#: What files raise that cannot be opened now, machines without memory, and plugins with a slip that may be mended.
+_PASSING = (OSError, MemoryError, ImportError, NameError, AttributeError, TypeError)
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -150,11 +153,15 @@ def _keep(cache: Cache, chunk: _Chunk, found: list[_Found]) -> list[_Found]:
 
 def _inspected(dataset: Dataset[Any], file: SourceFile) -> _Found:
     try:
-        return dataset.inspect(file)
+        found = dataset.inspect(file)
     except Exception as error:  # damaged files may make a parser raise anything
         _log.debug("inspecting %s failed", file.path, exc_info=True)
         reason = f"its header cannot be read ({type(error).__name__})"
-        return Skipped(file.path, reason, retry=isinstance(error, OSError))
+        return Skipped(file.path, reason, retry=isinstance(error, _PASSING))
+    if isinstance(found, Mapping | Skipped):
+        return found
+    reason = f"the data set's plugin must give facts of it or Skipped, but gave {type(found).__name__}"
+    return Skipped(file.path, reason, retry=True)
 
 
 def _inspect_alone(session: Session, chosen: Chosen[Dataset[Any]], chunk: _Chunk) -> list[_Found]:
