@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 from ctkit.contracts import Dataset, Method, Params, Plugin, Protocol, Reducer, Task
 from ctkit.plugins import Entry, load_target
-from ctkit.promises import calling
+from ctkit.promises import Judge
 from ctkit.sections import ComputeSection, Keep, Rendering, ReportSection, RunSection
 
 Document = dict[str, Any]
@@ -29,7 +29,7 @@ class Chosen(Generic[PluginT]):
 
     def build(self) -> PluginT:
         """Make the plugin. Raises ``CtkitError`` where its constructor fails."""
-        with calling(self.title, "__init__"):
+        with Judge(self.title).calling("__init__"):
             return cast(PluginT, load_target(self.entry.target)(self.params))
 
     @property

@@ -39,20 +39,19 @@ class Judge:
         """Return the error for a promise that ended in an exception; raise it from that exception."""
         return self.error(f"{self.name}: {promise}, but {type(error).__name__} was raised: {error}; {advice}")
 
+    @contextmanager
+    def calling(self, function: str) -> Iterator[None]:
+        """Name the plugin in what a call of it raises; what is meant for the user passes as it is.
 
-@contextmanager
-def calling(plugin: str, function: str) -> Iterator[None]:
-    """Name the plugin in what a call of it raises; what is meant for the user passes as it is.
-
-    ``MemoryError`` passes too: what it means is for those to say who know the machine.
-    """
-    try:
-        yield
-    except (CtkitError, MemoryError):
-        raise
-    except Exception as error:  # a stranger's plugin may raise anything
-        _log.debug("%s failed in %s", plugin, function, exc_info=True)
-        raise CtkitError(f"{plugin} failed in {function}: {type(error).__name__}: {error}") from error
+        ``MemoryError`` passes too: what it means is for those to say who know the machine.
+        """
+        try:
+            yield
+        except (CtkitError, MemoryError):
+            raise
+        except Exception as error:  # a stranger's plugin may raise anything
+            _log.debug("%s failed in %s", self.name, function, exc_info=True)
+            raise self.error(f"{self.name} failed in {function}: {type(error).__name__}: {error}") from error
 
 
 # --- data sets ----------------------------------------------------------------------------------------------------
@@ -61,7 +60,7 @@ def calling(plugin: str, function: str) -> Iterator[None]:
 def arranged(plugin: str, found: Iterable[Volume]) -> Iterator[Volume]:
     """Pass on the volumes that a data set's ``arrange`` gives, each checked. Raises ``CtkitError``."""
     judge = Judge(plugin)
-    with calling(plugin, "arrange"):
+    with judge.calling("arrange"):
         for volume in found:
             check_volume(judge, volume)
             yield volume
@@ -204,7 +203,8 @@ def check_pretrained(judge: Judge, found: Pretrained) -> None:
 
 def check_classes(judge: Judge, task: Task[Any]) -> None:
     """Check a task's classes, and which of them is positive."""
-    classes = task.classes
+    with judge.calling("classes"):
+        classes, positive = task.classes, task.positive_class
     judge.must(
         len(classes) > 1 and all(map(_is_name, classes)) and len(set(classes)) == len(classes),
         "there must be two classes or more, each with a name of its own",
@@ -212,9 +212,9 @@ def check_classes(judge: Judge, task: Task[Any]) -> None:
         "name them in the order of their numbers",
     )
     judge.must(
-        task.positive_class is None or task.positive_class in classes,
+        positive is None or positive in classes,
         f"the positive class must be one of {', '.join(classes)}",
-        f"it is {task.positive_class!r}",
+        f"it is {positive!r}",
         "set positive to the finding that the task looks for",
     )
 
@@ -258,10 +258,10 @@ def _check_part(judge: Judge, part: str, split: Split, classes: int) -> None:
 
 def image_of(task: Task[Any], split: str, number: int) -> NDArray[np.uint8]:
     """Read an image of a task, checked: (height, width) or (height, width, 3). Raises ``CtkitError``."""
-    name = f"task {type(task).__name__}"
-    with calling(name, "image"):
+    judge = Judge(f"task {type(task).__name__}")
+    with judge.calling("image"):
         image = task.image(split, number)
-    check_image(Judge(name), image, f"image {number} of {split}")
+    check_image(judge, image, f"image {number} of {split}")
     return image
 
 

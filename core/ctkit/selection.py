@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Bools, Group, Ints, Knob, Reducer
-from ctkit.promises import Judge, calling, check_decision
+from ctkit.promises import Judge, check_decision
 
 #: Part of the address of selections: raised when the core chooses otherwise on the same evidence.
 VERSION = 1
@@ -183,7 +183,7 @@ def _apply(table: Table, choice: Choice, at: float, before: Selection, key: tupl
         if not len(left):
             continue
         group = Group(table.volume[left], table.index[left], choice.evidence(left))
-        with calling(judge.name, "select"):
+        with judge.calling("select"):
             decision = choice.reducer.select(group, at, _generator(table, left, key))
         check_decision(judge, decision, len(left))
         kept[left] = decision.kept

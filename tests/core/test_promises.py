@@ -17,7 +17,7 @@ from ctkit.contracts import Evaluation, NoParams, Predictions, Pretrained, Proto
 from ctkit.errors import CtkitError, DataError
 from ctkit.plan import Chosen, TaskPlan
 from ctkit.plugins import Entry
-from ctkit.promises import Judge, calling, check_pretrained, image_of
+from ctkit.promises import Judge, check_pretrained, image_of
 from ctkit.stages import compare, evaluate
 from ctkit.testing import samples
 
@@ -105,7 +105,7 @@ def splits_with(**parts: Any) -> Callable[[Any], Mapping[str, Any]]:
             r"labels of val must be in 0\.\.1, but they go from 2",
         ),
         ({"splits": lambda self: None}, "task 'shades': splits must return a mapping"),
-        ({"splits": lambda self: 1 // 0}, "task 'shades' failed in classes or splits: ZeroDivisionError"),
+        ({"splits": lambda self: 1 // 0}, "task 'shades' failed in splits: ZeroDivisionError"),
     ],
 )
 def test_a_task_that_breaks_its_promise_is_named(
@@ -149,7 +149,7 @@ def test_a_cell_that_cannot_be_scored_stops_no_other(tmp_path: Path, monkeypatch
     )
 
     def scored(_: object, cell: compare.Cell, runs: object) -> Any:
-        with calling("protocol 'guess'", "scores"):
+        with Judge("protocol 'guess'").calling("scores"):
             yield (*cell.columns, *[cell.arm if cell.arm != "a" else 1 // 0] * 7)
 
     cells = {compare.Cell(arm, "simclr", "t", "guess", 1.0): [] for arm in ("a", "b")}
@@ -191,6 +191,6 @@ def test_a_backbone_of_weights_passes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [DataError("too few slices"), MemoryError()], ids=repr)
 def test_what_is_meant_for_the_user_or_of_the_machine_passes_as_it_is(error: Exception) -> None:
-    with pytest.raises(type(error)) as caught, calling("method 'x'", "pretrain"):
+    with pytest.raises(type(error)) as caught, Judge("method 'x'").calling("pretrain"):
         raise error
     assert caught.value is error

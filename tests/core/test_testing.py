@@ -455,6 +455,13 @@ def test_a_good_dataset_passes(arrays: ArraysParams) -> None:
         case(variant(Arrays, arrange=volumes(notes=("patient-17.npy is tilted",))), "without path, patient or date"),
         case(variant(Arrays, arrange=volumes(details={"root": Path()})), "details must be facts that JSON can hold"),
         case(variant(Arrays, files=lambda self: iter(["a.npy"])), "files must give SourceFile objects, but it"),
+        case(
+            variant(Arrays, files=looking(lambda found: [replace(found[0], path="ghost.npy")])),
+            "files must give files that exist, but ghost.npy does not",
+        ),
+        case(variant(Arrays, inspect=inspecting(lambda facts: 1 // 0)), "failed in inspect: ZeroDivisionError"),
+        case(variant(Arrays, arrange=arranging(lambda found: 1 // 0)), "failed in arrange: ZeroDivisionError"),
+        case(variant(Arrays, arrange=volumes(details={"box": np.arange(3)})), "details must be facts that JSON can"),
         case(variant(Arrays, arrange=arranging(lambda found: [None])), "must give Volume and Skipped objects, but it"),
         case(variant(Arrays, arrange=volumes(patient=7)), "both strings, but they are of types str and int"),
         case(variant(Arrays, read=reading(lambda p: None)), "read must return Pixels, but it is of type NoneType"),

@@ -16,7 +16,7 @@ from ctkit.cache import address
 from ctkit.contracts import Difference, Score
 from ctkit.errors import StorageError
 from ctkit.files import write_csv, write_json
-from ctkit.promises import calling
+from ctkit.promises import Judge
 from ctkit.stages.evaluate import Evaluated, predictions_of
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _scores(session: Session, runs: list[Evaluated]) -> list[Score]:
     found = _cached_json(session, "scores", at)
     if found is None:
         protocol = runs[0].plan.protocol
-        with calling(protocol.title, "scores"):
+        with Judge(protocol.title).calling("scores"):
             scores = protocol.build().scores([predictions_of(session, run) for run in runs])
         found = [[s.metric, s.value, s.low, s.high] for s in scores]
         write_json(session.cache.path("scores", at, ".json"), found)
@@ -184,7 +184,7 @@ def _differences(session: Session, runs: list[Evaluated], reference: list[Evalua
         ours, theirs = (
             [replace(predictions_of(session, run), seed=run.job.seed) for run in part] for part in of.values()
         )
-        with calling(protocol.title, "compare"):
+        with Judge(protocol.title).calling("compare"):
             differences = protocol.build().compare(ours, theirs)
         found = [[d.metric, d.difference, d.low, d.high, d.p, d.test] for d in differences]
         write_json(session.cache.path("comparisons", at, ".json"), found)

@@ -17,7 +17,7 @@ from ctkit.files import read_json
 from ctkit.only import Only
 from ctkit.plan import TaskPlan
 from ctkit.predictions import FACTS, TABLE, read_predictions, write_predictions
-from ctkit.promises import Judge, calling, check_classes, check_predictions, check_splits
+from ctkit.promises import Judge, check_classes, check_predictions, check_splits
 from ctkit.runs import place
 from ctkit.selection import Table
 from ctkit.stages import pretrain
@@ -142,7 +142,7 @@ class _StoredSlices:
 
 
 def _fingerprint(plan: TaskPlan) -> str:
-    with calling(plan.task.title, "files"):
+    with Judge(plan.task.title).calling("files"):
         files = [[file.path, file.size, file.mtime_ns] for file in built(plan.task).files()]
     return address("task", task=plan.task.identity, files=files)
 
@@ -209,11 +209,12 @@ def _predicted(plan: TaskPlan, job: Callable[..., Evaluation], progress: Callabl
     Raises ``CtkitError`` where task or protocol fail or break a promise.
     """
     task, judge = built(plan.task), Judge(plan.task.title)
-    with calling(judge.name, "classes or splits"):
-        check_classes(judge, task)
-        check_splits(judge, task.splits(), task.classes)
+    check_classes(judge, task)
+    with judge.calling("splits"):
+        splits = task.splits()
+    check_splits(judge, splits, task.classes)
     judge = Judge(plan.protocol.title)
-    with calling(judge.name, "predict"):
+    with judge.calling("predict"):
         predictions = plan.protocol.build().predict(job(task=task, progress=progress))
     check_predictions(judge, predictions, task)
     return predictions

@@ -20,7 +20,7 @@ from ctkit.errors import StorageError
 from ctkit.files import read_json, write_csv, write_json
 from ctkit.only import Only
 from ctkit.plan import Arm, Chosen, Pipeline, PretrainPlan
-from ctkit.promises import Judge, calling, check_pretrained
+from ctkit.promises import Judge, check_pretrained
 from ctkit.runs import forget, link, place
 from ctkit.selection import Table
 from ctkit.stages.materialise import Shards, materialise, rows_of, shown_address
@@ -191,7 +191,7 @@ def _trained(
     """
     tasks = {name: built(task) for name, task in watched.items()}
     judge = Judge(method.title)
-    with calling(judge.name, "pretrain"):
+    with judge.calling("pretrain"):
         trained = method.build().pretrain(job(watched=tasks, progress=progress, metric=metric))
     check_pretrained(judge, trained)
     return trained

@@ -32,7 +32,8 @@ def check_dataset(plugin: type[Dataset[Any]], params: Params | None = None, *, v
         "it comes back as something else",
         "define it at the top of a module",
     )
-    files = list(dataset.files())
+    with judge.calling("files"):
+        files = list(dataset.files())
     _check_files(judge, dataset, files)
     headers, skipped = _inspect(judge, dataset, files)
     found = _arranged(judge, dataset, headers)
@@ -64,6 +65,7 @@ def _check_files(judge: Judge, dataset: Dataset[Any], files: list[SourceFile]) -
         judge.must(relative, "paths must be relative to the root, with forward slashes", file.path, "use Path.as_posix")
         judge.must(root is not None, "a dataset with files must have a root", "root is None", "override root")
         assert root is not None
+        judge.must((root / file.path).is_file(), "files must give files that exist", f"{file.path} does not", "look")
         facts = (root / file.path).stat()
         judge.must(
             (facts.st_size, facts.st_mtime_ns) == (file.size, file.mtime_ns),
@@ -78,7 +80,8 @@ def _inspect(judge: Judge, dataset: Dataset[Any], files: list[SourceFile]) -> tu
     headers: Headers = []
     skipped: list[Skipped] = []
     for file in files:
-        found, again = dataset.inspect(file), dataset.inspect(file)
+        with judge.calling("inspect"):
+            found, again = dataset.inspect(file), dataset.inspect(file)
         if isinstance(found, Skipped):
             judge.must(
                 found.source == file.path,
@@ -94,11 +97,15 @@ def _inspect(judge: Judge, dataset: Dataset[Any], files: list[SourceFile]) -> tu
 
 
 def _arranged(judge: Judge, dataset: Dataset[Any], headers: Headers) -> list[Volume | Skipped]:
-    found = list(dataset.arrange(iter(headers)))
+    with judge.calling("arrange"):
+        found = list(dataset.arrange(iter(headers)))
     strangers = {type(one).__name__ for one in found if not isinstance(one, Volume | Skipped)}
     judge.must(
         not strangers, "arrange must give Volume and Skipped objects", f"it gave {', '.join(strangers)}", "build them"
     )
+    for one in found:
+        if isinstance(one, Volume):
+            check_volume(judge, one)
     judge.must(
         found == list(dataset.arrange(iter(headers))),
         "arrange must give the same volumes for the same headers",
@@ -154,13 +161,8 @@ def _check_volumes(judge: Judge, volumes: list[Volume]) -> None:
     doubled = [key for key, count in Counter(volume.key for volume in volumes).items() if count > 1]
     judge.must(not doubled, "volumes must have keys of their own", f"{len(doubled)} are doubled", "add to the key")
     for volume in volumes:
-        _check_volume(judge, volume)
-
-
-def _check_volume(judge: Judge, volume: Volume) -> None:
-    check_volume(judge, volume)
-    for note, file in itertools.product(volume.notes, volume.files):
-        _check_discreet(judge, note, file.path)
+        for note, file in itertools.product(volume.notes, volume.files):
+            _check_discreet(judge, note, file.path)
 
 
 # --- reading ------------------------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ def check_task(plugin: type[Task[Any]], params: Params | None = None) -> None:
     """
     task, judge = build("task", plugin, params)
     _check_classes(judge, task)
-    splits = task.splits()
+    with judge.calling("splits"):
+        splits = task.splits()
     _check_parts(judge, task, splits)
     _check_same(judge, splits, plugin(task.params).splits())
     for part, split in splits.items():
@@ -73,7 +74,8 @@ def _check_same(judge: Judge, splits: Mapping[str, Split], again: Mapping[str, S
 
 
 def _check_image(judge: Judge, task: Task[Any], part: str, number: int) -> None:
-    image = task.image(part, number)
+    with judge.calling("image"):
+        image = task.image(part, number)
     check_image(judge, image, f"image {number} of {part}")
     judge.must(
         np.array_equal(image, task.image(part, number)),
