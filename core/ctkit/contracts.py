@@ -142,7 +142,7 @@ class Volume:
 class Pixels:
     """What was read of one volume: ``m`` of its ``n`` slices. Rows run to the back, columns to the patient's left."""
 
-    values: NDArray[Any]  #: (m, rows, columns); int16 where ``unit`` is HU
+    values: NDArray[Any]  #: (m, rows, columns), finite; int16 where ``unit`` is HU
     index: Ints  #: (m,) the slices' numbers in the volume, ascending
     unit: Literal["HU", "arbitrary"]
     skipped: tuple[tuple[int, str], ...] = ()  #: number and reason of each slice that was asked for and not readable

@@ -343,6 +343,37 @@ def test_a_backbone_whose_features_are_no_numbers_is_not_published(make_rows: Ma
     assert not (job.folder / "backbone.safetensors").exists()
 
 
+class Slipping(Contrastive[ContrastiveParams]):
+    """Has a network, or none, that gives ``loss``."""
+
+    loss: Tensor | None = None
+    has_network = True
+
+    def network(self, trunk: Trunk, plan: Plan) -> Network:
+        network = DrawingNetwork(trunk)
+        network.forward = lambda views: self.loss
+        return network if self.has_network else None
+
+
+@pytest.mark.usefixtures("small_trunk")
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"has_network": False}, "network must return a ctkit_models.Network but returned a NoneType; build one"),
+        ({"loss": None}, "forward must return the loss, a tensor of one number, but returned a NoneType; reduce it"),
+        ({"loss": torch.zeros(3)}, r"a tensor of one number, but returned one of \(3,\); reduce it"),
+    ],
+    ids=str,
+)
+def test_what_a_method_forgets_to_return_is_said(
+    make_rows: Make, make_job: Make, members: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, member in members.items():
+        monkeypatch.setattr(Slipping, name, member)
+    with pytest.raises(TypeError, match=message):
+        Slipping(ContrastiveParams.model_validate(TINY)).pretrain(make_job(make_rows()))
+
+
 @pytest.mark.usefixtures("small_trunk")
 def test_a_checkpoint_of_another_batch_is_refused_in_a_sentence(
     make_rows: Make, make_job: Make, make_watcher: Make

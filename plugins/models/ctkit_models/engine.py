@@ -32,6 +32,7 @@ from ctkit_models.contrastive import Contrastive, ContrastiveParams, Plan, plan_
 from ctkit_models.divergence import FirstBadLoss, diverged
 from ctkit_models.metering import Meters, TimedLoader
 from ctkit_models.monitors import Monitors
+from ctkit_models.network import Network
 from ctkit_models.optimisers import build_optimiser, learning_rate
 from ctkit_models.quiet import deaf_to_interrupts, honest_interrupt, quiet_lightning
 from ctkit_models.ranks import Rank, agree, any_says, mean, meet
@@ -135,6 +136,11 @@ class Training(lightning.LightningModule):
         self.std = job.rows.std or 1.0  # an arm of constant slices has no deviation
         self.views = method.views(Normalise(job.rows.mean, self.std))
         network = method.network(_initial_trunk(method.params), plan)
+        if not isinstance(network, Network):
+            given = type(network).__name__
+            raise TypeError(
+                f"network must return a ctkit_models.Network but returned a {given}; build one on the trunk"
+            )
         self.network = accelerate(network, method.params, on_gpu=job_on_gpu(job))
         self.checkpoints = Checkpoints(job.folder)
         self.done = Done()
@@ -236,6 +242,9 @@ class Training(lightning.LightningModule):
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """The loss of a batch, or of a part of one, of slices (n, size, size) uint8."""
         loss: Tensor = self.network(self._augmented(batch))
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            given = f"one of {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+            raise TypeError(f"forward must return the loss, a tensor of one number, but returned {given}; reduce it")
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
