@@ -20,6 +20,7 @@ from ctkit.hookspecs import RunInfo
 from ctkit.only import EVERYTHING, Only, narrowed, widened
 from ctkit.plan import Pipeline
 from ctkit.plugins import Registry
+from ctkit.quantities import count
 from ctkit.redaction import redacted
 from ctkit.runs import Provenance, RunFolder
 from ctkit.selection import Table
@@ -114,6 +115,7 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
         return _stopped(session, "scan")
     readings = describe(session, scan.catalogue)
     _write_volumes(session, scan, readings)
+    _say_read(session, readings)
     if "select" not in wanted:
         return _stopped(session, "describe")
     table = selecting.make_table(scan.catalogue, readings)
@@ -242,10 +244,20 @@ def _expected_files(session: Session) -> Iterator[Path]:
 
 def _say_scanned(session: Session, scan: scanning.Scan) -> None:
     counts = scan.catalogue.counts
+    patients = len(set(scan.catalogue.patients.tolist()))
     session.console.say(
-        f"{len(counts)} volumes of {len(set(scan.catalogue.patients.tolist()))} patients, {int(counts.sum())} slices"
-        + (f"; {len(scan.skipped)} files left out, see skipped.csv" if scan.skipped else "")
+        f"{count(len(counts), 'volume')} of {count(patients, 'patient')}, {count(counts.sum(), 'slice')}"
+        + (f"; {count(len(scan.skipped), 'file')} left out, see skipped.csv" if scan.skipped else "")
     )
+
+
+def _say_read(session: Session, readings: list[Reading]) -> None:
+    """The scan's number of slices is what headers promise."""
+    unread = [len(reading.skipped) for reading in readings if reading.skipped]
+    if unread:
+        session.console.say(
+            f"{count(sum(unread), 'slice')} of {count(len(unread), 'volume')} cannot be read, see skipped.csv"
+        )
 
 
 def _say_selected(session: Session, selections: Selections, slices: int) -> None:

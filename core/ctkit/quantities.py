@@ -1,4 +1,4 @@
-"""Sizes, ages and durations as people write and read them: "50GB", "30d", "1.2 GB", "3 days"."""
+"""Counts, sizes and ages as people write and read them: "1,234 slices", "50GB", "30d", "1.2 GB", "3 days"."""
 
 from __future__ import annotations
 
@@ -41,5 +41,12 @@ def age(seconds: float) -> str:
     name = next((name for name in reversed(_AGES) if seconds >= _AGES[name]), None)
     if name is None:
         return "just now"
-    count = int(seconds // _AGES[name])
-    return f"{count} {name}{'' if count == 1 else 's'}"
+    return count(seconds // _AGES[name], name)
+
+
+def count(value: float, noun: str = "") -> str:
+    """``1234`` as "1,234"; with a noun "1,234 slices", in the singular for one."""
+    text = f"{value:,.0f}"
+    if not noun:
+        return text
+    return f"{text} {noun if value == 1 else noun + 's'}"

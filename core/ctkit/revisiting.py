@@ -81,4 +81,7 @@ def _chosen(session: Session, arm: Arm) -> Revisited:
 
 def _changed(session: Session) -> RequestError:
     run = session.folder.path
-    return RequestError(f"the data or the cache of {run} are not what they were, or it was not finished: run it again")
+    return RequestError(
+        f"the data of {run} or the cache in {session.cache.folder} are not what they were, or the run was not finished:"
+        " run it again, or say in CTKIT_CACHE where its cache is"
+    )

@@ -9,14 +9,6 @@ from datetime import datetime
 NOTHING = "–"  #: stands for a value that is not there
 
 
-def count(value: float, noun: str = "") -> str:
-    """``1234`` as "1,234"; with a noun "1,234 slices", in the singular for one."""
-    text = f"{value:,.0f}"
-    if not noun:
-        return text
-    return f"{text} {noun if value == 1 else noun + 's'}"
-
-
 def number(value: float) -> str:
     """A number of any size with what digits matter: 6, 0.82, 1,234."""
     if math.isnan(value):

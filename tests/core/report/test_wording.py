@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from ctkit import quantities
 from ctkit.report import wording
 
 NAN = float("nan")
@@ -61,8 +62,8 @@ def test_distances_carry_their_unit(distance: float, unit: str, text: str) -> No
 
 
 def test_one_of_a_thing_is_singular() -> None:
-    assert wording.count(1, "slice") == "1 slice"
-    assert wording.count(1234, "slice") == "1,234 slices"
+    assert quantities.count(1, "slice") == "1 slice"
+    assert quantities.count(1234, "slice") == "1,234 slices"
     assert wording.apart(1, "bits") == "1 bit"
     assert wording.apart(3, "bits") == "3 bits"
     assert wording.apart(0.25, "") == "0.25"
