@@ -9,6 +9,7 @@ import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from ctkit.contracts import Pretraining
+from ctkit.devices import unusable
 from ctkit.errors import RequestError
 from ctkit_models.contrastive import ContrastiveParams
 from ctkit_models.quiet import OwnTermination
@@ -18,10 +19,8 @@ from ctkit_models.ranks import Placed, Rank
 def check_device(params: ContrastiveParams, job: Pretraining) -> None:
     """Raise ``RequestError`` for a job that this machine cannot do."""
     on_gpu = job_on_gpu(job)
-    if on_gpu and not torch.cuda.is_available():
-        raise RequestError(
-            'there is a GPU but this torch cannot use it; install one built for CUDA, or compute on "cpu"'
-        )
+    if on_gpu and (why := unusable()):
+        raise RequestError(f'{why}, or compute on "cpu"')
     if on_gpu and torch.cuda.device_count() < job.devices:
         raise RequestError(f"devices is {job.devices} but torch sees {torch.cuda.device_count()} GPUs; ask for less")
     if params.precision == "fp16" and not on_gpu:
