@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from skimage.metrics import structural_similarity
 from ctkit.contracts import Group, Slices
 from ctkit.errors import DataError
 from ctkit_reducers import ssim
+from ctkit_reducers.pairs import place
 from ctkit_reducers.ssim import Ssim, ssim_triangle
 
 
@@ -53,6 +55,20 @@ def test_how_much_is_worked_on_at_a_time_changes_nothing_that_matters(
 def test_torch_gives_what_numpy_gives(drifting: NDArray[np.uint8]) -> None:
     # "cpu:0" names the CPU to torch and is not ctkit's "cpu", so the accelerator's way is taken
     np.testing.assert_allclose(ssim_triangle(drifting, "cpu:0"), ssim_triangle(drifting), rtol=0, atol=1e-6)
+
+
+def test_little_but_the_pixels_is_brought_to_the_device(
+    drifting: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed: list[int] = []
+
+    def counted(array: NDArray[Any], device: str) -> Any:
+        placed.append(array.size)
+        return place(array, device)
+
+    monkeypatch.setattr(ssim, "place", counted)
+    ssim_triangle(drifting, "cpu:0")
+    assert sum(placed) < drifting.size + len(drifting) ** 2 + drifting[0].size
 
 
 @pytest.mark.gpu

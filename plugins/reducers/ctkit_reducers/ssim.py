@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Floats, Knob
 from ctkit.errors import DataError
-from ctkit_reducers.pairs import PairSimilarity, fetch, place, upper
+from ctkit_reducers.pairs import PairSimilarity, fetch, place, room, upper
 
 WINDOW = 7  #: pixels
 PIXELS = WINDOW * WINDOW
@@ -86,7 +86,7 @@ class _Strip:
         n, rows, columns = grey.shape
         windows = rows * columns - (WINDOW - 1) * (columns + 1)
         widths = (rows * columns, *[windows] * 5)
-        pixels, *terms = (place(np.empty((n, width), np.float32), device) for width in widths)
+        pixels, *terms = (room(n, width, device) for width in widths)
         for some in (slice(start, start + at_once) for start in range(0, n, at_once)):
             pixels[some] = place(grey[some].reshape(-1, rows * columns) - np.float32(CENTRE), device)
             for whole, part in zip(terms, _terms(pixels[some], columns), strict=True):
