@@ -16,6 +16,7 @@ from ctkit import stopping
 from ctkit.contracts import Evaluation
 from ctkit_models.backbones import load_backbone
 from ctkit_models.preparation import normalised
+from ctkit_models.trunks import Trunk
 from ctkit_tasks import tuning
 from ctkit_tasks.covid_ct import CovidCt, CovidCtParams
 from ctkit_tasks.finetune import Finetune, FinetuneParams
@@ -99,6 +100,20 @@ def test_a_model_that_is_kept_is_not_trained_again(job: Evaluation) -> None:
     assert len(told) == steps
     Finetune(SHORT).predict(replace(watched, labels=0.5))
     assert len(told) > steps
+
+
+def test_predictions_are_made_without_tf32(backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed: list[bool] = []
+    forward = Trunk.forward
+
+    def recorded(trunk: Trunk, images: torch.Tensor) -> torch.Tensor:
+        allowed.append(torch.backends.cudnn.allow_tf32)
+        return forward(trunk, images)
+
+    monkeypatch.setattr(Trunk, "forward", recorded)
+    classifier = Classifier(load_backbone(backbone).trunk, 2, np.random.default_rng(0))
+    tuning._predicted(classifier, [torch.zeros(2, 3, 32, 32)], lambda images: images)
+    assert allowed == [False]
 
 
 @pytest.mark.parametrize("batch", [1, 5])

@@ -16,6 +16,7 @@ from ctkit import stopping
 from ctkit.contracts import Evaluation, Ints
 from ctkit.files import writing
 from ctkit_models.backbones import Backbone, load_backbone
+from ctkit_models.precision import exact_convolutions
 from ctkit_models.preparation import batches, normalised
 from ctkit_tasks.parts import Part
 
@@ -84,7 +85,7 @@ class _Extraction:
         read = partial(self.job.task.image, split)
         rows: list[NDArray[np.float32]] = []
         for images in batches(read, numbers, size=self.size, batch=self.batch, workers=self.job.workers):
-            with torch.inference_mode():
+            with torch.inference_mode(), exact_convolutions():
                 features = self.backbone.trunk(normalised(images.to(self.job.device), mean, std))
             rows.append(features.float().cpu().numpy())
             self._advance(len(images))

@@ -26,6 +26,7 @@ from ctkit.contracts import Evaluation, Floats
 from ctkit.files import write_bytes
 from ctkit_models.backbones import load_backbone
 from ctkit_models.checkpoints import Checkpoints
+from ctkit_models.precision import exact_convolutions
 from ctkit_models.preparation import batches, normalised, together
 from ctkit_models.seeding import derived_seed, seeded
 from ctkit_models.trunks import Trunk
@@ -219,7 +220,7 @@ def _predicted(classifier: Classifier, images: Iterable[Tensor], normalise: Norm
     """Probabilities (n, classes) in full precision for batches of 8-bit images."""
     classifier.eval()
     device = next(classifier.parameters()).device
-    with torch.inference_mode():
+    with torch.inference_mode(), exact_convolutions():
         rows = [classifier(normalise(batch.to(device))).double().softmax(dim=1).cpu().numpy() for batch in images]
     return np.concatenate(rows)
 
