@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from layouts import covid_ct, image_folder
 from pydantic import ValidationError
+from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, FakeTensorMode
 from torch.nn.functional import cross_entropy
 
 from ctkit import stopping
@@ -82,6 +84,23 @@ def test_one_press_of_ctrl_c_ends_it_after_the_epoch_at_hand_and_nothing_is_lost
     resumed = Finetune(SHORT).predict(replace(job, progress=lambda done, total: told.append(done)))
     assert told == list(range(1, 10))
     assert np.array_equal(resumed.probabilities, undisturbed.probabilities)
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_a_gpu_that_would_emulate_bfloat16_trains_without(has_it: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def autocast(device: str, dtype: torch.dtype, enabled: bool) -> AbstractContextManager[None]:
+        asked.append((device, enabled))
+        return nullcontext()
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or has_it)
+    monkeypatch.setattr(torch, "autocast", autocast)
+    classifier = torch.nn.Linear(3, 2)
+    optimiser = torch.optim.Adam(classifier.parameters())
+    with FakeTensorMode(allow_non_fake_inputs=True), pytest.raises(FakeTensorDeviceMismatchError):  # where it computes
+        tuning._learn(classifier, optimiser, torch.zeros(2, 3, device="cuda"), torch.zeros(2))
+    assert asked == [("cuda", has_it)]
 
 
 @pytest.mark.gpu

@@ -21,3 +21,8 @@ def exact_convolutions() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.allow_tf32 = before
+
+
+def has_bf16() -> bool:
+    """Whether the GPU computes in bf16 by itself; emulated it is slower than fp32."""
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -12,6 +12,7 @@ from ctkit.contracts import Pretraining
 from ctkit.devices import unusable
 from ctkit.errors import RequestError
 from ctkit_models.contrastive import ContrastiveParams
+from ctkit_models.precision import has_bf16
 from ctkit_models.quiet import OwnTermination
 from ctkit_models.ranks import Placed, Rank
 
@@ -60,11 +61,6 @@ def trainer_for(params: ContrastiveParams, job: Pretraining, rank: Rank) -> ligh
 def _precision(params: ContrastiveParams, on_gpu: bool) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
     if params.precision == "fp16":
         return "16-mixed"
-    if params.precision == "bf16" or (params.precision == "auto" and on_gpu and _has_bf16()):
+    if params.precision == "bf16" or (params.precision == "auto" and on_gpu and has_bf16()):
         return "bf16-mixed"
     return "32-true"
-
-
-def _has_bf16() -> bool:
-    """Whether the GPU computes in bf16 by itself; emulated it is slower than fp32."""
-    return bool(torch.cuda.is_bf16_supported(including_emulation=False))

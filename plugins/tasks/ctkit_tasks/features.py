@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def extract(job: Evaluation, parts: Sequence[Part], size: int, batch: int = BATCH) -> list[NDArray[np.float32]]:
-    """Features (n, width) of each part's images at ``size`` pixels, in full precision.
+    """Features (n, width) of each part's images at ``size`` pixels, in float32, on a GPU too.
 
     They are extracted for whole splits, so that they do not depend on which images are asked for first, and kept in
     the job's folder: protocols, shares of the labels and repeats of the evaluation share them. Raises

@@ -26,7 +26,7 @@ from ctkit.contracts import Evaluation, Floats
 from ctkit.files import write_bytes
 from ctkit_models.backbones import load_backbone
 from ctkit_models.checkpoints import Checkpoints
-from ctkit_models.precision import exact_convolutions
+from ctkit_models.precision import exact_convolutions, has_bf16
 from ctkit_models.preparation import batches, normalised, together
 from ctkit_models.seeding import derived_seed, seeded
 from ctkit_models.trunks import Trunk
@@ -208,8 +208,8 @@ def _keep_model(folder: Path, best: Epoch) -> None:
 
 
 def _learn(classifier: Classifier, optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> None:
-    """Take one step of the optimiser; on a GPU in bfloat16, whose range needs no scaling of the loss."""
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=images.device.type == "cuda"):
+    """Take one step of the optimiser; on a GPU that has it in bfloat16, whose range needs no scaling of the loss."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda and has_bf16()):
         loss = cross_entropy(classifier(images), labels)
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]  # torch types it not
@@ -217,7 +217,7 @@ def _learn(classifier: Classifier, optimiser: torch.optim.Optimizer, images: Ten
 
 
 def _predicted(classifier: Classifier, images: Iterable[Tensor], normalise: Normalise) -> Floats:
-    """Probabilities (n, classes) in full precision for batches of 8-bit images."""
+    """Probabilities (n, classes), computed in float32, for batches of 8-bit images."""
     classifier.eval()
     device = next(classifier.parameters()).device
     with torch.inference_mode(), exact_convolutions():
