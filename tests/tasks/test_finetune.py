@@ -23,6 +23,7 @@ from ctkit_tasks import tuning
 from ctkit_tasks.covid_ct import CovidCt, CovidCtParams
 from ctkit_tasks.finetune import Finetune, FinetuneParams
 from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
+from ctkit_tasks.parts import parts_of
 from ctkit_tasks.tuning import Classifier
 
 SHORT = FinetuneParams(size=32, epochs=3, frozen_epochs=1, batch=8)
@@ -133,6 +134,19 @@ def test_predictions_are_made_without_tf32(backbone: Path, monkeypatch: pytest.M
     classifier = Classifier(load_backbone(backbone).trunk, 2, np.random.default_rng(0))
     tuning._predicted(classifier, [torch.zeros(2, 3, 32, 32)], lambda images: images)
     assert allowed == [False]
+
+
+@pytest.mark.parametrize(("spare", "moved"), [(0, []), (1, ["cuda"])])
+def test_images_go_to_the_gpu_where_they_take_less_than_a_quarter_of_what_others_left(
+    spare: int, moved: list[str], job: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torchs_own, to = [1 << 20], []
+    free = 4 * 24 * 32 * 32 + spare  # bytes, for 24 images
+    monkeypatch.setattr(torch.cuda, "empty_cache", torchs_own.clear)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free - sum(torchs_own), 1 << 30))
+    monkeypatch.setattr(torch.Tensor, "to", lambda images, device: to.append(device) or images)
+    tuning._held(replace(job, device="cuda"), parts_of(job).train, 32)
+    assert to == moved
 
 
 @pytest.mark.parametrize("batch", [1, 5])

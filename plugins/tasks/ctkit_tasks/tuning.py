@@ -230,8 +230,9 @@ def _held(job: Evaluation, part: Part, size: int) -> Tensor:
     images = together(_read(job, part, size))
     if torch.device(job.device).type != "cuda":
         return images
+    torch.cuda.empty_cache()  # what torch keeps for itself would not count as free
     free, _ = torch.cuda.mem_get_info()
-    return images.to(job.device) if 4 * images.nbytes < free else images.pin_memory()
+    return images.to(job.device) if 4 * images.nbytes < free else images
 
 
 def _read(job: Evaluation, part: Part, size: int) -> Iterator[Tensor]:
