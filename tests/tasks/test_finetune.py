@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from layouts import covid_ct, image_folder
 from pydantic import ValidationError
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, FakeTensorMode
 from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ctkit import stopping
 from ctkit.contracts import Evaluation
@@ -247,13 +249,42 @@ def test_every_epoch_sees_every_image_in_batches_of_two_or_more() -> None:
         assert max(len(batch) for batch in found) <= max(size, 3)
 
 
-def test_mirroring_is_left_to_right_and_as_often_as_asked() -> None:
-    images = torch.arange(1000 * 6, dtype=torch.uint8).reshape(1000, 1, 2, 3)
+@pytest.mark.parametrize("flip", [0.0, 0.5, 1.0])
+def test_mirroring_is_left_to_right_and_as_often_as_asked(job: Evaluation, backbone: Path, flip: float) -> None:
+    images = torch.arange(24 * 6, dtype=torch.uint8).reshape(24, 1, 2, 3)
+    which = torch.arange(24) % 3 == 0
+    found = tuning._mirrored(images, which)
+    assert torch.equal(found[which], images[which][..., [2, 1, 0]])
+    assert torch.equal(found[~which], images[~which])
+    classifier = Classifier(load_backbone(backbone).trunk, 2, np.random.default_rng(0))
+    params = SHORT.model_copy(update={"flip": flip})
+    training = tuning._Training(classifier, job, parts_of(job), params, lambda seen: seen)
     rng = np.random.default_rng(0)
-    assert torch.equal(tuning._mirrored(images, 0.0, rng), images)
-    assert torch.equal(tuning._mirrored(images, 1.0, rng), images[..., [2, 1, 0]])
-    found = tuning._mirrored(images, 0.5, rng)
-    assert (found == images).flatten(1).all(dim=1).float().mean() == pytest.approx(0.5, abs=0.06)
+    drawn = torch.cat([mirrored for _ in range(40) for *_, mirrored in training._steps(rng)])
+    assert drawn.float().mean() == pytest.approx(flip, abs=0.06 if flip == 0.5 else 0)
+
+
+def test_an_epoch_on_a_gpu_brings_what_it_draws_there_at_once(
+    job: Evaluation, backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads: list[torch.Size] = []
+    devices: set[str] = set()
+
+    class Counted(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = func(*args, **kwargs or {})
+            if func is torch.ops.aten._to_copy.default and found.device.type == "cuda" != args[0].device.type:
+                uploads.append(args[0].shape)
+            return found
+
+    monkeypatch.setattr(tuning, "_held", lambda *_: torch.empty(24, 1, 32, 32, dtype=torch.uint8, device="cuda"))
+    monkeypatch.setattr(tuning, "_learn", lambda *args: devices.update(each.device.type for each in args[2:]))
+    monkeypatch.setattr(tuning._Training, "_judge", lambda _: None)
+    classifier = Classifier(load_backbone(backbone).trunk, 2, np.random.default_rng(0))
+    with FakeTensorMode(allow_non_fake_inputs=True), Counted():
+        tuning._Training(classifier, replace(job, device="cuda"), parts_of(job), SHORT, lambda seen: seen).epoch()
+    assert uploads == [torch.Size([24])] * 3
+    assert devices == {"cuda"}
 
 
 def test_colour_and_grey_images_train_together(tmp_path: Path, backbone: Path) -> None:
