@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from itertools import combinations
 from typing import Any
 
@@ -74,6 +75,24 @@ def test_rows_of_all_slices_fit_into_the_memory_that_they_may_take(n: int) -> No
     taken = sum(term.nbytes for term in vars(strip).values() if hasattr(term, "nbytes"))
     assert taken < MEMORY
     assert rows == 512 or taken > MEMORY / 2
+
+
+def test_one_strip_is_gone_before_the_next_one_is_made(
+    drifting: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Any]] = []
+    make = ssim._Strip.of
+
+    def watched(*args: Any) -> Any:
+        assert all(strip() is None for strip in made)
+        strip = make(*args)
+        made.append(weakref.ref(strip))
+        return strip
+
+    monkeypatch.setattr(ssim._Strip, "of", watched)
+    monkeypatch.setattr(ssim, "MEMORY", 1)
+    ssim_triangle(drifting[:3], "cpu:0")
+    assert len(made) == drifting.shape[1] - WINDOW + 1
 
 
 def test_little_but_the_pixels_is_brought_to_the_device(

@@ -61,6 +61,7 @@ def ssim_triangle(grey: NDArray[np.uint8], device: str = "cpu") -> Floats:
         for i in range(n - 1):
             for j in range(i + 1, n, pairs):
                 total[i, j : j + pairs] += strip.similarity(i, slice(j, j + pairs)) @ inside
+        del strip  # before the next one takes as much memory
     mean: Floats = upper(fetch(total)) / (windows[0] * windows[1])
     return mean
 
