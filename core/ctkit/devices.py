@@ -25,7 +25,7 @@ def resolve(device: Literal["auto", "cpu", "cuda"], count: int = 1) -> str:
         return "cpu"
     if why := unusable():
         if device == "cuda":
-            raise RequestError(f'compute.device is "cuda" but {why}, or use "cpu"')
+            raise RequestError(f'compute.device is "cuda": {why}, or use "cpu"')
         return "cpu"
     if count > (there := cuda_devices()):
         raise RequestError(f"compute.devices is {count} but the driver shows {there} CUDA devices; ask for less")
