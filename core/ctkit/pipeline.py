@@ -72,7 +72,7 @@ def open_session(
     device = devices.resolve(settings.device, settings.devices)
     crew = Crew(devices.shares(device, jobs, settings.devices))
     backend = compute.Backend.of(settings.backend, settings.workers, settings.scheduler, settings.time_limit)
-    return Session(
+    session = Session(
         pipeline=pipeline,
         registry=registry,
         cache=Cache.beside(folder.path),
@@ -84,6 +84,9 @@ def open_session(
         info=RunInfo(pipeline.run.name, folder.path, redacted(pipeline.document)),
         crew=crew,
     )
+    if (settings.device, device) == ("auto", "cpu") and devices.cuda_devices():
+        session.note(f"this run computes on the CPU: {devices.unusable()}")
+    return session
 
 
 @contextmanager

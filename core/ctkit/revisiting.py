@@ -51,6 +51,7 @@ def revisit(run: Path, arm: str, registry: Registry, console: Console) -> Iterat
     if document is None:
         raise RequestError(f"{run} is no run folder: it has no run.json")
     document["run"]["out"] = str(run.absolute())
+    document["compute"]["device"] = "cpu"  # nothing is computed anew, so the GPU of the run need not be here
     resolved = config.resolve(document, registry, run, lambda _: f"{run}/run.json")
     arms = {one.id: one for one in resolved.arms}
     if arm not in arms:

@@ -132,6 +132,32 @@ def test_a_random_arm_is_as_large_as_the_one_it_is_compared_with(folder: Path, c
     assert kept["draw-42"] != kept["draw-43"]
 
 
+def test_a_run_beside_a_gpu_that_torch_cannot_use_says_so_and_computes_on_the_cpu(
+    folder: Path, ctkit: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctkit.devices.cuda_devices", lambda: 1)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (folder / "p.toml").write_text(PIPELINE + '[[reduce]]\nuse = "ssim"\nthreshold = 0.1\n')
+    code, out, _ = ctkit("run", "p.toml", "--until", "select")
+    assert code == 0
+    assert out.count("this run computes on the CPU: there is a GPU but this torch cannot use it") == 1
+    facts = json.loads((folder / "runs" / "small" / "run.json").read_text())
+    assert facts["device"] == "cpu"
+    assert any(note.startswith("this run computes on the CPU") for note in facts["notes"])
+
+
+def test_a_run_that_had_a_gpu_is_looked_at_where_there_is_none(
+    folder: Path, ctkit: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctkit.devices.cuda_devices", lambda: 1)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert ctkit("run", "p.toml", "--until", "select", "--set", "compute.device=cuda")[0] == 0
+    monkeypatch.setattr("ctkit.devices.cuda_devices", lambda: 0)
+    code, out, err = ctkit("curve", "runs/small", "hash6")
+    assert (code, err) == (0, "")
+    assert "kept" in out
+
+
 def test_another_threshold_decodes_nothing(folder: Path, ctkit: Run) -> None:
     ctkit("run", "p.toml", "--until", "select")
     ctkit("run", "p.toml", "--until", "select", "--set", "reduce.hash6.threshold=3")
