@@ -6,6 +6,7 @@ import json
 import logging
 import zlib
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +20,9 @@ from ctkit.cache import Cache, address
 from ctkit.catalogue import Catalogue, write_catalogue
 from ctkit.contracts import Dataset, Ints, Skipped, SourceFile, Volume
 from ctkit.errors import DataError
-from ctkit.files import read_csv, write_csv, write_text
+from ctkit.files import write_text
 from ctkit.plan import Chosen
+from ctkit.stages.left_out import LeftOut, LeftOutWriter
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -37,7 +39,7 @@ class Scan:
 
     address: str
     catalogue: Catalogue
-    skipped: tuple[Skipped, ...]
+    skipped: LeftOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,7 @@ def _address(chosen: Chosen[Dataset[Any]], chunks: list[_Chunk], passing: _Passi
 
 
 def _load(folder: Path, at: str) -> Scan:
-    skipped = tuple(Skipped(row["source"], row["reason"]) for row in read_csv(folder / "skipped.csv"))
-    return Scan(at, Catalogue(folder), skipped)
+    return Scan(at, Catalogue(folder), LeftOut(folder))
 
 
 def _chunks(files: Iterable[SourceFile]) -> Iterator[list[SourceFile]]:
@@ -211,13 +212,13 @@ def _headers(cache: Cache, chunks: list[_Chunk], passing: _Passing) -> Iterator[
 def _write(folder: Path, session: Session, chunks: list[_Chunk], passing: _Passing) -> None:
     """Arrange headers into volumes and write the catalogue, and what is left out with its reason."""
     chosen = session.pipeline.dataset
-    skipped: list[Skipped] = []
+    skipped = LeftOutWriter(folder)
     accepted, accounted = array("q"), array("q")  # hashes of paths; a set of them would be most of a scan's memory
 
     def headers() -> Iterator[tuple[SourceFile, Mapping[str, Any]]]:
         for file, found in _headers(session.cache, chunks, passing):
             if isinstance(found, Skipped):
-                skipped.append(found)
+                skipped.add(found)
             else:
                 accepted.append(hash(file.path))
                 yield file, found
@@ -225,17 +226,16 @@ def _write(folder: Path, session: Session, chunks: list[_Chunk], passing: _Passi
     def volumes() -> Iterator[Volume]:
         for found in chosen.build().arrange(headers()):
             if isinstance(found, Skipped):
-                skipped.append(found)
+                skipped.add(found)
                 accounted.append(hash(found.source))
             else:
                 accounted.extend(hash(file.path) for file in found.files)
                 yield found
 
     write_catalogue(folder, volumes(), chosen.identity)
-    left = _paths(chunks, _absent(np.asarray(accepted), np.asarray(accounted)))
-    skipped.extend(Skipped(path, "the data set's plugin did not say what it is") for path in left)
-    skipped.sort(key=lambda skip: skip.source)
-    write_csv(folder / "skipped.csv", ("source", "reason"), ((skip.source, skip.reason) for skip in skipped))
+    for path in _paths(chunks, _absent(np.asarray(accepted), np.asarray(accounted))):
+        skipped.add(Skipped(path, "the data set's plugin did not say what it is"))
+    skipped.write()
 
 
 def _absent(wanted: Ints, known: Ints) -> Ints:
@@ -252,13 +252,11 @@ def _paths(chunks: list[_Chunk], hashes: Ints) -> Iterator[str]:
         yield from (file.path for file in chunk.files if hash(file.path) in wanted)
 
 
-def _nothing(dataset: Dataset[Any], files: int, skipped: tuple[Skipped, ...]) -> str:
+def _nothing(dataset: Dataset[Any], files: int, skipped: Iterable[Skipped]) -> str:
     where = f" in {dataset.root}" if dataset.root else ""
     if not files:
         return f"there is not a single file{where}"
-    reasons: dict[str, int] = {}
-    for skip in skipped:
-        reasons[skip.reason] = reasons.get(skip.reason, 0) + 1
+    reasons = Counter(skip.reason for skip in skipped)
     common = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))[:3]
     listed = "; ".join(f"{count} x {reason}" for reason, count in common)
     return f"there is not a single CT volume among {files} files{where}: {listed}"
