@@ -86,7 +86,7 @@ class Images(Dataset[ImagesParams]):
             key = _Key(file.path.rpartition("/")[0], names.get("patient") or "", names.get("volume") or "")
             groups.add(key, [_Named(names.get("index") or "", file, tuple(facts["shape"]), facts["frames"])])
         ordered = sorted(groups, key=lambda key: [_natural(part) for part in key])
-        yield from chosen((found for key in ordered for found in _members(key, groups.take(key))), self.params)
+        yield from chosen((found for key in ordered for found in _outcomes(key, groups.take(key))), self.params)
 
     def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
         """Decode the files of the slices; a file that fails costs its slices."""
@@ -133,7 +133,7 @@ def _natural(text: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
-def _members(key: _Key, members: list[_Named]) -> Iterator[Volume | Skipped]:
+def _outcomes(key: _Key, members: list[_Named]) -> Iterator[Volume | Skipped]:
     """Yield those of some files that do not fit, then the volume of the others."""
     usual = Counter(member.shape for member in members).most_common(1)[0][0]
     used: list[_Named] = []
