@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -201,16 +202,17 @@ def _draw(session: Session, what: str, draw: Callable[[], None]) -> None:
 
 def _write_volumes(session: Session, scan: scanning.Scan, readings: list[Reading]) -> None:
     """Write ``volumes.csv`` and ``skipped.csv``."""
-    skipped: list[tuple[str, str]] = [(skip.source, skip.reason) for skip in scan.skipped]
+    unreadable: list[tuple[str, str]] = []
     rows = []
     for volume, reading in zip(scan.catalogue, readings, strict=True):
-        skipped += [(volume.source(number), reason) for number, reason in reading.skipped]
+        unreadable += [(volume.source(number), reason) for number, reason in reading.skipped]
         names = session.cache.pseudonym(volume.key), session.cache.pseudonym(volume.patient)
         spacing = (None if value is None else f"{value:.6g}" for value in volume.spacing)
         rows.append((*names, len(reading.index), volume.rows, volume.columns, *spacing, "; ".join(volume.notes)))
     columns = ("volume", "patient", "slices", "rows", "columns", "spacing_x", "spacing_y", "spacing_z", "notes")
     write_csv(session.folder.path / "volumes.csv", columns, rows)
-    write_csv(session.folder.path / "skipped.csv", ("source", "reason"), sorted(set(skipped)))
+    skipped = heapq.merge(((skip.source, skip.reason) for skip in scan.skipped), sorted(unreadable))
+    write_csv(session.folder.path / "skipped.csv", ("source", "reason"), (row for row, _ in itertools.groupby(skipped)))
 
 
 def _expected_files(session: Session) -> Iterator[Path]:
