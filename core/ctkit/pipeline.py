@@ -46,7 +46,7 @@ def run(
 ) -> RunFolder:
     """Run a pipeline, or ``only`` parts of it, up to and with the stage ``until``; what is there is not made again.
 
-    ``jobs`` backbones are trained or evaluated at once, each on devices of its own.
+    ``jobs`` backbones are trained or evaluated at once, each on devices of its own, on which evidence is made as well.
     Raises a ``CtkitError`` where the run cannot go on. An arm that fails in training or evaluation is noted in
     ``run.json`` and the others go on.
     """

@@ -186,6 +186,13 @@ def process_id(tell: Told) -> int:
     return os.getpid()
 
 
+def test_a_crew_that_rests_ends_its_processes_and_starts_others_for_what_comes_next(pair: Crew) -> None:
+    first = set(pair.do([chore(process_id), chore(process_id)]))
+    pair.rest()
+    assert not any(psutil.pid_exists(number) for number in first)
+    assert not first & set(pair.do([chore(process_id), chore(process_id)]))
+
+
 def test_what_cannot_be_sent_or_heard_fails_its_chore_alone(pair: Crew) -> None:
     def deaf(news: object) -> None:
         raise ValueError("nobody wants to know")
