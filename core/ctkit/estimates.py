@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from ctkit.cache import Cache
 from ctkit.catalogue import Catalogue
 from ctkit.compute import alone, worker
 from ctkit.contracts import Dataset, Ints, Reducer, Slices
+from ctkit.files import read_json
 from ctkit.plan import Chosen
 from ctkit.stages.describe import Wanted, read_slices
 from ctkit.stages.pretrain import FACTS, Job
@@ -75,7 +75,8 @@ def describing(
 
 def trainings(cache: Cache) -> list[Training]:
     """Facts of every training in the cache."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in cache.folder.glob(f"pretrain/*/*/{FACTS}")]
+    found = (read_json(path) for path in cache.folder.glob(f"pretrain/*/*/{FACTS}"))
+    return [facts for facts in found if facts]  # a damaged one says nothing
 
 
 def training(before: list[Training], job: Job, device: str, steps: int, at_once: int = 1) -> float | None:

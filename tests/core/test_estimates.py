@@ -15,7 +15,7 @@ from ctkit import config, dry_run, estimates, pipeline, plugins
 from ctkit.compute.errands import Crew
 from ctkit.console import Console
 from ctkit.contracts import Ints, NoParams, Pixels, Slices, SourceFile, Volume
-from ctkit.files import write_json
+from ctkit.files import write_json, write_text
 from ctkit.plan import Chosen, PretrainPlan
 from ctkit.stages.describe import Wanted
 from ctkit.stages.pretrain import FACTS
@@ -107,6 +107,7 @@ def test_a_training_takes_as_long_as_the_one_most_like_it_took(tmp_path: Path, m
         "other": {"slices": 30, "steps": 400, "seconds": 1.0, "device": "cuda"},
     }.items():
         write_json(session.cache.path("pretrain", name) / FACTS, facts | more)
+    write_text(session.cache.path("pretrain", "damaged") / FACTS, '{"method": ')
     pipeline.run(session.pipeline, session.registry, Console(quiet=True), "select")
     read: list[list[estimates.Training]] = []
     real = estimates.trainings

@@ -76,6 +76,12 @@ def describe(session: Session, catalogue: Catalogue) -> list[Reading]:
     raise DataError(f"{len(volumes)} volumes read differently each time; are their files being changed?")
 
 
+def describe_again(session: Session, catalogue: Catalogue, volume: int, chosen: Chosen[Reducer[Any]]) -> None:
+    """Make one volume's evidence that was lost since. Raises ``CtkitError`` where the reducer cannot."""
+    for failure in _describe_all(session, catalogue, [volume], [chosen]):
+        raise CtkitError(failure)
+
+
 def described_reducers(session: Session) -> list[Chosen[Reducer[Any]]]:
     """Return the reducers of all arms that look at pixels, each once."""
     return reducers_of(session.pipeline.arms)
