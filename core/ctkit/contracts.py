@@ -213,6 +213,7 @@ class Knob:
     high: float
     default: float | None = None  #: None: the pipeline must give the knob or a budget
     integer: bool = False
+    share: bool = False  #: it is the part of a group's slices that is kept, so a budget need not search for it
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from ctkit.hookspecs import RunInfo
 from ctkit.only import EVERYTHING, Only, narrowed, widened
 from ctkit.plan import Pipeline
 from ctkit.plugins import Registry
+from ctkit.quantities import percent
 from ctkit.redaction import redacted
 from ctkit.runs import Provenance, RunFolder
 from ctkit.selection import Table
@@ -253,4 +254,4 @@ def _say_selected(session: Session, selections: Selections, slices: int) -> None
         kept = int(selected.selection.kept.sum())
         name = arm if seed is None else f"{arm} (seed {seed})"
         asked = f", asked for {selected.asked}" if selected.asked not in (None, kept) else ""
-        session.console.say(f"{name}: keeps {kept} of {slices} slices ({kept / slices:.1%}){asked}")
+        session.console.say(f"{name}: keeps {kept} of {slices} slices ({percent(kept / slices)}){asked}")
