@@ -76,10 +76,9 @@ class SliceStore:
         """Return the shard in a folder; None where its facts cannot be read, and then it is discarded."""
         try:
             facts = json.loads((folder / _FACTS).read_text())
-        except FileNotFoundError:  # another run removes it
-            return None
-        except ValueError:
-            self._cache.discard(folder)
+        except (FileNotFoundError, ValueError):
+            if folder.is_dir():  # no other run removes it just now
+                self._cache.discard(folder)
             return None
         sums = np.array(facts["sums"], np.int64).reshape(-1, 2)
         return Shard(folder / _PIXELS, np.array(facts["index"], np.int64), sums)

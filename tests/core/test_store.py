@@ -47,7 +47,7 @@ def test_another_rendering_shares_nothing(store: SliceStore, tmp_path: Path) -> 
     assert SliceStore(Cache(tmp_path), {"size": 16}).find("ab", ints(1)) is None
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "delete", "facts"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "delete", "facts", "no facts"])
 def test_a_damaged_shard_is_removed_and_can_be_written_anew(
     store: SliceStore, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -55,6 +55,8 @@ def test_a_damaged_shard_is_removed_and_can_be_written_anew(
     data = bytearray(shard.pixels.read_bytes())
     if damage == "delete":
         shard.pixels.unlink()
+    elif damage == "no facts":
+        shard.pixels.with_name("shard.json").unlink()
     elif damage == "facts":
         shard.pixels.with_name("shard.json").write_text('{"index": [')
     else:
