@@ -11,6 +11,9 @@ network     the same steps, but for views that lie there already: nothing is aug
 plain       lightly's transforms on PIL images from PNG files, on a GPU in a DataLoader with a worker for each core, and
             the same network and optimiser in a loop
 
+Beside them it says how many slices a second one core gets ready for the device: reads, for ctkit, and reads and
+augments in the plain way. Times the number of cores, that is the most that a device of any speed is given.
+
 The slices are those of the phantom, few enough to stay in the page cache, which favours the plain way; on a GPU the
 arm repeats them until it fills MoCo's queue. On a GPU seconds are those on the wall and memory is the device's; on the
 CPU they are CPU seconds of one thread, so that a busy machine does not distort the ratios, and memory is that of the
@@ -28,7 +31,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -45,6 +48,7 @@ from ctkit_datasets.phantom import Phantom, PhantomParams
 from ctkit_models import engine
 from ctkit_models.contrastive import Contrastive, plan_run
 from ctkit_models.optimisers import build_optimiser
+from ctkit_models.slices import Batches
 from ctkit_models.trunks import build_trunk
 from ctkit_models.views import Draws, Normalise
 
@@ -53,7 +57,10 @@ GOALS = {"on device": 0.9, "plain": 5.0}  #: of their rates, on an H200 with 16 
 WARM = 3  #: first steps that do not count
 VOLUMES, SLICES = 4, 32  #: in the slice store, and slices of each
 MEAN, STD = 0.2, 0.2
+FED = 128  #: slices whose making ready is timed
 MATRIX = 8192  #: side of the matrices whose product measures the device
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -101,10 +108,10 @@ def compare(method: str, setting: Setting, peak: float) -> None:
     """Print what one method does in each way."""
     params = built(method, setting).params
     print(f"{method}: {params.backbone}, batch {params.batch}, views of {params.size} pixels, {setting.device}")
+    print("  a core gets ready {:,.0f} slices/s for ctkit, {:,.0f} the plain way".format(*alone(fed, method, setting)))
     found = {}
     for way in WAYS:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-            found[way] = alone.submit(WAYS[way], method, setting).result()
+        found[way] = alone(WAYS[way], method, setting)
         print(f"  {way:<9} {found[way].rate:10,.1f} slices/s  {found[way].memory:6.2f} GB at most", flush=True)
     ours = found["ctkit"]
     for way in list(WAYS)[1:]:
@@ -114,6 +121,12 @@ def compare(method: str, setting: Setting, peak: float) -> None:
         print(
             f"  {ours.flops / 1e12:.1f} TFLOP/s of the network, {ours.flops / peak:.0%} of {peak / 1e12:.0f} measured"
         )
+
+
+def alone(measure: Callable[[str, Setting], Result], method: str, setting: Setting) -> Result:
+    """What ``measure`` finds in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(measure, method, setting).result()
 
 
 def report(what: str, ratio: float, goal: float | None = None) -> None:
@@ -280,6 +293,31 @@ def lightly_transform(name: str, method: Contrastive[Any]) -> Any:
 
 
 WAYS = {"ctkit": as_it_is, "on device": on_device, "network": network_alone, "plain": plain}
+
+
+# --- feeding -------------------------------------------------------------------------------------------------------
+
+
+def fed(name: str, setting: Setting) -> tuple[float, float]:
+    """Slices a second that one core gets ready for ctkit, and the plain way."""
+    torch.set_num_threads(1)
+    method, rows = built(name, setting), arm(setting)
+    plan = plan_run(method.params, len(rows))
+    batches = Batches(rows, 0, plan.batch)
+    pictures = Pictures(setting.folder / "png", lightly_transform(name, method), FED)
+    return (
+        plan.batch * per_second(lambda step: batches[step], plan.steps_per_epoch),
+        per_second(lambda number: pictures[number], FED),
+    )
+
+
+def per_second(prepare: Callable[[int], object], times: int) -> float:
+    """How often a CPU second of this process holds ``prepare``, which is called with 0, 1, 2, ..."""
+    prepare(0)
+    start = time.process_time()
+    for number in range(times):
+        prepare(number)
+    return times / (time.process_time() - start)
 
 
 # --- what they share ----------------------------------------------------------------------------------------------

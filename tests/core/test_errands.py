@@ -175,10 +175,9 @@ def test_the_death_of_a_process_is_the_failure_of_its_chore_alone(pair: Crew) ->
 
 def test_a_process_that_died_while_idle_fails_nobody() -> None:
     with Crew([{}]) as one:
-        process = psutil.Process(one.do([chore(process_id)])[0])
-        process.kill()
-        while process.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(0.01)
+        number = one.do([chore(process_id)])[0]
+        os.kill(number, signal.SIGKILL)
+        os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT)  # all its threads are gone, which takes a moment
         assert one.do([chore(partial(squared, 2))]) == [4]
 
 
@@ -191,6 +190,14 @@ def test_a_crew_that_rests_ends_its_processes_and_starts_others_for_what_comes_n
     pair.rest()
     assert not any(psutil.pid_exists(number) for number in first)
     assert not first & set(pair.do([chore(process_id), chore(process_id)]))
+
+
+@pytest.mark.parametrize(("error", "same"), [(DataError("too few"), True), (RuntimeError("CUDA error"), False)])
+def test_only_an_error_that_was_foreseen_leaves_a_process_in_use(error: Exception, same: bool) -> None:
+    with Crew([{}]) as one:
+        before, failed, after = one.do([chore(work) for work in (process_id, partial(failing, error), process_id)])
+    assert type(failed) is type(error)
+    assert (before == after) == same
 
 
 def test_what_cannot_be_sent_or_heard_fails_its_chore_alone(pair: Crew) -> None:

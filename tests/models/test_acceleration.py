@@ -12,7 +12,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from ctkit.contracts import Pretrained, Pretraining
 from ctkit_models import Contrastive, ContrastiveParams, Network, Plan, Trunk
-from ctkit_models.acceleration import blocks, checkpoint_blocks
+from ctkit_models.acceleration import blocks, checkpoint_blocks, compile_trunks
 from ctkit_models.seeding import seeded
 from ctkit_models.simclr import SimCLR, SimCLRParams
 from ctkit_models.trunks import build_trunk
@@ -121,6 +121,20 @@ def test_a_compiled_trunk_gives_the_same_losses(
     compiled = simclr(make_job(rows, "compiled"), compile=True)
     assert len(captured) == 1, "one graph for the one size of views"
     np.testing.assert_allclose(compiled, plain, rtol=1e-5)
+
+
+def test_trunks_that_are_compiled_later_are_compiled_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+    for channels in range(1, torch._dynamo.config.recompile_limit + 3):
+        network = Twice(Trunk(nn.Sequential(nn.Conv2d(channels, 2, 3), nn.Flatten()), "made-up", 2))
+        compile_trunks(network)
+        network.trunk(torch.ones(2, channels, 3, 3))
+
+
+class Twice(Network):
+    def forward(self, views: list[Tensor]) -> Tensor:
+        raise NotImplementedError
 
 
 @pytest.mark.slow

@@ -23,7 +23,9 @@ from ctkit_models import Contrastive, ContrastiveParams, Network, Plan, Trunk, e
 from ctkit_models.backbones import load_backbone, random_backbone, save_backbone
 from ctkit_models.contrastive import plan_run
 from ctkit_models.ranks import Rank
+from ctkit_models.seeding import seeded
 from ctkit_models.simclr import SimCLR, SimCLRParams
+from ctkit_models.trainer import tuned_convolutions
 
 TINY = {"backbone": "resnet18", "size": 32, "steps": 6, "batch": 8, "checkpoint_minutes": 0}
 STEPS = 6  # 24 slices in batches of 8, twice
@@ -384,6 +386,47 @@ def test_weights_of_another_network_are_refused(make_rows: Make, make_job: Make,
 def test_fp16_on_the_cpu_is_refused(make_rows: Make, make_job: Make) -> None:
     with pytest.raises(RequestError, match="precision fp16 needs a GPU"):
         train(make_job(make_rows()), precision="fp16")
+
+
+def test_a_gpu_that_torch_cannot_use_is_left_alone_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # what the driver says
+    before = torch.random.get_rng_state()
+    with seeded(3):
+        drawn = torch.rand(2)
+    assert torch.equal(drawn, torch.rand(2, generator=torch.Generator().manual_seed(3)))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_convolutions_are_tuned_for_a_training_alone(before: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", before)
+    with pytest.raises(DataError), tuned_convolutions(on_gpu=not before):
+        assert torch.backends.cudnn.benchmark is not before
+        raise DataError("something else")
+    assert torch.backends.cudnn.benchmark is before
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_gpu_trains_and_goes_on_where_it_was_killed(
+    precision: str, make_rows: Make, make_job: Make, make_watcher: Make
+) -> None:
+    def losses(done: Pretrained) -> list[float]:
+        return [value for _, name, value in done.history if name == "loss"]
+
+    rows = make_rows()
+    undisturbed = train(replace(make_job(rows, "undisturbed"), device="cuda", workers=2), precision=precision)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(replace(make_job(rows, "killed", make_watcher(3)), device="cuda"), precision=precision)
+    resumed = train(replace(make_job(rows, "killed"), device="cuda"), precision=precision)
+    assert len(losses(undisturbed)) == STEPS
+    np.testing.assert_allclose(losses(resumed), losses(undisturbed), rtol=0.05)
+    assert undisturbed.peak_bytes is not None
+    assert 0 <= (undisturbed.waiting or 0) < 1
+    again = load_file(undisturbed.backbone)
+    assert all(torch.isfinite(weight).all() for weight in again.values())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this torch can use the GPU")

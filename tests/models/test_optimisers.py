@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from lightly.utils import lars
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from ctkit_models.contrastive import ContrastiveParams, plan_run
+from ctkit_models.lars import LARS
 from ctkit_models.optimisers import build_optimiser, learning_rate
 
 
@@ -66,3 +72,30 @@ def test_lars_scales_a_step_to_the_weights_norm() -> None:
     optimiser.step()
     local = 0.02 * before.norm() / (gradient.norm() + 0.01 * before.norm())  # You et al. 2017, equation 6
     torch.testing.assert_close(module.weight.detach(), before - 0.5 * local * (gradient + 0.01 * before))
+
+
+@given(
+    decay=st.sampled_from([0.0, 1e-6, 0.1]),
+    momentum=st.sampled_from([0.0, 0.9]),
+    scales=st.lists(st.tuples(*[st.sampled_from([0.0, 1e-20, 1.0, 1e4])] * 2), min_size=1, max_size=4),
+    seed=st.integers(0, 2**31),
+)
+def test_lars_takes_the_steps_of_lightlys(
+    decay: float, momentum: float, scales: list[tuple[float, float]], seed: int
+) -> None:
+    rng = torch.Generator().manual_seed(seed)
+    ours = [nn.Parameter(weight * torch.randn(3, 2, generator=rng)) for weight, _ in scales]
+    without_gradient = nn.Parameter(torch.ones(2))
+    theirs = deepcopy(ours)
+    groups = [{"params": [*ours, without_gradient], "weight_decay": decay}]
+    one = LARS(groups, lr=0.3, momentum=momentum, trust=0.01)
+    other = lars.LARS(theirs, lr=0.3, momentum=momentum, weight_decay=decay, trust_coefficient=0.01)
+    for _ in range(3):
+        for weight, same, (_, scale) in zip(ours, theirs, scales, strict=True):
+            weight.grad = scale * torch.randn(3, 2, generator=rng)
+            same.grad = weight.grad.clone()
+        one.step()
+        other.step()
+    for weight, same in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(weight, same, rtol=0, atol=0)
+    assert torch.equal(without_gradient, torch.ones(2))

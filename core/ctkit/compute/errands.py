@@ -206,6 +206,8 @@ class _Beside:
         elif isinstance(told, logging.LogRecord):
             logging.getLogger(told.name).handle(told)
         elif told is not None:
+            if not _leaves_sound(told):
+                place.end()
             self._take_back(place, told)
 
     def _take_back(self, place: _Place, outcome: worker.Returned | BaseException) -> None:
@@ -216,6 +218,12 @@ class _Beside:
             self._go_on(number, lambda chore: chore.send(outcome.result))
         else:
             self._go_on(number, lambda chore: chore.throw(outcome))
+
+
+def _leaves_sound(outcome: worker.Returned | BaseException) -> bool:
+    """Whether a process can be given more to do: after an unforeseen error its GPU may answer to nothing any more."""
+    foreseen = isinstance(outcome, CtkitError) and type(outcome) is not CtkitError  # else another error in its words
+    return foreseen or isinstance(outcome, worker.Returned | KeyboardInterrupt)
 
 
 class _Place:

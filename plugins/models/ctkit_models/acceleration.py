@@ -33,7 +33,11 @@ def channels_last(params: ContrastiveParams, *, on_gpu: bool) -> bool:
 
 
 def compile_trunks(network: Network) -> None:
-    """Have torch compile each trunk, also those that follow, when it first sees images of a size."""
+    """Have torch compile each trunk, also those that follow, when it first sees images of a size.
+
+    What it compiled before is forgotten: it compiles only so many variants of the code that all trunks share.
+    """
+    torch.compiler.reset()
     for module in network.modules():
         if isinstance(module, Trunk):
             module.compile(dynamic=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import json
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from ctkit.files import write_json
 from ctkit_models.contrastive import Contrastive, Plan, largest_batch, plan_run
 
 SMALLEST = 2
+_TALK = 0.1  # of a GPU's memory
 _STEPS = 2  #: the optimiser takes its memory in the first
 
 Train = Callable[[Contrastive[Any], Plan, Pretraining], object]
@@ -36,7 +37,8 @@ def found_batch(method: Contrastive[Any], job: Pretraining, volumes: int, proces
         return earlier
     pieces: int = processes * method.params.accumulate
     most = largest_batch(method.params, len(job.rows), volumes) // pieces
-    piece = largest(lambda size: _fits(method, job, size, train), most)
+    with _room_for_talk(processes):
+        piece = largest(lambda size: _fits(method, job, size, train), most)
     write_json(note, piece * pieces)
     return piece * pieces
 
@@ -51,6 +53,19 @@ def largest(fits: Callable[[int], bool], most: int) -> int:
     while 2 * size <= most and fits(2 * size):
         size *= 2
     return size
+
+
+@contextmanager
+def _room_for_talk(processes: int) -> Iterator[None]:
+    """Where processes share a training, leave memory for what they send each other, which no trial has: gradients."""
+    talk = processes > 1 and torch.cuda.is_available()
+    if talk:
+        torch.cuda.set_per_process_memory_fraction(1 - _TALK)
+    try:
+        yield
+    finally:
+        if talk:
+            torch.cuda.set_per_process_memory_fraction(1.0)
 
 
 class _Enough(BaseException):

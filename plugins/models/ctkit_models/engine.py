@@ -34,15 +34,16 @@ from ctkit_models.metering import Meters, TimedLoader
 from ctkit_models.monitors import Monitors
 from ctkit_models.optimisers import build_optimiser, learning_rate
 from ctkit_models.quiet import deaf_to_interrupts, honest_interrupt, quiet_lightning
-from ctkit_models.ranks import Rank, agree
+from ctkit_models.ranks import Rank, agree, any_says, mean, meet
 from ctkit_models.seeding import derived_seed, seeded
 from ctkit_models.slices import Batches
 from ctkit_models.stretches import Stretches
-from ctkit_models.trainer import check_device, job_on_gpu, trainer_for
+from ctkit_models.trainer import check_device, job_on_gpu, trainer_for, tuned_convolutions
 from ctkit_models.trunks import Trunk, build_trunk
 from ctkit_models.views import Draws, Normalise
 
 ASKED_EVERY = 50  #: steps, where processes must ask each other whether to stop
+MOST_READERS = 8  #: processes that read batches: each reads faster than any GPU trains, and takes shared memory
 
 log = logging.getLogger("ctkit.models")
 
@@ -155,8 +156,10 @@ class Training(lightning.LightningModule):
             raise TrainingError("processes find different checkpoints; the cache must be a folder that all of them see")
         if self._is_over:
             return
-        with quiet_lightning(), honest_interrupt():
+        with quiet_lightning(), honest_interrupt(), tuned_convolutions(on_gpu=job_on_gpu(self.job)):
             trainer_for(self.params, self.job, self.rank).fit(self)
+        if self.rank.world > 1:
+            meet()
         stopping.check()
 
     def _check_plan(self, earlier: Plan) -> None:
@@ -207,7 +210,7 @@ class Training(lightning.LightningModule):
             batch_size=None,
             sampler=range(self.done.steps * parts, self.plan.steps * parts),
             # On the CPU workers would take the cores that train.
-            num_workers=-(-self.job.workers // self.rank.neighbours) if on_gpu else 0,
+            num_workers=min(MOST_READERS, -(-self.job.workers // self.rank.neighbours)) if on_gpu else 0,
             pin_memory=on_gpu,
             worker_init_fn=deaf_to_interrupts,
         )
@@ -248,7 +251,7 @@ class Training(lightning.LightningModule):
         self.done.steps += 1
         own = torch.stack(self._part_losses).sum()
         self._part_losses.clear()
-        loss = self.trainer.strategy.reduce(own, reduce_op="mean")  # over all processes
+        loss = own if self.rank.world == 1 else mean(own)
         self._bad_loss.see(loss, self.done.steps)
         mean_loss = self.stretches.see(loss, self.done.steps, self.network.trunk)
         self.trainer.should_stop = self._is_over or self._asked_to_stop()
@@ -299,8 +302,7 @@ class Training(lightning.LightningModule):
             return stopping.asked()
         if self.done.steps % ASKED_EVERY and not self._logs:
             return False
-        asked: bool = self.trainer.strategy.reduce_boolean_decision(stopping.asked(), all=False)
-        return asked
+        return any_says(stopping.asked(), self.device)
 
     def _stop_if_diverged(self) -> None:
         bad = self._bad_loss.step

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from lightly.utils.lars import LARS
 from torch import nn, optim
 
 from ctkit_models.contrastive import ContrastiveParams, Plan
+from ctkit_models.lars import LARS
 
 
 def build_optimiser(module: nn.Module, params: ContrastiveParams) -> optim.Optimizer:
@@ -22,10 +22,7 @@ def build_optimiser(module: nn.Module, params: ContrastiveParams) -> optim.Optim
         case "adamw":
             return optim.AdamW(groups, lr=params.learning_rate)
         case "lars":
-            lars: optim.Optimizer = LARS(
-                groups, lr=params.learning_rate, momentum=params.momentum, trust_coefficient=params.trust
-            )
-            return lars
+            return LARS(groups, lr=params.learning_rate, momentum=params.momentum, trust=params.trust)
 
 
 def parameter_groups(module: nn.Module, params: ContrastiveParams) -> list[dict[str, Any]]:

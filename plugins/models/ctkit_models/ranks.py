@@ -10,6 +10,8 @@ from datetime import timedelta
 import torch
 import torch.distributed
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from torch import Tensor
+from torch.distributed import distributed_c10d
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
 #: How long a process waits for another one, such as for the first to write a checkpoint.
@@ -56,6 +58,10 @@ def joined(rank: Rank, store: Store, name: str, device: str) -> Iterator[None]:
     )
     try:
         yield
+    except BaseException:
+        if on_gpu and torch.distributed.is_initialized():  # leaving in peace waits for what others may never send
+            distributed_c10d._abort_process_group()
+        raise
     finally:
         if torch.distributed.is_initialized():  # it was left already where another process died
             torch.distributed.destroy_process_group()
@@ -73,6 +79,19 @@ def agree(value: int) -> bool:
     values: list[int | None] = [None] * torch.distributed.get_world_size()
     torch.distributed.all_gather_object(values, value)
     return len(set(values)) == 1
+
+
+def mean(value: Tensor) -> Tensor:
+    """Mean of a scalar over all processes that are joined. Lightning's waits for the GPU, in a barrier before it."""
+    torch.distributed.all_reduce(value)
+    return value / torch.distributed.get_world_size()
+
+
+def any_says(own: bool, device: torch.device) -> bool:
+    """Whether any of the processes that are joined says yes."""
+    answer = torch.tensor(int(own), device=device)
+    torch.distributed.all_reduce(answer, torch.distributed.ReduceOp.MAX)
+    return bool(answer)
 
 
 class Placed(ClusterEnvironment):

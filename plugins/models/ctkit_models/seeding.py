@@ -12,7 +12,7 @@ import torch
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch's global generators, which initialise weights, and give them back as they were at the end."""
-    devices = range(torch.cuda.device_count())
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()  # there may be GPUs it cannot use
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         yield

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import pytorch_lightning as lightning
@@ -13,6 +15,7 @@ from ctkit.errors import RequestError
 from ctkit_models.contrastive import ContrastiveParams
 from ctkit_models.quiet import OwnTermination
 from ctkit_models.ranks import Placed, Rank
+from ctkit_models.synchronising import SharedStatistics
 
 
 def check_device(params: ContrastiveParams, job: Pretraining) -> None:
@@ -38,17 +41,16 @@ def job_on_gpu(job: Pretraining) -> bool:
 def trainer_for(params: ContrastiveParams, job: Pretraining, rank: Rank) -> lightning.Trainer:
     """A trainer that does what is left of a run, and nothing that the engine does."""
     on_gpu, alone = job_on_gpu(job), rank.world == 1
+    shared = [SharedStatistics()] if on_gpu and not alone else []
     return lightning.Trainer(
         accelerator="gpu" if on_gpu else "cpu",
         devices=[rank.gpu] if on_gpu else 1,
         strategy="auto" if alone else "ddp",
         callbacks=[OwnTermination()],
-        plugins=[LightningEnvironment() if alone else Placed(rank)],  # not what Lightning may find, such as Slurm
-        sync_batchnorm=on_gpu and not alone,
+        plugins=[LightningEnvironment() if alone else Placed(rank), *shared],  # no cluster that Lightning may find
         precision=_precision(params, on_gpu),
         accumulate_grad_batches=params.accumulate,
         max_epochs=1,  # to Lightning, what is left of the run is one pass over the loader
-        benchmark=on_gpu,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -56,6 +58,17 @@ def trainer_for(params: ContrastiveParams, job: Pretraining, rank: Rank) -> ligh
         use_distributed_sampler=False,
         default_root_dir=job.folder,
     )
+
+
+@contextmanager
+def tuned_convolutions(*, on_gpu: bool) -> Iterator[None]:
+    """Let cuDNN try which of its algorithms are fastest: here, where all batches are of a size, and nowhere else."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = on_gpu
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def _precision(params: ContrastiveParams, on_gpu: bool) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
