@@ -461,7 +461,9 @@ def runs(folder: Path, as_json: bool) -> None:
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path), default="runs")
 @click.option("--older-than", metavar="AGE", help="Free what was not used for so long: 12h, 30d, 8w.")
-@click.option("--keep-below", metavar="SIZE", help="Free what was not used for longest until so much is left: 50GB.")
+@click.option(
+    "--keep-below", metavar="SIZE", help="Free what was not used for longest until the cache takes so much: 50GB."
+)
 @click.option("--run", "run_", metavar="NAME", shell_complete=completion.runs, help="Free what only this run uses.")
 @click.option("--dry-run", is_flag=True, help="Say what would be freed; free nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -471,7 +473,8 @@ def clean(
     """Free the cache beside the runs in FOLDER, after saying what would go and asking.
 
     What killed writers left goes always; what a live run uses never goes. Run folders stay as they are, and what is
-    freed is made again when a run needs it.
+    freed is made again when a run needs it. A file that a run folder has too, by hard link, takes no room of its own:
+    it does not count for --keep-below, and goes with --run.
     """
     from ctkit import cleaning
     from ctkit.cache import Cache
@@ -488,6 +491,10 @@ def clean(
     console = _console(as_json=False, quiet=False)
     if planned.spared:
         console.say(f"{planned.spared} entries are in use by a live run and stay")
+    if planned.shared:
+        console.say(
+            f"{size(planned.shared)} that run folders have too stay, and do not count: freeing them gains no room"
+        )
     if not planned.entries:
         console.say(f"nothing to free in {cache}" + ("" if any(vars(wish).values()) else "; see ctkit clean --help"))
         return

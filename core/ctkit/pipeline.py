@@ -21,7 +21,7 @@ from ctkit.hookspecs import RunInfo
 from ctkit.only import EVERYTHING, Only, narrowed, widened
 from ctkit.plan import Pipeline
 from ctkit.plugins import Registry
-from ctkit.quantities import count
+from ctkit.quantities import count, percent
 from ctkit.redaction import redacted
 from ctkit.runs import Provenance, RunFolder
 from ctkit.selection import Table
@@ -48,7 +48,7 @@ def run(
 ) -> RunFolder:
     """Run a pipeline, or ``only`` parts of it, up to and with the stage ``until``; what is there is not made again.
 
-    ``jobs`` backbones are trained or evaluated at once, each on devices of its own.
+    ``jobs`` backbones are trained or evaluated at once, each on devices of its own, on which evidence is made as well.
     Raises a ``CtkitError`` where the run cannot go on. An arm that fails in training or evaluation is noted in
     ``run.json`` and the others go on.
     """
@@ -270,4 +270,4 @@ def _say_selected(session: Session, selections: Selections, slices: int) -> None
         kept = int(selected.selection.kept.sum())
         name = arm if seed is None else f"{arm} (seed {seed})"
         asked = f", asked for {selected.asked}" if selected.asked not in (None, kept) else ""
-        session.console.say(f"{name}: keeps {kept} of {slices} slices ({kept / slices:.1%}){asked}")
+        session.console.say(f"{name}: keeps {kept} of {slices} slices ({percent(kept / slices)}){asked}")

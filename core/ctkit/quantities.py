@@ -36,6 +36,11 @@ def size(count: float) -> str:
     return f"{value:.0f} {unit}" if unit == "B" or value >= 99.95 else f"{value:.1f} {unit}"
 
 
+def percent(share: float) -> str:
+    """A share as "17.5%"; a small one that is not 0 as "<0.1%"."""
+    return f"{share:.1%}" if share == 0 or share >= 0.001 else "<0.1%"
+
+
 def age(seconds: float) -> str:
     """Seconds as "3 days", in the largest unit that fits; "just now" below a minute."""
     name = next((name for name in reversed(_AGES) if seconds >= _AGES[name]), None)

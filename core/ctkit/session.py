@@ -68,7 +68,7 @@ class Session:
         while True:
             with self.cache.workspace(stage, at) as folder:
                 if folder is not None:
-                    if self.cache.path(stage, at).is_dir():
+                    if self.cache.holds(stage, at):
                         self.cached(stage, item)
                     else:
                         with self.work(stage, item):

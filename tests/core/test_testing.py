@@ -244,6 +244,7 @@ def never_empty(self: Level, group: Group, at: float, rng: np.random.Generator) 
         case(variant(Level, knob=Knob("threshold", "x", 1, 0)), "the knob's low must be below its high"),
         case(variant(Level, knob=Knob("threshold", "x", 0, 1, 2)), "and its default between them"),
         case(variant(Level, knob=Knob("threshold", "x", 0, 1.5, integer=True)), "must be whole numbers"),
+        case(variant(Level, knob=Knob("threshold", "x", 0, 100, share=True)), "a share must lie in 0..1"),
         case(variant(Level, describe=lambda self, slices: [1.0]), "describe must return an array of numbers"),
         case(
             variant(Level, describe=lambda self, slices: np.zeros(3)), r"of 12 slices must have the shape \(12, ...\)"

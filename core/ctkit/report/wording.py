@@ -19,7 +19,9 @@ def number(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as "17.5 %"."""
+    """A share as "17.5 %"; a small one that is not 0 as "<0.01 %"."""
+    if 0 < share < 1e-4:
+        return "<0.01\N{NO-BREAK SPACE}%"
     if math.isnan(share):
         return NOTHING
     digits = 0 if share in (0.0, 1.0) else 1 if share >= 0.01 else 2

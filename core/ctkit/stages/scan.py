@@ -70,13 +70,13 @@ def scan(session: Session) -> Scan:
     dataset = chosen.build()
     chunks = _look(chosen)
     at = _address(chosen, chunks)
-    if session.cache.path("scan", at).is_dir():
+    if session.cache.holds("scan", at):
         session.cached("scan")
     else:
         with session.work("scan"):
             passing = _inspect(session, chosen, chunks)
             at = _address(chosen, chunks, passing)
-            if not session.cache.path("scan", at).is_dir():
+            if not session.cache.holds("scan", at):
                 with session.cache.entry("scan", at) as entry:
                     _write(entry, session, chunks, passing)
     found = _load(session.cache.path("scan", at), at)
@@ -89,8 +89,7 @@ def found_before(session: Session) -> tuple[int, Scan | None]:
     """Return how many files there are, and the scan where it is cached, by looking at folders only."""
     chunks = _look(session.pipeline.dataset)
     at = _address(session.pipeline.dataset, chunks)
-    folder = session.cache.path("scan", at)
-    return _count(chunks), _load(folder, at) if folder.is_dir() else None
+    return _count(chunks), _load(session.cache.path("scan", at), at) if session.cache.holds("scan", at) else None
 
 
 def _look(chosen: Chosen[Dataset[Any]]) -> list[_Chunk]:
@@ -136,7 +135,7 @@ def _folder(file: SourceFile) -> str:
 
 def _inspect(session: Session, chosen: Chosen[Dataset[Any]], chunks: list[_Chunk]) -> _Passing:
     """Read the headers that are not cached yet, in worker processes; return what is not to be cached."""
-    missing = [chunk for chunk in chunks if not _chunk_path(session.cache, chunk.address).exists()]
+    missing = [chunk for chunk in chunks if session.cache.json("headers", chunk.address) is None]
     passing: _Passing = {}
     if not missing:
         return passing
@@ -161,7 +160,7 @@ def _keep(cache: Cache, chunk: _Chunk, found: list[_Found]) -> list[_Found]:
     if any(isinstance(one, Skipped) and one.retry for one in found):
         return found
     plain = [one.reason if isinstance(one, Skipped) else one for one in found]
-    write_text(_chunk_path(cache, chunk.address), json.dumps(plain, separators=(",", ":")))
+    write_text(cache.path("headers", chunk.address, ".json"), json.dumps(plain, separators=(",", ":")))
     return []
 
 
@@ -188,12 +187,8 @@ def _inspect_alone(session: Session, chosen: Chosen[Dataset[Any]], chunk: _Chunk
     return _keep(session.cache, chunk, [found[file.path] for file in chunk.files])
 
 
-def _chunk_path(cache: Cache, at: str) -> Path:
-    return cache.path("headers", at, ".json")
-
-
 def _read_chunk(cache: Cache, chunk: _Chunk) -> list[tuple[SourceFile, _Found]]:
-    found = json.loads(_chunk_path(cache, chunk.address).read_text(encoding="utf-8"))
+    found = cache.json("headers", chunk.address)
     return [
         (file, Skipped(file.path, one) if isinstance(one, str) else one)
         for file, one in zip(chunk.files, found, strict=True)

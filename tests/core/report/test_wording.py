@@ -19,7 +19,15 @@ def test_durations_have_two_units_and_do_not_break(seconds: float, text: str) ->
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(1, "100 %"), (0, "0 %"), (0.175, "17.5 %"), (0.0042, "0.42 %"), (0.9999, "100.0 %"), (NAN, "–")],
+    [
+        (1, "100 %"),
+        (0, "0 %"),
+        (0.175, "17.5 %"),
+        (0.0042, "0.42 %"),
+        (0.9999, "100.0 %"),
+        (4e-6, "<0.01 %"),
+        (NAN, "–"),
+    ],
 )
 def test_shares_are_percentages(share: float, text: str) -> None:
     assert wording.percent(share) == text.replace(" ", "\N{NO-BREAK SPACE}")
