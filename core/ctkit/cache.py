@@ -217,7 +217,7 @@ def _sums(entry: Path) -> dict[str, int]:
 def _checksum(path: Path) -> int:
     checksum = 0
     with path.open("rb") as file:
-        while piece := file.read(1 << 20):
+        while piece := file.read(1 << 16):
             checksum = zlib.crc32(piece, checksum)
     return checksum
 

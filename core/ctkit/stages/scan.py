@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +141,8 @@ def _inspect(session: Session, chosen: Chosen[Dataset[Any]], chunks: list[_Chunk
     if not missing:
         return passing
     work = partial(inspect_chunk, chosen, session.cache.folder)
-    for outcome in session.parallel("scan", work, missing, total=len(missing), name=lambda chunk: chunk.address):
+    named, weight = attrgetter("address"), attrgetter("count")
+    for outcome in session.parallel("scan", work, missing, total=_count(missing), name=named, weight=weight):
         found = outcome.result if isinstance(outcome, compute.Done) else _inspect_alone(session, chosen, outcome.item)
         if found:
             passing[outcome.item.address] = found
