@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from ctkit import plugins
+from ctkit import devices, plugins
 from ctkit.cli import main
 from ctkit.files import read_csv
 from ctkit_models import cluster
@@ -94,6 +96,17 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     torch.set_num_threads(threads)
 
 
+def install(site: Path, name: str, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install a plugin module as a distribution of its own."""
+    info = site / f"{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / f"{name}.py").write_text(source)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[ctkit]\n{name} = {name}\n")
+    monkeypatch.syspath_prepend(site)
+    plugins.load.cache_clear()
+
+
 def backbones() -> dict[str, bytes]:
     return {path.relative_to(FOLDER).as_posix(): path.read_bytes() for path in FOLDER.rglob("*.safetensors")}
 
@@ -123,13 +136,7 @@ def test_trainings_at_once_give_the_backbones_and_scores_of_one_after_the_other(
 def test_when_the_process_of_one_dies_the_others_go_on_and_a_twin_is_tried_for_itself(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    info = tmp_path / "site" / "fragile-1.0.dist-info"
-    info.mkdir(parents=True)
-    (tmp_path / "site" / "fragile.py").write_text(FRAGILE)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fragile\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[ctkit]\nfragile = fragile\n")
-    monkeypatch.syspath_prepend(tmp_path / "site")
-    plugins.load.cache_clear()
+    install(tmp_path / "site", "fragile", FRAGILE, monkeypatch)
     arms = PIPELINE.split("[[baseline]]")[0]
     (tmp_path / "p.toml").write_text(arms + '[[pretrain]]\nuse = "fragile"\n')
     code, facts = run("-j", "2")
@@ -139,6 +146,120 @@ def test_when_the_process_of_one_dies_the_others_go_on_and_a_twin_is_tried_for_i
     assert facts["failures"] == [{"stage": "pretrain", "item": "half/fragile/seed-42", "reason": reason}]
     assert reason in capsys.readouterr().err
     assert sorted(backbones()) == [f"arms/{arm}/fragile/seed-42/backbone.safetensors" for arm in ("again", "all")]
+
+
+#: A reducer for the accelerator and a method; both note the processes they work in.
+ACCELERATED = """\
+import os, signal
+from pathlib import Path
+from typing import Literal
+from ctkit.contracts import Decision, Method, NoParams, Params, Reducer
+from ctkit.hookspecs import Spec, hookimpl
+
+@hookimpl
+def ctkit_register_reducers():
+    return [Spec("brightest", "Keep what is brighter than the mean.", "accelerated:Brightest")]
+
+@hookimpl
+def ctkit_register_methods():
+    return [Spec("quick", "A method that trains nothing.", "accelerated:Quick")]
+
+def note(work):
+    Path(f"{work}-{os.getpid()}").touch()
+
+class Mood(Params):
+    mood: Literal["fine", "dies", "raises", "interrupts"] = "fine"
+
+class Brightest(Reducer[Mood]):
+    evidence = "slice"
+    device = "accelerator"
+
+    def describe(self, slices):
+        assert slices.device == "cpu:0"
+        note("describing")
+        if self.params.mood != "fine" and not Path("once").exists():
+            Path("once").touch()
+            if self.params.mood == "raises":
+                raise ValueError("not today")
+            dies = self.params.mood == "dies"
+            os.kill(os.getpid() if dies else int(os.environ["RUN"]), signal.SIGKILL if dies else signal.SIGINT)
+        return slices.grey.mean(axis=(1, 2))
+
+    def select(self, group, at, rng):
+        return Decision(group.evidence >= group.evidence.mean())
+
+class Quick(Method[NoParams]):
+    def pretrain(self, job):
+        note("training")
+        from ctkit_models.untrained import Untrained
+        return Untrained(Untrained.params_type(backbone="resnet18")).pretrain(job)
+"""
+BRIGHTEST = PIPELINE.split("[[reduce]]")[0].replace("patients = 1", "patients = 3") + '[[reduce]]\nuse = "brightest"\n'
+
+
+@pytest.fixture
+def accelerated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An accelerator to describe on: "cpu:0" names the CPU to torch, and is not what ctkit calls "cpu"."""
+    install(tmp_path / "site", "accelerated", ACCELERATED, monkeypatch)
+    monkeypatch.setattr(devices, "resolve", lambda *_: "cpu:0")
+    monkeypatch.setenv("RUN", str(os.getpid()))
+    yield
+    plugins.load.cache_clear()
+
+
+def evidence() -> dict[str, bytes]:
+    cache = Path(os.environ.get("CTKIT_CACHE", "runs/.cache"))
+    return {path.name: path.read_bytes() for path in cache.glob("evidence/*/*")}
+
+
+def processes(work: str) -> set[str]:
+    return {path.name.removeprefix(f"{work}-") for path in Path().glob(f"{work}-*")}
+
+
+@pytest.mark.usefixtures("accelerated")
+def test_what_describes_on_the_accelerator_ends_before_the_trainings_and_leaves_what_one_process_would(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "p.toml").write_text(BRIGHTEST + '[[pretrain]]\nuse = "quick"\n')
+    code, facts = run("--jobs", "2")
+    assert (code, facts["state"], facts["jobs"]) == (0, "done", 2)
+    describing, training = processes("describing"), processes("training")
+    assert describing
+    assert training
+    assert not describing & (training | {str(os.getpid())})
+    beside = evidence()
+    assert len(beside) == 3
+
+    monkeypatch.setenv("CTKIT_CACHE", "another-cache")
+    assert run("--until", "select")[0] == 0
+    assert processes("describing") == describing | {str(os.getpid())}
+    assert evidence() == beside
+
+
+@pytest.mark.usefixtures("accelerated")
+@pytest.mark.parametrize(
+    ("mood", "words", "code", "reason"),
+    [
+        ("dies", ("-j2",), 1, "reducer 'brightest': the process that worked on it died .*, on a volume of 16 slices"),
+        ("raises", ("-j2",), 1, "reducer 'brightest' failed to describe a volume: ValueError: not today"),
+        ("raises", (), 1, "reducer 'brightest' failed to describe a volume: ValueError: not today"),
+        ("interrupts", ("-j2",), 130, None),
+        ("interrupts", (), 130, None),
+    ],
+    ids=lambda value: "-".join(value) or "here" if isinstance(value, tuple) else None,
+)
+def test_when_describing_on_the_accelerator_goes_wrong_what_could_be_described_stays(
+    run: Run, tmp_path: Path, mood: str, words: tuple[str, ...], code: int, reason: str | None
+) -> None:
+    (tmp_path / "p.toml").write_text(f'{BRIGHTEST}mood = "{mood}"\n')
+    ended, facts = run("--until", "select", *words)
+    assert ended == code
+    assert (facts["error"] is None) if reason is None else re.search(reason, facts["error"])
+    kept = evidence()
+    assert len(kept) == 2 if reason else 1 <= len(kept) <= 3
+    assert run("--until", "select", *words)[0] == 0
+    assert len(evidence()) == 3
+    assert kept.items() <= evidence().items()
 
 
 def test_a_word_that_is_no_number_of_jobs_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,13 +1,18 @@
-"""Results by the address of what made them: an entry appears whole, by rename, and is never changed."""
+"""Results by the address of what made them: an entry appears whole, by rename, and is never changed.
+
+What a disk damages all the same is noticed when it is asked for and made anew: never used, and no end of a run.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import json
+import logging
 import os
 import secrets
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -28,6 +33,9 @@ KINDS = frozenset(
         *("pretrain", "unfinished", "evaluate", "evaluation", "scores", "comparisons"),
     }
 )
+SUMS = "sums.json"  #: of an entry: the CRC-32 of each of its other files
+_SALT = 16  #: bytes
+_log = logging.getLogger(__name__)
 
 
 def address(stage: str, **inputs: Any) -> str:
@@ -42,6 +50,7 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._usage: Usage | None = None
+        self._whole: set[Path] = set()  # entries that were found to match their sums
 
     @classmethod
     def beside(cls, run: Path) -> Cache:
@@ -67,6 +76,42 @@ class Cache:
                 yield
             finally:
                 self._usage = None
+
+    def holds(self, kind: str, at: str) -> bool:
+        """Whether the entry is there. One that does not match its sums, which are compared once, is discarded."""
+        path = self.path(kind, at)
+        if not path.is_dir():
+            return False
+        if path not in self._whole and not _is_whole(path):
+            self.discard(path)
+            return False
+        self._whole.add(path)
+        return True
+
+    def json(self, kind: str, at: str) -> Any:
+        """Return what an entry that is one JSON file holds; None where there is none. A damaged one is discarded."""
+        path = self.path(kind, at, ".json")
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            self.discard(path)
+            return None
+
+    def discard(self, path: Path) -> None:
+        """Remove what is damaged, so that it is made anew, and say so. Raises ``StorageError`` where it must stay."""
+        of, name = path.relative_to(self.folder).parts[0], path.name[:12]
+        _log.warning("%s/%s... in the cache is damaged, by the disk or a copy cut short; it is made anew", of, name)
+        self._whole.discard(path)
+        aside = path.with_name(f".{secrets.token_hex(8)}.part")
+        try:
+            path.rename(aside)
+            shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
+        except FileNotFoundError:  # another run was at it as well
+            return
+        except OSError as error:
+            raise StorageError(f"cannot remove {path}, which is damaged: {error.strerror or error}") from error
 
     @contextmanager
     def workspace(self, kind: str, at: str) -> Iterator[Path | None]:
@@ -106,6 +151,7 @@ class Cache:
         _make(temporary)
         try:
             yield temporary
+            (temporary / SUMS).write_text(json.dumps(_sums(temporary)), encoding="utf-8")
             _synchronise_tree(temporary)
             self._publish(temporary, final)
         except OSError as error:
@@ -122,11 +168,15 @@ class Cache:
     @cached_property
     def _salt(self) -> bytes:
         path = self.folder / "salt"
-        if not path.exists():
+        if not _is_salt(path):
             _make(self.folder)
             with FileLock(self.folder / ".salt.lock"):
-                if not path.exists():
-                    write_bytes(path, secrets.token_bytes(16))
+                if not _is_salt(path):
+                    if path.exists():
+                        _log.warning(
+                            "the salt of pseudonyms is damaged: patients and volumes get other names from now on"
+                        )
+                    write_bytes(path, secrets.token_bytes(_SALT))
         return path.read_bytes()
 
     @staticmethod
@@ -143,6 +193,33 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot create {folder}: {error.strerror or error}") from error
+
+
+def _is_salt(path: Path) -> bool:
+    return path.exists() and len(salt := path.read_bytes()) == _SALT and any(salt)
+
+
+def _is_whole(entry: Path) -> bool:
+    try:
+        known = json.loads((entry / SUMS).read_text(encoding="utf-8"))
+        return bool(known == _sums(entry))
+    except FileNotFoundError:  # it was made before there were sums, unless another run removes it just now
+        return entry.is_dir() and any(entry.iterdir())
+    except ValueError:
+        return False
+
+
+def _sums(entry: Path) -> dict[str, int]:
+    files = (path for path in sorted(entry.rglob("*")) if path.is_file() and path.name != SUMS)
+    return {path.relative_to(entry).as_posix(): _checksum(path) for path in files}
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 16):
+            checksum = zlib.crc32(piece, checksum)
+    return checksum
 
 
 def _synchronise_tree(folder: Path) -> None:

@@ -30,7 +30,7 @@ class Entry:
     kind: str
     used: float  #: when it was used last, seconds since 1970
     size: int  #: bytes that freeing it gives back
-    shown: bool  #: a run folder shares files of it by hard link; such a result goes only with its run
+    shared: int  #: bytes that a run folder has too, by hard link; such a result goes only with its run
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Cleaning:
     cache: Path
     entries: tuple[Entry, ...]  #: to be freed
     spared: int  #: entries that live runs use, which stay whatever is wished
+    shared: int  #: bytes of entries that stay which run folders have too, so that removing them would free nothing
 
     @property
     def size(self) -> int:
@@ -77,7 +78,8 @@ def plan(cache: Path, wish: Wish) -> Cleaning:
     folders = {entry.path for entry in wanted}
     leftovers = [entry for entry in _leftovers(cache) if not folders.intersection(entry.path.parents)]
     abandoned = (entry for entry in leftovers if not _in_use(cache, entry, live))
-    return Cleaning(cache, (*wanted, *abandoned), len(entries) - len(idle))
+    shared = sum(entry.shared for entry in entries if entry.path not in folders)
+    return Cleaning(cache, (*wanted, *abandoned), len(entries) - len(idle), shared)
 
 
 def free(cleaning: Cleaning) -> int:
@@ -141,13 +143,13 @@ def _refuse(run: Path, known: Iterable[User], live: Iterable[User]) -> None:
 
 
 def _wanted(cache: Path, entries: list[Entry], total: int, known: list[User], wish: Wish) -> Iterator[Entry]:
-    """Choose from entries that are sorted by their last use; ``total`` bytes are in the cache."""
+    """Choose from entries that are sorted by their last use; ``total`` bytes in the cache can be freed."""
     excess = 0 if wish.keep_below is None else total - wish.keep_below
     now = time.time()
     own = _only_of(wish.run, known) if wish.run is not None else frozenset()
     for entry in entries:
         old = wish.older_than is not None and now - entry.used > wish.older_than
-        if ((old or excess > 0) and not entry.shown) or _name(cache, entry) in own:
+        if ((old or excess > 0) and not entry.shared) or _name(cache, entry) in own:
             excess -= entry.size
             yield entry
 
@@ -182,5 +184,5 @@ def _existing(paths: Iterable[Path], kind: str) -> Iterator[Entry]:
     for path in paths:
         with suppress(FileNotFoundError):  # a live run has just renamed or removed it
             files = [file.stat() for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
-            own = sum(file.st_size for file in files if file.st_nlink == 1)
-            yield Entry(path, kind, path.stat().st_mtime, own, any(file.st_nlink > 1 for file in files))
+            own, shared = (sum(file.st_size for file in files if (file.st_nlink > 1) is so) for so in (False, True))
+            yield Entry(path, kind, path.stat().st_mtime, own, shared)

@@ -166,11 +166,19 @@ def run(
     resolved = config.load(file, registry, (*overrides, *extra))
     only = parse(parts, resolved)
     console = _console(as_json=as_json, quiet=quiet)
+    _warn_of_broken(registry, console)
     if dry_run:
         _print_plan(resolved, registry, console, only, jobs)
         return
     folder = pipeline.run(resolved, registry, console, until, only, jobs)  # type: ignore[arg-type]  # click checked the choice
     _print_outcome(folder.path, console)
+
+
+def _warn_of_broken(registry: Registry, console: Console) -> None:
+    """What is broken may be a tracker, which nothing else would miss."""
+    for entry in registry.entries:
+        if entry.kind == "unknown":
+            console.warn(f"plugin {entry.name!r} of {entry.distribution} is broken and left out: {entry.error}")
 
 
 def _print_outcome(run: Path, console: Console) -> None:
@@ -180,7 +188,7 @@ def _print_outcome(run: Path, console: Console) -> None:
     failures = facts.get("failures", [])
     page = run / "report.html"
     where = f"report: {page}" if str(facts.get("state")).startswith(("done", "failed in part")) else f"results: {run}"
-    if all(stage["cached"] for stage in facts.get("stages", [])):
+    if not failures and all(stage["cached"] for stage in facts.get("stages", [])):
         console.say(f"nothing to do, everything is up to date; {where}")
     else:
         console.say(f"{facts.get('state', 'done')}; {where}")
@@ -206,14 +214,17 @@ def _print_plan(resolved: Any, registry: Registry, console: Console, only: Only,
 def validate(file: Path, overrides: tuple[str, ...]) -> None:
     """Check a pipeline FILE without running it."""
     from ctkit import config, plugins
+    from ctkit.quantities import count
 
-    resolved = config.load(file, plugins.load(), overrides)
+    registry = plugins.load()
+    resolved = config.load(file, registry, overrides)
+    _warn_of_broken(registry, _console(as_json=False, quiet=False))
     parts = (
-        f"{len(resolved.arms)} arms",
-        f"{len(resolved.pretrains)} pre-trainings",
-        f"{len(resolved.baselines)} baselines",
-        f"{len(resolved.tasks)} evaluations",
-        f"{len(resolved.seeds)} seeds",
+        count(len(resolved.arms), "arm"),
+        count(len(resolved.pretrains), "pre-training"),
+        count(len(resolved.baselines), "baseline"),
+        count(len(resolved.tasks), "evaluation"),
+        count(len(resolved.seeds), "seed"),
     )
     click.echo(f"{file}: valid ({', '.join(parts)})")
 
@@ -450,7 +461,9 @@ def runs(folder: Path, as_json: bool) -> None:
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path), default="runs")
 @click.option("--older-than", metavar="AGE", help="Free what was not used for so long: 12h, 30d, 8w.")
-@click.option("--keep-below", metavar="SIZE", help="Free what was not used for longest until so much is left: 50GB.")
+@click.option(
+    "--keep-below", metavar="SIZE", help="Free what was not used for longest until the cache takes so much: 50GB."
+)
 @click.option("--run", "run_", metavar="NAME", shell_complete=completion.runs, help="Free what only this run uses.")
 @click.option("--dry-run", is_flag=True, help="Say what would be freed; free nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -460,7 +473,8 @@ def clean(
     """Free the cache beside the runs in FOLDER, after saying what would go and asking.
 
     What killed writers left goes always; what a live run uses never goes. Run folders stay as they are, and what is
-    freed is made again when a run needs it.
+    freed is made again when a run needs it. A file that a run folder has too, by hard link, takes no room of its own:
+    it does not count for --keep-below, and goes with --run.
     """
     from ctkit import cleaning
     from ctkit.cache import Cache
@@ -477,6 +491,10 @@ def clean(
     console = _console(as_json=False, quiet=False)
     if planned.spared:
         console.say(f"{planned.spared} entries are in use by a live run and stay")
+    if planned.shared:
+        console.say(
+            f"{size(planned.shared)} that run folders have too stay, and do not count: freeing them gains no room"
+        )
     if not planned.entries:
         console.say(f"nothing to free in {cache}" + ("" if any(vars(wish).values()) else "; see ctkit clean --help"))
         return

@@ -19,6 +19,7 @@ from ctkit.plugins import Entry, Registry
 from ctkit.rendering import INTENSITIES
 from ctkit.sections import (
     BASELINE,
+    ID,
     ArmKeys,
     ComputeSection,
     Keep,
@@ -328,6 +329,9 @@ class _Resolver:
                 self.fail(here, f"unknown key; {nearest(str(first['loc'][-1]), fields)}")
             if first["type"] == "missing":
                 self.fail(here, "is required but missing")
+            if first.get("ctx", {}).get("pattern") == ID:
+                rule = "must be made of the letters a to z, digits and . _ + -, and begin with a letter or digit"
+                self.fail(here, f"{rule}, but is {first['input']!r}")
             message = first["msg"].removeprefix("Value error, ")
             message = message[0].lower() + message[1:]
             given = (

@@ -244,7 +244,8 @@ class _Shown(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.startswith("ctkit") and record.name != __name__:
-            self._show(record.levelno, record.getMessage())
+            trace = f"\n{_plain().formatException(record.exc_info)}" if record.exc_info else ""
+            self._show(record.levelno, f"{record.getMessage()}{trace}")
 
 
 class _Json(logging.Formatter):

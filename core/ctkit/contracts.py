@@ -218,6 +218,7 @@ class Knob:
     high: float
     default: float | None = None  #: None: the pipeline must give the knob or a budget
     integer: bool = False
+    share: bool = False  #: it is the part of a group's slices that is kept, so a budget need not search for it
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ class Reducer(Plugin[P], ABC):
     evidence: ClassVar[Literal["none", "slice", "pair"]] = "none"  #: "pair" lives inside a volume
     scopes: ClassVar[frozenset[str]] = frozenset({"volume", "patient", "dataset"})
     default_scope: ClassVar[Literal["volume", "patient", "dataset"]] = "volume"
-    device: ClassVar[Literal["cpu", "accelerator"]] = "cpu"  #: accelerator: one process owns it, workers feed it
+    device: ClassVar[Literal["cpu", "accelerator"]] = "cpu"  #: accelerator: one process owns each, workers feed it
     draws: ClassVar[bool] = False  #: uses the generator, so there is one selection per seed
     shared_evidence: ClassVar[str | None] = None  #: reducers of one name here and equal parameters share evidence
     keeps_all: ClassVar[bool] = False  #: keeps every slice whatever the pixels, so that one pass reads and stores

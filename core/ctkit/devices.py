@@ -1,9 +1,10 @@
-"""Which accelerator there is, asked of the driver itself, since the core imports no torch."""
+"""Which accelerator there is, asked of the driver itself, since the core imports torch only where there is one."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import warnings
 from functools import cache
 from typing import Literal
 
@@ -14,14 +15,36 @@ _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def resolve(device: Literal["auto", "cpu", "cuda"], count: int = 1) -> str:
-    """Return "cpu" or "cuda" for what a pipeline asks. Raises ``RequestError`` where there are less than ``count``."""
+    """Return "cpu" or "cuda" for what a pipeline asks; "auto" is "cuda" only where torch can use it.
+
+    Raises ``RequestError`` where there are less than ``count``, or "cuda" is asked for and cannot be used.
+    """
     if device == "cuda" and not cuda_devices():
         raise RequestError('compute.device is "cuda" but the driver shows no CUDA device; use "auto" or "cpu"')
     if device == "cpu" or not cuda_devices():
         return "cpu"
+    if why := unusable():
+        if device == "cuda":
+            raise RequestError(f'compute.device is "cuda": {why}, or use "cpu"')
+        return "cpu"
     if count > (there := cuda_devices()):
         raise RequestError(f"compute.devices is {count} but the driver shows {there} CUDA devices; ask for less")
     return "cuda"
+
+
+def unusable() -> str | None:
+    """Why torch cannot use the GPU that is there, and what to do; None where it can. Imports torch."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch tells of an old driver at length, and how it was built says the same
+        if torch.cuda.is_available():
+            return None
+    built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+    return (
+        f"there is a GPU but this torch cannot use it, as it is built {built}; install one built for the CUDA that the"
+        " GPU's driver has"
+    )
 
 
 def shares(device: str, jobs: Jobs, each: int = 1) -> list[dict[str, str]]:

@@ -143,7 +143,7 @@ def _arm(session: Session, arm: Arm, known: selecting.Selections, slices: int) -
     if not chosen:
         return Planned("select", arm.id, "to do", f"of {slices} slices")
     kept = int(chosen[0].selection.kept.sum())
-    return Planned("select", arm.id, "cached", f"{kept} of {slices} slices ({kept / slices:.1%})")
+    return Planned("select", arm.id, "cached", f"{kept} of {slices} slices ({quantities.percent(kept / slices)})")
 
 
 def _missing(session: Session, catalogue: Catalogue) -> list[int]:

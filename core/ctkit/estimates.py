@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from ctkit.cache import Cache
 from ctkit.catalogue import Catalogue
 from ctkit.compute import alone, worker
 from ctkit.contracts import Dataset, Ints, Reducer, Slices
+from ctkit.files import read_json
 from ctkit.plan import Chosen
 from ctkit.stages.describe import Wanted, read_slices
 from ctkit.stages.pretrain import FACTS, Job
@@ -43,7 +43,7 @@ class _Rate:
     """What one reducer takes and leaves for each slice or pair of slices."""
 
     kind: Literal["slice", "pair"]
-    on_accelerator: bool  #: one process has it, so more workers do not make it faster
+    on_accelerator: bool  #: worker processes do not have it, so more of them do not make it faster
     seconds: float
     size: float  #: bytes
 
@@ -69,12 +69,14 @@ def describing(
     outcome = alone.attempt(worker.pickled(work), worker.pickled(item), LIMIT)
     if not isinstance(outcome, worker.Returned) or outcome.result is None:
         return None
-    return _scaled(outcome.result, catalogue.counts[volumes], session.workers.backend.workers)
+    workers, accelerators = session.workers.backend.workers, session.crew.at_once(len(volumes))
+    return _scaled(outcome.result, catalogue.counts[volumes], workers, accelerators)
 
 
 def trainings(cache: Cache) -> list[Training]:
     """Facts of every training in the cache."""
-    return [json.loads(path.read_text(encoding="utf-8")) for path in cache.folder.glob(f"pretrain/*/*/{FACTS}")]
+    found = (read_json(path) for path in cache.folder.glob(f"pretrain/*/*/{FACTS}"))
+    return [facts for facts in found if facts]  # a damaged one says nothing
 
 
 def training(before: list[Training], job: Job, device: str, steps: int, at_once: int = 1) -> float | None:
@@ -106,16 +108,17 @@ def altogether(seconds: list[float], at_once: int) -> float:
     return max(busy_until)
 
 
-def _scaled(trial: _Trial, counts: Ints, workers: int) -> Cost:
+def _scaled(trial: _Trial, counts: Ints, workers: int, accelerators: int) -> Cost:
     """Scale a trial to volumes of so many slices each."""
     units = {"slice": int(counts.sum()), "pair": int((counts * (counts - 1) // 2).sum())}
-    alone_, shared = 0.0, units["slice"] * trial.reading
+    accelerated, shared = 0.0, units["slice"] * trial.reading
     for rate in trial.rates:
         if rate.on_accelerator:
-            alone_ += units[rate.kind] * rate.seconds
+            accelerated += units[rate.kind] * rate.seconds
         else:
             shared += units[rate.kind] * rate.seconds
-    return Cost(shared / workers + alone_, int(sum(units[rate.kind] * rate.size for rate in trial.rates)))
+    size = sum(units[rate.kind] * rate.size for rate in trial.rates)
+    return Cost(shared / workers + accelerated / accelerators, int(size))
 
 
 def _try(

@@ -78,8 +78,13 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Read a table that ``write_csv`` wrote."""
+    return list(iterate_csv(path))
+
+
+def iterate_csv(path: Path) -> Iterator[dict[str, str]]:
+    """Read a table that ``write_csv`` wrote, one row at a time."""
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return list(csv.DictReader(file))
+        yield from csv.DictReader(file)
 
 
 def _cell(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from ctkit.hookspecs import RunInfo
 from ctkit.only import EVERYTHING, Only, narrowed, widened
 from ctkit.plan import Pipeline
 from ctkit.plugins import Registry
+from ctkit.quantities import count, percent
 from ctkit.redaction import redacted
 from ctkit.runs import Provenance, RunFolder
 from ctkit.selection import Table
@@ -46,7 +48,7 @@ def run(
 ) -> RunFolder:
     """Run a pipeline, or ``only`` parts of it, up to and with the stage ``until``; what is there is not made again.
 
-    ``jobs`` backbones are trained or evaluated at once, each on devices of its own.
+    ``jobs`` backbones are trained or evaluated at once, each on devices of its own, on which evidence is made as well.
     Raises a ``CtkitError`` where the run cannot go on. An arm that fails in training or evaluation is noted in
     ``run.json`` and the others go on.
     """
@@ -71,7 +73,7 @@ def open_session(
     device = devices.resolve(settings.device, settings.devices)
     crew = Crew(devices.shares(device, jobs, settings.devices))
     backend = compute.Backend.of(settings.backend, settings.workers, settings.scheduler, settings.time_limit)
-    return Session(
+    session = Session(
         pipeline=pipeline,
         registry=registry,
         cache=Cache.beside(folder.path),
@@ -83,6 +85,9 @@ def open_session(
         info=RunInfo(pipeline.run.name, folder.path, redacted(pipeline.document)),
         crew=crew,
     )
+    if (settings.device, device) == ("auto", "cpu") and devices.cuda_devices():
+        session.note(f"this run computes on the CPU: {devices.unusable()}")
+    return session
 
 
 @contextmanager
@@ -114,6 +119,7 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
         return _stopped(session, "scan")
     readings = describe(session, scan.catalogue)
     _write_volumes(session, scan, readings)
+    _say_read(session, readings)
     if "select" not in wanted:
         return _stopped(session, "describe")
     table = selecting.make_table(scan.catalogue, readings)
@@ -196,16 +202,17 @@ def _draw(session: Session, what: str, draw: Callable[[], None]) -> None:
 
 def _write_volumes(session: Session, scan: scanning.Scan, readings: list[Reading]) -> None:
     """Write ``volumes.csv`` and ``skipped.csv``."""
-    skipped: list[tuple[str, str]] = [(skip.source, skip.reason) for skip in scan.skipped]
+    unreadable: list[tuple[str, str]] = []
     rows = []
     for volume, reading in zip(scan.catalogue, readings, strict=True):
-        skipped += [(volume.source(number), reason) for number, reason in reading.skipped]
+        unreadable += [(volume.source(number), reason) for number, reason in reading.skipped]
         names = session.cache.pseudonym(volume.key), session.cache.pseudonym(volume.patient)
         spacing = (None if value is None else f"{value:.6g}" for value in volume.spacing)
         rows.append((*names, len(reading.index), volume.rows, volume.columns, *spacing, "; ".join(volume.notes)))
     columns = ("volume", "patient", "slices", "rows", "columns", "spacing_x", "spacing_y", "spacing_z", "notes")
     write_csv(session.folder.path / "volumes.csv", columns, rows)
-    write_csv(session.folder.path / "skipped.csv", ("source", "reason"), sorted(set(skipped)))
+    skipped = heapq.merge(((skip.source, skip.reason) for skip in scan.skipped), sorted(unreadable))
+    write_csv(session.folder.path / "skipped.csv", ("source", "reason"), (row for row, _ in itertools.groupby(skipped)))
 
 
 def _expected_files(session: Session) -> Iterator[Path]:
@@ -242,10 +249,20 @@ def _expected_files(session: Session) -> Iterator[Path]:
 
 def _say_scanned(session: Session, scan: scanning.Scan) -> None:
     counts = scan.catalogue.counts
+    patients = len(set(scan.catalogue.patients.tolist()))
     session.console.say(
-        f"{len(counts)} volumes of {len(set(scan.catalogue.patients.tolist()))} patients, {int(counts.sum())} slices"
-        + (f"; {len(scan.skipped)} files left out, see skipped.csv" if scan.skipped else "")
+        f"{count(len(counts), 'volume')} of {count(patients, 'patient')}, {count(counts.sum(), 'slice')}"
+        + (f"; {count(len(scan.skipped), 'file')} left out, see skipped.csv" if scan.skipped else "")
     )
+
+
+def _say_read(session: Session, readings: list[Reading]) -> None:
+    """The scan's number of slices is what headers promise."""
+    unread = [len(reading.skipped) for reading in readings if reading.skipped]
+    if unread:
+        session.console.say(
+            f"{count(sum(unread), 'slice')} of {count(len(unread), 'volume')} cannot be read, see skipped.csv"
+        )
 
 
 def _say_selected(session: Session, selections: Selections, slices: int) -> None:
@@ -253,4 +270,4 @@ def _say_selected(session: Session, selections: Selections, slices: int) -> None
         kept = int(selected.selection.kept.sum())
         name = arm if seed is None else f"{arm} (seed {seed})"
         asked = f", asked for {selected.asked}" if selected.asked not in (None, kept) else ""
-        session.console.say(f"{name}: keeps {kept} of {slices} slices ({kept / slices:.1%}){asked}")
+        session.console.say(f"{name}: keeps {kept} of {slices} slices ({percent(kept / slices)}){asked}")

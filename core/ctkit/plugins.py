@@ -7,8 +7,10 @@ import importlib.util
 import logging
 import os
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
@@ -19,6 +21,7 @@ import pluggy
 from ctkit import hookspecs
 from ctkit.errors import PluginError, nearest
 from ctkit.hookspecs import PROJECT, Kind, Spec
+from ctkit.redaction import without_paths
 
 if TYPE_CHECKING:
     from ctkit.contracts import Plugin
@@ -35,9 +38,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Entry:
-    """One plugin as ``ctkit list-plugins`` shows it. A distribution whose module is broken has kind "unknown"."""
+    """One plugin as ``ctkit list-plugins`` shows it.
 
-    kind: Kind | Literal["unknown"]
+    A module that follows runs by their lifecycle hooks has kind "tracker", a broken module "unknown".
+    """
+
+    kind: Kind | Literal["tracker", "unknown"]
     name: str
     summary: str
     distribution: str
@@ -128,7 +134,9 @@ class Registry:
     def _report(self, where: str, error: Exception) -> None:
         if where not in self._silenced:
             self._silenced.add(where)
-            _log.warning("hook %s failed and is ignored from here on: %s: %s", where, type(error).__name__, error)
+            reason = without_paths(str(error))
+            _log.warning("hook %s failed and is ignored from here on: %s: %s", where, type(error).__name__, reason)
+            _log.debug("hook %s failed", where, exc_info=error)
 
 
 @cache
@@ -157,18 +165,34 @@ def _register(
     manager: pluggy.PluginManager, point: metadata.EntryPoint, distribution: str, version: str
 ) -> Iterator[Entry]:
     try:
-        module = point.load()
+        with redirect_stdout(sys.stderr):  # what a module prints must not get among what is read by scripts
+            module = point.load()
         manager.register(module, f"{distribution}:{point.name}")
         _refuse_unknown_hooks(module)
         announced = [(kind, spec) for kind, register in _registers(manager, module) for spec in _specs(register)]
+        follows = _follows(manager, module)
     except Exception as error:  # a stranger's module may raise anything; the others must go on
         reason = f"{type(error).__name__}: {error}"
         yield Entry("unknown", point.name, "", distribution, version, point.value, "broken", reason)
         return
+    if follows:
+        yield Entry("tracker", point.name, _first_line(module), distribution, version, point.value)
     for kind, spec in announced:
         fault = _fault(spec)
         status: Status = "broken" if fault else "ok"
         yield Entry(kind, spec.name, spec.summary, distribution, version, spec.target, status, fault)
+
+
+def _follows(manager: pluggy.PluginManager, module: Any) -> bool:
+    """Whether a module has lifecycle hooks. Raises ``AttributeError`` where it has no hook at all."""
+    hooks = {caller.name for caller in manager.get_hookcallers(module) or ()}
+    if not hooks:
+        raise AttributeError("it has no hook of ctkit; mark its functions with @hookimpl of ctkit.hookspecs")
+    return bool(hooks - _REGISTER.keys())
+
+
+def _first_line(module: Any) -> str:
+    return (module.__doc__ or "").strip().partition("\n")[0]
 
 
 def _registers(manager: pluggy.PluginManager, module: Any) -> Iterator[tuple[Kind, Callable[[], Any]]]:
@@ -215,7 +239,7 @@ def _mark_clashes(entries: list[Entry]) -> list[Entry]:
 
 
 def _marked(entry: Entry, claims: list[Entry]) -> Entry:
-    if entry.kind == "unknown" or entry.status == "broken" or len(claims) == 1:
+    if entry.kind in ("tracker", "unknown") or entry.status == "broken" or len(claims) == 1:
         return entry
     others = ", ".join(sorted(e.distribution for e in claims if e is not entry))
     advice = f'also claimed by {others}: write use = "{entry.distribution}:{entry.name}"'

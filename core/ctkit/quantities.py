@@ -1,4 +1,4 @@
-"""Sizes, ages and durations as people write and read them: "50GB", "30d", "1.2 GB", "3 days"."""
+"""Counts, sizes and ages as people write and read them: "1,234 slices", "50GB", "30d", "1.2 GB", "3 days"."""
 
 from __future__ import annotations
 
@@ -36,10 +36,22 @@ def size(count: float) -> str:
     return f"{value:.0f} {unit}" if unit == "B" or value >= 99.95 else f"{value:.1f} {unit}"
 
 
+def percent(share: float) -> str:
+    """A share as "17.5%"; a small one that is not 0 as "<0.1%"."""
+    return f"{share:.1%}" if share == 0 or share >= 0.001 else "<0.1%"
+
+
 def age(seconds: float) -> str:
     """Seconds as "3 days", in the largest unit that fits; "just now" below a minute."""
     name = next((name for name in reversed(_AGES) if seconds >= _AGES[name]), None)
     if name is None:
         return "just now"
-    count = int(seconds // _AGES[name])
-    return f"{count} {name}{'' if count == 1 else 's'}"
+    return count(seconds // _AGES[name], name)
+
+
+def count(value: float, noun: str = "") -> str:
+    """``1234`` as "1,234"; with a noun "1,234 slices", in the singular for one."""
+    text = f"{value:,.0f}"
+    if not noun:
+        return text
+    return f"{text} {noun if value == 1 else noun + 's'}"

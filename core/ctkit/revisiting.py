@@ -51,6 +51,7 @@ def revisit(run: Path, arm: str, registry: Registry, console: Console) -> Iterat
     if document is None:
         raise RequestError(f"{run} is no run folder: it has no run.json")
     document["run"]["out"] = str(run.absolute())
+    document["compute"]["device"] = "cpu"  # nothing is computed anew, so the GPU of the run need not be here
     resolved = config.resolve(document, registry, run, lambda _: f"{run}/run.json")
     arms = {one.id: one for one in resolved.arms}
     if arm not in arms:
@@ -81,4 +82,7 @@ def _chosen(session: Session, arm: Arm) -> Revisited:
 
 def _changed(session: Session) -> RequestError:
     run = session.folder.path
-    return RequestError(f"the data or the cache of {run} are not what they were, or it was not finished: run it again")
+    return RequestError(
+        f"the data of {run} or the cache in {session.cache.folder} are not what they were, or the run was not finished:"
+        " run it again, or say in CTKIT_CACHE where its cache is"
+    )

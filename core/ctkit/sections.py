@@ -29,7 +29,7 @@ class RunSection(Section):
 class ComputeSection(Section):
     """``[compute]``: where the work happens."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="cuda where there is one, else cpu")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="cuda where torch can use one, else cpu")
     devices: PositiveInt = Field(1, description="GPUs that share each pre-training; processes, where it is on the CPU")
     workers: Literal["auto"] | PositiveInt = Field("auto", description="worker processes; auto: one a usable core")
     backend: Literal["processes", "dask"] = Field("processes", description="a process pool here, or a Dask cluster")

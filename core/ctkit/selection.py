@@ -83,14 +83,15 @@ def select(table: Table, choices: Sequence[Choice], seed: int, target: int | Non
 
     A budget is met at the nearest of the knob's values that were tried: every value of an integer knob, otherwise a
     grid refined around the best. The count need not fall or rise steadily with the knob, and nothing here assumes it.
-    Of two values equally near the smaller selection wins.
+    Of two values equally near the smaller selection wins. A knob that is a share is tried as the budget's share first.
     """
     selection = _before_last(table, choices, seed)
     last, key = choices[-1], (seed, len(choices) - 1)
     if target is None or last.reducer.knob is None:
         return _apply(table, last, last.at, selection, key)
-    tries = _Tries(lambda at: _apply(table, last, at, selection, key), target)
-    _search(last.reducer.knob, tries.excess)
+    tries, left = _Tries(lambda at: _apply(table, last, at, selection, key), target), int(selection.kept.sum())
+    if not (last.reducer.knob.share and left and tries.excess(min(target / left, 1.0)) == 0):
+        _search(last.reducer.knob, left, tries.excess)
     return tries.best
 
 
@@ -104,7 +105,8 @@ def curve(table: Table, choices: Sequence[Choice], seed: int) -> dict[float, int
     last, key = choices[-1], (seed, len(choices) - 1)
     if last.reducer.knob is None:
         raise ValueError(f"{type(last.reducer).__name__} has no knob")
-    return {at: int(_apply(table, last, at, before, key).kept.sum()) for at in _grid(last.reducer.knob)}
+    grid = _grid(last.reducer.knob, int(before.kept.sum()))
+    return {at: int(_apply(table, last, at, before, key).kept.sum()) for at in grid}
 
 
 def _before_last(table: Table, choices: Sequence[Choice], seed: int) -> Selection:
@@ -135,9 +137,9 @@ class _Tries:
         return self._counts[at] - self._target
 
 
-def _search(knob: Knob, excess: Callable[[float], int]) -> None:
-    """Try values of a knob until one meets the target, or the neighbours of the best have been refined away."""
-    grid = _grid(knob)
+def _search(knob: Knob, slices: int, excess: Callable[[float], int]) -> None:
+    """Try values of a knob on ``slices`` until one meets the target, or the neighbours of the best are refined away."""
+    grid = _grid(knob, slices)
     errors = [excess(at) for at in grid]
     if knob.integer and len(grid) == int(knob.high - knob.low) + 1:
         return
@@ -150,13 +152,16 @@ def _search(knob: Knob, excess: Callable[[float], int]) -> None:
         _bisect(low, high, error, excess, integer=knob.integer)
 
 
-def _grid(knob: Knob) -> list[float]:
-    """Values to try first: all of a small integer range; else 33, evenly, or by ratio over several magnitudes."""
+def _grid(knob: Knob, slices: int) -> list[float]:
+    """Values to try first: all of a small integer range; else 33, evenly, or by ratio over several magnitudes.
+
+    A share of so many ``slices`` begins with one of them.
+    """
     if knob.integer and knob.high - knob.low <= 256:
         return [float(value) for value in range(int(knob.low), int(knob.high) + 1)]
-    by_ratio = knob.low > 0 and knob.high / knob.low > 1000
-    spread = np.geomspace if by_ratio else np.linspace
-    values = spread(knob.low, knob.high, 33)
+    low = max(knob.low, 1 / slices) if knob.share and slices else knob.low
+    spread = np.geomspace if low > 0 and knob.high / low > 1000 else np.linspace
+    values = spread(low, knob.high, 33)
     return sorted({float(round(value) if knob.integer else value) for value in values})
 
 

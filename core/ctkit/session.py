@@ -68,7 +68,7 @@ class Session:
         while True:
             with self.cache.workspace(stage, at) as folder:
                 if folder is not None:
-                    if self.cache.path(stage, at).is_dir():
+                    if self.cache.holds(stage, at):
                         self.cached(stage, item)
                     else:
                         with self.work(stage, item):
@@ -109,14 +109,15 @@ class Session:
         *,
         total: int,
         name: Callable[[Item], str],
+        weight: Callable[[Item], int] = lambda item: 1,
     ) -> Iterator[compute.Done[Item, Result] | compute.Lost[Item]]:
-        """Do ``work`` on every item in worker processes, with a progress bar.
+        """Do ``work`` on every item in worker processes, with a progress bar of ``total``, to which ``weight`` adds up.
 
         Where the run is to stop, no further item is begun, and ``KeyboardInterrupt`` follows the last outcome.
         """
         wanted = takewhile(lambda _: not stopping.asked(), items)
         with self.console.progress(stage, total) as bar:
             for outcome in self.workers.run(work, wanted, name=name):
-                bar.advance()
+                bar.advance(weight(outcome.item))
                 yield outcome
             stopping.check()

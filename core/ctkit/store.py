@@ -1,4 +1,4 @@
-"""The slice store: one shard a volume, rows of one size in 8 bits, checksummed, to be memory-mapped.
+"""The slice store: one shard a volume, rows of one size in 8 bits, to be memory-mapped.
 
 A shard holds the rows that some arm keeps. When another arm wants more rows of the same volume, a wider shard is
 written beside the first; arms refer to whichever shard holds all they need.
@@ -7,9 +7,6 @@ written beside the first; arms refer to whichever shard holds all they need.
 from __future__ import annotations
 
 import json
-import logging
-import shutil
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +20,6 @@ from ctkit.rendering import VERSION
 
 _KIND = "store"
 _PIXELS, _FACTS = "pixels.npy", "shard.json"
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -33,19 +29,10 @@ class Shard:
     pixels: Path
     index: Ints  #: (m,) ascending
     sums: Ints  #: (m, 2) each row's sum and sum of squares of grey levels
-    checksum: int  #: CRC-32 of the rows
 
     def rows_of(self, wanted: Ints) -> Ints:
         """Row numbers of the slices ``wanted``, all of which must be here."""
         return np.searchsorted(self.index, wanted)
-
-    def is_whole(self) -> bool:
-        """Whether the rows still match their checksum; reads them once."""
-        try:
-            pixels = np.load(self.pixels, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError):
-            return False
-        return len(pixels) == len(self.index) and _checksum(pixels) == self.checksum
 
     def holds(self, wanted: Ints) -> bool:
         """Whether every wanted slice is here."""
@@ -53,41 +40,48 @@ class Shard:
 
 
 class SliceStore:
-    """Shards of one rendering in the cache. Each object checks a shard once, however often it finds it."""
+    """Shards of one rendering in the cache."""
 
     def __init__(self, cache: Cache, rendering: object) -> None:
         self._cache = cache
         self._rendering = address("rendering", rendering=rendering, version=VERSION)
-        self._whole: set[Path] = set()  # pixels that were found to match their checksum
 
-    def _folder(self, volume: str) -> Path:
-        return self._cache.path(_KIND, address("shards", volume=volume, rendering=self._rendering))
+    def _kind(self, volume: str) -> str:
+        """Kind of the entries that hold rows of a volume."""
+        folder = self._cache.path(_KIND, address("shards", volume=volume, rendering=self._rendering))
+        return folder.relative_to(self._cache.folder).as_posix()
 
     def find(self, volume: str, wanted: Ints) -> Shard | None:
-        """Return the smallest shard of the volume with this address that holds the wanted slices.
-
-        A shard that does not match its checksum (a bad disk, a copy cut short) is removed, to be written anew.
-        """
-        folders = self._folder(volume).glob("[0-9a-f][0-9a-f]/[0-9a-f]*")
-        fitting = [shard for folder in folders if (shard := _load(folder)) and shard.holds(wanted)]
+        """Return the smallest shard of the volume with this address that holds the wanted slices, and is whole."""
+        kind = self._kind(volume)
+        folders = (self._cache.folder / kind).glob("[0-9a-f][0-9a-f]/[0-9a-f]*")
+        fitting = [shard for folder in folders if (shard := self._load(folder)) and shard.holds(wanted)]
         for shard in sorted(fitting, key=lambda shard: len(shard.index)):
-            if shard.pixels in self._whole or shard.is_whole():
-                self._whole.add(shard.pixels)
+            if self._cache.holds(kind, shard.pixels.parent.name):
                 return shard
-            _log.warning("a shard of the slice store is damaged and will be written anew")
-            shutil.rmtree(shard.pixels.parent, ignore_errors=True)  # another run may be at it as well
         return None
 
     def write(self, volume: str, index: Ints, pixels: NDArray[np.uint8]) -> Shard:
         """Write rows (m, size, size) of the slices ``index`` of a volume as one shard."""
         name = address("rows", index=index.tolist())
-        kind = str(self._folder(volume).relative_to(self._cache.folder))
+        kind = self._kind(volume)
         sums = np.array([_sums(row) for row in pixels], np.int64).reshape(-1, 2)
-        facts = {"index": index.tolist(), "sums": sums.tolist(), "checksum": _checksum(pixels)}
+        facts = {"index": index.tolist(), "sums": sums.tolist()}
         with self._cache.entry(kind, name) as folder:
             np.save(folder / _PIXELS, pixels)
             (folder / _FACTS).write_text(json.dumps(facts))
-        return Shard(self._cache.path(kind, name) / _PIXELS, index, sums, facts["checksum"])
+        return Shard(self._cache.path(kind, name) / _PIXELS, index, sums)
+
+    def _load(self, folder: Path) -> Shard | None:
+        """Return the shard in a folder; None where its facts cannot be read, and then it is discarded."""
+        try:
+            facts = json.loads((folder / _FACTS).read_text())
+        except (FileNotFoundError, ValueError):
+            if folder.is_dir():  # no other run removes it just now
+                self._cache.discard(folder)
+            return None
+        sums = np.array(facts["sums"], np.int64).reshape(-1, 2)
+        return Shard(folder / _PIXELS, np.array(facts["index"], np.int64), sums)
 
 
 def gather(parts: Sequence[tuple[int, Shard, Ints]], size: int) -> Rows:
@@ -110,21 +104,7 @@ def gather(parts: Sequence[tuple[int, Shard, Ints]], size: int) -> Rows:
     )
 
 
-def _load(folder: Path) -> Shard | None:
-    """Return the shard in a folder; None where its facts cannot be read."""
-    try:
-        facts = json.loads((folder / _FACTS).read_text())
-    except (OSError, ValueError):
-        return None
-    sums = np.array(facts["sums"], np.int64).reshape(-1, 2)
-    return Shard(folder / _PIXELS, np.array(facts["index"], np.int64), sums, facts["checksum"])
-
-
 def _sums(row: NDArray[np.uint8]) -> tuple[int, int]:
     """Sum and sum of squares of the grey levels of one row, however large."""
     counts, levels = np.bincount(row.ravel(), minlength=256), np.arange(256)
     return int(counts @ levels), int(counts @ (levels * levels))
-
-
-def _checksum(pixels: NDArray[np.uint8]) -> int:
-    return zlib.crc32(np.ascontiguousarray(pixels).data)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ctkit.cache import LOCATION, Cache, address
+from ctkit.cache import LOCATION, SUMS, Cache, address
 from ctkit.errors import StorageError
+from ctkit.files import write_json
 
 
 def test_an_address_depends_on_everything_but_the_order_of_names() -> None:
@@ -99,3 +101,86 @@ def test_what_a_block_cannot_read_is_not_said_to_be_unwritable(tmp_path: Path) -
 
 def test_a_name_that_is_no_utf_8_has_a_pseudonym(tmp_path: Path) -> None:
     assert len(Cache(tmp_path).pseudonym("M\udcfcller")) == 12
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "emptied": lambda data: b"",
+    "cut": lambda data: data[: len(data) // 2],
+    "zeros": lambda data: bytes(len(data)),
+}
+
+
+@pytest.mark.parametrize("name", ["facts.json", "below/table.csv", SUMS])
+@pytest.mark.parametrize("damaged", DAMAGES.values(), ids=DAMAGES)
+def test_an_entry_with_a_damaged_file_is_discarded_with_one_warning_and_made_anew(
+    tmp_path: Path, damaged: Callable[[bytes], bytes], name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def make() -> None:
+        with Cache(tmp_path).entry("scan", "ab12") as folder:
+            (folder / "below").mkdir()
+            (folder / "below" / "table.csv").write_text("a,b\n1,2\n3,4\n")
+            (folder / "facts.json").write_text("{}")
+
+    make()
+    assert Cache(tmp_path).holds("scan", "ab12")
+    path = tmp_path / "scan" / "ab" / "ab12" / name
+    path.write_bytes(damaged(path.read_bytes()))
+    cache = Cache(tmp_path)
+    assert not cache.holds("scan", "ab12")
+    assert not cache.holds("scan", "ab12")
+    assert [record.message.split(" in the cache")[0] for record in caplog.records] == ["scan/ab12..."]
+    assert list((tmp_path / "scan" / "ab").iterdir()) == []
+    make()
+    assert cache.holds("scan", "ab12")
+
+
+def test_an_entry_that_lost_a_file_is_damaged_and_one_from_before_there_were_sums_is_not(tmp_path: Path) -> None:
+    for at in ("lost", "older"):
+        with Cache(tmp_path).entry("scan", at) as folder:
+            (folder / "one").write_text("1")
+            (folder / "two").write_text("2")
+    (Cache(tmp_path).path("scan", "lost") / "two").unlink()
+    (Cache(tmp_path).path("scan", "older") / SUMS).unlink()
+    assert not Cache(tmp_path).holds("scan", "lost")
+    assert Cache(tmp_path).holds("scan", "older")
+
+
+@pytest.mark.parametrize("damaged", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_file_of_json_is_discarded_with_a_warning(
+    tmp_path: Path, damaged: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = Cache(tmp_path)
+    path = cache.path("scores", "ab12", ".json")
+    write_json(path, [["auc", 0.5]])
+    assert cache.json("scores", "ab12") == [["auc", 0.5]]
+    path.write_bytes(damaged(path.read_bytes()))
+    assert cache.json("scores", "ab12") is None
+    assert cache.json("scores", "ab12") is None
+    assert len(caplog.records) == 1
+    assert not path.exists()
+
+
+def test_what_is_damaged_and_cannot_be_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = Cache(tmp_path)
+    path = cache.path("scores", "ab12", ".json")
+    path.parent.mkdir(parents=True)
+    path.touch()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(StorageError, match=r"cannot remove .*ab12.json, which is damaged: Operation not permitted"):
+        cache.json("scores", "ab12")
+
+
+@pytest.mark.parametrize("damaged", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_salt_is_replaced_and_the_user_is_told_that_names_change(
+    tmp_path: Path, damaged: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = Cache(tmp_path).pseudonym("patient")
+    (tmp_path / "salt").write_bytes(damaged((tmp_path / "salt").read_bytes()))
+    after = Cache(tmp_path).pseudonym("patient")
+    assert after != before
+    assert Cache(tmp_path).pseudonym("patient") == after
+    assert [record.message.split(":")[0] for record in caplog.records] == ["the salt of pseudonyms is damaged"]

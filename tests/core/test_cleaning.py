@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ctkit.cache import Cache, address
+from ctkit.cache import SUMS, Cache, address
 from ctkit.cleaning import LEFTOVERS, Wish, free, plan
 from ctkit.cli import main
 from ctkit.errors import LockedError, RequestError, StorageError
@@ -45,6 +45,7 @@ def make(cache: Cache) -> Make:
         with cache.entry("store", at) as folder:
             (folder / "data").write_bytes(b"x" * size)
         entry = cache.path("store", at)
+        (entry / SUMS).unlink()  # the tests count bytes of data
         os.utime(entry, (time.time() - days * DAY,) * 2)
         return entry
 
@@ -87,7 +88,9 @@ def test_a_result_that_a_run_folder_shows_goes_with_its_run_only(cache: Cache, m
         cache.path("store", shown.name)
     assert paths(cache, ALL) == set()
     assert paths(cache, Wish(keep_below=0)) == set()
+    assert plan(cache.folder, Wish(keep_below=0)).shared == 1000
     assert paths(cache, Wish(run=run)) == {shown}
+    assert plan(cache.folder, Wish(run=run)).shared == 0
     (run / "data").unlink()
     assert paths(cache, ALL) == {shown}
 
@@ -276,6 +279,16 @@ def test_a_run_is_one_however_its_folder_is_written(cache: Cache, make: Make, cl
     assert code == 0
     assert out.splitlines()[-1] == "1.0 kB freed"
     assert not entry.exists()
+
+
+def test_it_says_how_much_does_not_count_as_run_folders_have_it_too(
+    cache: Cache, make: Make, clean, tmp_path: Path
+) -> None:
+    make("own", size=500)
+    link(make("shown", size=2000) / "data", tmp_path / "runs" / "a" / "data")
+    _, out, _ = clean("--keep-below", "1kB", "--yes")
+    assert out.splitlines()[0] == "2.0 kB that run folders have too stay, and do not count: freeing them gains no room"
+    assert out.splitlines()[1].startswith("nothing to free")
 
 
 def test_it_frees_nothing_where_it_cannot_ask(make: Make, clean, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from filelock import FileLock
 
+from ctkit import plugins
 from ctkit.cli import main
 from ctkit.files import read_csv
+from ctkit.plugins import Entry
+from ctkit.stages.describe import describe
+from ctkit.stages.readings import Reading
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -126,6 +132,32 @@ def test_a_random_arm_is_as_large_as_the_one_it_is_compared_with(folder: Path, c
     assert kept["draw-42"] != kept["draw-43"]
 
 
+def test_a_run_beside_a_gpu_that_torch_cannot_use_says_so_and_computes_on_the_cpu(
+    folder: Path, ctkit: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctkit.devices.cuda_devices", lambda: 1)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (folder / "p.toml").write_text(PIPELINE + '[[reduce]]\nuse = "ssim"\nthreshold = 0.1\n')
+    code, out, _ = ctkit("run", "p.toml", "--until", "select")
+    assert code == 0
+    assert out.count("this run computes on the CPU: there is a GPU but this torch cannot use it") == 1
+    facts = json.loads((folder / "runs" / "small" / "run.json").read_text())
+    assert facts["device"] == "cpu"
+    assert any(note.startswith("this run computes on the CPU") for note in facts["notes"])
+
+
+def test_a_run_that_had_a_gpu_is_looked_at_where_there_is_none(
+    folder: Path, ctkit: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctkit.devices.cuda_devices", lambda: 1)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert ctkit("run", "p.toml", "--until", "select", "--set", "compute.device=cuda")[0] == 0
+    monkeypatch.setattr("ctkit.devices.cuda_devices", lambda: 0)
+    code, out, err = ctkit("curve", "runs/small", "hash6")
+    assert (code, err) == (0, "")
+    assert "kept" in out
+
+
 def test_another_threshold_decodes_nothing(folder: Path, ctkit: Run) -> None:
     ctkit("run", "p.toml", "--until", "select")
     ctkit("run", "p.toml", "--until", "select", "--set", "reduce.hash6.threshold=3")
@@ -204,10 +236,36 @@ def test_pictures_that_fail_leave_a_report_and_say_so(
         raise ValueError("no picture today")
 
     monkeypatch.setattr("ctkit.stages.pictures.draw", fail)
-    code, _, errors = ctkit("run", "p.toml")
-    assert code == 1
-    assert "no picture today" in errors
+    for _ in range(2):
+        code, out, errors = ctkit("run", "p.toml")
+        assert code == 1
+        assert "no picture today" in errors
+        assert "Traceback" not in errors
+        assert "failed in part; report: " in out, "also where all the rest is there already"
+    assert "ValueError: no picture today" in ctkit("run", "p.toml", "--debug")[2].partition("Traceback")[2]
     assert (folder / "runs" / "small" / "report.html").exists()
+
+
+def test_slices_that_cannot_be_read_are_counted(folder: Path, ctkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def noisy(*arguments: Any) -> list[Reading]:
+        return [replace(reading, skipped=((3, "noise"),)) for reading in describe(*arguments)]
+
+    monkeypatch.setattr("ctkit.pipeline.describe", noisy)
+    (folder / "p.toml").write_text(PIPELINE.replace("patients = 2", "patients = 1"))
+    _, out, _ = ctkit("run", "p.toml", "--until", "describe")
+    assert "1 volume of 1 patient, 12 slices\n" in out
+    assert "1 slice of 1 volume cannot be read, see skipped.csv\n" in out
+
+
+def test_a_broken_plugin_is_told_of_before_it_is_missed(
+    folder: Path, ctkit: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Entry("unknown", "diary", "", "ct-diary", "1.0", status="broken", error="ImportError: no pen")
+    monkeypatch.setattr(plugins.load(), "entries", [*plugins.load().entries, broken])
+    for words in (["validate", "p.toml"], ["run", "p.toml", "--dry-run"]):
+        code, _, err = ctkit(*words)
+        assert code == 0
+        assert "plugin 'diary' of ct-diary is broken and left out: ImportError: no pen" in err
 
 
 def test_an_arm_that_left_the_file_leaves_the_run_folder(folder: Path, ctkit: Run) -> None:

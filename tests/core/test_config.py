@@ -135,7 +135,7 @@ def test_the_resolved_document_resolves_to_itself(tmp_path: Path) -> None:
         (("[run]", "[runn]"), "pipeline.toml:1: runn: unknown section; did you mean 'run'?"),
         (('name = "test"', 'name = "test"\nsede = 1'), "pipeline.toml:3: run.sede: unknown key; did you mean 'seed'?"),
         (('name = "test"', 'name = "test"\nseed = "x"'), "pipeline.toml:3: run.seed: input should be a valid integer"),
-        (('name = "test"', 'name = "te/st"'), "pipeline.toml:2: run.name: string should match pattern"),
+        (('name = "test"', 'name = "te/st"'), "pipeline.toml:2: run.name: must be made of the letters a to z, digits"),
         (('name = "test"', ""), "pipeline.toml:1: run.name: is required but missing"),
         (('use = "phantom"', 'use = "fantom"'), "pipeline.toml:5: dataset.use: there is no dataset 'fantom'; did you"),
         (('use = "phantom"', ""), "pipeline.toml:4: dataset.use: must name a dataset but is missing"),

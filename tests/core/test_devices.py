@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import pytest
 
 from ctkit import compute, devices
@@ -19,6 +21,7 @@ from ctkit.errors import RequestError
 )
 def test_the_device_is_what_is_asked_for_and_there(asked, count, there, found, monkeypatch):
     monkeypatch.setattr(devices, "cuda_devices", lambda: there)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert devices.resolve(asked, count) == found
 
 
@@ -28,8 +31,25 @@ def test_the_device_is_what_is_asked_for_and_there(asked, count, there, found, m
 )
 def test_devices_that_are_not_there_are_refused(asked, count, there, message, monkeypatch):
     monkeypatch.setattr(devices, "cuda_devices", lambda: there)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     with pytest.raises(RequestError, match=message):
         devices.resolve(asked, count)
+
+
+@pytest.mark.parametrize(
+    ("built", "said"), [(None, "is built without CUDA; install"), ("11.8", "is built for CUDA 11.8; install")]
+)
+def test_a_gpu_that_torch_cannot_use_is_left_alone_or_said_to_be_the_trouble(built, said, monkeypatch):
+    def too_old():
+        warnings.warn("The NVIDIA driver on your system is too old", stacklevel=1)
+        return False
+
+    monkeypatch.setattr(devices, "cuda_devices", lambda: 1)
+    monkeypatch.setattr("torch.cuda.is_available", too_old)
+    monkeypatch.setattr("torch.version.cuda", built)
+    assert devices.resolve("auto", 4) == "cpu"
+    with pytest.raises(RequestError, match=f"this torch cannot use it, as it {said}"):
+        devices.resolve("cuda")
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,13 @@ def process_id(tell: Told) -> int:
     return os.getpid()
 
 
+def test_a_crew_that_rests_ends_its_processes_and_starts_others_for_what_comes_next(pair: Crew) -> None:
+    first = set(pair.do([chore(process_id), chore(process_id)]))
+    pair.rest()
+    assert not any(psutil.pid_exists(number) for number in first)
+    assert not first & set(pair.do([chore(process_id), chore(process_id)]))
+
+
 @pytest.mark.parametrize(("error", "same"), [(DataError("too few"), True), (RuntimeError("CUDA error"), False)])
 def test_only_an_error_that_was_foreseen_leaves_a_process_in_use(error: Exception, same: bool) -> None:
     with Crew([{}]) as one:

@@ -15,7 +15,7 @@ from ctkit import config, dry_run, estimates, pipeline, plugins
 from ctkit.compute.errands import Crew
 from ctkit.console import Console
 from ctkit.contracts import Ints, NoParams, Pixels, Slices, SourceFile, Volume
-from ctkit.files import write_json
+from ctkit.files import write_json, write_text
 from ctkit.plan import Chosen, PretrainPlan
 from ctkit.stages.describe import Wanted
 from ctkit.stages.pretrain import FACTS
@@ -46,11 +46,12 @@ def test_a_dry_run_says_pairs_time_and_size_before_anything_is_described(tmp_pat
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_pairs_grow_with_the_square_and_accelerator_work_is_not_shared() -> None:
+def test_pairs_grow_with_the_square_and_accelerator_work_is_shared_by_accelerators_alone() -> None:
     slices = estimates._Rate("slice", False, 0.5, 8)
     pairs = estimates._Rate("pair", True, 0.1, 4)
-    cost = estimates._scaled(estimates._Trial(1.0, (slices, pairs)), np.array([4, 10]), workers=2)
-    assert cost.seconds == pytest.approx((14 * 1.0 + 14 * 0.5) / 2 + (6 + 45) * 0.1)
+    trial = estimates._Trial(1.0, (slices, pairs))
+    cost = estimates._scaled(trial, np.array([4, 10]), workers=2, accelerators=3)
+    assert cost.seconds == pytest.approx((14 * 1.0 + 14 * 0.5) / 2 + (6 + 45) * 0.1 / 3)
     assert cost.size == 14 * 8 + 51 * 4
 
 
@@ -106,6 +107,7 @@ def test_a_training_takes_as_long_as_the_one_most_like_it_took(tmp_path: Path, m
         "other": {"slices": 30, "steps": 400, "seconds": 1.0, "device": "cuda"},
     }.items():
         write_json(session.cache.path("pretrain", name) / FACTS, facts | more)
+    write_text(session.cache.path("pretrain", "damaged") / FACTS, '{"method": ')
     pipeline.run(session.pipeline, session.registry, Console(quiet=True), "select")
     read: list[list[estimates.Training]] = []
     real = estimates.trainings

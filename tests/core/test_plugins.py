@@ -72,6 +72,24 @@ def test_a_plugin_is_found_by_name(install: Install) -> None:
     assert entry.load().__name__ == "EveryN"
 
 
+def test_a_module_that_follows_runs_is_listed_as_a_tracker(install: Install) -> None:
+    def ctkit_run_started(run: Any) -> None:
+        pass
+
+    tracker = module_with(ctkit_run_started=ctkit_run_started)
+    tracker.__doc__ = "Lines for a notebook.\n\nMore of it."
+    install(notebook=tracker)
+    found = [(e.kind, e.name, e.summary, e.status) for e in plugins.load().entries]
+    assert found == [("tracker", "notebook", "Lines for a notebook.", "ok")]
+
+
+def test_a_module_without_a_marked_hook_is_broken(install: Install) -> None:
+    install(forgetful=ModuleType("forgetful"))
+    (entry,) = plugins.load().entries
+    assert (entry.kind, entry.status) == ("unknown", "broken")
+    assert "mark its functions with @hookimpl" in entry.error
+
+
 def test_a_module_that_does_not_import_is_listed_and_stops_no_other(install: Install) -> None:
     install(bad=ImportError("no libfoo"), good=registering(GOOD))
     registry = plugins.load()
@@ -188,7 +206,7 @@ def test_a_hook_that_raises_is_reported_once_and_the_others_are_called(
 def test_the_built_in_plugins_come_by_entry_points() -> None:
     plugins.load.cache_clear()
     ours = [entry for entry in plugins.load().entries if entry.distribution == "ctkit"]
-    assert {entry.kind for entry in ours} == {"dataset", "reducer", "method", "task", "protocol"}
+    assert {entry.kind for entry in ours} == {"dataset", "reducer", "method", "task", "protocol", "tracker"}
     assert [entry.error for entry in ours if entry.status != "ok"] == []
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctkit.errors import RequestError
-from ctkit.quantities import age, parse_age, parse_size, size
+from ctkit.quantities import age, parse_age, parse_size, percent, size
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,13 @@ def test_what_is_no_size_is_refused_with_an_example(text: str) -> None:
 def test_what_is_no_age_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(RequestError, match="such as 30d"):
         parse_age(text)
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(1, "100.0%"), (0.175, "17.5%"), (0.001, "0.1%"), (1 / 250_000, "<0.1%"), (0, "0.0%")]
+)
+def test_a_share_is_shown_in_percent_and_a_small_one_is_not_nothing(share: float, text: str) -> None:
+    assert percent(share) == text
 
 
 @given(st.integers(0, 10**15))

@@ -42,6 +42,12 @@ class Share(Reducer[NoParams]):
         return Decision(kept)
 
 
+class Part(Share):
+    """Says that its knob is a share, which may be tiny."""
+
+    knob = Knob("share", "share", 1e-6, 1, share=True)
+
+
 class Wavy(Reducer[NoParams]):
     """Keeps a number of slices that goes up and down with the knob."""
 
@@ -108,6 +114,26 @@ def test_the_same_seed_draws_alike_and_another_differently() -> None:
 
     assert drawn(1) == drawn(1)
     assert drawn(1) != drawn(2)
+
+
+@pytest.mark.parametrize(("target", "scope"), [(1, "dataset"), (3, "dataset"), (24, "dataset"), (6, "volume")])
+def test_a_budget_turns_a_share_to_what_it_is_of_the_slices(target: int, scope: str) -> None:
+    chosen = select(table_of([12, 12]), [choice(Part(), np.nan, scope=scope)], 1, target)
+    assert chosen.kept.sum() == target
+    assert chosen.at == (target / 24,)
+
+
+def test_a_share_that_rounds_to_another_count_is_searched_for() -> None:
+    table = table_of([3, 3, 3, 3])
+    chosen = select(table, [choice(Part(), np.nan)], 1, 6)  # half of three is two
+    assert chosen.kept.sum() == 4
+    assert 0 < chosen.at[0] < 0.5
+
+
+def test_a_curve_over_shares_begins_with_one_slice() -> None:
+    counts = curve(table_of([12, 12]), [choice(Part(), np.nan, scope="dataset")], 1)
+    assert (min(counts), max(counts)) == (pytest.approx(1 / 24), 1)
+    assert (min(counts.values()), max(counts.values())) == (1, 24)
 
 
 def test_groups_draw_independently() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ctkit import cache
 from ctkit.cache import Cache
 from ctkit.store import Shard, SliceStore, gather
 
@@ -46,7 +47,7 @@ def test_another_rendering_shares_nothing(store: SliceStore, tmp_path: Path) -> 
     assert SliceStore(Cache(tmp_path), {"size": 16}).find("ab", ints(1)) is None
 
 
-@pytest.mark.parametrize("damage", ["flip", "cut", "delete"])
+@pytest.mark.parametrize("damage", ["flip", "cut", "delete", "facts", "no facts"])
 def test_a_damaged_shard_is_removed_and_can_be_written_anew(
     store: SliceStore, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -54,19 +55,24 @@ def test_a_damaged_shard_is_removed_and_can_be_written_anew(
     data = bytearray(shard.pixels.read_bytes())
     if damage == "delete":
         shard.pixels.unlink()
+    elif damage == "no facts":
+        shard.pixels.with_name("shard.json").unlink()
+    elif damage == "facts":
+        shard.pixels.with_name("shard.json").write_text('{"index": [')
     else:
         data[-1] ^= 1
         shard.pixels.write_bytes(data if damage == "flip" else data[:-9])
     assert store.find("ab", ints(1)) is None
     assert "damaged" in caplog.text
-    assert store.write("ab", np.arange(5), PIXELS).is_whole()
+    store.write("ab", np.arange(5), PIXELS)
+    assert store.find("ab", ints(1)) is not None
 
 
 def test_a_shard_that_many_arms_share_is_checked_once(store: SliceStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write("ab", np.arange(5), PIXELS)
     checked = []
-    real = Shard.is_whole
-    monkeypatch.setattr(Shard, "is_whole", lambda shard: (checked.append(shard.pixels), real(shard))[1])
+    real = cache._is_whole
+    monkeypatch.setattr(cache, "_is_whole", lambda entry: (checked.append(entry), real(entry))[1])
     found = [store.find("ab", ints(*wanted)) for wanted in ((0, 1), (2,), (1, 4))]
     assert None not in found
     assert len(checked) == 1
@@ -89,6 +95,6 @@ def test_an_arm_of_nothing_has_no_rows() -> None:
 
 
 def test_shards_know_what_they_hold() -> None:
-    shard = Shard(Path("x"), ints(1, 3), np.zeros((2, 2), np.int64), 0)
+    shard = Shard(Path("x"), ints(1, 3), np.zeros((2, 2), np.int64))
     assert shard.holds(ints(3))
     assert not shard.holds(ints(2, 3))

@@ -244,6 +244,7 @@ def never_empty(self: Level, group: Group, at: float, rng: np.random.Generator) 
         case(variant(Level, knob=Knob("threshold", "x", 1, 0)), "the knob's low must be below its high"),
         case(variant(Level, knob=Knob("threshold", "x", 0, 1, 2)), "and its default between them"),
         case(variant(Level, knob=Knob("threshold", "x", 0, 1.5, integer=True)), "must be whole numbers"),
+        case(variant(Level, knob=Knob("threshold", "x", 0, 100, share=True)), "a share must lie in 0..1"),
         case(variant(Level, describe=lambda self, slices: [1.0]), "describe must return an array of numbers"),
         case(
             variant(Level, describe=lambda self, slices: np.zeros(3)), r"of 12 slices must have the shape \(12, ...\)"
@@ -865,12 +866,19 @@ def test_a_good_distribution_passes(install: Callable[..., str]) -> None:
     check_distribution(install(ANNOUNCING))
 
 
+def test_a_distribution_that_only_follows_runs_passes(install: Callable[..., str]) -> None:
+    follower = "print('hello')\nfrom ctkit.hookspecs import hookimpl\n@hookimpl\ndef ctkit_run_started(run): pass\n"
+    check_distribution(install(follower))
+
+
 @pytest.mark.parametrize(
     ("module", "message"),
     [
         ("import matplotlib" + ANNOUNCING, "must not import torch, monai, .* but ct_trial import matplotlib"),
         ("import nothing_like_this" + ANNOUNCING, "No module named 'nothing_like_this'"),
-        ("", "a distribution must announce at least one plugin"),
+        ("", "it has no hook of ctkit; mark its functions with @hookimpl"),
+        (ANNOUNCING.replace("return", "return [] and"), "a distribution must announce at least one plugin"),
+        ("print('hello')\nimport matplotlib" + ANNOUNCING, "but ct_trial import matplotlib"),
         (ANNOUNCING.replace("trial", "hash"), "also claimed by ctkit"),
         (ANNOUNCING.replace("ctkit_reducers.hash:Hash", "no_module:Hash"), "there is no module no_module"),
         (ANNOUNCING.replace('"trial"', '"Trial"'), "the name must be lower-case words"),

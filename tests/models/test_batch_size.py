@@ -78,6 +78,13 @@ def test_what_was_found_is_used_and_said_and_trains_as_if_it_was_given(make_rows
 
 
 @pytest.mark.usefixtures("as_on_a_gpu")
+def test_a_batch_whose_note_is_damaged_is_found_anew(make_rows: Make, make_job: Make) -> None:
+    job = make_job(make_rows())
+    (job.folder / "batch.json").write_text("")
+    assert train(job).batch == 8
+
+
+@pytest.mark.usefixtures("as_on_a_gpu")
 def test_memory_holds_one_part_of_a_batch_at_a_time(make_rows: Make, make_job: Make) -> None:
     assert train(make_job(make_rows()), limit=5, accumulate=3).batch == 12
 

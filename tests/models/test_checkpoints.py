@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from ctkit.errors import StorageError
 from ctkit_models.checkpoints import Checkpoints
 
 
@@ -30,6 +32,24 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     newest.write_bytes(newest.read_bytes()[:kept])
     assert checkpoints.newest() == {"step": 1}
     assert "a checkpoint is damaged and passed over" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows limits no file's size")
+@pytest.mark.parametrize("room", [100, 30_000, 1_000_000])
+def test_a_full_disk_is_said_and_leaves_the_checkpoint_before(room: int, tmp_path: Path) -> None:
+    import resource
+
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save({"step": 1}, 1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(StorageError, match="cannot write .*step-0000000002.ckpt"):
+            checkpoints.save({"step": 2, "weights": torch.zeros(300_000)}, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-0000000001.ckpt"]
+    assert checkpoints.newest() == {"step": 1}
 
 
 def test_an_empty_folder_has_no_checkpoint(tmp_path: Path) -> None:

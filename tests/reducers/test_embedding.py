@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from ctkit.contracts import Slices
 from ctkit.errors import DataError
+from ctkit_models.trunks import Trunk
 from ctkit_reducers import embedding
 from ctkit_reducers.embedding import Embedding, EmbeddingParams, cosine_distances
 
@@ -126,11 +127,26 @@ def test_the_batch_size_changes_nothing_that_matters(
     np.testing.assert_allclose(reducer.describe(seen(drifting[:7])), whole, rtol=0, atol=1e-6)
 
 
+def test_features_are_computed_without_tf32(
+    checkpoint: Path, drifting: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed: list[bool] = []
+    forward = Trunk.forward
+
+    def recorded(trunk: Trunk, images: torch.Tensor) -> torch.Tensor:
+        allowed.append(torch.backends.cudnn.allow_tf32)
+        return forward(trunk, images)
+
+    monkeypatch.setattr(Trunk, "forward", recorded)
+    Embedding(EmbeddingParams(backbone=checkpoint, size=64)).describe(seen(drifting[:2]))
+    assert allowed == [False]
+
+
 @pytest.mark.gpu
 def test_the_gpu_gives_what_the_cpu_gives(checkpoint: Path, drifting: NDArray[np.uint8], cuda: str) -> None:
     reducer = Embedding(EmbeddingParams(backbone=checkpoint, size=64))
     found, expected = (cosine_distances(x, x) for x in (reducer.describe(seen(drifting, d)) for d in (cuda, "cpu")))
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)  # convolutions may run in TF32 there
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 def test_distances_are_cosine_distances_and_0_between_equal_slices() -> None:

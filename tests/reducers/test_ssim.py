@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import weakref
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from skimage.metrics import structural_similarity
 from ctkit.contracts import Group, Slices
 from ctkit.errors import DataError
 from ctkit_reducers import ssim
-from ctkit_reducers.ssim import Ssim, ssim_triangle
+from ctkit_reducers.pairs import place
+from ctkit_reducers.ssim import MEMORY, WINDOW, Ssim, ssim_triangle
 
 
 def reference(grey: NDArray[np.uint8]) -> list[float]:
@@ -46,13 +49,64 @@ def test_how_much_is_worked_on_at_a_time_changes_nothing_that_matters(
     at_once: tuple[int, int], drifting: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = ssim_triangle(drifting[:6])
-    monkeypatch.setitem(ssim.AT_ONCE, "cpu", at_once)
+    monkeypatch.setattr(ssim, "AT_ONCE", at_once)
     np.testing.assert_allclose(ssim_triangle(drifting[:6]), whole, rtol=0, atol=1e-6)
 
 
 def test_torch_gives_what_numpy_gives(drifting: NDArray[np.uint8]) -> None:
     # "cpu:0" names the CPU to torch and is not ctkit's "cpu", so the accelerator's way is taken
     np.testing.assert_allclose(ssim_triangle(drifting, "cpu:0"), ssim_triangle(drifting), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("memory", [1, 1 << 20])
+def test_the_memory_of_an_accelerator_changes_nothing_that_matters(
+    memory: int, drifting: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = ssim_triangle(drifting[:6], "cpu:0")
+    monkeypatch.setattr(ssim, "MEMORY", memory)
+    np.testing.assert_allclose(ssim_triangle(drifting[:6], "cpu:0"), whole, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [2, 240, 2000])
+def test_rows_of_all_slices_fit_into_the_memory_that_they_may_take(n: int) -> None:
+    rows, pairs = ssim._at_once(n, 512, "meta")
+    rows = min(rows + WINDOW - 1, 512)
+    strip = ssim._Strip.of(np.broadcast_to(np.uint8(0), (n, rows, 512)), "meta", pairs)
+    taken = sum(term.nbytes for term in vars(strip).values() if hasattr(term, "nbytes"))
+    assert taken < MEMORY
+    assert rows == 512 or taken > MEMORY / 2
+
+
+def test_one_strip_is_gone_before_the_next_one_is_made(
+    drifting: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Any]] = []
+    make = ssim._Strip.of
+
+    def watched(*args: Any) -> Any:
+        assert all(strip() is None for strip in made)
+        strip = make(*args)
+        made.append(weakref.ref(strip))
+        return strip
+
+    monkeypatch.setattr(ssim._Strip, "of", watched)
+    monkeypatch.setattr(ssim, "MEMORY", 1)
+    ssim_triangle(drifting[:3], "cpu:0")
+    assert len(made) == drifting.shape[1] - WINDOW + 1
+
+
+def test_little_but_the_pixels_is_brought_to_the_device(
+    drifting: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed: list[int] = []
+
+    def counted(array: NDArray[Any], device: str) -> Any:
+        placed.append(array.size)
+        return place(array, device)
+
+    monkeypatch.setattr(ssim, "place", counted)
+    ssim_triangle(drifting, "cpu:0")
+    assert sum(placed) < drifting.size + len(drifting) ** 2 + drifting[0].size
 
 
 @pytest.mark.gpu

@@ -1,25 +1,31 @@
 from __future__ import annotations
 
 import signal
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from layouts import covid_ct, image_folder
 from pydantic import ValidationError
+from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, FakeTensorMode
 from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ctkit import stopping
 from ctkit.contracts import Evaluation
 from ctkit_models.backbones import load_backbone
 from ctkit_models.preparation import normalised
+from ctkit_models.trunks import Trunk
 from ctkit_tasks import tuning
 from ctkit_tasks.covid_ct import CovidCt, CovidCtParams
 from ctkit_tasks.finetune import Finetune, FinetuneParams
 from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
+from ctkit_tasks.parts import parts_of
 from ctkit_tasks.tuning import Classifier
 
 SHORT = FinetuneParams(size=32, epochs=3, frozen_epochs=1, batch=8)
@@ -83,6 +89,23 @@ def test_one_press_of_ctrl_c_ends_it_after_the_epoch_at_hand_and_nothing_is_lost
     assert np.array_equal(resumed.probabilities, undisturbed.probabilities)
 
 
+@pytest.mark.parametrize("has_it", [True, False])
+def test_a_gpu_that_would_emulate_bfloat16_trains_without(has_it: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, bool]] = []
+
+    def autocast(device: str, dtype: torch.dtype, enabled: bool) -> AbstractContextManager[None]:
+        asked.append((device, enabled))
+        return nullcontext()
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or has_it)
+    monkeypatch.setattr(torch, "autocast", autocast)
+    classifier = torch.nn.Linear(3, 2)
+    optimiser = torch.optim.Adam(classifier.parameters())
+    with FakeTensorMode(allow_non_fake_inputs=True), pytest.raises(FakeTensorDeviceMismatchError):  # where it computes
+        tuning._learn(classifier, optimiser, torch.zeros(2, 3, device="cuda"), torch.zeros(2))
+    assert asked == [("cuda", has_it)]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_it_learns_on_a_gpu_in_mixed_precision(job: Evaluation) -> None:
@@ -99,6 +122,33 @@ def test_a_model_that_is_kept_is_not_trained_again(job: Evaluation) -> None:
     assert len(told) == steps
     Finetune(SHORT).predict(replace(watched, labels=0.5))
     assert len(told) > steps
+
+
+def test_predictions_are_made_without_tf32(backbone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed: list[bool] = []
+    forward = Trunk.forward
+
+    def recorded(trunk: Trunk, images: torch.Tensor) -> torch.Tensor:
+        allowed.append(torch.backends.cudnn.allow_tf32)
+        return forward(trunk, images)
+
+    monkeypatch.setattr(Trunk, "forward", recorded)
+    classifier = Classifier(load_backbone(backbone).trunk, 2, np.random.default_rng(0))
+    tuning._predicted(classifier, [torch.zeros(2, 3, 32, 32)], lambda images: images)
+    assert allowed == [False]
+
+
+@pytest.mark.parametrize(("spare", "moved"), [(0, []), (1, ["cuda"])])
+def test_images_go_to_the_gpu_where_they_take_less_than_a_quarter_of_what_others_left(
+    spare: int, moved: list[str], job: Evaluation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torchs_own, to = [1 << 20], []
+    free = 4 * 24 * 32 * 32 + spare  # bytes, for 24 images
+    monkeypatch.setattr(torch.cuda, "empty_cache", torchs_own.clear)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free - sum(torchs_own), 1 << 30))
+    monkeypatch.setattr(torch.Tensor, "to", lambda images, device: to.append(device) or images)
+    tuning._held(replace(job, device="cuda"), parts_of(job).train, 32)
+    assert to == moved
 
 
 @pytest.mark.parametrize("batch", [1, 5])
@@ -199,13 +249,42 @@ def test_every_epoch_sees_every_image_in_batches_of_two_or_more() -> None:
         assert max(len(batch) for batch in found) <= max(size, 3)
 
 
-def test_mirroring_is_left_to_right_and_as_often_as_asked() -> None:
-    images = torch.arange(1000 * 6, dtype=torch.uint8).reshape(1000, 1, 2, 3)
+@pytest.mark.parametrize("flip", [0.0, 0.5, 1.0])
+def test_mirroring_is_left_to_right_and_as_often_as_asked(job: Evaluation, backbone: Path, flip: float) -> None:
+    images = torch.arange(24 * 6, dtype=torch.uint8).reshape(24, 1, 2, 3)
+    which = torch.arange(24) % 3 == 0
+    found = tuning._mirrored(images, which)
+    assert torch.equal(found[which], images[which][..., [2, 1, 0]])
+    assert torch.equal(found[~which], images[~which])
+    classifier = Classifier(load_backbone(backbone).trunk, 2, np.random.default_rng(0))
+    params = SHORT.model_copy(update={"flip": flip})
+    training = tuning._Training(classifier, job, parts_of(job), params, lambda seen: seen)
     rng = np.random.default_rng(0)
-    assert torch.equal(tuning._mirrored(images, 0.0, rng), images)
-    assert torch.equal(tuning._mirrored(images, 1.0, rng), images[..., [2, 1, 0]])
-    found = tuning._mirrored(images, 0.5, rng)
-    assert (found == images).flatten(1).all(dim=1).float().mean() == pytest.approx(0.5, abs=0.06)
+    drawn = torch.cat([mirrored for _ in range(40) for *_, mirrored in training._steps(rng)])
+    assert drawn.float().mean() == pytest.approx(flip, abs=0.06 if flip == 0.5 else 0)
+
+
+def test_an_epoch_on_a_gpu_brings_what_it_draws_there_at_once(
+    job: Evaluation, backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploads: list[torch.Size] = []
+    devices: set[str] = set()
+
+    class Counted(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = func(*args, **kwargs or {})
+            if func is torch.ops.aten._to_copy.default and found.device.type == "cuda" != args[0].device.type:
+                uploads.append(args[0].shape)
+            return found
+
+    monkeypatch.setattr(tuning, "_held", lambda *_: torch.empty(24, 1, 32, 32, dtype=torch.uint8, device="cuda"))
+    monkeypatch.setattr(tuning, "_learn", lambda *args: devices.update(each.device.type for each in args[2:]))
+    monkeypatch.setattr(tuning._Training, "_judge", lambda _: None)
+    classifier = Classifier(load_backbone(backbone).trunk, 2, np.random.default_rng(0))
+    with FakeTensorMode(allow_non_fake_inputs=True), Counted():
+        tuning._Training(classifier, replace(job, device="cuda"), parts_of(job), SHORT, lambda seen: seen).epoch()
+    assert uploads == [torch.Size([24])] * 3
+    assert devices == {"cuda"}
 
 
 def test_colour_and_grey_images_train_together(tmp_path: Path, backbone: Path) -> None:

@@ -101,12 +101,25 @@ def test_the_tasks_own_normalisation_goes_before_the_backbones(job: Evaluation, 
     assert not np.allclose(own, extract(job, (part,), 32)[0])
 
 
+def test_features_are_computed_without_tf32(job: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed: list[bool] = []
+    forward = Trunk.forward
+
+    def recorded(trunk: Trunk, images: torch.Tensor) -> torch.Tensor:
+        allowed.append(torch.backends.cudnn.allow_tf32)
+        return forward(trunk, images)
+
+    monkeypatch.setattr(Trunk, "forward", recorded)
+    extract(job, (parts_of(job).test,), 32)
+    assert allowed == [False]
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_the_gpu_gives_the_features_of_the_cpu(job: Evaluation, tmp_path: Path) -> None:
     part = parts_of(job).test
     on_gpu = replace(job, device="cuda", folder=tmp_path / "gpu")
-    np.testing.assert_allclose(extract(on_gpu, (part,), 32)[0], extract(job, (part,), 32)[0], rtol=1e-2, atol=1e-2)
+    np.testing.assert_allclose(extract(on_gpu, (part,), 32)[0], extract(job, (part,), 32)[0], rtol=1e-3, atol=1e-3)
 
 
 def test_one_press_of_ctrl_c_ends_the_extraction_after_the_block_at_hand(

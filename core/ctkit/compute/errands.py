@@ -54,7 +54,7 @@ _STOP = b""  #: what a process is sent when it is to finish the step at hand and
 
 
 class Crew:
-    """Does the errands of chores. Its processes start with their first errand and serve until the context is left.
+    """Does the errands of chores. Its processes start with their first errand and serve until they are to ``rest``.
 
     They keep what they have learned, such as a task's images, and with it some memory, that of a GPU included.
     ``places`` are the environments of the processes; without any, all is done in this process, one after the other.
@@ -78,6 +78,10 @@ class Crew:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.rest()
+
+    def rest(self) -> None:
+        """End the processes, and give back what memory they hold; the next errand starts others."""
         for place in self._places:
             place.end()
 
@@ -91,8 +95,7 @@ class Crew:
         try:
             return _Beside(self._places, chores).results() if self._places else [_here(chore) for chore in chores]
         except BaseException:
-            for place in self._places:
-                place.end()
+            self.rest()
             raise
         finally:
             for chore in chores:

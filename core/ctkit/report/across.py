@@ -8,10 +8,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from ctkit import quantities
 from ctkit.errors import RequestError, nearest
 from ctkit.report import verdict, wording
 from ctkit.report.reading import Compared, Run, Scored, read_run
@@ -144,7 +145,7 @@ def _keys(row: Row) -> tuple[str, ...]:
 
 def _values(row: Row) -> tuple[str, ...]:
     share = wording.percent(row.kept / max(row.slices, 1))
-    kept = wording.NOTHING if math.isnan(row.kept) else f"{wording.count(row.kept)} ({share})"
+    kept = wording.NOTHING if math.isnan(row.kept) else f"{quantities.count(row.kept)} ({share})"
     return (
         _with_interval(wording.score(row.score.value), wording.interval(row.score.low, row.score.high)),
         kept,
@@ -173,7 +174,8 @@ def _terminal(rows: Sequence[Row]) -> str:
     shown = _shown(rows)
     table = Table(title=Text(shown.caption), title_justify="left", box=box.SIMPLE_HEAD)
     for number, column in enumerate(shown.columns):
-        table.add_column(column, justify="left" if number < shown.keys else "right", no_wrap=number < shown.keys)
+        kind: dict[str, Any] = {"no_wrap": True} if number < shown.keys else {"justify": "right", "overflow": "fold"}
+        table.add_column(column, **kind)
     for row in shown.rows:
         table.add_row(*map(Text, row))
     screen = Console(width=None if Console().is_terminal else 1000)  # into a file or pipe, a row is a line

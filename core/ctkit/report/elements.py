@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from ctkit import quantities
 from ctkit.redaction import without_paths
 from ctkit.report import wording
 from ctkit.report.figures import Look, swatch
@@ -123,4 +124,4 @@ def grouped(notes: Iterable[tuple[str, str]], runs: int) -> tuple[tuple[str, str
 def _where(found: list[str], runs: int) -> str:
     if len(found) == runs > 1:
         return "every run"
-    return "; ".join(found) if len(found) <= 3 else wording.count(len(found), "run")
+    return "; ".join(found) if len(found) <= 3 else quantities.count(len(found), "run")

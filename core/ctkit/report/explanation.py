@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import ctkit
+from ctkit import quantities
 from ctkit.explaining import THUMBNAILS, Explanation, Images, Pair, Profile, Share
 from ctkit.files import write_text
 from ctkit.report import figures, pictures, wording
@@ -65,7 +66,7 @@ def _summary(explanation: Explanation) -> str:
     everything = explanation.everything
     share = wording.percent(everything.kept / max(everything.slices, 1))
     words = [explanation.reducer, _setting(explanation)]
-    words += [f"keeps {wording.count(everything.kept)} of {wording.count(everything.slices, 'slice')} ({share})"]
+    words += [f"keeps {quantities.count(everything.kept)} of {quantities.count(everything.slices, 'slice')} ({share})"]
     return " · ".join(word for word in words if word)
 
 
@@ -116,7 +117,7 @@ def _strip(explanation: Explanation, one: Profile) -> Strip:
         for n in map(int, numbers)
         if n in explanation.images
     )
-    statement = f"{wording.count(int(one.kept.sum()))} of {wording.count(len(one.kept), 'slice')} kept"
+    statement = f"{quantities.count(int(one.kept.sum()))} of {quantities.count(len(one.kept), 'slice')} kept"
     return Strip(one.digest, statement, _profile(explanation, one), thumbnails)
 
 

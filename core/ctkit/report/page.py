@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ctkit import redaction
+from ctkit import quantities, redaction
 from ctkit.errors import RequestError
 from ctkit.files import write_text
 from ctkit.report import figures, wording
@@ -96,5 +96,5 @@ def _summary(run: Run) -> str:
     """The line below the title: state, data, time."""
     words = [redaction.without_paths(run.facts.get("state", "running"))]
     if run.scan:
-        words += [wording.count(len(run.scan.digests), "volume"), wording.count(run.scan.slices.sum(), "slice")]
+        words += [quantities.count(len(run.scan.digests), "volume"), quantities.count(run.scan.slices.sum(), "slice")]
     return " · ".join([*words, wording.moment(run.facts.get("finished") or run.facts.get("started", ""))])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Bools, Floats, Ints, Predictions
 from ctkit.errors import DataError, RequestError
-from ctkit.files import read_csv
+from ctkit.files import iterate_csv, read_csv
 from ctkit.report import wording
 
 Facts = Mapping[str, Any]
@@ -383,7 +383,8 @@ def _compared(row: Mapping[str, str]) -> Compared:
 
 def _scan(folder: Path) -> Scan | None:
     rows = _rows(folder / "volumes.csv")
-    skipped = Counter(row["reason"] for row in _rows(folder / "skipped.csv"))
+    table = folder / "skipped.csv"
+    skipped = Counter(row["reason"] for row in iterate_csv(table)) if table.exists() else Counter()
     if not rows and not skipped:
         return None
     spacing = [[_number(row[f"spacing_{axis}"]) for axis in "xyz"] for row in rows]

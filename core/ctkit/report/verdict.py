@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from ctkit import quantities
 from ctkit.contracts import Difference
 from ctkit.redaction import without_paths
 from ctkit.report import wording
@@ -72,9 +73,9 @@ def headline(run: Run) -> str:
 def _smallest(run: Run) -> str:
     arm = min(run.arms, key=lambda arm: arm.kept)
     if arm.kept == arm.slices:
-        return f"Every arm keeps all of {wording.count(arm.slices, 'slice')}."
-    kept, share = wording.count(arm.kept), wording.percent(arm.share)
-    return f"“{arm.name}” keeps least, {kept} of {wording.count(arm.slices, 'slice')} ({share})."
+        return f"Every arm keeps all of {quantities.count(arm.slices, 'slice')}."
+    kept, share = quantities.count(arm.kept), wording.percent(arm.share)
+    return f"“{arm.name}” keeps least, {kept} of {quantities.count(arm.slices, 'slice')} ({share})."
 
 
 def _tally(rows: list[Compared], metric: str) -> str:
@@ -83,7 +84,7 @@ def _tally(rows: list[Compared], metric: str) -> str:
     better, worse = counts["better"], counts["worse"]
     if not better and not worse:
         text = f"No difference in {metric} was shown between “{reference}” and any other arm"
-        return f"{text}, in {wording.count(len(rows), 'comparison')}; that is not proof that there is none."
+        return f"{text}, in {quantities.count(len(rows), 'comparison')}; that is not proof that there is none."
     names = {kind: list(dict.fromkeys(f"“{row.arm}”" for row in rows if verdict(row) == kind)) for kind in counts}
     parts = [
         f"{wording.listing(names[kind])} scored {kind} than “{reference}” in {counts[kind]}"
@@ -93,7 +94,7 @@ def _tally(rows: list[Compared], metric: str) -> str:
     rest = len(rows) - better - worse
     if rest:
         parts.append(f"no difference was shown in {rest}")
-    return f"Of {wording.count(len(rows), 'comparison')} by {metric}: {wording.listing(parts)}."
+    return f"Of {quantities.count(len(rows), 'comparison')} by {metric}: {wording.listing(parts)}."
 
 
 def gains(run: Run) -> list[str]:
@@ -109,7 +110,11 @@ def _gain(baseline: str, rows: list[Compared], metric: str) -> str:
     words = [f"{kind} in {counts[kind]}" for kind in ("better", "worse") if counts[kind]]
     shown = wording.listing(words) if words else "no difference was shown"
     mean = aside(float(np.mean([row.difference for row in rows])), metric)
-    of = f"of {wording.count(len(rows), 'comparison')}" if words else f"in {wording.count(len(rows), 'comparison')}"
+    of = (
+        f"of {quantities.count(len(rows), 'comparison')}"
+        if words
+        else f"in {quantities.count(len(rows), 'comparison')}"
+    )
     return f"Pre-training scored {mean} “{baseline}” in the mean: {shown} {of}."
 
 
@@ -181,7 +186,7 @@ def _training_cautions(run: Run) -> list[str]:
     found = list(_collapses(run))
     steps = [training.facts["steps"] for training in run.trainings]
     if max(steps) < FEW_STEPS:
-        text = f"Pre-training was short, {wording.count(max(steps), 'step')} at most"
+        text = f"Pre-training was short, {quantities.count(max(steps), 'step')} at most"
         found.append(f"{text}: such scores say little about the data, and such times are partly those of starting up.")
     if run.reference and _fewer_steps(run.trainings, run.reference):
         found.append(

@@ -9,14 +9,6 @@ from datetime import datetime
 NOTHING = "–"  #: stands for a value that is not there
 
 
-def count(value: float, noun: str = "") -> str:
-    """``1234`` as "1,234"; with a noun "1,234 slices", in the singular for one."""
-    text = f"{value:,.0f}"
-    if not noun:
-        return text
-    return f"{text} {noun if value == 1 else noun + 's'}"
-
-
 def number(value: float) -> str:
     """A number of any size with what digits matter: 6, 0.82, 1,234."""
     if math.isnan(value):
@@ -27,7 +19,9 @@ def number(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as "17.5 %"."""
+    """A share as "17.5 %"; a small one that is not 0 as "<0.01 %"."""
+    if 0 < share < 1e-4:
+        return "<0.01\N{NO-BREAK SPACE}%"
     if math.isnan(share):
         return NOTHING
     digits = 0 if share in (0.0, 1.0) else 1 if share >= 0.01 else 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -165,7 +164,7 @@ def _cells(done: Iterable[Evaluated]) -> dict[Cell, list[Evaluated]]:
 
 def _scores(session: Session, runs: list[Evaluated]) -> list[Score]:
     at = address("score", runs=[run.address for run in runs])
-    found = _cached_json(session, "scores", at)
+    found = session.cache.json("scores", at)
     if found is None:
         protocol = runs[0].plan.protocol
         with Judge(protocol.title).calling("scores"):
@@ -178,7 +177,7 @@ def _scores(session: Session, runs: list[Evaluated]) -> list[Score]:
 def _differences(session: Session, runs: list[Evaluated], reference: list[Evaluated]) -> list[Difference]:
     of = {"runs": runs, "reference": reference}
     at = address("compare", **{name: [(run.address, run.job.seed) for run in part] for name, part in of.items()})
-    found = _cached_json(session, "comparisons", at)
+    found = session.cache.json("comparisons", at)
     if found is None:
         protocol = runs[0].plan.protocol
         ours, theirs = (
@@ -189,11 +188,6 @@ def _differences(session: Session, runs: list[Evaluated], reference: list[Evalua
         found = [[d.metric, d.difference, d.low, d.high, d.p, d.test] for d in differences]
         write_json(session.cache.path("comparisons", at, ".json"), found)
     return [Difference(*values) for values in found]
-
-
-def _cached_json(session: Session, kind: str, at: str) -> Any:
-    path = session.cache.path(kind, at, ".json")
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _rows(

@@ -51,7 +51,7 @@ def write_curve(session: Session, evidence: Evidence, table: Table, arm: Arm) ->
     steps = [*earlier, last | {"at": None}]
     at = address("curve", version=selection.VERSION, steps=steps, seed=seed if arm.draws else None)
     path = session.cache.path("curve", at)
-    if not path.is_dir():
+    if not session.cache.holds("curve", at):
         with session.work("curve", arm.id), session.cache.entry("curve", at) as folder:
             kept = selection.curve(table, evidence.choices(arm), seed)
             write_csv(folder / FILE, COLUMNS, [(f"{at:.6g}", n, f"{n / len(table):.6g}") for at, n in kept.items()])

@@ -7,6 +7,7 @@ keeps every slice, the slice store is filled in the same pass.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -20,8 +21,9 @@ from numpy.typing import NDArray
 from ctkit import compute, rendering
 from ctkit.cache import Cache, address
 from ctkit.catalogue import Catalogue
+from ctkit.compute.errands import Chore, Errand
 from ctkit.contracts import Dataset, Ints, Pixels, Reducer, Slices, Volume
-from ctkit.errors import CtkitError, DataError, PluginError
+from ctkit.errors import CtkitError, DataError, PluginError, StorageError
 from ctkit.files import writing
 from ctkit.plan import Arm, Chosen
 from ctkit.promises import Judge, check_pixels
@@ -51,6 +53,10 @@ class Wanted:
     limit: float = 0.0  #: seconds after which some of these were given up
 
 
+_Decoded = tuple[Slices, Reading]
+_Outcome = compute.Done[Wanted, _Decoded] | compute.Lost[Wanted]
+
+
 def describe(session: Session, catalogue: Catalogue) -> list[Reading]:
     """Make the evidence that is missing; return each volume's reading, in the catalogue's order.
 
@@ -70,6 +76,12 @@ def describe(session: Session, catalogue: Catalogue) -> list[Reading]:
             if not volumes:
                 return read_readings(session.cache, catalogue)
     raise DataError(f"{len(volumes)} volumes read differently each time; are their files being changed?")
+
+
+def describe_again(session: Session, catalogue: Catalogue, volume: int, chosen: Chosen[Reducer[Any]]) -> None:
+    """Make one volume's evidence that was lost since. Raises ``CtkitError`` where the reducer cannot."""
+    for failure in _describe_all(session, catalogue, [volume], [chosen]):
+        raise CtkitError(failure)
 
 
 def described_reducers(session: Session) -> list[Chosen[Reducer[Any]]]:
@@ -145,6 +157,7 @@ def _describe_all(
     yield from _in_workers(session, items, len(volumes))
     for chosen in on_accelerator:
         yield from _on_accelerator(session, catalogue, volumes, chosen)
+    session.crew.rest()  # what trainings need of the accelerators' memory is theirs
 
 
 def _in_workers(session: Session, items: Iterable[Wanted], total: int) -> Iterator[str]:
@@ -264,27 +277,46 @@ def _finite(pixels: Pixels) -> Pixels:
 
 def _on_accelerator(
     session: Session, catalogue: Catalogue, volumes: list[int], chosen: Chosen[Reducer[Any]]
-) -> Iterator[str]:
-    """Describe in this process, which owns the accelerator, while worker processes decode for it."""
+) -> list[str]:
+    """Describe by whoever has the accelerators, while worker processes decode; return what went wrong."""
     wanted = (_wanted(session, catalogue, [chosen], number) for number in volumes)
     items = [item for item in wanted if item.evidence]
     work = partial(read_slices, session.pipeline.dataset)
-    for outcome in session.parallel("describe", work, items, total=len(items), name=lambda item: item.address):
+    decoded = session.parallel("describe", work, items, total=len(items), name=lambda item: item.address)
+    at_once = session.crew.at_once(len(items))
+    failures = session.crew.do([_describe_next(session, decoded, chosen) for _ in range(at_once)])
+    return list(itertools.chain(*failures))
+
+
+def _describe_next(session: Session, decoded: Iterator[_Outcome], chosen: Chosen[Reducer[Any]]) -> Chore[list[str]]:
+    """Describe the next volume that is decoded until there is none, perhaps beside others; return what went wrong."""
+    name, failures = chosen.entry.name, []
+    for outcome in decoded:
         if isinstance(outcome, compute.Lost):
-            yield f"a volume that could be read before cannot be read for {chosen.entry.name!r}: {outcome.reason}"
+            failures.append(f"a volume that could be read before cannot be read for {name!r}: {outcome.reason}")
             continue
-        item = outcome.item
         slices, reading = outcome.result
-        write_reading(session.cache, item.address, reading)
-        path = evidence_path(session.cache, chosen, item.address, reading)
-        if reading.index.size and not path.exists():
-            try:
-                write_evidence(path, evidence_of(chosen, replace(slices, device=session.device)))
-            except PluginError as error:
-                yield str(error)
+        write_reading(session.cache, outcome.item.address, reading)
+        path = evidence_path(session.cache, chosen, outcome.item.address, reading)
+        if not reading.index.size or path.exists():
+            continue
+        try:
+            yield Errand(partial(_make_evidence, path, chosen, replace(slices, device=session.device)), {})
+        except StorageError:
+            raise
+        except PluginError as error:
+            failures.append(str(error))
+        except CtkitError as error:  # the process died
+            failures.append(f"reducer {name!r}: {error}, on a volume of {len(outcome.item.volume)} slices")
+    return failures
 
 
-def read_slices(chosen: Chosen[Dataset[Any]], item: Wanted) -> tuple[Slices, Reading]:
+def _make_evidence(path: Path, chosen: Chosen[Reducer[Any]], slices: Slices) -> None:
+    """Describe one volume and write it; perhaps in another process, whose end frees the accelerator's memory."""
+    write_evidence(path, evidence_of(chosen, slices))
+
+
+def read_slices(chosen: Chosen[Dataset[Any]], item: Wanted) -> _Decoded:
     """Read one volume's slices. Runs in a worker process."""
     pixels = read(chosen, item)
     return as_slices(pixels), Reading.of(len(item.volume), pixels, item.skipped, item.limit)

@@ -117,7 +117,7 @@ def evaluate(session: Session, catalogue: Catalogue, table: Table, evaluations: 
 
 
 def _show_if_cached(session: Session, evaluated: Evaluated) -> bool:
-    if not folder_of(session, evaluated).is_dir():
+    if not session.cache.holds("evaluate", evaluated.address):
         return False
     session.cached("evaluate", evaluated.item)
     _show(session, evaluated)

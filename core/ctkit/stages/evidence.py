@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +12,10 @@ from ctkit import selection
 from ctkit.cache import address
 from ctkit.catalogue import Catalogue
 from ctkit.contracts import Ints
+from ctkit.errors import DataError
 from ctkit.plan import Arm, Document, Step
 from ctkit.selection import Choice, Table
-from ctkit.stages.describe import evidence_path
+from ctkit.stages.describe import describe_again, evidence_path
 from ctkit.stages.readings import Reading
 
 if TYPE_CHECKING:
@@ -60,25 +59,34 @@ class Evidence:
             for step in arm.steps
         ]
 
-    def _paths(self, step: Step) -> Iterator[Path]:
-        for number, reading in enumerate(self._readings):
-            if reading.index.size:
-                yield evidence_path(self._session.cache, step.reducer, self._catalogue.address(number), reading)
+    def _load(self, step: Step, volume: int, mode: Literal["r"] | None = None) -> NDArray[Any]:
+        """Evidence of one volume, mapped with ``mode`` "r"; made anew where it is damaged.
+
+        Raises ``DataError`` where that cannot be done.
+        """
+        path = evidence_path(self._session.cache, step.reducer, self._catalogue.address(volume), self._readings[volume])
+        try:
+            return np.load(path, mode, allow_pickle=False)  # type: ignore[no-any-return]  # numpy loads archives too
+        except (ValueError, EOFError):
+            self._session.cache.discard(path)
+        describe_again(self._session, self._catalogue, volume, step.reducer)
+        if not path.exists():
+            raise DataError("a volume reads differently than before; were files changed? Run again")
+        return np.load(path, mode, allow_pickle=False)  # type: ignore[no-any-return]  # likewise
 
     def _all(self, step: Step) -> NDArray[Any]:
         """Slice evidence of the whole data set (n, ...)."""
         key = address("reducer", **step.reducer.evidence_identity)
         if key not in self._whole:
-            self._whole[key] = np.concatenate([np.load(path, allow_pickle=False) for path in self._paths(step)])
+            readable = (volume for volume, reading in enumerate(self._readings) if reading.index.size)
+            self._whole[key] = np.concatenate([self._load(step, volume) for volume in readable])
         return self._whole[key]
 
     def _pairs(self, step: Step, slices: Ints) -> NDArray[Any]:
         """Condensed triangle of the given slices, all of one volume."""
         volume = int(self._table.volume[slices[0]])
-        reading = self._readings[volume]
-        path = evidence_path(self._session.cache, step.reducer, self._catalogue.address(volume), reading)
-        triangle = np.load(path, mmap_mode="r", allow_pickle=False)
-        n = len(reading.index)
+        triangle = self._load(step, volume, "r")
+        n = len(self._readings[volume].index)
         within = slices - self._first[volume]
         return triangle if np.array_equal(within, np.arange(n)) else condensed_of(triangle, n, within)
 

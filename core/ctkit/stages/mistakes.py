@@ -25,12 +25,12 @@ FILE = "mistakes.npz"  #: ``TASK/rows`` (m,) of the prediction files, from 1, an
 
 def draw(session: Session, evaluated: list[Evaluated]) -> None:
     """Put ``mistakes.npz`` into the run folder."""
-    entry = session.cache.path("pictures", address("mistakes", runs=[[one.plan.id, one.address] for one in evaluated]))
-    if not entry.is_dir():
-        with session.work("pictures"), session.cache.entry("pictures", entry.name) as folder:
+    at = address("mistakes", runs=[[one.plan.id, one.address] for one in evaluated])
+    if not session.cache.holds("pictures", at):
+        with session.work("pictures"), session.cache.entry("pictures", at) as folder:
             arrays: dict[str, Any] = _pictures(session, evaluated)
             np.savez_compressed(folder / FILE, **arrays)
-    place(entry / FILE, session.folder.path / FILE)
+    place(session.cache.path("pictures", at) / FILE, session.folder.path / FILE)
 
 
 def _pictures(session: Session, evaluated: list[Evaluated]) -> dict[str, NDArray[Any]]:

@@ -51,20 +51,18 @@ def draw(session: Session, catalogue: Catalogue, table: Table, selected: Iterabl
     """Put ``pictures.npz`` into each arm's folder; of an arm that draws, its first selection is shown."""
     first = {chosen.arm.id: chosen for chosen in reversed(list(selected))}
     look = [session.pipeline.rendering.levels, rendering.VERSION]
-    paths = {
-        name: session.cache.path("pictures", address("pictures", selection=chosen.address, rendering=look))
-        for name, chosen in first.items()
-    }
-    shown = {name: choose(table, first[name].selection) for name, path in paths.items() if not path.is_dir()}
+    addresses = {name: address("pictures", selection=chosen.address, rendering=look) for name, chosen in first.items()}
+    missing = [name for name, at in addresses.items() if not session.cache.holds("pictures", at)]
+    shown = {name: choose(table, first[name].selection) for name in missing}
     if shown:
         with session.work("pictures"):
             wanted = np.unique(np.concatenate([one.slices for one in shown.values()]))
             images = images_of(session, catalogue, table, wanted)
             for name, one in shown.items():
-                _save(session, name, paths[name], one, images)
-    for name, path in paths.items():
-        if path.is_dir():
-            place(path / FILE, session.folder.arm(name) / FILE)
+                _save(session, name, addresses[name], one, images)
+    for name, at in addresses.items():
+        if session.cache.holds("pictures", at):
+            place(session.cache.path("pictures", at) / FILE, session.folder.arm(name) / FILE)
 
 
 def choose(table: Table, selection: Selection) -> Shown:
@@ -115,7 +113,7 @@ def picture_volume(
     return pixels.index, rendering.training(pixels.values, pixels.unit, look.levels, SIDE, span)
 
 
-def _save(session: Session, arm: str, entry: Path, shown: Shown, images: dict[int, NDArray[np.uint8]]) -> None:
+def _save(session: Session, arm: str, at: str, shown: Shown, images: dict[int, NDArray[np.uint8]]) -> None:
     """Write an arm's pictures; they are kept for later only where all of them could be made."""
     blank = np.zeros((SIDE, SIDE), np.uint8)
 
@@ -134,7 +132,7 @@ def _save(session: Session, arm: str, entry: Path, shown: Shown, images: dict[in
             )
 
     if set(shown.slices.tolist()) <= images.keys():
-        with session.cache.entry("pictures", entry.name) as folder:
+        with session.cache.entry("pictures", at) as folder:
             write(folder / FILE)
     else:
         with writing(session.folder.arm(arm) / FILE) as temporary:

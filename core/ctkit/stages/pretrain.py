@@ -109,7 +109,7 @@ def pretrain(session: Session, catalogue: Catalogue, table: Table, jobs: list[Jo
 
 
 def _show_if_cached(session: Session, job: Job) -> bool:
-    if not folder_of(session, job).is_dir():
+    if not session.cache.holds("pretrain", job.address):
         return False
     session.cached("pretrain", job.item)
     _show(session, job)

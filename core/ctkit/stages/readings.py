@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -64,16 +62,10 @@ class Reading:
         return hashlib.sha256(str(self.index.tolist()).encode()).hexdigest() if self.skipped else ""
 
 
-def reading_path(cache: Cache, volume: str) -> Path:
-    """Where the reading of the volume with address ``volume`` is or would be."""
-    return cache.path("reading", volume, ".json")
-
-
 def read_reading(cache: Cache, volume: str) -> Reading | None:
     """Return the reading of the volume with address ``volume``, None where it was never read."""
-    try:
-        found = json.loads(reading_path(cache, volume).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    found = cache.json("reading", volume)
+    if found is None:
         return None
     (low, high), skipped = found.pop("span"), found.pop("skipped")
     return Reading(span=(low, high), skipped=tuple((number, reason) for number, reason in skipped), **found)
@@ -90,4 +82,4 @@ def read_readings(cache: Cache, catalogue: Catalogue) -> list[Reading]:
 def write_reading(cache: Cache, volume: str, reading: Reading) -> None:
     """Write a volume's reading, unless it is there."""
     if read_reading(cache, volume) != reading:
-        write_json(reading_path(cache, volume), asdict(reading))
+        write_json(cache.path("reading", volume, ".json"), asdict(reading))

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ctkit import compute
 from ctkit.cache import Cache, address
 from ctkit.catalogue import Catalogue, write_catalogue
-from ctkit.contracts import Dataset, Skipped, SourceFile, Volume
+from ctkit.contracts import Dataset, Ints, Skipped, SourceFile, Volume
 from ctkit.errors import DataError
-from ctkit.files import read_csv, write_csv, write_text
+from ctkit.files import write_text
 from ctkit.plan import Chosen
+from ctkit.stages.left_out import LeftOut, LeftOutWriter
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -36,13 +43,26 @@ class Scan:
 
     address: str
     catalogue: Catalogue
-    skipped: tuple[Skipped, ...]
+    skipped: LeftOut
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Chunk:
+    """Files of one folder. They wait compressed, at some 20 bytes each, as all chunks of a scan are held at once."""
+
     address: str
-    files: tuple[SourceFile, ...]
+    packed: bytes  #: path, size and time of each
+    count: int
+
+    @classmethod
+    def of(cls, chosen: Chosen[Dataset[Any]], files: Sequence[SourceFile]) -> _Chunk:
+        stamps = [[file.path, file.size, file.mtime_ns] for file in files]
+        at = address("headers", dataset=chosen.identity, files=stamps)
+        return cls(at, zlib.compress(json.dumps(stamps).encode(), level=1), len(files))
+
+    @property
+    def files(self) -> tuple[SourceFile, ...]:
+        return tuple(SourceFile(*stamp) for stamp in json.loads(zlib.decompress(self.packed)))
 
 
 def scan(session: Session) -> Scan:
@@ -54,18 +74,18 @@ def scan(session: Session) -> Scan:
     dataset = chosen.build()
     chunks = _look(chosen)
     at = _address(chosen, chunks)
-    if session.cache.path("scan", at).is_dir():
+    if session.cache.holds("scan", at):
         session.cached("scan")
     else:
         with session.work("scan"):
             passing = _inspect(session, chosen, chunks)
             at = _address(chosen, chunks, passing)
-            if not session.cache.path("scan", at).is_dir():
+            if not session.cache.holds("scan", at):
                 with session.cache.entry("scan", at) as entry:
-                    _write(entry, dataset, chosen, _headers(session.cache, chunks, passing))
+                    _write(entry, session, chunks, passing)
     found = _load(session.cache.path("scan", at), at)
     if not len(found.catalogue):
-        raise DataError(_nothing(dataset, sum(len(chunk.files) for chunk in chunks), found.skipped))
+        raise DataError(_nothing(dataset, _count(chunks), found.skipped))
     return found
 
 
@@ -73,13 +93,16 @@ def found_before(session: Session) -> tuple[int, Scan | None]:
     """Return how many files there are, and the scan where it is cached, by looking at folders only."""
     chunks = _look(session.pipeline.dataset)
     at = _address(session.pipeline.dataset, chunks)
-    folder = session.cache.path("scan", at)
-    return sum(len(chunk.files) for chunk in chunks), _load(folder, at) if folder.is_dir() else None
+    return _count(chunks), _load(session.cache.path("scan", at), at) if session.cache.holds("scan", at) else None
 
 
 def _look(chosen: Chosen[Dataset[Any]]) -> list[_Chunk]:
     """Return the files as they lie there."""
-    return [_Chunk(_chunk_address(chosen, files), files) for files in _chunks(chosen.build().files())]
+    return [_Chunk.of(chosen, files) for files in _chunks(chosen.build().files())]
+
+
+def _count(chunks: list[_Chunk]) -> int:
+    return sum(chunk.count for chunk in chunks)
 
 
 def _address(chosen: Chosen[Dataset[Any]], chunks: list[_Chunk], passing: _Passing | None = None) -> str:
@@ -92,29 +115,23 @@ def _address(chosen: Chosen[Dataset[Any]], chunks: list[_Chunk], passing: _Passi
 
 
 def _load(folder: Path, at: str) -> Scan:
-    skipped = tuple(Skipped(row["source"], row["reason"]) for row in read_csv(folder / "skipped.csv"))
-    return Scan(at, Catalogue(folder), skipped)
+    return Scan(at, Catalogue(folder), LeftOut(folder))
 
 
-def _chunks(files: Iterable[SourceFile]) -> Iterator[tuple[SourceFile, ...]]:
+def _chunks(files: Iterable[SourceFile]) -> Iterator[list[SourceFile]]:
     """Cut the files into pieces of one folder each, so that a new folder changes no other piece."""
     chunk: list[SourceFile] = []
     for file in files:
         if chunk and (len(chunk) == CHUNK or _folder(file) != _folder(chunk[0])):
-            yield tuple(chunk)
+            yield chunk
             chunk = []
         chunk.append(file)
     if chunk:
-        yield tuple(chunk)
+        yield chunk
 
 
 def _folder(file: SourceFile) -> str:
     return file.path.rpartition("/")[0]
-
-
-def _chunk_address(chosen: Chosen[Dataset[Any]], files: tuple[SourceFile, ...]) -> str:
-    stamps = [[file.path, file.size, file.mtime_ns] for file in files]
-    return address("headers", dataset=chosen.identity, files=stamps)
 
 
 # --- headers ------------------------------------------------------------------------------------------------------
@@ -122,12 +139,13 @@ def _chunk_address(chosen: Chosen[Dataset[Any]], files: tuple[SourceFile, ...]) 
 
 def _inspect(session: Session, chosen: Chosen[Dataset[Any]], chunks: list[_Chunk]) -> _Passing:
     """Read the headers that are not cached yet, in worker processes; return what is not to be cached."""
-    missing = [chunk for chunk in chunks if not _chunk_path(session.cache, chunk.address).exists()]
+    missing = [chunk for chunk in chunks if session.cache.json("headers", chunk.address) is None]
     passing: _Passing = {}
     if not missing:
         return passing
     work = partial(inspect_chunk, chosen, session.cache.folder)
-    for outcome in session.parallel("scan", work, missing, total=len(missing), name=lambda chunk: chunk.address):
+    named, weight = attrgetter("address"), attrgetter("count")
+    for outcome in session.parallel("scan", work, missing, total=_count(missing), name=named, weight=weight):
         found = outcome.result if isinstance(outcome, compute.Done) else _inspect_alone(session, chosen, outcome.item)
         if found:
             passing[outcome.item.address] = found
@@ -147,7 +165,7 @@ def _keep(cache: Cache, chunk: _Chunk, found: list[_Found]) -> list[_Found]:
     if any(isinstance(one, Skipped) and one.retry for one in found):
         return found
     plain = [one.reason if isinstance(one, Skipped) else one for one in found]
-    write_text(_chunk_path(cache, chunk.address), json.dumps(plain, separators=(",", ":")))
+    write_text(cache.path("headers", chunk.address, ".json"), json.dumps(plain, separators=(",", ":")))
     return []
 
 
@@ -166,7 +184,7 @@ def _inspected(dataset: Dataset[Any], file: SourceFile) -> _Found:
 
 def _inspect_alone(session: Session, chosen: Chosen[Dataset[Any]], chunk: _Chunk) -> list[_Found]:
     """Find the file of a chunk that killed its worker or hung: each file by itself."""
-    singles = [_Chunk(_chunk_address(chosen, (file,)), (file,)) for file in chunk.files]
+    singles = [_Chunk.of(chosen, [file]) for file in chunk.files]
     work = partial(inspect_chunk, chosen, session.cache.folder)
     found: dict[str, _Found] = {}
     for outcome in session.parallel("scan", work, singles, total=len(singles), name=lambda single: single.address):
@@ -178,12 +196,8 @@ def _inspect_alone(session: Session, chosen: Chosen[Dataset[Any]], chunk: _Chunk
     return _keep(session.cache, chunk, [found[file.path] for file in chunk.files])
 
 
-def _chunk_path(cache: Cache, at: str) -> Path:
-    return cache.path("headers", at, ".json")
-
-
 def _read_chunk(cache: Cache, chunk: _Chunk) -> list[tuple[SourceFile, _Found]]:
-    found = json.loads(_chunk_path(cache, chunk.address).read_text(encoding="utf-8"))
+    found = cache.json("headers", chunk.address)
     return [
         (file, Skipped(file.path, one) if isinstance(one, str) else one)
         for file, one in zip(chunk.files, found, strict=True)
@@ -199,46 +213,54 @@ def _headers(cache: Cache, chunks: list[_Chunk], passing: _Passing) -> Iterator[
 # --- volumes ------------------------------------------------------------------------------------------------------
 
 
-def _write(
-    folder: Path,
-    dataset: Dataset[Any],
-    chosen: Chosen[Dataset[Any]],
-    headers: Iterator[tuple[SourceFile, _Found]],
-) -> None:
+def _write(folder: Path, session: Session, chunks: list[_Chunk], passing: _Passing) -> None:
     """Arrange headers into volumes and write the catalogue, and what is left out with its reason."""
-    skipped: list[Skipped] = []
-    left: set[str] = set()
+    chosen = session.pipeline.dataset
+    skipped = LeftOutWriter(folder)
+    accepted, accounted = array("q"), array("q")  # hashes of paths; a set of them would be most of a scan's memory
 
-    def accepted() -> Iterator[tuple[SourceFile, Mapping[str, Any]]]:
-        for file, found in headers:
+    def headers() -> Iterator[tuple[SourceFile, Mapping[str, Any]]]:
+        for file, found in _headers(session.cache, chunks, passing):
             if isinstance(found, Skipped):
-                skipped.append(found)
+                skipped.add(found)
             else:
-                left.add(file.path)
+                accepted.append(hash(file.path))
                 yield file, found
 
     def volumes() -> Iterator[Volume]:
-        for found in dataset.arrange(accepted()):
+        for found in chosen.build().arrange(headers()):
             if isinstance(found, Skipped):
-                skipped.append(found)
-                left.discard(found.source)
+                skipped.add(found)
+                accounted.append(hash(found.source))
             else:
-                left.difference_update(file.path for file in found.files)
+                accounted.extend(hash(file.path) for file in found.files)
                 yield found
 
     write_catalogue(folder, volumes(), chosen.identity)
-    skipped.extend(Skipped(path, "the data set's plugin did not say what it is") for path in left)
-    skipped.sort(key=lambda skip: skip.source)
-    write_csv(folder / "skipped.csv", ("source", "reason"), ((skip.source, skip.reason) for skip in skipped))
+    for path in _paths(chunks, _absent(np.asarray(accepted), np.asarray(accounted))):
+        skipped.add(Skipped(path, "the data set's plugin did not say what it is"))
+    skipped.write()
 
 
-def _nothing(dataset: Dataset[Any], files: int, skipped: tuple[Skipped, ...]) -> str:
+def _absent(wanted: Ints, known: Ints) -> Ints:
+    """Return which of the ``wanted`` numbers are not ``known``; sorts those in place, as copies may be large."""
+    known.sort()
+    absent: Ints = wanted[np.searchsorted(known, wanted, "left") == np.searchsorted(known, wanted, "right")]
+    return absent
+
+
+def _paths(chunks: list[_Chunk], hashes: Ints) -> Iterator[str]:
+    """Yield the paths with these hashes."""
+    wanted = set(hashes.tolist())
+    for chunk in chunks if wanted else ():
+        yield from (file.path for file in chunk.files if hash(file.path) in wanted)
+
+
+def _nothing(dataset: Dataset[Any], files: int, skipped: Iterable[Skipped]) -> str:
     where = f" in {dataset.root}" if dataset.root else ""
     if not files:
         return f"there is not a single file{where}"
-    reasons: dict[str, int] = {}
-    for skip in skipped:
-        reasons[skip.reason] = reasons.get(skip.reason, 0) + 1
+    reasons = Counter(skip.reason for skip in skipped)
     common = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))[:3]
     listed = "; ".join(f"{count} x {reason}" for reason, count in common)
     return f"there is not a single CT volume among {files} files{where}: {listed}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from ctkit.cache import address
 from ctkit.catalogue import Catalogue
 from ctkit.contracts import Ints
 from ctkit.errors import DataError
-from ctkit.files import write_csv, write_json
+from ctkit.files import read_json, write_csv, write_json
 from ctkit.plan import Arm, Pipeline
 from ctkit.runs import Stopwatch
 from ctkit.sections import Keep
@@ -153,11 +152,10 @@ def _select_one(
 ) -> Selected | None:
     at = address("select", version=selection.VERSION, steps=evidence.identities(arm), seed=seed, target=target)
     item = arm.id if seed is None else f"{arm.id}/draw-{seed}"
-    path = session.cache.path("selection", at)
-    if path.is_dir():
+    if session.cache.holds("selection", at):
         if make:
             session.cached("select", item)
-        chosen, seconds = _load(path)
+        chosen, seconds = _load(session.cache.path("selection", at))
         return Selected(arm, seed, at, chosen, target, seconds)
     if not make:
         return None
@@ -192,7 +190,7 @@ def _write_arm(session: Session, catalogue: Catalogue, table: Table, arm: Arm, c
     facts = _facts(arm, chosen, len(table)) | {"names": session.cache.pseudonym("names")}
     path = session.folder.arm(arm.id) / "arm.json"
     written = all(session.folder.selection(arm.id, selected.seed).exists() for selected in chosen)
-    if written and path.exists() and json.loads(path.read_text(encoding="utf-8")) == facts:
+    if written and read_json(path) == facts:
         return
     path.unlink(missing_ok=True)  # first, so that it never speaks of other selections than lie there
     for selected in chosen:

@@ -39,8 +39,9 @@ def check_distribution(name: str) -> None:
     )
     for entry in entries:
         judge.must(entry.status == "ok", f"plugin {entry.name!r} must be usable", entry.error, "see there")
-        if entry.kind != "unknown":
-            check_spec(Spec(entry.name, entry.summary, entry.target), entry.kind)
+        kind = next((kind for kind in BASES if kind == entry.kind), None)
+        if kind:
+            check_spec(Spec(entry.name, entry.summary, entry.target), kind)
 
 
 def check_spec(spec: Spec, kind: Kind) -> None:
@@ -90,6 +91,7 @@ def _check_light(judge: Judge, modules: list[str]) -> None:
 import importlib, sys
 for module in sys.argv[1:]:
     importlib.import_module(module)
+print()  # whatever a module printed ends here
 print(*(heavy for heavy in {HEAVY!r} if heavy in sys.modules))
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -101,9 +103,10 @@ print(*(heavy for heavy in {HEAVY!r} if heavy in sys.modules))
         done.stderr.strip().rpartition("\n")[2],
         "run `python -c 'import ...'` to see where",
     )
+    imported = done.stdout.splitlines()[-1:] or [""]
     judge.must(
-        not done.stdout.split(),
+        not imported[0],
         f"a module that announces plugins must not import {', '.join(HEAVY)}",
-        f"{' and '.join(modules)} import {done.stdout.strip()}",
+        f"{' and '.join(modules)} import {imported[0]}",
         "put the classes into another module; Spec.target finds them there",
     )

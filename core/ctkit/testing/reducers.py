@@ -106,6 +106,12 @@ def _check_knob(judge: Judge, knob: Knob, parameters: set[str]) -> None:
         f"they are {knob.low:g}, {knob.high:g} and {knob.default}",
         "correct the range",
     )
+    judge.must(
+        not knob.share or (knob.low >= 0 and knob.high <= 1),
+        "a knob that is a share must lie in 0..1",
+        f"it goes from {knob.low:g} to {knob.high:g}",
+        "change its ends, or leave share out",
+    )
     numbers = (knob.low, knob.high, knob.low if knob.default is None else knob.default)
     judge.must(
         not knob.integer or all(float(number).is_integer() for number in numbers),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -12,11 +12,13 @@ import numpy as np
 
 from ctkit.contracts import Skipped, SourceFile, Volume
 from ctkit_datasets.dicom_geometry import Plane, Turn, describe_spacing, same_place, tilt
-from ctkit_datasets.filters import NOT_SLICES, FolderParams, SeriesParams, matches
+from ctkit_datasets.filters import NOT_SLICES, SeriesParams, matches
+from ctkit_datasets.packed_groups import PackedGroups
 from ctkit_datasets.volume_choice import chosen, unwanted
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _LEAST_PASS = 3  # slices, on average
+_REMEMBERED = 1000  # parts that slices share
 _CLOSE = 0.01  # direction cosines differ by less, and pixel spacings by less than this share, within one volume
 
 
@@ -28,33 +30,36 @@ def arrange_series(
     A volume's slices ascend along their normal, to the patient's head where they are axial. Volumes come in the order
     of their series' first file.
     """
-    left: dict[str, str] = {}
-    groups: dict[tuple[str, str], list[Slice]] = {}
+    groups: PackedGroups[tuple[str, str], Slice] = PackedGroups()
+    several: set[str] = set()
     maker = SliceMaker()
     for file, facts in headers:
         slices = maker.slices(file, facts)
         reason = next(_reasons(slices, params), "")
         if reason:
             yield Skipped(file.path, reason)
-        else:
-            groups.setdefault(_series_of(slices[0]), []).extend(slices)
-    stacks = _scans(_stacks(groups, params, left), params, left)
-    yield from accounted((stack.volume() for stack in stacks), params, left)
+            continue
+        groups.add(_series_of(slices[0]), slices)
+        if len(slices) > 1:
+            several.add(file.path)
+    stacks = _scans(_stacks(groups, params), params)
+    volumes = (found if isinstance(found, Skipped) else found.volume() for found in stacks)
+    yield from _accounted(chosen(volumes, params), several)
 
 
-def accounted(volumes: Iterable[Volume], params: FolderParams, left: dict[str, str]) -> Iterator[Volume | Skipped]:
-    """Yield the volumes that the parameters choose, then each file that no volume uses.
-
-    ``left`` holds reasons by path, and may grow while volumes are made.
-    """
+def _accounted(found: Iterable[Volume | Skipped], several: set[str]) -> Iterator[Volume | Skipped]:
+    """Yield what was found, but skip the files of ``several`` slices once and only where no volume uses them."""
     used: set[str] = set()
-    for found in chosen(volumes, params):
-        if isinstance(found, Skipped):
-            left[found.source] = found.reason
+    left: dict[str, Skipped] = {}
+    for one in found:
+        if isinstance(one, Volume):
+            used.update(file.path for file in one.files if file.path in several)
+            yield one
+        elif one.source in several:
+            left[one.source] = one
         else:
-            used.update(file.path for file in found.files)
-            yield found
-    yield from (Skipped(path, reason) for path, reason in left.items() if path not in used)
+            yield one
+    yield from (skipped for path, skipped in left.items() if path not in used)
 
 
 class Series(NamedTuple):
@@ -92,9 +97,8 @@ class Encoding(NamedTuple):
     padding: tuple[int, int] | None  #: lowest and highest stored value that is no measurement
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """One slice as its header describes it. Equal parts are one object, as there may be a million slices."""
+class Slice(NamedTuple):
+    """One slice as its header describes it."""
 
     file: SourceFile
     frame: int
@@ -184,13 +188,10 @@ def sources(slices: Sequence[Slice], turn: Turn) -> dict[str, Any]:
 
 
 class SliceMaker:
-    """Makes slices from facts, with one object for equal parts."""
+    """Makes slices from facts, with one object for equal parts of slices that come soon after each other."""
 
     def __init__(self) -> None:
-        self._known: dict[Hashable, Any] = {}
-
-    def _one(self, value: Any) -> Any:
-        return self._known.setdefault(value, value)
+        self._one = lru_cache(maxsize=_REMEMBERED)(lambda value: value)
 
     def slices(self, file: SourceFile, facts: Mapping[str, Any]) -> list[Slice]:
         """Return the slices of one file, at least one."""
@@ -205,9 +206,9 @@ class SliceMaker:
                 tuple(found["position"] or ()),
                 self._one(tuple(found["orientation"] or ())),
                 self._one(tuple(found["spacing"] or ())),
-                self._one(found["thickness"]),
-                self._one(found["acquisition"]),
-                self._one(found["moment"]),
+                found["thickness"],
+                found["acquisition"],
+                found["moment"],
             )
             for frame, found in enumerate(facts["slices"])
         ]
@@ -279,23 +280,23 @@ def _series_of(slice_: Slice) -> tuple[str, str]:
 # --- from series to stacks ----------------------------------------------------------------------------------------
 
 
-def _stacks(groups: dict[tuple[str, str], list[Slice]], params: SeriesParams, left: dict[str, str]) -> Iterator[Stack]:
-    """Cut each series into stacks; note in ``left`` the files of slices that belong to none."""
+def _stacks(groups: PackedGroups[tuple[str, str], Slice], params: SeriesParams) -> Iterator[Stack | Skipped]:
+    """Cut each series into stacks; skip the slices that belong to none."""
     series = Counter(name for _, name in groups)
-    for patient, name in list(groups):
-        slices = groups.pop((patient, name))
+    for patient, name in groups:
         key = name if series[name] == 1 else f"{patient}/{name}"
-        for number, (plane, part) in enumerate(_parts(slices)):
+        for number, (plane, part) in enumerate(_parts(groups.take((patient, name)))):
             if params.orientation not in ("any", plane.name):
-                _leave(part, f"{plane.name} slices", left)
+                yield from _left(part, f"{plane.name} slices")
                 continue
             part.sort(key=lambda slice_: (plane.height(slice_.position), slice_.file.path, slice_.frame))
-            kept = _one_at_each_height(part, plane, left)
-            yield Stack(f"{key}/{number + 1}" if number else key, plane, kept, len(part) - len(kept))
+            kept, doubles = _one_at_each_height(part, plane)
+            yield from _left(doubles, "duplicate: another slice of its series lies at the same position")
+            yield Stack(f"{key}/{number + 1}" if number else key, plane, kept, len(doubles))
 
 
-def _leave(slices: Iterable[Slice], reason: str, left: dict[str, str]) -> None:
-    left.update((slice_.file.path, reason) for slice_ in slices)
+def _left(slices: Iterable[Slice], reason: str) -> Iterator[Skipped]:
+    return (Skipped(slice_.file.path, reason) for slice_ in slices)
 
 
 def _parts(slices: list[Slice]) -> Iterator[tuple[Plane, list[Slice]]]:
@@ -320,8 +321,8 @@ def _are_alike(a: Slice, b: Slice) -> bool:
     return (
         matrix
         and a.encoding.hounsfield == b.encoding.hounsfield
-        and (a.orientation is b.orientation or _are_close(a.orientation, b.orientation, _CLOSE))
-        and (a.spacing is b.spacing or _are_close(a.spacing, b.spacing, _CLOSE * min(b.spacing, default=0)))
+        and (a.orientation == b.orientation or _are_close(a.orientation, b.orientation, _CLOSE))
+        and (a.spacing == b.spacing or _are_close(a.spacing, b.spacing, _CLOSE * min(b.spacing, default=0)))
     )
 
 
@@ -357,35 +358,64 @@ def _repeats(slices: list[Slice], plane: Plane) -> int:
     return sum(map(same_place, heights, heights[1:]))
 
 
-def _one_at_each_height(slices: list[Slice], plane: Plane, left: dict[str, str]) -> list[Slice]:
-    """Return the first of the slices at each height; note the others in ``left``. Slices are in order."""
+def _one_at_each_height(slices: list[Slice], plane: Plane) -> tuple[list[Slice], list[Slice]]:
+    """Return the first of the slices at each height, and the others. Slices are in order."""
     kept: list[Slice] = []
+    doubles: list[Slice] = []
     for slice_ in slices:
         if kept and same_place(plane.height(kept[-1].position), plane.height(slice_.position)):
-            _leave([slice_], "duplicate: another slice of its series lies at the same position", left)
+            doubles.append(slice_)
         else:
             kept.append(slice_)
-    return kept
+    return kept, doubles
 
 
 # --- from stacks to volumes ---------------------------------------------------------------------------------------
 
 
-def _scans(stacks: Iterator[Stack], params: SeriesParams, left: dict[str, str]) -> Iterator[Stack]:
+def _scans(stacks: Iterator[Stack | Skipped], params: SeriesParams) -> Iterator[Stack | Skipped]:
     """Yield the largest stack of each scan only, where ``same_scan`` asks for that."""
-    if params.same_scan == "all":
-        yield from stacks
-        return
-    found = list(stacks)
-    kept: dict[Hashable, list[Stack]] = defaultdict(list)
-    for stack in sorted(found, key=lambda stack: -len(stack.slices)):
-        rivals = kept[_scan_of(stack)]
-        if any(_overlap(stack.ends, rival.ends) for rival in rivals):
-            _leave(stack.slices, "another reconstruction or copy of a scan that is used", left)
+    return stacks if params.same_scan == "all" else _largest(stacks)
+
+
+def _largest(stacks: Iterator[Stack | Skipped]) -> Iterator[Stack | Skipped]:
+    outlines: list[_Outline] = []
+    slices: PackedGroups[int, Slice] = PackedGroups()
+    for stack in stacks:
+        if isinstance(stack, Skipped):
+            yield stack
         else:
-            rivals.append(stack)
-    largest = {id(stack) for rivals in kept.values() for stack in rivals}
-    yield from (stack for stack in found if id(stack) in largest)
+            slices.add(len(outlines), stack.slices)
+            outlines.append(_Outline.of(stack))
+    largest = _without_rivals(outlines)
+    for number in slices:
+        if number not in largest:
+            yield from _left(slices.take(number), "another reconstruction or copy of a scan that is used")
+    for number in slices:
+        yield replace(outlines[number].empty, slices=slices.take(number))
+
+
+class _Outline(NamedTuple):
+    """A stack without its slices."""
+
+    empty: Stack
+    size: int  #: slices
+    scan: Hashable  #: equal for reconstructions of one scan
+    ends: tuple[float, float]
+
+    @classmethod
+    def of(cls, stack: Stack) -> _Outline:
+        return cls(replace(stack, slices=[]), len(stack.slices), _scan_of(stack), stack.ends)
+
+
+def _without_rivals(outlines: list[_Outline]) -> set[int]:
+    """Return the numbers of the stacks that no larger one of their scan overlaps."""
+    kept: dict[Hashable, list[int]] = defaultdict(list)
+    for number in sorted(range(len(outlines)), key=lambda number: -outlines[number].size):
+        rivals = kept[outlines[number].scan]
+        if not any(_overlap(outlines[number].ends, outlines[rival].ends) for rival in rivals):
+            rivals.append(number)
+    return {number for numbers in kept.values() for number in numbers}
 
 
 def _scan_of(stack: Stack) -> Hashable:

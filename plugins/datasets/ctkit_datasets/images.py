@@ -18,6 +18,7 @@ from pydantic import Field, field_validator
 from ctkit.contracts import Dataset, Ints, Pixels, Skipped, SourceFile, Volume
 from ctkit.errors import DataError
 from ctkit_datasets.filters import FolderParams
+from ctkit_datasets.packed_groups import PackedGroups
 from ctkit_datasets.source_files import walk
 from ctkit_datasets.volume_choice import chosen, unwanted
 
@@ -74,21 +75,18 @@ class Images(Dataset[ImagesParams]):
 
     def arrange(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
         """Yield volumes in natural order of folder, patient and volume."""
-        left: list[Skipped] = []
-        groups: dict[_Key, list[_Named]] = {}
+        groups: PackedGroups[_Key, _Named] = PackedGroups()
         for file, facts in headers:
             reason = unwanted(file.path, self.params)
             found = re.search(self.params.pattern, str(PurePosixPath(file.path).with_suffix("")))
             if reason or not found:
-                left.append(Skipped(file.path, reason or "its path does not match the parameter pattern"))
+                yield Skipped(file.path, reason or "its path does not match the parameter pattern")
                 continue
             names = found.groupdict()
             key = _Key(file.path.rpartition("/")[0], names.get("patient") or "", names.get("volume") or "")
-            named = _Named(names.get("index") or "", file, tuple(facts["shape"]), facts["frames"])
-            groups.setdefault(key, []).append(named)
+            groups.add(key, [_Named(names.get("index") or "", file, tuple(facts["shape"]), facts["frames"])])
         ordered = sorted(groups, key=lambda key: [_natural(part) for part in key])
-        yield from chosen((_volume(key, groups[key], left) for key in ordered), self.params)
-        yield from left
+        yield from chosen((found for key in ordered for found in _outcomes(key, groups.take(key))), self.params)
 
     def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
         """Decode the files of the slices; a file that fails costs its slices."""
@@ -135,20 +133,20 @@ def _natural(text: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
-def _volume(key: _Key, members: list[_Named], left: list[Skipped]) -> Volume:
-    """Return the volume of some files; put those that do not fit into ``left``."""
+def _outcomes(key: _Key, members: list[_Named]) -> Iterator[Volume | Skipped]:
+    """Yield those of some files that do not fit, then the volume of the others."""
     usual = Counter(member.shape for member in members).most_common(1)[0][0]
     used: list[_Named] = []
     for member in sorted(members, key=lambda member: (_natural(member.number), _natural(member.file.path))):
         if member.shape != usual:
             reason = f"{_words(member.shape)}, while most of its volume is {_words(usual)}"
-            left.append(Skipped(member.file.path, reason))
+            yield Skipped(member.file.path, reason)
         elif used and member.number and member.number == used[-1].number:
-            left.append(Skipped(member.file.path, "duplicate: another file of its volume has the same index"))
+            yield Skipped(member.file.path, "duplicate: another file of its volume has the same index")
         else:
             used.append(member)
     rows, columns, kind = usual
-    return Volume(
+    yield Volume(
         key=":".join(key),
         patient=key.patient or key.folder.partition("/")[0] or "unknown",
         files=tuple(member.file for member in used),

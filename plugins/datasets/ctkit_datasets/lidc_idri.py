@@ -17,9 +17,11 @@ from ctkit.contracts import Ints, Pixels, Skipped, SourceFile, Volume, VolumeFac
 from ctkit_datasets.dicom import SeriesDataset
 from ctkit_datasets.dicom_geometry import Turn
 from ctkit_datasets.dicom_pixels import fill
-from ctkit_datasets.dicom_series import Encoding, Slice, SliceMaker, accounted, sources
+from ctkit_datasets.dicom_series import Encoding, Slice, SliceMaker, sources
 from ctkit_datasets.filters import RecipeParams
 from ctkit_datasets.lidc_findings import findings
+from ctkit_datasets.packed_groups import PackedGroups
+from ctkit_datasets.volume_choice import chosen
 
 _LEVELS = 3  # PATIENT/STUDY/SERIES
 _MORE_THAN = 10  # entries make a folder a series
@@ -51,31 +53,28 @@ class LidcIdri(SeriesDataset[RecipeParams]):
     def _arrange_published(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
         """Make a volume of each series folder, slices in the order of file names and numbered through all folders."""
         maker = SliceMaker()
-        folders: dict[tuple[str, ...], list[Slice]] = defaultdict(list)
+        folders: PackedGroups[tuple[str, ...], Slice] = PackedGroups()
         for file, facts in headers:
-            folders[PurePosixPath(file.path).parts[:-1]].append(maker.slices(file, facts)[0])
-        left: dict[str, str] = {}
+            folders.add(PurePosixPath(file.path).parts[:-1], maker.slices(file, facts)[:1])
         params = self.params.model_copy(update={"min_slices": 1})
-        yield from accounted(_published_volumes(params.root, folders, left), params, left)
+        yield from chosen(_published_volumes(params.root, folders), params)
 
 
-def _published_volumes(
-    root: Path, folders: Mapping[tuple[str, ...], list[Slice]], left: dict[str, str]
-) -> Iterator[Volume]:
-    """Yield the paper's volumes; note in ``left`` the files that its scripts do not take.
+def _published_volumes(root: Path, folders: PackedGroups[tuple[str, ...], Slice]) -> Iterator[Volume | Skipped]:
+    """Yield the paper's volumes, and the files that its scripts do not take.
 
     A slice's place in any group is the string order of ``PATIENT_{number}``, so that 10 comes before 2. Numbers begin
     with 0: what is known of the published selection (see the tests) fits no other start.
     """
     number = 0
     for parts in sorted(folders):
-        slices = sorted(folders[parts], key=lambda slice_: slice_.file.path)
+        slices = sorted(folders.take(parts), key=lambda slice_: slice_.file.path)
         entries = _entries(root.joinpath(*parts))
         matrices: dict[tuple[int, int], list[tuple[int, Slice]]] = defaultdict(list)
         for slice_ in slices:
             reason = _not_taken(parts, entries, slice_)
             if reason:
-                left[slice_.file.path] = reason
+                yield Skipped(slice_.file.path, reason)
             else:
                 matrices[slice_.encoding.rows, slice_.encoding.columns].append((number, slice_))
                 number += 1

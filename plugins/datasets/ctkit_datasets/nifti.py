@@ -68,20 +68,16 @@ class Nifti(Dataset[NiftiParams]):
 
     def arrange(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
         """Yield a volume per file, in the order of their paths."""
-        left: list[Skipped] = []
-        yield from chosen(self._volumes(headers, left), self.params)
-        yield from left
+        return chosen(self._volumes(headers), self.params)
 
-    def _volumes(
-        self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]], left: list[Skipped]
-    ) -> Iterator[Volume]:
-        """Yield a volume per file that is asked for; put the others into ``left``."""
+    def _volumes(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
+        """Yield a volume per file that is asked for, and the others with the reason."""
         for file, facts in headers:
             reason = unwanted(file.path, self.params)
             if not reason and self.params.orientation != "any" and facts["plane"] != "axial":
                 reason = f"acquired in {facts['plane']} slices"
             if reason:
-                left.append(Skipped(file.path, reason))
+                yield Skipped(file.path, reason)
             else:
                 yield nifti_volume(file, facts, self._patient(file.path))
 

@@ -51,14 +51,14 @@ class PetCt(SeriesDataset[PetCtParams]):
     def _series(self, headers: Iterable[_Header], trees: list[_Header], left: list[Skipped]) -> Iterator[_Header]:
         """Yield the headers of DICOM files; put those of NIfTI files into ``trees``, what is not used into ``left``."""
         for file, facts in headers:
-            if reason := unwanted(file.path, self.params):
+            if "nifti" not in facts and self.params.recipe == "standard":
+                yield file, facts
+            elif reason := unwanted(file.path, self.params):
                 left.append(Skipped(file.path, reason))
             elif "nifti" in facts:
                 trees.append((file, facts["nifti"]))
-            elif self.params.recipe == "published":
-                left.append(Skipped(file.path, "DICOM, which the published recipe does not take"))
             else:
-                yield file, facts
+                left.append(Skipped(file.path, "DICOM, which the published recipe does not take"))
 
     def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
         """Decode slices to Hounsfield units."""

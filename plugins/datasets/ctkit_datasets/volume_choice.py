@@ -17,11 +17,14 @@ def unwanted(path: str, params: FolderParams) -> str:
     return ""
 
 
-def chosen(volumes: Iterable[Volume], params: FolderParams) -> Iterator[Volume | Skipped]:
-    """Yield the first volumes that are large enough, and the files of the others with the reason."""
+def chosen(volumes: Iterable[Volume | Skipped], params: FolderParams) -> Iterator[Volume | Skipped]:
+    """Yield the first volumes that are large enough, the files of the others with the reason, and what is skipped."""
     patients: set[str] = set()
     count = 0
     for volume in volumes:
+        if isinstance(volume, Skipped):
+            yield volume
+            continue
         if len(volume) < params.min_slices:
             reason = f"a volume of fewer than {params.min_slices} slices"
         elif params.max_patients and len(patients | {volume.patient}) > params.max_patients:

@@ -6,7 +6,7 @@ import gc
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def found_batch(method: Contrastive[Any], job: Pretraining, volumes: int, proces
     ``train`` is tried on one device with a piece of the batch, which is what each device holds at a time.
     """
     note = job.folder / "batch.json"
-    if note.exists():
+    with suppress(FileNotFoundError, ValueError):  # ValueError: it is damaged
         earlier: int = json.loads(note.read_text(encoding="utf-8"))
         return earlier
     pieces: int = processes * method.params.accumulate

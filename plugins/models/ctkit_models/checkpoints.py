@@ -24,8 +24,8 @@ class Checkpoints:
 
     def save(self, state: dict[str, Any], step: int) -> None:
         """Write the state after ``step`` steps; the one before it stays, in case a disk loses what it promised."""
-        with writing(self.folder / f"step-{step:010d}.ckpt") as temporary, temporary.open("wb") as file:
-            torch.save(state, file)  # to a file object: torch hides a full disk behind an error of its own
+        with writing(self.folder / f"step-{step:010d}.ckpt") as temporary:
+            _write(state, temporary)
         for outdated in self._newest_first()[KEPT:]:
             outdated.unlink()
 
@@ -47,3 +47,14 @@ class Checkpoints:
 
     def _newest_first(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.ckpt"), reverse=True)
+
+
+def _write(state: dict[str, Any], path: Path) -> None:
+    """Write a state. Raises ``OSError`` where the disk is full, which torch hides behind an error of its own."""
+    try:
+        with path.open("wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise

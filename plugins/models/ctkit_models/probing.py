@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ctkit_models.contrastive import Plan
+from ctkit_models.precision import exact_convolutions
 from ctkit_models.trunks import Trunk
 
 POINTS = 20  #: times in a run at most
@@ -40,7 +41,7 @@ def features_of(trunk: Trunk, images: Iterable[Tensor]) -> Tensor:
     It draws no random numbers, trains nothing and leaves batch statistics alone, so that a training goes the same way
     with and without it.
     """
-    with evaluating(trunk):
+    with evaluating(trunk), exact_convolutions():
         return torch.cat([_features(trunk, part) for part in images])
 
 

@@ -11,8 +11,10 @@ import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
 from ctkit.contracts import Pretraining
+from ctkit.devices import unusable
 from ctkit.errors import RequestError
 from ctkit_models.contrastive import ContrastiveParams
+from ctkit_models.precision import has_bf16
 from ctkit_models.quiet import OwnTermination
 from ctkit_models.ranks import Placed, Rank
 from ctkit_models.synchronising import SharedStatistics
@@ -21,10 +23,8 @@ from ctkit_models.synchronising import SharedStatistics
 def check_device(params: ContrastiveParams, job: Pretraining) -> None:
     """Raise ``RequestError`` for a job that this machine cannot do."""
     on_gpu = job_on_gpu(job)
-    if on_gpu and not torch.cuda.is_available():
-        raise RequestError(
-            'there is a GPU but this torch cannot use it; install one built for CUDA, or compute on "cpu"'
-        )
+    if on_gpu and (why := unusable()):
+        raise RequestError(f'{why}, or compute on "cpu"')
     if on_gpu and torch.cuda.device_count() < job.devices:
         raise RequestError(f"devices is {job.devices} but torch sees {torch.cuda.device_count()} GPUs; ask for less")
     if params.precision == "fp16" and not on_gpu:
@@ -74,11 +74,6 @@ def tuned_convolutions(*, on_gpu: bool) -> Iterator[None]:
 def _precision(params: ContrastiveParams, on_gpu: bool) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
     if params.precision == "fp16":
         return "16-mixed"
-    if params.precision == "bf16" or (params.precision == "auto" and on_gpu and _has_bf16()):
+    if params.precision == "bf16" or (params.precision == "auto" and on_gpu and has_bf16()):
         return "bf16-mixed"
     return "32-true"
-
-
-def _has_bf16() -> bool:
-    """Whether the GPU computes in bf16 by itself; emulated it is slower than fp32."""
-    return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -37,9 +37,10 @@ class Random(Reducer[NoParams]):
     Every slice draws a number and the smallest are kept, so for one seed a smaller share is part of a larger one.
     """
 
+    version = 2
     default_scope = "dataset"
     draws = True
-    knob = Knob("share", "of the slices", 1e-6, 1)
+    knob = Knob("share", "of the slices", 1e-6, 1, share=True)
 
     def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
         """Keep the ``at * n`` slices that draw the smallest numbers."""

@@ -19,6 +19,7 @@ from ctkit.contracts import InputPath, Knob, Params, Reducer, Slices
 from ctkit.errors import DataError
 from ctkit_models.architectures import TORCHVISION, check_architecture
 from ctkit_models.backbones import Backbone, load_backbone
+from ctkit_models.precision import exact_convolutions
 from ctkit_models.trunks import Trunk, build_trunk, timm_width
 from ctkit_reducers.similarity import Similarity
 
@@ -75,7 +76,7 @@ def cosine_distances(some: NDArray[np.float32], many: NDArray[np.float32]) -> ND
 def embed(backbone: Backbone, grey: NDArray[np.uint8], size: int, device: str) -> NDArray[np.float32]:
     """Features (n, width) of unit length of slices (n, rows, columns), by a backbone that is on ``device``."""
     features = np.empty((len(grey), backbone.trunk.width), np.float32)
-    with torch.inference_mode():
+    with torch.inference_mode(), exact_convolutions():
         for start in range(0, len(grey), BATCH):
             images = _prepared(torch.from_numpy(grey[start : start + BATCH]).to(device), size)
             seen = backbone.trunk((images - backbone.mean) / backbone.std)

@@ -47,6 +47,15 @@ def place(array: NDArray[Any], device: str) -> Any:
     return torch.from_numpy(array).to(device)
 
 
+def room(rows: int, columns: int, device: str) -> Any:
+    """Make a float32 array (rows, columns) of no values yet, where the work is done."""
+    if device == "cpu":
+        return np.empty((rows, columns), np.float32)
+    import torch
+
+    return torch.empty(rows, columns, device=device)
+
+
 def fetch(array: Any) -> NDArray[Any]:
     """Bring back what ``place`` put away, or what was computed from it."""
     return array if isinstance(array, np.ndarray) else array.cpu().numpy()

@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Floats, Knob
 from ctkit.errors import DataError
-from ctkit_reducers.pairs import PairSimilarity, fetch, place, upper
+from ctkit_reducers.pairs import PairSimilarity, fetch, place, room, upper
 
 WINDOW = 7  #: pixels
 PIXELS = WINDOW * WINDOW
 CENTRE = 128
 C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
-#: Rows and pairs worked on at a time: on the CPU what stays in its cache, on an accelerator what fills it.
-AT_ONCE = {"cpu": (32, 4), "cuda": (1 << 20, 64)}
+AT_ONCE = (32, 4)  #: rows and pairs worked on at a time on the CPU: what stays in its cache
+PAIRS = 64  #: worked on at a time on an accelerator
+MEMORY = 2 << 30  #: bytes of an accelerator that rows of all slices may take: so many rows are worked on at a time
 
 
 class Ssim(PairSimilarity):
@@ -51,7 +52,7 @@ def ssim_triangle(grey: NDArray[np.uint8], device: str = "cpu") -> Floats:
     n, rows, columns = grey.shape
     if min(rows, columns) < WINDOW:
         raise DataError(f"slices must be at least {WINDOW} x {WINDOW} pixels for SSIM but are {rows} x {columns}")
-    strip_rows, pairs = AT_ONCE["cpu" if device == "cpu" else "cuda"]
+    strip_rows, pairs = _at_once(n, columns, device)
     windows = (rows - WINDOW + 1, columns - WINDOW + 1)
     total = place(np.zeros((n, n)), device)
     for top in range(0, windows[0], strip_rows):
@@ -60,8 +61,17 @@ def ssim_triangle(grey: NDArray[np.uint8], device: str = "cpu") -> Floats:
         for i in range(n - 1):
             for j in range(i + 1, n, pairs):
                 total[i, j : j + pairs] += strip.similarity(i, slice(j, j + pairs)) @ inside
+        del strip  # before the next one takes as much memory
     mean: Floats = upper(fetch(total)) / (windows[0] * windows[1])
     return mean
+
+
+def _at_once(n: int, columns: int, device: str) -> tuple[int, int]:
+    """Rows of windows and pairs of ``n`` slices that are worked on at a time."""
+    if device == "cpu":
+        return AT_ONCE
+    row = 4 * columns * (6 * n + 8 * PAIRS)  # bytes: six terms of each slice, and what lies between of each pair
+    return max(1, MEMORY // row - (WINDOW - 1)), PAIRS
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,7 @@ class _Strip:
         n, rows, columns = grey.shape
         windows = rows * columns - (WINDOW - 1) * (columns + 1)
         widths = (rows * columns, *[windows] * 5)
-        pixels, *terms = (place(np.empty((n, width), np.float32), device) for width in widths)
+        pixels, *terms = (room(n, width, device) for width in widths)
         for some in (slice(start, start + at_once) for start in range(0, n, at_once)):
             pixels[some] = place(grey[some].reshape(-1, rows * columns) - np.float32(CENTRE), device)
             for whole, part in zip(terms, _terms(pixels[some], columns), strict=True):

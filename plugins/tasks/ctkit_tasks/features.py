@@ -17,6 +17,7 @@ from ctkit.contracts import Evaluation, Ints
 from ctkit.files import writing
 from ctkit.promises import image_of
 from ctkit_models.backbones import Backbone, load_backbone
+from ctkit_models.precision import exact_convolutions
 from ctkit_models.preparation import batches, normalised
 from ctkit_tasks.parts import Part
 
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 def extract(job: Evaluation, parts: Sequence[Part], size: int, batch: int = BATCH) -> list[NDArray[np.float32]]:
-    """Features (n, width) of each part's images at ``size`` pixels, in full precision.
+    """Features (n, width) of each part's images at ``size`` pixels, in float32, on a GPU too.
 
     They are extracted for whole splits, so that they do not depend on which images are asked for first, and kept in
     the job's folder: protocols, shares of the labels and repeats of the evaluation share them. Raises
@@ -85,7 +86,7 @@ class _Extraction:
         read = partial(image_of, self.job.task, split)
         rows: list[NDArray[np.float32]] = []
         for images in batches(read, numbers, size=self.size, batch=self.batch, workers=self.job.workers):
-            with torch.inference_mode():
+            with torch.inference_mode(), exact_convolutions():
                 features = self.backbone.trunk(normalised(images.to(self.job.device), mean, std))
             rows.append(features.float().cpu().numpy())
             self._advance(len(images))

@@ -37,8 +37,8 @@ class Finetune(Classification[FinetuneParams]):
 
     Other than in the published scripts, the layer's learning rate stays when the trunk thaws, and a frozen trunk's
     batch normalisation is frozen too. Of epochs with equal accuracy the one with the lowest validation loss is taken.
-    Training images are held in memory, 8 bits a pixel. On a GPU training runs in mixed precision; predictions are
-    always made in full precision. A killed training goes on from its last checkpoint, and the model is kept.
+    Training images are held in memory, 8 bits a pixel. On a GPU that has bfloat16, training runs in mixed precision;
+    predictions are always made in float32. A killed training goes on from its last checkpoint, and the model is kept.
     """
 
     def predict(self, job: Evaluation) -> Predictions:

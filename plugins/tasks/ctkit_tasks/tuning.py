@@ -27,6 +27,7 @@ from ctkit.files import write_bytes
 from ctkit.promises import image_of
 from ctkit_models.backbones import load_backbone
 from ctkit_models.checkpoints import Checkpoints
+from ctkit_models.precision import exact_convolutions, has_bf16
 from ctkit_models.preparation import batches, normalised, together
 from ctkit_models.seeding import derived_seed, seeded
 from ctkit_models.trunks import Trunk
@@ -141,7 +142,7 @@ class _Training:
     ) -> None:
         self.classifier, self.job, self.params, self.normalise = classifier, job, params, normalise
         self.train, self.val = (_held(job, part, params.size) for part in (parts.train, parts.val))
-        self.labels = torch.from_numpy(parts.train.labels).to(job.device)
+        self.labels = torch.from_numpy(parts.train.labels)
         self.val_labels = parts.val.labels
         self.optimiser = torch.optim.Adam(
             [{"params": classifier.trunk.parameters()}, {"params": classifier.layer.parameters()}],
@@ -169,14 +170,24 @@ class _Training:
         rng = np.random.default_rng([self.job.seed, self.epochs + 1])
         torch.manual_seed(derived_seed(self.job.seed, self.epochs + 1))
         self.classifier.train_with(frozen_trunk=self.epochs < self.params.frozen_epochs)
-        order = _batches(len(self.labels), self.params.batch, rng)
-        for step, numbers in enumerate(order, 1):
-            chosen = torch.from_numpy(numbers).to(self.train.device)
-            images = _mirrored(self.train[chosen], self.params.flip, rng).to(self.job.device)
-            _learn(self.classifier, self.optimiser, self.normalise(images), self.labels[numbers])
-            self.job.progress(self.epochs * len(order) + step, self.params.epochs * len(order))
+        steps = self._steps(rng)
+        for step, (numbers, labels, mirrored) in enumerate(steps, 1):
+            images = _mirrored(self.train[numbers].to(self.job.device), mirrored)
+            _learn(self.classifier, self.optimiser, self.normalise(images), labels)
+            self.job.progress(self.epochs * len(steps) + step, self.params.epochs * len(steps))
         self.epochs += 1
         self._judge()
+
+    def _steps(self, rng: np.random.Generator) -> list[tuple[Tensor, ...]]:
+        """For each step its images' numbers (n,), labels (n,), and whether to mirror them (n,).
+
+        They are brought to the device for all steps at once, as every transfer waits for what it is doing.
+        """
+        parts = _batches(len(self.labels), self.params.batch, rng)
+        numbers = torch.from_numpy(np.concatenate(parts))
+        mirrored = torch.from_numpy(rng.random(len(numbers)) < self.params.flip)
+        drawn = numbers.to(self.train.device), self.labels[numbers].to(self.job.device), mirrored.to(self.job.device)
+        return list(zip(*(torch.split(each, [len(part) for part in parts]) for each in drawn), strict=True))
 
     def _judge(self) -> None:
         probabilities = _predicted(self.classifier, torch.split(self.val, BATCH), self.normalise)
@@ -208,8 +219,8 @@ def _keep_model(folder: Path, best: Epoch) -> None:
 
 
 def _learn(classifier: Classifier, optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> None:
-    """Take one step of the optimiser; on a GPU in bfloat16, whose range needs no scaling of the loss."""
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=images.device.type == "cuda"):
+    """Take one step of the optimiser; on a GPU that has it in bfloat16, whose range needs no scaling of the loss."""
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=images.is_cuda and has_bf16()):
         loss = cross_entropy(classifier(images), labels)
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]  # torch types it not
@@ -217,10 +228,10 @@ def _learn(classifier: Classifier, optimiser: torch.optim.Optimizer, images: Ten
 
 
 def _predicted(classifier: Classifier, images: Iterable[Tensor], normalise: Normalise) -> Floats:
-    """Probabilities (n, classes) in full precision for batches of 8-bit images."""
+    """Probabilities (n, classes), computed in float32, for batches of 8-bit images."""
     classifier.eval()
     device = next(classifier.parameters()).device
-    with torch.inference_mode():
+    with torch.inference_mode(), exact_convolutions():
         rows = [classifier(normalise(batch.to(device))).double().softmax(dim=1).cpu().numpy() for batch in images]
     return np.concatenate(rows)
 
@@ -230,8 +241,9 @@ def _held(job: Evaluation, part: Part, size: int) -> Tensor:
     images = together(_read(job, part, size))
     if torch.device(job.device).type != "cuda":
         return images
+    torch.cuda.empty_cache()  # what torch keeps for itself would not count as free
     free, _ = torch.cuda.mem_get_info()
-    return images.to(job.device) if 4 * images.nbytes < free else images.pin_memory()
+    return images.to(job.device) if 4 * images.nbytes < free else images
 
 
 def _read(job: Evaluation, part: Part, size: int) -> Iterator[Tensor]:
@@ -244,6 +256,6 @@ def _batches(count: int, size: int, rng: np.random.Generator) -> list[NDArray[np
     return np.array_split(rng.permutation(count), min(math.ceil(count / size), count // 2))
 
 
-def _mirrored(images: Tensor, probability: float, rng: np.random.Generator) -> Tensor:
-    mirrored = torch.from_numpy(rng.random(len(images)) < probability).to(images.device)
+def _mirrored(images: Tensor, mirrored: Tensor) -> Tensor:
+    """Images (n, channels, height, width), those left to right that ``mirrored`` (n,) says."""
     return torch.where(mirrored[:, None, None, None], images.flip(-1), images)

@@ -1,4 +1,4 @@
-"""Trackers that follow a run, where the environment variable CTKIT_TRACKERS names them: ``mlflow``, ``wandb``.
+"""MLflow and Weights & Biases, where the environment variable CTKIT_TRACKERS names ``mlflow`` or ``wandb``.
 
 They get parameters without paths, the curves, the pooled scores, and the files that hold no patient data. Neither
 library is imported before a run starts with its tracker.

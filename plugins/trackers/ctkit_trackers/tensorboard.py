@@ -1,4 +1,7 @@
-"""Tracker that writes TensorBoard files into the run folder: a plugin on the hooks that strangers' trackers use."""
+"""TensorBoard files in the run folder.
+
+A plugin on the hooks that strangers' trackers use.
+"""
 
 from __future__ import annotations
 

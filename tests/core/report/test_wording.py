@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from ctkit import quantities
 from ctkit.report import wording
 
 NAN = float("nan")
@@ -18,7 +19,15 @@ def test_durations_have_two_units_and_do_not_break(seconds: float, text: str) ->
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(1, "100 %"), (0, "0 %"), (0.175, "17.5 %"), (0.0042, "0.42 %"), (0.9999, "100.0 %"), (NAN, "–")],
+    [
+        (1, "100 %"),
+        (0, "0 %"),
+        (0.175, "17.5 %"),
+        (0.0042, "0.42 %"),
+        (0.9999, "100.0 %"),
+        (4e-6, "<0.01 %"),
+        (NAN, "–"),
+    ],
 )
 def test_shares_are_percentages(share: float, text: str) -> None:
     assert wording.percent(share) == text.replace(" ", "\N{NO-BREAK SPACE}")
@@ -61,8 +70,8 @@ def test_distances_carry_their_unit(distance: float, unit: str, text: str) -> No
 
 
 def test_one_of_a_thing_is_singular() -> None:
-    assert wording.count(1, "slice") == "1 slice"
-    assert wording.count(1234, "slice") == "1,234 slices"
+    assert quantities.count(1, "slice") == "1 slice"
+    assert quantities.count(1234, "slice") == "1,234 slices"
     assert wording.apart(1, "bits") == "1 bit"
     assert wording.apart(3, "bits") == "3 bits"
     assert wording.apart(0.25, "") == "0.25"

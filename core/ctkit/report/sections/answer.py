@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ctkit import quantities
 from ctkit.report import verdict, wording
 from ctkit.report.elements import Looks, unique
 from ctkit.report.figures import Look
@@ -65,7 +66,7 @@ def _card(run: Run, arm: Arm, look: Look) -> Card:
         look=look,
         reference=reference,
         share=wording.percent(arm.share),
-        kept=f"{wording.count(arm.kept)} of {wording.count(arm.slices, 'slice')}",
+        kept=f"{quantities.count(arm.kept)} of {quantities.count(arm.slices, 'slice')}",
         speed=wording.times(float(np.mean(known))) if known else "",
         times=(
             *(_time_sentence(run, arm.name, method) for method in methods if _trained(run, arm.name, method)),
@@ -90,7 +91,7 @@ def _trained(run: Run, arm: str, method: str) -> bool:
 def _time_sentence(run: Run, arm: str, method: str) -> str:
     own = wording.duration(verdict.seconds(run, arm, method))
     steps = np.mean([t.facts["steps"] for t in run.trainings if (t.arm, t.pretrain) == (arm, method)])
-    sentence = f"Pre-training with {method} took {own} ({wording.count(float(steps), 'step')})"
+    sentence = f"Pre-training with {method} took {own} ({quantities.count(float(steps), 'step')})"
     if arm == run.reference or run.reference is None or not _trained(run, run.reference, method):
         return f"{sentence}."
     return f"{sentence} instead of {wording.duration(verdict.seconds(run, run.reference, method))}."

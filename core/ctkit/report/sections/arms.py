@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ctkit import redaction
+from ctkit import quantities, redaction
 from ctkit.report import diagnostics, figures, verdict, wording
 from ctkit.report.elements import Cell, Looks, Matrix, Plot, Table, number, table, text, unique
 from ctkit.report.figures import Point
@@ -74,7 +74,7 @@ def _asked(facts: Mapping[str, Any]) -> str:
     (kind, value), *_ = facts["asked"].items()
     words = wording.percent(value) if kind == "share" else f"as many as {value}" if kind == "like" else ""
     slices = facts.get("asked_slices") or (value if kind == "count" else None)
-    return ", ".join(filter(None, [words, slices and wording.count(slices, "slice")]))
+    return ", ".join(filter(None, [words, slices and quantities.count(slices, "slice")]))
 
 
 def _seconds(value: float | None) -> Cell:
@@ -99,7 +99,7 @@ def _trained_row(run: Run, looks: Looks, arm: str, method: str, group: Sequence[
         looks.cell(arm),
         text(method),
         number(len(group)),
-        number(mean("steps"), wording.count(mean("steps"))),
+        number(mean("steps"), quantities.count(mean("steps"))),
         number(mean("epochs")),
         number(mean("batch")),
         number(mean("seconds"), wording.duration(mean("seconds"))),
@@ -120,7 +120,9 @@ def _trade_off(run: Run, looks: Looks) -> Iterable[Plot]:
             continue
         points = [Point(looks[arm.name], arm.kept, row.value, row.low, row.high) for row, arm in found]
         svg = figures.scores_against_slices(run.title(place), wording.metric(metric), points)
-        values = (f"{row.arm} {wording.score(row.value)} with {wording.count(arm.kept, 'slice')}" for row, arm in found)
+        values = (
+            f"{row.arm} {wording.score(row.value)} with {quantities.count(arm.kept, 'slice')}" for row, arm in found
+        )
         yield Plot(svg, f"{wording.metric(metric)} against slices kept, {run.title(place)}: {'; '.join(values)}.")
 
 

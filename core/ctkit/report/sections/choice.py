@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ctkit import quantities
 from ctkit.contracts import Ints
 from ctkit.report import figures, pictures, wording
 from ctkit.report.elements import Looks, Plot
@@ -92,7 +93,7 @@ def _inside(selection: Selection, digest: str) -> Ints:
 def _strip(arm: Arm, selection: Selection, digest: str, look: Look) -> Strip:
     rows = _inside(selection, digest)
     kept = np.sort(selection.index[rows][selection.kept[rows]])
-    return Strip(arm.name, look, strip_path(kept), f"{wording.count(len(kept))} of {wording.count(len(rows))}")
+    return Strip(arm.name, look, strip_path(kept), f"{quantities.count(len(kept))} of {quantities.count(len(rows))}")
 
 
 def strip_path(kept: Ints) -> str:
@@ -131,7 +132,7 @@ def _distances(arm: Arm, selection: Selection, looks: Looks) -> Plot | None:
     title = f"distance to the stand-in, {wording.formula(arm.unit)}".rstrip(", ")
     svg = figures.histogram(arm.name, title, known, looks[arm.name], arm.at)
     median = wording.number(float(np.median(known)))
-    return Plot(svg, f"Distances of the slices {arm.name} dropped: {wording.count(len(known))}, median {median}.")
+    return Plot(svg, f"Distances of the slices {arm.name} dropped: {quantities.count(len(known))}, median {median}.")
 
 
 def curve(arm: Arm, look: Look) -> Plot | None:
@@ -141,5 +142,5 @@ def curve(arm: Arm, look: Look) -> Plot | None:
     at, kept = arm.curve
     last = arm.facts["steps"][-1]
     svg = figures.threshold_curve(arm.name, f"{last['knob']}, {wording.formula(last['unit'])}", at, kept, look, arm.at)
-    first, other = (f"{wording.count(kept[i])} at {wording.number(at[i])}" for i in (0, -1))
+    first, other = (f"{quantities.count(kept[i])} at {wording.number(at[i])}" for i in (0, -1))
     return Plot(svg, f"Slices that {arm.name} would keep by its {last['knob']}: {first}, {other}.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctkit import redaction
+from ctkit import quantities, redaction
 from ctkit.contracts import Floats
 from ctkit.report import figures, wording
 from ctkit.report.elements import Plot, Table, number, table, text
@@ -51,14 +51,14 @@ def data(run: Run) -> Data | None:
 
 def _data_facts(run: Run, scan: Scan) -> Iterable[tuple[str, str]]:
     yield "Data set", str(redaction.redacted(run.pipeline.get("dataset", {}).get("use", ""), "use"))
-    yield "Extent", f"{wording.count(len(scan.digests), 'volume')} of {wording.count(scan.patients, 'patient')}"
+    yield "Extent", f"{quantities.count(len(scan.digests), 'volume')} of {quantities.count(scan.patients, 'patient')}"
     if len(scan.slices):
-        yield "Slices", f"{wording.count(scan.slices.sum())}; per volume {_range(scan.slices.astype(np.float64))}"
+        yield "Slices", f"{quantities.count(scan.slices.sum())}; per volume {_range(scan.slices.astype(np.float64))}"
         sizes = Counter(f"{rows} × {columns}" for rows, columns in scan.pixels).most_common(3)
-        yield "Pixels", ", ".join(f"{size} ({wording.count(n, 'volume')})" for size, n in sizes)
+        yield "Pixels", ", ".join(f"{size} ({quantities.count(n, 'volume')})" for size, n in sizes)
         yield "Pixel spacing", f"{_range(scan.spacing[:, 0])} mm"
         yield "Slice spacing", f"{_range(scan.spacing[:, 2])} mm"
-    yield "Left out", wording.count(sum(scan.skipped.values()), "file")
+    yield "Left out", quantities.count(sum(scan.skipped.values()), "file")
 
 
 def _range(values: Floats) -> str:
@@ -104,5 +104,5 @@ def _counted(caption: str, columns: tuple[str, str], counts: Counter[str]) -> Ta
     common = counts.most_common(REASONS)
     rest = sum(counts.values()) - sum(n for _, n in common)
     if rest:
-        common.append((f"{wording.count(len(counts) - REASONS)} other kinds", rest))
+        common.append((f"{quantities.count(len(counts) - REASONS)} other kinds", rest))
     return table(caption, columns, [[text(words), number(n)] for words, n in common])

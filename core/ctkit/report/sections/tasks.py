@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ctkit import quantities
 from ctkit.contracts import Floats, Predictions
 from ctkit.report import diagnostics, figures, pictures, verdict, wording
 from ctkit.report.diagnostics import Mistake
@@ -243,7 +244,7 @@ def _test_images(predicted: ByMethod) -> str:
     first = next((runs[0] for arms in predicted.values() for runs in arms.values()), None)
     if first is None:
         return ""
-    images = wording.count(len(first.labels), "test image")
+    images = quantities.count(len(first.labels), "test image")
     if len(first.classes) == 2:
         positive = first.classes[diagnostics.positive_class(first)]
         return f"{images}; positive: {positive}. ROC curves are means over runs."
@@ -260,7 +261,7 @@ def _confusion(arm: str, runs: Sequence[Predictions]) -> Matrix:
     counts = diagnostics.confusion(runs)
     shares: Floats = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     cells = tuple(
-        tuple((wording.count(int(n)), float(share)) for n, share in zip(*rows, strict=True))
+        tuple((quantities.count(int(n)), float(share)) for n, share in zip(*rows, strict=True))
         for rows in zip(counts, shares, strict=True)
     )
     return Matrix(arm, runs[0].classes, cells, ("true", "predicted"))
