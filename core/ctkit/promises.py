@@ -5,6 +5,7 @@ A check raises for the first promise that is broken: what must be, what is, and 
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -79,9 +80,9 @@ def check_volume(judge: Judge, volume: Volume) -> None:
     )
     n, files = len(volume.slices), range(max(1, len(volume.files)))
     judge.must(n > 0 and volume.rows > 0 and volume.columns > 0, "a volume must have pixels", "it is empty", "skip it")
-    places = {tuple(place) for place in volume.slices}
+    distinct = all(one != next_ for one, next_ in itertools.pairwise(sorted(volume.slices)))  # a set takes memory
     judge.must(
-        len(places) == n and all(file in files and frame >= 0 for file, frame in places),
+        distinct and all(file in files and frame >= 0 for file, frame in volume.slices),
         "each slice must be another frame of one of the volume's files",
         f"slices are {volume.slices[:3]}... of {len(volume.files)} files",
         "number files from 0",
@@ -92,16 +93,15 @@ def check_volume(judge: Judge, volume: Volume) -> None:
         f"it holds {len(volume.order)} for {n} slices",
         "fill it",
     )
-    through_json(judge, "details must be facts that JSON can hold", volume.details)
+    json_of(judge, "details must be facts that JSON can hold", volume.details, allow_nan=True)
 
 
-def through_json(judge: Judge, promise: str, facts: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return facts as they come back from JSON."""
+def json_of(judge: Judge, promise: str, facts: Mapping[str, Any], *, allow_nan: bool = False) -> str:
+    """Return facts as JSON, which has no NaN, though Python reads and writes it."""
     try:
-        back: Mapping[str, Any] = json.loads(json.dumps(dict(facts), allow_nan=False))
+        return json.dumps(dict(facts), allow_nan=allow_nan)
     except (TypeError, ValueError) as error:
         raise judge.break_off(promise, error, "turn values into plain numbers, strings, lists and dicts") from error
-    return back
 
 
 def check_pixels(judge: Judge, volume: Volume, pixels: Pixels, wanted: Ints) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ import numpy as np
 
 from ctkit.contracts import Dataset, Ints, Params, Pixels, Skipped, SourceFile, Volume
 from ctkit.errors import DataError
-from ctkit.promises import Judge, check_pixels, check_volume, through_json
+from ctkit.promises import Judge, check_pixels, check_volume, json_of
 from ctkit.testing.plugins import build
 
 Headers = list[tuple[SourceFile, Mapping[str, Any]]]
@@ -91,7 +92,7 @@ def _inspect(judge: Judge, dataset: Dataset[Any], files: list[SourceFile]) -> tu
             )
             skipped.append(found)
         else:
-            headers.append((file, through_json(judge, "inspect must return facts that JSON can hold", found)))
+            headers.append((file, json.loads(json_of(judge, "inspect must return facts that JSON can hold", found))))
         judge.must(found == again, "inspect must be pure", "a second look differs", "keep no state")
     return headers, skipped
 
@@ -170,7 +171,9 @@ def _check_volumes(judge: Judge, volumes: list[Volume]) -> None:
 
 def _check_reading(judge: Judge, dataset: Dataset[Any], fresh: Dataset[Any], volume: Volume) -> None:
     """Read a volume whole and in part, and once more as another process does: with facts that were kept as JSON."""
-    kept = replace(volume, details=through_json(judge, "details must be facts that JSON can hold", volume.details))
+    kept = replace(
+        volume, details=json.loads(json_of(judge, "details must be facts that JSON can hold", volume.details))
+    )
     whole, again = _read(judge, dataset, volume, None), _read(judge, fresh, kept, None)
     judge.must(
         (whole is None) == (again is None),
