@@ -25,13 +25,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, TypeVar, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 
 from ctkit.errors import RequestError
+
+if TYPE_CHECKING:
+    from ctkit.hookspecs import Kind
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -483,7 +486,7 @@ class Protocol(Plugin[P], ABC):
         """Paired differences on the same test images, runs of ``arm`` against runs of ``reference``."""
 
 
-BASES: Mapping[str, type[Plugin[Any]]] = {
+BASES: Mapping[Kind, type[Plugin[Any]]] = {
     "dataset": Dataset,
     "reducer": Reducer,
     "method": Method,

@@ -14,7 +14,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import pluggy
 
@@ -57,7 +57,7 @@ class Entry:
         if self.status == "broken":
             raise PluginError(f"{self.kind} {self.name!r} of {self.distribution} is broken: {self.error}")
         found = load_target(self.target)
-        if fault := _unfit(self.kind, found):
+        if fault := _unfit(cast(Kind, self.kind), found):  # other kinds have no class that could be found
             raise PluginError(f"{self.kind} {self.name!r} of {self.distribution}: {self.target} {fault}")
         return found
 
@@ -77,7 +77,7 @@ def load_target(target: str) -> type[Plugin[Any]]:
     return found
 
 
-def _unfit(kind: str, found: type[Plugin[Any]]) -> str:
+def _unfit(kind: Kind, found: type[Plugin[Any]]) -> str:
     """Say why a class cannot serve as a plugin of a kind; "" where it can."""
     from ctkit.contracts import BASES
 
