@@ -37,9 +37,10 @@ def describe_plugin(entry: Entry) -> str:
 
 
 def plugin_reference(entries: Iterable[Entry]) -> str:
-    """Return a page of Markdown on plugins: what each does, and a table of its parameters."""
+    """Return a page of Markdown on plugins: what each does, and a table of its parameters. Trackers have none."""
     lines: list[str] = []
-    for kind, group in groupby(sorted(entries, key=lambda entry: (_KINDS.index(entry.kind), entry.name)), _kind_of):
+    told = [entry for entry in entries if entry.kind in _KINDS]
+    for kind, group in groupby(sorted(told, key=lambda entry: (_KINDS.index(entry.kind), entry.name)), _kind_of):
         lines += [f"## {_HEADINGS[kind]}", ""]
         for entry in group:
             plugin = entry.load()

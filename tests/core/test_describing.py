@@ -6,14 +6,14 @@ import pytest
 from markdown_it import MarkdownIt
 
 from ctkit.describing import describe_plugin, plugin_reference
-from ctkit.plugins import Entry, load
+from ctkit.plugins import KINDS, Entry, load
 
-OURS = [entry for entry in load().entries if entry.distribution == "ctkit"]
+OURS = [entry for entry in load().entries if entry.distribution == "ctkit" and entry.kind in KINDS]
 
 
 @pytest.fixture(scope="module")
 def reference() -> str:
-    return plugin_reference(OURS)
+    return plugin_reference(entry for entry in load().entries if entry.distribution == "ctkit")
 
 
 @pytest.mark.parametrize("entry", OURS, ids=lambda entry: f"{entry.kind}-{entry.name}")
