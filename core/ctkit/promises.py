@@ -80,7 +80,7 @@ def check_volume(judge: Judge, volume: Volume) -> None:
     )
     n, files = len(volume.slices), range(max(1, len(volume.files)))
     judge.must(n > 0 and volume.rows > 0 and volume.columns > 0, "a volume must have pixels", "it is empty", "skip it")
-    distinct = all(one != next_ for one, next_ in itertools.pairwise(sorted(volume.slices)))  # a set takes memory
+    distinct = all(one != other for one, other in itertools.pairwise(sorted(volume.slices)))  # a set takes memory
     judge.must(
         distinct and all(file in files and frame >= 0 for file, frame in volume.slices),
         "each slice must be another frame of one of the volume's files",
@@ -111,7 +111,7 @@ def check_pixels(judge: Judge, volume: Volume, pixels: Pixels, wanted: Ints) -> 
     judge.must(
         isinstance(index, np.ndarray) and index.dtype == np.int64 and index.ndim == 1 and (np.diff(index) > 0).all(),
         "index must be ascending int64",
-        f"it is {index}",
+        f"it is {_form(index)}, in some order",
         "sort it",
     )
     shape = (len(index), volume.rows, volume.columns)
@@ -269,8 +269,8 @@ def check_image(judge: Judge, image: NDArray[np.uint8], which: str = "it") -> No
     """Check one image of a task; ``which`` it is."""
     judge.must(
         isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size > 0,
-        "an image must be uint8",
-        f"{which} is {getattr(image, 'dtype', type(image).__name__)}",
+        "an image must be uint8, and not empty",
+        f"{which} is {_form(image)}",
         "scale to 0..255 and convert",
     )
     judge.must(

@@ -120,13 +120,17 @@ def test_a_task_that_breaks_its_promise_is_named(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda image: image / 255, "an image must be uint8, but image 3 of train is float64; scale to 0..255"),
-        (lambda image: image.astype(np.int64), "but image 3 of train is int64"),
+        (
+            lambda image: image / 255,
+            r"must be uint8, and not empty, but image 3 of train is \(32, 32\) float64",
+        ),
+        (lambda image: image.astype(np.int64), r"but image 3 of train is \(32, 32\) int64"),
         (
             lambda image: np.stack([image] * 4, axis=2),
             r"width, 3\), but image 3 of train is \(32, 32, 4\)",
         ),
-        (lambda image: None, "but image 3 of train is NoneType"),
+        (lambda image: image[:0], r"but image 3 of train is \(0, 32\) uint8"),
+        (lambda image: None, "but image 3 of train is a NoneType"),
         (lambda image: image[..., 9, 9, 9], "task Shades failed in image: IndexError"),
     ],
 )
