@@ -8,7 +8,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 from ctkit.contracts import Dataset, Method, Params, Plugin, Protocol, Reducer, Task
 from ctkit.plugins import Entry, load_target
-from ctkit.promises import Judge
+from ctkit.promises import Judge, check_parameters_stored
 from ctkit.sections import ComputeSection, Keep, Rendering, ReportSection, RunSection
 
 Document = dict[str, Any]
@@ -28,9 +28,12 @@ class Chosen(Generic[PluginT]):
         return f"{self.entry.kind.replace('dataset', 'data set')} {self.entry.name!r}"
 
     def build(self) -> PluginT:
-        """Make the plugin. Raises ``CtkitError`` where its constructor fails."""
-        with Judge(self.title).calling("__init__"):
-            return cast(PluginT, load_target(self.entry.target)(self.params))
+        """Make the plugin. Raises ``CtkitError`` where its constructor fails or loses the parameters."""
+        judge = Judge(self.title)
+        with judge.calling("__init__"):
+            built = load_target(self.entry.target)(self.params)
+        check_parameters_stored(judge, built, self.params)
+        return cast(PluginT, built)
 
     @property
     def identity(self) -> Document:

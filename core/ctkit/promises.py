@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Decision, Ints, Pixels, Predictions, Pretrained, Split, Task, Volume
+from ctkit.contracts import Decision, Ints, Params, Pixels, Plugin, Predictions, Pretrained, Split, Task, Volume
 from ctkit.errors import CtkitError
 
 _SUM_TOLERANCE = 1e-6  #: how far the probabilities of an image may sum from 1
@@ -53,6 +53,17 @@ class Judge:
         except Exception as error:  # a stranger's plugin may raise anything
             _log.debug("%s failed in %s", self.name, function, exc_info=True)
             raise self.error(f"{self.name} failed in {function}: {type(error).__name__}: {error}") from error
+
+
+def check_parameters_stored(judge: Judge, built: Plugin[Any], params: Params) -> None:
+    """Check that a plugin's constructor kept the parameters it was given."""
+    found = getattr(built, "params", None)
+    judge.must(
+        found is params,
+        "the constructor must store its parameters as they are",
+        f"self.params is {found!r}",
+        "call super().__init__(params)",
+    )
 
 
 # --- data sets ----------------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def test_a_volume_in_one_file_is_read_whole_and_a_few_of_its_slices_described(mo
     volume = Volume("v", "p", (SourceFile("v.nii.gz", 1, 1),), tuple((0, frame) for frame in range(200)), 8, 8)
     item = Wanted(0, "address", volume, np.arange(92, 108))
     monkeypatch.setattr(estimates, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
-    dataset, reducer = (SimpleNamespace(build=kind) for kind in (Compressed, Counting))
+    dataset, reducer = (SimpleNamespace(build=kind, title=kind.__name__) for kind in (Compressed, Counting))
     trial = estimates._try(dataset, [reducer], "cpu", item)  # type: ignore[arg-type, list-item]  # all that it looks at
     assert trial is not None
     assert (asked, trial.reading) == ([None], 8 / 200)

@@ -264,7 +264,21 @@ class Clumsy(Whole):
         raise KeyError("table")
 
 
-def test_a_constructor_that_fails_is_named() -> None:
-    chosen: Chosen[Clumsy] = Chosen(Entry("dataset", "x", "", "d", "1", f"{__name__}:Clumsy"), NoParams())
-    with pytest.raises(CtkitError, match="data set 'x' failed in __init__: KeyError: 'table'"):
+class Forgetful(Whole):
+    """Takes something else for its parameters."""
+
+    def __init__(self, table: object = None) -> None:
+        self.table = table
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        (Clumsy, "data set 'x' failed in __init__: KeyError: 'table'"),
+        (Forgetful, "data set 'x': the constructor must store its parameters as they are, but self.params is None"),
+    ],
+)
+def test_a_constructor_that_fails_or_loses_the_parameters_is_named(plugin: type[Whole], message: str) -> None:
+    chosen: Chosen[Whole] = Chosen(Entry("dataset", "x", "", "d", "1", f"{__name__}:{plugin.__name__}"), NoParams())
+    with pytest.raises(CtkitError, match=message):
         chosen.build()

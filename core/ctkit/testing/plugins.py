@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from ctkit import sections
 from ctkit.contracts import BASES, Params, Plugin
 from ctkit.hookspecs import Kind
-from ctkit.promises import Judge
+from ctkit.promises import Judge, check_parameters_stored
 from ctkit.testing.judging import NonConformance
 
 PluginT = TypeVar("PluginT", bound=Plugin[Any])
@@ -122,12 +122,7 @@ def _check_parameters(judge: Judge, plugin: type[Plugin[Any]], params: Params) -
 
 
 def _check_constructor(judge: Judge, plugin: type[Plugin[Any]], built: Plugin[Any], params: Params) -> None:
-    judge.must(
-        built.params is params,
-        "the constructor must store its parameters as they are",
-        f"self.params is {built.params!r}",
-        "call super().__init__(params)",
-    )
+    check_parameters_stored(judge, built, params)
     added = sorted(name for name in vars(built) if name != "params" and not hasattr(plugin, name))
     judge.must(
         not added,
