@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from ctkit.contracts import SourceFile, Volume
+from ctkit.promises import Judge, check_volume
 from ctkit_datasets.dicom_geometry import Plane
 from ctkit_datasets.dicom_series import arrange_series
 from ctkit_datasets.filters import SeriesParams
@@ -139,6 +140,16 @@ def test_files_without_series_uid_belong_together_within_their_folder(
     assert [len(volume) for volume in volumes] == [3, 3]
     assert [volume.patient for volume in volumes] == ["a", "b"]
     assert len({volume.key for volume in volumes}) == 2
+
+
+def test_slices_of_nobody_that_lie_in_no_folder_are_a_volume_of_an_unknown_patient(
+    make_slice: Slices, write_slices: Write, scan: Scan
+) -> None:
+    nameless = {"SeriesInstanceUID": "", "PatientID": "", "StudyInstanceUID": ""}
+    write_slices([make_slice(z, **nameless) for z in (0.0, 1.0, 2.0)], ["a", "b", "c"])
+    (volume,) = scan()[0]
+    assert volume.patient == "unknown"
+    check_volume(Judge("dicom"), volume)
 
 
 def test_two_patients_with_the_same_series_uid_stay_apart(make_slice: Slices, write_slices: Write, scan: Scan) -> None:

@@ -126,7 +126,7 @@ class Stack:
     def patient(self) -> str:
         """PatientID, or what comes nearest to it."""
         first = self.slices[0]
-        return first.series.patient or first.series.study or _folder(first.file)
+        return first.series.patient or first.series.study or _folder(first.file) or "unknown"
 
     @property
     def ends(self) -> tuple[float, float]:
