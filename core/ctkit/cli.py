@@ -493,7 +493,7 @@ def clean(
         console.say(f"{planned.spared} entries are in use by a live run and stay")
     if planned.shared:
         console.say(
-            f"{size(planned.shared)} that run folders have too stay, and do not count: freeing them gains no room"
+            f"{size(planned.shared)} stay and do not count: run folders hold the same files, so that no room is gained"
         )
     if not planned.entries:
         console.say(f"nothing to free in {cache}" + ("" if any(vars(wish).values()) else "; see ctkit clean --help"))
