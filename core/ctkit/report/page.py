@@ -96,5 +96,6 @@ def _summary(run: Run) -> str:
     """The line below the title: state, data, time."""
     words = [redaction.without_paths(run.facts.get("state", "running"))]
     if run.scan:
-        words += [quantities.count(len(run.scan.digests), "volume"), quantities.count(run.scan.slices.sum(), "slice")]
+        extents = run.scan.extents
+        words += [quantities.count(len(extents), "volume"), quantities.count(extents.sum(), "slice")]
     return " · ".join([*words, wording.moment(run.facts.get("finished") or run.facts.get("started", ""))])

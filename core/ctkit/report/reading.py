@@ -216,6 +216,11 @@ class Scan:
     patients: int
     skipped: Mapping[str, int]  #: files left out, by reason
 
+    @property
+    def extents(self) -> Ints:
+        """Numbers of slices of the volumes of which any can be read."""
+        return self.slices[self.slices > 0]
+
 
 @dataclass(frozen=True)
 class Run:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -133,6 +134,17 @@ def test_patients_are_counted_and_not_named(full_run: Path, html: str) -> None:
     patients = {row["patient"] for row in read_csv(full_run / "volumes.csv")}
     assert not any(patient in html for patient in patients)
     assert "5 volumes of 5 patients" in html
+
+
+def test_volumes_of_which_nothing_can_be_read_are_counted_apart(full_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(full_run, tmp_path / "run"))
+    rows = read_csv(run / "volumes.csv")
+    rows[0]["slices"] = "0"
+    write_csv(run / "volumes.csv", list(rows[0]), [list(row.values()) for row in rows])
+    html = write_report(run).read_text(encoding="utf-8")
+    assert "5 volumes of 5 patients; 1 of the volumes cannot be read" in html
+    assert " · 4 volumes · " in html
+    assert "(0 to " not in html.partition("per volume")[2][:100]
 
 
 def test_reasons_for_leaving_files_out_are_counted(page: Page) -> None:

@@ -51,9 +51,12 @@ def data(run: Run) -> Data | None:
 
 def _data_facts(run: Run, scan: Scan) -> Iterable[tuple[str, str]]:
     yield "Data set", str(redaction.redacted(run.pipeline.get("dataset", {}).get("use", ""), "use"))
-    yield "Extent", f"{quantities.count(len(scan.digests), 'volume')} of {quantities.count(scan.patients, 'patient')}"
-    if len(scan.slices):
-        yield "Slices", f"{quantities.count(scan.slices.sum())}; per volume {_range(scan.slices.astype(np.float64))}"
+    lost = len(scan.digests) - len(scan.extents)
+    unread = f"; {lost} of the volumes cannot be read" if lost else ""
+    volumes, patients = quantities.count(len(scan.digests), "volume"), quantities.count(scan.patients, "patient")
+    yield "Extent", f"{volumes} of {patients}{unread}"
+    if len(scan.extents):
+        yield "Slices", f"{quantities.count(scan.extents.sum())}; per volume {_range(scan.extents.astype(np.float64))}"
         sizes = Counter(f"{rows} × {columns}" for rows, columns in scan.pixels).most_common(3)
         yield "Pixels", ", ".join(f"{size} ({quantities.count(n, 'volume')})" for size, n in sizes)
         yield "Pixel spacing", f"{_range(scan.spacing[:, 0])} mm"
