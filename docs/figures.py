@@ -77,7 +77,8 @@ def _choice(reducer: Reducer[Any], slices: Slices) -> tuple[Table, Choice]:
     whole = {"none": lambda _: None, "slice": lambda some: evidence[some], "pair": lambda _: evidence}
     nothing = np.zeros(n, np.int64)
     scope = "volume" if "volume" in reducer.scopes else "dataset"
-    return Table(nothing, slices.index, nothing), Choice(reducer, scope, np.nan, whole[reducer.evidence])
+    choice = Choice(reducer, scope, np.nan, whole[reducer.evidence], f"reducer {type(reducer).__name__}")
+    return Table(nothing, slices.index, nothing), choice
 
 
 def _kept(reducer: Reducer[Any], slices: Slices) -> NDArray[np.bool_]:
