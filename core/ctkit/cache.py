@@ -5,6 +5,7 @@ What a disk damages all the same is noticed when it is asked for and made anew: 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import hmac
 import json
@@ -107,6 +108,9 @@ class Cache:
         aside = path.with_name(f".{secrets.token_hex(8)}.part")
         try:
             path.rename(aside)
+            if (aside / SUMS).exists() and _is_whole(aside):  # another run has made it anew just now
+                self._publish(aside, path)
+                return
             shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
         except FileNotFoundError:  # another run was at it as well
             return
@@ -200,13 +204,21 @@ def _is_salt(path: Path) -> bool:
 
 
 def _is_whole(entry: Path) -> bool:
+    """Whether the files of an entry match its sums; what else may lie there, such as a file manager's, is no matter."""
     try:
         known = json.loads((entry / SUMS).read_text(encoding="utf-8"))
-        return bool(known == _sums(entry))
     except FileNotFoundError:  # it was made before there were sums, unless another run removes it just now
         return entry.is_dir() and any(entry.iterdir())
     except ValueError:
         return False
+    try:
+        return all(_checksum(entry / name) == checksum for name, checksum in known.items())
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno == errno.EIO:  # the disk cannot read it
+            return False
+        raise
 
 
 def _sums(entry: Path) -> dict[str, int]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ctkit.plugins import Entry, Registry
 
 KINDS = get_args(Kind)
+LISTED = (*KINDS, "tracker")  #: what list-plugins shows; trackers have nothing to be described
 FORMATS = ("list", "dicom", "png", "nifti")
 NETWORKS = ("torchvision", "timm", "onnx", "torchscript")
 TABLES = ("terminal", "csv", "markdown", "latex")
@@ -593,7 +594,7 @@ def schema() -> None:
 
 
 @cli.command("list-plugins")
-@click.option("--kind", type=click.Choice(KINDS), help="Only this kind.")
+@click.option("--kind", type=click.Choice(LISTED), help="Only this kind.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list of objects.")
 def list_plugins(kind: str | None, as_json: bool) -> None:
     """List every plugin that is installed, the broken ones with their error."""
@@ -609,7 +610,7 @@ def list_plugins(kind: str | None, as_json: bool) -> None:
 
 
 def _rank(kind: str) -> int:
-    return KINDS.index(kind) if kind in KINDS else len(KINDS)
+    return LISTED.index(kind) if kind in LISTED else len(LISTED)
 
 
 def _plugin_table(entries: list[Entry]) -> str:

@@ -69,7 +69,8 @@ def load_target(target: str) -> type[Plugin[Any]]:
 
     module, _, attribute = target.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        with redirect_stdout(sys.stderr):
+            found = getattr(importlib.import_module(module), attribute)
     except Exception as error:  # a stranger's module may raise anything
         raise PluginError(f"{target} cannot be imported: {type(error).__name__}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Plugin)):
@@ -192,7 +193,7 @@ def _follows(manager: pluggy.PluginManager, module: Any) -> bool:
 
 
 def _first_line(module: Any) -> str:
-    return (module.__doc__ or "").strip().partition("\n")[0]
+    return (module.__doc__ or "").strip().partition("\n")[0].replace("`", "").rstrip(".")
 
 
 def _registers(manager: pluggy.PluginManager, module: Any) -> Iterator[tuple[Kind, Callable[[], Any]]]:

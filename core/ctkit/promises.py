@@ -41,16 +41,16 @@ class Judge:
         return self.error(f"{self.name}: {promise}, but {type(error).__name__} was raised: {error}; {advice}")
 
     @contextmanager
-    def calling(self, function: str) -> Iterator[None]:
+    def calling(self, function: str, *passing: type[Exception]) -> Iterator[None]:
         """Name the plugin in what a call of it raises; what is meant for the user passes as it is.
 
-        ``MemoryError`` passes too: what it means is for those to say who know the machine.
+        So do ``passing`` errors, and ``MemoryError``: what it means is for those to say who know the machine.
         """
         try:
             yield
-        except (CtkitError, MemoryError):
-            raise
         except Exception as error:  # a stranger's plugin may raise anything
+            if isinstance(error, (CtkitError, MemoryError, *passing)):
+                raise
             _log.debug("%s failed in %s", self.name, function, exc_info=True)
             raise self.error(f"{self.name} failed in {function}: {type(error).__name__}: {error}") from error
 
@@ -59,10 +59,10 @@ def check_parameters_stored(judge: Judge, built: Plugin[Any], params: Params) ->
     """Check that a plugin's constructor kept the parameters it was given."""
     found = getattr(built, "params", None)
     judge.must(
-        found is params,
+        found == params,
         "the constructor must store its parameters as they are",
-        f"self.params is {found!r}",
-        "call super().__init__(params)",
+        "self.params is None" if found is None else "self.params holds others",
+        "call super().__init__(params), and keep what is made of them in attributes of its own",
     )
 
 
@@ -72,7 +72,7 @@ def check_parameters_stored(judge: Judge, built: Plugin[Any], params: Params) ->
 def arranged(plugin: str, found: Iterable[Volume]) -> Iterator[Volume]:
     """Pass on the volumes that a data set's ``arrange`` gives, each checked. Raises ``CtkitError``."""
     judge = Judge(plugin)
-    with judge.calling("arrange"):
+    with judge.calling("arrange", OSError):  # it pulls what the core reads, whose disk may fail
         for volume in found:
             check_volume(judge, volume)
             yield volume

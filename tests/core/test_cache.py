@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from ctkit.cache import LOCATION, SUMS, Cache, address
 from ctkit.errors import StorageError
 from ctkit.files import write_json
+
+AT = address("scan", of="some files")
 
 
 def test_an_address_depends_on_everything_but_the_order_of_names() -> None:
@@ -184,3 +187,39 @@ def test_a_damaged_salt_is_replaced_and_the_user_is_told_that_names_change(
     assert after != before
     assert Cache(tmp_path).pseudonym("patient") == after
     assert [record.message.split(":")[0] for record in caplog.records] == ["the salt of pseudonyms is damaged"]
+
+
+def test_what_others_put_into_an_entry_is_no_damage(tmp_path: Path) -> None:
+    with Cache(tmp_path).entry("scan", AT) as folder:
+        (folder / "table.csv").write_text("a,b")
+    entry = Cache(tmp_path).path("scan", AT)
+    (entry / ".DS_Store").touch()
+    assert Cache(tmp_path).holds("scan", AT)
+    (entry / "table.csv").unlink()
+    assert not Cache(tmp_path).holds("scan", AT)
+
+
+def test_an_entry_that_another_run_made_anew_meanwhile_is_not_removed(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    with cache.entry("scan", AT) as folder:
+        (folder / "table.csv").write_text("a,b")
+    cache.discard(cache.path("scan", AT))
+    assert Cache(tmp_path).holds("scan", AT)
+    assert [path.name for path in cache.path("scan", AT).parent.iterdir()] == [AT]
+
+
+def test_an_entry_that_the_disk_cannot_read_is_made_anew_and_one_that_may_not_be_read_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Cache(tmp_path).entry("scan", AT) as folder:
+        (folder / "table.csv").write_text("a,b")
+    number = errno.EMFILE
+
+    def fail(path: Path) -> int:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr("ctkit.cache._checksum", fail)
+    with pytest.raises(OSError, match="no"):
+        Cache(tmp_path).holds("scan", AT)
+    number = errno.EIO
+    assert not Cache(tmp_path).holds("scan", AT)

@@ -80,7 +80,7 @@ def test_a_module_that_follows_runs_is_listed_as_a_tracker(install: Install) -> 
     tracker.__doc__ = "Lines for a notebook.\n\nMore of it."
     install(notebook=tracker)
     found = [(e.kind, e.name, e.summary, e.status) for e in plugins.load().entries]
-    assert found == [("tracker", "notebook", "Lines for a notebook.", "ok")]
+    assert found == [("tracker", "notebook", "Lines for a notebook", "ok")]
 
 
 def test_a_module_without_a_marked_hook_is_broken(install: Install) -> None:

@@ -28,7 +28,7 @@ from ctkit import stopping
 from ctkit.compute import worker
 from ctkit.compute.alone import ending
 from ctkit.compute.lanes import surroundings, without_interrupts
-from ctkit.errors import CtkitError
+from ctkit.errors import CtkitError, PluginError
 
 Result = TypeVar("Result")
 Environment = Mapping[str, str]
@@ -222,7 +222,8 @@ class _Beside:
 
 def _leaves_sound(outcome: worker.Returned | BaseException) -> bool:
     """Whether a process can be given more to do: after an unforeseen error its GPU may answer to nothing any more."""
-    foreseen = isinstance(outcome, CtkitError) and type(outcome) is not CtkitError  # else another error in its words
+    in_words = type(outcome) in (CtkitError, PluginError)  # of another error, which a plugin may have raised
+    foreseen = isinstance(outcome, CtkitError) and not in_words
     return foreseen or isinstance(outcome, worker.Returned | KeyboardInterrupt)
 
 

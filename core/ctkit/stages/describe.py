@@ -154,10 +154,12 @@ def _describe_all(
     whole = any(arm.keeps_all and session.only.wants(arm=arm.id) for arm in session.pipeline.arms)
     everything = bool(session.pipeline.pretrains) and whole
     items = (_wanted(session, catalogue, in_workers, number, store=everything) for number in volumes)
-    yield from _in_workers(session, items, len(volumes))
-    for chosen in on_accelerator:
-        yield from _on_accelerator(session, catalogue, volumes, chosen)
-    session.crew.rest()  # what trainings need of the accelerators' memory is theirs
+    try:
+        yield from _in_workers(session, items, len(volumes))
+        for chosen in on_accelerator:
+            yield from _on_accelerator(session, catalogue, volumes, chosen)
+    finally:
+        session.crew.rest()  # what trainings need of the accelerators' memory is theirs
 
 
 def _in_workers(session: Session, items: Iterable[Wanted], total: int) -> Iterator[str]:

@@ -23,6 +23,7 @@ from ctkit.contracts import Dataset, Ints, Skipped, SourceFile, Volume
 from ctkit.errors import DataError
 from ctkit.files import write_text
 from ctkit.plan import Chosen
+from ctkit.promises import Judge
 from ctkit.stages.left_out import LeftOut, LeftOutWriter
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ _Found = Mapping[str, Any] | Skipped
 _Passing = dict[str, list[_Found]]  #: what was found in chunks, by address, that are to be looked at again next time
 _log = logging.getLogger(__name__)
 
-#: What files raise that cannot be opened now, machines without memory, and plugins with a slip that may be mended.
-_PASSING = (OSError, MemoryError, ImportError, NameError, AttributeError, TypeError)
+_LOST = "what its header said was lost on the disk"
+_PASSING = (OSError, MemoryError, ImportError)  # may be gone the next time, though the file is the same
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ def found_before(session: Session) -> tuple[int, Scan | None]:
 
 def _look(chosen: Chosen[Dataset[Any]]) -> list[_Chunk]:
     """Return the files as they lie there."""
-    return [_Chunk.of(chosen, files) for files in _chunks(chosen.build().files())]
+    with Judge(chosen.title).calling("files"):
+        return [_Chunk.of(chosen, files) for files in _chunks(chosen.build().files())]
 
 
 def _count(chunks: list[_Chunk]) -> int:
@@ -139,7 +141,7 @@ def _folder(file: SourceFile) -> str:
 
 def _inspect(session: Session, chosen: Chosen[Dataset[Any]], chunks: list[_Chunk]) -> _Passing:
     """Read the headers that are not cached yet, in worker processes; return what is not to be cached."""
-    missing = [chunk for chunk in chunks if session.cache.json("headers", chunk.address) is None]
+    missing = [chunk for chunk in chunks if not session.cache.path("headers", chunk.address, ".json").exists()]
     passing: _Passing = {}
     if not missing:
         return passing
@@ -192,22 +194,30 @@ def _inspect_alone(session: Session, chosen: Chosen[Dataset[Any]], chunk: _Chunk
         if isinstance(outcome, compute.Lost):
             found[file.path] = Skipped(file.path, outcome.reason, retry="memory" in outcome.reason)
         else:
-            found[file.path] = (outcome.result or [_read_chunk(session.cache, outcome.item)[0][1]])[0]
+            (found[file.path],) = outcome.result or _cached(session.cache, outcome.item) or [Skipped(file.path, _LOST)]
     return _keep(session.cache, chunk, [found[file.path] for file in chunk.files])
 
 
-def _read_chunk(cache: Cache, chunk: _Chunk) -> list[tuple[SourceFile, _Found]]:
+def _cached(cache: Cache, chunk: _Chunk) -> list[_Found] | None:
+    """Return what is cached of a chunk's files; None where that is damaged."""
     found = cache.json("headers", chunk.address)
+    if found is None:
+        return None
     return [
-        (file, Skipped(file.path, one) if isinstance(one, str) else one)
-        for file, one in zip(chunk.files, found, strict=True)
+        Skipped(file.path, one) if isinstance(one, str) else one for file, one in zip(chunk.files, found, strict=True)
     ]
 
 
-def _headers(cache: Cache, chunks: list[_Chunk], passing: _Passing) -> Iterator[tuple[SourceFile, _Found]]:
+def _headers(
+    cache: Cache, chosen: Chosen[Dataset[Any]], chunks: list[_Chunk], passing: _Passing
+) -> Iterator[tuple[SourceFile, _Found]]:
+    dataset = chosen.build()
     for chunk in chunks:
-        found = passing.get(chunk.address)
-        yield from zip(chunk.files, found, strict=True) if found else _read_chunk(cache, chunk)
+        found = passing.get(chunk.address) or _cached(cache, chunk)
+        if found is None:
+            found = [_inspected(dataset, file) for file in chunk.files]
+            _keep(cache, chunk, found)
+        yield from zip(chunk.files, found, strict=True)
 
 
 # --- volumes ------------------------------------------------------------------------------------------------------
@@ -220,7 +230,7 @@ def _write(folder: Path, session: Session, chunks: list[_Chunk], passing: _Passi
     accepted, accounted = array("q"), array("q")  # hashes of paths; a set of them would be most of a scan's memory
 
     def headers() -> Iterator[tuple[SourceFile, Mapping[str, Any]]]:
-        for file, found in _headers(session.cache, chunks, passing):
+        for file, found in _headers(session.cache, chosen, chunks, passing):
             if isinstance(found, Skipped):
                 skipped.add(found)
             else:

@@ -23,7 +23,7 @@ class LARS(Optimizer):
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], *, lr: float, momentum: float, trust: float) -> None:
-        super().__init__(groups, {"lr": lr, "momentum": momentum, "trust": trust, "weight_decay": 0.0})
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "trust_coefficient": trust, "weight_decay": 0.0})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # torch overloads it
@@ -36,7 +36,7 @@ class LARS(Optimizer):
             pulled = [(weight, weight.grad) for weight in group["params"] if weight.grad is not None]
             if pulled:
                 weights, gradients = map(list, zip(*pulled, strict=True))
-                changes = _changes(weights, gradients, group["weight_decay"], group["trust"])
+                changes = _changes(weights, gradients, group["weight_decay"], group["trust_coefficient"])
                 changes = self._with_momentum(weights, changes, group["momentum"])
                 torch._foreach_add_(weights, changes, alpha=-group["lr"])
         return loss
