@@ -34,12 +34,13 @@ from ctkit_models.metering import Meters, TimedLoader
 from ctkit_models.monitors import Monitors
 from ctkit_models.network import Network
 from ctkit_models.optimisers import build_optimiser, learning_rate
+from ctkit_models.precision import tuned_convolutions
 from ctkit_models.quiet import deaf_to_interrupts, honest_interrupt, quiet_lightning
 from ctkit_models.ranks import Rank, agree, any_says, mean, meet
 from ctkit_models.seeding import derived_seed, seeded
 from ctkit_models.slices import Batches
 from ctkit_models.stretches import Stretches
-from ctkit_models.trainer import check_device, job_on_gpu, trainer_for, tuned_convolutions
+from ctkit_models.trainer import check_device, job_on_gpu, trainer_for
 from ctkit_models.trunks import Trunk, build_trunk
 from ctkit_models.views import Draws, Normalise
 

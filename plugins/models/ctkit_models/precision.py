@@ -1,26 +1,35 @@
-"""How exactly a GPU computes."""
+"""How exactly a GPU computes, and how it finds out what is fastest."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
 
-@contextmanager
-def exact_convolutions() -> Iterator[None]:
+def exact_convolutions() -> AbstractContextManager[None]:
     """Compute float32 convolutions in float32, which torch has a GPU of the Ampere generation or later do in TF32.
 
     TF32 keeps 10 bits of a factor's mantissa, float32 23. What features and predictions are found by in the cache does
     not name the device, so they must not depend on it but for the order of sums. Matrix products are in float32 anyway.
     """
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    return _cudnn("allow_tf32", on=False)
+
+
+def tuned_convolutions(*, on_gpu: bool) -> AbstractContextManager[None]:
+    """Let cuDNN try which of its algorithms are fastest: here, where all batches are of a size, and nowhere else."""
+    return _cudnn("benchmark", on=on_gpu)
+
+
+@contextmanager
+def _cudnn(flag: str, *, on: bool) -> Iterator[None]:
+    before = getattr(torch.backends.cudnn, flag)
+    setattr(torch.backends.cudnn, flag, on)
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        setattr(torch.backends.cudnn, flag, before)
 
 
 def has_bf16() -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Literal
 
 import pytorch_lightning as lightning
@@ -58,17 +56,6 @@ def trainer_for(params: ContrastiveParams, job: Pretraining, rank: Rank) -> ligh
         use_distributed_sampler=False,
         default_root_dir=job.folder,
     )
-
-
-@contextmanager
-def tuned_convolutions(*, on_gpu: bool) -> Iterator[None]:
-    """Let cuDNN try which of its algorithms are fastest: here, where all batches are of a size, and nowhere else."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = on_gpu
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
 
 
 def _precision(params: ContrastiveParams, on_gpu: bool) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
