@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from ctkit.contracts import Ints, Pretraining, Rows
-from ctkit.rendering import training
+from ctkit.contracts.rendering import training
 from ctkit_datasets.phantom import Phantom, PhantomParams
 from ctkit_datasets.phantom_body import LENGTH
 from ctkit_models.backbones import Backbone, load_backbone, random_backbone

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from ctkit.contracts import Ints, Pretraining, Rows, Task
+from ctkit.contracts.promises import image_of
 from ctkit.errors import CtkitError, DataError
-from ctkit.promises import image_of
 from ctkit_models.contrastive import Plan
 from ctkit_models.neighbours import accuracy_among_others
 from ctkit_models.preparation import batches, normalised, together

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from ctkit import stopping
 from ctkit.contracts import Evaluation, Ints
+from ctkit.contracts.promises import image_of
 from ctkit.files import writing
-from ctkit.promises import image_of
 from ctkit_models.backbones import Backbone, load_backbone
 from ctkit_models.precision import exact_convolutions
 from ctkit_models.preparation import batches, normalised

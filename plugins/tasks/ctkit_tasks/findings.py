@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ctkit.contracts import Bools, Split, Task
-from ctkit.promises import image_of
+from ctkit.contracts.promises import image_of
 from ctkit_reducers.hamming import hamming
 from ctkit_reducers.hash import dhash, packed
 from ctkit_tasks.image_files import ImageFiles

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ctkit import stopping
-from ctkit.cache import address
 from ctkit.contracts import Evaluation, Floats
+from ctkit.contracts.promises import image_of
 from ctkit.files import write_bytes
-from ctkit.promises import image_of
+from ctkit.storage import address
 from ctkit_models.backbones import load_backbone
 from ctkit_models.checkpoints import Checkpoints
 from ctkit_models.precision import exact_convolutions, has_bf16
