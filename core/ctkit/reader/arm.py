@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ctkit import pipeline_file
@@ -17,9 +17,10 @@ from ctkit.slices import Catalogue, Table
 from ctkit.stages import describe as describing
 from ctkit.stages import scan as scanning
 from ctkit.stages import select as selecting
+from ctkit.stages.data import Data
 from ctkit.stages.evidence import Evidence
 from ctkit.stages.readings import read_readings
-from ctkit.stages.select import Selected
+from ctkit.stages.selected import Selected
 from ctkit.storage import RunFolder, read_provenance
 
 
@@ -28,11 +29,20 @@ class Revisited:
     """One arm of a run, as it was chosen; of an arm that draws, the first selection."""
 
     session: Session
-    catalogue: Catalogue
-    table: Table
+    data: Data
     evidence: Evidence  #: what the arm chose by
     arm: Arm
     selected: Selected
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Every volume."""
+        return self.data.catalogue
+
+    @property
+    def table(self) -> Table:
+        """Every readable slice."""
+        return self.data.table
 
     @property
     def folder(self) -> Path:
@@ -62,21 +72,19 @@ def revisit(run: Path, arm: str, registry: Registry, console: Console) -> Iterat
 
 
 def _chosen(session: Session, arm: Arm) -> Revisited:
-    _, scan = scanning.found_before(session)
+    _, data = scanning.found_before(session)
     reducers = describing.described_reducers(session)
-    if scan is None or any(
-        describing.is_missing(session.cache, scan.catalogue.address(number), reducers)
-        for number in range(len(scan.catalogue))
+    if data is None or any(
+        describing.is_missing(session.cache, data.catalogue.address(number), reducers)
+        for number in range(len(data.catalogue))
     ):
         raise _changed(session)
-    readings = read_readings(session.cache, scan.catalogue)
-    table = selecting.make_table(scan.catalogue, readings)
-    selections = selecting.chosen_before(session, scan.catalogue, readings, table)
-    chosen = next((selected for (name, _), selected in selections.items() if name == arm.id), None)
+    data = selecting.numbered(replace(data, readings=read_readings(session.cache, data.catalogue)))
+    data = selecting.chosen_before(session, data)
+    chosen = next((selected for (name, _), selected in data.selections.items() if name == arm.id), None)
     if chosen is None:
         raise _changed(session)
-    evidence = Evidence(session, scan.catalogue, readings, table)
-    return Revisited(session, scan.catalogue, table, evidence, arm, chosen)
+    return Revisited(session, data, Evidence(session, data), arm, chosen)
 
 
 def _changed(session: Session) -> RequestError:

@@ -6,26 +6,27 @@ Times come from trials on this machine and from trainings that are cached; nothi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from ctkit.console import hours, quantities
 from ctkit.pipeline_file import Arm
 from ctkit.runner import estimates
+from ctkit.session import Session
 from ctkit.slices import Catalogue, Table
 from ctkit.stages import describe as describing
 from ctkit.stages import evaluate as evaluating
 from ctkit.stages import pretrain as pretraining
 from ctkit.stages import scan as scanning
 from ctkit.stages import select as selecting
+from ctkit.stages.data import Data
+from ctkit.stages.jobs import Job
 from ctkit.stages.narrowing import narrowed
 from ctkit.stages.readings import read_readings
-
-if TYPE_CHECKING:
-    from ctkit.session import Session
+from ctkit.stages.selected import Selections, keys
 
 State = Literal["cached", "to do", "to do, size unknown yet"]
 
@@ -42,20 +43,20 @@ class Planned:
 
 def plan(session: Session) -> Iterator[Planned]:
     """Say for each stage what is there and what would be done; what an earlier stage decides is said to be unknown."""
-    files, scan = scanning.found_before(session)
-    if scan is None:
+    files, data = scanning.found_before(session)
+    if data is None:
         yield Planned("scan", "", "to do", f"{files} files")
         yield from _unknown(session, "describe", "how many slices there are is known after the scan")
         return
     session = narrowed(session)
-    slices = int(scan.catalogue.counts.sum())
-    yield Planned("scan", "", "cached", f"{files} files, {len(scan.catalogue)} volumes, {slices} slices")
-    missing = _missing(session, scan.catalogue)
-    yield _describe(session, scan.catalogue, missing)
+    slices = int(data.catalogue.counts.sum())
+    yield Planned("scan", "", "cached", f"{files} files, {len(data.catalogue)} volumes, {slices} slices")
+    missing = _missing(session, data.catalogue)
+    yield _describe(session, data.catalogue, missing)
     if missing:
         yield from _unknown(session, "select", f"at most {_store_size(session, slices)} in the slice store")
         return
-    yield from _chosen(session, scan.catalogue)
+    yield from _chosen(session, data)
 
 
 def tree(lines: Iterable[Planned]) -> Iterator[tuple[str, str, str]]:
@@ -69,16 +70,17 @@ def tree(lines: Iterable[Planned]) -> Iterator[tuple[str, str, str]]:
             yield branch + line.item if line.item else stage, line.state, line.detail
 
 
-def _chosen(session: Session, catalogue: Catalogue) -> Iterator[Planned]:
-    readings = read_readings(session.cache, catalogue)
-    table = selecting.make_table(catalogue, readings)
-    known = selecting.chosen_before(session, catalogue, readings, table)
-    for arm in session.pipeline.arms:
-        yield _arm(session, arm, known, len(table))
-    if any(key not in known for key in selecting.keys(session.pipeline)):
+def _chosen(session: Session, data: Data) -> Iterator[Planned]:
+    data = selecting.numbered(replace(data, readings=read_readings(session.cache, data.catalogue)))
+    data = selecting.chosen_before(session, data)
+    table, known = data.table, data.selections
+    for arm in session.arms:
+        yield _arm(arm, known, len(table))
+    if any(key not in known for key in keys(session.arms, session.pipeline.seeds)):
         yield from _unknown(session, "materialise", f"at most {_store_size(session, len(table))} in the slice store")
         return
-    jobs = [job for job in pretraining.plan_jobs(session, catalogue, table, known) if job.is_wanted(session.only)]
+    data = pretraining.plan_jobs(session, data)
+    jobs = [job for job in data.jobs if job.is_wanted(session.only)]
     missing = [job for job in jobs if not pretraining.folder_of(session, job).is_dir()]
     kept = np.zeros(len(table), bool)
     for job in missing:
@@ -87,12 +89,10 @@ def _chosen(session: Session, catalogue: Catalogue) -> Iterator[Planned]:
     if jobs:
         yield Planned("materialise", "", "to do" if missing else "cached", f"up to {size} in the slice store")
     yield from _trainings(session, table, jobs, missing)
-    yield from _evaluations(session, jobs)
+    yield from _evaluations(session, data)
 
 
-def _trainings(
-    session: Session, table: Table, jobs: list[pretraining.Job], missing: list[pretraining.Job]
-) -> Iterator[Planned]:
+def _trainings(session: Session, table: Table, jobs: list[Job], missing: list[Job]) -> Iterator[Planned]:
     """A line for each training, after one for all that are to do, where it is known how long these take."""
     before = estimates.trainings(session.cache) if missing else []
     at_once = session.crew.at_once(len([job for job in missing if not job.baseline]))
@@ -114,7 +114,7 @@ def _trainings(
 
 
 def _training(
-    session: Session, table: Table, job: pretraining.Job, before: list[estimates.Training], at_once: int
+    session: Session, table: Table, job: Job, before: list[estimates.Training], at_once: int
 ) -> tuple[str, float | None]:
     """What a training is made of, and how many seconds it takes beside others as far as that is known."""
     if job.baseline:
@@ -127,9 +127,10 @@ def _training(
     return f"{slices} slices, {steps} steps", estimates.training(before, job, session.device, steps, at_once)
 
 
-def _evaluations(session: Session, jobs: list[pretraining.Job]) -> Iterator[Planned]:
+def _evaluations(session: Session, data: Data) -> Iterator[Planned]:
     by_task: dict[str, list[bool]] = {}
-    for evaluated in filter(lambda one: one.is_wanted(session.only), evaluating.plan_evaluations(session, jobs)):
+    evaluations = evaluating.plan_evaluations(session, data).evaluations
+    for evaluated in filter(lambda one: one.is_wanted(session.only), evaluations):
         name = f"{evaluated.plan.id}/{evaluated.plan.protocol.entry.name}"
         by_task.setdefault(name, []).append(evaluating.folder_of(session, evaluated).is_dir())
     for name, there in by_task.items():
@@ -137,7 +138,7 @@ def _evaluations(session: Session, jobs: list[pretraining.Job]) -> Iterator[Plan
         yield Planned("evaluate", name, state, f"{len(there) - sum(there)} of {len(there)} evaluations to make")
 
 
-def _arm(session: Session, arm: Arm, known: selecting.Selections, slices: int) -> Planned:
+def _arm(arm: Arm, known: Selections, slices: int) -> Planned:
     chosen = [selected for (name, _), selected in known.items() if name == arm.id]
     if not chosen:
         return Planned("select", arm.id, "to do", f"of {slices} slices")

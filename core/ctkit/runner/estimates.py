@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,13 +15,12 @@ from ctkit.compute import isolation, worker
 from ctkit.contracts import Dataset, Ints, Reducer, Slices
 from ctkit.files import read_json
 from ctkit.pipeline_file import Chosen
+from ctkit.session import Session
 from ctkit.slices import Catalogue
-from ctkit.stages.describe import Wanted, read_slices
-from ctkit.stages.pretrain import FACTS, Job
+from ctkit.stages.decoding import Wanted, read_slices
+from ctkit.stages.jobs import Job
+from ctkit.stages.pretrain import FACTS
 from ctkit.storage import Cache
-
-if TYPE_CHECKING:
-    from ctkit.session import Session
 
 TRIED = 16  #: slices; 120 pairs
 LIMIT = 60.0  #: seconds after which a trial is given up

@@ -18,18 +18,17 @@ from ctkit.hookspecs import STAGES, Stage
 from ctkit.pipeline_file import Pipeline
 from ctkit.plugins import Registry
 from ctkit.session import EVERYTHING, Only, Session, open_session
-from ctkit.slices import Catalogue, Table
 from ctkit.stages import compare as comparing
 from ctkit.stages import curve, mistakes, pictures
 from ctkit.stages import evaluate as evaluation
-from ctkit.stages import materialise as materialising
 from ctkit.stages import pretrain as pretraining
 from ctkit.stages import scan as scanning
 from ctkit.stages import select as selecting
+from ctkit.stages.data import Data
 from ctkit.stages.describe import describe
+from ctkit.stages.materialise import materialise
 from ctkit.stages.narrowing import narrowed, widened
-from ctkit.stages.readings import Reading
-from ctkit.stages.select import Selections
+from ctkit.stages.selected import Selected, keys
 from ctkit.storage import RunFolder
 
 
@@ -81,50 +80,53 @@ def _told(session: Session) -> Iterator[None]:
 
 
 def _stages(session: Session, wanted: Sequence[Stage]) -> None:
-    scan = scanning.scan(session)
-    session.provenance.fingerprint = scan.address
-    _say_scanned(session, scan)
+    data = scanning.scan(session)
+    session.provenance.fingerprint = data.address
+    _say_scanned(session, data)
     session = narrowed(session)
     if "describe" not in wanted:
         return _stopped(session, "scan")
-    readings = describe(session, scan.catalogue)
-    _write_volumes(session, scan, readings)
-    _say_read(session, readings)
+    data = describe(session, data)
+    _write_volumes(session, data)
+    _say_read(session, data)
     if "select" not in wanted:
         return _stopped(session, "describe")
-    table = selecting.make_table(scan.catalogue, readings)
-    session = widened(session, scan.catalogue, readings, table)
+    data = selecting.numbered(data)
+    session = widened(session, data)
     session.folder.keep_only(set(_expected_files(session)))
-    selections = selecting.select(session, scan.catalogue, readings, table)
-    _say_selected(session, selections, len(table))
-    jobs = pretraining.plan_jobs(session, scan.catalogue, table, selections)
-    evaluations = evaluation.plan_evaluations(session, jobs)
-    pretraining.forget_others(session, jobs)
-    evaluation.forget_others(session, evaluations)
+    data = selecting.select(session, data)
+    _say_selected(session, data)
+    data = pretraining.plan_jobs(session, data)
+    data = evaluation.plan_evaluations(session, data)
+    pretraining.forget_others(session, data)
+    evaluation.forget_others(session, data)
     if "materialise" not in wanted:
         return _stopped(session, "select")
     if not session.pipeline.pretrains and not session.pipeline.baselines:
-        return _report(session, scan.catalogue, readings, table, selections)
-    if wanted[-1] == "materialise":
-        wanted_arms = (chosen for chosen in selections.values() if session.only.wants(arm=chosen.arm.id))
-        chosen = [selected.selection for selected in wanted_arms]
-        materialising.materialise(session, scan.catalogue, table, chosen)
+        return _report(session, data)
+    if "pretrain" not in wanted:
+        materialise(session, data, [one.selection for one in _wanted_selections(session, data)])
         return _stopped(session, "materialise")
-    done = pretraining.pretrain(session, scan.catalogue, table, jobs)
+    data = pretraining.found_before(session, data)
+    if missing := pretraining.missing(session, data):
+        data = materialise(session, data, [job.selected.selection for job in missing])
+    data = pretraining.pretrain(session, data)
     if "evaluate" not in wanted:
         return _stopped(session, "pretrain")
-    trained = {job.item for job in done}
-    possible = [evaluated for evaluated in evaluations if evaluated.job.item in trained]
-    evaluated = evaluation.evaluate(session, scan.catalogue, table, possible)
-    if session.only and (len(done), len(evaluated)) != _whole_size(session.provenance.pipeline):
+    data = evaluation.evaluate(session, data)
+    if session.only and (len(data.backbones), len(data.predictions)) != _whole_size(session.pipeline):
         session.provenance.state = f"done for {session.only}"
-    comparing.score(session, evaluated)
-    comparing.compare(session, evaluated)
-    if "report" in wanted and evaluated and session.pipeline.report.images:
-        _draw(session, "mistakes", lambda: mistakes.draw(session, evaluated))
+    comparing.score(session, data)
+    comparing.compare(session, data)
+    if "report" in wanted and data.predictions and session.pipeline.report.images:
+        _draw(session, "mistakes", lambda: mistakes.draw(session, data))
     if "report" not in wanted:
         return _stopped(session, "evaluate")
-    return _report(session, scan.catalogue, readings, table, selections)
+    return _report(session, data)
+
+
+def _wanted_selections(session: Session, data: Data) -> list[Selected]:
+    return [selected for selected in data.selections.values() if session.only.wants(arm=selected.arm.id)]
 
 
 def _whole_size(pipeline: Pipeline) -> tuple[int, int]:
@@ -138,14 +140,12 @@ def _stopped(session: Session, stage: Stage) -> None:
     session.provenance.state = f"stopped at {stage}"
 
 
-def _report(
-    session: Session, catalogue: Catalogue, readings: list[Reading], table: Table, selections: Selections
-) -> None:
+def _report(session: Session, data: Data) -> None:
     from ctkit_reports import write_report
 
-    curve.write_cheap_curves(session, catalogue, readings, table)
+    curve.write_cheap_curves(session, data)
     if session.pipeline.report.images:
-        _draw(session, "slices", lambda: pictures.draw(session, catalogue, table, selections.values()))
+        _draw(session, "slices", lambda: pictures.draw(session, data))
     if session.provenance.failures:
         session.provenance.state = "failed in part"
     elif session.provenance.state == "running":
@@ -170,26 +170,26 @@ def _draw(session: Session, what: str, draw: Callable[[], None]) -> None:
 # --- what the run folder says of the data -------------------------------------------------------------------------
 
 
-def _write_volumes(session: Session, scan: scanning.Scan, readings: list[Reading]) -> None:
+def _write_volumes(session: Session, data: Data) -> None:
     """Write ``volumes.csv`` and ``skipped.csv``."""
     unreadable: list[tuple[str, str]] = []
     rows = []
-    for volume, reading in zip(scan.catalogue, readings, strict=True):
+    for volume, reading in zip(data.catalogue, data.readings, strict=True):
         unreadable += [(volume.source(number), reason) for number, reason in reading.skipped]
         names = session.cache.pseudonym(volume.key), session.cache.pseudonym(volume.patient)
         spacing = (None if value is None else f"{value:.6g}" for value in volume.spacing)
         rows.append((*names, len(reading.index), volume.rows, volume.columns, *spacing, "; ".join(volume.notes)))
     columns = ("volume", "patient", "slices", "rows", "columns", "spacing_x", "spacing_y", "spacing_z", "notes")
     write_csv(session.folder.path / "volumes.csv", columns, rows)
-    skipped = heapq.merge(((skip.source, skip.reason) for skip in scan.skipped), sorted(unreadable))
+    skipped = heapq.merge(((skip.source, skip.reason) for skip in data.skipped), sorted(unreadable))
     write_csv(session.folder.path / "skipped.csv", ("source", "reason"), (row for row, _ in itertools.groupby(skipped)))
 
 
 def _expected_files(session: Session) -> Iterator[Path]:
     """Every file that this version of the pipeline leaves for its arms, and the tables of results where it has any."""
-    pipeline, folder = session.provenance.pipeline, session.folder
+    pipeline, folder = session.pipeline, session.folder
     outdated = {selecting.EXPLANATION} if session.provenance.report_changes else set()  # it may show pixels
-    for arm, seed in selecting.keys(pipeline):
+    for arm, seed in keys(pipeline.arms, pipeline.seeds):
         yield from (folder.selection(arm, seed), folder.arm(arm) / "arm.json")
         yield from (folder.arm(arm) / name for name in (curve.FILE, curve.PLOT))
         if pipeline.report.images:
@@ -217,26 +217,27 @@ def _expected_files(session: Session) -> Iterator[Path]:
             yield folder.path / mistakes.FILE
 
 
-def _say_scanned(session: Session, scan: scanning.Scan) -> None:
-    counts = scan.catalogue.counts
-    patients = len(set(scan.catalogue.patients.tolist()))
+def _say_scanned(session: Session, data: Data) -> None:
+    counts = data.catalogue.counts
+    patients = len(set(data.catalogue.patients.tolist()))
     session.console.say(
         f"{count(len(counts), 'volume')} of {count(patients, 'patient')}, {count(counts.sum(), 'slice')}"
-        + (f"; {count(len(scan.skipped), 'file')} left out, see skipped.csv" if scan.skipped else "")
+        + (f"; {count(len(data.skipped), 'file')} left out, see skipped.csv" if data.skipped else "")
     )
 
 
-def _say_read(session: Session, readings: list[Reading]) -> None:
+def _say_read(session: Session, data: Data) -> None:
     """The scan's number of slices is what headers promise."""
-    unread = [len(reading.skipped) for reading in readings if reading.skipped]
+    unread = [len(reading.skipped) for reading in data.readings if reading.skipped]
     if unread:
         session.console.say(
             f"{count(sum(unread), 'slice')} of {count(len(unread), 'volume')} cannot be read, see skipped.csv"
         )
 
 
-def _say_selected(session: Session, selections: Selections, slices: int) -> None:
-    for (arm, seed), selected in selections.items():
+def _say_selected(session: Session, data: Data) -> None:
+    slices = len(data.table)
+    for (arm, seed), selected in data.selections.items():
         kept = int(selected.selection.kept.sum())
         name = arm if seed is None else f"{arm} (seed {seed})"
         asked = f", asked for {selected.asked}" if selected.asked not in (None, kept) else ""

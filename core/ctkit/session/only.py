@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 from ctkit.errors import RequestError, nearest
 from ctkit.pipeline_file import Pipeline
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ def open_session(
     backend = compute.Backend.of(settings.backend, settings.workers, settings.scheduler, settings.time_limit)
     session = Session(
         pipeline=pipeline,
+        arms=pipeline.arms,
         registry=registry,
         cache=Cache.beside(folder.path),
         folder=folder,

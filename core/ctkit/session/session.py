@@ -15,7 +15,7 @@ from ctkit.compute import Chore, Crew, Later
 from ctkit.console import Console
 from ctkit.errors import CtkitError
 from ctkit.hookspecs import RunInfo
-from ctkit.pipeline_file import Pipeline
+from ctkit.pipeline_file import Arm, Pipeline
 from ctkit.plugins import Registry
 from ctkit.session.only import EVERYTHING, Only
 from ctkit.session.provenance import Provenance, Stopwatch
@@ -31,6 +31,7 @@ class Session:
     """One start of a run."""
 
     pipeline: Pipeline
+    arms: tuple[Arm, ...]  #: of the pipeline, those that are worked on
     registry: Registry
     cache: Cache
     folder: RunFolder

@@ -29,6 +29,12 @@ class Table:
     rank: Ints | None = None  #: (n,) place in the data set's own order, where that differs from the numbering
     _groups: dict[Scope, list[Ints]] = field(default_factory=dict, repr=False)
 
+    @classmethod
+    def empty(cls) -> Table:
+        """A table without slices."""
+        none = np.zeros(0, np.int64)
+        return cls(none, none, none)
+
     def __len__(self) -> int:
         return len(self.index)
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,11 +15,11 @@ from ctkit.contracts import Difference, Score
 from ctkit.contracts.promises import Judge
 from ctkit.errors import StorageError
 from ctkit.files import write_csv, write_json
-from ctkit.stages.evaluate import Evaluated, predictions_of
+from ctkit.session import Session
+from ctkit.stages.data import Data
+from ctkit.stages.evaluate import predictions_of
+from ctkit.stages.jobs import Evaluated
 from ctkit.storage import address
-
-if TYPE_CHECKING:
-    from ctkit.session import Session
 
 RESULTS = (
     *("arm", "pretrain", "task", "protocol", "labels", "seed", "repeat"),
@@ -57,10 +57,10 @@ def cell_of(evaluated: Evaluated) -> Cell:
     return Cell(job.arm, job.pretrain, plan.id, plan.protocol.entry.name, evaluated.labels)
 
 
-def score(session: Session, done: list[Evaluated]) -> None:
+def score(session: Session, data: Data) -> None:
     """Write ``results.csv``: each repeat where there are several, each seed, and all seeds pooled."""
     rows: list[tuple[Any, ...]] = []
-    for cell, runs in _cells(done).items():
+    for cell, runs in _cells(data.predictions).items():
         with _going_on(session, cell):
             rows += list(_scored(session, cell, runs))
     write_csv(session.folder.path / "results.csv", RESULTS, rows)
@@ -104,9 +104,9 @@ def spread(points: Sequence[Sequence[float]]) -> Spread:
     return over_seeds, math.sqrt(float(np.mean(inside))) if inside else math.nan
 
 
-def compare(session: Session, done: list[Evaluated]) -> None:
+def compare(session: Session, data: Data) -> None:
     """Write ``comparisons.csv``: arms against the reference arm and each baseline, with corrected p values."""
-    cells = _cells(done)
+    cells = _cells(data.predictions)
     rows: list[tuple[Cell, str, Difference]] = []
     for cell, other in _pairs(session, cells):
         with _going_on(session, cell):
@@ -121,7 +121,7 @@ def compare(session: Session, done: list[Evaluated]) -> None:
 
 def _pairs(session: Session, cells: Collection[Cell]) -> Iterator[tuple[Cell, Cell]]:
     """What is compared: arms with the reference arm, then all arms with each baseline."""
-    reference = session.provenance.pipeline.reference.id  # of the whole pipeline, whatever this start works on
+    reference = session.pipeline.reference.id
     trained = [cell for cell in cells if cell.pretrain]
     pairs = [(cell, replace(cell, arm=reference)) for cell in trained if cell.arm != reference]
     for baseline in session.pipeline.baselines:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ctkit.errors import RequestError
 from ctkit.files import write_csv
 from ctkit.pipeline_file import Arm
-from ctkit.slices import Catalogue, Table, selection
+from ctkit.session import Session
+from ctkit.slices import Table, selection
+from ctkit.stages.data import Data
 from ctkit.stages.evidence import Evidence
-from ctkit.stages.readings import Reading
 from ctkit.storage import address, place
-
-if TYPE_CHECKING:
-    from ctkit.session import Session
 
 FILE, PLOT = "curve.csv", "curve.svg"
 UNASKED = 250_000  #: slices; the 65 selections of a 64-bit hash then take about a minute, once
 COLUMNS = ("at", "kept", "share")
 
 
-def write_cheap_curves(session: Session, catalogue: Catalogue, readings: list[Reading], table: Table) -> None:
+def write_cheap_curves(session: Session, data: Data) -> None:
     """Put ``curve.csv`` into the folders of the wanted arms that ``is_cheap`` is true of."""
-    evidence = Evidence(session, catalogue, readings, table)
-    for arm in session.pipeline.arms:
-        if session.only.wants(arm=arm.id) and is_cheap(table, arm):  # of others the evidence may be gone
-            write_curve(session, evidence, table, arm)
+    evidence = Evidence(session, data)
+    for arm in session.arms:
+        if session.only.wants(arm=arm.id) and is_cheap(data.table, arm):  # of others the evidence may be gone
+            write_curve(session, evidence, data.table, arm)
 
 
 def is_cheap(table: Table, arm: Arm) -> bool:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ctkit.compute import Chore, Errand
 from ctkit.contracts import Evaluation, Predictions, Rows
@@ -14,80 +13,34 @@ from ctkit.contracts.promises import Judge, check_classes, check_predictions, ch
 from ctkit.errors import StorageError
 from ctkit.files import read_json
 from ctkit.pipeline_file import TaskPlan
-from ctkit.session import Only
-from ctkit.slices import FACTS, TABLE, Catalogue, Table, read_predictions, write_predictions
+from ctkit.session import Session
+from ctkit.slices import FACTS, TABLE, read_predictions, write_predictions
 from ctkit.stages import pretrain
+from ctkit.stages.data import Data
+from ctkit.stages.jobs import Evaluated, Job
 from ctkit.stages.materialise import rows_in_store, slice_store
 from ctkit.stages.tasks import built
 from ctkit.storage import address, place
 
-if TYPE_CHECKING:
-    from ctkit.session import Session
-
-
 NOT_COMPARED = "test images were not compared with the slices of the pre-training: they are stored no more"
-_BETWEEN_REPEATS = 1000  # more than a run has seeds
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """The predictions of one backbone on one task, with one repeat of the evaluation and one share of labels."""
-
-    job: pretrain.Job
-    plan: TaskPlan
-    labels: float
-    repeat: int
-    fingerprint: str  #: of the task and its files
-
-    @property
-    def seed(self) -> int:
-        """Seed of the evaluation: every repeat on every backbone has one of its own."""
-        return (self.job.seed + _BETWEEN_REPEATS * self.repeat) % 2**32
-
-    @property
-    def address(self) -> str:
-        """Address of the predictions; the backbone's address stands for its seed."""
-        return address(
-            "evaluate",
-            backbone=self.job.address,
-            task=self.fingerprint,
-            protocol=self.plan.protocol.identity,
-            labels=self.labels,
-            repeat=self.repeat,
-        )
-
-    @property
-    def work_address(self) -> str:
-        """Address of what evaluations of one backbone on one task share, such as features."""
-        return address("evaluation", backbone=self.job.address, task=self.fingerprint)
-
-    @property
-    def item(self) -> str:
-        """What the evaluation is called in logs: with repeat and share of the labels where there are several."""
-        name = f"{self.job.item}/{self.plan.id}/{self.plan.protocol.entry.name}"
-        several = self.plan.repeats > 1 or len(self.plan.labels) > 1
-        return f"{name}/repeat-{self.repeat}-labels-{self.labels:g}" if several else name
-
-    def is_wanted(self, only: Only) -> bool:
-        """Whether the user asks for it."""
-        return self.job.is_wanted(only) and only.wants(task=self.plan.id)
-
-
-def plan_evaluations(session: Session, jobs: Iterable[pretrain.Job]) -> list[Evaluated]:
-    """Every evaluation that the pipeline asks for."""
+def plan_evaluations(session: Session, data: Data) -> Data:
+    """Return the data with every evaluation that is asked for."""
     plans = [(plan, _fingerprint(plan)) for plan in session.pipeline.tasks]
-    return [
+    evaluations = (
         Evaluated(job, plan, labels, repeat, fingerprint)
-        for job in sorted(jobs, key=lambda job: job.baseline)
+        for job in sorted(data.jobs, key=lambda job: job.baseline)
         for plan, fingerprint in plans
         for labels in plan.labels
         for repeat in range(plan.repeats)
-    ]
+    )
+    return replace(data, evaluations=tuple(evaluations))
 
 
-def forget_others(session: Session, evaluations: list[Evaluated]) -> None:
+def forget_others(session: Session, data: Data) -> None:
     """Remove from the run folder what is shown of evaluations that are not those of its pipeline now."""
-    for evaluated in evaluations:
+    for evaluated in data.evaluations:
         table = show_path(session, evaluated)
         facts = table.with_suffix(".json")
         if table.exists() and not (facts.exists() and read_json(facts).get("address") == evaluated.address):
@@ -95,9 +48,14 @@ def forget_others(session: Session, evaluations: list[Evaluated]) -> None:
             facts.unlink(missing_ok=True)
 
 
-def evaluate(session: Session, catalogue: Catalogue, table: Table, evaluations: list[Evaluated]) -> list[Evaluated]:
-    """Do the wanted evaluations; return those that have predictions. One that fails stops no other."""
-    slices = _StoredSlices(session, catalogue, table)
+def evaluate(session: Session, data: Data) -> Data:
+    """Do the wanted evaluations of the backbones there are, and return the data with those that have predictions.
+
+    One that fails stops no other.
+    """
+    trained = {job.item for job in data.backbones}
+    evaluations = [one for one in data.evaluations if one.job.item in trained]
+    slices = _StoredSlices(session, data)
     absent = [one for one in evaluations if not _show_if_cached(session, one)]
     missing = [one for one in absent if one.is_wanted(session.only)]
     # The first evaluation of a backbone on a task makes its features, which others would else make at the same time.
@@ -110,7 +68,7 @@ def evaluate(session: Session, catalogue: Catalogue, table: Table, evaluations: 
     for one in absent:  # backbones may be the same: what was made for one is there for the other
         if not (one.is_wanted(session.only) or _show_if_cached(session, one)):
             lacking.add(one.item)
-    return [one for one in evaluations if one.item not in lacking]
+    return replace(data, predictions=tuple(one for one in evaluations if one.item not in lacking))
 
 
 def _show_if_cached(session: Session, evaluated: Evaluated) -> bool:
@@ -124,11 +82,11 @@ def _show_if_cached(session: Session, evaluated: Evaluated) -> bool:
 class _StoredSlices:
     """The slices that each backbone was trained on, as far as the store has them; looked up once for each selection."""
 
-    def __init__(self, session: Session, catalogue: Catalogue, table: Table) -> None:
-        self._rows = partial(rows_in_store, slice_store(session), session, catalogue, table)
+    def __init__(self, session: Session, data: Data) -> None:
+        self._rows = partial(rows_in_store, slice_store(session), session, data)
         self._found: dict[tuple[str, int | None], Rows | None] = {}
 
-    def of(self, job: pretrain.Job) -> Rows | None:
+    def of(self, job: Job) -> Rows | None:
         """None for a baseline, and where a slice is stored no more."""
         if job.baseline:
             return None

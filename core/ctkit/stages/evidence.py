@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,21 +11,20 @@ from numpy.typing import NDArray
 from ctkit.contracts import Ints
 from ctkit.errors import DataError
 from ctkit.pipeline_file import Arm, Document, Step
-from ctkit.slices import Catalogue, Choice, Table, selection
-from ctkit.stages.describe import describe_again, evidence_path
-from ctkit.stages.readings import Reading
+from ctkit.session import Session
+from ctkit.slices import Choice, selection
+from ctkit.stages.data import Data
+from ctkit.stages.decoding import evidence_path
+from ctkit.stages.describe import describe_again
 from ctkit.storage import address
-
-if TYPE_CHECKING:
-    from ctkit.session import Session
 
 
 class Evidence:
     """The evidence of the data set as reducers ask for it, loaded once for each reducer."""
 
-    def __init__(self, session: Session, catalogue: Catalogue, readings: list[Reading], table: Table) -> None:
-        self._session, self._catalogue, self._readings, self._table = session, catalogue, readings, table
-        self._first = np.concatenate([[0], np.cumsum([len(reading.index) for reading in readings])])
+    def __init__(self, session: Session, data: Data) -> None:
+        self._session, self._data = session, data
+        self._first = np.concatenate([[0], np.cumsum([len(reading.index) for reading in data.readings])])
         self._whole: dict[str, NDArray[Any]] = {}
 
     def of(self, step: Step) -> selection.EvidenceOf:
@@ -46,8 +45,8 @@ class Evidence:
     def identities(self, arm: Arm) -> list[Document]:
         """Return, for each step of an arm, what its choice depends on: the evidence by its digest, scope and knob."""
         volumes = hashlib.sha256()
-        for number, reading in enumerate(self._readings):
-            volumes.update(f"{self._catalogue.address(number)}:{reading.index.tolist()}".encode())
+        for number, reading in enumerate(self._data.readings):
+            volumes.update(f"{self._data.catalogue.address(number)}:{reading.index.tolist()}".encode())
         return [
             {
                 "evidence": address("chosen", reducer=step.reducer.identity, volumes=volumes.hexdigest()),
@@ -62,12 +61,14 @@ class Evidence:
 
         Raises ``DataError`` where that cannot be done.
         """
-        path = evidence_path(self._session.cache, step.reducer, self._catalogue.address(volume), self._readings[volume])
+        path = evidence_path(
+            self._session.cache, step.reducer, self._data.catalogue.address(volume), self._data.readings[volume]
+        )
         try:
             return np.load(path, mode, allow_pickle=False)  # type: ignore[no-any-return]  # numpy loads archives too
         except (ValueError, EOFError):
             self._session.cache.discard(path)
-        describe_again(self._session, self._catalogue, volume, step.reducer)
+        describe_again(self._session, self._data.catalogue, volume, step.reducer)
         if not path.exists():
             raise DataError("a volume reads differently than before; were files changed? Run again")
         return np.load(path, mode, allow_pickle=False)  # type: ignore[no-any-return]  # likewise
@@ -76,15 +77,15 @@ class Evidence:
         """Slice evidence of the whole data set (n, ...)."""
         key = address("reducer", **step.reducer.evidence_identity)
         if key not in self._whole:
-            readable = (volume for volume, reading in enumerate(self._readings) if reading.index.size)
+            readable = (volume for volume, reading in enumerate(self._data.readings) if reading.index.size)
             self._whole[key] = np.concatenate([self._load(step, volume) for volume in readable])
         return self._whole[key]
 
     def _pairs(self, step: Step, slices: Ints) -> NDArray[Any]:
         """Condensed triangle of the given slices, all of one volume."""
-        volume = int(self._table.volume[slices[0]])
+        volume = int(self._data.table.volume[slices[0]])
         triangle = self._load(step, volume, "r")
-        n = len(self._readings[volume].index)
+        n = len(self._data.readings[volume].index)
         within = slices - self._first[volume]
         return triangle if np.array_equal(within, np.arange(n)) else condensed_of(triangle, n, within)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,20 +14,20 @@ from ctkit import compute
 from ctkit.contracts import Bools, Dataset, Ints, Rows
 from ctkit.errors import DataError
 from ctkit.pipeline_file import Chosen, Rendering
+from ctkit.session import Session
 from ctkit.slices import Catalogue, Selection, Shard, SliceStore, Table, gather
-from ctkit.stages.describe import Wanted, read, store_slices
+from ctkit.stages.data import Data, Shards
+from ctkit.stages.decoding import Wanted, read, store_slices
 from ctkit.stages.readings import read_reading
 from ctkit.storage import Cache
 
-if TYPE_CHECKING:
-    from ctkit.session import Session
 
-Shards = dict[int, Shard]  #: by number of the volume
+def materialise(session: Session, data: Data, selections: Iterable[Selection]) -> Data:
+    """Store the slices that any of the selections keeps, and return the data with where they lie.
 
-
-def materialise(session: Session, catalogue: Catalogue, table: Table, selections: Iterable[Selection]) -> Shards:
-    """Store the slices that any of the selections keeps. Raises ``DataError`` where one cannot be read any more."""
-    kept = np.zeros(len(table), bool)
+    Raises ``DataError`` where one cannot be read any more.
+    """
+    catalogue, table, kept = data.catalogue, data.table, np.zeros(len(data.table), bool)
     for chosen in selections:
         kept |= chosen.kept
     find = partial(_find, slice_store(session), session, catalogue)
@@ -42,7 +43,7 @@ def materialise(session: Session, catalogue: Catalogue, table: Table, selections
     lost = [number for number, shard in shards.items() if shard is None]
     if lost:
         raise DataError(f"slices of {len(lost)} volumes could not be read a second time; were files changed?")
-    return {number: shard for number, shard in shards.items() if shard is not None}
+    return replace(data, shards={number: shard for number, shard in shards.items() if shard is not None})
 
 
 def slice_store(session: Session) -> SliceStore:
@@ -50,17 +51,15 @@ def slice_store(session: Session) -> SliceStore:
     return SliceStore(session.cache, session.pipeline.rendering.model_dump(mode="json"))
 
 
-def rows_in_store(
-    store: SliceStore, session: Session, catalogue: Catalogue, table: Table, chosen: Selection
-) -> Rows | None:
+def rows_in_store(store: SliceStore, session: Session, data: Data, chosen: Selection) -> Rows | None:
     """Return a selection's rows if the store still has them all; decodes nothing."""
-    shards: Shards = {}
-    for number, index in _by_volume(table, chosen.kept).items():
-        shard = _find(store, session, catalogue, number, index)
+    shards: dict[int, Shard] = {}
+    for number, index in _by_volume(data.table, chosen.kept).items():
+        shard = _find(store, session, data.catalogue, number, index)
         if shard is None:
             return None
         shards[number] = shard
-    return rows_of(table, chosen, shards, session.pipeline.rendering.size)
+    return rows_of(data.table, chosen, shards, session.pipeline.rendering.size)
 
 
 def rows_of(table: Table, chosen: Selection, shards: Shards, size: int) -> Rows:

@@ -3,36 +3,37 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Predictions
 from ctkit.contracts.promises import image_of
+from ctkit.session import Session
 from ctkit.stages.compare import Cell, cell_of
-from ctkit.stages.evaluate import Evaluated, predictions_of
+from ctkit.stages.data import Data
+from ctkit.stages.evaluate import predictions_of
+from ctkit.stages.jobs import Evaluated
 from ctkit.stages.pictures import SIDE
 from ctkit.stages.tasks import built
 from ctkit.storage import address, place
 
-if TYPE_CHECKING:
-    from ctkit.session import Session
-
 FILE = "mistakes.npz"  #: ``TASK/rows`` (m,) of the prediction files, from 1, and ``TASK/images`` (m, side, side) uint8
 
 
-def draw(session: Session, evaluated: list[Evaluated]) -> None:
+def draw(session: Session, data: Data) -> None:
     """Put ``mistakes.npz`` into the run folder."""
-    at = address("mistakes", runs=[[one.plan.id, one.address] for one in evaluated])
+    at = address("mistakes", runs=[[one.plan.id, one.address] for one in data.predictions])
     if not session.cache.holds("pictures", at):
         with session.work("pictures"), session.cache.entry("pictures", at) as folder:
-            arrays: dict[str, Any] = _pictures(session, evaluated)
+            arrays: dict[str, Any] = _pictures(session, data.predictions)
             np.savez_compressed(folder / FILE, **arrays)
     place(session.cache.path("pictures", at) / FILE, session.folder.path / FILE)
 
 
-def _pictures(session: Session, evaluated: list[Evaluated]) -> dict[str, NDArray[Any]]:
+def _pictures(session: Session, evaluated: Sequence[Evaluated]) -> dict[str, NDArray[Any]]:
     runs: dict[Cell, list[Predictions]] = defaultdict(list)
     for one in evaluated:
         runs[cell_of(one)].append(predictions_of(session, one))

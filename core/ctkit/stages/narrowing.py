@@ -8,9 +8,9 @@ from typing import Any
 from ctkit.files import read_json
 from ctkit.pipeline_file import Arm, Pipeline
 from ctkit.session import Session
-from ctkit.slices import Catalogue, Table
 from ctkit.stages import select as selecting
-from ctkit.stages.readings import Reading
+from ctkit.stages.data import Data
+from ctkit.stages.selected import keys
 from ctkit.storage import forget
 
 
@@ -26,21 +26,20 @@ def narrowed(session: Session) -> Session:
     return _with_arms(session, wanted)
 
 
-def widened(session: Session, catalogue: Catalogue, readings: list[Reading], table: Table) -> Session:
+def widened(session: Session, data: Data) -> Session:
     """Return a narrowed session with the arms too whose choice is cached, so that their results stay in the tables.
 
     Of other arms the folder keeps what is still that of its pipeline, and a note says that the tables are without them.
     """
-    pipeline = session.provenance.pipeline
-    if session.pipeline is pipeline:
+    pipeline = session.pipeline
+    if session.arms == pipeline.arms:
         return session
-    whole = replace(session, pipeline=pipeline)
-    known = selecting.chosen_before(whole, catalogue, readings, table)
-    unknown = {arm for arm, seed in selecting.keys(pipeline) if (arm, seed) not in known}
-    free = {arm.id for arm in pipeline.arms if arm.id not in unknown} | {arm.id for arm in session.pipeline.arms}
-    wide = _with_arms(whole, {arm.id for arm in pipeline.arms if _needed(arm.id, pipeline) <= free})
+    known = selecting.chosen_before(replace(session, arms=pipeline.arms), data).selections
+    unknown = {arm for arm, seed in keys(pipeline.arms, pipeline.seeds) if (arm, seed) not in known}
+    free = {arm.id for arm in pipeline.arms if arm.id not in unknown} | {arm.id for arm in session.arms}
+    wide = _with_arms(session, {arm.id for arm in pipeline.arms if _needed(arm.id, pipeline) <= free})
     for arm in pipeline.arms:
-        if arm not in wide.pipeline.arms:
+        if arm not in wide.arms:
             _leave_out(session, arm)
     return wide
 
@@ -49,7 +48,7 @@ def _leave_out(session: Session, arm: Arm) -> None:
     """Forget what the folder shows of an arm, unless it is still that of the pipeline."""
     if not _facts(session, arm.id):
         return
-    pipeline = session.provenance.pipeline
+    pipeline = session.pipeline
     needed = [one for one in pipeline.arms if one.id in _needed(arm.id, pipeline)]
     is_true = all((facts := _facts(session, one.id)) and selecting.is_of(facts, one) for one in needed)
     if is_true and not session.provenance.data_changed:
@@ -63,8 +62,7 @@ def _facts(session: Session, arm: str) -> dict[str, Any]:
 
 
 def _with_arms(session: Session, names: set[str]) -> Session:
-    arms = tuple(arm for arm in session.pipeline.arms if arm.id in names)
-    return replace(session, pipeline=replace(session.pipeline, arms=arms))
+    return replace(session, arms=tuple(arm for arm in session.pipeline.arms if arm.id in names))
 
 
 def _needed(name: str, pipeline: Pipeline) -> set[str]:

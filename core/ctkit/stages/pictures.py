@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +14,12 @@ from ctkit import compute
 from ctkit.contracts import Dataset, Ints, rendering
 from ctkit.files import writing
 from ctkit.pipeline_file import Chosen, Rendering
-from ctkit.slices import Catalogue, Selection, Table
-from ctkit.stages.describe import Wanted, read
+from ctkit.session import Session
+from ctkit.slices import Selection, Table
+from ctkit.stages.data import Data
+from ctkit.stages.decoding import Wanted, read
 from ctkit.stages.readings import read_reading
-from ctkit.stages.select import Selected
 from ctkit.storage import Cache, address, place
-
-if TYPE_CHECKING:
-    from ctkit.session import Session
 
 KEPT, DROPPED, VOLUMES = 24, 12, 12  #: pictures an arm shows, and volumes they are taken from
 SIDE = 128  #: pixels
@@ -44,17 +41,17 @@ class Shown:
         return np.unique(np.concatenate([self.kept, self.dropped, self.stand_in]))
 
 
-def draw(session: Session, catalogue: Catalogue, table: Table, selected: Iterable[Selected]) -> None:
+def draw(session: Session, data: Data) -> None:
     """Put ``pictures.npz`` into each arm's folder; of an arm that draws, its first selection is shown."""
-    first = {chosen.arm.id: chosen for chosen in reversed(list(selected))}
+    first = {chosen.arm.id: chosen for chosen in reversed(list(data.selections.values()))}
     look = [session.pipeline.rendering.levels, rendering.VERSION]
     addresses = {name: address("pictures", selection=chosen.address, rendering=look) for name, chosen in first.items()}
     missing = [name for name, at in addresses.items() if not session.cache.holds("pictures", at)]
-    shown = {name: choose(table, first[name].selection) for name in missing}
+    shown = {name: choose(data.table, first[name].selection) for name in missing}
     if shown:
         with session.work("pictures"):
             wanted = np.unique(np.concatenate([one.slices for one in shown.values()]))
-            images = images_of(session, catalogue, table, wanted)
+            images = images_of(session, data, wanted)
             for name, one in shown.items():
                 _save(session, name, addresses[name], one, images)
     for name, at in addresses.items():
@@ -82,8 +79,9 @@ def spread(numbers: Ints, most: int) -> Ints:
     return numbers[np.linspace(0, len(numbers) - 1, most).round().astype(np.int64)]
 
 
-def images_of(session: Session, catalogue: Catalogue, table: Table, slices: Ints) -> dict[int, NDArray[np.uint8]]:
+def images_of(session: Session, data: Data, slices: Ints) -> dict[int, NDArray[np.uint8]]:
     """Return a picture of each slice, by number in the table, that can still be read."""
+    catalogue, table = data.catalogue, data.table
     volumes = np.unique(table.volume[slices])
     numbers = {int(volume): slices[table.volume[slices] == volume] for volume in volumes}
     items = (

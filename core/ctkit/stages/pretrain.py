@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ctkit.compute import Chore, Errand
 from ctkit.contracts import Method, Pretrained, Pretraining, Task, rendering
@@ -17,15 +20,14 @@ from ctkit.contracts.promises import Judge, check_pretrained
 from ctkit.errors import StorageError
 from ctkit.files import read_json, write_csv, write_json
 from ctkit.pipeline_file import Arm, Chosen, Pipeline, PretrainPlan
-from ctkit.session import Only
-from ctkit.slices import Catalogue, Table
-from ctkit.stages.materialise import Shards, materialise, rows_of, shown_address
-from ctkit.stages.select import Selected, Selections, of_seed, selection_digest
+from ctkit.session import Session
+from ctkit.slices import Selection, Table
+from ctkit.stages.data import Data
+from ctkit.stages.jobs import Job
+from ctkit.stages.materialise import rows_of, shown_address
+from ctkit.stages.selected import of_seed
 from ctkit.stages.tasks import built, watched_tasks
 from ctkit.storage import address, forget, link, place
-
-if TYPE_CHECKING:
-    from ctkit.session import Session
 
 FILES = BACKBONE, HISTORY, FACTS = "backbone.safetensors", "history.csv", "pretrain.json"
 
@@ -33,40 +35,10 @@ FILES = BACKBONE, HISTORY, FACTS = "backbone.safetensors", "history.csv", "pretr
 COSTS = ("steps", "epochs", "seconds", "slices_per_second", "waiting", "joules", "peak_bytes", "collapsed")
 
 
-@dataclass(frozen=True)
-class Job:
-    """One backbone of the plan: an arm, a method and a seed. A baseline takes of its arm the grey levels alone."""
-
-    selected: Selected
-    plan: PretrainPlan
-    seed: int
-    address: str
-    baseline: bool
-
-    @property
-    def arm(self) -> str:
-        """The arm's id, or the baseline's: what results are listed under."""
-        return self.plan.id if self.baseline else self.selected.arm.id
-
-    @property
-    def pretrain(self) -> str:
-        """The pre-training's id; "" for a baseline."""
-        return "" if self.baseline else self.plan.id
-
-    @property
-    def item(self) -> str:
-        """What the job is called in logs and in the run folder."""
-        return "/".join(filter(None, (self.arm, self.pretrain, f"seed-{self.seed}")))
-
-    def is_wanted(self, only: Only) -> bool:
-        """Whether the user asks for it."""
-        return only.wants(arm=self.arm, pretrain=self.pretrain, seed=self.seed)
-
-
-def plan_jobs(session: Session, catalogue: Catalogue, table: Table, selections: Selections) -> list[Job]:
-    """Every backbone that the pipeline asks for: the baselines, then the pre-trainings in their order."""
-    pipeline = session.pipeline
-    shown = partial(shown_address, session, catalogue)
+def plan_jobs(session: Session, data: Data) -> Data:
+    """Return the data with every backbone that is asked for: the baselines, then the pre-trainings in their order."""
+    pipeline, selections, table = session.pipeline, data.selections, data.table
+    shown = partial(shown_address, session, data.catalogue)
     digests = {key: selection_digest(shown, table, chosen.selection) for key, chosen in selections.items()}
     look = [pipeline.rendering.model_dump(mode="json"), rendering.VERSION]
 
@@ -76,14 +48,15 @@ def plan_jobs(session: Session, catalogue: Catalogue, table: Table, selections: 
         at = address("pretrain", slices=digest, rendering=look, method=plan.method.identity, seed=seed)
         return Job(chosen, plan, seed, at, baseline)
 
-    reference = session.provenance.pipeline.reference  # of the whole pipeline, whatever this start works on
-    there = reference in pipeline.arms
+    reference = pipeline.reference
+    there = reference in session.arms
     baselines = ((plan, seed) for plan in pipeline.baselines for seed in seeds_of(plan, pipeline) if there)
-    asked = itertools.product(pipeline.pretrains, pipeline.arms, pipeline.seeds)
-    return [
+    asked = itertools.product(pipeline.pretrains, session.arms, pipeline.seeds)
+    jobs = (
         *(job(plan, reference, seed, baseline=True) for plan, seed in baselines),
         *(job(plan, arm, seed, baseline=False) for plan, arm, seed in asked),
-    ]
+    )
+    return replace(data, jobs=jobs)
 
 
 def seeds_of(baseline: PretrainPlan, pipeline: Pipeline) -> range:
@@ -91,18 +64,44 @@ def seeds_of(baseline: PretrainPlan, pipeline: Pipeline) -> range:
     return pipeline.seeds if baseline.method.build().draws else pipeline.seeds[:1]
 
 
-def pretrain(session: Session, catalogue: Catalogue, table: Table, jobs: list[Job]) -> list[Job]:
-    """Do the wanted jobs; return those that have a backbone. One that fails does not stop the others."""
-    absent = [job for job in jobs if not _show_if_cached(session, job)]
-    missing = [job for job in absent if job.is_wanted(session.only)]
-    shards = materialise(session, catalogue, table, [job.selected.selection for job in missing]) if missing else {}
-    at_once = session.crew.at_once(len([job for job in missing if not job.baseline]))
-    made = session.crew.do([_try(session, table, job, shards, at_once) for job in missing])
-    lacking = {job.item for job, done in zip(missing, made, strict=True) if not done}
-    for job in absent:  # two arms may choose the same slices: what was made for one is there for the other
-        if not (job.is_wanted(session.only) or _show_if_cached(session, job)):
-            lacking.add(job.item)
-    return [job for job in jobs if job.item not in lacking]
+def found_before(session: Session, data: Data) -> Data:
+    """Show the backbones that are cached in the run folder, and return the data with these."""
+    return replace(data, backbones=tuple(job for job in data.jobs if _show_if_cached(session, job)))
+
+
+def missing(session: Session, data: Data) -> list[Job]:
+    """The wanted jobs that have no backbone yet."""
+    there = {job.item for job in data.backbones}
+    return [job for job in data.jobs if job.item not in there and job.is_wanted(session.only)]
+
+
+def pretrain(session: Session, data: Data) -> Data:
+    """Make the wanted backbones that are missing, and return the data with all there are.
+
+    One that fails does not stop the others.
+    """
+    wanted = missing(session, data)
+    at_once = session.crew.at_once(len([job for job in wanted if not job.baseline]))
+    made = session.crew.do([_try(session, data, job, at_once) for job in wanted])
+    there = {job.item for job in data.backbones} | {job.item for job, done in zip(wanted, made, strict=True) if done}
+    for job in data.jobs:  # two arms may choose the same slices: what was made for one is there for the other
+        if job.item not in there and not job.is_wanted(session.only) and _show_if_cached(session, job):
+            there.add(job.item)
+    return replace(data, backbones=tuple(job for job in data.jobs if job.item in there))
+
+
+def selection_digest(shown: Callable[[int], str], table: Table, chosen: Selection) -> str:
+    """Digest of the kept slices: what a backbone depends on, whatever else there is.
+
+    ``shown`` gives the address of a volume by its number, as training sees it.
+    """
+    digest = hashlib.sha256()
+    kept = np.flatnonzero(chosen.kept)
+    for part in np.split(kept, np.flatnonzero(np.diff(table.volume[kept])) + 1):
+        if part.size:
+            volume = int(table.volume[part[0]])
+            digest.update(f"{shown(volume)}:{table.index[part].tolist()};".encode())
+    return digest.hexdigest()
 
 
 def _show_if_cached(session: Session, job: Job) -> bool:
@@ -113,9 +112,9 @@ def _show_if_cached(session: Session, job: Job) -> bool:
     return True
 
 
-def forget_others(session: Session, jobs: list[Job]) -> None:
+def forget_others(session: Session, data: Data) -> None:
     """Remove from the run folder what is shown of backbones that are not those of its pipeline now."""
-    for job in jobs:
+    for job in data.jobs:
         shown = show_folder(session, job)
         if (shown / FACTS).exists() and read_json(shown / FACTS).get("address") != job.address:
             forget(shown)
@@ -133,10 +132,10 @@ def show_folder(session: Session, job: Job) -> Path:
     return session.folder.pretrain(job.arm, job.pretrain, job.seed)
 
 
-def _try(session: Session, table: Table, job: Job, shards: Shards, at_once: int) -> Chore[bool]:
+def _try(session: Session, data: Data, job: Job, at_once: int) -> Chore[bool]:
     """Make a backbone, perhaps beside others, ``at_once`` in all; say whether it is there."""
     try:
-        work = partial(_train, session, table, job, shards, at_once)
+        work = partial(_train, session, data, job, at_once)
         yield from session.once("pretrain", job.item, job.address, work)
         _show(session, job)
     except StorageError:
@@ -147,8 +146,8 @@ def _try(session: Session, table: Table, job: Job, shards: Shards, at_once: int)
     return True
 
 
-def _train(session: Session, table: Table, job: Job, shards: Shards, at_once: int, folder: Path) -> Chore[None]:
-    rows = rows_of(table, job.selected.selection, shards, session.pipeline.rendering.size)
+def _train(session: Session, data: Data, job: Job, at_once: int, folder: Path) -> Chore[None]:
+    rows = rows_of(data.table, job.selected.selection, data.shards, session.pipeline.rendering.size)
     slices = 0 if job.baseline else len(rows)
     with session.console.progress(f"pretrain {job.item}", None) as bar:
 

@@ -6,21 +6,19 @@ the volume is in order, and no reading may say otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ctkit import compute
 from ctkit.contracts import Dataset
 from ctkit.pipeline_file import Chosen
-from ctkit.stages.describe import Wanted, describe_each, read
+from ctkit.session import Session
+from ctkit.stages.decoding import Wanted, describe_volume, read
 from ctkit.stages.readings import Reading, write_reading
-
-if TYPE_CHECKING:
-    from ctkit.session import Session
 
 
 def rescue(session: Session, lost: compute.Lost[Wanted]) -> Iterator[str]:
@@ -35,6 +33,14 @@ def rescue(session: Session, lost: compute.Lost[Wanted]) -> Iterator[str]:
         yield alone.result
     else:
         yield from _one_by_one(session, item)
+
+
+def describe_each(
+    session: Session, items: Iterable[Wanted], total: int
+) -> Iterator[compute.Done[Wanted, str] | compute.Lost[Wanted]]:
+    """Describe volumes in worker processes; results say what a plugin did wrong, "" for nothing."""
+    work = partial(describe_volume, session.pipeline.dataset, session.cache.folder, session.pipeline.rendering)
+    yield from session.parallel("describe", work, items, total=total, name=lambda item: item.address)
 
 
 def _one_by_one(session: Session, item: Wanted) -> Iterator[str]:

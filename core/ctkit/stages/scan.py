@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,12 +22,11 @@ from ctkit.contracts.promises import Judge
 from ctkit.errors import DataError
 from ctkit.files import write_text
 from ctkit.pipeline_file import Chosen
+from ctkit.session import Session
 from ctkit.slices import Catalogue, write_catalogue
+from ctkit.stages.data import Data
 from ctkit.stages.left_out import LeftOut, LeftOutWriter
 from ctkit.storage import Cache, address
-
-if TYPE_CHECKING:
-    from ctkit.session import Session
 
 CHUNK = 256  #: files whose headers are read by one worker at a time and cached together
 _Found = Mapping[str, Any] | Skipped
@@ -36,15 +35,6 @@ _log = logging.getLogger(__name__)
 
 _LOST = "what its header said was lost on the disk"
 _PASSING = (OSError, MemoryError, ImportError)  # may be gone the next time, though the file is the same
-
-
-@dataclass(frozen=True)
-class Scan:
-    """What a scan found."""
-
-    address: str
-    catalogue: Catalogue
-    skipped: LeftOut
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +56,7 @@ class _Chunk:
         return tuple(SourceFile(*stamp) for stamp in json.loads(zlib.decompress(self.packed)))
 
 
-def scan(session: Session) -> Scan:
+def scan(session: Session) -> Data:
     """Find the volumes of the pipeline's data set; only new or changed files are opened.
 
     Raises ``DataError`` where there is not a single volume.
@@ -90,7 +80,7 @@ def scan(session: Session) -> Scan:
     return found
 
 
-def found_before(session: Session) -> tuple[int, Scan | None]:
+def found_before(session: Session) -> tuple[int, Data | None]:
     """Return how many files there are, and the scan where it is cached, by looking at folders only."""
     chunks = _look(session.pipeline.dataset)
     at = _address(session.pipeline.dataset, chunks)
@@ -116,8 +106,8 @@ def _address(chosen: Chosen[Dataset[Any]], chunks: list[_Chunk], passing: _Passi
     return address("scan", **parts, **({"lacking": lacking} if lacking else {}))
 
 
-def _load(folder: Path, at: str) -> Scan:
-    return Scan(at, Catalogue(folder), LeftOut(folder))
+def _load(folder: Path, at: str) -> Data:
+    return Data(at, Catalogue(folder), LeftOut(folder))
 
 
 def _chunks(files: Iterable[SourceFile]) -> Iterator[list[SourceFile]]:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ctkit.contracts import Ints
 from ctkit.errors import DataError
 from ctkit.files import read_json, write_csv, write_json
-from ctkit.pipeline_file import Arm, Keep, Pipeline
-from ctkit.session import Stopwatch
+from ctkit.pipeline_file import Arm, Keep
+from ctkit.session import Session, Stopwatch
 from ctkit.slices import Catalogue, Selection, Table, selection
 from ctkit.stages import curve
+from ctkit.stages.data import Data
 from ctkit.stages.evidence import Evidence
 from ctkit.stages.readings import Reading
+from ctkit.stages.selected import Selected, Selections, draws, keys
 from ctkit.storage import address
-
-if TYPE_CHECKING:
-    from ctkit.session import Session
 
 COLUMNS = ("slice", "volume", "source", "index", "kept", "represented_by", "distance")
 EXPLANATION = "explain.html"
@@ -34,33 +32,20 @@ ON_REQUEST = (
 _FILE = "selection.npz"
 
 
-@dataclass(frozen=True)
-class Selected:
-    """What an arm keeps with one seed."""
-
-    arm: Arm
-    seed: int | None  #: None where the arm does not draw, so that every seed has this selection
-    address: str
-    selection: Selection
-    asked: int | None  #: slices that a budget asked for
-    seconds: float
-
-
-Selections = dict[tuple[str, int | None], Selected]  #: by arm and seed
-
-
-def make_table(catalogue: Catalogue, readings: list[Reading]) -> Table:
+def numbered(data: Data) -> Data:
     """Number the readable slices through. Raises ``DataError`` where there is none."""
+    catalogue, readings = data.catalogue, data.readings
     counts = [len(reading.index) for reading in readings]
     if not sum(counts):
         reason = next((reason for reading in readings for _, reason in reading.skipped), "")
         raise DataError(f"not a single slice of {len(readings)} volumes can be read, for instance: {reason}")
     volume = np.repeat(np.arange(len(readings)), counts)
     index = np.concatenate([reading.index for reading in readings])
-    return Table(volume, index, catalogue.patients[volume], _ranks(catalogue, readings))
+    table = Table(volume, index, catalogue.patients[volume], _ranks(catalogue, readings))
+    return replace(data, table=table)
 
 
-def _ranks(catalogue: Catalogue, readings: list[Reading]) -> Ints | None:
+def _ranks(catalogue: Catalogue, readings: Sequence[Reading]) -> Ints | None:
     """Place of each slice in the data set's own order, where its volumes carry keys."""
     if not catalogue.ordered:
         return None
@@ -76,38 +61,32 @@ def _ranks(catalogue: Catalogue, readings: list[Reading]) -> Ints | None:
 # --- the stage ----------------------------------------------------------------------------------------------------
 
 
-def select(session: Session, catalogue: Catalogue, readings: list[Reading], table: Table) -> Selections:
+def select(session: Session, data: Data) -> Data:
     """Choose for every arm, and for every seed where it draws; write the selections into the run folder."""
-    evidence = Evidence(session, catalogue, readings, table)
-    done = _Chooser(session, evidence, table, make=True).all()
-    for arm in session.pipeline.arms:
+    done = _Chooser(session, data, make=True).all()
+    for arm in session.arms:
         chosen = [selected for (name, _), selected in done.items() if name == arm.id]
-        _write_arm(session, catalogue, table, arm, chosen)
-    return done
+        _write_arm(session, data, arm, chosen)
+    return replace(data, selections=done)
 
 
-def chosen_before(session: Session, catalogue: Catalogue, readings: list[Reading], table: Table) -> Selections:
-    """Return the selections that are cached."""
-    return _Chooser(session, Evidence(session, catalogue, readings, table), table, make=False).all()
-
-
-def keys(pipeline: Pipeline) -> list[tuple[str, int | None]]:
-    """Arm and seed of every selection of a pipeline; one for all seeds (None) where an arm does not draw."""
-    arms = {arm.id: arm for arm in pipeline.arms}
-    return [(arm.id, seed) for arm in pipeline.arms for seed in (pipeline.seeds if _draws(arm, arms) else (None,))]
+def chosen_before(session: Session, data: Data) -> Data:
+    """Return the data with the selections that are cached."""
+    return replace(data, selections=_Chooser(session, data, make=False).all())
 
 
 class _Chooser:
     """Selects arm by arm, an arm that takes its size from another after that one."""
 
-    def __init__(self, session: Session, evidence: Evidence, table: Table, *, make: bool) -> None:
-        self._session, self._evidence, self._table, self._make = session, evidence, table, make
-        self._arms = {arm.id: arm for arm in session.pipeline.arms}
+    def __init__(self, session: Session, data: Data, *, make: bool) -> None:
+        self._session, self._table, self._make = session, data.table, make
+        self._evidence = Evidence(session, data)
+        self._arms = {arm.id: arm for arm in session.arms}
         self._done: Selections = {}
 
     def all(self) -> Selections:
-        """Every selection of the pipeline; without those not cached, where none may be made."""
-        for name, seed in keys(self._session.pipeline):
+        """Every selection of the session's arms; without those not cached, where none may be made."""
+        for name, seed in keys(self._session.arms, self._session.pipeline.seeds):
             self._choose(self._arms[name], seed)
         return self._done
 
@@ -116,7 +95,7 @@ class _Chooser:
             like = None
             if arm.keep and arm.keep.like:
                 other = self._arms[arm.keep.like]
-                like = self._choose(other, seed if _draws(other, self._arms) else None)
+                like = self._choose(other, seed if draws(other, self._arms) else None)
                 if like is None:
                     return None
             target = _target(arm.keep, len(self._table), like)
@@ -125,15 +104,6 @@ class _Chooser:
                 return None
             self._done[arm.id, seed] = selected
         return self._done[arm.id, seed]
-
-
-def of_seed(selections: Selections, arm: Arm, seed: int) -> Selected:
-    """Return what an arm keeps with a seed."""
-    return selections[(arm.id, seed)] if (arm.id, seed) in selections else selections[(arm.id, None)]
-
-
-def _draws(arm: Arm, arms: dict[str, Arm]) -> bool:
-    return arm.draws or bool(arm.keep and arm.keep.like and _draws(arms[arm.keep.like], arms))
 
 
 def _target(keep: Keep | None, slices: int, like: Selected | None) -> int | None:
@@ -182,16 +152,16 @@ def _load(folder: Path) -> tuple[Selection, float]:
 # --- what the run folder shows ------------------------------------------------------------------------------------
 
 
-def _write_arm(session: Session, catalogue: Catalogue, table: Table, arm: Arm, chosen: list[Selected]) -> None:
+def _write_arm(session: Session, data: Data, arm: Arm, chosen: list[Selected]) -> None:
     """Write ``selection.csv`` for each draw, and ``arm.json``, unless they are there."""
-    facts = _facts(arm, chosen, len(table)) | {"names": session.cache.pseudonym("names")}
+    facts = _facts(arm, chosen, len(data.table)) | {"names": session.cache.pseudonym("names")}
     path = session.folder.arm(arm.id) / "arm.json"
     written = all(session.folder.selection(arm.id, selected.seed).exists() for selected in chosen)
     if written and read_json(path) == facts:
         return
     path.unlink(missing_ok=True)  # first, so that it never speaks of other selections than lie there
     for selected in chosen:
-        rows = _rows(session, catalogue, table, selected.selection)
+        rows = _rows(session, data, selected.selection)
         write_csv(session.folder.selection(arm.id, selected.seed), COLUMNS, rows)
     for name in ON_REQUEST:
         (path.parent / name).unlink(missing_ok=True)
@@ -244,8 +214,8 @@ def _facts(arm: Arm, chosen: list[Selected], slices: int) -> dict[str, Any]:
     }
 
 
-def _rows(session: Session, catalogue: Catalogue, table: Table, chosen: Selection) -> Iterator[tuple[Any, ...]]:
-    number = 0
+def _rows(session: Session, data: Data, chosen: Selection) -> Iterator[tuple[Any, ...]]:
+    number, catalogue, table = 0, data.catalogue, data.table
     counts = np.bincount(table.volume, minlength=len(catalogue))
     for volume, count in zip(catalogue, counts, strict=True):
         name = session.cache.pseudonym(volume.key)
@@ -261,17 +231,3 @@ def _rows(session: Session, catalogue: Catalogue, table: Table, chosen: Selectio
                 None if np.isnan(distance) else f"{distance:.6g}",
             )
         number += int(count)
-
-
-def selection_digest(shown: Callable[[int], str], table: Table, chosen: Selection) -> str:
-    """Digest of the kept slices: what a backbone depends on, whatever else there is.
-
-    ``shown`` gives the address of a volume by its number, as training sees it.
-    """
-    digest = hashlib.sha256()
-    kept = np.flatnonzero(chosen.kept)
-    for part in np.split(kept, np.flatnonzero(np.diff(table.volume[kept])) + 1):
-        if part.size:
-            volume = int(table.volume[part[0]])
-            digest.update(f"{shown(volume)}:{table.index[part].tolist()};".encode())
-    return digest.hexdigest()

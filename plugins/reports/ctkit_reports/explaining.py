@@ -94,7 +94,7 @@ def explain(run: Revisited) -> Explanation:
         profiles=profiles,
         findings=findings,
         traits=traits,
-        images=images_of(run.session, run.catalogue, run.table, shown),
+        images=images_of(run.session, run.data, shown),
     )
 
 

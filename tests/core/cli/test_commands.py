@@ -17,8 +17,8 @@ from ctkit import plugins
 from ctkit.cli.commands import main
 from ctkit.files import read_csv
 from ctkit.plugins.registry import Entry
+from ctkit.stages.data import Data
 from ctkit.stages.describe import describe
-from ctkit.stages.readings import Reading
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -247,8 +247,9 @@ def test_pictures_that_fail_leave_a_report_and_say_so(
 
 
 def test_slices_that_cannot_be_read_are_counted(folder: Path, ctkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def noisy(*arguments: Any) -> list[Reading]:
-        return [replace(reading, skipped=((3, "noise"),)) for reading in describe(*arguments)]
+    def noisy(*arguments: Any) -> Data:
+        data = describe(*arguments)
+        return replace(data, readings=[replace(reading, skipped=((3, "noise"),)) for reading in data.readings])
 
     monkeypatch.setattr("ctkit.runner.order.describe", noisy)
     (folder / "p.toml").write_text(PIPELINE.replace("patients = 2", "patients = 1"))

@@ -19,7 +19,7 @@ from ctkit.files import write_json, write_text
 from ctkit.pipeline_file.pipeline import Chosen, PretrainPlan
 from ctkit.runner import dry_run, estimates
 from ctkit.session.opening import open_session
-from ctkit.stages.describe import Wanted
+from ctkit.stages.decoding import Wanted
 from ctkit.stages.pretrain import FACTS
 
 

@@ -16,7 +16,7 @@ from ctkit.errors import CtkitError
 from ctkit.files import read_csv
 from ctkit.session.opening import open_session
 from ctkit.slices.store import SliceStore
-from ctkit.stages.describe import NOT_FINITE
+from ctkit.stages.decoding import NOT_FINITE
 from ctkit.stages.readings import read_reading
 from ctkit.stages.scan import found_before
 from ctkit.storage.cache import Cache

@@ -1,0 +1,142 @@
+"""Decoding: one volume becomes pixels, and these its reading, evidence and rows of the slice store."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctkit.contracts import Dataset, Ints, Pixels, Reducer, Slices, Volume, rendering
+from ctkit.contracts.promises import Judge, check_pixels
+from ctkit.errors import DataError, PluginError
+from ctkit.files import writing
+from ctkit.pipeline_file import Chosen, Rendering
+from ctkit.slices import SliceStore
+from ctkit.stages.readings import Reading, Skips, write_reading
+from ctkit.storage import Cache, address
+
+NOT_FINITE = "holds values that are infinite or no numbers, which the data set's plugin must fill or skip"
+Decoded = tuple[Slices, Reading]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be made of one volume in one decode."""
+
+    number: int
+    address: str
+    volume: Volume
+    index: Ints | None  #: slices to read; None for all
+    evidence: tuple[Chosen[Reducer[Any]], ...] = ()
+    store: bool = False  #: also write what is read to the store
+    skipped: Skips = ()  #: slices that are known to be unreadable
+    limit: float = 0.0  #: seconds after which some of these were given up
+
+
+def evidence_path(cache: Cache, chosen: Chosen[Reducer[Any]], volume: str, reading: Reading) -> Path:
+    """Where the evidence of a reducer on the readable slices of the volume with address ``volume`` is or would be."""
+    looks = {"reducer": chosen.evidence_identity, "rendering": rendering.VERSION}
+    at = address("evidence", **looks, volume=volume, slices=reading.mark)
+    return cache.path("evidence", at, ".npy")
+
+
+def describe_volume(chosen: Chosen[Dataset[Any]], cache_folder: Path, look: Rendering, item: Wanted) -> str:
+    """Read one volume, write what is wanted of it, and last its reading. Runs in a worker process.
+
+    Returns what a plugin did wrong, "" for nothing: that is no fault of the volume, and must not count as one.
+    """
+    cache = Cache(cache_folder)
+    try:
+        pixels = read(chosen, item)
+        reading = Reading.of(len(item.volume), pixels, item.skipped, item.limit)
+        if pixels.index.size and item.evidence:
+            _write_evidence(cache, item, reading, as_slices(pixels))
+    except PluginError as error:
+        return str(error)
+    if pixels.index.size and item.store:
+        store_slices(cache, look, item.address, pixels, reading)
+    write_reading(cache, item.address, reading)
+    return ""
+
+
+def as_slices(pixels: Pixels) -> Slices:
+    """Render pixels as reducers see them."""
+    hu = pixels.values if pixels.unit == "HU" else None
+    return Slices(rendering.evidence(pixels.values), hu, pixels.index)
+
+
+def _write_evidence(cache: Cache, item: Wanted, reading: Reading, slices: Slices) -> None:
+    for chosen in item.evidence:
+        path = evidence_path(cache, chosen, item.address, reading)
+        if not path.exists():
+            write_evidence(path, evidence_of(chosen, slices))
+
+
+def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices) -> NDArray[Any]:
+    """Describe one volume. Raises ``PluginError`` where the reducer fails or returns what it must not."""
+    name, reducer, n = chosen.entry.name, chosen.build(), len(slices.index)
+    try:
+        evidence: NDArray[Any] = np.asarray(reducer.describe(slices))
+    except Exception as error:  # a stranger's reducer may raise anything
+        _log.debug("describing failed", exc_info=True)
+        raise PluginError(f"reducer {name!r} failed to describe a volume: {type(error).__name__}: {error}") from error
+    expected = (n,) if reducer.evidence == "slice" else (n * (n - 1) // 2,)
+    of_pairs = reducer.evidence == "pair" and evidence.ndim != 1
+    if evidence.shape[:1] != expected or of_pairs or evidence.dtype.hasobject:
+        raise PluginError(
+            f"reducer {name!r} must describe {n} slices by numbers ({expected[0]}, ...) for evidence"
+            f" {reducer.evidence!r}, but returned {evidence.shape} {evidence.dtype}"
+        )
+    return evidence
+
+
+def write_evidence(path: Path, evidence: NDArray[Any]) -> None:
+    """Write the evidence of one volume, whole or not at all."""
+    with writing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, evidence, allow_pickle=False)
+
+
+def store_slices(cache: Cache, look: Rendering, volume: str, pixels: Pixels, reading: Reading) -> None:
+    """Render pixels of a volume that reads so and write them to the store, unless they are there."""
+    store, shown = SliceStore(cache, look.model_dump(mode="json")), reading.shown(volume, look.levels)
+    if store.find(shown, pixels.index) is None:
+        rows = rendering.training(pixels.values, pixels.unit, look.levels, look.size, reading.span)
+        store.write(shown, pixels.index, rows)
+
+
+def read(chosen: Chosen[Dataset[Any]], item: Wanted) -> Pixels:
+    """Read the wanted slices; where not one can be read, all come back as skipped, as do slices that are not finite.
+
+    Raises ``PluginError`` where the data set returns what it must not.
+    """
+    asked = np.arange(len(item.volume)) if item.index is None else item.index
+    try:
+        pixels = chosen.build().read(item.volume, item.index)
+    except DataError as error:
+        nothing = np.zeros((0, item.volume.rows, item.volume.columns), np.int16)
+        skipped = tuple((number, str(error)) for number in asked.tolist())
+        return Pixels(nothing, np.zeros(0, np.int64), "HU", skipped, retry=error.retry)
+    check_pixels(Judge(chosen.title, PluginError), item.volume, pixels, asked)
+    return _finite(pixels)
+
+
+def _finite(pixels: Pixels) -> Pixels:
+    """Leave out the slices that hold values which are infinite or no numbers: one would darken all of its volume."""
+    if pixels.values.dtype.kind != "f":
+        return pixels
+    good = np.isfinite(pixels.values).all(axis=(1, 2))
+    if good.all():
+        return pixels
+    skipped = tuple((number, NOT_FINITE) for number in pixels.index[~good].tolist())
+    return replace(pixels, values=pixels.values[good], index=pixels.index[good], skipped=(*pixels.skipped, *skipped))
+
+
+def read_slices(chosen: Chosen[Dataset[Any]], item: Wanted) -> Decoded:
+    """Read one volume's slices. Runs in a worker process."""
+    pixels = read(chosen, item)
+    return as_slices(pixels), Reading.of(len(item.volume), pixels, item.skipped, item.limit)
