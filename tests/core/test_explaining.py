@@ -20,7 +20,7 @@ from ctkit.files import read_csv
 from ctkit.report import write_explanation
 from ctkit.revisiting import Revisited, revisit
 from ctkit_datasets.phantom import Phantom, PhantomParams
-from ctkit_datasets.phantom_files import write_dicom
+from phantom_files import write_dicom
 
 PHANTOM = PhantomParams(patients=3, slices=12, slice_spacing=4.0, matrix=64)
 Open = Callable[..., Revisited]

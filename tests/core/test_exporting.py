@@ -20,7 +20,7 @@ from ctkit.errors import DataError, RequestError
 from ctkit.files import read_csv
 from ctkit.revisiting import revisit
 from ctkit_datasets.phantom import Phantom, PhantomParams
-from ctkit_datasets.phantom_files import write_dicom, write_nifti
+from phantom_files import write_dicom, write_nifti
 
 PHANTOM = {"patients": 2, "slices": 8, "slice_spacing": 20.0, "matrix": 32}
 Export = Callable[[exporting.Format, Path], int]

@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 import ctkit_models
 from ctkit.errors import DataError
-from ctkit_models.contrastive import ContrastiveParams, plan_run
+from ctkit_models.parameters import ContrastiveParams
+from ctkit_models.plan import plan_run
 from ctkit_models.simclr import SimCLR, SimCLRParams
 
 

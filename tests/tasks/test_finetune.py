@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from layouts import covid_ct, image_folder
 from pydantic import ValidationError
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, FakeTensorMode
 from torch.nn.functional import cross_entropy
@@ -18,15 +17,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ctkit import stopping
 from ctkit.contracts import Evaluation
-from ctkit_models.backbones import load_backbone
-from ctkit_models.preparation import normalised
-from ctkit_models.trunks import Trunk
 from ctkit_tasks import tuning
 from ctkit_tasks.covid_ct import CovidCt, CovidCtParams
-from ctkit_tasks.finetune import Finetune, FinetuneParams
+from ctkit_tasks.finetune import Finetune
+from ctkit_tasks.finetune_params import FinetuneParams
 from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
 from ctkit_tasks.parts import parts_of
 from ctkit_tasks.tuning import Classifier
+from ctkit_torch.backbones import load_backbone
+from ctkit_torch.preparation import normalised
+from ctkit_torch.trunks import Trunk
+from layouts import covid_ct, image_folder
 
 SHORT = FinetuneParams(size=32, epochs=3, frozen_epochs=1, batch=8)
 LEARNING = FinetuneParams(size=32, epochs=5, frozen_epochs=1, batch=4, learning_rate=1e-3)
