@@ -25,15 +25,15 @@ from ctkit.errors import DataError, TrainingError
 from ctkit_models.acceleration import accelerate, channels_last
 from ctkit_models.batch_size import found_batch
 from ctkit_models.collapse import Probe, collapse, numbers
-from ctkit_models.company import company_notes, company_size, together
 from ctkit_models.divergence import FirstBadLoss, diverged
+from ctkit_models.lightning_overrides import deaf_to_interrupts, honest_interrupt, quiet_lightning
 from ctkit_models.metering import Meters, TimedLoader
 from ctkit_models.monitors import Monitors
 from ctkit_models.network import Network
 from ctkit_models.optimisers import build_optimiser, learning_rate
 from ctkit_models.parameters import ContrastiveParams
 from ctkit_models.plan import Plan, plan_run
-from ctkit_models.quiet import deaf_to_interrupts, honest_interrupt, quiet_lightning
+from ctkit_models.process_group import group_notes, process_group, world_size
 from ctkit_models.ranks import Rank, agree, any_says, mean, meet
 from ctkit_models.slices import Batches
 from ctkit_models.stretches import Stretches
@@ -56,10 +56,10 @@ def pretrain(method: Trainable, job: Pretraining) -> Pretrained:
     """Train ``method`` on the job's slices and write ``backbone.safetensors`` into the job's folder."""
     check_device(method.params, job)
     plan = _plan(method, job)
-    notes = (*method.notes(plan), *company_notes(job))
+    notes = (*method.notes(plan), *group_notes(job))
     for note in notes:
         log.info("%s", note)  # the core shows the notes of what is done; the log has them as soon as it starts
-    with together(job, partial(_assist, method, plan, _unheard(job))) as rank:
+    with process_group(job, partial(_assist, method, plan, _unheard(job))) as rank:
         training = train(method, plan, job, rank)
     done, measured = training.done, training.settle()
     if not numbers({name: value for _, name, value in measured}):
@@ -88,7 +88,7 @@ def pretrain(method: Trainable, job: Pretraining) -> Pretrained:
 
 
 def _plan(method: Trainable, job: Pretraining) -> Plan:
-    processes, volumes, batch = company_size(job), len(np.unique(job.rows.volume)), None
+    processes, volumes, batch = world_size(job), len(np.unique(job.rows.volume)), None
     if method.params.batch == "auto":
         batch = found_batch(method, job, volumes, processes, partial(train, rank=Rank()))
     return plan_run(method.params, len(job.rows), processes, batch, volumes)

@@ -7,7 +7,7 @@ import logging
 import torch
 
 from ctkit.contracts import Pretraining
-from ctkit_models.alike import AlikePairs
+from ctkit_models.alike_pairs import AlikePairs
 from ctkit_models.collapse import Probe, collapse
 from ctkit_models.parameters import ContrastiveParams
 from ctkit_models.plan import Plan

@@ -11,8 +11,8 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from ctkit.contracts import Pretraining
 from ctkit.devices import unusable
 from ctkit.errors import RequestError
+from ctkit_models.lightning_overrides import OwnTermination
 from ctkit_models.parameters import ContrastiveParams
-from ctkit_models.quiet import OwnTermination
 from ctkit_models.ranks import Placed, Rank
 from ctkit_models.synchronising import SharedStatistics
 from ctkit_torch.precision import has_bf16
