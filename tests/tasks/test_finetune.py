@@ -52,6 +52,11 @@ def test_it_learns_what_tells_the_classes_apart(job: Evaluation) -> None:
     assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(16))
 
 
+def test_kept_models_are_found_again_by_later_releases(job: Evaluation) -> None:
+    digest = tuning._digest(replace(job, labels=0.1, seed=42), FinetuneParams(), 1)
+    assert digest.startswith("87e14607dbf1b324")  # another value: whoever updates trains everything again
+
+
 def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_as_an_undisturbed_one(
     job: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
