@@ -13,10 +13,10 @@ from mkdocs.structure.files import File
 from numpy.typing import NDArray
 from PIL import Image
 
-from ctkit import rendering, selection
-from ctkit.contracts import Reducer, Slices
-from ctkit.plugins import load
-from ctkit.selection import Choice, Table
+from ctkit.contracts import Reducer, Slices, rendering
+from ctkit.plugins.registry import load
+from ctkit.slices import selection
+from ctkit.slices.selection import Choice, Table
 from ctkit_datasets.phantom import Phantom, PhantomParams
 
 KEEP, COLUMNS, SIDE, FRAME = 12, 12, 88, 4

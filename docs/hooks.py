@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ctkit.describing import plugin_reference
-from ctkit.plugins import load
+from ctkit.plugins.description import plugin_reference
+from ctkit.plugins.registry import load
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from ctkit import plugins
-from ctkit.rendering import training
+from ctkit.contracts.rendering import training
 
 PIPELINE = """\
 [run]

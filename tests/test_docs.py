@@ -26,7 +26,7 @@ import pytest
 import yaml
 
 from ctkit import hookspecs
-from ctkit.plugins import load
+from ctkit.plugins.registry import load
 from ctkit.stages import compare, select
 
 REPOSITORY = Path(__file__).resolve().parent.parent

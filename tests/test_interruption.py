@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ctkit import plugins, stopping
-from ctkit.cli import main
+from ctkit.cli.commands import main
 
 PIPELINE = """\
 [run]

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from ctkit import devices, plugins
-from ctkit.cli import main
+from ctkit import plugins
+from ctkit.cli.commands import main
+from ctkit.compute import devices
 from ctkit.files import read_csv
 from ctkit_models import cluster
 

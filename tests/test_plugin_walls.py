@@ -8,29 +8,29 @@ from pathlib import Path
 
 import pytest
 
-DOORS = {"ctkit.contracts", "ctkit.errors", "ctkit.files", "ctkit.hookspecs", "ctkit.stopping"}
+DOORS = {
+    *("ctkit.contracts", "ctkit.contracts.rendering", "ctkit.errors", "ctkit.files", "ctkit.hookspecs"),
+    "ctkit.stopping",
+}
 BELOW = {
     "ctkit_datasets": {"ctkit_phantom"},
+    "ctkit_exporters": set(),
     "ctkit_hashing": set(),
     "ctkit_models": {"ctkit_hashing", "ctkit_torch"},
     "ctkit_phantom": set(),
     "ctkit_reducers": {"ctkit_hashing", "ctkit_torch"},
+    "ctkit_reports": set(),
     "ctkit_tasks": {"ctkit_hashing", "ctkit_phantom", "ctkit_torch"},
     "ctkit_torch": set(),
     "ctkit_trackers": set(),
 }
 #: What is still imported past the doors.
 LEFT = {
-    "ctkit_models.cluster": {"ctkit.cli", "ctkit.compute.worker"},
-    "ctkit_models.processes": {"ctkit.compute.alone", "ctkit.compute.lanes", "ctkit.compute.worker"},
-    "ctkit_models.trainer": {"ctkit.devices"},
-    "ctkit_models.watching": {"ctkit.promises"},
-    "ctkit_tasks.features": {"ctkit.promises"},
-    "ctkit_tasks.findings": {"ctkit.promises"},
-    "ctkit_tasks.phantom_lesions": {"ctkit.rendering"},
-    "ctkit_tasks.phantom_regions": {"ctkit.rendering"},
-    "ctkit_tasks.tuning": {"ctkit.promises"},
+    "ctkit_models.cluster": {"ctkit.cli.commands", "ctkit.compute.worker"},
+    "ctkit_models.processes": {"ctkit.compute", "ctkit.compute.worker"},
+    "ctkit_models.trainer": {"ctkit.compute"},
 }
+READERS = {"ctkit_exporters", "ctkit_reports"}  #: see whole runs, for which there is no door yet
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,7 @@ def test_plugins_reach_the_core_by_its_doors(imports: dict[str, set[str]]) -> No
     past = {
         module: {name for name in imported if name.partition(".")[0] == "ctkit"} - DOORS
         for module, imported in imports.items()
+        if module.partition(".")[0] not in READERS
     }
     assert {module: names for module, names in past.items() if names} == LEFT
 
@@ -79,5 +80,5 @@ def _imported(file: Path, modules: set[str]) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= names & modules or {node.module}
+            found |= {name if name in modules else node.module for name in names}
     return found & modules

@@ -13,8 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from ctkit import config, pipeline, plugins
-from ctkit.console import Console
+from ctkit import pipeline_file, plugins, runner
+from ctkit.console.output import Console
 from ctkit.files import read_csv
 
 pytestmark = pytest.mark.real
@@ -125,8 +125,8 @@ def kept_by_ctkit(root: Path, folder: Path, recipe: str, scopes: Iterable[str]) 
         "reduce": arms,
         "report": {"images": False},
     }
-    resolved = config.resolve(document, plugins.load(), folder)
-    run = pipeline.run(resolved, plugins.load(), Console(quiet=True), "select")
+    resolved = pipeline_file.resolve(document, plugins.load(), folder)
+    run = runner.run(resolved, plugins.load(), Console(quiet=True), "select")
     return {
         (scope, threshold): {
             row["source"] for row in read_csv(run.selection(f"{scope}-{threshold}", None)) if row["kept"] == "true"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ctkit import config, plugins
-from ctkit.cli import main
+from ctkit import pipeline_file, plugins
+from ctkit.cli.commands import main
 from ctkit.files import read_csv
-from ctkit.plan import Pipeline
+from ctkit.pipeline_file.pipeline import Pipeline
 from ctkit.testing import samples
 
 PAPER = Path(__file__).resolve().parent.parent / "examples" / "paper"
@@ -29,7 +29,7 @@ def study(tmp_path: Path) -> Path:
 
 
 def resolved(path: Path) -> Pipeline:
-    return config.load(path, plugins.load())
+    return pipeline_file.load(path, plugins.load())
 
 
 @pytest.mark.parametrize("name", ["lidc-idri", "pet-ct", "miniature"])

@@ -1,3 +1,5 @@
 """ctkit: contrastive pre-training on CT with less, but better chosen data. The core knows no torch."""
 
-__version__ = "0.1.0"
+from ctkit import hookspecs
+
+__version__ = hookspecs.VERSION

@@ -14,16 +14,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pluggy
 
 PROJECT = "ctkit"  #: name of the entry-point group and of the pluggy project
+VERSION = "0.1.0"  #: of ctkit
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
 Kind = Literal["dataset", "reducer", "method", "task", "protocol"]
+
+#: Stages of a run, in the order of the data's way, as hooks tell of them and ``ctkit run --until`` names them.
+Stage = Literal["scan", "describe", "select", "materialise", "pretrain", "evaluate", "report"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from ctkit import compute, stopping
-from ctkit.console import Console
-from ctkit.session import Session
+from ctkit.console.output import Console
+from ctkit.session.session import Session
 
 
 def press() -> None:

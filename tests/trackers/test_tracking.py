@@ -14,7 +14,7 @@ import pytest
 import ctkit_trackers
 from ctkit.files import write_csv, write_text
 from ctkit.hookspecs import RunInfo
-from ctkit.plugins import Registry
+from ctkit.plugins.registry import Registry
 from ctkit.stages.compare import RESULTS
 from ctkit_trackers import tracking
 from ctkit_trackers.tracking import Tracker, flat

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 from ctkit import stopping
 from ctkit.compute import worker
-from ctkit.compute.alone import ending
+from ctkit.compute.isolation import ending
 from ctkit.compute.lanes import surroundings, without_interrupts
 from ctkit.errors import CtkitError, PluginError
 

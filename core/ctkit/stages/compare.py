@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctkit.cache import address
 from ctkit.contracts import Difference, Score
+from ctkit.contracts.promises import Judge
 from ctkit.errors import StorageError
 from ctkit.files import write_csv, write_json
-from ctkit.promises import Judge
 from ctkit.stages.evaluate import Evaluated, predictions_of
+from ctkit.storage import address
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -134,7 +134,7 @@ def adjust(differences: Sequence[Difference]) -> list[float]:
 
     The answer is given in the main metric; metrics that are only looked at should not cost it power.
     """
-    from ctkit.report.verdict import main_metric  # brings jinja
+    from ctkit_reports.verdict import main_metric
 
     main = main_metric(differences)
     adjusted = np.empty(len(differences))

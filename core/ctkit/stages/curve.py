@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ctkit import selection
-from ctkit.cache import address
-from ctkit.catalogue import Catalogue
 from ctkit.errors import RequestError
 from ctkit.files import write_csv
-from ctkit.plan import Arm
-from ctkit.runs import place
-from ctkit.selection import Table
+from ctkit.pipeline_file import Arm
+from ctkit.slices import Catalogue, Table, selection
 from ctkit.stages.evidence import Evidence
 from ctkit.stages.readings import Reading
+from ctkit.storage import address, place
 
 if TYPE_CHECKING:
     from ctkit.session import Session

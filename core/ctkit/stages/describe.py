@@ -18,18 +18,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit import compute, rendering
-from ctkit.cache import Cache, address
-from ctkit.catalogue import Catalogue
-from ctkit.compute.errands import Chore, Errand
-from ctkit.contracts import Dataset, Ints, Pixels, Reducer, Slices, Volume
+from ctkit import compute
+from ctkit.compute import Chore, Errand
+from ctkit.contracts import Dataset, Ints, Pixels, Reducer, Slices, Volume, rendering
+from ctkit.contracts.promises import Judge, check_pixels
 from ctkit.errors import CtkitError, DataError, PluginError, StorageError
 from ctkit.files import writing
-from ctkit.plan import Arm, Chosen
-from ctkit.promises import Judge, check_pixels
-from ctkit.sections import Rendering
+from ctkit.pipeline_file import Arm, Chosen, Rendering
+from ctkit.slices import Catalogue, SliceStore
 from ctkit.stages.readings import Reading, Skips, read_reading, read_readings, write_reading
-from ctkit.store import SliceStore
+from ctkit.storage import Cache, address
 
 if TYPE_CHECKING:
     from ctkit.session import Session

@@ -8,21 +8,18 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctkit.cache import address
-from ctkit.catalogue import Catalogue
-from ctkit.compute.errands import Chore, Errand
+from ctkit.compute import Chore, Errand
 from ctkit.contracts import Evaluation, Predictions, Rows
+from ctkit.contracts.promises import Judge, check_classes, check_predictions, check_splits
 from ctkit.errors import StorageError
 from ctkit.files import read_json
-from ctkit.only import Only
-from ctkit.plan import TaskPlan
-from ctkit.predictions import FACTS, TABLE, read_predictions, write_predictions
-from ctkit.promises import Judge, check_classes, check_predictions, check_splits
-from ctkit.runs import place
-from ctkit.selection import Table
+from ctkit.pipeline_file import TaskPlan
+from ctkit.session import Only
+from ctkit.slices import FACTS, TABLE, Catalogue, Table, read_predictions, write_predictions
 from ctkit.stages import pretrain
 from ctkit.stages.materialise import rows_in_store, slice_store
 from ctkit.stages.tasks import built
+from ctkit.storage import address, place
 
 if TYPE_CHECKING:
     from ctkit.session import Session

@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit import selection
-from ctkit.cache import address
-from ctkit.catalogue import Catalogue
 from ctkit.contracts import Ints
 from ctkit.errors import DataError
-from ctkit.plan import Arm, Document, Step
-from ctkit.selection import Choice, Table
+from ctkit.pipeline_file import Arm, Document, Step
+from ctkit.slices import Catalogue, Choice, Table, selection
 from ctkit.stages.describe import describe_again, evidence_path
 from ctkit.stages.readings import Reading
+from ctkit.storage import address
 
 if TYPE_CHECKING:
     from ctkit.session import Session

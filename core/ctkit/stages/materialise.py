@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctkit import compute
-from ctkit.cache import Cache
-from ctkit.catalogue import Catalogue
 from ctkit.contracts import Bools, Dataset, Ints, Rows
 from ctkit.errors import DataError
-from ctkit.plan import Chosen
-from ctkit.sections import Rendering
-from ctkit.selection import Selection, Table
+from ctkit.pipeline_file import Chosen, Rendering
+from ctkit.slices import Catalogue, Selection, Shard, SliceStore, Table, gather
 from ctkit.stages.describe import Wanted, read, store_slices
 from ctkit.stages.readings import read_reading
-from ctkit.store import Shard, SliceStore, gather
+from ctkit.storage import Cache
 
 if TYPE_CHECKING:
     from ctkit.session import Session

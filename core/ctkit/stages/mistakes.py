@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.cache import address
 from ctkit.contracts import Predictions
-from ctkit.promises import image_of
-from ctkit.runs import place
+from ctkit.contracts.promises import image_of
 from ctkit.stages.compare import Cell, cell_of
 from ctkit.stages.evaluate import Evaluated, predictions_of
 from ctkit.stages.pictures import SIDE
 from ctkit.stages.tasks import built
+from ctkit.storage import address, place
 
 if TYPE_CHECKING:
     from ctkit.session import Session
@@ -49,7 +48,7 @@ def _pictures(session: Session, evaluated: list[Evaluated]) -> dict[str, NDArray
 
 
 def _worst(cells: list[list[Predictions]]) -> list[int]:
-    from ctkit.report.diagnostics import worst_mistakes
+    from ctkit_reports.diagnostics import worst_mistakes
 
     return sorted({mistake.row for runs in cells for mistake in worst_mistakes(runs)})
 

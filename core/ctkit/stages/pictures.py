@@ -11,18 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit import compute, rendering
-from ctkit.cache import Cache, address
-from ctkit.catalogue import Catalogue
-from ctkit.contracts import Dataset, Ints
+from ctkit import compute
+from ctkit.contracts import Dataset, Ints, rendering
 from ctkit.files import writing
-from ctkit.plan import Chosen
-from ctkit.runs import place
-from ctkit.sections import Rendering
-from ctkit.selection import Selection, Table
+from ctkit.pipeline_file import Chosen, Rendering
+from ctkit.slices import Catalogue, Selection, Table
 from ctkit.stages.describe import Wanted, read
 from ctkit.stages.readings import read_reading
 from ctkit.stages.select import Selected
+from ctkit.storage import Cache, address, place
 
 if TYPE_CHECKING:
     from ctkit.session import Session

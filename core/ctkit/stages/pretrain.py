@@ -11,21 +11,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctkit import rendering
-from ctkit.cache import address
-from ctkit.catalogue import Catalogue
-from ctkit.compute.errands import Chore, Errand
-from ctkit.contracts import Method, Pretrained, Pretraining, Task
+from ctkit.compute import Chore, Errand
+from ctkit.contracts import Method, Pretrained, Pretraining, Task, rendering
+from ctkit.contracts.promises import Judge, check_pretrained
 from ctkit.errors import StorageError
 from ctkit.files import read_json, write_csv, write_json
-from ctkit.only import Only
-from ctkit.plan import Arm, Chosen, Pipeline, PretrainPlan
-from ctkit.promises import Judge, check_pretrained
-from ctkit.runs import forget, link, place
-from ctkit.selection import Table
+from ctkit.pipeline_file import Arm, Chosen, Pipeline, PretrainPlan
+from ctkit.session import Only
+from ctkit.slices import Catalogue, Table
 from ctkit.stages.materialise import Shards, materialise, rows_of, shown_address
 from ctkit.stages.select import Selected, Selections, of_seed, selection_digest
 from ctkit.stages.tasks import built, watched_tasks
+from ctkit.storage import address, forget, link, place
 
 if TYPE_CHECKING:
     from ctkit.session import Session

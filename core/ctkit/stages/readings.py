@@ -9,10 +9,10 @@ from functools import cached_property
 
 import numpy as np
 
-from ctkit.cache import Cache, address
-from ctkit.catalogue import Catalogue
 from ctkit.contracts import Ints, Pixels
 from ctkit.files import write_json
+from ctkit.slices import Catalogue
+from ctkit.storage import Cache, address
 
 Skips = tuple[tuple[int, str], ...]  #: numbers and reasons of slices that are left out
 

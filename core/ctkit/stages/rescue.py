@@ -15,7 +15,7 @@ import numpy as np
 
 from ctkit import compute
 from ctkit.contracts import Dataset
-from ctkit.plan import Chosen
+from ctkit.pipeline_file import Chosen
 from ctkit.stages.describe import Wanted, describe_each, read
 from ctkit.stages.readings import Reading, write_reading
 

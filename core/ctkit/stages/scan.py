@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctkit import compute
-from ctkit.cache import Cache, address
-from ctkit.catalogue import Catalogue, write_catalogue
 from ctkit.contracts import Dataset, Ints, Skipped, SourceFile, Volume
+from ctkit.contracts.promises import Judge
 from ctkit.errors import DataError
 from ctkit.files import write_text
-from ctkit.plan import Chosen
-from ctkit.promises import Judge
+from ctkit.pipeline_file import Chosen
+from ctkit.slices import Catalogue, write_catalogue
 from ctkit.stages.left_out import LeftOut, LeftOutWriter
+from ctkit.storage import Cache, address
 
 if TYPE_CHECKING:
     from ctkit.session import Session

@@ -10,19 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctkit import selection
-from ctkit.cache import address
-from ctkit.catalogue import Catalogue
 from ctkit.contracts import Ints
 from ctkit.errors import DataError
 from ctkit.files import read_json, write_csv, write_json
-from ctkit.plan import Arm, Pipeline
-from ctkit.runs import Stopwatch
-from ctkit.sections import Keep
-from ctkit.selection import Selection, Table
+from ctkit.pipeline_file import Arm, Keep, Pipeline
+from ctkit.session import Stopwatch
+from ctkit.slices import Catalogue, Selection, Table, selection
 from ctkit.stages import curve
 from ctkit.stages.evidence import Evidence
 from ctkit.stages.readings import Reading
+from ctkit.storage import address
 
 if TYPE_CHECKING:
     from ctkit.session import Session

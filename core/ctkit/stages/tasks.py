@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ctkit.cache import address
 from ctkit.contracts import Task
-from ctkit.plan import Chosen, Pipeline
+from ctkit.pipeline_file import Chosen, Pipeline
+from ctkit.storage import address
 
 _tasks: dict[str, Task[Any]] = {}
 

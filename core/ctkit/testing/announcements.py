@@ -10,9 +10,9 @@ from importlib import metadata
 
 from ctkit import plugins
 from ctkit.contracts import BASES
+from ctkit.contracts.promises import Judge
 from ctkit.errors import PluginError
 from ctkit.hookspecs import PROJECT, Kind, Spec
-from ctkit.promises import Judge
 from ctkit.testing.judging import NonConformance
 
 #: What a module that only announces plugins must not import: each takes longer than all of ctkit.

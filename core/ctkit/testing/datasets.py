@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ctkit.contracts import Dataset, Ints, Params, Pixels, Skipped, SourceFile, Volume
+from ctkit.contracts.promises import Judge, check_pixels, check_volume, json_of
 from ctkit.errors import DataError
-from ctkit.promises import Judge, check_pixels, check_volume, json_of
 from ctkit.testing.plugins import build
 
 Headers = list[tuple[SourceFile, Mapping[str, Any]]]

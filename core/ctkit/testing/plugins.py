@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from ctkit import sections
 from ctkit.contracts import BASES, Params, Plugin
+from ctkit.contracts.promises import Judge, check_parameters_stored
 from ctkit.hookspecs import Kind
-from ctkit.promises import Judge, check_parameters_stored
+from ctkit.pipeline_file import sections
 from ctkit.testing.judging import NonConformance
 
 PluginT = TypeVar("PluginT", bound=Plugin[Any])

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Decision, Group, Ints, Knob, Params, Reducer, Slices
+from ctkit.contracts.promises import Judge, check_decision
 from ctkit.errors import CtkitError
-from ctkit.promises import Judge, check_decision
-from ctkit.sections import StepKeys
+from ctkit.pipeline_file import StepKeys
 from ctkit.testing import samples
 from ctkit.testing.plugins import CORE_KEYS, build
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit import rendering
-from ctkit.contracts import NoParams, Rows, Slices, Split, Task
+from ctkit.contracts import NoParams, Rows, Slices, Split, Task, rendering
 
 SIDE = 64  #: pixels
 

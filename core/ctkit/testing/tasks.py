@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ctkit.contracts import Params, Split, Task
-from ctkit.promises import Judge, check_classes, check_image, check_splits
+from ctkit.contracts.promises import Judge, check_classes, check_image, check_splits
 from ctkit.testing.plugins import build
 
 IMAGES = 16  #: of each part that are looked at, from the first to the last

@@ -18,9 +18,7 @@ from threading import Event, Thread
 import torch
 from torch.distributed import TCPStore, distributed_c10d  # type: ignore[attr-defined]  # torch exports it no other way
 
-from ctkit.compute import worker
-from ctkit.compute.alone import ending
-from ctkit.compute.lanes import surroundings, without_interrupts
+from ctkit.compute import ending, surroundings, without_interrupts, worker
 from ctkit.errors import CtkitError, TrainingError
 from ctkit_models.ranks import PATIENCE, Rank, Work, joined, meet
 

@@ -8,8 +8,8 @@ import pytorch_lightning as lightning
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
+from ctkit.compute import unusable
 from ctkit.contracts import Pretraining
-from ctkit.devices import unusable
 from ctkit.errors import RequestError
 from ctkit_models.lightning_overrides import OwnTermination
 from ctkit_models.parameters import ContrastiveParams

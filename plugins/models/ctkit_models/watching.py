@@ -14,9 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctkit.contracts import Ints, Pretraining, Rows, Task
+from ctkit.contracts import Ints, Pretraining, Rows, Task, image_of
 from ctkit.errors import CtkitError, DataError
-from ctkit.promises import image_of
 from ctkit_models.plan import Plan
 from ctkit_models.probing import affordable, at_a_time, features_of, interval
 from ctkit_models.sampling import occurrence

@@ -13,9 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from ctkit import stopping
-from ctkit.contracts import Evaluation, Ints
+from ctkit.contracts import Evaluation, Ints, image_of
 from ctkit.files import writing
-from ctkit.promises import image_of
 from ctkit_tasks.parts import Part
 from ctkit_torch.backbones import Backbone, load_backbone
 from ctkit_torch.precision import exact_convolutions

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ctkit.contracts import Bools, Split, Task
-from ctkit.promises import image_of
+from ctkit.contracts import Bools, Split, Task, image_of
 from ctkit_hashing.codes import dhash, hamming, packed
 from ctkit_tasks.image_files import ImageFiles
 

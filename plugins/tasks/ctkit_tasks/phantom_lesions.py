@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ctkit.contracts import Params, Split, Task
-from ctkit.rendering import training
+from ctkit.contracts.rendering import training
 
 if TYPE_CHECKING:
     from ctkit_phantom.lesions import LesionSlices

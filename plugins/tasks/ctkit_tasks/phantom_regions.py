@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import Field
 
 from ctkit.contracts import Params, Split, Task
-from ctkit.rendering import training
+from ctkit.contracts.rendering import training
 
 if TYPE_CHECKING:
     from ctkit_phantom.regions import RegionSlices

@@ -23,9 +23,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ctkit import stopping
-from ctkit.contracts import Evaluation, Floats
+from ctkit.contracts import Evaluation, Floats, image_of
 from ctkit.files import write_bytes
-from ctkit.promises import image_of
 from ctkit_tasks.features import BATCH, mean_std
 from ctkit_tasks.finetune_params import FinetuneParams
 from ctkit_tasks.linear import log_loss

@@ -1,0 +1,21 @@
+"""What a person sees of a run: console and log, progress, numbers in words, and what is redacted from all of it."""
+
+from __future__ import annotations
+
+from ctkit.console.output import Console
+from ctkit.console.progress import Progress, hours
+from ctkit.console.quantities import count, parse_age, parse_size, percent, size
+from ctkit.console.redaction import redacted, without_paths
+
+__all__ = [
+    "Console",
+    "Progress",
+    "count",
+    "hours",
+    "parse_age",
+    "parse_size",
+    "percent",
+    "redacted",
+    "size",
+    "without_paths",
+]

@@ -1,0 +1,53 @@
+"""What plugins implement, and the things they exchange with the core. Read this page before writing a plugin.
+
+Five kinds of plugin, each one class with a frozen parameter model, found through ``ctkit.hookspecs``:
+
+    ========  =====================================  =================================================================
+    kind      turns                                  by implementing
+    ========  =====================================  =================================================================
+    Dataset   source files into volumes              ``files`` ``inspect`` ``arrange`` (headers only) and ``read``
+    Reducer   slices into evidence, that into a      ``describe`` (only where it looks at pixels) and ``select``
+              decision
+    Method    an arm's slices into a backbone        ``pretrain``; contrastive ones: ``ctkit_models.Contrastive``
+    Task      a labelled image set into splits       ``classes`` ``splits`` ``image``
+    Protocol  a backbone and a task into             ``predict`` ``scores`` ``compare``
+              predictions and scores
+    ========  =====================================  =================================================================
+
+The core owns everything else: names, seeds, caching, parallel work, budgets, composition, files and reports. A plugin
+is built once per process with its validated parameters and holds no other state; ``version`` is raised when its results
+change, which is what invalidates cached results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ctkit.contracts.arrays import Bools, Floats, Ints
+from ctkit.contracts.dataset import Dataset, Pixels, Skipped, SourceFile, Volume, VolumeFacts
+from ctkit.contracts.method import Exported, ExportFormat, Method, Pretrained, Pretraining, Rows
+from ctkit.contracts.params import InputPath, NoParams, P, Params, Plugin
+from ctkit.contracts.promises import image_of
+from ctkit.contracts.protocol import Difference, Evaluation, Predictions, Protocol, Score
+from ctkit.contracts.reducer import Decision, Group, Knob, Reducer, Slices
+from ctkit.contracts.task import Split, Task
+
+if TYPE_CHECKING:
+    from ctkit.hookspecs import Kind
+
+__all__ = [
+    "BASES", "Bools", "Dataset", "Decision", "Difference", "Evaluation", "ExportFormat", "Exported", "Floats", "Group",
+    "InputPath", "Ints", "Knob", "Method", "NoParams", "P", "Params", "Pixels", "Plugin", "Predictions", "Pretrained",
+    "Pretraining", "Protocol", "Reducer", "Rows", "Score", "Skipped", "Slices", "SourceFile", "Split", "Task", "Volume",
+    "VolumeFacts", "image_of",
+]  # fmt: skip
+
+BASES: Mapping[Kind, type[Plugin[Any]]] = {
+    "dataset": Dataset,
+    "reducer": Reducer,
+    "method": Method,
+    "task": Task,
+    "protocol": Protocol,
+}
+"""The class that each kind of plugin derives from."""

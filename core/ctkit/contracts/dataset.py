@@ -1,0 +1,123 @@
+"""Data sets: source files become volumes, by their headers, and volumes become pixels."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from numpy.typing import NDArray
+
+from ctkit.contracts.arrays import Ints
+from ctkit.contracts.params import P, Plugin
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file as its folder lists it. ``path`` is relative to the data set's root, with forward slashes."""
+
+    path: str
+    size: int  #: bytes
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A source that is left out, and why. Reasons hold no patient name, id, date or path."""
+
+    source: str
+    reason: str
+    retry: bool = False  #: the reason may pass, as where a file cannot be opened: a later run looks again
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One series of ``n`` parallel slices, in anatomical order, as its headers describe it."""
+
+    key: str  #: names the volume within the data set, for instance the SeriesInstanceUID; the core publishes a digest
+    patient: str  #: names the patient; the core publishes a digest
+    files: tuple[SourceFile, ...]  #: every file the volume is read from; () where there is none (synthetic data)
+    slices: tuple[tuple[int, int], ...]  #: (n,) for each slice: number of its file in ``files``, frame inside that file
+    rows: int
+    columns: int
+    spacing: tuple[float | None, float | None, float | None] = (None, None, None)  #: x, y, z in mm; z is the median
+    order: tuple[str, ...] = ()  #: (n,) keys that order slices inside any group; () orders by patient, key and index
+    notes: tuple[str, ...] = ()  #: what a reader should know: tilt, gaps, uneven spacing, mixed thickness
+    details: Mapping[str, Any] = field(default_factory=dict)  #: JSON-able facts that ``read`` needs again
+
+    def __len__(self) -> int:
+        return len(self.slices)
+
+    def source(self, index: int) -> str:
+        """Path of the file that slice ``index`` comes from; the volume's key where it comes from none."""
+        number = self.slices[index][0]
+        return self.files[number].path if self.files else self.key
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What was read of one volume: ``m`` of its ``n`` slices. Rows run to the back, columns to the patient's left."""
+
+    values: NDArray[Any]  #: (m, rows, columns), finite; int16 where ``unit`` is HU
+    index: Ints  #: (m,) the slices' numbers in the volume, ascending
+    unit: Literal["HU", "arbitrary"]
+    skipped: tuple[tuple[int, str], ...] = ()  #: number and reason of each slice that was asked for and not readable
+    retry: bool = False  #: one of the reasons may pass, such as a missing decoder: a later run reads again
+
+
+@dataclass(frozen=True)
+class VolumeFacts:
+    """What a source says of a volume beside its pixels: for explaining a selection, never for making one."""
+
+    traits: Mapping[str, str] = field(default_factory=dict)  #: such as manufacturer and kernel; nothing of the patient
+    findings: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Numbers of the slices that show each kind of finding; () for a kind that was looked for and not found."""
+
+
+class Dataset(Plugin[P], ABC):
+    """A source of CT volumes.
+
+    ``files``, ``inspect`` and ``arrange`` together are the scan: it touches headers only, and every file ends in a
+    volume or in a ``Skipped``. They are three so that the core can inspect in parallel and only what is new.
+    """
+
+    dicom: ClassVar[bool] = False  #: the source files are DICOM, so that they can be handed on as they are
+
+    @property
+    def root(self) -> Path | None:
+        """Folder that ``SourceFile.path`` is relative to; None for synthetic data."""
+        root = getattr(self.params, "root", None)
+        return root if isinstance(root, Path) else None
+
+    @abstractmethod
+    def files(self) -> Iterator[SourceFile]:
+        """Every file below the root, in a fixed order, by looking at folders only."""
+
+    def inspect(self, file: SourceFile) -> Mapping[str, Any] | Skipped:
+        """JSON-able facts from one file's header, or why the file is left out.
+
+        Pure; runs in worker processes. It must not depend on parameters that only choose (``"address": False``):
+        those are ``arrange``'s business, so that another choice opens no file again.
+        """
+        return {}
+
+    @abstractmethod
+    def arrange(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
+        """Group what ``inspect`` accepted into volumes; leave out with a reason what belongs to none."""
+
+    @abstractmethod
+    def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
+        """Decode the ``wanted`` slices of a volume (all by default). One bad slice is skipped, never fatal.
+
+        Raises ``ctkit.errors.DataError`` only where nothing of the volume can be read, with ``retry`` where that may
+        pass.
+        """
+
+    def facts(self, volume: Volume) -> VolumeFacts:
+        """What the source says of a volume beside its pixels; nothing unless a data set knows better.
+
+        Runs in worker processes. What cannot be read is left out, for it only explains.
+        """
+        return VolumeFacts()

@@ -1,0 +1,61 @@
+"""What every plugin is: a class with a frozen model of its parameters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast, get_args
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+
+
+class Params(BaseModel):
+    """Base of a plugin's parameters: frozen, unknown keys refused. Give each field a type, bounds and a description.
+
+    A parameter that changes no result (a filter that only chooses among volumes, how often to log) carries
+    ``Field(..., json_schema_extra={"address": False})``; changing it then invalidates nothing that is cached. One of a
+    reducer that ``select`` reads and ``describe`` does not carries ``{"describe": False}``: the evidence stays. One of
+    a method that makes no step slower, such as their number, carries ``{"pace": False}``: the times of earlier
+    trainings still tell how long one takes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class NoParams(Params):
+    """The parameters of a plugin that has none."""
+
+
+def _resolve(path: Path, info: ValidationInfo) -> Path:
+    base: Path = (info.context or {}).get("base", Path())
+    found = (base / path.expanduser()).absolute()
+    if not found.exists():
+        raise ValueError(f"no such file or folder: {found}")
+    return found
+
+
+#: A file or folder that must exist; in a pipeline file it is relative to that file.
+InputPath = Annotated[Path, AfterValidator(_resolve)]
+
+P = TypeVar("P", bound=Params)
+
+
+class Plugin(Generic[P]):
+    """Base of the five kinds. ``class Mine(Reducer[MyParams])`` makes ``self.params`` a ``MyParams``."""
+
+    version: ClassVar[int] = 1
+    params_type: ClassVar[type[Params]] = NoParams
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in vars(cls).get("__orig_bases__", ()):
+            for argument in get_args(base):
+                if isinstance(argument, type) and issubclass(argument, Params):
+                    cls.params_type = argument
+                elif isinstance(argument, type) and issubclass(argument, BaseModel):
+                    raise TypeError(
+                        f"parameters must derive from ctkit.contracts.Params but {argument.__name__} of {cls.__name__}"
+                        " does not; derive it from Params"
+                    )
+
+    def __init__(self, params: P | None = None) -> None:
+        self.params: P = cast(P, self.params_type()) if params is None else params

@@ -1,0 +1,82 @@
+"""Protocols: a backbone and a task become predictions, and predictions scores."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ctkit.contracts.arrays import Floats, Ints
+from ctkit.contracts.method import Rows
+from ctkit.contracts.params import P, Plugin
+from ctkit.contracts.task import Task
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One job for a protocol: this backbone on this task."""
+
+    task: Task[Any]
+    backbone: Path
+    folder: Path  #: of this backbone on this task, survives a kill: keep here what other shares, seeds, protocols reuse
+    labels: float  #: share of the training labels to use, class-balanced and nested
+    seed: int
+    device: str
+    workers: int
+    progress: Callable[[int, int], None]
+    slices: Rows | None = None  #: what the backbone was trained on; None for a baseline, or where it is stored no more
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Probabilities for the test split, from which every score is computed."""
+
+    names: tuple[str, ...]  #: (n,)
+    labels: Ints  #: (n,)
+    probabilities: Floats  #: (n, classes)
+    classes: tuple[str, ...]
+    positive: str | None = None
+    patients: tuple[str, ...] | None = None  #: (n,) intervals resample patients where they are known
+    notes: tuple[str, ...] = ()  #: how they came about
+    warnings: tuple[str, ...] = ()  #: what speaks against believing the scores: leaks, missing classes, lost images
+    seed: int | None = None  #: of pre-training, set where runs are compared: those of one seed are repeats
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric with its 95 % interval."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric of an arm less the same metric of the reference arm, with interval, p value and the test's name."""
+
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    test: str
+
+
+class Protocol(Plugin[P], ABC):
+    """A way to score a backbone on a task. ``scores`` and ``compare`` are arithmetic on predictions alone."""
+
+    @abstractmethod
+    def predict(self, job: Evaluation) -> Predictions:
+        """Fit on the task's training images and predict its test images."""
+
+    @abstractmethod
+    def scores(self, runs: Sequence[Predictions]) -> tuple[Score, ...]:
+        """Scores of one run, or of several seeds pooled: the mean over runs, with an interval of that mean."""
+
+    @abstractmethod
+    def compare(self, arm: Sequence[Predictions], reference: Sequence[Predictions]) -> tuple[Difference, ...]:
+        """Paired differences on the same test images, runs of ``arm`` against runs of ``reference``."""

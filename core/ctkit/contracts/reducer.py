@@ -1,0 +1,78 @@
+"""Reducers: slices become evidence, and evidence becomes a decision on what to keep."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctkit.contracts.arrays import Bools, Ints
+from ctkit.contracts.params import P, Plugin
+
+
+@dataclass(frozen=True)
+class Knob:
+    """The one number of a reducer that a budget may turn. For likeness: slices are alike when distance <= knob."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+    default: float | None = None  #: None: the pipeline must give the knob or a budget
+    integer: bool = False
+    share: bool = False  #: it is the part of a group's slices that is kept, so a budget need not search for it
+
+
+@dataclass(frozen=True)
+class Slices:
+    """What ``describe`` sees: the readable slices of one volume, in order."""
+
+    grey: NDArray[np.uint8]  #: (n, rows, columns) evidence rendering: each slice's minimum..maximum to 0..255
+    hu: NDArray[np.int16] | None  #: (n, rows, columns) Hounsfield units; None where the source has none
+    index: Ints  #: (n,) numbers in the volume
+    device: str = "cpu"  #: where an accelerator reducer may work: "cpu" or "cuda"
+
+
+@dataclass(frozen=True)
+class Group:
+    """What one decision covers: the slices of a volume, a patient or the data set, in order. Never pixels."""
+
+    volume: Ints  #: (n,) number of each slice's volume
+    index: Ints  #: (n,) number of each slice in its volume
+    evidence: NDArray[Any] | None  #: (n, ...) for evidence "slice"; condensed (n (n - 1) / 2,) for "pair"; or None
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to keep of a group, and who stands for what is dropped."""
+
+    kept: Bools  #: (n,)
+    by: Ints | None = None  #: (n,) position in the group of the kept slice that stands for a dropped one, -1 for none
+    distance: NDArray[np.float32] | None = None  #: (n,) distance to it in the knob's unit, NaN for none
+
+
+class Reducer(Plugin[P], ABC):
+    """A way to choose slices. It describes and selects; scope, budgets, steps, seeds and caching are the core's."""
+
+    evidence: ClassVar[Literal["none", "slice", "pair"]] = "none"  #: "pair" lives inside a volume
+    scopes: ClassVar[frozenset[str]] = frozenset({"volume", "patient", "dataset"})
+    default_scope: ClassVar[Literal["volume", "patient", "dataset"]] = "volume"
+    device: ClassVar[Literal["cpu", "accelerator"]] = "cpu"  #: accelerator: one process owns each, workers feed it
+    draws: ClassVar[bool] = False  #: uses the generator, so there is one selection per seed
+    shared_evidence: ClassVar[str | None] = None  #: reducers of one name here and equal parameters share evidence
+    keeps_all: ClassVar[bool] = False  #: keeps every slice whatever the pixels, so that one pass reads and stores
+    knob: Knob | None = None  #: an instance may narrow it, where its range depends on its parameters
+
+    def describe(self, slices: Slices) -> NDArray[Any]:
+        """Evidence of one volume: (n, ...) for "slice", condensed (n (n - 1) / 2,) for "pair". Pure."""
+        raise TypeError(f"{type(self).__name__} declares evidence {self.evidence!r} but has no describe")
+
+    @abstractmethod
+    def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
+        """Choose from ``group`` with the knob ``at`` (NaN where there is no knob). Draw from ``rng`` alone."""

@@ -1,0 +1,29 @@
+"""The pipeline file: TOML, checked once, becomes a resolved pipeline.
+
+Its JSON Schema and a first file come from the same models.
+"""
+
+from __future__ import annotations
+
+from ctkit.pipeline_file.pipeline import Arm, Chosen, Document, Pipeline, PretrainPlan, Step, TaskPlan
+from ctkit.pipeline_file.resolution import default_id, load, override, resolve
+from ctkit.pipeline_file.schema import pipeline_schema
+from ctkit.pipeline_file.sections import Keep, Rendering, StepKeys
+
+__all__ = [
+    "Arm",
+    "Chosen",
+    "Document",
+    "Keep",
+    "Pipeline",
+    "PretrainPlan",
+    "Rendering",
+    "Step",
+    "StepKeys",
+    "TaskPlan",
+    "default_id",
+    "load",
+    "override",
+    "pipeline_schema",
+    "resolve",
+]

@@ -1,0 +1,120 @@
+"""Plugins in words, made from their models: what each does, its parameters with units, bounds and defaults."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from ctkit.contracts import Plugin, Reducer
+from ctkit.plugins.registry import Entry
+
+_HEADINGS = {
+    "dataset": "Data sets",
+    "reducer": "Reducers",
+    "method": "Methods",
+    "task": "Tasks",
+    "protocol": "Protocols",
+}
+_KINDS = list(_HEADINGS)
+
+
+def describe_plugin(entry: Entry) -> str:
+    """Return what ``ctkit describe`` prints. Raises ``PluginError`` where the plugin cannot be imported."""
+    plugin = entry.load()
+    lines = [f"{entry.kind} {entry.name} ({entry.distribution} {entry.version}): {entry.summary}", ""]
+    lines += [inspect.getdoc(plugin) or "", ""]
+    if issubclass(plugin, Reducer):
+        lines += [*_reducer(plugin), ""]
+    lines += ["Parameters:" if plugin.params_type.model_fields else "Parameters: none"]
+    for parameter in _parameters(plugin):
+        default = "required" if parameter.default is None else f"default {parameter.default}"
+        lines += [f"  {parameter.name}  {parameter.kind}, {default}", f"      {parameter.meaning}"]
+    return "\n".join(lines)
+
+
+def plugin_reference(entries: Iterable[Entry]) -> str:
+    """Return a page of Markdown on plugins: what each does, and a table of its parameters. Trackers have none."""
+    lines: list[str] = []
+    told = [entry for entry in entries if entry.kind in _KINDS]
+    for kind, group in groupby(sorted(told, key=lambda entry: (_KINDS.index(entry.kind), entry.name)), _kind_of):
+        lines += [f"## {_HEADINGS[kind]}", ""]
+        for entry in group:
+            plugin = entry.load()
+            lines += [f"### `{entry.name}`", "", inspect.getdoc(plugin) or "", ""]
+            if issubclass(plugin, Reducer):
+                lines += [f"{line}.  " for line in _reducer(plugin)] + [""]
+            lines += _table(plugin)
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Parameter:
+    name: str
+    kind: str
+    default: str | None  #: None where it is required
+    meaning: str
+
+
+def _parameters(plugin: type[Plugin[Any]]) -> Iterator[_Parameter]:
+    properties = plugin.params_type.model_json_schema().get("properties", {})
+    for name, field in plugin.params_type.model_fields.items():
+        default = None if field.is_required() else _shown(field.get_default(call_default_factory=True))
+        yield _Parameter(name, _kind(properties[name]), default, field.description or "")
+
+
+def _table(plugin: type[Plugin[Any]]) -> list[str]:
+    rows = [
+        [f"`{parameter.name}`", parameter.kind, parameter.default or "required", parameter.meaning]
+        for parameter in _parameters(plugin)
+    ]
+    if not rows:
+        return ["It has no parameters.", ""]
+    cells = [[cell.replace("|", r"\|").replace("<", "&lt;") for cell in row] for row in rows]
+    return ["| parameter | values | default | meaning |", "|---|---|---|---|", *map(_row, cells), ""]
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _kind_of(entry: Entry) -> str:
+    return entry.kind
+
+
+def _reducer(plugin: type[Reducer[Any]]) -> list[str]:
+    scopes = [scope for scope in ("volume", "patient", "dataset") if scope in plugin.scopes]
+    lines = [f"Scopes: {', '.join(scopes)} (default {plugin.default_scope})"]
+    complete = not any(field.is_required() for field in plugin.params_type.model_fields.values())
+    knob = plugin().knob if complete else plugin.knob  # an instance may narrow it
+    if knob is not None:
+        default = "no default: give it or keep" if knob.default is None else f"default {knob.default:g}"
+        lines.append(f"Knob: {knob.name}, {knob.low:g}..{knob.high:g} {knob.unit}, {default}")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    """A value as a pipeline file has it; "none" where it has nothing."""
+    if value is None:
+        return "none"
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(map(_shown, value))}]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (str, bool)) else str(value)
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    """A JSON Schema property in a few words: ``integer 1..64``, ``"a" | "b"``."""
+    if "anyOf" in schema:
+        return " | ".join(_kind(part) for part in schema["anyOf"])
+    if "enum" in schema:
+        return " | ".join(_shown(value) for value in schema["enum"])
+    if "const" in schema:
+        return _shown(schema["const"])
+    low = schema.get("minimum", schema.get("exclusiveMinimum"))
+    high = schema.get("maximum", schema.get("exclusiveMaximum"))
+    bounds = "" if low is None and high is None else f" {'' if low is None else low}..{'' if high is None else high}"
+    kind = schema.get("format", schema.get("type", "value"))
+    return "none" if kind == "null" else f"{kind}{bounds}"

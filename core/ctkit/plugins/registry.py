@@ -1,0 +1,247 @@
+"""Finding plugins by entry point, each isolated from the others, and choosing one by name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import os
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+
+import pluggy
+
+from ctkit import hookspecs
+from ctkit.console import without_paths
+from ctkit.errors import PluginError, nearest
+from ctkit.hookspecs import PROJECT, Kind, Spec
+
+if TYPE_CHECKING:
+    from ctkit.contracts import Plugin
+
+Status = Literal["ok", "broken", "clash"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+DISABLE = "CTKIT_DISABLE_PLUGINS"
+
+_REGISTER = {f"ctkit_register_{kind}s": kind for kind in KINDS}
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_log = logging.getLogger("ctkit.plugins")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One plugin as ``ctkit list-plugins`` shows it.
+
+    A module that follows runs by their lifecycle hooks has kind "tracker", a broken module "unknown".
+    """
+
+    kind: Kind | Literal["tracker", "unknown"]
+    name: str
+    summary: str
+    distribution: str
+    version: str
+    target: str = ""
+    status: Status = "ok"
+    error: str = ""
+
+    def load(self) -> type[Plugin[Any]]:
+        """Import the class. Raises ``PluginError`` where that fails, or it is not a whole one of its kind."""
+        if self.status == "broken":
+            raise PluginError(f"{self.kind} {self.name!r} of {self.distribution} is broken: {self.error}")
+        found = load_target(self.target)
+        if fault := _unfit(cast(Kind, self.kind), found):  # other kinds have no class that could be found
+            raise PluginError(f"{self.kind} {self.name!r} of {self.distribution}: {self.target} {fault}")
+        return found
+
+
+@cache
+def load_target(target: str) -> type[Plugin[Any]]:
+    """Import ``"module:Class"`` and check that it is a plugin class."""
+    from ctkit.contracts import Plugin
+
+    module, _, attribute = target.partition(":")
+    try:
+        with redirect_stdout(sys.stderr):
+            found = getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # a stranger's module may raise anything
+        raise PluginError(f"{target} cannot be imported: {type(error).__name__}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Plugin)):
+        raise PluginError(f"{target} must be a subclass of one of the classes in ctkit.contracts but is {found!r}")
+    return found
+
+
+def _unfit(kind: Kind, found: type[Plugin[Any]]) -> str:
+    """Say why a class cannot serve as a plugin of a kind; "" where it can."""
+    from ctkit.contracts import BASES
+
+    base = BASES[kind]
+    if not issubclass(found, base):
+        return (
+            f"must be a subclass of ctkit.contracts.{base.__name__} but is one of {found.__mro__[1].__name__};"
+            f" derive it, or announce it from another hook than ctkit_register_{kind}s"
+        )
+    missing = sorted(getattr(found, "__abstractmethods__", ()))
+    return f"must implement the contract of a {kind} but lacks {', '.join(missing)}; write them" if missing else ""
+
+
+@dataclass
+class Registry:
+    """Every plugin there is, and the hooks of their modules."""
+
+    entries: list[Entry] = field(default_factory=list)
+    manager: pluggy.PluginManager = field(default_factory=lambda: pluggy.PluginManager(PROJECT))
+    _silenced: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.manager.add_hookspecs(hookspecs)
+
+    def of_kind(self, kind: str) -> Iterator[Entry]:
+        """Entries of one kind, by name."""
+        return (entry for entry in sorted(self.entries, key=lambda e: (e.name, e.distribution)) if entry.kind == kind)
+
+    def find(self, kind: Kind, use: str) -> Entry:
+        """Return the plugin that ``use`` means: ``"name"``, or ``"distribution:name"`` where two claim a name."""
+        distribution, _, name = use.rpartition(":")
+        found = [e for e in self.of_kind(kind) if e.name == name and distribution in ("", e.distribution)]
+        if not found:
+            broken = [f"{e.distribution}: {e.error}" for e in self.entries if e.kind == "unknown"]
+            hint = f"; broken plugins: {'; '.join(broken)}" if broken else ""
+            raise PluginError(
+                f"there is no {kind} {use!r}; {nearest(name, {e.name for e in self.of_kind(kind)})}"
+                f" (see: ctkit list-plugins --kind {kind}){hint}"
+            )
+        if len(found) > 1:
+            choices = " or ".join(f'use = "{entry.distribution}:{entry.name}"' for entry in found)
+            raise PluginError(f"{kind} {name!r} is claimed by {len(found)} distributions: write {choices}")
+        return found[0]
+
+    def notify(self, hook: str, **facts: Any) -> None:
+        """Call a lifecycle hook of every plugin; one that raises is reported once and stops nothing."""
+        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
+            arguments = {name: facts[name] for name in implementation.argnames}
+            try:
+                implementation.function(*arguments.values())
+            except Exception as error:  # a tracker must never stop a run
+                self._report(f"{implementation.plugin_name}.{hook}", error)
+
+    def _report(self, where: str, error: Exception) -> None:
+        if where not in self._silenced:
+            self._silenced.add(where)
+            reason = without_paths(str(error))
+            _log.warning("hook %s failed and is ignored from here on: %s: %s", where, type(error).__name__, reason)
+            _log.debug("hook %s failed", where, exc_info=error)
+
+
+@cache
+def load() -> Registry:
+    """Find and register every installed plugin; what is broken is listed with its error."""
+    registry = Registry()
+    disabled = {name for name in os.environ.get(DISABLE, "").replace(" ", "").split(",") if name}
+    seen: set[tuple[str, str]] = set()
+    for point in sorted(metadata.entry_points(group=PROJECT), key=lambda p: (_distribution(p)[0], p.name)):
+        distribution, version = _distribution(point)
+        if (distribution, point.name) in seen or disabled & {point.name, distribution}:
+            continue
+        seen.add((distribution, point.name))
+        registry.entries.extend(
+            entry for entry in _register(registry.manager, point, distribution, version) if entry.name not in disabled
+        )
+    registry.entries = _mark_clashes(registry.entries)
+    return registry
+
+
+def _distribution(point: metadata.EntryPoint) -> tuple[str, str]:
+    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
+
+
+def _register(
+    manager: pluggy.PluginManager, point: metadata.EntryPoint, distribution: str, version: str
+) -> Iterator[Entry]:
+    try:
+        with redirect_stdout(sys.stderr):  # what a module prints must not get among what is read by scripts
+            module = point.load()
+        manager.register(module, f"{distribution}:{point.name}")
+        _refuse_unknown_hooks(module)
+        announced = [(kind, spec) for kind, register in _registers(manager, module) for spec in _specs(register)]
+        follows = _follows(manager, module)
+    except Exception as error:  # a stranger's module may raise anything; the others must go on
+        reason = f"{type(error).__name__}: {error}"
+        yield Entry("unknown", point.name, "", distribution, version, point.value, "broken", reason)
+        return
+    if follows:
+        yield Entry("tracker", point.name, _first_line(module), distribution, version, point.value)
+    for kind, spec in announced:
+        fault = _fault(spec)
+        status: Status = "broken" if fault else "ok"
+        yield Entry(kind, spec.name, spec.summary, distribution, version, spec.target, status, fault)
+
+
+def _follows(manager: pluggy.PluginManager, module: Any) -> bool:
+    """Whether a module has lifecycle hooks. Raises ``AttributeError`` where it has no hook at all."""
+    hooks = {caller.name for caller in manager.get_hookcallers(module) or ()}
+    if not hooks:
+        raise AttributeError("it has no hook of ctkit; mark its functions with @hookimpl of ctkit.hookspecs")
+    return bool(hooks - _REGISTER.keys())
+
+
+def _first_line(module: Any) -> str:
+    return (module.__doc__ or "").strip().partition("\n")[0].replace("`", "").rstrip(".")
+
+
+def _registers(manager: pluggy.PluginManager, module: Any) -> Iterator[tuple[Kind, Callable[[], Any]]]:
+    for caller in manager.get_hookcallers(module) or ():
+        if caller.name in _REGISTER:
+            for implementation in caller.get_hookimpls():
+                if implementation.plugin is module:
+                    yield _REGISTER[caller.name], implementation.function
+
+
+def _specs(register: Callable[[], Any]) -> list[Spec]:
+    specs = list(register())
+    for spec in specs:
+        if not isinstance(spec, Spec):
+            raise TypeError(f"{register.__name__} must return ctkit.hookspecs.Spec objects but returned {spec!r}")
+    return specs
+
+
+def _refuse_unknown_hooks(module: Any) -> None:
+    known = {name for name in vars(hookspecs) if name.startswith("ctkit_")}
+    for name, member in vars(module).items():
+        if hasattr(member, f"{PROJECT}_impl") and name not in known:
+            raise AttributeError(f"there is no hook {name!r}; {nearest(name, known)}")
+
+
+def _fault(spec: Spec) -> str:
+    if not _NAME.fullmatch(spec.name):
+        return f"the name must be lower-case words joined by hyphens but is {spec.name!r}"
+    if not _TARGET.fullmatch(spec.target):
+        return f'the target must be "module:Class" but is {spec.target!r}'
+    module = spec.target.partition(":")[0]
+    try:
+        found = importlib.util.find_spec(module) is not None
+    except Exception as error:  # finding imports the parent package, which may raise anything
+        return f"{module} cannot be imported: {type(error).__name__}: {error}"
+    return "" if found else f"there is no module {module}"
+
+
+def _mark_clashes(entries: list[Entry]) -> list[Entry]:
+    claims: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        claims[entry.kind, entry.name].append(entry)
+    return [_marked(entry, claims[entry.kind, entry.name]) for entry in entries]
+
+
+def _marked(entry: Entry, claims: list[Entry]) -> Entry:
+    if entry.kind in ("tracker", "unknown") or entry.status == "broken" or len(claims) == 1:
+        return entry
+    others = ", ".join(sorted(e.distribution for e in claims if e is not entry))
+    advice = f'also claimed by {others}: write use = "{entry.distribution}:{entry.name}"'
+    return replace(entry, status="clash", error=advice)

@@ -1,6 +1,0 @@
-"""Self-contained pages: the report of a run, made from the files of its folder alone, and explanations of its arms."""
-
-from ctkit.report.explanation import write_explanation
-from ctkit.report.page import write_curve_plot, write_report
-
-__all__ = ["write_curve_plot", "write_explanation", "write_report"]

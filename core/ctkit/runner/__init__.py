@@ -1,0 +1,7 @@
+"""A whole run: the stages in their order, what a run would do (dry run) and how long that would take."""
+
+from __future__ import annotations
+
+from ctkit.runner.order import run, run_folder
+
+__all__ = ["run", "run_folder"]

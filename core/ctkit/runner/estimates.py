@@ -1,0 +1,175 @@
+"""How long work will take: describing from a trial on one volume, here and now; training from trainings done before."""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from ctkit.compute import isolation, worker
+from ctkit.contracts import Dataset, Ints, Reducer, Slices
+from ctkit.files import read_json
+from ctkit.pipeline_file import Chosen
+from ctkit.slices import Catalogue
+from ctkit.stages.describe import Wanted, read_slices
+from ctkit.stages.pretrain import FACTS, Job
+from ctkit.storage import Cache
+
+if TYPE_CHECKING:
+    from ctkit.session import Session
+
+TRIED = 16  #: slices; 120 pairs
+LIMIT = 60.0  #: seconds after which a trial is given up
+
+
+Training = dict[str, Any]  #: what ``ctkit.stages.pretrain`` notes of one
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What describing takes and leaves."""
+
+    seconds: float
+    size: int  #: of the evidence, bytes
+
+
+@dataclass(frozen=True)
+class _Rate:
+    """What one reducer takes and leaves for each slice or pair of slices."""
+
+    kind: Literal["slice", "pair"]
+    on_accelerator: bool  #: worker processes do not have it, so more of them do not make it faster
+    seconds: float
+    size: float  #: bytes
+
+
+@dataclass(frozen=True)
+class _Trial:
+    reading: float  #: seconds a slice
+    rates: tuple[_Rate, ...]
+
+
+def describing(
+    session: Session, catalogue: Catalogue, volumes: list[int], reducers: list[Chosen[Reducer[Any]]]
+) -> Cost | None:
+    """Estimate what describing these volumes for these reducers costs; None where the trial volume cannot be read.
+
+    The trial has a process to itself, as any volume may end the one that reads it. It leaves nothing behind.
+    """
+    typical = sorted(volumes, key=lambda number: int(catalogue.counts[number]))[len(volumes) // 2]
+    middle = int(catalogue.counts[typical]) // 2
+    index = np.arange(max(0, middle - TRIED // 2), min(int(catalogue.counts[typical]), middle + TRIED // 2))
+    item = Wanted(typical, catalogue.address(typical), catalogue[typical], index)
+    work = partial(_try, session.pipeline.dataset, reducers, session.device)
+    outcome = isolation.attempt(worker.pickled(work), worker.pickled(item), LIMIT)
+    if not isinstance(outcome, worker.Returned) or outcome.result is None:
+        return None
+    workers, accelerators = session.workers.backend.workers, session.crew.at_once(len(volumes))
+    return _scaled(outcome.result, catalogue.counts[volumes], workers, accelerators)
+
+
+def trainings(cache: Cache) -> list[Training]:
+    """Facts of every training in the cache."""
+    found = (read_json(path) for path in cache.folder.glob(f"pretrain/*/*/{FACTS}"))
+    return [facts for facts in found if facts]  # a damaged one says nothing
+
+
+def training(before: list[Training], job: Job, device: str, steps: int, at_once: int = 1) -> float | None:
+    """Seconds of that many steps, at the pace of the training ``before`` that is most like it; None without such.
+
+    Like are trainings by the same method on the same kind of device, by parameters that let a step take as long; on
+    the CPU, whose cores they share, also those that were done as many ``at_once``.
+    """
+    name, pace = job.plan.method.entry.name, job.plan.method.pace
+    slices = int(job.selected.selection.kept.sum())
+    alike = [
+        facts
+        for facts in before
+        if (facts["method"], facts["device"]) == (name, device)
+        and (device != "cpu" or facts.get("jobs", 1) == at_once)
+        and all(facts["parameters"].get(key) == value for key, value in pace.items())
+    ]
+    if not alike:
+        return None
+    nearest = min(alike, key=lambda facts: abs(facts["slices"] - slices))
+    return float(nearest["seconds"]) / max(1, int(nearest["steps"])) * steps
+
+
+def altogether(seconds: list[float], at_once: int) -> float:
+    """Seconds until all of some work is done, begun in its order, so much of it at once."""
+    busy_until = [0.0] * at_once
+    for one in seconds:
+        heapq.heapreplace(busy_until, busy_until[0] + one)
+    return max(busy_until)
+
+
+def _scaled(trial: _Trial, counts: Ints, workers: int, accelerators: int) -> Cost:
+    """Scale a trial to volumes of so many slices each."""
+    units = {"slice": int(counts.sum()), "pair": int((counts * (counts - 1) // 2).sum())}
+    accelerated, shared = 0.0, units["slice"] * trial.reading
+    for rate in trial.rates:
+        if rate.on_accelerator:
+            accelerated += units[rate.kind] * rate.seconds
+        else:
+            shared += units[rate.kind] * rate.seconds
+    size = sum(units[rate.kind] * rate.size for rate in trial.rates)
+    return Cost(shared / workers + accelerated / accelerators, int(size))
+
+
+def _try(
+    dataset: Chosen[Dataset[Any]], reducers: list[Chosen[Reducer[Any]]], device: str, item: Wanted
+) -> _Trial | None:
+    """Read and describe the slices of ``item``. Runs in a process of its own."""
+    slices, seconds = _read(dataset, item)
+    described = _middle(slices)
+    if len(described.index) < 2:
+        return None
+    return _Trial(seconds / len(slices.index), tuple(_rate(chosen.build(), described, device) for chosen in reducers))
+
+
+def _read(dataset: Chosen[Dataset[Any]], item: Wanted) -> tuple[Slices, float]:
+    """Read the slices of ``item`` and say how long it took: of a volume in one file all, once.
+
+    Of a compressed file a few slices take as long as all of them.
+    """
+    if len(item.volume.files) == 1:
+        (slices, _), seconds = _timed(lambda: read_slices(dataset, replace(item, index=None)))
+    else:
+        (slices, _), seconds = _timed_warm(lambda: read_slices(dataset, item))
+    return slices, seconds
+
+
+def _middle(slices: Slices) -> Slices:
+    """The ``TRIED`` slices in the middle."""
+    start = max(0, (len(slices.index) - TRIED) // 2)
+    chosen = slice(start, start + TRIED)
+    hu = None if slices.hu is None else slices.hu[chosen]
+    return replace(slices, grey=slices.grey[chosen], hu=hu, index=slices.index[chosen])
+
+
+def _rate(reducer: Reducer[Any], slices: Slices, device: str) -> _Rate:
+    n = len(slices.index)
+    on_accelerator = device != "cpu" and reducer.device == "accelerator"
+    placed = replace(slices, device=device if on_accelerator else "cpu")
+    evidence, seconds = _timed_warm(lambda: reducer.describe(placed))
+    if reducer.evidence == "pair":
+        pairs = n * (n - 1) // 2
+        return _Rate("pair", on_accelerator, seconds / pairs, evidence.nbytes / pairs)
+    return _Rate("slice", on_accelerator, seconds / n, evidence.nbytes / n)
+
+
+def _timed_warm(do: Callable[[], Any]) -> tuple[Any, float]:
+    """Do something twice; return what came of it and the seconds of the second time, which needs no imports."""
+    do()
+    return _timed(do)
+
+
+def _timed(do: Callable[[], Any]) -> tuple[Any, float]:
+    start = time.perf_counter()
+    result = do()
+    return result, time.perf_counter() - start

@@ -1,0 +1,243 @@
+"""A whole run: the stages in the order of the data's way, each result made once."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from ctkit import stopping
+from ctkit.compute import Jobs
+from ctkit.console import Console, count, percent
+from ctkit.errors import StorageError
+from ctkit.files import write_csv
+from ctkit.hookspecs import STAGES, Stage
+from ctkit.pipeline_file import Pipeline
+from ctkit.plugins import Registry
+from ctkit.session import EVERYTHING, Only, Session, open_session
+from ctkit.slices import Catalogue, Table
+from ctkit.stages import compare as comparing
+from ctkit.stages import curve, mistakes, pictures
+from ctkit.stages import evaluate as evaluation
+from ctkit.stages import materialise as materialising
+from ctkit.stages import pretrain as pretraining
+from ctkit.stages import scan as scanning
+from ctkit.stages import select as selecting
+from ctkit.stages.describe import describe
+from ctkit.stages.narrowing import narrowed, widened
+from ctkit.stages.readings import Reading
+from ctkit.stages.select import Selections
+from ctkit.storage import RunFolder
+
+
+def run(
+    pipeline: Pipeline,
+    registry: Registry,
+    console: Console,
+    until: Stage = "report",
+    only: Only = EVERYTHING,
+    jobs: Jobs = 1,
+) -> RunFolder:
+    """Run a pipeline, or ``only`` parts of it, up to and with the stage ``until``; what is there is not made again.
+
+    ``jobs`` backbones are trained or evaluated at once, each on devices of its own, on which evidence is made as well.
+    Raises a ``CtkitError`` where the run cannot go on. An arm that fails in training or evaluation is noted in
+    ``run.json`` and the others go on.
+    """
+    folder = run_folder(pipeline)
+    with folder.locked(), console.log_to(folder.log):
+        session = replace(open_session(pipeline, registry, console, folder, jobs), only=only)
+        with stopping.patient(), session.cache.used_by(folder.path), session.workers, session.crew, _told(session):
+            _stages(session, STAGES[: STAGES.index(until) + 1])
+    return folder
+
+
+def run_folder(pipeline: Pipeline) -> RunFolder:
+    """Where a pipeline's results go."""
+    return RunFolder((pipeline.run.out or Path("runs") / pipeline.run.name).expanduser().absolute())
+
+
+@contextmanager
+def _told(session: Session) -> Iterator[None]:
+    """Keep ``run.json`` and the lifecycle hooks true, however the run ends."""
+    if session.provenance.report_changes:  # above all where it is to show no pixels any more
+        (session.folder.path / "report.html").unlink(missing_ok=True)
+    session.provenance.write()
+    session.registry.notify("ctkit_run_started", run=session.info)
+    try:
+        yield
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        session.provenance.state = "interrupted" if interrupted else "failed"
+        session.provenance.error = None if interrupted else f"{type(error).__name__}: {error}"
+        session.provenance.write(finished=True)
+        session.registry.notify("ctkit_run_failed", run=session.info, error=error)
+        raise
+    session.provenance.write(finished=True)
+    session.registry.notify("ctkit_run_finished", run=session.info)
+
+
+def _stages(session: Session, wanted: Sequence[Stage]) -> None:
+    scan = scanning.scan(session)
+    session.provenance.fingerprint = scan.address
+    _say_scanned(session, scan)
+    session = narrowed(session)
+    if "describe" not in wanted:
+        return _stopped(session, "scan")
+    readings = describe(session, scan.catalogue)
+    _write_volumes(session, scan, readings)
+    _say_read(session, readings)
+    if "select" not in wanted:
+        return _stopped(session, "describe")
+    table = selecting.make_table(scan.catalogue, readings)
+    session = widened(session, scan.catalogue, readings, table)
+    session.folder.keep_only(set(_expected_files(session)))
+    selections = selecting.select(session, scan.catalogue, readings, table)
+    _say_selected(session, selections, len(table))
+    jobs = pretraining.plan_jobs(session, scan.catalogue, table, selections)
+    evaluations = evaluation.plan_evaluations(session, jobs)
+    pretraining.forget_others(session, jobs)
+    evaluation.forget_others(session, evaluations)
+    if "materialise" not in wanted:
+        return _stopped(session, "select")
+    if not session.pipeline.pretrains and not session.pipeline.baselines:
+        return _report(session, scan.catalogue, readings, table, selections)
+    if wanted[-1] == "materialise":
+        wanted_arms = (chosen for chosen in selections.values() if session.only.wants(arm=chosen.arm.id))
+        chosen = [selected.selection for selected in wanted_arms]
+        materialising.materialise(session, scan.catalogue, table, chosen)
+        return _stopped(session, "materialise")
+    done = pretraining.pretrain(session, scan.catalogue, table, jobs)
+    if "evaluate" not in wanted:
+        return _stopped(session, "pretrain")
+    trained = {job.item for job in done}
+    possible = [evaluated for evaluated in evaluations if evaluated.job.item in trained]
+    evaluated = evaluation.evaluate(session, scan.catalogue, table, possible)
+    if session.only and (len(done), len(evaluated)) != _whole_size(session.provenance.pipeline):
+        session.provenance.state = f"done for {session.only}"
+    comparing.score(session, evaluated)
+    comparing.compare(session, evaluated)
+    if "report" in wanted and evaluated and session.pipeline.report.images:
+        _draw(session, "mistakes", lambda: mistakes.draw(session, evaluated))
+    if "report" not in wanted:
+        return _stopped(session, "evaluate")
+    return _report(session, scan.catalogue, readings, table, selections)
+
+
+def _whole_size(pipeline: Pipeline) -> tuple[int, int]:
+    """How many pre-trainings and evaluations the whole pipeline asks for."""
+    trainings = len(pipeline.arms) * len(pipeline.pretrains) * len(pipeline.seeds)
+    trainings += sum(len(pretraining.seeds_of(plan, pipeline)) for plan in pipeline.baselines)
+    return trainings, trainings * sum(plan.repeats * len(plan.labels) for plan in pipeline.tasks)
+
+
+def _stopped(session: Session, stage: Stage) -> None:
+    session.provenance.state = f"stopped at {stage}"
+
+
+def _report(
+    session: Session, catalogue: Catalogue, readings: list[Reading], table: Table, selections: Selections
+) -> None:
+    from ctkit_reports import write_report
+
+    curve.write_cheap_curves(session, catalogue, readings, table)
+    if session.pipeline.report.images:
+        _draw(session, "slices", lambda: pictures.draw(session, catalogue, table, selections.values()))
+    if session.provenance.failures:
+        session.provenance.state = "failed in part"
+    elif session.provenance.state == "running":
+        session.provenance.state = "done"
+    page = session.folder.path / "report.html"
+    if not (session.provenance.as_before and page.exists()):
+        with session.work("report"):
+            session.provenance.write(finished=True)  # the page says when
+            write_report(session.folder.path)
+
+
+def _draw(session: Session, what: str, draw: Callable[[], None]) -> None:
+    """Draw pictures; after so much work, that they fail is no reason to have no report."""
+    try:
+        draw()
+    except StorageError:
+        raise
+    except Exception as error:
+        session.fail("pictures", what, error)
+
+
+# --- what the run folder says of the data -------------------------------------------------------------------------
+
+
+def _write_volumes(session: Session, scan: scanning.Scan, readings: list[Reading]) -> None:
+    """Write ``volumes.csv`` and ``skipped.csv``."""
+    unreadable: list[tuple[str, str]] = []
+    rows = []
+    for volume, reading in zip(scan.catalogue, readings, strict=True):
+        unreadable += [(volume.source(number), reason) for number, reason in reading.skipped]
+        names = session.cache.pseudonym(volume.key), session.cache.pseudonym(volume.patient)
+        spacing = (None if value is None else f"{value:.6g}" for value in volume.spacing)
+        rows.append((*names, len(reading.index), volume.rows, volume.columns, *spacing, "; ".join(volume.notes)))
+    columns = ("volume", "patient", "slices", "rows", "columns", "spacing_x", "spacing_y", "spacing_z", "notes")
+    write_csv(session.folder.path / "volumes.csv", columns, rows)
+    skipped = heapq.merge(((skip.source, skip.reason) for skip in scan.skipped), sorted(unreadable))
+    write_csv(session.folder.path / "skipped.csv", ("source", "reason"), (row for row, _ in itertools.groupby(skipped)))
+
+
+def _expected_files(session: Session) -> Iterator[Path]:
+    """Every file that this version of the pipeline leaves for its arms, and the tables of results where it has any."""
+    pipeline, folder = session.provenance.pipeline, session.folder
+    outdated = {selecting.EXPLANATION} if session.provenance.report_changes else set()  # it may show pixels
+    for arm, seed in selecting.keys(pipeline):
+        yield from (folder.selection(arm, seed), folder.arm(arm) / "arm.json")
+        yield from (folder.arm(arm) / name for name in (curve.FILE, curve.PLOT))
+        if pipeline.report.images:
+            yield from (folder.arm(arm) / name for name in {pictures.FILE, selecting.EXPLANATION} - outdated)
+    trained_folders = [
+        *(
+            folder.baseline(plan.id, seed)
+            for plan in pipeline.baselines
+            for seed in pretraining.seeds_of(plan, pipeline)
+        ),
+        *(
+            folder.pretrain(arm.id, plan.id, seed)
+            for arm, plan, seed in itertools.product(pipeline.arms, pipeline.pretrains, pipeline.seeds)
+        ),
+    ]
+    for trained in trained_folders:
+        yield from (trained / name for name in pretraining.FILES)
+        for task in pipeline.tasks:
+            for repeat, labels in itertools.product(range(task.repeats), task.labels):
+                predictions = folder.predictions(trained, task.id, task.protocol.entry.name, repeat, labels)
+                yield from (predictions, predictions.with_suffix(".json"))
+    if pipeline.tasks:
+        yield from (folder.path / "results.csv", folder.path / "comparisons.csv")
+        if pipeline.report.images:
+            yield folder.path / mistakes.FILE
+
+
+def _say_scanned(session: Session, scan: scanning.Scan) -> None:
+    counts = scan.catalogue.counts
+    patients = len(set(scan.catalogue.patients.tolist()))
+    session.console.say(
+        f"{count(len(counts), 'volume')} of {count(patients, 'patient')}, {count(counts.sum(), 'slice')}"
+        + (f"; {count(len(scan.skipped), 'file')} left out, see skipped.csv" if scan.skipped else "")
+    )
+
+
+def _say_read(session: Session, readings: list[Reading]) -> None:
+    """The scan's number of slices is what headers promise."""
+    unread = [len(reading.skipped) for reading in readings if reading.skipped]
+    if unread:
+        session.console.say(
+            f"{count(sum(unread), 'slice')} of {count(len(unread), 'volume')} cannot be read, see skipped.csv"
+        )
+
+
+def _say_selected(session: Session, selections: Selections, slices: int) -> None:
+    for (arm, seed), selected in selections.items():
+        kept = int(selected.selection.kept.sum())
+        name = arm if seed is None else f"{arm} (seed {seed})"
+        asked = f", asked for {selected.asked}" if selected.asked not in (None, kept) else ""
+        session.console.say(f"{name}: keeps {kept} of {slices} slices ({percent(kept / slices)}){asked}")

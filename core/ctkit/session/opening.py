@@ -1,0 +1,38 @@
+"""Opening a session: putting together what the stages share."""
+
+from __future__ import annotations
+
+from ctkit import compute
+from ctkit.compute import Crew, Jobs, devices
+from ctkit.console import Console, redacted
+from ctkit.hookspecs import RunInfo
+from ctkit.pipeline_file import Pipeline
+from ctkit.plugins import Registry
+from ctkit.session.provenance import Provenance
+from ctkit.session.session import Session
+from ctkit.storage import Cache, RunFolder
+
+
+def open_session(
+    pipeline: Pipeline, registry: Registry, console: Console, folder: RunFolder, jobs: Jobs = 1
+) -> Session:
+    """Put together what the stages share."""
+    settings = pipeline.compute
+    device = devices.resolve(settings.device, settings.devices)
+    crew = Crew(devices.shares(device, jobs, settings.devices))
+    backend = compute.Backend.of(settings.backend, settings.workers, settings.scheduler, settings.time_limit)
+    session = Session(
+        pipeline=pipeline,
+        registry=registry,
+        cache=Cache.beside(folder.path),
+        folder=folder,
+        workers=compute.Workers(backend, folder.path / ".journal"),
+        console=console,
+        provenance=Provenance(folder, pipeline, device, jobs=crew.size),
+        device=device,
+        info=RunInfo(pipeline.run.name, folder.path, redacted(pipeline.document)),
+        crew=crew,
+    )
+    if (settings.device, device) == ("auto", "cpu") and devices.cuda_devices():
+        session.note(f"this run computes on the CPU: {devices.unusable()}")
+    return session

@@ -1,0 +1,123 @@
+"""What every stage of a run shares: the pipeline, the cache, the run folder, the workers, and who is told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import TypeVar
+
+from ctkit import compute, stopping
+from ctkit.compute import Chore, Crew, Later
+from ctkit.console import Console
+from ctkit.errors import CtkitError
+from ctkit.hookspecs import RunInfo
+from ctkit.pipeline_file import Pipeline
+from ctkit.plugins import Registry
+from ctkit.session.only import EVERYTHING, Only
+from ctkit.session.provenance import Provenance, Stopwatch
+from ctkit.storage import Cache, RunFolder
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+_log = logging.getLogger("ctkit.session")
+
+
+@dataclass(frozen=True)
+class Session:
+    """One start of a run."""
+
+    pipeline: Pipeline
+    registry: Registry
+    cache: Cache
+    folder: RunFolder
+    workers: compute.Workers
+    console: Console
+    provenance: Provenance
+    device: str  #: "cpu" or "cuda"
+    info: RunInfo
+    crew: Crew  #: does what needs the device
+    only: Only = EVERYTHING  #: what to work on; the rest stays as it is
+
+    @contextmanager
+    def work(self, stage: str, item: str = "") -> Iterator[Stopwatch]:
+        """Announce that a stage does real work on ``item``, time it, and note it; not where the run is to stop."""
+        self.provenance.began(stage, item)
+        stopping.check()
+        self.provenance.write()
+        self.registry.notify("ctkit_stage_started", run=self.info, stage=stage, item=item)
+        about = {"stage": stage, "item": item}
+        name = f"{stage} {item}".rstrip()
+        _log.info("%s begins", name, extra=about)
+        watch = Stopwatch()
+        yield watch
+        _log.info("%s took %.1f s", name, watch.seconds, extra=about | {"seconds": round(watch.seconds, 3)})
+        self.provenance.made(stage, item, watch.seconds)
+        self.provenance.write()
+        self.registry.notify("ctkit_stage_finished", run=self.info, stage=stage, item=item, seconds=watch.seconds)
+
+    def once(self, stage: str, item: str, at: str, work: Callable[[Path], Chore[None]]) -> Chore[None]:
+        """Do work whose result is the cache's entry ``at``, unless it is there, nor while somebody else does the same.
+
+        ``work`` is given a folder for what is unfinished, which outlives a kill.
+        """
+        waited = False
+        while True:
+            with self.cache.workspace(stage, at) as folder:
+                if folder is not None:
+                    if self.cache.holds(stage, at):
+                        self.cached(stage, item)
+                    else:
+                        with self.work(stage, item):
+                            yield from work(folder)
+                    return
+            if not waited:
+                self.console.say(f"{stage} {item}: waiting, as another arm or run is making the same")
+            waited = True
+            yield Later()
+
+    def workers_each(self, errands: int) -> int:
+        """Workers for each of so many errands, of which as many are done at once as the crew can."""
+        return max(1, self.workers.backend.workers // self.crew.at_once(errands))
+
+    def cached(self, stage: str, item: str = "") -> None:
+        """Note that a stage's result was there already."""
+        self.provenance.found(stage, item)
+
+    def note(self, text: str) -> None:
+        """Say once something that the user should know, and keep it with the run."""
+        if text not in self.provenance.notes:
+            self.provenance.notes.append(text)
+            self.console.say(text)
+
+    def fail(self, stage: str, item: str, error: Exception) -> None:
+        """Note that one item failed; the others go on, and the run ends with an error."""
+        reason = str(error) if isinstance(error, CtkitError) else f"{type(error).__name__}: {error}"
+        _log.debug("%s %s failed", stage, item, exc_info=error)
+        self.provenance.ended(stage, item)
+        self.provenance.failures.append({"stage": stage, "item": item, "reason": reason})
+        self.console.warn(f"{stage} {item} failed: {reason}")
+
+    def parallel(
+        self,
+        stage: str,
+        work: Callable[[Item], Result],
+        items: Iterable[Item],
+        *,
+        total: int,
+        name: Callable[[Item], str],
+        weight: Callable[[Item], int] = lambda item: 1,
+    ) -> Iterator[compute.Done[Item, Result] | compute.Lost[Item]]:
+        """Do ``work`` on every item in worker processes, with a progress bar of ``total``, to which ``weight`` adds up.
+
+        Where the run is to stop, no further item is begun, and ``KeyboardInterrupt`` follows the last outcome.
+        """
+        wanted = takewhile(lambda _: not stopping.asked(), items)
+        with self.console.progress(stage, total) as bar:
+            for outcome in self.workers.run(work, wanted, name=name):
+                bar.advance(weight(outcome.item))
+                yield outcome
+            stopping.check()

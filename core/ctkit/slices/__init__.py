@@ -1,0 +1,24 @@
+"""Slices of a data set: the catalogue of volumes, the table and the selections, the store of rendered rows."""
+
+from __future__ import annotations
+
+from ctkit.slices.catalogue import Catalogue, write_catalogue
+from ctkit.slices.predictions import FACTS, TABLE, read_predictions, write_predictions
+from ctkit.slices.selection import Choice, EvidenceOf, Selection, Table
+from ctkit.slices.store import Shard, SliceStore, gather
+
+__all__ = [
+    "FACTS",
+    "TABLE",
+    "Catalogue",
+    "Choice",
+    "EvidenceOf",
+    "Selection",
+    "Shard",
+    "SliceStore",
+    "Table",
+    "gather",
+    "read_predictions",
+    "write_catalogue",
+    "write_predictions",
+]

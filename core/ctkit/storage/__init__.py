@@ -1,0 +1,9 @@
+"""What lies on disk: the cache of results by their address, locks, and the run folder with all its files."""
+
+from __future__ import annotations
+
+from ctkit.storage.cache import KINDS, Cache, address
+from ctkit.storage.run_folder import RunFolder, forget, link, place, read_provenance
+from ctkit.storage.usage import spelled_one_way
+
+__all__ = ["KINDS", "Cache", "RunFolder", "address", "forget", "link", "place", "read_provenance", "spelled_one_way"]

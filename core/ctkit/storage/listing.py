@@ -1,0 +1,72 @@
+"""The runs in a folder at a glance: how each stands, how old it is and how much room it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ctkit.errors import RequestError
+from ctkit.storage.run_folder import RunFolder, read_provenance
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One run folder."""
+
+    path: Path
+    state: str
+    started: float  #: seconds since 1970
+    size: int  #: bytes; files that the cache holds as well count here too
+
+    @property
+    def age(self) -> float:
+        """Seconds since it was started last."""
+        return time.time() - self.started
+
+
+def runs_in(folder: Path) -> list[Listed]:
+    """List the run folders in ``folder``, or ``folder`` itself where it is one, the youngest first.
+
+    Raises ``RequestError`` where there is no such folder.
+    """
+    if not folder.is_dir():
+        raise RequestError(f"there is no folder {folder}; runs go to runs/ beside where they are started")
+    candidates = [folder] if (folder / "run.json").is_file() else sorted(folder.iterdir())
+    return sorted(_listed(candidates), key=lambda run: -run.started)
+
+
+def occupied(folder: Path) -> int:
+    """Bytes of all files in a folder; one that goes while they are counted is none."""
+    return sum(_size(path) for path in folder.rglob("*"))
+
+
+def _listed(folders: list[Path]) -> Iterator[Listed]:
+    for folder in folders:
+        try:
+            started, state = _standing(folder)
+        except (KeyError, TypeError, ValueError):  # no run.json, or none of ctkit's
+            continue
+        yield Listed(folder, state, started, occupied(folder))
+
+
+def _standing(folder: Path) -> tuple[float, str]:
+    """When a run was started; how it stands, and at what it works or stopped: ``run.json`` knows of no kill."""
+    facts = read_provenance(folder)
+    started = datetime.fromisoformat(facts["started"]).timestamp()
+    state = str(facts["state"])
+    if state == "running" and not RunFolder(folder).is_live:
+        state = "killed"
+    at = facts.get("at")
+    if at and state in ("running", "killed", "interrupted", "failed"):
+        state = f"{state} at {at['stage']} {at['item']}".rstrip()
+    return started, state
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return 0

@@ -1,0 +1,65 @@
+"""``ctkit new-plugin``: a package with a working plugin of any kind, its tests and its README, to begin with."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ctkit.errors import RequestError
+from ctkit.files import write_text
+from ctkit.hookspecs import Kind
+
+#: What the plugin of each kind does as it is written, and how a pipeline file uses it.
+_SUMMARIES: dict[Kind, str] = {
+    "dataset": "reads volumes that were saved as NumPy arrays",
+    "reducer": "drops slices about as bright as one that is kept",
+    "method": "pre-trains with Barlow Twins (Zbontar et al. 2021)",
+    "task": "takes images and labels from a table",
+    "protocol": "compares features with the mean of each class",
+}
+_USAGE: dict[Kind, str] = {
+    "dataset": '[dataset]\nuse = "{}"\nroot = "path/to/arrays"',
+    "reducer": '[[reduce]]\nuse = "{}"\nthreshold = 4',
+    "method": '[[pretrain]]\nuse = "{}"\nepochs = 100',
+    "task": '[[task]]\nuse = "{}"\nroot = "path/to/images"\nprotocol = "linear"',
+    "protocol": '[[task]]\nuse = "image-folder"\nroot = "path/to/images"\nprotocol = "{}"',
+}
+_MORE: dict[Kind, tuple[str, ...]] = {"method": ("network",)}  #: modules beside the one named after the kind
+
+
+def write_plugin(kind: Kind, name: str, out: Path) -> list[Path]:
+    """Write the package into a new or empty folder and return its files.
+
+    Raises ``RequestError`` where the name is none for a plugin, or the folder holds something.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
+        raise RequestError(f"a plugin's name is lower-case words joined by hyphens, such as my-hash, but is {name!r}")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RequestError(f"{out} is not empty; give another folder with --out")
+    package = f"ctkit_{name.replace('-', '_')}"
+    templates = {
+        "pyproject.toml": "pyproject.toml",
+        "README.md": "README.md",
+        f"{package}/__init__.py": "__init__.py",
+        f"{package}/py.typed": None,
+        **{f"{package}/{module}.py": f"{module}.py" for module in (kind, *_MORE.get(kind, ()))},
+        f"tests/test_{package}.py": f"test_{kind}.py",
+    }
+    facts = {
+        "kind": kind,
+        "name": name,
+        "distribution": f"ctkit-{name}",
+        "package": package,
+        "class": "".join(word.capitalize() for word in name.split("-")),
+        "summary": _SUMMARIES[kind],
+        "usage": _USAGE[kind].format(name),
+    }
+    environment = Environment(  # noqa: S701  # Python and TOML, not HTML
+        loader=PackageLoader("ctkit.testing", "plugin_templates"), undefined=StrictUndefined, keep_trailing_newline=True
+    )
+    for file, template in templates.items():
+        text = environment.get_template(f"{template}.j2").render(facts) if template else ""
+        write_text(out / file, text)
+    return [out / file for file in templates]

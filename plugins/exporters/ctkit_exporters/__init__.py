@@ -1,0 +1,1 @@
+"""Exporters: what a run has chosen and trained, for use elsewhere."""

@@ -1,0 +1,213 @@
+"""Export: the slices that an arm keeps as files for other people's training code, or a list of their sources.
+
+What is written is named by digest of the volume and number of the slice, so that names sort and name no patient:
+
+=========  =========================================================================================================
+format     leaves in the folder
+=========  =========================================================================================================
+``list``   ``slices.txt``: a source file a line; where files hold several slices, a tab and the number in the file
+``dicom``  ``VOLUME/VOLUME-INDEX.dcm``: hard links to the source files, copies where the disk has no links
+``png``    ``VOLUME/VOLUME-INDEX.png``: 8 bits at the full matrix, in the run's training rendering
+``nifti``  ``VOLUME.nii.gz``: a volume's kept slices, and ``slices.csv``, which says which they are
+=========  =========================================================================================================
+
+The list, and what is in the DICOM files, names patients where the source does. A hard link *is* the source file: who
+wants to change it copies it first.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctkit import compute
+from ctkit.contracts import Dataset, Ints, Pixels, Volume, rendering
+from ctkit.errors import DataError, RequestError
+from ctkit.files import write_bytes, write_csv, write_json, writing
+from ctkit.pipeline_file import Chosen
+from ctkit.reader.arm import Revisited
+from ctkit.stages.readings import read_reading
+from ctkit.storage import link
+
+Format = Literal["list", "dicom", "png", "nifti"]
+Levels = str | tuple[float, float]
+Write = Callable[[Chosen[Dataset[Any]], Levels, "Kept"], int]
+_MARK = ".export.json"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One volume's kept slices, and where they go."""
+
+    volume: Volume
+    name: str  #: digest
+    index: Ints  #: (n,) numbers in the volume, ascending
+    span: tuple[float, float]  #: lowest and highest value of all the volume's slices
+    folder: Path
+
+    def file(self, number: int, suffix: str) -> Path:
+        """Where the slice with that number goes, in formats with a file for each."""
+        return self.folder / self.name / f"{self.name}-{number:05d}{suffix}"
+
+    @property
+    def nifti(self) -> Path:
+        """Where the slices go together."""
+        return self.folder / f"{self.name}.nii.gz"
+
+
+def export_slices(run: Revisited, form: Format, out: Path) -> int:
+    """Write or list the kept slices of an arm into the folder ``out``; return how many.
+
+    What a stopped export has written whole is not written again. Raises ``RequestError`` where the data set has nothing
+    of that format or the folder holds something else, and ``DataError`` where slices cannot be read any more.
+    """
+    refuse_without_sources(run.session.pipeline.dataset, form)
+    if form == "dicom":
+        _refuse_shared_files(run)
+    _claim(run, form, out)
+    kept = partial(_kept, run, out)
+    if form == "list":
+        _write_list(run, kept(), out / "slices.txt")
+    elif form == "dicom":
+        _link(run, kept())
+    else:
+        _write_images(run, kept(), _write_pngs if form == "png" else _write_nifti)
+    if form == "nifti":
+        rows = ((one.nifti.name, at, one.name, index) for one in kept() for at, index in enumerate(one.index.tolist()))
+        write_csv(out / "slices.csv", ("file", "position", "volume", "index"), rows)
+    return int(run.selected.selection.kept.sum())
+
+
+def refuse_without_sources(chosen: Chosen[Dataset[Any]], form: Format) -> None:
+    """Raise ``RequestError`` where a data set has no source files for a format, which is known before any run."""
+    name, dataset = chosen.entry.name, chosen.build()
+    if form in ("list", "dicom") and dataset.root is None:
+        raise RequestError(f"data set {name} has no source files to export as {form}; take png or nifti")
+    if form == "dicom" and not dataset.dicom:
+        raise RequestError(f"the source files of data set {name} are not DICOM; take list, png or nifti")
+
+
+def _kept(run: Revisited, out: Path) -> Iterator[Kept]:
+    """Every volume that the arm keeps something of."""
+    numbers = np.flatnonzero(run.selected.selection.kept)
+    for of_volume in np.split(numbers, np.flatnonzero(np.diff(run.table.volume[numbers])) + 1):
+        if len(of_volume):
+            number = int(run.table.volume[of_volume[0]])
+            volume, reading = run.catalogue[number], read_reading(run.session.cache, run.catalogue.address(number))
+            assert reading is not None  # the run was finished
+            name = run.session.cache.pseudonym(volume.key)
+            yield Kept(volume, name, run.table.index[of_volume], reading.span, out)
+
+
+def _refuse_shared_files(run: Revisited) -> None:
+    if any(len(volume.files) != len(volume) for volume in run.catalogue):
+        raise RequestError("some source files hold more than one slice, so they cannot be linked; take png or nifti")
+
+
+def _claim(run: Revisited, form: Format, out: Path) -> None:
+    """Mark an empty folder as this export's; refuse one that holds anything else."""
+    look = run.session.pipeline.rendering.model_dump(mode="json")["intensity"]
+    claim = {"format": form, "selection": run.selected.address, "intensity": look}
+    mark = out / _MARK
+    if mark.exists():
+        if json.loads(mark.read_text(encoding="utf-8")) != claim:
+            raise RequestError(f"{out} holds the export of another selection or format; give another folder")
+    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RequestError(f"{out} is not an empty folder; give another one")
+    else:
+        write_json(mark, claim)
+
+
+# --- sources ------------------------------------------------------------------------------------------------------
+
+
+def _write_list(run: Revisited, kept: Iterable[Kept], path: Path) -> None:
+    root = run.session.pipeline.dataset.build().root
+    assert root is not None
+    with writing(path) as temporary, temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:
+        for one in kept:
+            single = len(one.volume.files) == len(one.volume)
+            for number in one.index.tolist():
+                source = str(root / one.volume.source(number))
+                file.write(f"{source}\n" if single else f"{source}\t{one.volume.slices[number][1]}\n")
+
+
+def _link(run: Revisited, kept: Iterable[Kept]) -> None:
+    root = run.session.pipeline.dataset.build().root
+    assert root is not None
+    for one in kept:
+        for number in one.index.tolist():
+            target = one.file(number, ".dcm")
+            if not target.exists():
+                link(root / one.volume.source(number), target)
+
+
+# --- images -------------------------------------------------------------------------------------------------------
+
+
+def _write_images(run: Revisited, kept: Iterable[Kept], write: Write) -> None:
+    """Decode and write in worker processes, volume by volume."""
+    session, lost = run.session, 0
+    work = partial(write, session.pipeline.dataset, session.pipeline.rendering.levels)
+    total = len(np.unique(run.table.volume[run.selected.selection.kept]))
+    for outcome in session.parallel("export", work, kept, total=total, name=lambda one: one.name):
+        lost += len(outcome.item.index) if isinstance(outcome, compute.Lost) else outcome.result
+    if lost:
+        raise DataError(f"slices that could not be read a second time: {lost}; were files changed?")
+
+
+def _write_pngs(chosen: Chosen[Dataset[Any]], levels: Levels, one: Kept) -> int:
+    """Write the slices that are not there yet; return how many cannot be read. Runs in a worker process."""
+    from PIL import Image
+
+    missing = np.array([number for number in one.index.tolist() if not one.file(number, ".png").exists()], np.int64)
+    if not missing.size:
+        return 0
+    pixels = chosen.build().read(one.volume, missing)
+    grey = rendering.full_matrix(pixels.values, pixels.unit, levels, one.span)
+    for number, image in zip(pixels.index.tolist(), grey, strict=True):
+        data = io.BytesIO()
+        Image.fromarray(image).save(data, "PNG")
+        write_bytes(one.file(number, ".png"), data.getvalue())
+    return len(missing) - len(pixels.index)
+
+
+def _write_nifti(chosen: Chosen[Dataset[Any]], _: Levels, one: Kept) -> int:
+    """Write a volume's slices, unless they are there; return how many cannot be read. Runs in a worker process."""
+    if one.nifti.exists():
+        return 0
+    pixels = chosen.build().read(one.volume, one.index)
+    if len(pixels.index) == len(one.index):
+        write_bytes(one.nifti, gzip.compress(_nifti(pixels, one.volume), mtime=0))
+    return len(one.index) - len(pixels.index)
+
+
+def _nifti(pixels: Pixels, volume: Volume) -> bytes:
+    """Slices as a NIfTI file: columns run to the patient's left, rows to the back (so both axes are negative)."""
+    import nibabel
+
+    values: NDArray[Any] = pixels.values.transpose(2, 1, 0)  # (columns, rows, slices)
+    make: Any = nibabel.Nifti1Image  # nibabel types only part of itself
+    image = make(values, affine(volume, pixels.index))
+    image.header.set_xyzt_units("mm")
+    return bytes(image.to_bytes())
+
+
+def affine(volume: Volume, index: Ints) -> NDArray[np.float64]:
+    """Affine (4, 4) in mm, to the patient's right, front and head, with the first pixel at the origin.
+
+    Kept slices need not be evenly spaced: their distance is the median of that between neighbours. An unknown spacing
+    is 1 mm.
+    """
+    x, y, z = (1.0 if step is None else step for step in volume.spacing)
+    apart = float(np.median(np.diff(index))) if len(index) > 1 else 1.0
+    return np.diag([-x, -y, z * apart, 1.0])

@@ -1,0 +1,231 @@
+"""The table across runs: a row for each pooled score, with what it cost and how it differs from the reference arm."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ctkit.console import quantities
+from ctkit.errors import RequestError, nearest
+from ctkit_reports import verdict, wording
+from ctkit_reports.reading import Compared, Run, Scored, read_run
+
+Format = Literal["terminal", "csv", "markdown", "latex"]
+
+COLUMNS = (
+    *("run", "arm", "pretrain", "task", "protocol", "labels", "metric", "value", "ci_low", "ci_high"),
+    *("kept", "slices", "pretrain_seconds", "reference", "difference", "difference_low", "difference_high"),
+    *("p", "p_adjusted", "test"),
+)
+_KEYS = ("Run", "Arm", "Method", "Task", "Protocol", "Labels", "Metric")
+_VALUES = ("Score (95 % interval)", "Slices kept", "Pre-training", "Difference (95 % interval)", "Adjusted p")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A score of an arm over all seeds of its run."""
+
+    run: str
+    score: Scored
+    kept: float  #: slices; NaN for a baseline
+    slices: float
+    seconds: float  #: of pre-training, mean over seeds; NaN where unknown
+    compared: Compared | None  #: with the reference arm of the same run
+
+
+def across(runs: Sequence[Path], metric: str | None = None) -> list[Row]:
+    """Read the rows of several run folders; of one metric, by default AUC where there is one.
+
+    Raises ``RequestError`` where a folder is no run, holds no score, or nowhere has that metric.
+    """
+    opened = {name: read_run(folder) for name, folder in zip(_names(runs), runs, strict=True)}
+    for folder, run in zip(runs, opened.values(), strict=True):
+        if not run.scores:
+            raise RequestError(f"{folder} has no scores yet: its pipeline has no [[task]], or it ended before")
+    known = list(dict.fromkeys(row.metric for run in opened.values() for row in run.scores))
+    if metric is not None and metric not in known:
+        raise RequestError(f"no run has the metric {metric!r}; {nearest(metric, known)}")
+    rows = [row for name, run in opened.items() for row in _rows(name, run, metric or verdict.main_metric(run.scores))]
+    return sorted(rows, key=lambda row: (row.score.place.task, row.score.place.protocol, -row.score.place.labels))
+
+
+def without_rows(runs: Sequence[Path], rows: Sequence[Row]) -> list[str]:
+    """Names of the runs that have no row: they lack the metric that was asked for."""
+    return [name for name in _names(runs) if all(row.run != name for row in rows)]
+
+
+def render(rows: Sequence[Row], form: Format) -> str:
+    """Return the table as text: for a terminal, a spreadsheet, a page of notes or a paper."""
+    renderers: dict[Format, Callable[[Sequence[Row]], str]] = {
+        "terminal": _terminal,
+        "csv": _csv,
+        "markdown": _markdown,
+        "latex": _latex,
+    }
+    return renderers[form](rows)
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """Names of folders; where two are called alike, as they were given."""
+    short = [folder.resolve().name for folder in runs]
+    return [name if short.count(name) == 1 else str(folder) for name, folder in zip(short, runs, strict=True)]
+
+
+def _rows(name: str, run: Run, metric: str | None) -> Iterator[Row]:
+    against = [row for row in run.comparisons if row.metric == metric and row.reference == run.reference]
+    compared = {(row.arm, row.place): row for row in against}
+    for score in run.scores:
+        if score.pooled and score.metric == metric:
+            arm = run.arm(score.arm)
+            kept, slices = (arm.kept, arm.slices) if arm else (math.nan, math.nan)
+            seconds = verdict.seconds(run, score.arm, score.place.pretrain)
+            yield Row(name, score, kept, slices, seconds, compared.get((score.arm, score.place)))
+
+
+# --- for machines -------------------------------------------------------------------------------------------------
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    table.writerows(_plain(row) for row in rows)
+    return text.getvalue()
+
+
+def _plain(row: Row) -> Iterator[str]:
+    score, place, compared = row.score, row.score.place, row.compared
+    yield from (row.run, score.arm, place.pretrain, place.task, place.protocol, f"{place.labels:g}", score.metric)
+    yield from map(_number, (score.value, score.low, score.high, row.kept, row.slices, row.seconds))
+    if compared is None:
+        yield from [""] * 7
+        return
+    yield compared.reference
+    yield from map(_number, (compared.difference, compared.low, compared.high, compared.p, compared.p_adjusted))
+    yield compared.test
+
+
+def _number(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+# --- for readers --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """The table as people read it: what is the same in every row stands once, in the caption."""
+
+    caption: str
+    keys: int  #: columns of words; numbers follow
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def _shown(rows: Sequence[Row]) -> _Shown:
+    keys = [_keys(row) for row in rows]
+    varying = [n for n, name in enumerate(_KEYS) if name == "Arm" or len({key[n] for key in keys}) > 1]
+    same = [keys[0][n] for n in range(len(_KEYS)) if n not in varying]
+    cells = tuple((*(key[n] for n in varying), *_values(row)) for key, row in zip(keys, rows, strict=True))
+    return _Shown(", ".join(same), len(varying), (*(_KEYS[n] for n in varying), *_VALUES), cells)
+
+
+def _keys(row: Row) -> tuple[str, ...]:
+    place = row.score.place
+    metric, labels = wording.metric(row.score.metric), wording.labels(place.labels)
+    return (row.run, row.score.arm, place.pretrain, place.task, place.protocol, labels, metric)
+
+
+def _values(row: Row) -> tuple[str, ...]:
+    share = wording.percent(row.kept / max(row.slices, 1))
+    kept = wording.NOTHING if math.isnan(row.kept) else f"{quantities.count(row.kept)} ({share})"
+    return (
+        _with_interval(wording.score(row.score.value), wording.interval(row.score.low, row.score.high)),
+        kept,
+        wording.duration(row.seconds),
+        *_difference(row.compared),
+    )
+
+
+def _difference(compared: Compared | None) -> tuple[str, str]:
+    if compared is None:
+        return wording.NOTHING, wording.NOTHING
+    span = wording.interval(compared.low, compared.high, signed=True)
+    return _with_interval(wording.difference(compared.difference), span), wording.p_value(compared.p_adjusted)
+
+
+def _with_interval(value: str, interval: str) -> str:
+    return f"{value} ({interval})" if interval else value
+
+
+def _terminal(rows: Sequence[Row]) -> str:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = _shown(rows)
+    table = Table(title=Text(shown.caption), title_justify="left", box=box.SIMPLE_HEAD)
+    for number, column in enumerate(shown.columns):
+        kind: dict[str, Any] = {"no_wrap": True} if number < shown.keys else {"justify": "right", "overflow": "fold"}
+        table.add_column(column, **kind)
+    for row in shown.rows:
+        table.add_row(*map(Text, row))
+    screen = Console(width=None if Console().is_terminal else 1000)  # into a file or pipe, a row is a line
+    with screen.capture() as captured:
+        screen.print(table)
+    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+
+
+def _markdown(rows: Sequence[Row]) -> str:
+    shown = _shown(rows)
+    rules = [":--"] * shown.keys + ["--:"] * len(_VALUES)
+    lines = [shown.columns, rules, *([cell.replace("|", "\\|") for cell in row] for row in shown.rows)]
+    return f"{shown.caption}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _latex(rows: Sequence[Row]) -> str:
+    r"""Return a ``table`` of ``tabular`` with the rules of booktabs; the document needs ``\usepackage{booktabs}``."""
+    shown = _shown(rows)
+    lines = [" & ".join(map(_escaped, line)) + r" \\" for line in (shown.columns, *shown.rows)]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            rf"  \caption{{{_escaped(shown.caption)}}}",
+            rf"  \begin{{tabular}}{{{'l' * shown.keys}{'r' * len(_VALUES)}}}",
+            r"    \toprule",
+            f"    {lines[0]}",
+            r"    \midrule",
+            *(f"    {line}" for line in lines[1:]),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+_TEX = {
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\\": r"\textbackslash{}",
+    "<": "$<$",
+    ">": "$>$",
+    "−": "$-$",
+    "±": r"$\pm$",
+    "–": "--",
+    "\N{NO-BREAK SPACE}": "~",
+}
+
+
+def _escaped(text: str) -> str:
+    """Text as LaTeX sets it, letter by letter."""
+    return "".join(_TEX.get(letter, letter) for letter in text)

@@ -1,0 +1,148 @@
+"""The page that explains one arm, in the report's style: ``explain.html`` in the arm's folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ctkit import hookspecs
+from ctkit.console import quantities
+from ctkit.files import write_text
+from ctkit_reports import figures, pictures, wording
+from ctkit_reports.elements import Cell, Plot, Table, number, table, text
+from ctkit_reports.explaining import THUMBNAILS, Explanation, Images, Pair, Profile, Share
+from ctkit_reports.figures import Look
+from ctkit_reports.page import lay_out
+
+_TITLES = {"threshold": "At the threshold", "volumes": "Along volumes", "shares": "Who is kept"}
+_LOOK = Look(1)
+
+
+@dataclass(frozen=True)
+class Side:
+    """Pairs on one side of the threshold: two pictures as ``data:`` addresses, and how far apart they are."""
+
+    title: str
+    note: str
+    pairs: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The first section."""
+
+    statement: str
+    sides: tuple[Side, ...]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One volume: its profile, and pictures along it with the number of the slice and whether it is kept."""
+
+    digest: str
+    statement: str
+    plot: Plot | None
+    thumbnails: tuple[tuple[str, int, bool], ...]
+
+
+def write_explanation(path: Path, explanation: Explanation) -> None:
+    """Write the page. It loads nothing from elsewhere and names no patient, source file or path."""
+    content = {
+        "name": explanation.arm,
+        "version": hookspecs.VERSION,
+        "summary": _summary(explanation),
+        "threshold": _threshold(explanation),
+        "volumes": tuple(_strip(explanation, one) for one in explanation.profiles),
+        "shares": _tables(explanation),
+    }
+    write_text(path, lay_out("explanation of an arm", _TITLES, content))
+
+
+def _summary(explanation: Explanation) -> str:
+    everything = explanation.everything
+    share = wording.percent(everything.kept / max(everything.slices, 1))
+    words = [explanation.reducer, _setting(explanation)]
+    words += [f"keeps {quantities.count(everything.kept)} of {quantities.count(everything.slices, 'slice')} ({share})"]
+    return " · ".join(word for word in words if word)
+
+
+def _setting(explanation: Explanation) -> str:
+    if explanation.knob is None or math.isnan(explanation.at):
+        return ""
+    return f"{explanation.knob.name} {wording.apart(explanation.at, explanation.knob.unit)}"
+
+
+# --- sections -----------------------------------------------------------------------------------------------------
+
+
+def _threshold(explanation: Explanation) -> Threshold | None:
+    alike = _side(
+        explanation,
+        "Just alike enough: the left one is dropped",
+        "Dropped slices that are farthest from the kept slice on their right, which stands for them. "
+        "Where these differ in what matters to you, the threshold is too large.",
+        explanation.alike,
+    )
+    apart = _side(
+        explanation,
+        "Just not alike enough: both are kept",
+        "Kept slices that a larger threshold would drop first, beside what would stand for them. "
+        "Where these show the same, the threshold is too small.",
+        explanation.apart,
+    )
+    sides = tuple(side for side in (alike, apart) if side.pairs)
+    return Threshold(_setting(explanation), sides) if sides else None
+
+
+def _side(explanation: Explanation, title: str, note: str, pairs: Sequence[Pair]) -> Side:
+    images, unit = explanation.images, explanation.knob.unit if explanation.knob else ""
+    shown = [pair for pair in pairs if pair.one in images and pair.stand_in in images]
+    return Side(title, note, tuple(_pair(images, pair, unit) for pair in shown))
+
+
+def _pair(images: Images, pair: Pair, unit: str) -> tuple[str, str, str]:
+    apart = wording.apart(pair.distance, unit)
+    return pictures.as_uri(images[pair.one]), pictures.as_uri(images[pair.stand_in]), apart
+
+
+def _strip(explanation: Explanation, one: Profile) -> Strip:
+    numbers = [one.slices[i] for i in pictures.spread(len(one.slices), THUMBNAILS)]
+    places = {int(number): place for place, number in enumerate(one.slices)}
+    thumbnails = tuple(
+        (pictures.as_uri(explanation.images[n]), int(one.index[places[n]]), bool(one.kept[places[n]]))
+        for n in map(int, numbers)
+        if n in explanation.images
+    )
+    statement = f"{quantities.count(int(one.kept.sum()))} of {quantities.count(len(one.kept), 'slice')} kept"
+    return Strip(one.digest, statement, _profile(explanation, one), thumbnails)
+
+
+def _profile(explanation: Explanation, one: Profile) -> Plot | None:
+    values = one.previous, one.stand_in
+    if not np.isfinite(np.concatenate(values)).any():
+        return None
+    unit = wording.formula(explanation.knob.unit) if explanation.knob else ""
+    svg = figures.profile("", unit, one.index.astype(np.float64), values, one.kept, explanation.at, _LOOK)
+    median = wording.number(float(np.nanmedian(one.previous))) if np.isfinite(one.previous).any() else "unknown"
+    return Plot(svg, f"Distances along volume {one.digest}: to the slice before, median {median}; kept slices marked.")
+
+
+def _tables(explanation: Explanation) -> tuple[Table, ...]:
+    named = [("Slices with findings, in volumes that were read for them", "Finding", explanation.findings)]
+    named += [(f"By {name}", name.capitalize(), shares) for name, shares in explanation.traits.items()]
+    found = (_table(caption, first, shares) for caption, first, shares in named)
+    return tuple(one for one in found if one)
+
+
+def _table(caption: str, first: str, shares: Sequence[Share]) -> Table | None:
+    rows = [[text(s.of), number(s.volumes), number(s.slices), number(s.kept), _kept_share(s)] for s in shares]
+    return table(caption, (first, "Volumes", "Slices", "Kept", "Share kept"), rows)
+
+
+def _kept_share(share: Share) -> Cell:
+    value = share.kept / share.slices if share.slices else math.nan
+    return number(value, wording.percent(value))

@@ -1,0 +1,146 @@
+"""How each arm chose: where along the patient, what the slices look like, how far the dropped ones are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctkit.console import quantities
+from ctkit.contracts import Ints
+from ctkit_reports import figures, pictures, wording
+from ctkit_reports.elements import Looks, Plot
+from ctkit_reports.figures import Look
+from ctkit_reports.reading import Arm, Pictures, Run, Selection
+
+STRIPS = 4  #: volumes shown
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One arm's slices along one volume: ``path`` draws those kept, one unit to a slice."""
+
+    arm: str
+    look: Look
+    path: str
+    kept: str
+
+
+@dataclass(frozen=True)
+class VolumeStrips:
+    """One volume, chosen from by every arm."""
+
+    digest: str
+    slices: int
+    strips: tuple[Strip, ...]
+
+
+@dataclass(frozen=True)
+class Montage:
+    """Pictures of one arm as ``data:`` addresses; ``pairs`` are a dropped slice, its stand-in, and how far apart.
+
+    An arm whose dropped slices have no stand-in shows them as ``dropped``.
+    """
+
+    arm: str
+    look: Look
+    kept: tuple[str, ...]
+    dropped: tuple[str, ...]
+    pairs: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The third section."""
+
+    strips: tuple[VolumeStrips, ...]
+    montages: tuple[Montage, ...]
+    distances: tuple[Plot, ...]
+    curves: tuple[Plot, ...]
+
+
+def choice(run: Run, looks: Looks) -> Choice | None:
+    """Where along the patient each arm keeps slices, what they look like, and how far the dropped ones are."""
+    chosen = [(arm, arm.selection) for arm in run.arms if arm.selection is not None]
+    strips = tuple(_strips(chosen, looks))
+    shown = _montages(run, looks) if run.images else ()
+    distances = tuple(plot for arm, selection in chosen if (plot := _distances(arm, selection, looks)))
+    curves = tuple(plot for arm in run.arms if (plot := curve(arm, looks[arm.name])))
+    return Choice(strips, tuple(shown), distances, curves) if strips or distances or curves else None
+
+
+def _strips(chosen: Sequence[tuple[Arm, Selection]], looks: Looks) -> Iterable[VolumeStrips]:
+    """Volumes from the shortest to the longest, evenly spread."""
+    if not chosen:
+        return
+    first = chosen[0][1]
+    sizes = np.bincount(first.volume, minlength=len(first.names))
+    by_size = np.argsort(sizes, kind="stable")
+    for rank in pictures.spread(len(by_size), STRIPS):
+        digest = first.names[by_size[rank]]
+        strips = tuple(_strip(arm, selection, digest, looks[arm.name]) for arm, selection in chosen)
+        last = max(int(selection.index[_inside(selection, digest)].max(initial=0)) for _, selection in chosen)
+        yield VolumeStrips(digest, last + 1, strips)
+
+
+def _inside(selection: Selection, digest: str) -> Ints:
+    known = digest in selection.names
+    return np.flatnonzero(selection.volume == selection.names.index(digest)) if known else np.empty(0, np.int64)
+
+
+def _strip(arm: Arm, selection: Selection, digest: str, look: Look) -> Strip:
+    rows = _inside(selection, digest)
+    kept = np.sort(selection.index[rows][selection.kept[rows]])
+    return Strip(arm.name, look, strip_path(kept), f"{quantities.count(len(kept))} of {quantities.count(len(rows))}")
+
+
+def strip_path(kept: Ints) -> str:
+    """SVG path of unit squares for the kept slices (n,), ascending, neighbours joined."""
+    if not len(kept):
+        return ""
+    runs = np.split(kept, np.flatnonzero(np.diff(kept) != 1) + 1)
+    return "".join(f"M{run[0]} 0h{len(run)}v1h-{len(run)}z" for run in runs)
+
+
+def _montages(run: Run, looks: Looks) -> Iterable[Montage]:
+    most = pictures.per_arm(len(run.arms)) // 4
+    for arm in run.arms:
+        found = arm.pictures
+        if found is None or arm.name == run.reference:
+            continue
+        paired = len(found.stand_in) == len(found.dropped)
+        pairs = [_pair(found, i, arm.unit) for i in pictures.spread(len(found.dropped), most)] if paired else []
+        dropped = () if paired else _some(found.dropped, most)
+        yield Montage(arm.name, looks[arm.name], _some(found.kept, most), dropped, tuple(pairs))
+
+
+def _some(slices: NDArray[np.uint8], most: int) -> tuple[str, ...]:
+    return tuple(pictures.as_uri(slices[i]) for i in pictures.spread(len(slices), most))
+
+
+def _pair(found: Pictures, i: int, unit: str) -> tuple[str, str, str]:
+    apart = wording.apart(float(found.distance[i]), unit)
+    return pictures.as_uri(found.dropped[i]), pictures.as_uri(found.stand_in[i]), apart
+
+
+def _distances(arm: Arm, selection: Selection, looks: Looks) -> Plot | None:
+    known = selection.distance[~selection.kept & np.isfinite(selection.distance)]
+    if not len(known):
+        return None
+    title = f"distance to the stand-in, {wording.formula(arm.unit)}".rstrip(", ")
+    svg = figures.histogram(arm.name, title, known, looks[arm.name], arm.at)
+    median = wording.number(float(np.median(known)))
+    return Plot(svg, f"Distances of the slices {arm.name} dropped: {quantities.count(len(known))}, median {median}.")
+
+
+def curve(arm: Arm, look: Look) -> Plot | None:
+    """How many slices each value of an arm's knob would keep, where the run left that."""
+    if arm.curve is None:
+        return None
+    at, kept = arm.curve
+    last = arm.facts["steps"][-1]
+    svg = figures.threshold_curve(arm.name, f"{last['knob']}, {wording.formula(last['unit'])}", at, kept, look, arm.at)
+    first, other = (f"{quantities.count(kept[i])} at {wording.number(at[i])}" for i in (0, -1))
+    return Plot(svg, f"Slices that {arm.name} would keep by its {last['knob']}: {first}, {other}.")

@@ -1,0 +1,299 @@
+"""Scores, tests and diagnostic plots of each task, protocol and share of the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctkit.console import quantities
+from ctkit.contracts import Floats, Predictions
+from ctkit_reports import diagnostics, figures, pictures, verdict, wording
+from ctkit_reports.diagnostics import Mistake
+from ctkit_reports.elements import Cell, Looks, Matrix, Plot, Table, grouped, number, table, text, unique
+from ctkit_reports.figures import Curve, Strip
+from ctkit_reports.reading import Compared, Predicted, Run, Scored
+
+MOST_PICTURES = 12  #: of mistakes, for each task, protocol and share of the labels
+
+ByArm = Mapping[str, Sequence[Predictions]]
+ByMethod = Mapping[str, ByArm]
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """One task under one protocol with one share of the labels."""
+
+    title: str
+    label_curve: Plot | None  #: with the first of several shares of the labels
+    scores: Table | None
+    points: Plot | None  #: every seed and repeat, where there are several
+    spread: Table | None  #: over seeds and repeats
+    seeds: Table | None
+    comparisons: Table | None  #: by the main metric
+    bought: Table | None  #: by pre-training, over the baselines
+    others: Table | None  #: by the other metrics
+    plots: tuple[Plot, ...]
+    confusions: tuple[tuple[str, tuple[Matrix, ...]], ...]  #: by method
+    mistakes: Table | None
+    pictures: tuple[tuple[str, str, str], ...]  #: of mistakes: address of the picture, what it shows, who takes it so
+    test_images: str
+    notes: tuple[tuple[str, str], ...]
+
+
+def tasks(run: Run, looks: Looks) -> list[TaskScores]:
+    """Scores, tests and diagnostic plots for each task, protocol and share of the labels."""
+    places = dict.fromkeys((row.place.task, row.place.protocol, row.place.labels) for row in run.scores)
+    first = {place[:2]: place for place in reversed(places)}
+    return [_task(run, looks, *place, with_curve=place in first.values()) for place in places]
+
+
+def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float, *, with_curve: bool) -> TaskScores:
+    def here(row: Scored | Compared) -> bool:
+        return (row.place.task, row.place.protocol, row.place.labels) == (task, protocol, labels)
+
+    scores, differences = list(filter(here, run.scores)), list(filter(here, run.comparisons))
+    files = [file for file in run.predictions if (file.task, file.protocol, file.labels) == (task, protocol, labels)]
+    predicted = _predictions(files)
+    main = verdict.main_metric(scores)
+    compared = [row for row in differences if row.reference not in run.baselines]
+    bought = [row for row in differences if row.reference in run.baselines and row.metric == main]
+    pooled = [row for row in scores if row.pooled]
+    return TaskScores(
+        title=f"{task}, {protocol}, {wording.labels(labels)}",
+        label_curve=_label_curve(run, looks, task, protocol) if with_curve else None,
+        scores=_score_table("Scores over all seeds, with 95 % intervals", pooled, looks),
+        points=_points([row for row in scores if row.metric == main], looks),
+        spread=_spread_table([row for row in pooled if np.isfinite([row.sd_seeds, row.sd_repeats]).any()], looks),
+        seeds=_score_table(
+            "Scores of each seed and repeat, with 95 % intervals", [s for s in scores if not s.pooled], looks
+        ),
+        comparisons=_comparison_table(
+            f"Differences from {_named(compared)}", [c for c in compared if c.metric == main], looks
+        ),
+        bought=_comparison_table(f"What pre-training bought: differences from {_named(bought)}", bought, looks),
+        others=_comparison_table("Differences in other metrics", [c for c in compared if c.metric != main], looks),
+        plots=tuple(_plots(predicted, looks)),
+        confusions=tuple(_confusions(predicted)),
+        mistakes=_mistakes(predicted, looks),
+        pictures=tuple(_pictures(predicted, run.mistakes.get(task, {}) if run.images else {})),
+        test_images=_test_images(predicted),
+        notes=grouped(((note, file.name) for file in files for note in _notes(file)), len(files)),
+    )
+
+
+def _named(rows: Iterable[Compared]) -> str:
+    return wording.listing(unique(row.reference for row in rows))
+
+
+def _predictions(files: Iterable[Predicted]) -> ByMethod:
+    """Predictions by method and arm; the baselines stand beside the arms of every method."""
+    predicted: dict[str, dict[str, list[Predictions]]] = {}
+    for file in files:
+        predicted.setdefault(file.pretrain, {}).setdefault(file.arm, []).append(file.read())
+    baselines = predicted.pop("", {})
+    if not predicted and baselines:
+        return {"": baselines}
+    return {method: arms | baselines for method, arms in predicted.items()}
+
+
+def _notes(file: Predicted) -> Iterable[str]:
+    return (*file.facts.get("notes", []), *file.facts.get("warnings", []))
+
+
+def _score_table(caption: str, rows: Sequence[Scored], looks: Looks) -> Table | None:
+    metrics = unique(row.metric for row in rows)
+    arms = unique(row.arm for row in rows)
+    lines: dict[tuple[str, str, str, str], dict[str, Scored]] = {}
+    for row in sorted(rows, key=lambda row: (not row.place.pretrain, row.place.pretrain, arms.index(row.arm))):
+        lines.setdefault((row.arm, row.place.pretrain, row.seed, row.repeat), {})[row.metric] = row
+    cells = [
+        [looks.cell(arm), text(pretrain), *(text("" if part == "all" else part) for part in run)]
+        + [_score_cell(found.get(metric)) for metric in metrics]
+        for (arm, pretrain, *run), found in lines.items()
+    ]
+    columns = ("Arm", "Method", "Seed", "Repeat", *(wording.metric(metric) for metric in metrics))
+    return table(caption, columns, cells)
+
+
+def _spread_table(rows: Sequence[Scored], looks: Looks) -> Table | None:
+    cells = [
+        [
+            looks.cell(row.arm),
+            text(row.place.pretrain),
+            text(wording.metric(row.metric)),
+            number(row.value, wording.score(row.value)),
+            number(row.sd_seeds, wording.score(row.sd_seeds)),
+            number(row.sd_repeats, wording.score(row.sd_repeats)),
+        ]
+        for row in rows
+    ]
+    columns = ("Arm", "Method", "Metric", "Mean", "SD over seeds", "SD over repeats")
+    caption = "Spread: standard deviations over seeds of pre-training and over repeats of the evaluation"
+    return table(caption, columns, cells)
+
+
+def _points(rows: Sequence[Scored], looks: Looks) -> Plot | None:
+    """The main metric of every single run, and the mean with its interval."""
+    pooled = [row for row in rows if row.pooled]
+    methods = {row.place.pretrain for row in pooled} - {""}
+    strips = [
+        Strip(
+            " ".join(filter(None, (row.arm, row.place.pretrain if len(methods) > 1 else ""))),
+            looks[row.arm],
+            _single_values(rows, row),
+            (row.value, row.low, row.high),
+        )
+        for row in pooled
+    ]
+    if not strips or max(len(strip.values) for strip in strips) < 2:
+        return None
+    metric = wording.metric(rows[0].metric)
+    values = "; ".join(f"{strip.name} {', '.join(map(wording.score, strip.values))}" for strip in strips)
+    return Plot(figures.strips(metric, strips), f"{metric} of each seed and repeat: {values}.")
+
+
+def _label_curve(run: Run, looks: Looks, task: str, protocol: str) -> Plot | None:
+    """The main metric over shares of the labels, where there are several."""
+    rows = [row for row in run.scores if row.pooled and (row.place.task, row.place.protocol) == (task, protocol)]
+    metric = verdict.main_metric(rows) or ""
+    by_arm: dict[tuple[str, str], list[Scored]] = {}
+    for row in sorted((row for row in rows if row.metric == metric), key=lambda row: row.place.labels):
+        by_arm.setdefault((row.arm, row.place.pretrain), []).append(row)
+    if len({row.place.labels for row in rows}) < 2:
+        return None
+    lines = [
+        (
+            Curve(looks[arm], np.array([row.place.labels for row in own]), np.array([row.value for row in own])),
+            np.array([[row.low, row.high] for row in own]),
+        )
+        for (arm, _), own in by_arm.items()
+    ]
+    title = f"{wording.metric(metric)} with fewer labels"
+    values = "; ".join(
+        f"{' '.join(filter(None, key))} "
+        + ", ".join(f"{wording.score(r.value)} with {wording.labels(r.place.labels)}" for r in own)
+        for key, own in by_arm.items()
+    )
+    return Plot(figures.label_curve(title, wording.metric(metric), lines), f"{title}: {values}.")
+
+
+def _single_values(rows: Sequence[Scored], pooled: Scored) -> Floats:
+    """Values (n,) of the repeats of every seed, or of the seeds where there is one repeat each."""
+    own = [row for row in rows if (row.arm, row.place) == (pooled.arm, pooled.place) and not row.pooled]
+    repeats = [row.value for row in own if row.repeat != "all"]
+    return np.array(repeats or [row.value for row in own])
+
+
+def _score_cell(row: Scored | None) -> Cell:
+    if row is None:
+        return number(float("nan"))
+    return number(row.value, wording.score(row.value), wording.interval(row.low, row.high))
+
+
+def _comparison_table(caption: str, rows: Sequence[Compared], looks: Looks) -> Table | None:
+    several = len({row.reference for row in rows}) > 1
+    cells = [
+        [
+            looks.cell(row.arm),
+            text(row.place.pretrain),
+            text(row.reference if several else ""),
+            text(wording.metric(row.metric)),
+            number(row.difference, wording.difference(row.difference)),
+            text(wording.interval(row.low, row.high, signed=True)),
+            number(row.p, wording.p_value(row.p)),
+            number(row.p_adjusted, wording.p_value(row.p_adjusted)),
+            text(verdict.verdict(row), verdict.verdict(row).split()[0]),
+            text(row.test),
+        ]
+        for row in rows
+    ]
+    columns = ("Arm", "Method", "From", "Metric", "Difference", "95 % interval", "p", "Adjusted p", "Shown", "Test")
+    return table(caption, columns, cells)
+
+
+def _plots(predicted: ByMethod, looks: Looks) -> Iterable[Plot]:
+    for method, arms in predicted.items():
+        name = f", {method}" if len(predicted) > 1 else ""
+        yield _roc(name, arms, looks)
+        yield _calibration(name, arms, looks)
+
+
+def _roc(method: str, arms: ByArm, looks: Looks) -> Plot:
+    grid = diagnostics.FALSE_POSITIVE_RATES
+    lines = {arm: Curve(looks[arm], grid, diagnostics.mean_roc(runs)) for arm, runs in arms.items()}
+    svg = figures.unit_square(f"ROC{method}", "false positive rate", "true positive rate", list(lines.values()))
+    at = int(np.searchsorted(grid, 0.1))
+    values = "; ".join(f"{arm} {wording.score(float(line.y[at]))}" for arm, line in lines.items())
+    return Plot(svg, f"ROC curves{method}. True positive rate at a false positive rate of 0.1: {values}.")
+
+
+def _calibration(method: str, arms: ByArm, looks: Looks) -> Plot:
+    lines = {arm: Curve(looks[arm], *diagnostics.calibration(runs)) for arm, runs in arms.items()}
+    svg = figures.unit_square(
+        f"Calibration{method}", "predicted probability", "observed share", list(lines.values()), markers=True
+    )
+    gaps = "; ".join(f"{arm} {wording.score(float(np.abs(line.x - line.y).mean()))}" for arm, line in lines.items())
+    return Plot(svg, f"Calibration{method}. Mean distance from the diagonal: {gaps}.")
+
+
+def _test_images(predicted: ByMethod) -> str:
+    """How many images were predicted, and what the plots take for positive."""
+    first = next((runs[0] for arms in predicted.values() for runs in arms.values()), None)
+    if first is None:
+        return ""
+    images = quantities.count(len(first.labels), "test image")
+    if len(first.classes) == 2:
+        positive = first.classes[diagnostics.positive_class(first)]
+        return f"{images}; positive: {positive}. ROC curves are means over runs."
+    means = "ROC curves are means over runs and over each class against the rest."
+    return f"{images}, {len(first.classes)} classes. {means}"
+
+
+def _confusions(predicted: ByMethod) -> Iterable[tuple[str, tuple[Matrix, ...]]]:
+    for method, arms in predicted.items():
+        yield method, tuple(_confusion(arm, runs) for arm, runs in arms.items())
+
+
+def _confusion(arm: str, runs: Sequence[Predictions]) -> Matrix:
+    counts = diagnostics.confusion(runs)
+    shares: Floats = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    cells = tuple(
+        tuple((quantities.count(int(n)), float(share)) for n, share in zip(*rows, strict=True))
+        for rows in zip(counts, shares, strict=True)
+    )
+    return Matrix(arm, runs[0].classes, cells, ("true", "predicted"))
+
+
+def _mistakes(predicted: ByMethod, looks: Looks) -> Table | None:
+    rows = [
+        [
+            looks.cell(arm),
+            text(method),
+            number(mistake.row),
+            text(mistake.true),
+            text(mistake.predicted),
+            number(mistake.probability, wording.score(mistake.probability)),
+        ]
+        for method, arms in predicted.items()
+        for arm, runs in arms.items()
+        for mistake in diagnostics.worst_mistakes(runs)
+    ]
+    columns = ("Arm", "Method", "Row of the predictions", "True class", "Predicted", "Probability")
+    return table("The most confident mistakes, by mean prediction", columns, rows)
+
+
+def _pictures(predicted: ByMethod, images: Mapping[int, NDArray[np.uint8]]) -> Iterable[tuple[str, str, str]]:
+    """Each image once, the one that most arms take for something else first."""
+    takers: dict[int, list[tuple[str, Mistake]]] = {}
+    for method, arms in predicted.items():
+        for arm, runs in arms.items():
+            for mistake in diagnostics.worst_mistakes(runs):
+                name = f"{arm}, {method}" if len(predicted) > 1 else arm
+                takers.setdefault(mistake.row, []).append((name, mistake))
+    for row, taken in sorted(takers.items(), key=lambda item: -len(item[1]))[:MOST_PICTURES]:
+        if row in images:
+            by = (f"{name} as {mistake.predicted} ({wording.index(mistake.probability)})" for name, mistake in taken)
+            yield pictures.as_uri(images[row]), f"Row {row}: {taken[0][1].true}", f"taken by {'; '.join(by)}"

@@ -1,0 +1,127 @@
+"""Pre-training: how it went and what it took, the curves of every number that was recorded, and what was noted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ctkit_reports import diagnostics, figures, wording
+from ctkit_reports.elements import Cell, Looks, Plot, Table, grouped, number, table, text, unique
+from ctkit_reports.figures import Curve
+from ctkit_reports.reading import Run, Training
+
+#: Curves that come first, with their titles and axes; others follow under the names that the method gave them.
+CURVES = {
+    "loss": ("Loss", ""),
+    "mean-loss": ("Mean loss of each hundredth of the run", ""),
+    "alike-pairs": ("Alike pairs in a batch", "share of pairs"),
+    "feature-std": ("Spread of features", "standard deviation"),
+    "effective-rank": ("Effective rank of features", "dimensions"),
+}
+WATCHED = "knn-"  #: what the curve of a task that was watched is called, before the task's id
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """The fourth section."""
+
+    went: Table | None
+    explained: bool  #: whether there are measures that need words
+    watched: bool  #: whether there are tasks that pre-training was watched by
+    methods: tuple[tuple[str, tuple[Plot, ...]], ...]
+    notes: tuple[tuple[str, str], ...]  #: the note, and the trainings it was made on
+
+
+def pretraining(run: Run, looks: Looks) -> Pretraining | None:
+    """The curves of every number that training recorded, and what it noted."""
+    if not run.trainings:
+        return None
+    methods = unique(training.pretrain for training in run.trainings)
+    return Pretraining(
+        _went(run, looks),
+        any("alike-pairs" in training.history for training in run.trainings),
+        any(name.startswith(WATCHED) for training in run.trainings for name in training.history),
+        tuple(
+            (method, tuple(_curves([t for t in run.trainings if t.pretrain == method], looks))) for method in methods
+        ),
+        grouped(_notes(run.trainings), len(run.trainings)),
+    )
+
+
+def _curves(trainings: Sequence[Training], looks: Looks) -> Iterable[Plot]:
+    known = {name for training in trainings for name in training.history}
+    for name in [*(name for name in CURVES if name in known), *sorted(known - CURVES.keys())]:
+        title, axis = _words(name)
+        lines = [
+            Curve(looks[training.arm], *diagnostics.thinned(*training.history[name]))
+            for training in trainings
+            if name in training.history
+        ]
+        ends = "; ".join(
+            f"{training.arm}, seed {training.seed}: ends at {wording.number(training.history[name][1][-1])}"
+            for training in trainings
+            if name in training.history
+        )
+        yield Plot(figures.curves(title, "step", axis, lines), f"{title} over steps. {ends}.")
+
+
+def _words(curve: str) -> tuple[str, str]:
+    """Title and axis of a curve."""
+    if curve.startswith(WATCHED):
+        return f"k-NN accuracy: {curve.removeprefix(WATCHED)}", "share of training images"
+    return CURVES.get(curve, (wording.metric(curve), ""))
+
+
+def _went(run: Run, looks: Looks) -> Table | None:
+    groups: dict[tuple[str, str], list[Training]] = {}
+    for training in run.trainings:
+        groups.setdefault((training.pretrain, training.arm), []).append(training)
+    columns = (
+        *("Arm", "Method", "Seeds", "Loss at the end", "Alike pairs", "Spread of features", "Effective rank"),
+        *("Slices/s", "Waiting for data", "Energy", "GPU memory", "Collapsed"),
+    )
+    rows = [[looks.cell(arm), text(method), *_measures(group)] for (method, arm), group in groups.items()]
+    return table("How pre-training went: means over seeds", columns, rows)
+
+
+def _measures(group: Sequence[Training]) -> Iterable[Cell]:
+    """What the columns after the method say of the trainings of one arm and method."""
+    collapsed = sum(bool(training.facts.get("collapsed")) for training in group)
+    alike, waiting = _mean_curve(group, "alike-pairs"), _mean_fact(group, "waiting")
+    energy, memory = _mean_fact(group, "joules"), _mean_fact(group, "peak_bytes")
+    yield number(len(group))
+    yield number(_mean_end(group, "loss"))
+    yield number(alike, wording.percent(alike))
+    yield number(_mean_end(group, "feature-std"))
+    yield number(_mean_end(group, "effective-rank"))
+    yield number(_mean_fact(group, "slices_per_second"))
+    yield number(waiting, wording.percent(waiting))
+    yield number(energy, wording.energy(energy))
+    yield number(memory, f"{memory / 2**30:.1f} GiB")
+    yield text(f"{collapsed} of {len(group)}" if collapsed else "", "worse" if collapsed else "")
+
+
+def _mean_fact(group: Sequence[Training], name: str) -> float:
+    """Mean of a number over trainings, NaN where one does not know it."""
+    values = [training.facts.get(name) for training in group]
+    return float("nan") if None in values else float(np.mean([float(value) for value in values if value is not None]))
+
+
+def _mean_end(group: Sequence[Training], name: str) -> float:
+    """Mean over trainings of a curve's last value, NaN where one lacks the curve."""
+    ends = [training.history[name][1][-1] for training in group if name in training.history]
+    return float(np.mean(ends)) if len(ends) == len(group) else float("nan")
+
+
+def _mean_curve(group: Sequence[Training], name: str) -> float:
+    """Mean over trainings and steps of a curve, NaN where one lacks it."""
+    means = [training.history[name][1].mean() for training in group if name in training.history]
+    return float(np.mean(means)) if len(means) == len(group) else float("nan")
+
+
+def _notes(trainings: Sequence[Training]) -> Iterable[tuple[str, str]]:
+    for training in trainings:
+        for note in training.facts["notes"]:
+            yield note, f"{training.arm}, {training.pretrain}, seed {training.seed}"

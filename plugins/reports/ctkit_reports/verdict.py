@@ -1,0 +1,228 @@
+"""The answer in words: what each comparison shows, and what speaks for caution in believing it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+
+from ctkit.console import quantities, without_paths
+from ctkit.contracts import Difference
+from ctkit_reports import wording
+from ctkit_reports.reading import Compared, Run, Scored, Training
+
+Verdict = Literal["better", "worse", "no difference shown", "not tested"]
+
+LEVEL = 0.05  #: adjusted p below which, with an interval on one side of zero, a difference counts as shown
+FEW_STEPS = 1_000
+WIDE = 0.05  #: half an interval of a score
+MOST_MISSING = 8  #: listed by name
+_LOWER_IS_BETTER = frozenset({"brier", "ece", "log_loss", "nll"})
+_MAIN = ("auc", "auroc", "balanced_accuracy", "accuracy")
+
+
+def verdict(row: Compared) -> Verdict:
+    """What a comparison shows: both its adjusted p value and its interval must agree."""
+    if np.isnan(row.p_adjusted):
+        return "not tested"
+    if row.p_adjusted >= LEVEL or not row.low * row.high > 0:
+        return "no difference shown"
+    gain = -row.difference if row.metric in _LOWER_IS_BETTER else row.difference
+    return "better" if gain > 0 else "worse"
+
+
+def main_metric(rows: Iterable[Scored | Compared | Difference]) -> str | None:
+    """The metric that the answer is given in: AUC where there is one."""
+    names = list(dict.fromkeys(row.metric for row in rows))
+    return next((name for name in _MAIN if name in names), next(iter(names), None))
+
+
+def seconds(run: Run, arm: str, pretrain: str) -> float:
+    """Mean time of pre-training over seeds, NaN where there is none."""
+    spent = [t.facts["seconds"] for t in run.trainings if (t.arm, t.pretrain) == (arm, pretrain)]
+    return float(np.mean(spent)) if spent else float("nan")
+
+
+def speed_up(run: Run, arm: str, pretrain: str) -> float:
+    """Time of the reference arm over this arm's; NaN where one is missing or they ran on different devices."""
+    pair = [t for t in run.trainings if t.pretrain == pretrain and t.arm in (arm, run.reference)]
+    if run.reference is None or len({t.facts["device"] for t in pair}) > 1:
+        return float("nan")
+    own = seconds(run, arm, pretrain)
+    return seconds(run, run.reference, pretrain) / own if own else float("nan")
+
+
+def headline(run: Run) -> str:
+    """The one sentence that a reader takes away."""
+    if not run.arms:
+        return "No arm has been chosen yet."
+    if not run.trainings and not run.scores:
+        return f"This run holds selections only: {_smallest(run)} No backbone was trained, so nothing is scored."
+    if not run.scores:
+        return f"Backbones were trained but not scored on any task. {_smallest(run)}"
+    metric = main_metric(run.comparisons)
+    rows = [row for row in run.comparisons if row.metric == metric and row.reference not in run.baselines]
+    if metric is None or not rows:
+        return f"There is no reference arm to compare with, so no arm is called better or worse. {_smallest(run)}"
+    return _tally(rows, wording.metric(metric))
+
+
+def _smallest(run: Run) -> str:
+    arm = min(run.arms, key=lambda arm: arm.kept)
+    if arm.kept == arm.slices:
+        return f"Every arm keeps all of {quantities.count(arm.slices, 'slice')}."
+    kept, share = quantities.count(arm.kept), wording.percent(arm.share)
+    return f"“{arm.name}” keeps least, {kept} of {quantities.count(arm.slices, 'slice')} ({share})."
+
+
+def _tally(rows: list[Compared], metric: str) -> str:
+    counts = Counter(verdict(row) for row in rows)
+    reference = rows[0].reference
+    better, worse = counts["better"], counts["worse"]
+    if not better and not worse:
+        text = f"No difference in {metric} was shown between “{reference}” and any other arm"
+        return f"{text}, in {quantities.count(len(rows), 'comparison')}; that is not proof that there is none."
+    names = {kind: list(dict.fromkeys(f"“{row.arm}”" for row in rows if verdict(row) == kind)) for kind in counts}
+    parts = [
+        f"{wording.listing(names[kind])} scored {kind} than “{reference}” in {counts[kind]}"
+        for kind in ("better", "worse")
+        if counts[kind]
+    ]
+    rest = len(rows) - better - worse
+    if rest:
+        parts.append(f"no difference was shown in {rest}")
+    return f"Of {quantities.count(len(rows), 'comparison')} by {metric}: {wording.listing(parts)}."
+
+
+def gains(run: Run) -> list[str]:
+    """What pre-training bought at all, a sentence for each baseline."""
+    metric = main_metric(run.comparisons)
+    rows = [row for row in run.comparisons if row.metric == metric]
+    by_baseline = {name: [row for row in rows if row.reference == name] for name in run.baselines}
+    return [_gain(name, own, wording.metric(metric or "")) for name, own in by_baseline.items() if own]
+
+
+def _gain(baseline: str, rows: list[Compared], metric: str) -> str:
+    counts = Counter(verdict(row) for row in rows)
+    words = [f"{kind} in {counts[kind]}" for kind in ("better", "worse") if counts[kind]]
+    shown = wording.listing(words) if words else "no difference was shown"
+    mean = aside(float(np.mean([row.difference for row in rows])), metric)
+    of = (
+        f"of {quantities.count(len(rows), 'comparison')}"
+        if words
+        else f"in {quantities.count(len(rows), 'comparison')}"
+    )
+    return f"Pre-training scored {mean} “{baseline}” in the mean: {shown} {of}."
+
+
+def aside(difference: float, metric: str = "") -> str:
+    """A difference from a baseline in words: "0.050 AUC above", or "0.050 AUC below"."""
+    words = (wording.score(abs(difference)), metric, "above" if difference >= 0 else "below")
+    return " ".join(filter(None, words))
+
+
+def cautions(run: Run) -> list[str]:
+    """What a reader must know before believing the numbers, in the order of weight."""
+    return [*_unfinished(run), *_warnings(run), *_training_cautions(run), *_score_cautions(run)]
+
+
+def _warnings(run: Run) -> list[str]:
+    """What the evaluations warn of, with the arms that it holds for where it does not hold for all."""
+    warned: dict[tuple[str, str], set[str]] = {}
+    for file in run.predictions:
+        for warning in file.facts.get("warnings", []):
+            warned.setdefault((file.task, warning), set()).add(file.arm)
+    arms = {task: {file.arm for file in run.predictions if file.task == task} for task, _ in warned}
+    return [
+        without_paths(f"{task}: {warning}") + ("." if of == arms[task] else f" ({', '.join(sorted(of))}).")
+        for (task, warning), of in warned.items()
+    ]
+
+
+def _unfinished(run: Run) -> list[str]:
+    state = run.facts.get("state", "running")
+    found = []
+    if state == "failed":
+        found.append(f"The run failed: {without_paths(run.facts.get('error') or 'no reason is recorded')}")
+    elif state == "failed in part":
+        found.append("Some parts of the run failed; this page shows the others.")
+    elif state != "done":
+        found.append(f"The run is not complete ({without_paths(state)}); this page shows what there is so far.")
+    failures = (
+        f"{wording.work(failure['stage'])} of {failure['item'].replace('/', ', ')} failed: "
+        f"{without_paths(failure['reason'])}"
+        for failure in run.facts.get("failures", [])
+    )
+    return [*found, *failures, *missing(run)]
+
+
+def missing(run: Run) -> list[str]:
+    """What the pipeline asks for and the folder lacks, where no failure explains it and nobody stopped the run."""
+    if run.facts.get("state", "").startswith("stopped"):
+        return []
+    failed = {failure["item"] for failure in run.facts.get("failures", [])}
+    arms = [arm["id"] for arm in run.pipeline.get("reduce", []) if "id" in arm]
+    methods = [method["id"] for method in run.pipeline.get("pretrain", []) if "id" in method]
+    trained = {(training.arm, training.pretrain, training.seed) for training in run.trainings}
+    lost = [f"{arm}: no selection" for arm in arms if run.arm(arm) is None]
+    lost += [
+        f"{arm}, {method}, seed {seed}: no backbone"
+        for arm in arms
+        if run.arm(arm)
+        for method in methods
+        for seed in run.facts.get("seeds", [])
+        if (arm, method, seed) not in trained and f"{arm}/{method}/seed-{seed}" not in failed
+    ]
+    more = [f"and {len(lost) - MOST_MISSING} more"] if len(lost) > MOST_MISSING else []
+    return [f"Missing from this run: {'; '.join([*lost[:MOST_MISSING], *more])}."] if lost else []
+
+
+def _training_cautions(run: Run) -> list[str]:
+    if not run.trainings:
+        return []
+    found = list(_collapses(run))
+    steps = [training.facts["steps"] for training in run.trainings]
+    if max(steps) < FEW_STEPS:
+        text = f"Pre-training was short, {quantities.count(max(steps), 'step')} at most"
+        found.append(f"{text}: such scores say little about the data, and such times are partly those of starting up.")
+    if run.reference and _fewer_steps(run.trainings, run.reference):
+        found.append(
+            "Reduced arms trained for fewer optimiser steps than the reference (equal epochs), so the effect of the "
+            "data and that of the training length cannot be told apart; equal steps would separate them."
+        )
+    if len({training.seed for training in run.trainings}) == 1 and run.scores:
+        found.append(
+            "There is one seed: the intervals cover the choice of test images, not the chance in training, "
+            "which may be as large."
+        )
+    return found
+
+
+def _collapses(run: Run) -> Iterable[str]:
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for training in run.trainings:
+        if training.facts.get("collapsed"):
+            seeds.setdefault((training.arm, training.pretrain), []).append(str(training.seed))
+    for (arm, method), collapsed in seeds.items():
+        seed = "seed" if len(collapsed) == 1 else "seeds"
+        which = f"Pre-training of “{arm}” with {method}, {seed} {wording.listing(collapsed)}"
+        yield f"{which}, collapsed: such a backbone does not tell slices apart, and its scores are luck."
+
+
+def _fewer_steps(trainings: Iterable[Training], reference: str) -> bool:
+    trainings = list(trainings)
+    by_method = {t.pretrain: t.facts["steps"] for t in trainings if t.arm == reference}
+    return any(t.facts["steps"] < 0.9 * by_method[t.pretrain] for t in trainings if t.pretrain in by_method)
+
+
+def _score_cautions(run: Run) -> list[str]:
+    pooled = [row for row in run.scores if row.pooled]
+    metric = main_metric(pooled)
+    halves = [(row.high - row.low) / 2 for row in pooled if row.metric == metric]
+    widest = float(np.nanmax(halves)) if np.isfinite(halves).any() else 0.0
+    if metric is None or widest <= WIDE:
+        return []
+    text = f"Intervals of the {wording.metric(metric)} are up to ±{widest:.2f} wide"
+    return [f"{text}: only large differences could show here."]

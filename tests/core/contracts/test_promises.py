@@ -1,0 +1,200 @@
+"""What a run does where a task, a protocol or a method fails or breaks a promise: it says who, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ctkit.contracts import Evaluation, NoParams, Predictions, Pretrained, Protocol, Split
+from ctkit.contracts.promises import Judge, check_pretrained, image_of
+from ctkit.errors import CtkitError, DataError
+from ctkit.pipeline_file.pipeline import Chosen, TaskPlan
+from ctkit.plugins.registry import Entry
+from ctkit.stages import compare, evaluate
+from ctkit.testing import samples
+
+
+class Guess(Protocol[NoParams]):
+    """Gives every image even chances; a test changes what it gives."""
+
+    change: Callable[[Predictions], Any] = staticmethod(lambda found: found)
+
+    def predict(self, job: Evaluation) -> Predictions:
+        test, classes = job.task.splits()["test"], job.task.classes
+        even = np.full((len(test.names), len(classes)), 1 / len(classes))
+        found = Predictions(test.names, test.labels, even, classes, job.task.positive_class, test.patients)
+        return type(self).change(found)  # type: ignore[no-any-return]  # wrong on purpose
+
+    def scores(self, runs: object) -> Any:
+        raise ZeroDivisionError("no image")
+
+    compare = scores
+
+
+class Shades(samples.Brightness):
+    """A task that a test changes."""
+
+
+def predicted() -> Predictions:
+    def entry(kind: Any, name: str, plugin: type) -> Entry:
+        return Entry(kind, name, "", "d", "1", f"{__name__}:{plugin.__name__}")
+
+    task: Chosen[Any] = Chosen(entry("task", "shades", Shades), NoParams())
+    protocol: Chosen[Any] = Chosen(entry("protocol", "guess", Guess), NoParams())
+    plan = TaskPlan("t", task, protocol, 1, (1.0,), monitor=False)
+    job = partial(Evaluation, backbone=Path(), folder=Path(), labels=1.0, seed=0, device="cpu", workers=0)
+    return evaluate._predicted(plan, job, lambda done, total: None)
+
+
+def test_predictions_that_keep_their_promise_pass() -> None:
+    assert predicted().probabilities.shape == (20, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: None, "protocol 'guess': predict must return Predictions, but it is of type NoneType; build them"),
+        (lambda p: p.nothing, "protocol 'guess' failed in predict: AttributeError: 'Predictions' object has no"),
+        (
+            lambda p: replace(p, probabilities=p.probabilities * 4),
+            r"must sum to 1, but .* rows sum to 4\.\.4",
+        ),
+        (lambda p: replace(p, probabilities=p.probabilities * np.nan), "rows sum to nan"),
+        (
+            lambda p: replace(p, probabilities=p.probabilities[:, :1]),
+            r"must be \(20, 2\) float64, but they are",
+        ),
+        (lambda p: replace(p, names=p.names[::-1]), "must be of the test images, in their order"),
+    ],
+)
+def test_a_protocol_that_breaks_its_promise_is_named(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[Predictions], Any], message: str
+) -> None:
+    monkeypatch.setattr(Guess, "change", staticmethod(change))
+    with pytest.raises(CtkitError, match=message):
+        predicted()
+
+
+def splits_with(**parts: Any) -> Callable[[Any], Mapping[str, Any]]:
+    return lambda self: {
+        name: split for name, split in (samples.Brightness.splits(self) | parts).items() if split is not None
+    }
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        (
+            {"positive": "brght"},
+            "task 'shades': the positive class must be one of dark, bright, but it is 'brght'",
+        ),
+        (
+            {"splits": splits_with(test=None)},
+            "task 'shades': splits must be train and test, .* but they are",
+        ),
+        (
+            {"splits": splits_with(val=Split(("a",), np.array([2])))},
+            r"labels of val must be in 0\.\.1, but they go from 2",
+        ),
+        ({"splits": lambda self: None}, "task 'shades': splits must return a mapping"),
+        ({"splits": lambda self: 1 // 0}, "task 'shades' failed in splits: ZeroDivisionError"),
+    ],
+)
+def test_a_task_that_breaks_its_promise_is_named(
+    monkeypatch: pytest.MonkeyPatch, members: dict[str, Any], message: str
+) -> None:
+    for name, member in members.items():
+        monkeypatch.setattr(Shades, name, member)
+    with pytest.raises(CtkitError, match=message):
+        predicted()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda image: image / 255,
+            r"must be uint8, and not empty, but image 3 of train is \(32, 32\) float64",
+        ),
+        (lambda image: image.astype(np.int64), r"but image 3 of train is \(32, 32\) int64"),
+        (
+            lambda image: np.stack([image] * 4, axis=2),
+            r"width, 3\), but image 3 of train is \(32, 32, 4\)",
+        ),
+        (lambda image: image[:0], r"but image 3 of train is \(0, 32\) uint8"),
+        (lambda image: None, "but image 3 of train is a NoneType"),
+        (lambda image: image[..., 9, 9, 9], "task Shades failed in image: IndexError"),
+    ],
+)
+def test_an_image_that_no_protocol_can_use_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[NDArray[np.uint8]], Any], message: str
+) -> None:
+    def image(self: Shades, split: str, number: int) -> Any:
+        return change(samples.Brightness.image(self, split, number))
+
+    monkeypatch.setattr(Shades, "image", image)
+    with pytest.raises(CtkitError, match=message):
+        image_of(Shades(), "train", 3)
+
+
+def test_a_cell_that_cannot_be_scored_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures: list[tuple[str, str, str]] = []
+    session: Any = SimpleNamespace(
+        folder=SimpleNamespace(path=tmp_path),
+        fail=lambda stage, item, error: failures.append((stage, item, str(error))),
+    )
+
+    def scored(_: object, cell: compare.Cell, runs: object) -> Any:
+        with Judge("protocol 'guess'").calling("scores"):
+            yield (*cell.columns, *[cell.arm if cell.arm != "a" else 1 // 0] * 7)
+
+    cells = {compare.Cell(arm, "simclr", "t", "guess", 1.0): [] for arm in ("a", "b")}
+    monkeypatch.setattr(compare, "_scored", scored)
+    monkeypatch.setattr(compare, "_cells", lambda done: cells)
+    compare.score(session, [])
+    assert [(stage, item) for stage, item, _ in failures] == [("score", "a/simclr/t/guess")]
+    assert "protocol 'guess' failed in scores: ZeroDivisionError" in failures[0][2]
+    assert [line.partition(",")[0] for line in (tmp_path / "results.csv").read_text().split()] == ["arm", "b"]
+
+
+def pretrained(backbone: Any) -> Pretrained:
+    return Pretrained(backbone, steps=1, epochs=1.0, batch=2, seconds=1.0)
+
+
+@pytest.mark.parametrize(
+    ("give", "message"),
+    [
+        (lambda folder: None, "pretrain must return a Pretrained, but it is of type NoneType"),
+        (
+            lambda folder: pretrained(folder / "none"),
+            "the backbone must be written to job.folder / .*, but there is no file 'none'",
+        ),
+        (
+            lambda folder: pretrained(folder / "text"),
+            "a backbone must be a safetensors file of weights, but Sa",
+        ),
+    ],
+)
+def test_a_method_without_a_backbone_is_named(give: Callable[[Path], Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no weights, but longer than a header")
+    with pytest.raises(CtkitError, match=f"method 'x': {message}"):
+        check_pretrained(Judge("method 'x'"), give(tmp_path))
+
+
+def test_a_backbone_of_weights_passes(tmp_path: Path) -> None:
+    check_pretrained(Judge("method 'x'"), pretrained(samples.backbone(tmp_path / "backbone.safetensors")))
+
+
+@pytest.mark.parametrize("error", [DataError("too few slices"), MemoryError()], ids=repr)
+def test_what_is_meant_for_the_user_or_of_the_machine_passes_as_it_is(error: Exception) -> None:
+    with pytest.raises(type(error)) as caught, Judge("method 'x'").calling("pretrain"):
+        raise error
+    assert caught.value is error

@@ -1,0 +1,58 @@
+"""Plugins in words: nothing of their models is left out."""
+
+from __future__ import annotations
+
+import pytest
+from markdown_it import MarkdownIt
+
+from ctkit.plugins.description import describe_plugin, plugin_reference
+from ctkit.plugins.registry import KINDS, Entry, load
+
+OURS = [entry for entry in load().entries if entry.distribution == "ctkit" and entry.kind in KINDS]
+
+
+@pytest.fixture(scope="module")
+def reference() -> str:
+    return plugin_reference(entry for entry in load().entries if entry.distribution == "ctkit")
+
+
+@pytest.mark.parametrize("entry", OURS, ids=lambda entry: f"{entry.kind}-{entry.name}")
+def test_every_parameter_is_told_with_its_meaning(entry: Entry, reference: str) -> None:
+    text, page = describe_plugin(entry), reference.split(f"### `{entry.name}`")[1].split("\n### ")[0]
+    for name, field in entry.load().params_type.model_fields.items():
+        assert f"\n  {name}  " in text
+        assert f"| `{name}` | " in page
+        assert (field.description or "?") in text
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        '| `modality` | array | ["CT"] | modalities to use |',
+        "| `include` | array | [] | ",
+        "| `max_volumes` | integer 0.. \\| none | none | ",
+        "| `checkpointing` | boolean | false | ",
+    ],
+)
+def test_values_are_written_as_a_pipeline_file_has_them(reference: str, row: str) -> None:
+    assert row in reference
+
+
+def test_the_reference_has_a_heading_for_each_kind_and_plugin(reference: str) -> None:
+    tokens = MarkdownIt("commonmark").enable("table").parse(reference)
+    headings = [tokens[n + 1].content for n, token in enumerate(tokens) if token.type == "heading_open"]
+    assert [heading for heading in headings if "`" not in heading] == [
+        *("Data sets", "Reducers", "Methods", "Tasks", "Protocols"),
+    ]
+    assert {heading.strip("`") for heading in headings if "`" in heading} == {entry.name for entry in OURS}
+
+
+def test_every_row_of_the_reference_has_four_cells(reference: str) -> None:
+    tokens = MarkdownIt("commonmark").enable("table").parse(reference)
+    rows = [n for n, token in enumerate(tokens) if token.type == "tr_open"]
+    cells = [sum(token.type in ("td_open", "th_open") for token in tokens[n : n + 13]) for n in rows]
+    parameters = sum(len(entry.load().params_type.model_fields) for entry in OURS)
+    tables = sum(bool(entry.load().params_type.model_fields) for entry in OURS)
+    assert len(rows) == parameters + tables
+    assert set(cells) == {4}
+    assert all(tokens[n + 13].type == "tr_close" for n in rows)

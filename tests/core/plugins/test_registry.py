@@ -1,0 +1,284 @@
+"""Finding plugins: each isolated from the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from ctkit import plugins
+from ctkit.contracts import Dataset, NoParams, Pixels, Plugin, Reducer, SourceFile, Volume
+from ctkit.errors import CtkitError, DataError, PluginError
+from ctkit.hookspecs import PROJECT, Spec, hookimpl
+from ctkit.pipeline_file.pipeline import Chosen
+from ctkit.plugins.registry import Entry, Registry
+
+Install = Callable[..., None]
+
+GOOD = Spec("every-kth", "keep every k-th", "ctkit_reducers.controls:EveryN")
+
+
+def module_with(**hooks: Callable[..., Any]) -> ModuleType:
+    module = ModuleType("stranger")
+    for name, function in hooks.items():
+        setattr(module, name, hookimpl(function))
+    return module
+
+
+def registering(*specs: Any) -> ModuleType:
+    def ctkit_register_reducers() -> list[Any]:
+        return list(specs)
+
+    return module_with(ctkit_register_reducers=ctkit_register_reducers)
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Make distributions seem installed: ``install(one=module, two=error)``."""
+    monkeypatch.delenv(plugins.DISABLE, raising=False)
+
+    def _install(**modules: ModuleType | Exception) -> None:
+        def load(found: ModuleType | Exception) -> ModuleType:
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        points = [
+            SimpleNamespace(
+                name=name,
+                value=name,
+                dist=SimpleNamespace(name=f"dist-{name}", version="1.2"),
+                load=lambda f=f: load(f),
+            )
+            for name, f in modules.items()
+        ]
+        real = metadata.entry_points
+        monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == PROJECT else real(group=group))
+        plugins.load.cache_clear()
+
+    yield _install
+    plugins.load.cache_clear()
+
+
+def test_a_plugin_is_found_by_name(install: Install) -> None:
+    install(good=registering(GOOD))
+    entry = plugins.load().find("reducer", "every-kth")
+    assert (entry.distribution, entry.version, entry.status) == ("dist-good", "1.2", "ok")
+    assert entry.load().__name__ == "EveryN"
+
+
+def test_a_module_that_follows_runs_is_listed_as_a_tracker(install: Install) -> None:
+    def ctkit_run_started(run: Any) -> None:
+        pass
+
+    tracker = module_with(ctkit_run_started=ctkit_run_started)
+    tracker.__doc__ = "Lines for a notebook.\n\nMore of it."
+    install(notebook=tracker)
+    found = [(e.kind, e.name, e.summary, e.status) for e in plugins.load().entries]
+    assert found == [("tracker", "notebook", "Lines for a notebook", "ok")]
+
+
+def test_a_module_without_a_marked_hook_is_broken(install: Install) -> None:
+    install(forgetful=ModuleType("forgetful"))
+    (entry,) = plugins.load().entries
+    assert (entry.kind, entry.status) == ("unknown", "broken")
+    assert "mark its functions with @hookimpl" in entry.error
+
+
+def test_a_module_that_does_not_import_is_listed_and_stops_no_other(install: Install) -> None:
+    install(bad=ImportError("no libfoo"), good=registering(GOOD))
+    registry = plugins.load()
+    assert [(e.name, e.status, e.error) for e in registry.entries] == [
+        ("bad", "broken", "ImportError: no libfoo"),
+        ("every-kth", "ok", ""),
+    ]
+    assert registry.find("reducer", "every-kth")
+    with pytest.raises(PluginError, match="no libfoo"):
+        registry.find("reducer", "foo")
+
+
+def test_a_register_hook_that_raises_is_isolated(install: Install) -> None:
+    def ctkit_register_tasks() -> list[Spec]:
+        raise RuntimeError("boom")
+
+    install(bad=module_with(ctkit_register_tasks=ctkit_register_tasks), good=registering(GOOD))
+    assert {e.name: e.status for e in plugins.load().entries} == {"bad": "broken", "every-kth": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "error"),
+    [
+        (Spec("Upper", "", "a:B"), "lower-case words"),
+        (Spec("name", "", "no-colon"), '"module:Class"'),
+        (Spec("name", "", "ctkit_nowhere.x:Y"), "ctkit_nowhere"),
+        (Spec("name", "", "ctkit_reducers.nowhere:Y"), "no module ctkit_reducers.nowhere"),
+    ],
+    ids=["name", "target", "package", "module"],
+)
+def test_a_faulty_spec_is_listed_as_broken_and_fatal_only_when_used(install: Install, spec: Spec, error: str) -> None:
+    install(bad=registering(spec, GOOD))
+    broken, good = plugins.load().entries
+    assert (broken.status, good.status) == ("broken", "ok")
+    assert error in broken.error
+    with pytest.raises(PluginError, match="is broken"):
+        broken.load()
+
+
+def test_something_that_is_no_spec_is_named(install: Install) -> None:
+    install(bad=registering("every-kth"))
+    assert "must return ctkit.hookspecs.Spec objects" in plugins.load().entries[0].error
+
+
+def test_a_misspelt_hook_is_named_with_the_nearest(install: Install) -> None:
+    def ctkit_register_reducer() -> list[Spec]:
+        return []
+
+    install(bad=module_with(ctkit_register_reducer=ctkit_register_reducer))
+    assert "did you mean 'ctkit_register_reducers'?" in plugins.load().entries[0].error
+
+
+def test_a_name_claimed_twice_is_settled_by_the_distribution(install: Install) -> None:
+    install(one=registering(GOOD), two=registering(GOOD))
+    registry = plugins.load()
+    assert [e.status for e in registry.entries] == ["clash", "clash"]
+    with pytest.raises(PluginError, match='"dist-one:every-kth" or use = "dist-two:every-kth"'):
+        registry.find("reducer", "every-kth")
+    assert registry.find("reducer", "dist-two:every-kth").distribution == "dist-two"
+
+
+@pytest.mark.parametrize("name", ["two", "dist-two", "every-kth"])
+def test_plugins_can_be_left_out(install: Install, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    install(one=registering(Spec("other", "", GOOD.target)), two=registering(GOOD))
+    monkeypatch.setenv(plugins.DISABLE, f"nothing, {name}")
+    assert [e.name for e in plugins.load().entries] == ["other"]
+
+
+def test_an_unknown_name_suggests_the_nearest(install: Install) -> None:
+    install(good=registering(GOOD))
+    with pytest.raises(PluginError, match="did you mean 'every-kth'"):
+        plugins.load().find("reducer", "every-kht")
+
+
+def test_a_class_that_is_no_plugin_is_refused() -> None:
+    with pytest.raises(PluginError, match="must be a subclass"):
+        plugins.load_target("pathlib:Path")
+
+
+def test_a_class_that_is_missing_is_an_error_with_its_reason() -> None:
+    with pytest.raises(PluginError, match="AttributeError"):
+        plugins.load_target("pathlib:Paht")
+
+
+def test_a_lifecycle_hook_gets_what_it_asks_for(install: Install, tmp_path: Path) -> None:
+    told: list[tuple[str, str]] = []
+
+    def ctkit_stage_started(stage: str, item: str) -> None:
+        told.append((stage, item))
+
+    install(tracker=module_with(ctkit_stage_started=ctkit_stage_started))
+    plugins.load().notify("ctkit_stage_started", run=None, stage="scan", item="x")
+    assert told == [("scan", "x")]
+
+
+def test_a_hook_that_raises_is_reported_once_and_the_others_are_called(
+    install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    called: list[str] = []
+
+    def failing(run: Any) -> None:
+        raise RuntimeError("no network")
+
+    install(
+        first=module_with(ctkit_run_started=failing),
+        second=module_with(ctkit_run_started=lambda run: called.append(run)),
+    )
+    for _ in range(2):
+        plugins.load().notify("ctkit_run_started", run="run")
+    assert called == ["run", "run"]
+    assert [record.getMessage().count("no network") for record in caplog.records] == [1]
+
+
+def test_the_built_in_plugins_come_by_entry_points() -> None:
+    plugins.load.cache_clear()
+    ours = [entry for entry in plugins.load().entries if entry.distribution == "ctkit"]
+    assert {entry.kind for entry in ours} == {"dataset", "reducer", "method", "task", "protocol", "tracker"}
+    assert [entry.error for entry in ours if entry.status != "ok"] == []
+
+
+def test_an_empty_registry_says_that_there_is_none() -> None:
+    with pytest.raises(PluginError, match="there is none"):
+        Registry().find("task", "x")
+
+
+class Whole(Dataset[NoParams]):
+    """Has nothing."""
+
+    def files(self) -> Iterator[SourceFile]:
+        return iter(())
+
+    def arrange(self, headers: object) -> Iterator[Volume]:
+        return iter(())
+
+    def read(self, volume: Volume, wanted: object = None) -> Pixels:
+        raise DataError("there is nothing")
+
+
+class Unfinished(Reducer[NoParams]):
+    """Cannot select."""
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        (
+            Whole,
+            r"reducer 'x' of d: \S+ must be a subclass of ctkit.contracts.Reducer but is one of Dataset;",
+        ),
+        (Unfinished, r"reducer 'x' of d: \S+ must implement the contract of a reducer but lacks select; write them"),
+    ],
+)
+def test_a_class_that_is_no_whole_one_of_its_kind_is_refused(plugin: type[Plugin[Any]], message: str) -> None:
+    with pytest.raises(PluginError, match=message):
+        Entry("reducer", "x", "", "d", "1", f"{__name__}:{plugin.__name__}").load()
+
+
+def test_parameters_that_derive_from_another_model_are_refused() -> None:
+    class Stray(BaseModel):
+        a: int = 3
+
+    with pytest.raises(TypeError, match="must derive from ctkit.contracts.Params but Stray of Mine does not"):
+
+        class Mine(Reducer[Stray]):  # type: ignore[type-var]  # wrong on purpose
+            """Would silently have no parameters."""
+
+
+class Clumsy(Whole):
+    """Cannot be made."""
+
+    def __init__(self, params: NoParams) -> None:
+        raise KeyError("table")
+
+
+class Forgetful(Whole):
+    """Takes something else for its parameters."""
+
+    def __init__(self, table: object = None) -> None:
+        self.table = table
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        (Clumsy, "data set 'x' failed in __init__: KeyError: 'table'"),
+        (Forgetful, "data set 'x': the constructor must store its parameters as they are, but self.params is None"),
+    ],
+)
+def test_a_constructor_that_fails_or_loses_the_parameters_is_named(plugin: type[Whole], message: str) -> None:
+    chosen: Chosen[Whole] = Chosen(Entry("dataset", "x", "", "d", "1", f"{__name__}:{plugin.__name__}"), NoParams())
+    with pytest.raises(CtkitError, match=message):
+        chosen.build()

@@ -1,0 +1,128 @@
+"""What a scan costs in memory, and that it accounts for every file."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctkit import pipeline_file, plugins, runner
+from ctkit.console.output import Console
+from ctkit.files import read_csv
+from ctkit.stages import left_out
+
+MADE_UP = '''\
+from pydantic import Field
+from ctkit.contracts import SourceFile
+from ctkit.hookspecs import Spec, hookimpl
+from ctkit_datasets import packed_groups
+from ctkit_datasets.dicom import SeriesDataset
+from ctkit_datasets.filters import SeriesParams
+
+packed_groups.LOOSE = 200  # so that some thousand slices behave as some hundred thousand
+SERIES = 100  # slices
+
+class MadeUpParams(SeriesParams):
+    slices: int = Field(json_schema_extra={"address": False})
+    forgotten: int = 0
+
+class MadeUp(SeriesDataset[MadeUpParams]):
+    """Headers of DICOM files that are not there."""
+
+    def files(self):
+        for number in range(self.params.slices):
+            series, slice_ = divmod(number, SERIES)
+            folder = f"patient-{series}/{'1.3.6.1.4.1.14519.5.2.1.' * 3}{series}"
+            yield SourceFile(f"{folder}/{slice_:04}.dcm", 526_000, 10**18 + number**3)
+
+    def inspect(self, file):
+        series, slice_ = int(file.path.split("/")[0].removeprefix("patient-")), int(file.path[-8:-4])
+        return {
+            "series": {
+                "patient": f"p{series}", "study": "", "series": f"1.2.{series}", "label": "", "scan": "",
+                "modality": "CT", "sop_class": "", "image_type": ["ORIGINAL"], "body_part": "", "kernel": "",
+            },
+            "storage": {
+                "syntax": "1.2.840.10008.1.2.1", "order": "<", "rows": 512, "columns": 512, "frames": 1, "samples": 1,
+                "photometric": "MONOCHROME2", "bits": 16, "stored": 16, "high": 15, "signed": True,
+            },
+            "offset": 1700,
+            "slices": [{
+                "position": [-166.0, -171.699997, 2.5 * slice_], "orientation": [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+                "spacing": [0.7, 0.7], "thickness": 2.5, "acquisition": "1", "moment": f"{series * 7919 + slice_:012x}",
+                "slope": 1.0, "intercept": -1024.0, "rescale_type": "HU", "padding": None,
+            }],
+        }
+
+    def arrange(self, headers):
+        """As its base, which never hears of the first files."""
+        wanted = iter(headers)
+        for _ in range(self.params.forgotten):
+            next(wanted)
+        return super().arrange(wanted)
+
+@hookimpl
+def ctkit_register_datasets():
+    return [Spec("made-up", "headers without files", "made_up:MadeUp")]
+'''
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The data set that makes its headers up."""
+    info = tmp_path / "site" / "made_up-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: made-up\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ctkit]\nmade-up = made_up\n")
+    (tmp_path / "site" / "made_up.py").write_text(MADE_UP)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    plugins.load.cache_clear()
+    yield
+    plugins.load.cache_clear()
+
+
+def scan(folder: Path, **dataset: Any) -> Path:
+    """Scan, and return the run's folder."""
+    document = {
+        "run": {"name": "x", "out": str(folder / "runs" / "x")},
+        "compute": {"workers": 1, "device": "cpu"},
+        "dataset": {"use": "made-up", "root": str(folder), **dataset},
+        "reduce": [{"use": "all"}],
+    }
+    registry = plugins.load()
+    return runner.run(pipeline_file.resolve(document, registry, folder), registry, Console(quiet=True), "scan").path
+
+
+def peak(folder: Path, **dataset: Any) -> int:
+    """Return the most memory that a scan takes in this process, bytes."""
+    gc.collect()  # what other tests have left is nothing of the scan's
+    tracemalloc.start()
+    scan(folder, **dataset)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return most
+
+
+@pytest.mark.usefixtures("site")
+def test_a_scan_takes_less_than_150_bytes_a_slice_whatever_is_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(left_out, "HELD", 200)
+    few, many = 1000, 4000
+    scan(tmp_path, slices=many, min_slices=2)  # reads the headers, which is another process's work
+    for choice in ({}, {"max_volumes": 1}, {"same_scan": "largest"}):
+        taken = peak(tmp_path, slices=many, **choice) - peak(tmp_path, slices=few, **choice)
+        assert taken < 150 * (many - few), f"{taken / (many - few):.0f} bytes a slice with {choice}"
+
+
+@pytest.mark.usefixtures("site")
+def test_files_that_a_plugin_says_nothing_of_are_skipped(tmp_path: Path) -> None:
+    scan(tmp_path, slices=300, forgotten=101)
+    (table,) = (tmp_path / "runs" / ".cache" / "scan").glob("*/*/skipped.csv")
+    rows = read_csv(table)
+    assert [row["source"][-9:] for row in rows] == [f"/{number:04}.dcm" for number in range(100)] + ["/0000.dcm"]
+    assert {row["reason"] for row in rows} == {"the data set's plugin did not say what it is"}

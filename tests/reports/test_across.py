@@ -1,0 +1,156 @@
+"""The table across runs: its numbers are those of the run folders, and each format survives its own reader."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import string
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from ctkit.cli.commands import main
+from ctkit.errors import RequestError
+from ctkit.files import read_csv, write_csv
+from ctkit.stages import compare
+from ctkit_reports.across import COLUMNS, Row, across, render
+from ctkit_reports.reading import Place, Scored
+
+Make = Callable[..., Any]
+
+
+@pytest.fixture
+def other_run(study: Make) -> Path:
+    return study(arms=("all", "hash6")).write()
+
+
+def as_dicts(table: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(table)))
+
+
+def a_row(arm: str) -> Row:
+    score = Scored(arm, Place("simclr", "covid-ct", "linear", 1.0), "all", "all", "auc", 0.8, 0.7, 0.9, 0.02, 0.01)
+    return Row("study", score, 12, 120, 61.0, None)
+
+
+def test_rows_are_the_pooled_scores_and_comparisons_of_the_run(full_run: Path) -> None:
+    rows = as_dicts(render(across([full_run]), "csv"))
+    key = ("arm", "pretrain", "task", "protocol")
+    scored = {
+        tuple(row[k] for k in key): row
+        for row in read_csv(full_run / "results.csv")
+        if (row["seed"], row["metric"]) == ("all", "auc")
+    }
+    compared = {
+        tuple(row[k] for k in key): row for row in read_csv(full_run / "comparisons.csv") if row["metric"] == "auc"
+    }
+    assert {tuple(row[k] for k in key) for row in rows} == set(scored)
+    for row in rows:
+        here = tuple(row[k] for k in key)
+        assert float(row["value"]) == pytest.approx(float(scored[here]["value"]), abs=1e-5)
+        for name, column in (("difference", "difference"), ("p", "p"), ("p_adjusted", "p_adjusted")):
+            if row["arm"] == "all":
+                assert row[name] == ""
+            else:
+                assert float(row[name]) == pytest.approx(float(compared[here][column]), rel=1e-4)
+    reduced = [row for row in read_csv(full_run / "arms" / "hash6" / "selection.csv") if row["kept"] == "true"]
+    assert {row["kept"] for row in rows if row["arm"] == "hash6"} == {str(len(reduced))}
+
+
+def test_each_run_has_its_rows_and_a_task_stands_together(full_run: Path, other_run: Path) -> None:
+    rows = as_dicts(render(across([full_run, other_run]), "csv"))
+    assert [row["task"] for row in rows] == ["covid-ct"] * 6 + ["organs"] * 6
+    assert [row["run"] for row in rows if row["arm"] == "hash6"] == ["full", "study"] * 2
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(full_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").symlink_to(full_run)
+    twin = tmp_path / "elsewhere" / "full"
+    twin.parent.mkdir()
+    twin.symlink_to(full_run)
+    assert {row.run for row in across([full_run, twin])} == {str(full_run), str(twin)}
+
+
+def test_another_metric_may_be_asked_for(full_run: Path) -> None:
+    assert {row.score.metric for row in across([full_run], "f1")} == {"f1"}
+
+
+def test_a_metric_that_nobody_has_names_the_nearest(full_run: Path) -> None:
+    with pytest.raises(RequestError, match="no run has the metric 'acuracy'; did you mean 'accuracy'"):
+        across([full_run], "acuracy")
+
+
+def test_a_run_that_lacks_the_metric_is_named_beside_the_table(
+    full_run: Path, other_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [list(row.values()) for row in read_csv(other_run / "results.csv") if row["metric"] != "f1"]
+    write_csv(other_run / "results.csv", compare.RESULTS, rows)
+    with pytest.raises(SystemExit) as left:
+        main(["compare", str(full_run), str(other_run), "--metric", "f1"])
+    said = capsys.readouterr()
+    assert left.value.code == 0
+    assert said.err == f"{other_run.name} has no score by f1 and is left out\n"
+    assert "F1" in said.out
+
+
+def test_a_run_that_ended_with_its_selections_has_nothing_to_compare(selection_run: Path) -> None:
+    with pytest.raises(RequestError, match="has no scores yet"):
+        across([selection_run])
+
+
+def test_the_csv_has_the_columns_that_the_docs_name(full_run: Path) -> None:
+    assert tuple(as_dicts(render(across([full_run]), "csv"))[0]) == COLUMNS
+
+
+def test_what_is_the_same_in_every_row_stands_once(full_run: Path) -> None:
+    caption, header, *_ = (line for line in render(across([full_run]), "terminal").splitlines() if line)
+    assert caption == "full, simclr, all labels, AUC"
+    assert header.split("  ")[1].strip() == "Arm"
+    assert "Method" not in header
+
+
+def test_a_row_is_one_line_where_there_is_no_terminal(full_run: Path) -> None:
+    lines = render(across([full_run]), "terminal").splitlines()
+    assert sum("hash6" in line for line in lines) == 4  # with random-like-hash6, on two tasks
+    assert any("hash6" in line and "+0.040 (+0.008 to +0.072)" in line and "0.045" in line for line in lines)
+
+
+@given(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1))
+def test_a_markdown_reader_finds_every_cell(name: str) -> None:
+    text = render([a_row(name), a_row("all")], "markdown")
+    tokens = MarkdownIt("commonmark", {"html": False}).enable("table").parse(text)
+    cells = [tokens[n + 1].content for n, token in enumerate(tokens) if token.type in ("th_open", "td_open")]
+    assert len(cells) == 3 * 6
+    assert cells[12] == "all"
+
+
+@given(st.text(string.printable.strip() + "−±–", min_size=1))
+def test_latex_keeps_every_letter_and_no_column_breaks(name: str) -> None:
+    text = render([a_row(name), a_row("all")], "latex")
+    spelt = {
+        r"\textbackslash{}": "\\", r"\textasciitilde{}": "~", r"\textasciicircum{}": "^",
+        "$<$": "<", "$>$": ">", "$-$": "−", r"$\pm$": "±", "--": "–",
+    }  # fmt: skip
+    pattern = "|".join([*map(re.escape, spelt), r"\\[&%$#_{}]"])
+    line = text.split(r"\midrule")[1].splitlines()[1].strip()
+    cells = re.split(r"(?<!\\) & ", line.removesuffix(r" \\"))
+    read = re.sub(pattern, lambda match: spelt.get(match[0], match[0][-1]), cells[0])
+    assert len(cells) == 6
+    assert read == name.replace("--", "–")  # LaTeX itself reads two hyphens as a dash
+
+
+def test_the_command_writes_the_table_where_it_is_told(
+    full_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "table.tex"
+    with pytest.raises(SystemExit) as left:
+        main(["compare", str(full_run), "--format", "latex", "--out", str(target)])
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"table: {target}\n"
+    assert target.read_text() == render(across([full_run]), "latex")

@@ -1,0 +1,144 @@
+"""Explanations: pairs on both sides of the threshold, volumes from end to end, and shares of what is kept."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import imagehash
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+
+from ctkit import pipeline_file, plugins, runner
+from ctkit.console.output import Console
+from ctkit.contracts import rendering
+from ctkit.files import read_csv
+from ctkit.reader.arm import Revisited, revisit
+from ctkit_datasets.phantom import Phantom, PhantomParams
+from ctkit_reports import explaining, write_explanation
+from phantom_files import write_dicom
+
+PHANTOM = PhantomParams(patients=3, slices=12, slice_spacing=4.0, matrix=64)
+Open = Callable[..., Revisited]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Open]:
+    """Choose with a reducer from a phantom, or from its DICOM files, and open the run."""
+    with ExitStack() as stack:
+
+        def _open(reducer: dict[str, Any], *, dicom: bool = False, images: bool = True) -> Revisited:
+            dataset = {"use": "phantom"} | PHANTOM.model_dump()
+            if dicom:
+                write_dicom(tmp_path / "MUELLER", Phantom(PHANTOM))
+                dataset = {"use": "lidc-idri", "root": str(tmp_path / "MUELLER")}
+            document = {
+                "run": {"name": "x", "out": str(tmp_path / "run")},
+                "compute": {"workers": 1},
+                "report": {"images": images},
+                "dataset": dataset,
+                "reduce": [reducer | {"id": "arm"}],
+            }
+            registry, console = plugins.load(), Console(quiet=True)
+            runner.run(pipeline_file.resolve(document, registry, tmp_path), registry, console, "select")
+            return stack.enter_context(revisit(tmp_path / "run", "arm", registry, console))
+
+        yield _open
+
+
+def hashes(number: int) -> list[Any]:
+    phantom = Phantom(PHANTOM)
+    grey = rendering.evidence(phantom.read(phantom.volume(number)).values)
+    return [imagehash.dhash(Image.fromarray(image)) for image in grey]
+
+
+def test_pairs_lie_on_both_sides_of_the_threshold_at_the_distance_they_claim(opened: Open) -> None:
+    run = opened({"use": "hash", "threshold": 4})
+    codes = [code for number in range(3) for code in hashes(number)]
+    alike, apart, kept = explaining.alike_pairs(run), explaining.apart_pairs(run), run.selected.selection.kept
+    assert alike
+    assert apart
+    for pair in (*alike, *apart):
+        assert codes[pair.one] - codes[pair.stand_in] == pair.distance
+        assert kept[pair.stand_in] or pair in apart
+    assert all(pair.distance <= 4 and not kept[pair.one] for pair in alike)
+    assert all(pair.distance > 4 and kept[pair.one] for pair in apart)
+    assert [pair.distance for pair in alike] == sorted((pair.distance for pair in alike), reverse=True)
+    assert [pair.distance for pair in apart] == sorted(pair.distance for pair in apart)
+    assert len({pair.one for pair in alike}) == len(alike) <= explaining.PAIRS
+
+
+def test_a_volume_is_profiled_slice_by_slice(opened: Open) -> None:
+    run = opened({"use": "hash", "threshold": 4})
+    one, codes = explaining.profile(run, 1), hashes(1)
+    assert one.index.tolist() == list(range(12))
+    assert np.isnan(one.previous[0])
+    assert one.previous[1:].tolist() == [a - b for a, b in itertools.pairwise(codes)]
+    np.testing.assert_array_equal(one.kept, run.selected.selection.kept[12:24])
+    np.testing.assert_array_equal(np.isnan(one.stand_in), one.kept)
+
+
+def test_a_reducer_of_pairs_is_profiled_too(opened: Open) -> None:
+    one = explaining.profile(opened({"use": "ssim", "threshold": 0.2}), 0)
+    assert np.isfinite(one.previous[1:]).all()
+    assert ((one.previous[1:] > 0) & (one.previous[1:] < 1)).all()
+
+
+@pytest.mark.parametrize("reducer", [{"use": "every-n", "n": 3}, {"use": "all"}, {"use": "entropy", "threshold": 3}])
+def test_a_reducer_that_compares_nothing_has_strips_alone(opened: Open, reducer: dict[str, Any]) -> None:
+    found = explaining.explain(opened(reducer))
+    assert found.alike == found.apart == ()
+    assert len(found.profiles) == 3
+    assert all(np.isnan(one.previous).all() for one in found.profiles)
+
+
+def test_volumes_run_from_the_most_redundant_to_the_least(opened: Open) -> None:
+    kept = [one.kept.mean() for one in explaining.explain(opened({"use": "hash", "threshold": 4})).profiles]
+    assert kept == sorted(kept)
+    assert len(kept) == 3
+
+
+def test_shares_of_findings_and_traits_are_counted_from_the_selection(opened: Open, tmp_path: Path) -> None:
+    write_dicom(tmp_path / "MUELLER", Phantom(PHANTOM))
+    files = sorted((tmp_path / "MUELLER" / "LIDC-IDRI" / "LIDC-IDRI-0002").rglob("*.dcm"))
+    headers = [pydicom.dcmread(path) for path in files]
+    marks = "".join(f"<roi><imageSOP_UID>{header.SOPInstanceUID}</imageSOP_UID></roi>" for header in headers[:5])
+    series = f"<SeriesInstanceUid>{headers[0].SeriesInstanceUID}</SeriesInstanceUid>"
+    xml = f"<LidcReadMessage>{series}<unblindedReadNodule>{marks}</unblindedReadNodule></LidcReadMessage>"
+    (files[0].parent / "1.xml").write_text(xml)
+    run = opened({"use": "hash", "threshold": 4}, dicom=True)
+    found = explaining.explain(run)
+    rows = read_csv(tmp_path / "run" / "arms" / "arm" / "selection.csv")
+    kept = {Path(row["source"]) for row in rows if row["kept"] == "true"}
+    below = [path.relative_to(tmp_path / "MUELLER") for path in files]
+    assert found.findings == (
+        explaining.Share("all slices", 1, 12, len(kept & set(below))),
+        explaining.Share("lesion that is no nodule", 0, 0, 0),
+        explaining.Share("nodule", 1, 5, len(kept & set(below[:5]))),
+    )
+    assert found.traits["manufacturer"] == (explaining.Share("ctkit phantom", 3, 36, len(kept)),)
+
+
+def test_the_page_shows_all_of_it_and_names_nobody(opened: Open, tmp_path: Path) -> None:
+    found = explaining.explain(opened({"use": "hash", "threshold": 4}, dicom=True))
+    write_explanation(tmp_path / "explain.html", found)
+    html = (tmp_path / "explain.html").read_text(encoding="utf-8")
+    for words in ("Just alike enough", "Just not alike enough", "Along volumes", "By manufacturer", "By kernel"):
+        assert words in html
+    assert html.count('<figure class="kept">') == sum(int(one.kept.sum()) for one in found.profiles)
+    assert not any(secret in html for secret in ("MUELLER", "LIDC-IDRI-0001", str(tmp_path)))
+    assert "http" not in html
+
+
+def test_without_pixels_the_page_has_no_pictures(opened: Open, tmp_path: Path) -> None:
+    found = explaining.explain(opened({"use": "hash", "threshold": 4}, images=False))
+    assert found.images == {}
+    write_explanation(tmp_path / "explain.html", found)
+    html = (tmp_path / "explain.html").read_text(encoding="utf-8")
+    assert "<img" not in html
+    assert "Along volumes" in html

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctkit_reports import verdict
+from ctkit_reports.reading import Compared, Place, Run, read_run
+
+NAN = float("nan")
+PLACE = Place("simclr", "covid-ct", "linear", 1.0)
+ROW = Compared("hash6", "all", PLACE, "auc", 0.04, 0.01, 0.07, 0.01, 0.02, "paired bootstrap")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "better"),
+        ({"difference": -0.04, "low": -0.07, "high": -0.01}, "worse"),
+        ({"p_adjusted": 0.05}, "no difference shown"),
+        ({"low": -0.01}, "no difference shown"),
+        ({"low": NAN, "high": NAN}, "no difference shown"),
+        ({"p_adjusted": NAN}, "not tested"),
+        ({"metric": "brier"}, "worse"),
+        ({"metric": "ece", "difference": -0.04, "low": -0.07, "high": -0.01}, "better"),
+    ],
+    ids=["better", "worse", "p not small", "interval over zero", "no interval", "no p", "error grew", "error fell"],
+)
+def test_a_difference_is_shown_only_where_p_and_interval_agree(changes: dict[str, Any], expected: str) -> None:
+    assert verdict.verdict(replace(ROW, **changes)) == expected
+
+
+@pytest.fixture
+def run(full_run: Path) -> Run:
+    return read_run(full_run)
+
+
+def test_the_headline_counts_what_was_shown(run: Run) -> None:
+    one = replace(run, comparisons=(ROW,))
+    assert verdict.headline(one) == "Of 1 comparison by AUC: “hash6” scored better than “all” in 1."
+    rows = (ROW, replace(ROW, arm="few", difference=-0.04, low=-0.07, high=-0.01), replace(ROW, p_adjusted=0.4))
+    assert verdict.headline(replace(run, comparisons=rows)) == (
+        "Of 3 comparisons by AUC: “hash6” scored better than “all” in 1, “few” scored worse than “all” in 1 and "
+        "no difference was shown in 1."
+    )
+
+
+def test_no_difference_is_not_called_equality(run: Run) -> None:
+    sentence = verdict.headline(replace(run, comparisons=(replace(ROW, p_adjusted=0.4),)))
+    assert sentence.endswith("that is not proof that there is none.")
+
+
+def test_speed_is_compared_on_one_device_only(run: Run) -> None:
+    assert verdict.speed_up(run, "hash6", "simclr") == pytest.approx(1363 / 274, rel=0.01)
+    moved = tuple(
+        replace(one, facts={**one.facts, "device": "cpu"}) if one.arm == "hash6" else one for one in run.trainings
+    )
+    assert math.isnan(verdict.speed_up(replace(run, trainings=moved), "hash6", "simclr"))
+
+
+def test_a_small_run_is_read_with_care(study: Callable[..., Any]) -> None:
+    made = study(arms=("all", "hash6"), seeds=(42,), tasks=(("lesion", "knn", ("no", "yes"), 40),), steps=24)
+    found = " ".join(verdict.cautions(read_run(made.write())))
+    for words in (
+        "Pre-training was short, 24 steps at most",
+        "fewer optimiser steps",
+        "There is one seed",
+        "up to ±0.08 wide",
+    ):
+        assert words in found
+
+
+def test_a_large_run_with_equal_steps_needs_no_caution(run: Run) -> None:
+    trainings = tuple(replace(one, facts={**one.facts, "steps": 4000}) for one in run.trainings)
+    assert verdict.cautions(replace(run, trainings=trainings)) == []
+
+
+def test_a_run_that_was_told_to_stop_misses_nothing(selection_run: Path) -> None:
+    run = read_run(selection_run)
+    stopped = replace(run, facts={**run.facts, "state": "stopped at select"}, arms=run.arms[:1])
+    assert verdict.missing(stopped) == []
+    assert verdict.missing(replace(run, arms=run.arms[:3])) == [
+        "Missing from this run: random-like-hash6: no selection."
+    ]
+
+
+def test_a_collapse_is_a_caution_that_names_its_seeds(run: Run) -> None:
+    trainings = tuple(
+        replace(training, facts={**training.facts, "collapsed": (training.arm, training.seed) in collapsed})
+        for collapsed in [{("hash6", 42), ("hash6", 44), ("all", 43)}]
+        for training in run.trainings
+    )
+    found = [caution for caution in verdict.cautions(replace(run, trainings=trainings)) if "collapsed" in caution]
+    assert [caution.partition(", collapsed")[0] for caution in found] == [
+        "Pre-training of “all” with simclr, seed 43",
+        "Pre-training of “hash6” with simclr, seeds 42 and 44",
+    ]
+    assert not [caution for caution in verdict.cautions(run) if "collapsed" in caution]
+
+
+def test_what_pre_training_costs_is_not_called_a_gain() -> None:
+    assert [verdict.aside(difference) for difference in (0.05, 0.0, -0.071)] == [
+        "0.050 above",
+        "0.000 above",
+        "0.071 below",
+    ]
+    assert verdict.aside(-0.05, "AUC") == "0.050 AUC below"
