@@ -12,6 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("ctkit", deadline=None)  # a test that times out on a busy machine says nothing
+settings.load_profile("ctkit")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as shells start background jobs; tests of Ctrl-C would hang
     signal.signal(signal.SIGINT, signal.default_int_handler)

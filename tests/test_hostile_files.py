@@ -11,7 +11,7 @@ import pytest
 
 from ctkit.files import read_csv
 from ctkit_datasets.phantom import Phantom, PhantomParams
-from ctkit_datasets.phantom_files import write_dicom
+from phantom_files import write_dicom
 
 #: A data set with the worst of files: a native decoder that dies, one that hangs, one that dies once.
 HOSTILE = '''\

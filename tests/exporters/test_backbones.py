@@ -11,8 +11,8 @@ from ctkit.cli.commands import main
 from ctkit.errors import RequestError
 from ctkit.plugins.registry import load
 from ctkit_exporters.backbones import Trained, choose_backbones, export_backbones
-from ctkit_models.backbones import save_backbone
-from ctkit_models.trunks import build_trunk
+from ctkit_torch.backbones import save_backbone
+from ctkit_torch.trunks import build_trunk
 
 FACTS = {
     "pipeline": {

@@ -20,8 +20,8 @@ from ctkit.errors import DataError, RequestError
 from ctkit.files import read_csv
 from ctkit.reader.arm import revisit
 from ctkit_datasets.phantom import Phantom, PhantomParams
-from ctkit_datasets.phantom_files import write_dicom, write_nifti
 from ctkit_exporters import slices as exporting
+from phantom_files import write_dicom, write_nifti
 
 PHANTOM = {"patients": 2, "slices": 8, "slice_spacing": 20.0, "matrix": 32}
 Export = Callable[[exporting.Format, Path], int]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ctkit.contracts import Pretraining, Rows
-from ctkit_models.trunks import Trunk
+from ctkit_torch.trunks import Trunk
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from ctkit.contracts import Pretraining
 from ctkit.errors import DataError, TrainingError
 from ctkit_models import Contrastive, Network, Plan, Trunk
 from ctkit_models.byol import BYOL
-from ctkit_models.contrastive import plan_run
 from ctkit_models.engine import train
 from ctkit_models.moco import MoCo
+from ctkit_models.plan import plan_run
 from ctkit_models.processes import among
 from ctkit_models.ranks import Rank, joined
 from ctkit_models.simclr import SimCLR, SimCLRParams

@@ -9,19 +9,28 @@ from typing import TYPE_CHECKING, Any
 from ctkit.hookspecs import Spec, hookimpl
 
 if TYPE_CHECKING:
-    from ctkit_models.contrastive import Contrastive, ContrastiveParams, Plan
+    from ctkit_models.contrastive import Contrastive
     from ctkit_models.network import Network, full_precision
-    from ctkit_models.trunks import Trunk
+    from ctkit_models.parameters import ContrastiveParams
+    from ctkit_models.plan import Plan
+    from ctkit_torch.trunks import Trunk
 
 __all__ = ["Contrastive", "ContrastiveParams", "Network", "Plan", "Trunk", "full_precision"]
 
-_HOMES = {"Network": "ctkit_models.network", "full_precision": "ctkit_models.network", "Trunk": "ctkit_models.trunks"}
+_HOMES = {
+    "Contrastive": "ctkit_models.contrastive",
+    "ContrastiveParams": "ctkit_models.parameters",
+    "Network": "ctkit_models.network",
+    "Plan": "ctkit_models.plan",
+    "Trunk": "ctkit_torch.trunks",
+    "full_precision": "ctkit_models.network",
+}
 
 
 def __getattr__(name: str) -> Any:  # the public names arrive on use, so that listing plugins imports no torch
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES.get(name, "ctkit_models.contrastive")), name)
+    return getattr(import_module(_HOMES[name]), name)
 
 
 @hookimpl

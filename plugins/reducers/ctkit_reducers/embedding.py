@@ -17,11 +17,11 @@ from torch.nn import functional
 
 from ctkit.contracts import InputPath, Knob, Params, Reducer, Slices
 from ctkit.errors import DataError
-from ctkit_models.architectures import TORCHVISION, check_architecture
-from ctkit_models.backbones import Backbone, load_backbone
-from ctkit_models.precision import exact_convolutions
-from ctkit_models.trunks import Trunk, build_trunk, timm_width
 from ctkit_reducers.similarity import Similarity
+from ctkit_torch.architectures import TORCHVISION, check_architecture
+from ctkit_torch.backbones import Backbone, load_backbone
+from ctkit_torch.precision import exact_convolutions
+from ctkit_torch.trunks import Trunk, build_trunk, timm_width
 
 BATCH = 64  #: slices in one forward pass
 DECIMALS = 6  #: of a distance, as many as products of float32 vectors are good for, so that equal slices are 0 apart

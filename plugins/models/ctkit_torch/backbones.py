@@ -16,9 +16,9 @@ from torch import Tensor
 
 from ctkit.errors import DataError
 from ctkit.files import write_bytes
-from ctkit_models.architectures import check_architecture
-from ctkit_models.seeding import seeded
-from ctkit_models.trunks import Trunk, build_trunk
+from ctkit_torch.architectures import check_architecture
+from ctkit_torch.seeding import seeded
+from ctkit_torch.trunks import Trunk, build_trunk
 
 #: Mean and standard deviation, on the scale 0..1, of the slices the paper's authors trained on (unreduced set).
 PUBLISHED_MEAN_STD = (0.1806, 0.1907)

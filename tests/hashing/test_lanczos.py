@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from ctkit_reducers import lanczos
-from ctkit_reducers.lanczos import reduced
+from ctkit_hashing import lanczos
+from ctkit_hashing.lanczos import reduced
 
 SIDES = [(8, 9), (16, 17)]
 

@@ -1,4 +1,4 @@
-"""Hamming distances between codes, and an exact index of codes: multi-index hashing (Norouzi et al., CVPR 2012).
+"""An exact index of codes: multi-index hashing (Norouzi et al., CVPR 2012).
 
 Codes of which at most ``at`` bits differ are equal in at least one of ``at + 1`` bands of bits, so a search need look
 only at codes that share a band.
@@ -13,22 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Ints
+from ctkit_hashing.codes import hamming
 from ctkit_reducers.similarity import Between, Kept
 
 WIDEST_BAND = 16  #: bits of a band that are looked up; more would make tables larger than the codes
 PROBE_COST = 8  #: comparing one code found through the index costs as much as comparing this many in a row
 AT_ONCE = 1 << 21  #: codes looked up at a time, about 60 MB
-
-
-def hamming(some: NDArray[np.uint64], many: NDArray[np.uint64]) -> NDArray[Any]:
-    """Differing bits between codes (..., words), broadcast; in the smallest type that holds them."""
-    words = some.shape[-1]
-    apart: NDArray[Any] = np.bitwise_count(some[..., 0] ^ many[..., 0])
-    if words > 1:
-        apart = apart.astype(np.uint16)
-    for word in range(1, words):
-        apart += np.bitwise_count(some[..., word] ^ many[..., word])
-    return apart
 
 
 def worth_indexing(bits: int, at: int) -> bool:

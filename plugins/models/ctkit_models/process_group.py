@@ -1,4 +1,4 @@
-"""Who does a training: this process alone, others of our own with it, or all that a cluster started."""
+"""The processes that do a training: this one alone, others of our own with it, or all that a cluster started."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ctkit_models.processes import among
 from ctkit_models.ranks import Rank, Work
 
 
-def company_size(job: Pretraining) -> int:
+def world_size(job: Pretraining) -> int:
     """Number of processes that share the training."""
     first = leader()
     return job.devices if first is None else first.rank.world
 
 
 @contextmanager
-def together(job: Pretraining, work: Work) -> Iterator[Rank]:
+def process_group(job: Pretraining, work: Work) -> Iterator[Rank]:
     """Have the other processes do ``work`` during the block, which is this process's own part."""
     first = leader()
     if first is not None:
@@ -31,9 +31,9 @@ def together(job: Pretraining, work: Work) -> Iterator[Rank]:
         yield Rank()
 
 
-def company_notes(job: Pretraining) -> tuple[str, ...]:
+def group_notes(job: Pretraining) -> tuple[str, ...]:
     """What the user must know of a training that processes shared."""
-    world = company_size(job)
+    world = world_size(job)
     if world == 1:
         return ()
     own = "; on the CPU, batch normalisation sees each one's part of the batch alone" if job.device == "cpu" else ""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ctkit_hashing.codes import dhash, hamming, packed
 from ctkit_models.slices import Batches
-from ctkit_reducers.hamming import hamming
-from ctkit_reducers.hash import dhash, packed
 
 ALIKE = 6  #: bits of 64 that alike slices differ in at most: the threshold of Wolf et al. 2024
 

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ctkit.contracts import Group
-from ctkit_reducers import hamming, similarity
-from ctkit_reducers.hamming import KeptCodes, worth_indexing
-from ctkit_reducers.hash import Hash, HashParams, packed
+from ctkit_hashing.codes import packed
+from ctkit_reducers import code_index, similarity
+from ctkit_reducers.code_index import KeptCodes, worth_indexing
+from ctkit_reducers.hash import Hash, HashParams
 from ctkit_reducers.similarity import Kept
 
 
@@ -32,8 +33,8 @@ def test_the_index_finds_what_a_search_one_by_one_finds(
 ) -> None:
     codes = walk(120, bits, flips, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hamming, "AT_ONCE", at_once)
-        patch.setattr(hamming, "PROBE_COST", 0)  # never search one by one
+        patch.setattr(code_index, "AT_ONCE", at_once)
+        patch.setattr(code_index, "PROBE_COST", 0)  # never search one by one
         indexed, plain = KeptCodes(Hash().distances, at, bits), Kept(Hash().distances, at)
         for kept in (codes[:30], codes[30:31], codes[31:90]):
             indexed.add(kept)

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ctkit.errors import DataError
-from ctkit_models.backbones import PUBLISHED_MEAN_STD, load_backbone, random_backbone, save_backbone
-from ctkit_models.seeding import seeded
-from ctkit_models.trunks import Trunk, build_trunk
+from ctkit_torch.backbones import PUBLISHED_MEAN_STD, load_backbone, random_backbone, save_backbone
+from ctkit_torch.seeding import seeded
+from ctkit_torch.trunks import Trunk, build_trunk
 
 
 def trunk_with_seed(seed: int, channels: int = 3) -> Trunk:

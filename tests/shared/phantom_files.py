@@ -17,7 +17,7 @@ from ctkit.contracts import Volume
 from ctkit.contracts.rendering import training
 from ctkit.files import writing
 from ctkit_datasets.phantom import Phantom
-from ctkit_datasets.phantom_lesions import CLASSES, FIRST_PATIENT, lesion_slices
+from ctkit_phantom.lesions import CLASSES, FIRST_PATIENT, lesion_slices
 
 PADDING = -2000  #: stored value outside the scanner's circle, where there is padding
 

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from ctkit_datasets.phantom_body import Body, generator
-from ctkit_datasets.phantom_scan import Scan
+from ctkit_phantom.body import Body, generator
+from ctkit_phantom.scan import Scan
 
 FIRST_PATIENT = 1_000_000  #: number of the first patient; the data set ``phantom`` counts from 0 and stays below
 CLASSES = ("healthy", "lesion")

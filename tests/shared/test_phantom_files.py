@@ -13,8 +13,8 @@ from PIL import Image
 from ctkit.contracts import Volume
 from ctkit.contracts.rendering import training
 from ctkit_datasets.phantom import Phantom, PhantomParams
-from ctkit_datasets.phantom_files import PADDING, write_dicom, write_image_folder, write_nifti
-from ctkit_datasets.phantom_lesions import FIRST_PATIENT, lesion_slices
+from ctkit_phantom.lesions import FIRST_PATIENT, lesion_slices
+from phantom_files import PADDING, write_dicom, write_image_folder, write_nifti
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from ctkit_datasets.phantom_body import LENGTH, Body, generator
-from ctkit_datasets.phantom_lesions import FIRST_PATIENT
-from ctkit_datasets.phantom_scan import Scan
+from ctkit_phantom.body import LENGTH, Body, generator
+from ctkit_phantom.lesions import FIRST_PATIENT
+from ctkit_phantom.scan import Scan
 
 REGIONS = 6  #: of equal height, from the lowest to the neck
 

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit_datasets.phantom_body import (
+from ctkit_phantom.body import (
     CHEST,
     INSIDE,
     LENGTH,

@@ -5,8 +5,8 @@ import torch
 import torchvision
 
 from ctkit.errors import RequestError
-from ctkit_models.seeding import seeded
-from ctkit_models.trunks import build_trunk
+from ctkit_torch.seeding import seeded
+from ctkit_torch.trunks import build_trunk
 
 FAMILIES = ["resnet18", "resnet50", "convnext_tiny", "vit_b_32"]
 

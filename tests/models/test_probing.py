@@ -4,22 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ctkit_models.precision import exact_convolutions
 from ctkit_models.probing import features_of
-from ctkit_models.trunks import Trunk, build_trunk
-
-
-def test_tf32_is_allowed_again_after_an_error() -> None:
-    before = torch.backends.cudnn.allow_tf32
-
-    def fail() -> None:
-        with exact_convolutions():
-            assert not torch.backends.cudnn.allow_tf32
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert torch.backends.cudnn.allow_tf32 == before
+from ctkit_torch.trunks import Trunk, build_trunk
 
 
 def test_a_watched_trunk_is_looked_at_without_tf32(monkeypatch: pytest.MonkeyPatch) -> None:

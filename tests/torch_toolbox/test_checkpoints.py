@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ctkit.errors import StorageError
-from ctkit_models.checkpoints import Checkpoints
+from ctkit_torch.checkpoints import Checkpoints
 
 
 def test_the_newest_checkpoint_comes_back_and_one_more_is_kept(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from ctkit_models.preparation import batches, normalised, resized
+from ctkit_torch.preparation import batches, normalised, resized
 
 
 def images(count: int) -> list[np.ndarray]:

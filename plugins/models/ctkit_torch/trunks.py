@@ -12,7 +12,7 @@ import torchvision
 from torch import Tensor, nn
 
 from ctkit.errors import RequestError
-from ctkit_models.architectures import TORCHVISION, check_architecture
+from ctkit_torch.architectures import TORCHVISION, check_architecture
 
 
 class Trunk(nn.Module):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.neighbors import KNeighborsClassifier
 
-from ctkit_models.neighbours import TEMPERATURE, K, accuracy_among_others
+from ctkit_torch.neighbours import TEMPERATURE, K, accuracy_among_others
 
 
 def told(features: np.ndarray, labels: np.ndarray, patients: np.ndarray, number: int) -> bool:
