@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ctkit.hookspecs import Spec, hookimpl
@@ -17,20 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Contrastive", "ContrastiveParams", "Network", "Plan", "Trunk", "full_precision"]
 
-_HOMES = {
-    "Contrastive": "ctkit_models.contrastive",
-    "ContrastiveParams": "ctkit_models.parameters",
-    "Network": "ctkit_models.network",
-    "Plan": "ctkit_models.plan",
-    "Trunk": "ctkit_torch.trunks",
-    "full_precision": "ctkit_models.network",
-}
-
 
 def __getattr__(name: str) -> Any:  # the public names arrive on use, so that listing plugins imports no torch
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    from ctkit_models import contrastive, network, parameters, plan
+    from ctkit_torch import trunks
+
+    return next(getattr(home, name) for home in (contrastive, network, parameters, plan, trunks) if hasattr(home, name))
 
 
 @hookimpl

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -141,7 +140,9 @@ class Timm(Format):
 
     def features(self, network: ExportedNetwork, path: Path, images: Tensor) -> Tensor:
         """Features of timm's network with these weights."""
-        model = import_module("timm").create_model(f"local-dir:{path}", pretrained=True)
+        import timm
+
+        model: Any = timm.create_model(f"local-dir:{path}", pretrained=True)
         features: Tensor = model.eval().requires_grad_(False)(images)
         return features
 
@@ -171,7 +172,9 @@ class Onnx(Format):
 
     def features(self, network: ExportedNetwork, path: Path, images: Tensor) -> Tensor:
         """Features that onnxruntime computes on the CPU."""
-        session = import_module("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
     def loading(self, network: ExportedNetwork, path: Path) -> tuple[str, ...]:

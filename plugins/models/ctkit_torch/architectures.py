@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from importlib.util import find_spec
 
 from ctkit.errors import nearest
@@ -38,4 +37,8 @@ def check_architecture(name: str) -> str:
 
 
 def _timm_has(name: str) -> bool:
-    return find_spec("timm") is not None and bool(import_module("timm").is_model(name))
+    if find_spec("timm") is None:
+        return False
+    import timm
+
+    return bool(timm.is_model(name))

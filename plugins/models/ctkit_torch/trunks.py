@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -94,7 +93,9 @@ def _torchvision_trunk(architecture: str) -> Trunk:
 
 
 def _timm_trunk(architecture: str) -> Trunk:
-    network = import_module("timm").create_model(architecture, pretrained=False, num_classes=0)
+    import timm
+
+    network: Any = timm.create_model(architecture, pretrained=False, num_classes=0)
     return Trunk(network, architecture, timm_width(network))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.error import URLError
@@ -104,7 +103,9 @@ def _backbone(path: Path | None, network: str, device: str) -> Backbone:
 def _of_timm(network: str) -> Backbone:
     """Take timm's weights. Raises ``DataError`` where there are none, or they cannot be fetched."""
     try:
-        model: Any = import_module("timm").create_model(network, pretrained=True, num_classes=0)
+        import timm
+
+        model: Any = timm.create_model(network, pretrained=True, num_classes=0)
     except Exception as error:  # timm and its hub raise many kinds
         raise DataError(_unreachable(network, error), retry=True) from error
     means, deviations = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]
