@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ctkit.compute.devices import Jobs, unusable
+from ctkit.compute.devices import Jobs
 from ctkit.compute.errands import Chore, Crew, Errand, Later
 from ctkit.compute.isolation import ending
 from ctkit.compute.lanes import surroundings, without_interrupts
@@ -20,7 +20,6 @@ __all__ = [
     "Workers",
     "ending",
     "surroundings",
-    "unusable",
     "usable_cores",
     "without_interrupts",
 ]
