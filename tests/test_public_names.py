@@ -9,9 +9,9 @@ import pytest
 
 PUBLIC = {
     "ctkit.contracts": """
-        BASES Bools Dataset Decision Difference Evaluation ExportFormat Exported Floats Group InputPath Ints Knob Method
-        NoParams P Params Pixels Plugin Predictions Pretrained Pretraining Protocol Reducer Rows Score Skipped Slices
-        SourceFile Split Task Volume VolumeFacts image_of
+        BASES Bools ChildProcess Dataset Decision Difference Evaluation ExportFormat Exported Floats Group InputPath
+        Ints Knob Method NoParams P Params Pixels Plugin Predictions Pretrained Pretraining Protocol Reducer Rows Score
+        Skipped Slices SourceFile Split StartChild Task Volume VolumeFacts image_of
     """,
     "ctkit.errors": """
         ConfigError CtkitError DataError LockedError PluginError RequestError StorageError TrainingError nearest

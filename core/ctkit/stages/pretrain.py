@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctkit.compute import Chore, Errand
+from ctkit.compute import Chore, Errand, start_child
 from ctkit.contracts import Method, Pretrained, Pretraining, Task, rendering
 from ctkit.contracts.promises import Judge, check_pretrained
 from ctkit.errors import StorageError
@@ -165,6 +165,7 @@ def _train(session: Session, table: Table, job: Job, shards: Shards, at_once: in
             folder=folder,
             metadata=_metadata(session, job, slices),
             devices=session.pipeline.compute.devices,
+            start_child=start_child,
         )
         watched = {} if job.baseline else watched_tasks(session.pipeline)
         work = partial(_trained, job.plan.method, watched, known)
