@@ -9,9 +9,9 @@ import pytest
 
 PUBLIC = {
     "ctkit.contracts": """
-        BASES Bools Dataset Decision Difference Evaluation ExportFormat Exported Floats Group InputPath Ints Knob Method
-        NoParams P Params Pixels Plugin Predictions Pretrained Pretraining Protocol Reducer Rows Score Skipped Slices
-        SourceFile Split Task Volume VolumeFacts image_of
+        BASES Bools ChildProcess Dataset Decision Difference Evaluation ExportFormat Exported Floats Group InputPath
+        Ints Knob Method NoParams P Params Pixels Plugin Predictions Pretrained Pretraining Protocol Reducer Rows Score
+        Skipped Slices SourceFile Split StartChild Task Volume VolumeFacts image_of
     """,
     "ctkit.errors": """
         ConfigError CtkitError DataError LockedError PluginError RequestError StorageError TrainingError nearest
@@ -20,6 +20,7 @@ PUBLIC = {
         RunInfo Spec
         ctkit_register_datasets ctkit_register_methods ctkit_register_protocols ctkit_register_reducers
         ctkit_register_tasks
+        ctkit_check_device
         ctkit_metric_logged ctkit_run_failed ctkit_run_finished ctkit_run_started ctkit_stage_finished
         ctkit_stage_started
     """,

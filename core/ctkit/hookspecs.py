@@ -68,6 +68,14 @@ def ctkit_register_protocols() -> Sequence[Spec]:  # type: ignore[empty-body]  #
     """Return ways to score a backbone on a task: subclasses of :class:`ctkit.contracts.Protocol`."""
 
 
+# --- asking: called once, when a run would use a GPU. What is raised stops the run ---------------------------------
+
+
+@hookspec(firstresult=True)
+def ctkit_check_device(device: str) -> str | None:
+    """Say why what computes on ``device`` ("cuda") cannot use it, and what to do; None where it can."""
+
+
 # --- lifecycle: for trackers and notifiers. A hook that raises is reported once and never stops a run --------------
 
 

@@ -31,6 +31,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 DISABLE = "CTKIT_DISABLE_PLUGINS"
 
 _REGISTER = {f"ctkit_register_{kind}s": kind for kind in KINDS}
+_ASKING = {"ctkit_check_device"}
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _log = logging.getLogger("ctkit.plugins")
@@ -189,7 +190,7 @@ def _follows(manager: pluggy.PluginManager, module: Any) -> bool:
     hooks = {caller.name for caller in manager.get_hookcallers(module) or ()}
     if not hooks:
         raise AttributeError("it has no hook of ctkit; mark its functions with @hookimpl of ctkit.hookspecs")
-    return bool(hooks - _REGISTER.keys())
+    return bool(hooks - _REGISTER.keys() - _ASKING)
 
 
 def _first_line(module: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ctkit.compute import Chore, Errand
+from ctkit.compute import Chore, Errand, start_child
 from ctkit.contracts import Method, Pretrained, Pretraining, Task, rendering
 from ctkit.contracts.promises import Judge, check_pretrained
 from ctkit.errors import StorageError
@@ -164,6 +164,7 @@ def _train(session: Session, data: Data, job: Job, at_once: int, folder: Path) -
             folder=folder,
             metadata=_metadata(session, job, slices),
             devices=session.pipeline.compute.devices,
+            start_child=start_child,
         )
         watched = {} if job.baseline else watched_tasks(session.pipeline)
         work = partial(_trained, job.plan.method, watched, known)

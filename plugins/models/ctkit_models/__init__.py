@@ -36,3 +36,11 @@ def ctkit_register_methods() -> Sequence[Spec]:
         Spec("byol", "a view predicts another, without negatives (Grill et al. 2020)", "ctkit_models.byol:BYOL"),
         Spec("untrained", "random or given weights, as a baseline", "ctkit_models.untrained:Untrained"),
     ]
+
+
+@hookimpl
+def ctkit_check_device(device: str) -> str | None:
+    """Why torch cannot use a GPU that is there."""
+    from ctkit_models.devices import unusable  # imports torch
+
+    return unusable() if device == "cuda" else None

@@ -25,7 +25,7 @@ def process_group(job: Pretraining, work: Work) -> Iterator[Rank]:
         with first.among(work, job.device) as rank:
             yield rank
     elif job.devices > 1:
-        with among(job.devices, work, job.device) as rank:
+        with among(job.devices, work, job.device, job.start_child) as rank:
             yield rank
     else:
         yield Rank()

@@ -83,6 +83,16 @@ def test_a_module_that_follows_runs_is_listed_as_a_tracker(install: Install) -> 
     assert found == [("tracker", "notebook", "Lines for a notebook", "ok")]
 
 
+def test_a_module_that_only_checks_the_device_is_no_tracker(install: Install) -> None:
+    def ctkit_check_device(device: str) -> str | None:
+        return f"no plugin uses {device}"
+
+    install(checker=module_with(ctkit_check_device=ctkit_check_device))
+    registry = plugins.load()
+    assert registry.entries == []
+    assert registry.manager.hook.ctkit_check_device(device="cuda") == "no plugin uses cuda"
+
+
 def test_a_module_without_a_marked_hook_is_broken(install: Install) -> None:
     install(forgetful=ModuleType("forgetful"))
     (entry,) = plugins.load().entries
