@@ -301,7 +301,7 @@ def reduce(
 ) -> None:
     """Choose slices of SOURCE without a pipeline file: the selection and a report go to --out."""
     from ctkit import pipeline_file, plugins, runner
-    from ctkit_exporters import slices as exporting
+    from ctkit.contracts import refuse_without_sources
 
     document: dict[str, Any] = {
         "run": {"name": "reduce", "seed": seed, "out": str(out.absolute())},
@@ -315,7 +315,8 @@ def reduce(
     resolved = pipeline_file.resolve(document, registry, Path.cwd(), lambda _: "ctkit reduce")
     console = _console(as_json=as_json, quiet=quiet)
     if form:
-        exporting.refuse_without_sources(resolved.dataset, form)  # type: ignore[arg-type]  # click checked the choice
+        chosen = resolved.dataset
+        refuse_without_sources(chosen.build(), chosen.entry.name, form)  # type: ignore[arg-type]  # click checked it
     folder = runner.run(resolved, registry, console)
     arm = resolved.arms[0].id
     if with_curve:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Predictions
+from ctkit.contracts import Predictions, worst_mistakes
 from ctkit.contracts.promises import image_of
 from ctkit.stages.compare import Cell, cell_of
 from ctkit.stages.evaluate import Evaluated, predictions_of
@@ -48,8 +48,6 @@ def _pictures(session: Session, evaluated: list[Evaluated]) -> dict[str, NDArray
 
 
 def _worst(cells: list[list[Predictions]]) -> list[int]:
-    from ctkit_reports.diagnostics import worst_mistakes
-
     return sorted({mistake.row for runs in cells for mistake in worst_mistakes(runs)})
 
 
