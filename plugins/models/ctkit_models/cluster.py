@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> NoReturn:
         _leave_signals_to_the_first()
         _follow(rank, store)
         sys.exit(0)
-    from ctkit.cli.commands import main as ctkit
+    from ctkit import main as ctkit
 
     first = Leader(rank, store)
     _leader.set(first)
