@@ -153,6 +153,12 @@ def every_kth_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def kept_share_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the example command."""
+    return build_wheel(REPOSITORY / "examples" / "ctkit-kept-share", tmp_path_factory.mktemp("kept-share-wheel"))
+
+
+@pytest.fixture(scope="session")
 def barlow_twins_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of the example method."""
     return build_wheel(REPOSITORY / "examples" / "ctkit-barlow-twins", tmp_path_factory.mktemp("barlow-twins-wheel"))

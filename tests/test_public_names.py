@@ -9,7 +9,7 @@ import pytest
 
 PUBLIC = {
     "ctkit": """
-        __version__ complete_arms main output_options
+        Console __version__ complete_arms main output_options
     """,
     "ctkit.contracts": """
         BASES Bools Dataset Decision Difference Evaluation ExportFormat Exported Floats Group InputPath Ints Knob Method

@@ -9,9 +9,10 @@ from ctkit import hookspecs
 if TYPE_CHECKING:
     from ctkit.cli import main
     from ctkit.cli.completion import complete_arms
+    from ctkit.console import Console
     from ctkit.console.options import output_options
 
-__all__ = ["__version__", "complete_arms", "main", "output_options"]
+__all__ = ["Console", "__version__", "complete_arms", "main", "output_options"]
 __version__ = hookspecs.VERSION
 
 
@@ -25,6 +26,10 @@ def __getattr__(name: str) -> Any:
         from ctkit.cli.completion import complete_arms
 
         return complete_arms
+    if name == "Console":
+        from ctkit.console import Console
+
+        return Console
     if name == "output_options":
         from ctkit.console.options import output_options
 

@@ -11,7 +11,7 @@ from ctkit import complete_arms, output_options
 from ctkit.contracts import ExportFormat, SliceFormat
 
 if TYPE_CHECKING:
-    from ctkit.console import Console
+    from ctkit import Console
 
 
 @click.command("export-slices")

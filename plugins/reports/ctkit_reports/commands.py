@@ -12,7 +12,7 @@ from ctkit.errors import RequestError
 from ctkit_reports.across import Format
 
 if TYPE_CHECKING:
-    from ctkit.console import Console
+    from ctkit import Console
 
 
 @click.command()
