@@ -33,6 +33,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 EXAMPLE = REPOSITORY / "examples" / "ctkit-every-kth"
 METHOD = REPOSITORY / "examples" / "ctkit-barlow-twins"
+COMMAND = REPOSITORY / "examples" / "ctkit-kept-share"
 CTKIT = str(Path(sysconfig.get_path("scripts"), "ctkit"))
 FENCE = re.compile(r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
 
@@ -167,7 +168,9 @@ def test_the_readme_shows_the_example_plugin_as_it_is():
 
 
 @pytest.mark.parametrize(
-    "page", [*PAGES, REPOSITORY / "CONTRIBUTING.md", EXAMPLE / "README.md", METHOD / "README.md"], ids=by_page
+    "page",
+    [*PAGES, *(folder / "README.md" for folder in (EXAMPLE, METHOD, COMMAND)), REPOSITORY / "CONTRIBUTING.md"],
+    ids=by_page,
 )
 def test_every_relative_link_leads_somewhere(page):
     text = page.read_text(encoding="utf-8")

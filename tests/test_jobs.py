@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from ctkit import plugins
-from ctkit.cli.commands import main
+from ctkit.cli import main
 from ctkit.compute import devices
 from ctkit.files import read_csv
 from ctkit_models import cluster

@@ -70,7 +70,9 @@ def test_an_installed_wheel_starts_and_finds_its_own_plugins(environment, ctkit_
     assert environment.ctkit("--version", cwd=tmp_path).split()[-1] == __version__
     plugins = json.loads(environment.ctkit("list-plugins", "--json", cwd=tmp_path))
     ours = [plugin for plugin in plugins if plugin["distribution"] == "ctkit"]
-    assert {plugin["kind"] for plugin in ours} == {"dataset", "reducer", "method", "task", "protocol", "tracker"}
+    assert {plugin["kind"] for plugin in ours} == {
+        *("dataset", "reducer", "method", "task", "protocol", "command", "output", "tracker")
+    }
     assert [plugin for plugin in ours if plugin["error"] or plugin["version"] != __version__] == []
 
 

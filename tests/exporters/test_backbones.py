@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ctkit.cli.commands import main
+from ctkit.cli import main
 from ctkit.errors import RequestError
 from ctkit.plugins.registry import load
 from ctkit_exporters.backbones import Trained, choose_backbones, export_backbones

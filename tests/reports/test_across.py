@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from ctkit.cli.commands import main
+from ctkit.cli import main
 from ctkit.errors import RequestError
 from ctkit.files import read_csv, write_csv
 from ctkit.stages import compare

@@ -77,12 +77,6 @@ def test_confusion_sums_over_runs() -> None:
     np.testing.assert_array_equal(diagnostics.confusion(runs), expected)
 
 
-def test_worst_mistakes_are_wrong_and_in_order_of_confidence() -> None:
-    run = predictions([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6]], [1, 1, 0, 0])
-    found = diagnostics.worst_mistakes([run])
-    assert [(one.row, one.true, one.predicted) for one in found] == [(1, "b", "a"), (3, "a", "b"), (4, "a", "b")]
-
-
 def selection(kept: list[bool], names: tuple[str, ...] = ("v", "w")) -> Selection:
     n = len(kept)
     volume = np.arange(n) * 2 // n

@@ -20,7 +20,8 @@ from ctkit.contracts import rendering
 from ctkit.files import read_csv
 from ctkit.reader.arm import Revisited, revisit
 from ctkit_datasets.phantom import Phantom, PhantomParams
-from ctkit_reports import explaining, write_explanation
+from ctkit_reports import explaining
+from ctkit_reports.explanation import write_explanation
 from phantom_files import write_dicom
 
 PHANTOM = PhantomParams(patients=3, slices=12, slice_spacing=4.0, matrix=64)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ctkit.contracts import Difference, Score
+from ctkit.contracts import Difference, Score, main_metric
 from ctkit.contracts.promises import Judge
 from ctkit.errors import StorageError
 from ctkit.files import write_csv, write_json
@@ -134,8 +134,6 @@ def adjust(differences: Sequence[Difference]) -> list[float]:
 
     The answer is given in the main metric; metrics that are only looked at should not cost it power.
     """
-    from ctkit_reports.verdict import main_metric
-
     main = main_metric(differences)
     adjusted = np.empty(len(differences))
     for family in (True, False):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Predictions
+from ctkit.contracts import Predictions, worst_mistakes
 from ctkit.contracts.promises import image_of
 from ctkit.session import Session
 from ctkit.stages.compare import Cell, cell_of
@@ -49,8 +49,6 @@ def _pictures(session: Session, evaluated: Sequence[Evaluated]) -> dict[str, NDA
 
 
 def _worst(cells: list[list[Predictions]]) -> list[int]:
-    from ctkit_reports.diagnostics import worst_mistakes
-
     return sorted({mistake.row for runs in cells for mistake in worst_mistakes(runs)})
 
 

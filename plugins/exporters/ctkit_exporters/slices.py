@@ -24,13 +24,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctkit import compute
-from ctkit.contracts import Dataset, Ints, Pixels, Volume, rendering
+from ctkit.contracts import Dataset, Ints, Pixels, SliceFormat, Volume, refuse_without_sources, rendering
 from ctkit.errors import DataError, RequestError
 from ctkit.files import write_bytes, write_csv, write_json, writing
 from ctkit.pipeline_file import Chosen
@@ -38,7 +38,6 @@ from ctkit.reader.arm import Revisited
 from ctkit.stages.readings import read_reading
 from ctkit.storage import link
 
-Format = Literal["list", "dicom", "png", "nifti"]
 Levels = str | tuple[float, float]
 Write = Callable[[Chosen[Dataset[Any]], Levels, "Kept"], int]
 _MARK = ".export.json"
@@ -64,13 +63,14 @@ class Kept:
         return self.folder / f"{self.name}.nii.gz"
 
 
-def export_slices(run: Revisited, form: Format, out: Path) -> int:
+def export_slices(run: Revisited, form: SliceFormat, out: Path) -> int:
     """Write or list the kept slices of an arm into the folder ``out``; return how many.
 
     What a stopped export has written whole is not written again. Raises ``RequestError`` where the data set has nothing
     of that format or the folder holds something else, and ``DataError`` where slices cannot be read any more.
     """
-    refuse_without_sources(run.session.pipeline.dataset, form)
+    chosen = run.session.pipeline.dataset
+    refuse_without_sources(chosen.build(), chosen.entry.name, form)
     if form == "dicom":
         _refuse_shared_files(run)
     _claim(run, form, out)
@@ -85,15 +85,6 @@ def export_slices(run: Revisited, form: Format, out: Path) -> int:
         rows = ((one.nifti.name, at, one.name, index) for one in kept() for at, index in enumerate(one.index.tolist()))
         write_csv(out / "slices.csv", ("file", "position", "volume", "index"), rows)
     return int(run.selected.selection.kept.sum())
-
-
-def refuse_without_sources(chosen: Chosen[Dataset[Any]], form: Format) -> None:
-    """Raise ``RequestError`` where a data set has no source files for a format, which is known before any run."""
-    name, dataset = chosen.entry.name, chosen.build()
-    if form in ("list", "dicom") and dataset.root is None:
-        raise RequestError(f"data set {name} has no source files to export as {form}; take png or nifti")
-    if form == "dicom" and not dataset.dicom:
-        raise RequestError(f"the source files of data set {name} are not DICOM; take list, png or nifti")
 
 
 def _kept(run: Revisited, out: Path) -> Iterator[Kept]:
@@ -113,7 +104,7 @@ def _refuse_shared_files(run: Revisited) -> None:
         raise RequestError("some source files hold more than one slice, so they cannot be linked; take png or nifti")
 
 
-def _claim(run: Revisited, form: Format, out: Path) -> None:
+def _claim(run: Revisited, form: SliceFormat, out: Path) -> None:
     """Mark an empty folder as this export's; refuse one that holds anything else."""
     look = run.session.pipeline.rendering.model_dump(mode="json")["intensity"]
     claim = {"format": form, "selection": run.selected.address, "intensity": look}

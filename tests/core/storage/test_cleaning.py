@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ctkit.cli.commands import main
+from ctkit.cli import main
 from ctkit.errors import LockedError, RequestError, StorageError
 from ctkit.storage.cache import SUMS, Cache, address
 from ctkit.storage.cleaning import LEFTOVERS, Wish, free, plan
