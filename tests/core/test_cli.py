@@ -25,6 +25,8 @@ Run = Callable[..., tuple[int, str, str]]
 PIPELINE = """\
 [run]
 name = "small"
+[compute]
+workers = 1
 [dataset]
 use = "phantom"
 patients = 2
