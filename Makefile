@@ -53,7 +53,7 @@ types: $(INSTALLED) ## mypy, strict
 	$(BIN)/mypy
 
 tests: $(INSTALLED) ## pytest on $(JOBS) processes
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal
 
 docs: $(INSTALLED) ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -38,6 +38,7 @@ use = "random"
 keep = { like = "hash6" }
 [[pretrain]]
 use = "untrained"
+backbone = "resnet18"
 [[baseline]]
 id = "random-weights"
 use = "untrained"
