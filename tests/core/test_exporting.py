@@ -36,7 +36,7 @@ def run_of(tmp_path: Path, dataset: dict[str, Any], seed: int = 42, intensity: A
         "reduce": [{"use": "random", "share": 0.5, "id": "half"}],
     }
     registry, console = plugins.load(), Console(quiet=True)
-    pipeline.run(config.resolve(document, registry, tmp_path), registry, console)
+    pipeline.run(config.resolve(document, registry, tmp_path), registry, console, "select")
 
     def _export(form: exporting.Format, out: Path) -> int:
         with revisit(tmp_path / "run", "half", registry, console) as opened:
