@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import auc, confusion_matrix, roc_curve
 
+from ctkit import ChosenSlices
 from ctkit.contracts import Predictions
 from ctkit_reports import diagnostics
-from ctkit_reports.reading import Selection
 
 
 def predictions(probabilities: object, labels: object, positive: str | None = None) -> Predictions:
@@ -83,11 +83,11 @@ def test_worst_mistakes_are_wrong_and_in_order_of_confidence() -> None:
     assert [(one.row, one.true, one.predicted) for one in found] == [(1, "b", "a"), (3, "a", "b"), (4, "a", "b")]
 
 
-def selection(kept: list[bool], names: tuple[str, ...] = ("v", "w")) -> Selection:
+def selection(kept: list[bool], names: tuple[str, ...] = ("v", "w")) -> ChosenSlices:
     n = len(kept)
     volume = np.arange(n) * 2 // n
     nothing = np.full(n, np.nan)
-    return Selection(names, volume, np.arange(n) % max(n // 2, 1), np.array(kept), nothing)
+    return ChosenSlices(names, volume, np.arange(n) % max(n // 2, 1), np.array(kept), nothing)
 
 
 def test_overlap_counts_slices_and_not_positions() -> None:

@@ -182,11 +182,11 @@ def _warn_of_broken(registry: Registry, console: Console) -> None:
 
 
 def _print_outcome(run: Path, console: Console) -> None:
-    from ctkit.storage import read_provenance
+    from ctkit.storage import RunFolder, read_provenance
 
     facts = read_provenance(run)
     failures = facts.get("failures", [])
-    page = run / "report.html"
+    page = RunFolder(run).report
     where = f"report: {page}" if str(facts.get("state")).startswith(("done", "failed in part")) else f"results: {run}"
     if not failures and all(stage["cached"] for stage in facts.get("stages", [])):
         console.say(f"nothing to do, everything is up to date; {where}")
@@ -237,8 +237,6 @@ def report(run: Path) -> None:
     """Make report.html of the folder RUN again, from what lies there."""
     from ctkit_reports import write_report
 
-    if not (run / "run.json").is_file():
-        raise RequestError(f"{run} is no run folder: it has no run.json")
     click.echo(f"report: {write_report(run)}")
 
 
@@ -315,13 +313,13 @@ def reduce(
     resolved = pipeline_file.resolve(document, registry, Path.cwd(), lambda _: "ctkit reduce")
     console = _console(as_json=as_json, quiet=quiet)
     if form:
-        exporting.refuse_without_sources(resolved.dataset, form)  # type: ignore[arg-type]  # click checked the choice
+        exporting.refuse_without_sources(resolved.dataset.entry.name, resolved.dataset.build(), form)  # type: ignore[arg-type]  # click checked the choice
     folder = runner.run(resolved, registry, console)
     arm = resolved.arms[0].id
     if with_curve:
-        _write_curve(folder.path, arm, registry, console)
+        _write_curve(folder.path, arm, console)
     if form:
-        _export_slices(folder.path, arm, form, folder.path / f"slices-{form}", registry, console)
+        _export_slices(folder.path, arm, form, folder.path / f"slices-{form}", console)
     _print_outcome(folder.path, console)
 
 
@@ -331,24 +329,21 @@ def reduce(
 @output_options
 def curve(run: Path, arm: str, as_json: bool, quiet: bool) -> None:
     """Print how many slices each threshold of ARM in the folder RUN would keep; plot it and show it in the report."""
-    from ctkit import plugins
-
-    _write_curve(run, arm, plugins.load(), _console(as_json=as_json, quiet=quiet))
+    _write_curve(run, arm, _console(as_json=as_json, quiet=quiet))
 
 
-def _write_curve(run: Path, arm: str, registry: Registry, console: Console) -> None:
-    from ctkit.files import read_csv
-    from ctkit.reader.arm import revisit
-    from ctkit.stages import curve as curves
+def _write_curve(run: Path, arm: str, console: Console) -> None:
+    from ctkit import CurveRow, open_run
     from ctkit_reports import write_curve_plot, write_report
 
-    with revisit(run, arm, registry, console) as opened:
-        curves.write_curve(opened.session, opened.evidence, opened.table, opened.arm)
+    found = open_run(run)
+    with found.revisit(arm, console) as opened:
+        opened.write_curve()
         plot = write_curve_plot(run, arm)
-        if (run / "report.html").exists():
+        if found.folder.report.exists():
             write_report(run)
-    rows = read_csv(opened.folder / curves.FILE)
-    console.table(curves.COLUMNS, [[float(row["at"]), int(row["kept"]), float(row["share"])] for row in rows])
+    written = found.arm(arm)
+    console.table(CurveRow._fields, written.curve if written else ())
     console.say(f"curve: {plot}")
 
 
@@ -358,15 +353,13 @@ def _write_curve(run: Path, arm: str, registry: Registry, console: Console) -> N
 @output_options
 def explain(run: Path, arm: str, as_json: bool, quiet: bool) -> None:
     """Write a page that lets you judge by eye how ARM of the folder RUN chose: explain.html in the arm's folder."""
-    from ctkit import plugins
-    from ctkit.reader.arm import revisit
-    from ctkit.stages.select import EXPLANATION
+    from ctkit import open_run
     from ctkit_reports import write_explanation
     from ctkit_reports.explaining import explain as gather
 
     console = _console(as_json=as_json, quiet=quiet)
-    with revisit(run, arm, plugins.load(), console) as opened:
-        page = opened.folder / EXPLANATION
+    with open_run(run).revisit(arm, console) as opened:
+        page = opened.folder.explanation
         write_explanation(page, gather(opened))
     console.say(f"explanation: {page}")
 
@@ -389,16 +382,14 @@ def export_slices(run: Path, arm: str, form: str, out: Path, as_json: bool, quie
     Files are named by a digest of the volume and the number of the slice. The list, and what is in DICOM files, name
     patients where the source does.
     """  # noqa: D301  # a real backspace is click's mark for lines that stay as they are
-    from ctkit import plugins
-
-    _export_slices(run, arm, form, out, plugins.load(), _console(as_json=as_json, quiet=quiet))
+    _export_slices(run, arm, form, out, _console(as_json=as_json, quiet=quiet))
 
 
-def _export_slices(run: Path, arm: str, form: str, out: Path, registry: Registry, console: Console) -> None:
-    from ctkit.reader.arm import revisit
+def _export_slices(run: Path, arm: str, form: str, out: Path, console: Console) -> None:
+    from ctkit import open_run
     from ctkit_exporters import slices as exporting
 
-    with revisit(run, arm, registry, console) as opened:
+    with open_run(run).revisit(arm, console) as opened:
         count = exporting.export_slices(opened, form, out)  # type: ignore[arg-type]  # click checked the choice
     console.say(f"{count} slices exported as {form}: {out}")
 
@@ -432,12 +423,11 @@ def export(
     NAME is ARM-PRETRAIN-seed-SEED. Each file is loaded again and its features compared with the original's. Mean and
     standard deviation, which images have to be normalised with, are in each file and differ from arm to arm.
     """  # noqa: D301  # a real backspace is click's mark for lines that stay as they are
-    from ctkit import plugins
     from ctkit_exporters import backbones as exporting_backbones
 
     chosen = exporting_backbones.choose_backbones(run, arm, pretrain, seed)
     console = _console(as_json=as_json, quiet=quiet)
-    written = exporting_backbones.export_backbones(chosen, form, out, plugins.load())  # type: ignore[arg-type]  # click checked the choice
+    written = exporting_backbones.export_backbones(chosen, form, out)  # type: ignore[arg-type]  # click checked the choice
     exporting_backbones.tell(written, console)
 
 
@@ -446,8 +436,9 @@ def export(
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
 def runs(folder: Path, as_json: bool) -> None:
     """List the runs in FOLDER, the youngest first: how each stands, how long ago it was started, its size."""
+    from ctkit.cli import listing
     from ctkit.console import quantities
-    from ctkit.storage import KINDS, Cache, listing
+    from ctkit.storage import KINDS, Cache
 
     found = listing.runs_in(folder)
     console = _console(as_json=as_json, quiet=False)
@@ -480,8 +471,9 @@ def clean(
     freed is made again when a run needs it. A file that a run folder has too, by hard link, takes no room of its own:
     it does not count for --keep-below, and goes with --run.
     """
+    from ctkit.cli import cleaning
     from ctkit.console import parse_age, parse_size, size
-    from ctkit.storage import Cache, cleaning, spelled_one_way
+    from ctkit.storage import Cache, spelled_one_way
 
     cache = Cache.beside(folder / "any").folder
     wish = cleaning.Wish(

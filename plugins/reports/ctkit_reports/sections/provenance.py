@@ -6,10 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctkit.console import redaction
-from ctkit_reports import wording
+from ctkit import Run, redaction
+from ctkit_reports import naming, wording
 from ctkit_reports.elements import Table, number, table, text, unique
-from ctkit_reports.reading import Run
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,9 @@ def provenance(run: Run) -> Provenance:
 def _notes(run: Run) -> Iterable[str]:
     """Notes on the run as a whole; the other sections show those of trainings and tasks."""
     of_tasks = tuple(f"{task}: " for task in unique(row.task for row in run.predictions))
-    return (redaction.without_paths(note) for item, note in run.notes if not item and not note.startswith(of_tasks))
+    return (
+        redaction.without_paths(note) for item, note in naming.notes(run) if not item and not note.startswith(of_tasks)
+    )
 
 
 def _run_facts(facts: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
