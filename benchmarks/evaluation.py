@@ -27,13 +27,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ctkit.contracts import Evaluation, NoParams, Split, Task
-from ctkit_models.backbones import load_backbone, random_backbone, save_backbone
-from ctkit_models.preparation import normalised
 from ctkit_tasks.features import extract
-from ctkit_tasks.finetune import FinetuneParams
+from ctkit_tasks.finetune_params import FinetuneParams
 from ctkit_tasks.linear import Linear, LinearParams
 from ctkit_tasks.parts import parts_of
 from ctkit_tasks.tuning import Classifier, _batches, _learn, _predicted, _Training
+from ctkit_torch.backbones import load_backbone, random_backbone, save_backbone
+from ctkit_torch.preparation import normalised
 
 ORGANSMNIST = {"train": 13_932, "val": 2_452, "test": 8_827}
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -23,7 +23,9 @@ import psutil
 import pydicom
 
 from ctkit_datasets.phantom import Phantom, PhantomParams
-from ctkit_datasets.phantom_files import write_dicom
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "shared"))
+from phantom_files import write_dicom
 
 MIB = 1 << 20
 GOAL_WORKER = 4  # times the largest volume, above what an idle worker takes

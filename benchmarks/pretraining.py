@@ -46,11 +46,12 @@ from ctkit.contracts import Pretraining, Rows
 from ctkit.contracts.rendering import training as rendered
 from ctkit_datasets.phantom import Phantom, PhantomParams
 from ctkit_models import engine
-from ctkit_models.contrastive import Contrastive, plan_run
+from ctkit_models.contrastive import Contrastive
 from ctkit_models.optimisers import build_optimiser
+from ctkit_models.plan import plan_run
 from ctkit_models.slices import Batches
-from ctkit_models.trunks import build_trunk
 from ctkit_models.views import Draws, Normalise
+from ctkit_torch.trunks import build_trunk
 
 METHODS = ("simclr", "moco", "swav", "byol")
 GOALS = {"on device": 0.9, "plain": 5.0}  #: of their rates, on an H200 with 16 cores

@@ -194,8 +194,8 @@ def triangle(slices: int, volumes: int) -> float:
 
 def embedding() -> Iterator[Row]:
     """Slices a second, against the network alone on images that are ready on the device."""
-    from ctkit_models.backbones import random_backbone
     from ctkit_reducers.embedding import BATCH, embed
+    from ctkit_torch.backbones import random_backbone
 
     for device in DEVICES:
         backbone = random_backbone("resnet50", seed=0)

@@ -62,8 +62,8 @@ def _backbone(path: Path) -> Path:
     """Write a small network with random weights, for want of trained ones."""
     import torch
 
-    from ctkit_models.backbones import save_backbone
-    from ctkit_models.trunks import build_trunk
+    from ctkit_torch.backbones import save_backbone
+    from ctkit_torch.trunks import build_trunk
 
     if not path.exists():
         torch.manual_seed(0)

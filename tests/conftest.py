@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -12,11 +13,28 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+from ctkit import main
+
+settings.register_profile("ctkit", deadline=None)  # a test that times out on a busy machine says nothing
+settings.load_profile("ctkit")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as shells start background jobs; tests of Ctrl-C would hang
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the million objects of the libraries: walking them takes a third of a second."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let the interpreter end as it would have."""
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +62,51 @@ def ctkit(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     return run
+
+
+SMALL = """\
+[run]
+name = "small"
+[compute]
+workers = 1
+[dataset]
+use = "phantom"
+patients = 2
+slices = 12
+size = 32
+matrix = 32
+[[reduce]]
+use = "all"
+[[reduce]]
+id = "hash6"
+use = "hash"
+[[reduce]]
+use = "random"
+keep = { like = "hash6" }
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a small pipeline file, ``p.toml``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CTKIT_CACHE", raising=False)
+    (tmp_path / "p.toml").write_text(SMALL)
+    return tmp_path
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs the ``ctkit`` command in this process; returns its exit code and what it printed."""
+
+    def _command(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            main(list(words))
+        printed = capsys.readouterr()
+        return int(left.value.code or 0), printed.out, printed.err
+
+    return _command
 
 
 class Environment:
@@ -105,6 +168,12 @@ def ctkit_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def every_kth_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of the example plugin."""
     return build_wheel(REPOSITORY / "examples" / "ctkit-every-kth", tmp_path_factory.mktemp("every-kth-wheel"))
+
+
+@pytest.fixture(scope="session")
+def kept_share_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the example command."""
+    return build_wheel(REPOSITORY / "examples" / "ctkit-kept-share", tmp_path_factory.mktemp("kept-share-wheel"))
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections import Counter
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ import pytest
 from PIL import Image
 
 from ctkit import plugins
+from ctkit.cli import main
 from ctkit.contracts.rendering import training
 
 PIPELINE = """\
@@ -82,10 +81,9 @@ def write_images(root: Path) -> None:
 
 def start(folder: Path, *options: str) -> Path:
     """Run the pipeline in ``folder``; return its run folder."""
-    environment = {name: value for name, value in os.environ.items() if name != "CTKIT_CACHE"}
-    command = [sys.executable, "-m", "ctkit", "run", "p.toml", "--quiet", *options]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch, chdir(folder), pytest.raises(SystemExit, match="0"):
+        patch.delenv("CTKIT_CACHE", raising=False)
+        main(["run", "p.toml", "--quiet", *options])
     return folder / "runs" / "base"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ctkit.cli.commands import main
+from ctkit.cli import main
 
 PIPELINE = """\
 [run]

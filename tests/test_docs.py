@@ -15,17 +15,19 @@ import re
 import shlex
 import subprocess
 import sys
-import sysconfig
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from io import StringIO
 from pathlib import Path
 
 import pytest
 import yaml
 
 from ctkit import hookspecs
+from ctkit.cli import main
 from ctkit.plugins.registry import load
 from ctkit.storage.records import ComparisonRow, ScoreRow, SliceRow
 
@@ -33,7 +35,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 EXAMPLE = REPOSITORY / "examples" / "ctkit-every-kth"
 METHOD = REPOSITORY / "examples" / "ctkit-barlow-twins"
-CTKIT = str(Path(sysconfig.get_path("scripts"), "ctkit"))
+COMMAND = REPOSITORY / "examples" / "ctkit-kept-share"
 FENCE = re.compile(r'^```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
@@ -89,18 +91,19 @@ def accept(block: Block) -> None:
     if "run" not in document:
         text = '[run]\nname = "page"\n' + text
     Path("block.toml").write_text(text)
-    run([CTKIT, "validate", "block.toml"])
+    ctkit("validate", "block.toml")
 
 
 def execute(block: Block) -> None:
-    run([sys.executable, "-W", "error", "-c", block.text])
+    command = [sys.executable, "-W", "error", "-c", block.text]
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
 
 
 def run_lines(block: Block) -> None:
     for line in commands(block.text):
         words = shlex.split(line, comments=True)
         if words[:1] == ["ctkit"]:
-            run([CTKIT, *words[1:]])
+            ctkit(*words[1:])
         if words[:1] == ["make"]:
             assert all(f"\n{target}:" in (REPOSITORY / "Makefile").read_text() for target in words[1:]), line
 
@@ -108,10 +111,7 @@ def run_lines(block: Block) -> None:
 def run_session(block: Block) -> None:
     for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
         command, _, shown = part.partition("\n")
-        done = subprocess.run(
-            [CTKIT, *shlex.split(command)[1:]], capture_output=True, text=True, check=False, timeout=600
-        )
-        printed = (done.stdout + done.stderr).splitlines()
+        printed = outcome(*shlex.split(command)[1:])[1].splitlines()
         for line in filter(None, shown.splitlines()):
             pattern = re.sub(r"([\[\]?*])", r"[\1]", line).replace("...", "*")
             assert any(fnmatchcase(candidate, pattern) for candidate in printed), f"{line!r} is not in {printed}"
@@ -131,8 +131,18 @@ def commands(text: str) -> list[str]:
     return [line.strip() for line in text.replace("\\\n", " ").splitlines() if line.strip()]
 
 
-def run(command: list[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+def ctkit(*words: str) -> None:
+    """Run the command, which must end well."""
+    code, printed = outcome(*words)
+    assert code == 0, f"ctkit {shlex.join(words)} exited with {code}:\n{printed}"
+
+
+def outcome(*words: str) -> tuple[int, str]:
+    """Run the command in this process; return its exit code and what it printed."""
+    out, err = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as left:
+        main(list(words))
+    return int(left.value.code or 0), out.getvalue() + err.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +177,9 @@ def test_the_readme_shows_the_example_plugin_as_it_is():
 
 
 @pytest.mark.parametrize(
-    "page", [*PAGES, REPOSITORY / "CONTRIBUTING.md", EXAMPLE / "README.md", METHOD / "README.md"], ids=by_page
+    "page",
+    [*PAGES, *(folder / "README.md" for folder in (EXAMPLE, METHOD, COMMAND)), REPOSITORY / "CONTRIBUTING.md"],
+    ids=by_page,
 )
 def test_every_relative_link_leads_somewhere(page):
     text = page.read_text(encoding="utf-8")

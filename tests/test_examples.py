@@ -37,9 +37,9 @@ def pipeline(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def with_plugin(new_environment, tmp_path_factory, ctkit_wheel, every_kth_wheel, barlow_twins_wheel):
+def with_plugin(new_environment, tmp_path_factory, ctkit_wheel, every_kth_wheel, barlow_twins_wheel, kept_share_wheel):
     environment = new_environment(tmp_path_factory.mktemp("with-plugin"))
-    for wheel in (ctkit_wheel, every_kth_wheel, barlow_twins_wheel):
+    for wheel in (ctkit_wheel, every_kth_wheel, barlow_twins_wheel, kept_share_wheel):
         environment.install(wheel)
     return environment
 
@@ -69,6 +69,17 @@ def test_a_third_party_reducer_chooses_in_a_run(with_plugin, pipeline, tmp_path)
     assert all((row["kept"] == "true") == (int(row["index"]) % 5 == 2) for row in rows)
 
 
+def test_a_third_party_command_is_shown_and_works_on_a_run(with_plugin, pipeline, tmp_path):
+    with_plugin.ctkit("run", pipeline, "--until", "select", cwd=tmp_path)
+    assert with_plugin.ctkit("kept", "runs/fifths", cwd=tmp_path).splitlines()[0] == "100.00%  all"
+    assert "\n  kept " in with_plugin.ctkit("--help", cwd=tmp_path)
+
+
+def test_a_third_party_command_is_short():
+    source = (EXAMPLES / "ctkit-kept-share" / "ctkit_kept_share.py").read_text()
+    assert len([line for line in source.splitlines() if line]) <= 15
+
+
 def test_a_third_party_reducer_is_gone_once_uninstalled(environment, ctkit_wheel, every_kth_wheel, pipeline, tmp_path):
     environment.install(ctkit_wheel)
     environment.install(every_kth_wheel)
@@ -87,7 +98,7 @@ def test_a_third_party_method_is_listed_and_described_with_the_parameters_of_all
     assert all(name in described for name in ("redundancy", "backbone", "checkpoint_minutes"))
 
 
-@pytest.mark.parametrize("name", ["ctkit-barlow-twins", "ctkit-every-kth"])
+@pytest.mark.parametrize("name", ["ctkit-barlow-twins", "ctkit-every-kth", "ctkit-kept-share"])
 def test_a_third_party_plugin_passes_its_own_tests(with_plugin, name, tmp_path):
     command = (with_plugin.python, "-W", "error", "-m", "pytest", "-p", "no:cacheprovider", EXAMPLES / name)
     done = with_plugin.run(*command, cwd=tmp_path)

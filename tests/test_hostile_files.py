@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from ctkit.files import read_csv
 from ctkit_datasets.phantom import Phantom, PhantomParams
-from ctkit_datasets.phantom_files import write_dicom
+from phantom_files import write_dicom
 
 #: A data set with the worst of files: a native decoder that dies, one that hangs, one that dies once.
 HOSTILE = '''\
@@ -69,8 +70,21 @@ HOSTILE_FILES = ("kills-header", "kills-pixels", "hangs", "kills-once", "vanishe
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six series, in five of which one file is hostile, and the plugin that makes it so."""
-    folder = tmp_path_factory.mktemp("hostile")
+    """A folder of hostile files that no run has read."""
+    return with_hostile_files(tmp_path_factory.mktemp("hostile"))
+
+
+@pytest.fixture(scope="module")
+def bitten(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The folders of a run by each backend, at once: they wait more than they work."""
+    folders = {name: with_hostile_files(tmp_path_factory.mktemp(f"hostile-{name}")) for name in ("processes", "dask")}
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda name: start(folders[name], name, "hostile", name), folders))
+    return folders
+
+
+def with_hostile_files(folder: Path) -> Path:
+    """Write six series, in five of which one file is hostile, and the plugin that makes it so."""
     files = write_dicom(folder / "scans", Phantom(PhantomParams(patients=6, slices=8, matrix=32)))
     series = sorted({path.parent for path in files})
     for name, place in zip(HOSTILE_FILES, series, strict=False):
@@ -101,17 +115,9 @@ def selection(folder: Path, name: str) -> list[tuple[str, str, str, str]]:
     return [(row["source"], row["index"], row["kept"], row["distance"]) for row in rows]
 
 
-@pytest.fixture(params=["processes", "dask"])
-def backend(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-def test_a_hostile_file_costs_itself_and_nothing_else(folder: Path, backend: str) -> None:
-    vanishing = next((folder / "scans").rglob("*/vanishes.dcm"), None) or folder / "vanished.dcm"
-    content, place = (vanishing.read_bytes(), vanishing) if vanishing.exists() else (b"", None)
-    start(folder, backend, "hostile", backend)
-    if place is not None:
-        place.write_bytes(content)
+@pytest.mark.parametrize("backend", ["processes", "dask"])
+def test_a_hostile_file_costs_itself_and_nothing_else(bitten: dict[str, Path], backend: str) -> None:
+    folder = bitten[backend]
     skipped = {Path(row["source"]).stem: row["reason"] for row in read_csv(folder / "runs" / backend / "skipped.csv")}
     assert set(skipped) == {"kills-header", "kills-pixels", "hangs", "vanishes"}
     assert "SIGKILL" in skipped["kills-header"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ctkit import plugins, stopping
-from ctkit.cli.commands import main
+from ctkit.cli import main
 
 PIPELINE = """\
 [run]

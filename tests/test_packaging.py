@@ -18,10 +18,8 @@ from packaging.utils import canonicalize_name
 
 from ctkit import __version__
 
-PACKAGES = {
-    *("ctkit", "ctkit_datasets", "ctkit_exporters", "ctkit_models", "ctkit_reducers", "ctkit_reports", "ctkit_tasks"),
-    "ctkit_trackers",
-}
+PLUGINS = {"ctkit_datasets", "ctkit_models", "ctkit_reducers", "ctkit_tasks", "ctkit_trackers"}
+PACKAGES = {"ctkit", "ctkit_exporters", "ctkit_hashing", "ctkit_phantom", "ctkit_reports", "ctkit_torch", *PLUGINS}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +33,7 @@ def pins(repository: Path) -> dict[str, str]:
     return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
 
 
-def test_the_wheel_holds_the_packages_and_nothing_else(ctkit_wheel):
+def test_the_wheel_holds_these_packages_and_nothing_else(ctkit_wheel):
     names = {name.partition("/")[0] for name in ZipFile(ctkit_wheel).namelist()}
     assert {name for name in names if not name.endswith(".dist-info")} == PACKAGES
 
@@ -59,7 +57,7 @@ def test_the_wheel_holds_every_file_of_the_packages(ctkit_wheel, repository, pro
 def test_the_wheel_announces_the_built_in_plugins_as_a_third_party_does(ctkit_wheel):
     points = ConfigParser()
     points.read_string(_dist_info(ctkit_wheel, "entry_points.txt"))
-    assert set(points["ctkit"].values()) == PACKAGES - {"ctkit"} | {"ctkit_trackers.tensorboard"}
+    assert set(points["ctkit"].values()) == PLUGINS | {"ctkit_trackers.tensorboard"}
 
 
 def test_the_wheel_carries_its_licence(ctkit_wheel):
@@ -72,7 +70,9 @@ def test_an_installed_wheel_starts_and_finds_its_own_plugins(environment, ctkit_
     assert environment.ctkit("--version", cwd=tmp_path).split()[-1] == __version__
     plugins = json.loads(environment.ctkit("list-plugins", "--json", cwd=tmp_path))
     ours = [plugin for plugin in plugins if plugin["distribution"] == "ctkit"]
-    assert {plugin["kind"] for plugin in ours} == {"dataset", "reducer", "method", "task", "protocol", "tracker"}
+    assert {plugin["kind"] for plugin in ours} == {
+        *("dataset", "reducer", "method", "task", "protocol", "command", "output", "tracker")
+    }
     assert [plugin for plugin in ours if plugin["error"] or plugin["version"] != __version__] == []
 
 

@@ -8,18 +8,26 @@ import inspect
 import pytest
 
 PUBLIC = {
+    "ctkit": """
+        ArmFacts ComparisonRow Console CurveRow Pictures Place RevisitedArm Run RunArm RunBackbone RunPredictions
+        RunTraining ScoreRow Selection SelectionTable StepFacts VolumeRow
+        __version__ complete_arms main open_run output_options quantities redaction
+    """,
     "ctkit.contracts": """
-        BASES Bools Dataset Decision Difference Evaluation ExportFormat Exported Floats Group InputPath Ints Knob Method
-        NoParams P Params Pixels Plugin Predictions Pretrained Pretraining Protocol Reducer Rows Score Skipped Slices
-        SourceFile Split Task Volume VolumeFacts image_of
+        BASES Bools ChildProcess Dataset Decision Difference Evaluation ExportFormat Exported Floats Group InputPath
+        Ints Knob Method Mistake NoParams P Params Pixels Plugin Predictions Pretrained Pretraining Protocol Reducer
+        Rows Score Skipped SliceFormat Slices SourceFile Split StartChild Task Volume VolumeFacts image_of main_metric
+        refuse_without_sources worst_mistakes
     """,
     "ctkit.errors": """
         ConfigError CtkitError DataError LockedError PluginError RequestError StorageError TrainingError nearest
     """,
     "ctkit.hookspecs": """
         RunInfo Spec
-        ctkit_register_datasets ctkit_register_methods ctkit_register_protocols ctkit_register_reducers
-        ctkit_register_tasks
+        ctkit_register_commands ctkit_register_datasets ctkit_register_methods ctkit_register_protocols
+        ctkit_register_reducers ctkit_register_tasks
+        ctkit_check_device
+        ctkit_run_outputs
         ctkit_metric_logged ctkit_run_failed ctkit_run_finished ctkit_run_started ctkit_stage_finished
         ctkit_stage_started
     """,

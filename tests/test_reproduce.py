@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ctkit import pipeline_file, plugins
-from ctkit.cli.commands import main
+from ctkit.cli import main
 from ctkit.files import read_csv
 from ctkit.pipeline_file.pipeline import Pipeline
 from ctkit.testing import samples

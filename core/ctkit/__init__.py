@@ -1,44 +1,46 @@
 """ctkit: contrastive pre-training on CT with less, but better chosen data. The core knows no torch."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any
 
 from ctkit import hookspecs
 
 if TYPE_CHECKING:
+    from ctkit.cli import main
+    from ctkit.cli.completion import complete_arms
     from ctkit.console import Console, quantities, redaction
-    from ctkit.reader import (
-        ArmFacts,
-        ChosenSlices,
-        ComparisonRow,
-        CurveRow,
-        Pictures,
-        Place,
-        Run,
-        RunArm,
-        RunBackbone,
-        RunPredictions,
-        RunTraining,
-        ScoreRow,
-        StepFacts,
-        VolumeRow,
-        open_run,
-    )  # fmt: skip
+    from ctkit.console.options import output_options
+    from ctkit.reader import Run, RunArm, RunBackbone, RunPredictions, RunTraining, SelectionTable, open_run
     from ctkit.reader.arm import RevisitedArm
     from ctkit.slices import Selection
+    from ctkit.storage.records import ArmFacts, ComparisonRow, CurveRow, Pictures, Place, ScoreRow, StepFacts, VolumeRow
 
+_OF_RECORDS = ("ArmFacts", "ComparisonRow", "CurveRow", "Pictures", "Place", "ScoreRow", "StepFacts", "VolumeRow")
 __all__ = [
-    "ArmFacts", "ChosenSlices", "ComparisonRow", "Console", "CurveRow", "Pictures", "Place", "RevisitedArm", "Run",
-    "RunArm", "RunBackbone", "RunPredictions", "RunTraining", "ScoreRow", "Selection", "StepFacts", "VolumeRow",
-    "open_run", "quantities", "redaction",
+    "ArmFacts", "ComparisonRow", "Console", "CurveRow", "Pictures", "Place", "RevisitedArm", "Run", "RunArm",
+    "RunBackbone", "RunPredictions", "RunTraining", "ScoreRow", "Selection", "SelectionTable", "StepFacts", "VolumeRow",
+    "__version__", "complete_arms", "main", "open_run", "output_options", "quantities", "redaction",
 ]  # fmt: skip
-
 __version__ = hookspecs.VERSION
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public names on first use, so that ``import ctkit`` stays cheap."""
+    """Import what is public here when it is asked for, so that a plugin's light module costs nothing."""
     if name not in __all__:
         raise AttributeError(f"module 'ctkit' has no attribute {name!r}")
+    if name == "main":
+        from ctkit.cli import main
+
+        return main
+    if name == "complete_arms":
+        from ctkit.cli.completion import complete_arms
+
+        return complete_arms
+    if name == "output_options":
+        from ctkit.console.options import output_options
+
+        return output_options
     if name in ("Console", "quantities", "redaction"):
         from ctkit import console
 
@@ -47,6 +49,10 @@ def __getattr__(name: str) -> Any:
         from ctkit.reader import arm
 
         return getattr(arm, name)
+    if name in _OF_RECORDS:
+        from ctkit.storage import records
+
+        return getattr(records, name)
     from ctkit import reader
 
     return getattr(reader, name)

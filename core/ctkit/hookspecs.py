@@ -6,7 +6,8 @@ A plugin distribution names one light module in its ``pyproject.toml``::
     ctkit-every-kth = "ctkit_every_kth"
 
 and marks functions of that module with ``@hookimpl``. The register hooks return :class:`Spec` objects that point at
-classes by name, so that listing plugins imports none of them. The classes implement ``ctkit.contracts``.
+classes by name, so that listing plugins imports none of them. The classes implement ``ctkit.contracts``; a command is
+one of click's.
 """
 
 from __future__ import annotations
@@ -30,13 +31,21 @@ Kind = Literal["dataset", "reducer", "method", "task", "protocol"]
 Stage = Literal["scan", "describe", "select", "materialise", "pretrain", "evaluate", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 
+#: The core's own commands; a plugin's by the same name is called as ``ctkit DISTRIBUTION:NAME``.
+COMMANDS = (
+    "clean", "describe", "init", "list-plugins", "new-plugin", "reduce", "run", "runs", "schema", "validate",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Spec:
-    """One plugin as it is announced: ``target`` is ``"module:Class"`` and is imported on first use."""
+    """One plugin or command as it is announced. ``target`` is imported on first use.
 
-    name: str  #: what a pipeline file says after ``use``: lower case, digits and hyphens
-    summary: str  #: one line for ``ctkit list-plugins``
+    It is ``"module:Class"`` for a plugin, and for a command ``"module:function"``, a function that click decorates.
+    """
+
+    name: str  #: what a pipeline file says after ``use``, or a person after ``ctkit``: lower case, digits and hyphens
+    summary: str  #: one line for ``ctkit list-plugins``, and of a command for ``ctkit --help``
     target: str
 
 
@@ -68,16 +77,45 @@ def ctkit_register_protocols() -> Sequence[Spec]:  # type: ignore[empty-body]  #
     """Return ways to score a backbone on a task: subclasses of :class:`ctkit.contracts.Protocol`."""
 
 
-# --- lifecycle: for trackers and notifiers. A hook that raises is reported once and never stops a run --------------
+@hookspec
+def ctkit_register_commands() -> Sequence[Spec]:  # type: ignore[empty-body]  # a hook spec has no body
+    """Return commands that ``ctkit NAME`` calls: ``click.Command`` objects.
+
+    ``ctkit.output_options`` gives one the options of ours (``--json``, ``--quiet``, ...) and a console to print with.
+    """
+
+
+# --- asking: called once, when a run would use a GPU. What is raised stops the run ---------------------------------
+
+
+@hookspec(firstresult=True)
+def ctkit_check_device(device: str) -> str | None:
+    """Say why what computes on ``device`` ("cuda") cannot use it, and what to do; None where it can."""
+
+
+# --- outputs: what a run leaves for readers. A hook that raises fails the run ---------------------------------------
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a tracker learns of a run. ``config`` is redacted: no path, no patient, no secret."""
+    """What a plugin learns of a run. ``config`` is redacted: no path, no patient, no secret."""
 
     name: str
     folder: Path
     config: Mapping[str, Any]
+
+
+@hookspec
+def ctkit_run_outputs(run: RunInfo) -> None:
+    """Make what readers of a run want from the files in ``run.folder``, as the report is made.
+
+    Called in the stage "report", before trackers hear of the end: scores and pictures are there, and ``run.json`` holds
+    the final state. Not called where the run was told to stop earlier, nor where everything was done already and
+    ``report.html`` is there. A ``CtkitError`` is shown as it is, whatever else it raises with the plugin's name.
+    """
+
+
+# --- lifecycle: for trackers and notifiers. A hook that raises is reported once and never stops a run --------------
 
 
 @hookspec
@@ -102,7 +140,7 @@ def ctkit_stage_finished(run: RunInfo, stage: str, item: str, seconds: float) ->
 
 @hookspec
 def ctkit_run_finished(run: RunInfo) -> None:
-    """Every stage is done; ``run.folder`` holds ``report.html`` unless the run was told to stop earlier."""
+    """Every stage is done; unless the run was told to stop earlier, ``run.folder`` holds what outputs made of it."""
 
 
 @hookspec

@@ -12,7 +12,7 @@ from ctkit.contracts import Skipped, Volume, VolumeFacts
 from ctkit_datasets.filters import RecipeParams
 from ctkit_datasets.lidc_idri import LidcIdri
 from ctkit_datasets.phantom import Phantom, PhantomParams
-from ctkit_datasets.phantom_files import write_dicom
+from phantom_files import write_dicom
 
 PHANTOM = Phantom(PhantomParams(patients=1, slices=12, slice_spacing=20.0, matrix=32))
 

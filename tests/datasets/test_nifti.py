@@ -24,7 +24,7 @@ from ctkit_datasets.nifti import Nifti, NiftiParams
 from ctkit_datasets.nifti_files import _orientation, header_facts, read_slices
 from ctkit_datasets.pet_ct_nifti import inspect_tree_file, read_tree_volume, tree_volumes
 from ctkit_datasets.phantom import Phantom, PhantomParams
-from ctkit_datasets.phantom_files import write_nifti
+from phantom_files import write_nifti
 
 SHAPE = (6, 5, 4)
 REAL = ("totalsegmentator/example_ct.nii.gz", "totalsegmentator/example_ct_sm.nii.gz",

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from ctkit import RunBackbone
-from ctkit.cli.commands import main
+from ctkit.cli import main
 from ctkit.errors import RequestError
 from ctkit_exporters.backbones import choose_backbones, export_backbones, name_of
-from ctkit_models.backbones import save_backbone
-from ctkit_models.trunks import build_trunk
+from ctkit_torch.backbones import save_backbone
+from ctkit_torch.trunks import build_trunk
 
 FACTS = {
     "pipeline": {

@@ -15,15 +15,15 @@ from PIL import Image
 
 from ctkit import open_run, pipeline_file, plugins, runner
 from ctkit.console.output import Console
-from ctkit.contracts import Volume
+from ctkit.contracts import SliceFormat, Volume
 from ctkit.errors import DataError, RequestError
 from ctkit.files import read_csv
 from ctkit_datasets.phantom import Phantom, PhantomParams
-from ctkit_datasets.phantom_files import write_dicom, write_nifti
 from ctkit_exporters import slices as exporting
+from phantom_files import write_dicom, write_nifti
 
 PHANTOM = {"patients": 2, "slices": 8, "slice_spacing": 20.0, "matrix": 32}
-Export = Callable[[exporting.Format, Path], int]
+Export = Callable[[SliceFormat, Path], int]
 
 
 def run_of(tmp_path: Path, dataset: dict[str, Any], seed: int = 42, intensity: Any = "lung") -> Export:
@@ -38,7 +38,7 @@ def run_of(tmp_path: Path, dataset: dict[str, Any], seed: int = 42, intensity: A
     registry, console = plugins.load(), Console(quiet=True)
     runner.run(pipeline_file.resolve(document, registry, tmp_path), registry, console)
 
-    def _export(form: exporting.Format, out: Path) -> int:
+    def _export(form: SliceFormat, out: Path) -> int:
         with open_run(tmp_path / "run").revisit("half", console) as opened:
             return exporting.export_slices(opened, form, out)
 
@@ -154,7 +154,7 @@ def test_two_selections_never_mix_in_a_folder(tmp_path: Path, phantom: Export) -
 
 
 @pytest.mark.parametrize("form", ["list", "dicom"])
-def test_synthetic_data_has_no_sources(tmp_path: Path, phantom: Export, form: exporting.Format) -> None:
+def test_synthetic_data_has_no_sources(tmp_path: Path, phantom: Export, form: SliceFormat) -> None:
     with pytest.raises(RequestError, match=f"data set phantom has no source files to export as {form}"):
         phantom(form, tmp_path / "out")
     assert not (tmp_path / "out").exists()

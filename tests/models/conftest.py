@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ctkit.compute import start_child
 from ctkit.contracts import Pretraining, Rows
-from ctkit_models.trunks import Trunk
+from ctkit_torch.trunks import Trunk
 
 
 @pytest.fixture
@@ -87,6 +88,7 @@ def make_job(tmp_path: Path) -> Callable[..., Pretraining]:
             metadata={"arm": "hash6", "fingerprint": "0123"},
             progress=watcher.progress,
             metric=watcher.metric,
+            start_child=start_child,
         )
 
     return make

@@ -13,9 +13,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from ctkit.contracts import Pretrained, Pretraining
 from ctkit_models import Contrastive, ContrastiveParams, Network, Plan, Trunk
 from ctkit_models.acceleration import blocks, checkpoint_blocks, compile_trunks
-from ctkit_models.seeding import seeded
 from ctkit_models.simclr import SimCLR, SimCLRParams
-from ctkit_models.trunks import build_trunk
+from ctkit_torch.seeding import seeded
+from ctkit_torch.trunks import build_trunk
 
 Make = Callable[..., Any]
 TINY = {"backbone": "resnet18", "size": 32, "steps": 4, "batch": 8, "checkpoint_minutes": 0}

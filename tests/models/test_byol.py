@@ -11,15 +11,15 @@ from torch import Tensor
 
 from ctkit_models.byol import BYOL, BYOLParams
 from ctkit_models.networks.byol import BYOLNetwork
-from ctkit_models.seeding import seeded
-from ctkit_models.trunks import build_trunk
+from ctkit_torch.seeding import seeded
+from ctkit_torch.trunks import build_trunk
 
 SMALL = {"hidden": 32, "projection": 16}
 
 
 def built(steps: int = 10) -> BYOLNetwork:
     with seeded(1):
-        return BYOLNetwork(build_trunk("resnet18", 1), BYOLParams(**SMALL), steps)
+        return BYOLNetwork(build_trunk("resnet18", 1), **SMALL, target_momentum=0.996, steps=steps)
 
 
 def some_views(n: int = 6, local: int = 0) -> list[Tensor]:

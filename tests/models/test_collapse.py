@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from ctkit.contracts import Rows
 from ctkit_models.collapse import Probe, collapse, effective_rank, probe_slices
-from ctkit_models.contrastive import ContrastiveParams, plan_run
+from ctkit_models.parameters import ContrastiveParams
+from ctkit_models.plan import plan_run
 from ctkit_models.slices import Batches
-from ctkit_models.trunks import Trunk
+from ctkit_torch.trunks import Trunk
 
 PLAN = plan_run(ContrastiveParams(batch=8, steps=1000), 256)
 CPU = torch.device("cpu")

@@ -20,12 +20,12 @@ from ctkit import stopping
 from ctkit.contracts import Pretrained, Pretraining
 from ctkit.errors import DataError, RequestError, TrainingError
 from ctkit_models import Contrastive, ContrastiveParams, Network, Plan, Trunk, engine
-from ctkit_models.backbones import load_backbone, random_backbone, save_backbone
-from ctkit_models.contrastive import plan_run
-from ctkit_models.precision import tuned_convolutions
+from ctkit_models.plan import plan_run
 from ctkit_models.ranks import Rank
-from ctkit_models.seeding import seeded
 from ctkit_models.simclr import SimCLR, SimCLRParams
+from ctkit_torch.backbones import load_backbone, random_backbone, save_backbone
+from ctkit_torch.precision import tuned_convolutions
+from ctkit_torch.seeding import seeded
 
 TINY = {"backbone": "resnet18", "size": 32, "steps": 6, "batch": 8, "checkpoint_minutes": 0}
 STEPS = 6  # 24 slices in batches of 8, twice

@@ -18,11 +18,11 @@ from torch import Tensor
 from ctkit.contracts import Exported, ExportFormat
 from ctkit.errors import CtkitError, DataError, RequestError
 from ctkit_models import export_formats, exports
-from ctkit_models.architectures import TORCHVISION
-from ctkit_models.backbones import load_backbone, save_backbone
-from ctkit_models.seeding import seeded
 from ctkit_models.timm_names import timm_network, timm_weights
-from ctkit_models.trunks import build_trunk
+from ctkit_torch.architectures import TORCHVISION
+from ctkit_torch.backbones import load_backbone, save_backbone
+from ctkit_torch.seeding import seeded
+from ctkit_torch.trunks import build_trunk
 
 MEAN, STD = 0.25, 0.125
 FORMATS: list[ExportFormat] = ["torchvision", "timm", "onnx", "torchscript"]
@@ -133,7 +133,7 @@ def test_a_network_of_timm_is_exported_for_timm_but_not_for_torchvision(tmp_path
 def test_what_gives_other_features_is_refused_and_removed_and_nothing_else(
     source: Path, tmp_path: Path, form: ExportFormat, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def _almost(_: Any, network: export_formats.Network, path: Path, images: Tensor) -> Tensor:
+    def _almost(_: Any, network: export_formats.ExportedNetwork, path: Path, images: Tensor) -> Tensor:
         return network.module(images) * 1.001  # type: ignore[no-any-return]  # modules return anything
 
     (tmp_path / "notes.txt").write_text("mine")
@@ -152,7 +152,7 @@ def test_a_missing_library_is_named_with_its_extra(
 
 
 def test_images_for_the_check_are_always_the_same(source: Path) -> None:
-    network = export_formats.Network.of(load_backbone(source))
+    network = export_formats.ExportedNetwork.of(load_backbone(source))
     one, other = (network.random_images(2).numpy() for _ in range(2))
     np.testing.assert_array_equal(one, other)
     assert one.shape == (2, 3, 32, 32)

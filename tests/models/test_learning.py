@@ -18,15 +18,15 @@ from torch.nn import functional
 from ctkit.contracts import Ints, Pretraining, Rows
 from ctkit.contracts.rendering import training
 from ctkit_datasets.phantom import Phantom, PhantomParams
-from ctkit_datasets.phantom_body import LENGTH
-from ctkit_models.backbones import Backbone, load_backbone, random_backbone
 from ctkit_models.byol import BYOL, BYOLParams
 from ctkit_models.contrastive import Contrastive
 from ctkit_models.moco import MoCo, MoCoParams
 from ctkit_models.simclr import SimCLR, SimCLRParams
 from ctkit_models.swav import SwAV, SwAVParams
+from ctkit_phantom.body import LENGTH
 from ctkit_tasks.knn import vote
 from ctkit_tasks.phantom_regions import turned
+from ctkit_torch.backbones import Backbone, load_backbone, random_backbone
 
 SIZE, VIEW = 48, 32  #: sides of stored slices and views, pixels
 REGIONS = 6  #: of 100 mm

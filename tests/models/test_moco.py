@@ -9,16 +9,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctkit_models.contrastive import plan_run
 from ctkit_models.moco import MoCo, MoCoParams
 from ctkit_models.networks.moco import MoCoNetwork
-from ctkit_models.seeding import seeded
-from ctkit_models.trunks import build_trunk
+from ctkit_models.plan import plan_run
+from ctkit_torch.seeding import seeded
+from ctkit_torch.trunks import build_trunk
 
 
-def built(queue: int = 12, **params: Any) -> MoCoNetwork:
+def built(queue: int = 12, *, linear: bool = False, key_momentum: float = 0.999) -> MoCoNetwork:
+    settings = {"projection": 16, "linear": linear, "temperature": 0.07, "key_momentum": key_momentum, "queue": queue}
     with seeded(1):
-        return MoCoNetwork(build_trunk("resnet18", 1), MoCoParams(projection=16, **params), queue)
+        return MoCoNetwork(build_trunk("resnet18", 1), **settings)
 
 
 def two_views(n: int = 5) -> list[Tensor]:
@@ -38,9 +39,9 @@ def info_nce(
     return float(np.mean(losses))
 
 
-@pytest.mark.parametrize("head", ["mlp", "linear"])
-def test_the_loss_is_the_papers_equation(head: str) -> None:
-    network, views = built(head=head), two_views()
+@pytest.mark.parametrize("linear", [False, True], ids=["mlp", "linear"])
+def test_the_loss_is_the_papers_equation(linear: bool) -> None:
+    network, views = built(linear=linear), two_views()
     queue = network.criterion.memory_bank.bank.double().numpy().copy()
     loss = network(views)
     with torch.no_grad():

@@ -10,9 +10,10 @@ from lightly.utils import lars
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
-from ctkit_models.contrastive import ContrastiveParams, plan_run
 from ctkit_models.lars import LARS
 from ctkit_models.optimisers import build_optimiser, learning_rate
+from ctkit_models.parameters import ContrastiveParams
+from ctkit_models.plan import plan_run
 
 
 def test_the_rate_warms_up_and_falls_as_torchs_schedulers_do() -> None:

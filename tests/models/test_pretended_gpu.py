@@ -18,9 +18,9 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from ctkit.contracts import Pretraining, Rows
 from ctkit_models.byol import BYOL, BYOLParams
-from ctkit_models.contrastive import plan_run
 from ctkit_models.engine import Training
 from ctkit_models.moco import MoCo, MoCoParams
+from ctkit_models.plan import plan_run
 from ctkit_models.ranks import Rank
 from ctkit_models.simclr import SimCLR, SimCLRParams
 from ctkit_models.swav import SwAV, SwAVParams

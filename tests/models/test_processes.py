@@ -17,13 +17,14 @@ import pytest
 import torch
 from torch import nn
 
+from ctkit.compute import start_child
 from ctkit.contracts import Pretraining
-from ctkit.errors import DataError, TrainingError
+from ctkit.errors import DataError, RequestError, TrainingError
 from ctkit_models import Contrastive, Network, Plan, Trunk
 from ctkit_models.byol import BYOL
-from ctkit_models.contrastive import plan_run
 from ctkit_models.engine import train
 from ctkit_models.moco import MoCo
+from ctkit_models.plan import plan_run
 from ctkit_models.processes import among
 from ctkit_models.ranks import Rank, joined
 from ctkit_models.simclr import SimCLR, SimCLRParams
@@ -97,7 +98,7 @@ def test_two_processes_train_as_one_with_the_same_batch_or_go_on_for_one(
         small(BYOL).pretrain(make_job(rows, "killed", make_watcher(2)))
     (shared.folder.parent / "killed").rename(shared.folder / "BYOL")
     train_all(alone, Rank())
-    with among(2, partial(train_all, shared), "cpu") as rank:
+    with among(2, partial(train_all, shared), "cpu", start_child) as rank:
         train_all(shared, rank)
     for kind in SETTINGS:
         one = result(alone, kind, 0, 1)
@@ -187,8 +188,15 @@ def fail_in_others(rank: Rank) -> None:
 
 @pytest.mark.slow
 def test_what_another_process_fails_with_is_said(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="process 2 of 2: a shard is damaged"), among(2, fail_in_others, "cpu"):
+    others = among(2, fail_in_others, "cpu", start_child)
+    with pytest.raises(TrainingError, match="process 2 of 2: a shard is damaged"), others:
         torch.distributed.barrier()
+
+
+def test_a_job_that_starts_no_children_is_refused_on_several_devices(make_rows: Make, make_job: Make) -> None:
+    method = SimCLR(SimCLRParams(**TINY))
+    with pytest.raises(RequestError, match="process 2 of 2 cannot be started, as the job has no start_child"):
+        method.pretrain(replace(make_job(make_rows()), devices=2, start_child=Pretraining.start_child))
 
 
 def test_leaving_a_group_that_was_left_hides_no_error() -> None:

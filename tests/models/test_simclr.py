@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from ctkit_models.networks.simclr import SimCLRNetwork
-from ctkit_models.seeding import seeded
 from ctkit_models.simclr import SimCLR, SimCLRParams
-from ctkit_models.trunks import build_trunk
+from ctkit_torch.seeding import seeded
+from ctkit_torch.trunks import build_trunk
 
 
 def nt_xent(first: NDArray[np.float64], second: NDArray[np.float64], temperature: float) -> float:

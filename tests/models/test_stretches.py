@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import nn
 
-from ctkit_models.contrastive import ContrastiveParams, plan_run
 from ctkit_models.moco import MoCo, MoCoParams
+from ctkit_models.parameters import ContrastiveParams
+from ctkit_models.plan import plan_run
 from ctkit_models.stretches import Stretches
-from ctkit_models.trunks import Trunk
+from ctkit_torch.trunks import Trunk
 
 
 def trunk_of(step: int) -> Trunk:

@@ -10,17 +10,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ctkit_models.networks.swav import SwAVNetwork
-from ctkit_models.seeding import seeded
 from ctkit_models.swav import SwAV, SwAVParams
-from ctkit_models.trunks import build_trunk
 from ctkit_models.views import Normalise
+from ctkit_torch.seeding import seeded
+from ctkit_torch.trunks import build_trunk
 
 SMALL = {"projection": 16, "hidden": 32, "prototypes": 10}
+LOSS = {"temperature": 0.1, "sinkhorn_iterations": 3, "epsilon": 0.05}
 
 
 def built(frozen_steps: int = 0) -> SwAVNetwork:
     with seeded(1):
-        return SwAVNetwork(build_trunk("resnet18", 1), SwAVParams(**SMALL), frozen_steps)
+        return SwAVNetwork(build_trunk("resnet18", 1), **SMALL, **LOSS, frozen_steps=frozen_steps)
 
 
 def some_views(n: int = 6, local: int = 2) -> list[Tensor]:
@@ -93,7 +94,7 @@ def test_prototypes_stay_for_the_frozen_steps_and_then_move() -> None:
     [({"epochs": 50}, 7), ({"epochs": 50, "frozen": 3}, 21), ({"steps": 100}, 7), ({"steps": 100, "frozen": 3}, 3)],
 )
 def test_the_frozen_part_is_counted_in_the_runs_unit(given: dict[str, int], frozen_steps: int) -> None:
-    from ctkit_models.contrastive import plan_run
+    from ctkit_models.plan import plan_run
 
     method = SwAV(SwAVParams(**SMALL, **given))
     network = method.network(build_trunk("resnet18", 1), plan_run(method.params, 1000))

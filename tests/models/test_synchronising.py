@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from ctkit_models import synchronising
-from ctkit_models.seeding import seeded
 from ctkit_models.synchronising import SharedStatistics
-from ctkit_models.trunks import Trunk, build_trunk
+from ctkit_torch.seeding import seeded
+from ctkit_torch.trunks import Trunk, build_trunk
 
 
 def norms(trunk: nn.Module) -> list[nn.Module]:

@@ -10,11 +10,11 @@ import torchvision
 from ctkit.contracts import Pretraining
 from ctkit.errors import DataError
 from ctkit.testing import check_method, samples
-from ctkit_models.backbones import load_backbone, random_backbone, save_backbone
 from ctkit_models.engine import _initial_trunk
-from ctkit_models.seeding import seeded
 from ctkit_models.simclr import SimCLR
 from ctkit_models.untrained import Untrained, UntrainedParams
+from ctkit_torch.backbones import load_backbone, random_backbone, save_backbone
+from ctkit_torch.seeding import seeded
 
 Job = Callable[..., Pretraining]
 

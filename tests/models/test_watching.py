@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from ctkit.contracts import Pretraining, Split, Task
 from ctkit.errors import DataError
 from ctkit_models import probing
-from ctkit_models.contrastive import ContrastiveParams, plan_run
-from ctkit_models.neighbours import accuracy_among_others
-from ctkit_models.preparation import normalised, resized
+from ctkit_models.parameters import ContrastiveParams
+from ctkit_models.plan import plan_run
 from ctkit_models.simclr import SimCLR, SimCLRParams
-from ctkit_models.trunks import Trunk
 from ctkit_models.watching import IMAGES, Watch, chosen_images, watches
+from ctkit_torch.neighbours import accuracy_among_others
+from ctkit_torch.preparation import normalised, resized
+from ctkit_torch.trunks import Trunk
 
 CPU = torch.device("cpu")
 Make = Callable[..., Any]

@@ -6,11 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from numpy.typing import NDArray
-
-settings.register_profile("ctkit", deadline=None)  # a test that times out on a busy machine says nothing
-settings.load_profile("ctkit")
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ from torchvision.transforms.v2 import functional as transforms
 
 from ctkit.contracts import Slices
 from ctkit.errors import DataError
-from ctkit_models.trunks import Trunk
 from ctkit_reducers import embedding
 from ctkit_reducers.embedding import Embedding, EmbeddingParams, cosine_distances
+from ctkit_torch.trunks import Trunk
 
 MEAN, STD = 0.1806, 0.1907  # what a checkpoint of the paper's authors is normalised with
 

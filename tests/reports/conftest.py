@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ctkit.files import write_csv, write_json
 from ctkit.storage.records import ComparisonRow, ScoreRow
-from ctkit_reports import write_report
+from ctkit_reports.page import write_report
 
 SEEDS = (42, 43, 44)
 SECRETS = ("MUELLER", "LIDC-IDRI-0078", "20010203", "/data/clinic", "clinic", "jdoe", "1.3.6.1.4.1.14519")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from ctkit import ScoreRow
-from ctkit.cli.commands import main
+from ctkit.cli import main
 from ctkit.errors import RequestError
 from ctkit.files import read_csv, write_csv
 from ctkit_reports.across import COLUMNS, Row, across, render

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import auc, confusion_matrix, roc_curve
 
-from ctkit import ChosenSlices
+from ctkit import SelectionTable
 from ctkit.contracts import Predictions
 from ctkit_reports import diagnostics
 
@@ -77,17 +77,11 @@ def test_confusion_sums_over_runs() -> None:
     np.testing.assert_array_equal(diagnostics.confusion(runs), expected)
 
 
-def test_worst_mistakes_are_wrong_and_in_order_of_confidence() -> None:
-    run = predictions([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [0.4, 0.6]], [1, 1, 0, 0])
-    found = diagnostics.worst_mistakes([run])
-    assert [(one.row, one.true, one.predicted) for one in found] == [(1, "b", "a"), (3, "a", "b"), (4, "a", "b")]
-
-
-def selection(kept: list[bool], names: tuple[str, ...] = ("v", "w")) -> ChosenSlices:
+def selection(kept: list[bool], names: tuple[str, ...] = ("v", "w")) -> SelectionTable:
     n = len(kept)
     volume = np.arange(n) * 2 // n
     nothing = np.full(n, np.nan)
-    return ChosenSlices(names, volume, np.arange(n) % max(n // 2, 1), np.array(kept), nothing)
+    return SelectionTable(names, volume, np.arange(n) % max(n // 2, 1), np.array(kept), nothing)
 
 
 def test_overlap_counts_slices_and_not_positions() -> None:

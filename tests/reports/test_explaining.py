@@ -19,8 +19,9 @@ from ctkit.console.output import Console
 from ctkit.contracts import rendering
 from ctkit.files import read_csv
 from ctkit_datasets.phantom import Phantom, PhantomParams
-from ctkit_datasets.phantom_files import write_dicom
-from ctkit_reports import explaining, write_explanation
+from ctkit_reports import explaining
+from ctkit_reports.explanation import write_explanation
+from phantom_files import write_dicom
 
 PHANTOM = PhantomParams(patients=3, slices=12, slice_spacing=4.0, matrix=64)
 Open = Callable[..., RevisitedArm]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ctkit.errors import RequestError
 from ctkit.files import read_csv, write_csv
-from ctkit_reports import write_curve_plot, write_report
+from ctkit_reports.page import write_curve_plot, write_report
 
 VOID = frozenset({"meta", "link", "br", "img", "col", "input", "hr"})
 

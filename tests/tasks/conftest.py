@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # importmode "importlib" does not let tests import ``layouts`` by itself
 
 
 @pytest.fixture(scope="session")
 def backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ResNet-18 with random weights, as a file."""
-    from ctkit_models.backbones import random_backbone, save_backbone
+    from ctkit_torch.backbones import random_backbone, save_backbone
 
     path = tmp_path_factory.mktemp("backbone") / "backbone.safetensors"
     save_backbone(path, random_backbone("resnet18", 0).trunk, mean=0.5, std=0.25, metadata={})

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import hemorrhage_kaggle, hemorrhage_paper, picture
 
 from ctkit.errors import RequestError
 from ctkit_tasks.brain_hemorrhage import BrainHemorrhage, BrainHemorrhageParams
+from layouts import hemorrhage_kaggle, hemorrhage_paper, picture
 
 
 def task(root: Path, **params: float) -> BrainHemorrhage:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import covid_ct, picture
 
 from ctkit.errors import RequestError
 from ctkit_tasks.covid_ct import CovidCt, CovidCtParams
+from layouts import covid_ct, picture
 
 
 @pytest.fixture

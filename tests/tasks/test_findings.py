@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import image_folder, picture, save
 from PIL import Image
 
 from ctkit_tasks.findings import findings, fingerprints, near_copies
 from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
 from ctkit_tasks.phantom_lesions import PhantomLesions, PhantomLesionsParams
+from layouts import image_folder, picture, save
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from layouts import covid_ct, image_folder
 from pydantic import ValidationError
 from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, FakeTensorMode
 from torch.nn.functional import cross_entropy
@@ -18,15 +17,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ctkit import stopping
 from ctkit.contracts import Evaluation
-from ctkit_models.backbones import load_backbone
-from ctkit_models.preparation import normalised
-from ctkit_models.trunks import Trunk
 from ctkit_tasks import tuning
 from ctkit_tasks.covid_ct import CovidCt, CovidCtParams
-from ctkit_tasks.finetune import Finetune, FinetuneParams
+from ctkit_tasks.finetune import Finetune
+from ctkit_tasks.finetune_params import FinetuneParams
 from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
 from ctkit_tasks.parts import parts_of
 from ctkit_tasks.tuning import Classifier
+from ctkit_torch.backbones import load_backbone
+from ctkit_torch.preparation import normalised
+from ctkit_torch.trunks import Trunk
+from layouts import covid_ct, image_folder
 
 SHORT = FinetuneParams(size=32, epochs=3, frozen_epochs=1, batch=8)
 LEARNING = FinetuneParams(size=32, epochs=5, frozen_epochs=1, batch=4, learning_rate=1e-3)
@@ -49,6 +50,11 @@ def test_it_learns_what_tells_the_classes_apart(job: Evaluation) -> None:
     found = Finetune(LEARNING).predict(job)
     assert (found.probabilities.argmax(axis=1) == found.labels).mean() > 0.9
     assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(16))
+
+
+def test_kept_models_are_found_again_by_later_releases(job: Evaluation) -> None:
+    digest = tuning._digest(replace(job, labels=0.1, seed=42), FinetuneParams(), 1)
+    assert digest.startswith("87e14607dbf1b324")  # another value: whoever updates trains everything again
 
 
 def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_as_an_undisturbed_one(

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from layouts import image_folder
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -15,8 +14,6 @@ from sklearn.preprocessing import StandardScaler
 
 from ctkit import stopping
 from ctkit.contracts import Evaluation, Predictions
-from ctkit_models.backbones import load_backbone
-from ctkit_models.trunks import Trunk
 from ctkit_tasks import features as features_module
 from ctkit_tasks.classification import Classification
 from ctkit_tasks.features import extract
@@ -24,6 +21,9 @@ from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
 from ctkit_tasks.knn import Knn, KnnParams, vote
 from ctkit_tasks.linear import STRENGTHS, Linear, LinearParams, chosen_fit, log_loss
 from ctkit_tasks.parts import Part, parts_of
+from ctkit_torch.backbones import load_backbone
+from ctkit_torch.trunks import Trunk
+from layouts import image_folder
 
 PROTOCOLS = [
     pytest.param(Linear(LinearParams(size=32)), id="linear"),

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import image_folder, picture, save
 from PIL import Image
 from pydantic import ValidationError
 
 from ctkit.errors import DataError, RequestError
 from ctkit_tasks.image_files import decoded
 from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
+from layouts import image_folder, picture, save
 
 
 def task(root: Path, **params: str) -> ImageFolder:

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from layouts import medmnist
 from pydantic import ValidationError
 
 from ctkit.errors import DataError, RequestError
 from ctkit_tasks.medmnist import CLASSES, MedMnist, MedMnistParams, OrganSMnist, OrganSMnistParams
+from layouts import medmnist
 
 COUNTS = {"train": 22, "val": 11, "test": 12}
 

@@ -20,7 +20,7 @@ def test_splits_hold_other_patients_and_both_classes() -> None:
 
 
 def test_images_are_those_of_the_phantom_in_the_window_of_pre_training() -> None:
-    from ctkit_datasets.phantom_lesions import lesion_slices
+    from ctkit_phantom.lesions import lesion_slices
 
     found = lesion_slices(0, 8, 48, slices=2)
     task = PhantomLesions(SMALL)

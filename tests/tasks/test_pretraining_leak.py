@@ -4,13 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layouts import image_folder, picture
 from PIL import Image
 
 from ctkit.contracts import Rows
 from ctkit_tasks import pretraining_leak as module
 from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
 from ctkit_tasks.pretraining_leak import pretraining_leak
+from layouts import image_folder, picture
 
 ALIKE = "(16 or fewer of 256 hash bits differ)"
 LEAK = f"test: 1 of 9 images nearly equal a slice that the backbone was pre-trained on {ALIKE}"

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ctkit.cli.commands import main
+from ctkit.cli.program import main
 
 __all__ = ["main"]

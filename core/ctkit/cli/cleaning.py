@@ -23,7 +23,7 @@ _ENTRY = re.compile(r"[0-9a-f]{64}(\.json|\.npy)?")  #: a lock beside a workspac
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """One result in the cache."""
 
     path: Path
@@ -47,7 +47,7 @@ class Cleaning:
     """What a wish comes to."""
 
     cache: Path
-    entries: tuple[Entry, ...]  #: to be freed
+    entries: tuple[CacheEntry, ...]  #: to be freed
     spared: int  #: entries that live runs use, which stay whatever is wished
     shared: int  #: bytes of entries that stay which run folders have too, so that removing them would free nothing
 
@@ -142,7 +142,7 @@ def _refuse(run: Path, known: Iterable[User], live: Iterable[User]) -> None:
         raise LockedError(f"a process is running in {run}; what it uses is not freed")
 
 
-def _wanted(cache: Path, entries: list[Entry], total: int, known: list[User], wish: Wish) -> Iterator[Entry]:
+def _wanted(cache: Path, entries: list[CacheEntry], total: int, known: list[User], wish: Wish) -> Iterator[CacheEntry]:
     """Choose from entries that are sorted by their last use; ``total`` bytes in the cache can be freed."""
     excess = 0 if wish.keep_below is None else total - wish.keep_below
     now = time.time()
@@ -159,30 +159,30 @@ def _only_of(run: Path, known: Iterable[User]) -> frozenset[str]:
     return next(user.entries for user in known if user.run == run).difference(*others)
 
 
-def _in_use(cache: Path, entry: Entry, live: Iterable[User]) -> bool:
+def _in_use(cache: Path, entry: CacheEntry, live: Iterable[User]) -> bool:
     """Whether a live run asked for the entry, or may just have made it: its worker processes keep no record."""
     return any(_name(cache, entry) in user.entries or entry.used >= user.started for user in live)
 
 
-def _name(cache: Path, entry: Entry) -> str:
+def _name(cache: Path, entry: CacheEntry) -> str:
     return entry.path.relative_to(cache).as_posix()
 
 
-def _entries(cache: Path) -> Iterator[Entry]:
+def _entries(cache: Path) -> Iterator[CacheEntry]:
     for kind in sorted(KINDS):
         found = (cache / kind).glob(f"{_BELOW}/*")
         yield from _existing((path for path in found if _ENTRY.fullmatch(path.name)), kind)
 
 
-def _leftovers(cache: Path) -> Iterator[Entry]:
+def _leftovers(cache: Path) -> Iterator[CacheEntry]:
     """What writers did not live to rename or to remove."""
     for kind in sorted(KINDS):
         yield from _existing((cache / kind).glob(f"{_BELOW}/**/.*.part"), LEFTOVERS)
 
 
-def _existing(paths: Iterable[Path], kind: str) -> Iterator[Entry]:
+def _existing(paths: Iterable[Path], kind: str) -> Iterator[CacheEntry]:
     for path in paths:
         with suppress(FileNotFoundError):  # a live run has just renamed or removed it
             files = [file.stat() for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
             own, shared = (sum(file.st_size for file in files if (file.st_nlink > 1) is so) for so in (False, True))
-            yield Entry(path, kind, path.stat().st_mtime, own, shared)
+            yield CacheEntry(path, kind, path.stat().st_mtime, own, shared)

@@ -22,7 +22,7 @@ def plugins_of(kind: str | None = None) -> Complete:
     return complete
 
 
-def arms(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+def complete_arms(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
     """Offer the arms of the run folder that an earlier argument names."""
     from ctkit.storage import read_provenance
 

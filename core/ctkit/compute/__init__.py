@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from ctkit.compute.devices import Jobs, unusable
+from ctkit.compute.child import start_child
+from ctkit.compute.devices import Jobs
 from ctkit.compute.errands import Chore, Crew, Errand, Later
-from ctkit.compute.isolation import ending
-from ctkit.compute.lanes import surroundings, without_interrupts
 from ctkit.compute.pool import Backend, Done, Lost, Workers, usable_cores
 
 __all__ = [
@@ -18,9 +17,6 @@ __all__ = [
     "Later",
     "Lost",
     "Workers",
-    "ending",
-    "surroundings",
-    "unusable",
+    "start_child",
     "usable_cores",
-    "without_interrupts",
 ]

@@ -1,10 +1,10 @@
-"""Which accelerator there is, asked of the driver itself, since the core imports torch only where there is one."""
+"""Which accelerator there is, asked of the driver itself; plugins say whether they can use it."""
 
 from __future__ import annotations
 
 import ctypes
 import os
-import warnings
+from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
@@ -14,10 +14,11 @@ Jobs = int | Literal["auto"]
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
-def resolve(device: Literal["auto", "cpu", "cuda"], count: int = 1) -> str:
-    """Return "cpu" or "cuda" for what a pipeline asks; "auto" is "cuda" only where torch can use it.
+def resolve(device: Literal["auto", "cpu", "cuda"], count: int, unusable: Callable[[], str | None]) -> str:
+    """Return "cpu" or "cuda" for what a pipeline asks; "auto" is "cuda" only where plugins can use it.
 
-    Raises ``RequestError`` where there are less than ``count``, or "cuda" is asked for and cannot be used.
+    ``unusable`` says why they cannot, and is called only where there is a device that is wanted. Raises
+    ``RequestError`` where there are less than ``count``, or "cuda" is asked for and cannot be used.
     """
     if device == "cuda" and not cuda_devices():
         raise RequestError('compute.device is "cuda" but the driver shows no CUDA device; use "auto" or "cpu"')
@@ -30,21 +31,6 @@ def resolve(device: Literal["auto", "cpu", "cuda"], count: int = 1) -> str:
     if count > (there := cuda_devices()):
         raise RequestError(f"compute.devices is {count} but the driver shows {there} CUDA devices; ask for less")
     return "cuda"
-
-
-def unusable() -> str | None:
-    """Why torch cannot use the GPU that is there, and what to do; None where it can. Imports torch."""
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch tells of an old driver at length, and how it was built says the same
-        if torch.cuda.is_available():
-            return None
-    built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
-    return (
-        f"there is a GPU but this torch cannot use it, as it is built {built}; install one built for the CUDA that the"
-        " GPU's driver has"
-    )
 
 
 def shares(device: str, jobs: Jobs, each: int = 1) -> list[dict[str, str]]:

@@ -26,8 +26,7 @@ from typing import Any, TypeVar
 
 from ctkit import stopping
 from ctkit.compute import worker
-from ctkit.compute.isolation import ending
-from ctkit.compute.lanes import surroundings, without_interrupts
+from ctkit.compute.child import ending, launch
 from ctkit.errors import CtkitError, PluginError
 
 Result = TypeVar("Result")
@@ -301,23 +300,8 @@ class _Place:
         return CtkitError(f"the process that worked on it died ({ending(process.exitcode)})")
 
     def _start(self) -> tuple[Any, Connection]:
-        from loky.backend import get_context
-
-        context = get_context("loky")
-        here, there = context.Pipe()
         levels = logging.getLogger().level, logging.getLogger("ctkit").level
-        try:
-            process = context.Process(
-                target=_serve, args=(there, *surroundings(), levels), env={**worker.ONE_THREAD, **self._environment}
-            )
-            with without_interrupts():
-                process.start()
-        except BaseException:
-            here.close()
-            raise
-        finally:
-            there.close()
-        return process, here
+        return launch(_serve, levels, environment={**worker.ONE_THREAD, **self._environment}, duplex=True)
 
 
 # --- in the process beside ----------------------------------------------------------------------------------------

@@ -125,7 +125,7 @@ class Workers:
         Raises ``StorageError`` where a worker cannot write, ``CtkitError`` where workers cannot work at all, and
         ``KeyboardInterrupt`` before the next suspect where the run is to stop.
         """
-        tasks = (Task(item, name(item), worker.pickled(item), self._mark()) for item in items)
+        tasks = (Sent(item, name(item), worker.pickled(item), self._mark()) for item in items)
         lanes = self._take_lanes()
         try:
             yield from _Run(lanes, self._replaced, worker.pickled(work), tasks, self.backend.time_limit).outcomes()
@@ -169,7 +169,7 @@ class Workers:
 
 
 @dataclass(frozen=True)
-class Task(Generic[Item]):
+class Sent(Generic[Item]):
     """An item on its way."""
 
     item: Item
@@ -186,7 +186,7 @@ class _Run(Generic[Item, Result]):
         lanes: list[Lane],
         replaced: Callable[[Lane], Lane],
         work: bytes,
-        tasks: Iterator[Task[Item]],
+        tasks: Iterator[Sent[Item]],
         time_limit: float,
     ) -> None:
         self._lanes = lanes  # the caller's list: broken lanes are replaced in it
@@ -194,10 +194,10 @@ class _Run(Generic[Item, Result]):
         self._work = work
         self._tasks = tasks
         self._time_limit = time_limit
-        self._again: deque[Task[Item]] = deque()
-        self._away: dict[Future[worker.Outcome], tuple[Lane, Task[Item]]] = {}
+        self._again: deque[Sent[Item]] = deque()
+        self._away: dict[Future[worker.Outcome], tuple[Lane, Sent[Item]]] = {}
         self._back: SimpleQueue[Future[worker.Outcome]] = SimpleQueue()
-        self._suspects: list[Task[Item]] = []
+        self._suspects: list[Sent[Item]] = []
         self._unbegun = 0
 
     def outcomes(self) -> Iterator[Done[Item, Result] | Lost[Item]]:
@@ -226,7 +226,7 @@ class _Run(Generic[Item, Result]):
                 self._away[future] = lane, task
                 future.add_done_callback(self._back.put)
 
-    def _next(self) -> tuple[Task[Item], worker.Outcome | None]:
+    def _next(self) -> tuple[Sent[Item], worker.Outcome | None]:
         """Wait for the next answer; None stands for a task that no worker has begun."""
         future = self._back.get()
         lane, task = self._away.pop(future)
@@ -240,7 +240,7 @@ class _Run(Generic[Item, Result]):
         if lane in self._lanes:
             self._lanes[self._lanes.index(lane)] = self._replaced(lane)
 
-    def _settle(self, task: Task[Item], outcome: worker.Outcome | None) -> Done[Item, Result] | Lost[Item] | None:
+    def _settle(self, task: Sent[Item], outcome: worker.Outcome | None) -> Done[Item, Result] | Lost[Item] | None:
         if outcome is None:
             self._again.append(task)
             self._unbegun += 1
@@ -255,7 +255,7 @@ class _Run(Generic[Item, Result]):
         return _final(task, outcome)
 
 
-def _final(task: Task[Item], outcome: worker.Outcome) -> Done[Item, Any] | Lost[Item]:
+def _final(task: Sent[Item], outcome: worker.Outcome) -> Done[Item, Any] | Lost[Item]:
     match outcome:
         case worker.Returned(result):
             return Done(task.item, result)

@@ -21,7 +21,7 @@ class Bars:
             rich_progress.TextColumn("{task.description}", markup=False),
             rich_progress.BarColumn(),
             rich_progress.MofNCompleteColumn(),
-            _Rate(),
+            _RateColumn(),
             rich_progress.TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
             redirect_stderr=sys.stderr.isatty(),  # else warnings would not reach the file they are sent to
@@ -56,7 +56,7 @@ class _Bar(Progress):
         self._shown.update(self._task, completed=done, total=total)
 
 
-class _Rate(rich_progress.ProgressColumn):
+class _RateColumn(rich_progress.ProgressColumn):
     """Items a second, or seconds an item."""
 
     def render(self, task: rich_progress.Task) -> Text:

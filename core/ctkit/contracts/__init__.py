@@ -25,11 +25,30 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ctkit.contracts.arrays import Bools, Floats, Ints
-from ctkit.contracts.dataset import Dataset, Pixels, Skipped, SourceFile, Volume, VolumeFacts
-from ctkit.contracts.method import Exported, ExportFormat, Method, Pretrained, Pretraining, Rows
+from ctkit.contracts.dataset import (
+    Dataset,
+    Pixels,
+    Skipped,
+    SliceFormat,
+    SourceFile,
+    Volume,
+    VolumeFacts,
+    refuse_without_sources,
+)
+from ctkit.contracts.method import (
+    ChildProcess,
+    Exported,
+    ExportFormat,
+    Method,
+    Pretrained,
+    Pretraining,
+    Rows,
+    StartChild,
+)
 from ctkit.contracts.params import InputPath, NoParams, P, Params, Plugin
+from ctkit.contracts.predictions import Mistake, worst_mistakes
 from ctkit.contracts.promises import image_of
-from ctkit.contracts.protocol import Difference, Evaluation, Predictions, Protocol, Score
+from ctkit.contracts.protocol import Difference, Evaluation, Predictions, Protocol, Score, main_metric
 from ctkit.contracts.reducer import Decision, Group, Knob, Reducer, Slices
 from ctkit.contracts.task import Split, Task
 
@@ -37,10 +56,47 @@ if TYPE_CHECKING:
     from ctkit.hookspecs import Kind
 
 __all__ = [
-    "BASES", "Bools", "Dataset", "Decision", "Difference", "Evaluation", "ExportFormat", "Exported", "Floats", "Group",
-    "InputPath", "Ints", "Knob", "Method", "NoParams", "P", "Params", "Pixels", "Plugin", "Predictions", "Pretrained",
-    "Pretraining", "Protocol", "Reducer", "Rows", "Score", "Skipped", "Slices", "SourceFile", "Split", "Task", "Volume",
-    "VolumeFacts", "image_of",
+    "BASES",
+    "Bools",
+    "ChildProcess",
+    "Dataset",
+    "Decision",
+    "Difference",
+    "Evaluation",
+    "ExportFormat",
+    "Exported",
+    "Floats",
+    "Group",
+    "InputPath",
+    "Ints",
+    "Knob",
+    "Method",
+    "Mistake",
+    "NoParams",
+    "P",
+    "Params",
+    "Pixels",
+    "Plugin",
+    "Predictions",
+    "Pretrained",
+    "Pretraining",
+    "Protocol",
+    "Reducer",
+    "Rows",
+    "Score",
+    "Skipped",
+    "SliceFormat",
+    "Slices",
+    "SourceFile",
+    "Split",
+    "StartChild",
+    "Task",
+    "Volume",
+    "VolumeFacts",
+    "image_of",
+    "main_metric",
+    "refuse_without_sources",
+    "worst_mistakes",
 ]  # fmt: skip
 
 BASES: Mapping[Kind, type[Plugin[Any]]] = {

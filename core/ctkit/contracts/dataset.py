@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from ctkit.contracts.arrays import Ints
 from ctkit.contracts.params import P, Plugin
+from ctkit.errors import RequestError
+
+SliceFormat = Literal["list", "dicom", "png", "nifti"]  #: in which kept slices are exported
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +124,11 @@ class Dataset(Plugin[P], ABC):
         Runs in worker processes. What cannot be read is left out, for it only explains.
         """
         return VolumeFacts()
+
+
+def refuse_without_sources(dataset: Dataset[Any], name: str, form: SliceFormat) -> None:
+    """Raise ``RequestError`` where the data set ``name`` has no source files for a format; known before any run."""
+    if form in ("list", "dicom") and dataset.root is None:
+        raise RequestError(f"data set {name} has no source files to export as {form}; take png or nifti")
+    if form == "dicom" and not dataset.dicom:
+        raise RequestError(f"the source files of data set {name} are not DICOM; take list, png or nifti")

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from ctkit.contracts.arrays import Ints
 from ctkit.contracts.params import P, Plugin
@@ -30,6 +30,43 @@ class Rows:
         return len(self.row)
 
 
+class ChildProcess(Protocol):
+    """Work in a process of its own. It ends with the process that started it, and leaves Ctrl-C to that one."""
+
+    name: str
+
+    def is_ready(self, seconds: float) -> bool:
+        """Wait until the process has imported what its work needs; whether it did within the time."""
+
+    @property
+    def died(self) -> bool:
+        """Whether the process is gone and had not done its work."""
+
+    def failure(self) -> str | None:
+        """Why the process died, in words that begin with its name; None where it did not. To be asked once."""
+
+    def join(self, seconds: float) -> None:
+        """Wait for the process to end by itself."""
+
+    def kill(self) -> None:
+        """End the process and those that it started, if they have not ended. May be called twice."""
+
+
+class StartChild(Protocol):
+    """Starts child processes."""
+
+    def __call__(self, name: str, work: Callable[[Any], object], item: object, threads: int = 1) -> ChildProcess:
+        """Do ``work`` on ``item`` in a child process, whose native libraries have so many threads each.
+
+        Both are pickled; nobody hears what the work returns. ``name`` is for messages, such as "process 2 of 4".
+        """
+
+
+def no_children(name: str, work: Callable[[Any], object], item: object, threads: int = 1) -> ChildProcess:
+    """In the place of ``StartChild`` for a job on one device."""
+    raise RequestError(f"{name} cannot be started, as the job has no start_child; ask for one device")
+
+
 @dataclass(frozen=True)
 class Pretraining:
     """One job for a method: these slices, this seed, here."""
@@ -45,6 +82,7 @@ class Pretraining:
     devices: int = 1  #: GPUs, or processes on the CPU, that may share the work; the result is to be the same
     watched: Mapping[str, Task[Any]] = field(default_factory=dict)
     """Tasks by id, by whose training images a method may measure how it comes on; the result is to be the same."""
+    start_child: StartChild = no_children  #: starts the processes for the other ``devices``
 
 
 @dataclass(frozen=True)

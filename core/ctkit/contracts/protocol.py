@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from typing import Protocol as Shape
 
 from ctkit.contracts.arrays import Floats, Ints
 from ctkit.contracts.method import Rows
@@ -64,6 +65,20 @@ class Difference:
     high: float
     p: float
     test: str
+
+
+class _Measured(Shape):
+    @property
+    def metric(self) -> str: ...
+
+
+_MAIN = ("auc", "auroc", "balanced_accuracy", "accuracy")
+
+
+def main_metric(rows: Iterable[_Measured]) -> str | None:
+    """The metric that the answer is given in, of scores or differences: AUC where there is one."""
+    names = list(dict.fromkeys(row.metric for row in rows))
+    return next((name for name in _MAIN if name in names), next(iter(names), None))
 
 
 class Protocol(Plugin[P], ABC):

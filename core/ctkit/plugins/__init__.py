@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ctkit.plugins.description import describe_plugin
-from ctkit.plugins.registry import DISABLE, KINDS, Entry, Registry, load, load_target
+from ctkit.plugins.registry import DISABLE, KINDS, Entry, Registry, imported, load, load_target
 
-__all__ = ["DISABLE", "KINDS", "Entry", "Registry", "describe_plugin", "load", "load_target"]
+__all__ = ["DISABLE", "KINDS", "Entry", "Registry", "imported", "load", "load_target"]

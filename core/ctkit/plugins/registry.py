@@ -9,10 +9,10 @@ import os
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
@@ -20,17 +20,23 @@ import pluggy
 
 from ctkit import hookspecs
 from ctkit.console import without_paths
-from ctkit.errors import PluginError, nearest
-from ctkit.hookspecs import PROJECT, Kind, Spec
+from ctkit.errors import CtkitError, PluginError, nearest
+from ctkit.hookspecs import COMMANDS, PROJECT, Kind, Spec
 
 if TYPE_CHECKING:
+    import click
+
     from ctkit.contracts import Plugin
 
 Status = Literal["ok", "broken", "clash"]
+Announced = Kind | Literal["command"]  #: what register hooks return
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DISABLE = "CTKIT_DISABLE_PLUGINS"
 
-_REGISTER = {f"ctkit_register_{kind}s": kind for kind in KINDS}
+_COMMAND: Literal["command"] = "command"
+_OUTPUTS = "ctkit_run_outputs"
+_REGISTER: dict[str, Announced] = {f"ctkit_register_{kind}s": kind for kind in (*KINDS, _COMMAND)}
+_ASKING = {"ctkit_check_device"}
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _log = logging.getLogger("ctkit.plugins")
@@ -40,10 +46,11 @@ _log = logging.getLogger("ctkit.plugins")
 class Entry:
     """One plugin as ``ctkit list-plugins`` shows it.
 
-    A module that follows runs by their lifecycle hooks has kind "tracker", a broken module "unknown".
+    A module that makes something of every run has kind "output", one that follows runs by their lifecycle hooks
+    "tracker", a broken one "unknown".
     """
 
-    kind: Kind | Literal["tracker", "unknown"]
+    kind: Announced | Literal["output", "tracker", "unknown"]
     name: str
     summary: str
     distribution: str
@@ -54,12 +61,51 @@ class Entry:
 
     def load(self) -> type[Plugin[Any]]:
         """Import the class. Raises ``PluginError`` where that fails, or it is not a whole one of its kind."""
-        if self.status == "broken":
-            raise PluginError(f"{self.kind} {self.name!r} of {self.distribution} is broken: {self.error}")
+        self._refuse_broken()
         found = load_target(self.target)
         if fault := _unfit(cast(Kind, self.kind), found):  # other kinds have no class that could be found
-            raise PluginError(f"{self.kind} {self.name!r} of {self.distribution}: {self.target} {fault}")
+            raise PluginError(f"{self.title}: {self.target} {fault}")
         return found
+
+    def load_command(self) -> click.Command:
+        """Import the command. Raises ``PluginError`` where that fails, or it is none."""
+        import click
+
+        self._refuse_broken()
+        try:
+            found = imported(self.target)
+        except PluginError as error:
+            raise PluginError(f"{self.title}: {error}") from error
+        if not isinstance(found, click.Command):
+            raise PluginError(
+                f"{self.title}: {self.target} must be a command but is {found!r}; decorate it with @click.command()"
+            )
+        return found
+
+    @property
+    def title(self) -> str:
+        """The plugin as an error names it."""
+        return f"{self.kind} {self.name!r} of {self.distribution}"
+
+    @property
+    def qualified(self) -> str:
+        """How a name that others have too is written where it is used."""
+        name = f"{self.distribution}:{self.name}"
+        return f"ctkit {name}" if self.kind == "command" else f'use = "{name}"'
+
+    def _refuse_broken(self) -> None:
+        if self.status == "broken":
+            raise PluginError(f"{self.title} is broken: {self.error}")
+
+
+def imported(target: str) -> Any:
+    """Import what ``"module:name"`` names. Raises ``PluginError`` where that fails, for whatever reason."""
+    module, _, attribute = target.partition(":")
+    try:
+        with redirect_stdout(sys.stderr):
+            return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # a stranger's module may raise anything
+        raise PluginError(f"{target} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 @cache
@@ -67,12 +113,7 @@ def load_target(target: str) -> type[Plugin[Any]]:
     """Import ``"module:Class"`` and check that it is a plugin class."""
     from ctkit.contracts import Plugin
 
-    module, _, attribute = target.partition(":")
-    try:
-        with redirect_stdout(sys.stderr):
-            found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # a stranger's module may raise anything
-        raise PluginError(f"{target} cannot be imported: {type(error).__name__}: {error}") from error
+    found = imported(target)
     if not (isinstance(found, type) and issubclass(found, Plugin)):
         raise PluginError(f"{target} must be a subclass of one of the classes in ctkit.contracts but is {found!r}")
     return found
@@ -107,8 +148,8 @@ class Registry:
         """Entries of one kind, by name."""
         return (entry for entry in sorted(self.entries, key=lambda e: (e.name, e.distribution)) if entry.kind == kind)
 
-    def find(self, kind: Kind, use: str) -> Entry:
-        """Return the plugin that ``use`` means: ``"name"``, or ``"distribution:name"`` where two claim a name."""
+    def find(self, kind: Announced, use: str) -> Entry:
+        """Return what ``use`` means: ``"name"``, or ``"distribution:name"`` where two claim a name."""
         distribution, _, name = use.rpartition(":")
         found = [e for e in self.of_kind(kind) if e.name == name and distribution in ("", e.distribution)]
         if not found:
@@ -119,18 +160,36 @@ class Registry:
                 f" (see: ctkit list-plugins --kind {kind}){hint}"
             )
         if len(found) > 1:
-            choices = " or ".join(f'use = "{entry.distribution}:{entry.name}"' for entry in found)
+            choices = " or ".join(entry.qualified for entry in found)
             raise PluginError(f"{kind} {name!r} is claimed by {len(found)} distributions: write {choices}")
         return found[0]
 
     def notify(self, hook: str, **facts: Any) -> None:
         """Call a lifecycle hook of every plugin; one that raises is reported once and stops nothing."""
-        for implementation in getattr(self.manager.hook, hook).get_hookimpls():
-            arguments = {name: facts[name] for name in implementation.argnames}
+        for plugin, implementation in self._implementations(hook, facts):
             try:
-                implementation.function(*arguments.values())
+                implementation()
             except Exception as error:  # a tracker must never stop a run
-                self._report(f"{implementation.plugin_name}.{hook}", error)
+                self._report(f"{plugin}.{hook}", error)
+
+    def call(self, hook: str, **facts: Any) -> None:
+        """Call a hook of every plugin; the first that raises ends it, with a ``CtkitError`` that names the plugin."""
+        for plugin, implementation in self._implementations(hook, facts):
+            try:
+                implementation()
+            except CtkitError:
+                raise
+            except Exception as error:  # a stranger's hook may raise anything
+                raise CtkitError(f"plugin {plugin!r} failed in {hook}: {type(error).__name__}: {error}") from error
+
+    def implements(self, hook: str) -> bool:
+        """Whether any plugin has that hook."""
+        return bool(getattr(self.manager.hook, hook).get_hookimpls())
+
+    def _implementations(self, hook: str, facts: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Names of the plugins that have a hook, each with what calls it with those of the facts that it asks for."""
+        for found in getattr(self.manager.hook, hook).get_hookimpls():
+            yield found.plugin_name, partial(found.function, *(facts[name] for name in found.argnames))
 
     def _report(self, where: str, error: Exception) -> None:
         if where not in self._silenced:
@@ -171,32 +230,35 @@ def _register(
         manager.register(module, f"{distribution}:{point.name}")
         _refuse_unknown_hooks(module)
         announced = [(kind, spec) for kind, register in _registers(manager, module) for spec in _specs(register)]
-        follows = _follows(manager, module)
+        roles = list(_roles(manager, module))
     except Exception as error:  # a stranger's module may raise anything; the others must go on
         reason = f"{type(error).__name__}: {error}"
         yield Entry("unknown", point.name, "", distribution, version, point.value, "broken", reason)
         return
-    if follows:
-        yield Entry("tracker", point.name, _first_line(module), distribution, version, point.value)
+    for role in roles:
+        yield Entry(role, point.name, _first_line(module), distribution, version, point.value)
     for kind, spec in announced:
-        fault = _fault(spec)
+        fault = _fault(kind, spec)
         status: Status = "broken" if fault else "ok"
         yield Entry(kind, spec.name, spec.summary, distribution, version, spec.target, status, fault)
 
 
-def _follows(manager: pluggy.PluginManager, module: Any) -> bool:
-    """Whether a module has lifecycle hooks. Raises ``AttributeError`` where it has no hook at all."""
+def _roles(manager: pluggy.PluginManager, module: Any) -> Iterator[Literal["output", "tracker"]]:
+    """What a module does in a run by its own hooks. Raises ``AttributeError`` where it has no hook at all."""
     hooks = {caller.name for caller in manager.get_hookcallers(module) or ()}
     if not hooks:
         raise AttributeError("it has no hook of ctkit; mark its functions with @hookimpl of ctkit.hookspecs")
-    return bool(hooks - _REGISTER.keys())
+    if _OUTPUTS in hooks:
+        yield "output"
+    if hooks - _REGISTER.keys() - _ASKING - {_OUTPUTS}:
+        yield "tracker"
 
 
 def _first_line(module: Any) -> str:
     return (module.__doc__ or "").strip().partition("\n")[0].replace("`", "").rstrip(".")
 
 
-def _registers(manager: pluggy.PluginManager, module: Any) -> Iterator[tuple[Kind, Callable[[], Any]]]:
+def _registers(manager: pluggy.PluginManager, module: Any) -> Iterator[tuple[Announced, Callable[[], Any]]]:
     for caller in manager.get_hookcallers(module) or ():
         if caller.name in _REGISTER:
             for implementation in caller.get_hookimpls():
@@ -219,11 +281,12 @@ def _refuse_unknown_hooks(module: Any) -> None:
             raise AttributeError(f"there is no hook {name!r}; {nearest(name, known)}")
 
 
-def _fault(spec: Spec) -> str:
+def _fault(kind: Announced, spec: Spec) -> str:
     if not _NAME.fullmatch(spec.name):
         return f"the name must be lower-case words joined by hyphens but is {spec.name!r}"
     if not _TARGET.fullmatch(spec.target):
-        return f'the target must be "module:Class" but is {spec.target!r}'
+        form = "module:function" if kind == "command" else "module:Class"
+        return f'the target must be "{form}" but is {spec.target!r}'
     module = spec.target.partition(":")[0]
     try:
         found = importlib.util.find_spec(module) is not None
@@ -240,8 +303,10 @@ def _mark_clashes(entries: list[Entry]) -> list[Entry]:
 
 
 def _marked(entry: Entry, claims: list[Entry]) -> Entry:
-    if entry.kind in ("tracker", "unknown") or entry.status == "broken" or len(claims) == 1:
+    if entry.kind in ("output", "tracker", "unknown") or entry.status == "broken":
         return entry
-    others = ", ".join(sorted(e.distribution for e in claims if e is not entry))
-    advice = f'also claimed by {others}: write use = "{entry.distribution}:{entry.name}"'
-    return replace(entry, status="clash", error=advice)
+    others = sorted(e.distribution for e in claims if e is not entry)
+    others += ["ctkit's core"] if entry.kind == "command" and entry.name in COMMANDS else []
+    if not others:
+        return entry
+    return replace(entry, status="clash", error=f"also claimed by {', '.join(others)}: write {entry.qualified}")

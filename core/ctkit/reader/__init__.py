@@ -2,19 +2,6 @@
 
 from __future__ import annotations
 
-from ctkit.reader.run import ChosenSlices, Run, RunArm, RunBackbone, RunPredictions, RunTraining, open_run
-from ctkit.storage.records import (
-    ArmFacts,
-    ComparisonRow,
-    CurveRow,
-    Pictures,
-    Place,
-    ScoreRow,
-    StepFacts,
-    VolumeRow,
-)
+from ctkit.reader.run import Run, RunArm, RunBackbone, RunPredictions, RunTraining, SelectionTable, open_run
 
-__all__ = [
-    "ArmFacts", "ChosenSlices", "ComparisonRow", "CurveRow", "Pictures", "Place", "Run", "RunArm", "RunBackbone",
-    "RunPredictions", "RunTraining", "ScoreRow", "StepFacts", "VolumeRow", "open_run",
-]  # fmt: skip
+__all__ = ["Run", "RunArm", "RunBackbone", "RunPredictions", "RunTraining", "SelectionTable", "open_run"]

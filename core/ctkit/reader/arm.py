@@ -28,6 +28,7 @@ from ctkit.stages.evidence import Evidence
 from ctkit.stages.readings import read_readings
 from ctkit.stages.selected import Selected
 from ctkit.storage import ArmFolder, RunFolder, read_provenance
+from ctkit.storage.records import CurveRow, read_rows
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -153,13 +154,13 @@ class RevisitedArm:
                 found[place] = decision.distance[1]
         return found
 
-    def write_curve(self) -> Path:
-        """Write ``curve.csv``, how many slices each value of the knob would keep, and return its path.
+    def write_curve(self) -> list[CurveRow]:
+        """Write ``curve.csv``, how many slices each value of the knob would keep, and return what it says.
 
         Raises ``RequestError`` where the arm has no knob.
         """
         curve.write_curve(self._session, self._evidence, self._data.table, self._arm)
-        return self.folder.curve
+        return list(read_rows(self.folder.curve, CurveRow))
 
     # --- the data
 

@@ -37,7 +37,7 @@ from ctkit.storage.records import (
     read_rows,
     read_training,
 )
-from ctkit.storage.run_folder import PredictionTable, facts_beside
+from ctkit.storage.run_folder import facts_beside
 
 if TYPE_CHECKING:
     from ctkit.reader.arm import RevisitedArm
@@ -60,7 +60,7 @@ def open_run(path: str | Path) -> Run:
 
 
 @dataclass(frozen=True)
-class ChosenSlices:
+class SelectionTable:
     """An arm's choice among ``n`` slices, in the order of the data set."""
 
     names: tuple[str, ...]  #: digests of the volumes
@@ -108,7 +108,7 @@ class RunArm:
         return self.facts["steps"][-1]["at"]
 
     @cached_property
-    def selection(self) -> ChosenSlices | None:
+    def selection(self) -> SelectionTable | None:
         """What it keeps, slice by slice: ``selection.csv``."""
         return next((_chosen(file) for file in self.folder.selections), None)
 
@@ -144,8 +144,17 @@ class RunTraining:
 
 
 @dataclass(frozen=True)
-class RunPredictions(PredictionTable):
+class RunPredictions:
     """Predictions of one evaluation; ``read`` them when their turn comes, for they may be large."""
+
+    arm: str  #: or a baseline
+    pretrain: str  #: "" for a baseline
+    seed: int
+    task: str
+    protocol: str
+    repeat: int
+    labels: float  #: share of the training labels
+    path: Path  #: of the table
 
     @cached_property
     def facts(self) -> PredictionFacts:
@@ -260,7 +269,7 @@ class Run:
     @cached_property
     def predictions(self) -> tuple[RunPredictions, ...]:
         """Predictions of every evaluation, of the arms in their order and then of the baselines."""
-        found = [RunPredictions(**vars(table)) for table in self.folder.predictions]
+        found = [RunPredictions(*table) for table in self.folder.predictions]
         scored = [*(arm.name for arm in self.arms), *self.baselines]
         return tuple(one for name in scored for one in found if one.arm == name)
 
@@ -294,11 +303,11 @@ class Run:
         return revisit(self.path, arm, console or Console(quiet=True))
 
 
-def _chosen(file: Path) -> ChosenSlices:
+def _chosen(file: Path) -> SelectionTable:
     """Read a selection row by row: those of large data sets have millions."""
     numbers: dict[str, int] = {}
     rows: Iterator[SliceRow] = read_rows(file, SliceRow)
     wanted = ((numbers.setdefault(row.volume, len(numbers)), row.index, row.kept, row.distance) for row in rows)
     columns = np.fromiter(wanted, np.dtype("i8,i8,?,f8"))
     volume, index, kept, distance = (np.ascontiguousarray(columns[name]) for name in columns.dtype.names or ())
-    return ChosenSlices(tuple(numbers), volume, index, kept, distance)
+    return SelectionTable(tuple(numbers), volume, index, kept, distance)

@@ -34,7 +34,7 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class _Rate:
+class _UnitCost:
     """What one reducer takes and leaves for each slice or pair of slices."""
 
     kind: Literal["slice", "pair"]
@@ -46,7 +46,7 @@ class _Rate:
 @dataclass(frozen=True)
 class _Trial:
     reading: float  #: seconds a slice
-    rates: tuple[_Rate, ...]
+    rates: tuple[_UnitCost, ...]
 
 
 def describing(
@@ -147,15 +147,15 @@ def _middle(slices: Slices) -> Slices:
     return replace(slices, grey=slices.grey[chosen], hu=hu, index=slices.index[chosen])
 
 
-def _rate(reducer: Reducer[Any], slices: Slices, device: str) -> _Rate:
+def _rate(reducer: Reducer[Any], slices: Slices, device: str) -> _UnitCost:
     n = len(slices.index)
     on_accelerator = device != "cpu" and reducer.device == "accelerator"
     placed = replace(slices, device=device if on_accelerator else "cpu")
     evidence, seconds = _timed_warm(lambda: reducer.describe(placed))
     if reducer.evidence == "pair":
         pairs = n * (n - 1) // 2
-        return _Rate("pair", on_accelerator, seconds / pairs, evidence.nbytes / pairs)
-    return _Rate("slice", on_accelerator, seconds / n, evidence.nbytes / n)
+        return _UnitCost("pair", on_accelerator, seconds / pairs, evidence.nbytes / pairs)
+    return _UnitCost("slice", on_accelerator, seconds / n, evidence.nbytes / n)
 
 
 def _timed_warm(do: Callable[[], Any]) -> tuple[Any, float]:

@@ -142,8 +142,6 @@ def _stopped(session: Session, stage: Stage) -> None:
 
 
 def _report(session: Session, data: Data) -> None:
-    from ctkit_reports import write_report
-
     curve.write_cheap_curves(session, data)
     if session.pipeline.report.images:
         _draw(session, "slices", lambda: pictures.draw(session, data))
@@ -151,10 +149,14 @@ def _report(session: Session, data: Data) -> None:
         session.provenance.state = "failed in part"
     elif session.provenance.state == "running":
         session.provenance.state = "done"
-    if not (session.provenance.as_before and session.folder.report.exists()):
-        with session.work("report"):
-            session.provenance.write(finished=True)  # the page says when
-            write_report(session.folder.path)
+    if session.provenance.as_before and session.folder.report.exists():
+        return
+    if not session.registry.implements("ctkit_run_outputs"):
+        session.folder.report.unlink(missing_ok=True)  # it is of an earlier start
+        return
+    with session.work("report"):
+        session.provenance.write(finished=True)  # the page says when
+        session.registry.call("ctkit_run_outputs", run=session.info)
 
 
 def _draw(session: Session, what: str, draw: Callable[[], None]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
+
 from ctkit import compute
 from ctkit.compute import Crew, Jobs, devices
 from ctkit.console import Console, redacted
@@ -18,7 +20,8 @@ def open_session(
 ) -> Session:
     """Put together what the stages share."""
     settings = pipeline.compute
-    device = devices.resolve(settings.device, settings.devices)
+    unusable = cache(partial(registry.manager.hook.ctkit_check_device, device="cuda"))
+    device = devices.resolve(settings.device, settings.devices, unusable)
     crew = Crew(devices.shares(device, jobs, settings.devices))
     backend = compute.Backend.of(settings.backend, settings.workers, settings.scheduler, settings.time_limit)
     session = Session(
@@ -35,5 +38,5 @@ def open_session(
         crew=crew,
     )
     if (settings.device, device) == ("auto", "cpu") and devices.cuda_devices():
-        session.note(f"this run computes on the CPU: {devices.unusable()}")
+        session.note(f"this run computes on the CPU: {unusable()}")
     return session

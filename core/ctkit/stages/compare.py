@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ctkit.contracts import Difference, Score
+from ctkit.contracts import Difference, Score, main_metric
 from ctkit.contracts.promises import Judge
 from ctkit.errors import StorageError
 from ctkit.files import write_json
@@ -113,8 +113,6 @@ def adjust(differences: Sequence[Difference]) -> list[float]:
 
     The answer is given in the main metric; metrics that are only looked at should not cost it power.
     """
-    from ctkit_reports.verdict import main_metric
-
     main = main_metric(differences)
     adjusted = np.empty(len(differences))
     for family in (True, False):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Ints, Predictions
+from ctkit.contracts import Ints, Predictions, worst_mistakes
 from ctkit.contracts.promises import image_of
 from ctkit.session import Session
 from ctkit.stages.compare import Cell, cell_of
@@ -46,8 +46,6 @@ def _pictures(session: Session, evaluated: Sequence[Evaluated]) -> dict[str, tup
 
 
 def _worst(cells: list[list[Predictions]]) -> list[int]:
-    from ctkit_reports.diagnostics import worst_mistakes
-
     return sorted({mistake.row for runs in cells for mistake in worst_mistakes(runs)})
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ctkit.compute import Chore, Errand
+from ctkit.compute import Chore, Errand, start_child
 from ctkit.contracts import Method, Pretrained, Pretraining, Rows, Task, rendering
 from ctkit.contracts.promises import Judge, check_pretrained
 from ctkit.errors import StorageError
@@ -28,7 +28,7 @@ from ctkit.stages.materialise import rows_of, shown_address
 from ctkit.stages.selected import of_seed
 from ctkit.stages.tasks import built, watched_tasks
 from ctkit.storage import TrainingFolder, address, forget, place
-from ctkit.storage.records import TrainingFacts, read_training, write_history
+from ctkit.storage.records import HistoryRow, TrainingFacts, read_training, write_rows
 
 #: What ``run.json`` says of each training.
 COSTS = ("steps", "epochs", "seconds", "slices_per_second", "waiting", "joules", "peak_bytes", "collapsed")
@@ -164,6 +164,7 @@ def _train(session: Session, data: Data, job: Job, at_once: int, folder: Path) -
             folder=folder,
             metadata=_metadata(session, job, slices),
             devices=session.pipeline.compute.devices,
+            start_child=start_child,
         )
         watched = {} if job.baseline else watched_tasks(session.pipeline)
         work = partial(_trained, job.plan.method, watched, known)
@@ -230,7 +231,7 @@ def _publish(session: Session, job: Job, trained: Pretrained, rows: Rows, at_onc
     with session.cache.entry("pretrain", job.address) as entry:
         folder = TrainingFolder(entry)
         shutil.copyfile(trained.backbone, folder.backbone)
-        write_history(folder.history, trained.history)
+        write_rows(folder.history, HistoryRow, map(HistoryRow._make, trained.history))
         write_json(folder.facts, facts)
 
 

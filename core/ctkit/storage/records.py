@@ -240,11 +240,6 @@ def read_training(path: Path) -> TrainingFacts | None:
     return cast(TrainingFacts, found) if (found := read_json(path)) else None
 
 
-def write_history(path: Path, history: Iterable[tuple[int, str, float]]) -> None:
-    """Write ``history.csv`` of steps, names and values."""
-    write_rows(path, HistoryRow, map(HistoryRow._make, history))
-
-
 def write_predictions(table: Path, facts: Path, predictions: Predictions, address: str = "") -> None:
     """Write predictions: a table of one row an image, and what the table cannot say.
 

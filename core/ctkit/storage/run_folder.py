@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 from filelock import FileLock, Timeout
 
@@ -16,11 +16,6 @@ from ctkit.files import is_same, read_json, writing
 from ctkit.storage.locks import PATIENCE, is_held
 
 _SELECTION = "selection.csv"
-
-
-class _Folder(Protocol):
-    @property
-    def path(self) -> Path: ...
 
 
 @dataclass(frozen=True)
@@ -34,8 +29,8 @@ class File:
     @overload
     def __get__(self, folder: None, owner: type) -> File: ...
     @overload
-    def __get__(self, folder: _Folder, owner: type) -> Path: ...
-    def __get__(self, folder: _Folder | None, owner: type) -> File | Path:
+    def __get__(self, folder: Any, owner: type) -> Path: ...
+    def __get__(self, folder: Any, owner: type) -> File | Path:
         """Return the path in a folder."""
         return self if folder is None else folder.path / self.name
 
@@ -79,7 +74,7 @@ class ArmFolder:
     def trainings(self) -> Iterator[tuple[str, int, TrainingFolder]]:
         """Pre-training, seed and folder of every training that is done."""
         for facts in _by_number(self.path, f"*/seed-*/{TrainingFolder.facts.name}"):
-            yield facts.parts[-3], int(facts.parts[-2].removeprefix("seed-")), TrainingFolder(facts.parent)
+            yield facts.parts[-3], _seed(facts.parts[-2]), TrainingFolder(facts.parent)
 
 
 @dataclass(frozen=True)
@@ -91,20 +86,6 @@ class Outline:
     baselines: Collection[tuple[str, int]]  #: baseline and seed
     evaluations: Collection[tuple[str, str, int, float]]  #: of each backbone: task, protocol, repeat, share of labels
     images: bool  #: whether pixels may be shown
-
-
-@dataclass(frozen=True)
-class PredictionTable:
-    """Where the predictions of one evaluation lie, and what they are predictions of."""
-
-    arm: str  #: or a baseline
-    pretrain: str  #: "" for a baseline
-    seed: int
-    task: str
-    protocol: str
-    repeat: int
-    labels: float  #: share of the training labels
-    path: Path
 
 
 @dataclass(frozen=True)
@@ -141,15 +122,14 @@ class RunFolder:
         return [ArmFolder(facts.parent) for facts in sorted(self.path.glob(f"arms/*/{ArmFolder.facts.name}"))]
 
     @property
-    def predictions(self) -> Iterator[PredictionTable]:
-        """Every table of predictions that is there."""
+    def predictions(self) -> Iterator[tuple[str, str, int, str, str, int, float, Path]]:
+        """Arm, pre-training ("" for a baseline), seed, task, protocol, repeat and labels of every table, and itself."""
         below = "seed-*/*/*/repeat-*-labels-*.csv"
         for table in _by_number(self.path, f"arms/*/*/{below}", f"baselines/*/{below}"):
             *owner, seed, task, protocol = table.relative_to(self.path).parts[1:-1]
             repeat, _, labels = table.stem.removeprefix("repeat-").partition("-labels-")
             arm, pretrain = owner if len(owner) == 2 else (*owner, "")
-            number = int(seed.removeprefix("seed-"))
-            yield PredictionTable(arm, pretrain, number, task, protocol, int(repeat), float(labels), table)
+            yield arm, pretrain, _seed(seed), task, protocol, int(repeat), float(labels), table
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -251,6 +231,10 @@ def _declared(folder: type) -> Iterable[File]:
 
 def _files(folder: ArmFolder | TrainingFolder, *, images: bool) -> set[Path]:
     return {folder.path / file.name for file in _declared(type(folder)) if images or not file.pixels}
+
+
+def _seed(folder: str) -> int:
+    return int(folder.removeprefix("seed-"))
 
 
 def _by_number(folder: Path, *patterns: str) -> list[Path]:

@@ -13,6 +13,7 @@ from ctkit.contracts import BASES
 from ctkit.contracts.promises import Judge
 from ctkit.errors import PluginError
 from ctkit.hookspecs import PROJECT, Kind, Spec
+from ctkit.plugins import Entry
 from ctkit.testing.judging import NonConformance
 
 #: What a module that only announces plugins must not import: each takes longer than all of ctkit.
@@ -42,6 +43,8 @@ def check_distribution(name: str) -> None:
         kind = next((kind for kind in BASES if kind == entry.kind), None)
         if kind:
             check_spec(Spec(entry.name, entry.summary, entry.target), kind)
+        elif entry.kind == "command":
+            _check_command(judge, entry)
 
 
 def check_spec(spec: Spec, kind: Kind) -> None:
@@ -70,6 +73,15 @@ def check_spec(spec: Spec, kind: Kind) -> None:
         f"{spec.target} is none",
         f"derive it, or announce it from another hook than ctkit_register_{kind}s",
     )
+
+
+def _check_command(judge: Judge, entry: Entry) -> None:
+    try:
+        entry.load_command()
+    except PluginError as error:
+        raise judge.break_off(
+            "a command must be one of click's", error, "decorate its function with @click.command()"
+        ) from error
 
 
 def _modules(judge: Judge, name: str) -> list[str]:

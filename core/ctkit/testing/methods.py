@@ -31,7 +31,7 @@ def check_method(plugin: type[Method[Any]], params: Params | None = None) -> Non
     """
     method, judge = build("method", plugin, params)
     with tempfile.TemporaryDirectory() as folder:
-        trial = _Trial(judge, Path(folder))
+        trial = _TrialJob(judge, Path(folder))
         first = trial.train(method, "first")
         weights = _weights(judge, first)
         if first.steps == 0:
@@ -62,7 +62,7 @@ def check_method(plugin: type[Method[Any]], params: Params | None = None) -> Non
         )
 
 
-def _check_untrained(trial: _Trial, judge: Judge, method: Method[Any], weights: dict[str, NDArray[Any]]) -> None:
+def _check_untrained(trial: _TrialJob, judge: Judge, method: Method[Any], weights: dict[str, NDArray[Any]]) -> None:
     judge.must(
         _same(weights, _weights(judge, trial.train(method, "second"))),
         "the same seed must give the same backbone",
@@ -96,7 +96,7 @@ class _Watcher:
         self.metrics.append((name, value, step))
 
 
-class _Trial:
+class _TrialJob:
     """Trainings in a folder, on one arm."""
 
     def __init__(self, judge: Judge, folder: Path) -> None:

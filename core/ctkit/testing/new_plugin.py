@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+import click
 
+from ctkit import plugins
 from ctkit.errors import RequestError
 from ctkit.files import write_text
 from ctkit.hookspecs import Kind
@@ -29,11 +31,28 @@ _USAGE: dict[Kind, str] = {
 _MORE: dict[Kind, tuple[str, ...]] = {"method": ("network",)}  #: modules beside the one named after the kind
 
 
+@click.command("new-plugin")
+@click.argument("kind", type=click.Choice(get_args(Kind)))
+@click.argument("name")
+@click.option("--out", type=click.Path(path_type=Path), help="A new or empty folder, instead of ctkit-NAME.")
+def new_plugin(kind: Kind, name: str, out: Path | None) -> None:
+    """Write a package with a working plugin of a KIND called NAME, and its tests, to make your own of."""
+    taken = [entry.distribution for entry in plugins.load().of_kind(kind) if entry.name == name]
+    if taken:
+        raise RequestError(f"there is a {kind} {name!r} already, of {taken[0]}; choose another name")
+    folder = out or Path(f"ctkit-{name}")
+    for path in write_plugin(kind, name, folder):
+        click.echo(path)
+    click.echo(f"next: pip install --editable {folder}, then: pytest {folder}")
+
+
 def write_plugin(kind: Kind, name: str, out: Path) -> list[Path]:
     """Write the package into a new or empty folder and return its files.
 
     Raises ``RequestError`` where the name is none for a plugin, or the folder holds something.
     """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", name):
         raise RequestError(f"a plugin's name is lower-case words joined by hyphens, such as my-hash, but is {name!r}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from ctkit.contracts import Dataset, Ints, Params, Pixels, Skipped, SourceFile, Volume
-from ctkit_datasets.phantom_body import LENGTH, Body, generator
-from ctkit_datasets.phantom_scan import Scan
+from ctkit_phantom.body import LENGTH, Body, generator
+from ctkit_phantom.scan import Scan
 
 
 class PhantomParams(Params):

@@ -1,1 +1,25 @@
 """Exporters: what a run has chosen and trained, for use elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ctkit.hookspecs import Spec, hookimpl
+
+
+@hookimpl
+def ctkit_register_commands() -> Sequence[Spec]:
+    """Announce the commands; their modules are imported when they are called."""
+    return [
+        Spec(
+            "export",
+            "Export the backbones of the folder RUN for use without ctkit: all, or those of an arm, a pre-training, a"
+            " seed.",
+            "ctkit_exporters.commands:export",
+        ),
+        Spec(
+            "export-slices",
+            "Export the slices that ARM of the folder RUN keeps; a stopped export goes on where it stopped.",
+            "ctkit_exporters.commands:export_slices",
+        ),
+    ]

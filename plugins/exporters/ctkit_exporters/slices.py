@@ -24,19 +24,18 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Dataset, Ints, Pixels, Volume, rendering
+from ctkit.contracts import Dataset, Ints, Pixels, SliceFormat, Volume, refuse_without_sources, rendering
 from ctkit.errors import DataError, RequestError
 from ctkit.files import link, write_bytes, write_csv, write_json, writing
 
 if TYPE_CHECKING:
     from ctkit import RevisitedArm
 
-Format = Literal["list", "dicom", "png", "nifti"]
 Levels = str | tuple[float, float]
 Write = Callable[[Levels, Dataset[Any], "Kept"], int]
 _MARK = ".export.json"
@@ -62,13 +61,13 @@ class Kept:
         return self.folder / f"{self.name}.nii.gz"
 
 
-def export_slices(run: RevisitedArm, form: Format, out: Path) -> int:
+def export_slices(run: RevisitedArm, form: SliceFormat, out: Path) -> int:
     """Write or list the kept slices of an arm into the folder ``out``; return how many.
 
     What a stopped export has written whole is not written again. Raises ``RequestError`` where the data set has nothing
     of that format or the folder holds something else, and ``DataError`` where slices cannot be read any more.
     """
-    refuse_without_sources(run.dataset_name, run.dataset, form)
+    refuse_without_sources(run.dataset, run.dataset_name, form)
     if form == "dicom":
         _refuse_shared_files(run)
     _claim(run, form, out)
@@ -85,14 +84,6 @@ def export_slices(run: RevisitedArm, form: Format, out: Path) -> int:
     return int(run.selection.kept.sum())
 
 
-def refuse_without_sources(name: str, dataset: Dataset[Any], form: Format) -> None:
-    """Raise ``RequestError`` where a data set has no source files for a format, which is known before any run."""
-    if form in ("list", "dicom") and dataset.root is None:
-        raise RequestError(f"data set {name} has no source files to export as {form}; take png or nifti")
-    if form == "dicom" and not dataset.dicom:
-        raise RequestError(f"the source files of data set {name} are not DICOM; take list, png or nifti")
-
-
 def _kept(run: RevisitedArm, out: Path) -> Iterator[Kept]:
     """Every volume that the arm keeps something of."""
     numbers = np.flatnonzero(run.selection.kept)
@@ -107,7 +98,7 @@ def _refuse_shared_files(run: RevisitedArm) -> None:
         raise RequestError("some source files hold more than one slice, so they cannot be linked; take png or nifti")
 
 
-def _claim(run: RevisitedArm, form: Format, out: Path) -> None:
+def _claim(run: RevisitedArm, form: SliceFormat, out: Path) -> None:
     """Mark an empty folder as this export's; refuse one that holds anything else."""
     claim = {"format": form, "selection": run.address, "intensity": run.intensity}
     mark = out / _MARK

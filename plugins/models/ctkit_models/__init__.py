@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ctkit.hookspecs import Spec, hookimpl
 
 if TYPE_CHECKING:
-    from ctkit_models.contrastive import Contrastive, ContrastiveParams, Plan
+    from ctkit_models.contrastive import Contrastive
     from ctkit_models.network import Network, full_precision
-    from ctkit_models.trunks import Trunk
+    from ctkit_models.parameters import ContrastiveParams
+    from ctkit_models.plan import Plan
+    from ctkit_torch.trunks import Trunk
 
 __all__ = ["Contrastive", "ContrastiveParams", "Network", "Plan", "Trunk", "full_precision"]
-
-_HOMES = {"Network": "ctkit_models.network", "full_precision": "ctkit_models.network", "Trunk": "ctkit_models.trunks"}
 
 
 def __getattr__(name: str) -> Any:  # the public names arrive on use, so that listing plugins imports no torch
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES.get(name, "ctkit_models.contrastive")), name)
+    from ctkit_models import contrastive, network, parameters, plan
+    from ctkit_torch import trunks
+
+    return next(getattr(home, name) for home in (contrastive, network, parameters, plan, trunks) if hasattr(home, name))
 
 
 @hookimpl
@@ -34,3 +36,11 @@ def ctkit_register_methods() -> Sequence[Spec]:
         Spec("byol", "a view predicts another, without negatives (Grill et al. 2020)", "ctkit_models.byol:BYOL"),
         Spec("untrained", "random or given weights, as a baseline", "ctkit_models.untrained:Untrained"),
     ]
+
+
+@hookimpl
+def ctkit_check_device(device: str) -> str | None:
+    """Why torch cannot use a GPU that is there."""
+    from ctkit_models.devices import unusable  # imports torch
+
+    return unusable() if device == "cuda" else None

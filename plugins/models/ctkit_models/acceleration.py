@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
-from ctkit_models.contrastive import ContrastiveParams
 from ctkit_models.network import Network
-from ctkit_models.trunks import Trunk
+from ctkit_models.parameters import ContrastiveParams
+from ctkit_torch.trunks import Trunk
 
 
 def accelerate(network: Network, params: ContrastiveParams, *, on_gpu: bool) -> Network:

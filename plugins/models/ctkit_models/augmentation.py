@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ctkit_models.contrastive import ContrastiveParams
+from ctkit_models.parameters import ContrastiveParams
 from ctkit_models.views import (
     Normalise,
     RandomBlur,

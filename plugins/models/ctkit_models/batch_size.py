@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from pytorch_lightning.utilities.memory import is_oom_error
@@ -17,16 +16,17 @@ from pytorch_lightning.utilities.memory import is_oom_error
 from ctkit.contracts import Pretraining
 from ctkit.errors import TrainingError
 from ctkit.files import write_json
-from ctkit_models.contrastive import Contrastive, Plan, largest_batch, plan_run
+from ctkit_models.plan import Plan, largest_batch, plan_run
+from ctkit_models.trainable import Trainable
 
 SMALLEST = 2
 _TALK = 0.1  # of a GPU's memory
 _STEPS = 2  #: the optimiser takes its memory in the first
 
-Train = Callable[[Contrastive[Any], Plan, Pretraining], object]
+Train = Callable[[Trainable, Plan, Pretraining], object]
 
 
-def found_batch(method: Contrastive[Any], job: Pretraining, volumes: int, processes: int, train: Train) -> int:
+def found_batch(method: Trainable, job: Pretraining, volumes: int, processes: int, train: Train) -> int:
     """The batch of a training that several processes share, as found when it first started.
 
     ``train`` is tried on one device with a piece of the batch, which is what each device holds at a time.
@@ -72,7 +72,7 @@ class _Enough(BaseException):
     """Ends a trial from within."""
 
 
-def _fits(method: Contrastive[Any], job: Pretraining, piece: int, train: Train) -> bool:
+def _fits(method: Trainable, job: Pretraining, piece: int, train: Train) -> bool:
     """Whether two steps with ``piece`` slices at a time do not run out of memory."""
     plan = plan_run(method.params, len(job.rows), batch=piece * method.params.accumulate)
     try:

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from ctkit_models.contrastive import Batch, Epochs, Hidden, LearningRate, Optimiser, Plan, Projection, WeightDecay
 from ctkit_models.multi_crop import MultiCrop, MultiCropParams
+from ctkit_models.parameters import Batch, Epochs, Hidden, LearningRate, Optimiser, Projection, WeightDecay
+from ctkit_models.plan import Plan
 
 if TYPE_CHECKING:
     from ctkit_models.network import Network
-    from ctkit_models.trunks import Trunk
+    from ctkit_torch.trunks import Trunk
 
 
 class BYOLParams(MultiCropParams):
@@ -36,4 +37,11 @@ class BYOL(MultiCrop[BYOLParams]):
         """Online network with predictor, and target network."""
         from ctkit_models.networks.byol import BYOLNetwork
 
-        return BYOLNetwork(trunk, self.params, plan.steps)
+        params = self.params
+        return BYOLNetwork(
+            trunk,
+            hidden=params.hidden,
+            projection=params.projection,
+            target_momentum=params.target_momentum,
+            steps=plan.steps,
+        )

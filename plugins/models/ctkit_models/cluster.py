@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import NoReturn
 
+import cloudpickle  # type: ignore[import-untyped]  # ships no types
 import loky
 from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
@@ -26,7 +26,6 @@ from torch.distributed import DistStoreError
 from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
-from ctkit.compute import worker
 from ctkit.errors import CtkitError, RequestError
 from ctkit_models.ranks import PATIENCE, Rank, Work, joined
 
@@ -48,7 +47,7 @@ class Leader:
     def among(self, work: Work, device: str) -> Iterator[Rank]:
         """Be the first of all processes that do ``work``; the block is this process's own part in it."""
         name = _name(next(self._trainings))
-        self._store.set(name, worker.pickled((work, device)))  # type: ignore[arg-type]  # it takes bytes as well
+        self._store.set(name, cloudpickle.dumps((work, device)))
         with joined(self.rank, self._store, name, device):
             yield self.rank
 
@@ -64,7 +63,7 @@ def leader() -> Leader | None:
     return _leader.get()
 
 
-def main(arguments: list[str]) -> NoReturn:
+def main(arguments: list[str]) -> None:
     """Run ctkit with ``arguments`` in the first process, and take part in its trainings in the others."""
     try:
         _refuse_jobs(arguments)
@@ -77,7 +76,7 @@ def main(arguments: list[str]) -> NoReturn:
         _leave_signals_to_the_first()
         _follow(rank, store)
         sys.exit(0)
-    from ctkit.cli.commands import main as ctkit
+    from ctkit import main as ctkit
 
     first = Leader(rank, store)
     _leader.set(first)

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ctkit.contracts import Ints
-from ctkit_models.contrastive import Plan
+from ctkit_models.plan import Plan
 from ctkit_models.probing import affordable, at_a_time, features_of, interval
 from ctkit_models.slices import Batches
-from ctkit_models.trunks import Trunk
+from ctkit_torch.trunks import Trunk
 
 SLICES = 256  #: in the probe at most
 FEATURE_STD, EFFECTIVE_RANK = "feature-std", "effective-rank"

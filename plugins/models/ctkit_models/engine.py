@@ -23,26 +23,28 @@ from ctkit import stopping
 from ctkit.contracts import Pretrained, Pretraining
 from ctkit.errors import DataError, TrainingError
 from ctkit_models.acceleration import accelerate, channels_last
-from ctkit_models.backbones import load_backbone, save_backbone
 from ctkit_models.batch_size import found_batch
-from ctkit_models.checkpoints import Checkpoints
 from ctkit_models.collapse import Probe, collapse, numbers
-from ctkit_models.company import company_notes, company_size, together
-from ctkit_models.contrastive import Contrastive, ContrastiveParams, Plan, plan_run
 from ctkit_models.divergence import FirstBadLoss, diverged
+from ctkit_models.lightning_overrides import deaf_to_interrupts, honest_interrupt, quiet_lightning
 from ctkit_models.metering import Meters, TimedLoader
 from ctkit_models.monitors import Monitors
 from ctkit_models.network import Network
 from ctkit_models.optimisers import build_optimiser, learning_rate
-from ctkit_models.precision import tuned_convolutions
-from ctkit_models.quiet import deaf_to_interrupts, honest_interrupt, quiet_lightning
+from ctkit_models.parameters import ContrastiveParams
+from ctkit_models.plan import Plan, plan_run
+from ctkit_models.process_group import group_notes, process_group, world_size
 from ctkit_models.ranks import Rank, agree, any_says, mean, meet
-from ctkit_models.seeding import derived_seed, seeded
 from ctkit_models.slices import Batches
 from ctkit_models.stretches import Stretches
+from ctkit_models.trainable import Trainable
 from ctkit_models.trainer import check_device, job_on_gpu, trainer_for
-from ctkit_models.trunks import Trunk, build_trunk
 from ctkit_models.views import Draws, Normalise
+from ctkit_torch.backbones import load_backbone, save_backbone
+from ctkit_torch.checkpoints import Checkpoints
+from ctkit_torch.precision import tuned_convolutions
+from ctkit_torch.seeding import derived_seed, seeded
+from ctkit_torch.trunks import Trunk, build_trunk
 
 ASKED_EVERY = 50  #: steps, where processes must ask each other whether to stop
 MOST_READERS = 8  #: processes that read batches: each reads faster than any GPU trains, and takes shared memory
@@ -50,14 +52,14 @@ MOST_READERS = 8  #: processes that read batches: each reads faster than any GPU
 log = logging.getLogger("ctkit.models")
 
 
-def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
+def pretrain(method: Trainable, job: Pretraining) -> Pretrained:
     """Train ``method`` on the job's slices and write ``backbone.safetensors`` into the job's folder."""
     check_device(method.params, job)
     plan = _plan(method, job)
-    notes = (*method.notes(plan), *company_notes(job))
+    notes = (*method.notes(plan), *group_notes(job))
     for note in notes:
         log.info("%s", note)  # the core shows the notes of what is done; the log has them as soon as it starts
-    with together(job, partial(_assist, method, plan, _unheard(job))) as rank:
+    with process_group(job, partial(_assist, method, plan, _unheard(job))) as rank:
         training = train(method, plan, job, rank)
     done, measured = training.done, training.settle()
     if not numbers({name: value for _, name, value in measured}):
@@ -85,14 +87,14 @@ def pretrain(method: Contrastive[Any], job: Pretraining) -> Pretrained:
     )
 
 
-def _plan(method: Contrastive[Any], job: Pretraining) -> Plan:
-    processes, volumes, batch = company_size(job), len(np.unique(job.rows.volume)), None
+def _plan(method: Trainable, job: Pretraining) -> Plan:
+    processes, volumes, batch = world_size(job), len(np.unique(job.rows.volume)), None
     if method.params.batch == "auto":
         batch = found_batch(method, job, volumes, processes, partial(train, rank=Rank()))
     return plan_run(method.params, len(job.rows), processes, batch, volumes)
 
 
-def train(method: Contrastive[Any], plan: Plan, job: Pretraining, rank: Rank) -> Training:
+def train(method: Trainable, plan: Plan, job: Pretraining, rank: Rank) -> Training:
     """Do this process's part of a training."""
     with seeded(job.seed):
         training = Training(method, plan, job, rank)
@@ -100,7 +102,7 @@ def train(method: Contrastive[Any], plan: Plan, job: Pretraining, rank: Rank) ->
     return training
 
 
-def _assist(method: Contrastive[Any], plan: Plan, job: Pretraining, rank: Rank) -> None:
+def _assist(method: Trainable, plan: Plan, job: Pretraining, rank: Rank) -> None:
     train(method, plan, job, rank)
 
 
@@ -128,7 +130,7 @@ class Done:
 class Training(lightning.LightningModule):
     """One training in Lightning's terms: the method's network, and what its steps need."""
 
-    def __init__(self, method: Contrastive[Any], plan: Plan, job: Pretraining, rank: Rank) -> None:
+    def __init__(self, method: Trainable, plan: Plan, job: Pretraining, rank: Rank) -> None:
         super().__init__()
         self.rank = rank
         self.params: ContrastiveParams = method.params
@@ -373,7 +375,7 @@ def _initial_trunk(params: ContrastiveParams) -> Trunk:
     return trunk
 
 
-def _description(method: Contrastive[Any], plan: Plan, job: Pretraining, steps: int) -> dict[str, str]:
+def _description(method: Trainable, plan: Plan, job: Pretraining, steps: int) -> dict[str, str]:
     return {
         "method": type(method).__name__,
         "slices": str(plan.slices),

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,14 +20,14 @@ from torch import Tensor, nn
 from ctkit.contracts import ExportFormat
 from ctkit.errors import CtkitError, RequestError
 from ctkit.files import write_bytes, write_json, writing
-from ctkit_models.architectures import TORCHVISION
-from ctkit_models.backbones import Backbone, safetensors_bytes
 from ctkit_models.timm_names import timm_network, timm_weights
-from ctkit_models.trunks import VisionTransformerTrunk
+from ctkit_torch.architectures import TORCHVISION
+from ctkit_torch.backbones import Backbone, safetensors_bytes
+from ctkit_torch.trunks import VisionTransformerTrunk
 
 
 @dataclass(frozen=True)
-class Network:
+class ExportedNetwork:
     """What is exported: the library's own network in evaluation mode, (n, 3, size, size) -> (n, width)."""
 
     module: nn.Module
@@ -40,7 +39,7 @@ class Network:
     metadata: Mapping[str, str]  #: of the backbone
 
     @classmethod
-    def of(cls, backbone: Backbone) -> Network:
+    def of(cls, backbone: Backbone) -> ExportedNetwork:
         """Take the network of a trunk. A vision transformer of torchvision itself takes one size of images."""
         trunk, metadata = backbone.trunk, backbone.metadata
         module: Any = trunk.network.requires_grad_(False)
@@ -66,7 +65,7 @@ class Format(ABC):
     needs: ClassVar[tuple[str, ...]] = ()  #: modules beside torch and torchvision
 
     @abstractmethod
-    def write(self, network: Network, out: Path) -> None:
+    def write(self, network: ExportedNetwork, out: Path) -> None:
         """Write to ``out``."""
 
     def files(self, out: Path) -> tuple[Path, ...]:
@@ -74,24 +73,24 @@ class Format(ABC):
         return (out,)
 
     @abstractmethod
-    def features(self, network: Network, path: Path, images: Tensor) -> Tensor:
+    def features(self, network: ExportedNetwork, path: Path, images: Tensor) -> Tensor:
         """Load what was written and return its features (n, width) of normalised images."""
 
     @abstractmethod
-    def loading(self, network: Network, path: Path) -> tuple[str, ...]:
+    def loading(self, network: ExportedNetwork, path: Path) -> tuple[str, ...]:
         """Lines of Python that turn ``images`` into ``features``."""
 
 
 class Torchvision(Format):
     """Weights under torchvision's names, normalisation in the metadata."""
 
-    def write(self, network: Network, out: Path) -> None:
+    def write(self, network: ExportedNetwork, out: Path) -> None:
         """Write the weights. Raises ``RequestError`` for a network that torchvision does not have."""
         if network.architecture not in TORCHVISION:
             raise RequestError(f"torchvision has no {network.architecture}; export it as timm, onnx or torchscript")
         write_bytes(out, safetensors_bytes(network.module.state_dict(), network.metadata))
 
-    def features(self, network: Network, path: Path, images: Tensor) -> Tensor:
+    def features(self, network: ExportedNetwork, path: Path, images: Tensor) -> Tensor:
         """Features of torchvision's network with these weights."""
         plain: nn.Module = torchvision.models.get_model(network.architecture)
         plain.set_submodule(_classifier(network), nn.Identity())
@@ -99,7 +98,7 @@ class Torchvision(Format):
         features: Tensor = plain.eval().requires_grad_(False)(images)
         return features
 
-    def loading(self, network: Network, path: Path) -> tuple[str, ...]:
+    def loading(self, network: ExportedNetwork, path: Path) -> tuple[str, ...]:
         """As ``features``."""
         return (
             "import safetensors.torch, torch, torchvision",
@@ -119,7 +118,7 @@ class Timm(Format):
         """Weights and configuration, under the names that timm looks for."""
         return out / "model.safetensors", out / "config.json"
 
-    def write(self, network: Network, out: Path) -> None:
+    def write(self, network: ExportedNetwork, out: Path) -> None:
         """Write both."""
         weights, config = self.files(out)
         named = timm_weights(network.architecture, network.module.state_dict())
@@ -139,13 +138,15 @@ class Timm(Format):
             },
         )
 
-    def features(self, network: Network, path: Path, images: Tensor) -> Tensor:
+    def features(self, network: ExportedNetwork, path: Path, images: Tensor) -> Tensor:
         """Features of timm's network with these weights."""
-        model = import_module("timm").create_model(f"local-dir:{path}", pretrained=True)
+        import timm
+
+        model: Any = timm.create_model(f"local-dir:{path}", pretrained=True)
         features: Tensor = model.eval().requires_grad_(False)(images)
         return features
 
-    def loading(self, network: Network, path: Path) -> tuple[str, ...]:
+    def loading(self, network: ExportedNetwork, path: Path) -> tuple[str, ...]:
         """As ``features``."""
         return (
             "import timm",
@@ -159,7 +160,7 @@ class Onnx(Format):
 
     needs = ("onnx", "onnxscript", "onnxruntime")
 
-    def write(self, network: Network, out: Path) -> None:
+    def write(self, network: ExportedNetwork, out: Path) -> None:
         """Write one file that takes any number of images, of any size where the network does."""
         free = dict.fromkeys((0, 2, 3) if network.any_size else (0,), torch.export.Dim.DYNAMIC)
         with warnings.catch_warnings():
@@ -169,12 +170,14 @@ class Onnx(Format):
         with writing(out) as temporary:
             program.save(temporary, external_data=False)
 
-    def features(self, network: Network, path: Path, images: Tensor) -> Tensor:
+    def features(self, network: ExportedNetwork, path: Path, images: Tensor) -> Tensor:
         """Features that onnxruntime computes on the CPU."""
-        session = import_module("onnxruntime").InferenceSession(path, providers=["CPUExecutionProvider"])
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
         return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
-    def loading(self, network: Network, path: Path) -> tuple[str, ...]:
+    def loading(self, network: ExportedNetwork, path: Path) -> tuple[str, ...]:
         """As ``features``; ``images`` are an array, float32."""
         return (
             "import onnxruntime",
@@ -183,7 +186,7 @@ class Onnx(Format):
         )
 
 
-def _program(network: Network, free: dict[int, Any]) -> Any:
+def _program(network: ExportedNetwork, free: dict[int, Any]) -> Any:
     """The network in ONNX, whose ``free`` axes may have any length."""
     try:
         return torch.onnx.export(
@@ -205,7 +208,7 @@ def _program(network: Network, free: dict[int, Any]) -> Any:
 class TorchScript(Format):
     """Network and weights for torch without Python, normalisation as the attributes ``mean`` and ``std``."""
 
-    def write(self, network: Network, out: Path) -> None:
+    def write(self, network: ExportedNetwork, out: Path) -> None:
         """Trace the network and write it."""
         module = deepcopy(network.module)
         module.register_buffer("mean", torch.tensor(network.mean))
@@ -217,14 +220,14 @@ class TorchScript(Format):
             with writing(out) as temporary:
                 torchscript.save(traced, temporary, _extra_files={"metadata.json": json.dumps(dict(network.metadata))})
 
-    def features(self, network: Network, path: Path, images: Tensor) -> Tensor:
+    def features(self, network: ExportedNetwork, path: Path, images: Tensor) -> Tensor:
         """Features of the traced network."""
         torchscript: Any = torch.jit
         with _without_deprecations():
             features: Tensor = torchscript.load(path, map_location="cpu")(images)
         return features
 
-    def loading(self, network: Network, path: Path) -> tuple[str, ...]:
+    def loading(self, network: ExportedNetwork, path: Path) -> tuple[str, ...]:
         """As ``features``."""
         return (
             "import torch",
@@ -241,7 +244,7 @@ FORMATS: Mapping[ExportFormat, type[Format]] = {
 }
 
 
-def _classifier(network: Network) -> str:
+def _classifier(network: ExportedNetwork) -> str:
     """Name of the layer that torchvision's network has and a trunk has not."""
     names: list[str] = [name for name, module in network.module.named_modules() if isinstance(module, nn.Identity)]
     return names[-1]

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ctkit.contracts import Exported, ExportFormat
 from ctkit.errors import DataError, RequestError
-from ctkit_models.backbones import load_backbone
-from ctkit_models.export_formats import FORMATS, Network
+from ctkit_models.export_formats import FORMATS, ExportedNetwork
+from ctkit_torch.backbones import load_backbone
 
 TOLERANCE = 1e-4  #: of the greatest feature; sums in another order differ by some 1e-6 of it
 IMAGES = 3  #: that are compared: not as many as a format is written with, for it must take any number
@@ -26,7 +26,7 @@ def export_backbone(path: Path, form: ExportFormat, out: Path) -> Exported:
     missing = [name for name in chosen.needs if find_spec(name) is None]
     if missing:
         raise RequestError(f'format {form} needs {" and ".join(missing)}: pip install "ctkit[{form}]"')
-    network = Network.of(load_backbone(path))
+    network = ExportedNetwork.of(load_backbone(path))
     images = network.random_images(IMAGES)
     original: Tensor = network.module(images)
     chosen.write(network, out)

@@ -6,22 +6,22 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from ctkit_models.contrastive import (
-    Contrastive,
+from ctkit_models.contrastive import Contrastive
+from ctkit_models.parameters import (
     ContrastiveParams,
     Decay,
     LearningRate,
     Optimiser,
-    Plan,
     Projection,
     Temperature,
     Warmup,
     WeightDecay,
 )
+from ctkit_models.plan import Plan
 
 if TYPE_CHECKING:
     from ctkit_models.network import Network
-    from ctkit_models.trunks import Trunk
+    from ctkit_torch.trunks import Trunk
 
 
 class MoCoParams(ContrastiveParams):
@@ -48,7 +48,15 @@ class MoCo(Contrastive[MoCoParams]):
         """Query and key networks, and the queue."""
         from ctkit_models.networks.moco import MoCoNetwork
 
-        return MoCoNetwork(trunk, self.params, self.queue(plan))
+        params = self.params
+        return MoCoNetwork(
+            trunk,
+            projection=params.projection,
+            linear=params.head == "linear",
+            temperature=params.temperature,
+            key_momentum=params.key_momentum,
+            queue=self.queue(plan),
+        )
 
     def queue(self, plan: Plan) -> int:
         """Length of the queue, at most the keys of one epoch.

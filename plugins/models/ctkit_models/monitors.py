@@ -7,12 +7,13 @@ import logging
 import torch
 
 from ctkit.contracts import Pretraining
-from ctkit_models.alike import AlikePairs
+from ctkit_models.alike_pairs import AlikePairs
 from ctkit_models.collapse import Probe, collapse
-from ctkit_models.contrastive import ContrastiveParams, Plan
+from ctkit_models.parameters import ContrastiveParams
+from ctkit_models.plan import Plan
 from ctkit_models.slices import Batches
-from ctkit_models.trunks import Trunk
 from ctkit_models.watching import watches
+from ctkit_torch.trunks import Trunk
 
 LOSSES = 500  #: logged over a run, where the user does not say how often
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from pydantic import Field
 
-from ctkit_models.contrastive import Contrastive, ContrastiveParams, Share
+from ctkit_models.contrastive import Contrastive
+from ctkit_models.parameters import ContrastiveParams, Share
 
 if TYPE_CHECKING:
     from ctkit_models.views import Normalise, View

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from ctkit_models.trunks import Trunk
+from ctkit_torch.trunks import Trunk
 
 
 def full_precision(outputs: Tensor) -> torch.autocast:

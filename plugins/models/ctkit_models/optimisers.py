@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn, optim
 
-from ctkit_models.contrastive import ContrastiveParams, Plan
 from ctkit_models.lars import LARS
+from ctkit_models.parameters import ContrastiveParams
+from ctkit_models.plan import Plan
 
 
 def build_optimiser(module: nn.Module, params: ContrastiveParams) -> optim.Optimizer:

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from ctkit_models.contrastive import Plan
-from ctkit_models.precision import exact_convolutions
-from ctkit_models.trunks import Trunk
+from ctkit_models.plan import Plan
+from ctkit_torch.precision import exact_convolutions
+from ctkit_torch.trunks import Trunk
 
 POINTS = 20  #: times in a run at most
 COST = 0.01  #: share of a training's work that looking at some images may take, beside one look at the end

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ctkit_models.contrastive import Contrastive, ContrastiveParams, Hidden, Plan, Projection, RateBatch, Temperature
+from ctkit_models.contrastive import Contrastive
+from ctkit_models.parameters import ContrastiveParams, Hidden, Projection, RateBatch, Temperature
+from ctkit_models.plan import Plan
 
 if TYPE_CHECKING:
     from ctkit_models.network import Network
-    from ctkit_models.trunks import Trunk
+    from ctkit_torch.trunks import Trunk
 
 
 class SimCLRParams(ContrastiveParams):

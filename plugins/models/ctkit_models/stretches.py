@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ctkit_models.contrastive import ContrastiveParams, Plan
-from ctkit_models.trunks import Trunk
+from ctkit_models.parameters import ContrastiveParams
+from ctkit_models.plan import Plan
+from ctkit_torch.trunks import Trunk
 
 STRETCHES = 100  #: in a run; each is one step where the run has no more
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from ctkit_models.contrastive import (
+from ctkit_models.multi_crop import LocalScale, LocalViews, MultiCrop, MultiCropParams
+from ctkit_models.parameters import (
     BlurP,
     Degrees,
     Flip,
@@ -14,17 +15,16 @@ from ctkit_models.contrastive import (
     JitterP,
     LearningRate,
     NoiseP,
-    Plan,
     Projection,
     RotationP,
     Scale,
     Temperature,
 )
-from ctkit_models.multi_crop import LocalScale, LocalViews, MultiCrop, MultiCropParams
+from ctkit_models.plan import Plan
 
 if TYPE_CHECKING:
     from ctkit_models.network import Network
-    from ctkit_models.trunks import Trunk
+    from ctkit_torch.trunks import Trunk
 
 
 class SwAVParams(MultiCropParams):
@@ -62,4 +62,14 @@ class SwAV(MultiCrop[SwAVParams]):
         """Trunk, projection head and prototypes under lightly's SwAV loss."""
         from ctkit_models.networks.swav import SwAVNetwork
 
-        return SwAVNetwork(trunk, self.params, frozen_steps=plan.part(self.params.frozen, epochs=1))
+        params = self.params
+        return SwAVNetwork(
+            trunk,
+            hidden=params.hidden,
+            projection=params.projection,
+            prototypes=params.prototypes,
+            temperature=params.temperature,
+            sinkhorn_iterations=params.sinkhorn_iterations,
+            epsilon=params.epsilon,
+            frozen_steps=plan.part(params.frozen, epochs=1),
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import import_module
 from importlib.util import find_spec
 
 from pytorch_lightning.plugins.layer_sync import LayerSync
@@ -20,7 +19,7 @@ class SharedStatistics(LayerSync):
         """Replace the batch normalisations of ``model``; names and weights stay."""
         convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
         if find_spec("timm"):
-            convert = import_module("timm.layers").convert_sync_batchnorm
+            from timm.layers.norm_act import convert_sync_batchnorm as convert
         return convert(model)
 
     def revert(self, model: nn.Module) -> nn.Module:

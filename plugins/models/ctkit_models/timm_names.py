@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ctkit_models.architectures import TORCHVISION
+from ctkit_torch.architectures import TORCHVISION
 
 _NETWORKS = {
     "vit_b_16": "vit_base_patch16_224",

@@ -8,14 +8,14 @@ import pytorch_lightning as lightning
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
-from ctkit.compute import unusable
 from ctkit.contracts import Pretraining
 from ctkit.errors import RequestError
-from ctkit_models.contrastive import ContrastiveParams
-from ctkit_models.precision import has_bf16
-from ctkit_models.quiet import OwnTermination
+from ctkit_models.devices import unusable
+from ctkit_models.lightning_overrides import OwnTermination
+from ctkit_models.parameters import ContrastiveParams
 from ctkit_models.ranks import Placed, Rank
 from ctkit_models.synchronising import SharedStatistics
+from ctkit_torch.precision import has_bf16
 
 
 def check_device(params: ContrastiveParams, job: Pretraining) -> None:

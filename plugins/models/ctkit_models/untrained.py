@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from ctkit.contracts import InputPath, Method, Params, Pretrained, Pretraining
 from ctkit.errors import DataError
-from ctkit_models.architectures import check_architecture
+from ctkit_torch.architectures import check_architecture
 
 
 class UntrainedParams(Params):
@@ -41,7 +41,7 @@ class Untrained(Method[UntrainedParams]):
 
     def pretrain(self, job: Pretraining) -> Pretrained:
         """Write the trunk as it is. Raises ``DataError`` where ``init`` holds another network."""
-        from ctkit_models.backbones import Backbone, load_backbone, random_backbone, save_backbone  # brings torch
+        from ctkit_torch.backbones import Backbone, load_backbone, random_backbone, save_backbone  # brings torch
 
         params = self.params
         if params.init is None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ctkit_models.seeding import derived_seed
+from ctkit_torch.seeding import derived_seed
 
 ATTEMPTS = 10  #: tries for a crop that fits, as in torchvision's RandomResizedCrop
 NOISE_BLOCK = 16  #: samples whose noise comes from one generator

@@ -14,15 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctkit.contracts import Ints, Pretraining, Rows, Task
-from ctkit.contracts.promises import image_of
+from ctkit.contracts import Ints, Pretraining, Rows, Task, image_of
 from ctkit.errors import CtkitError, DataError
-from ctkit_models.contrastive import Plan
-from ctkit_models.neighbours import accuracy_among_others
-from ctkit_models.preparation import batches, normalised, together
+from ctkit_models.plan import Plan
 from ctkit_models.probing import affordable, at_a_time, features_of, interval
 from ctkit_models.sampling import occurrence
-from ctkit_models.trunks import Trunk
+from ctkit_torch.neighbours import accuracy_among_others
+from ctkit_torch.preparation import batches, normalised, together
+from ctkit_torch.trunks import Trunk
 
 IMAGES = 512  #: of a task at most
 _BATCH = 64  #: images that are read at a time

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.error import URLError
@@ -17,11 +16,11 @@ from torch.nn import functional
 
 from ctkit.contracts import InputPath, Knob, Params, Reducer, Slices
 from ctkit.errors import DataError
-from ctkit_models.architectures import TORCHVISION, check_architecture
-from ctkit_models.backbones import Backbone, load_backbone
-from ctkit_models.precision import exact_convolutions
-from ctkit_models.trunks import Trunk, build_trunk, timm_width
 from ctkit_reducers.similarity import Similarity
+from ctkit_torch.architectures import TORCHVISION, check_architecture
+from ctkit_torch.backbones import Backbone, load_backbone
+from ctkit_torch.precision import exact_convolutions
+from ctkit_torch.trunks import Trunk, build_trunk, timm_width
 
 BATCH = 64  #: slices in one forward pass
 DECIMALS = 6  #: of a distance, as many as products of float32 vectors are good for, so that equal slices are 0 apart
@@ -104,7 +103,9 @@ def _backbone(path: Path | None, network: str, device: str) -> Backbone:
 def _of_timm(network: str) -> Backbone:
     """Take timm's weights. Raises ``DataError`` where there are none, or they cannot be fetched."""
     try:
-        model: Any = import_module("timm").create_model(network, pretrained=True, num_classes=0)
+        import timm
+
+        model: Any = timm.create_model(network, pretrained=True, num_classes=0)
     except Exception as error:  # timm and its hub raise many kinds
         raise DataError(_unreachable(network, error), retry=True) from error
     means, deviations = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]

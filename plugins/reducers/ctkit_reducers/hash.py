@@ -10,8 +10,8 @@ from PIL import Image
 from pydantic import Field
 
 from ctkit.contracts import Bools, Decision, Group, Knob, Params, Slices
-from ctkit_reducers.hamming import KeptCodes, hamming, worth_indexing
-from ctkit_reducers.lanczos import reduced
+from ctkit_hashing.codes import dhash, hamming, packed
+from ctkit_reducers.code_index import KeptCodes, worth_indexing
 from ctkit_reducers.similarity import Kept, Similarity
 
 
@@ -59,21 +59,6 @@ class Hash(Similarity[HashParams]):
     def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
         """Select at a whole number of bits, which keeps the comparisons in integers."""
         return super().select(group, int(at), rng)
-
-
-def dhash(grey: NDArray[np.uint8], side: int = 8) -> Bools:
-    """Difference hash (n, side * side) of slices (n, rows, columns): is the right neighbour brighter?
-
-    Bit for bit ``imagehash.dhash``: Pillow's LANCZOS to ``side + 1`` columns and ``side`` rows.
-    """
-    small = reduced(grey, side, side + 1)
-    brighter: Bools = small[:, :, 1:] > small[:, :, :-1]
-    return brighter.reshape(len(grey), side * side)
-
-
-def packed(bits: Bools) -> NDArray[np.uint64]:
-    """Pack bits (n, m), m a multiple of 64, into words (n, m / 64), the first bit the highest."""
-    return np.packbits(bits, axis=1).view(">u8").astype(np.uint64)
 
 
 def _imagehash(grey: NDArray[np.uint8], algorithm: str, side: int) -> Bools:

@@ -34,14 +34,14 @@ class MutualInformation(PairSimilarity):
         """Normalised mutual information of every two slices."""
         levels = (grey // (256 // LEVELS)).reshape(len(grey), -1)
         joint = joint_entropy(levels) if device == "cpu" else joint_entropy_on(device, levels)
-        entropy = _Entropy(levels.shape[1])
+        entropy = _HistogramEntropy(levels.shape[1])
         own = np.array([entropy(np.bincount(image)) for image in levels])
         both = upper(own[:, None] + own)
         found: Floats = np.divide(2 * (both - upper(joint)), both, out=np.ones_like(both), where=both > 0)
         return found
 
 
-class _Entropy:
+class _HistogramEntropy:
     """Shannon entropy in nats of histograms of so many pixels, by a table of c log c."""
 
     def __init__(self, pixels: int) -> None:
@@ -58,7 +58,7 @@ class _Entropy:
 def joint_entropy(levels: NDArray[np.uint8]) -> Floats:
     """Entropy in nats of the joint histogram of slices i < j of (n, pixels); a matrix (n, n), zero elsewhere."""
     n, pixels = levels.shape
-    entropy = _Entropy(pixels)
+    entropy = _HistogramEntropy(pixels)
     found = np.zeros((n, n))
     outside = (levels == levels[:, :1]).all(axis=0)  # like the corner in every slice: not reached by the scanner
     inside = np.compress(~outside, levels, axis=1)

@@ -1,6 +1,48 @@
-"""Self-contained pages: the report of a run, made from the files of its folder alone, and explanations of its arms."""
+"""The report of a run: one page made from the files of its folder; tables across runs, curves and explanations.
 
-from ctkit_reports.explanation import write_explanation
-from ctkit_reports.page import write_curve_plot, write_report
+A run makes its own ``report.html`` by the hook on outputs; the rest are commands.
+"""
 
-__all__ = ["write_curve_plot", "write_explanation", "write_report"]
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ctkit.hookspecs import RunInfo, Spec, hookimpl
+
+
+@hookimpl
+def ctkit_register_commands() -> Sequence[Spec]:
+    """Announce the commands; their modules are imported when they are called."""
+    return [
+        Spec(
+            "report",
+            "Make report.html of the folder RUN again, from what lies there.",
+            "ctkit_reports.commands:report",
+        ),
+        Spec(
+            "compare",
+            "Print one table of the scores of all RUNs: slices kept, pre-training time, difference from the reference"
+            " arm.",
+            "ctkit_reports.commands:compare",
+        ),
+        Spec(
+            "curve",
+            "Print how many slices each threshold of ARM in the folder RUN would keep; plot it and show it in the"
+            " report.",
+            "ctkit_reports.commands:curve",
+        ),
+        Spec(
+            "explain",
+            "Write a page that lets you judge by eye how ARM of the folder RUN chose: explain.html in the arm's"
+            " folder.",
+            "ctkit_reports.commands:explain",
+        ),
+    ]
+
+
+@hookimpl
+def ctkit_run_outputs(run: RunInfo) -> None:
+    """Make ``report.html``."""
+    from ctkit_reports.page import write_report
+
+    write_report(run.folder)

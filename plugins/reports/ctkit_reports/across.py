@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ctkit import ComparisonRow, Run, ScoreRow, open_run, quantities
+from ctkit.contracts import main_metric
 from ctkit.errors import RequestError, nearest
 from ctkit_reports import verdict, wording
 
@@ -51,7 +52,7 @@ def across(runs: Sequence[Path], metric: str | None = None) -> list[Row]:
     known = list(dict.fromkeys(row.metric for run in opened.values() for row in run.scores))
     if metric is not None and metric not in known:
         raise RequestError(f"no run has the metric {metric!r}; {nearest(metric, known)}")
-    rows = [row for name, run in opened.items() for row in _rows(name, run, metric or verdict.main_metric(run.scores))]
+    rows = [row for name, run in opened.items() for row in _rows(name, run, metric or main_metric(run.scores))]
     return sorted(rows, key=lambda row: (row.score.place.task, row.score.place.protocol, -row.score.place.labels))
 
 

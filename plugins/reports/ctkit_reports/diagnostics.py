@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from ctkit import ChosenSlices
+from ctkit import SelectionTable
 from ctkit.contracts import Bools, Floats, Ints, Predictions
 
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 201)  #: (201,) where ROC curves are read off to average them
@@ -81,30 +80,7 @@ def confusion(runs: Sequence[Predictions]) -> Ints:
     return counts
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """A test image that is put into a wrong class with confidence."""
-
-    row: int  #: of the prediction files, counted from 1
-    true: str
-    predicted: str
-    probability: float  #: of the class predicted, mean over runs
-
-
-def worst_mistakes(runs: Sequence[Predictions], most: int = 5) -> list[Mistake]:
-    """Images whose mean prediction is wrong, the most confident ones first; runs must hold the same images."""
-    first = runs[0]
-    mean = np.mean([run.probabilities for run in runs], axis=0)
-    predicted, confidence = mean.argmax(axis=1), mean.max(axis=1)
-    wrong = np.flatnonzero(predicted != first.labels)
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
-    return [
-        Mistake(int(i) + 1, first.classes[first.labels[i]], first.classes[predicted[i]], float(confidence[i]))
-        for i in worst
-    ]
-
-
-def overlap(selections: Sequence[ChosenSlices]) -> Floats:
+def overlap(selections: Sequence[SelectionTable]) -> Floats:
     """Jaccard indices (n, n): slices that two selections keep, as a share of those that either keeps."""
     numbers: dict[str, int] = {}
     kept = [_kept_slices(selection, numbers) for selection in selections]
@@ -117,7 +93,7 @@ def overlap(selections: Sequence[ChosenSlices]) -> Floats:
     return shares
 
 
-def _kept_slices(selection: ChosenSlices, numbers: dict[str, int]) -> Ints:
+def _kept_slices(selection: SelectionTable, numbers: dict[str, int]) -> Ints:
     """A number for each slice kept that is the same in every selection; ``numbers`` learns the volumes' names."""
     volume = np.array([numbers.setdefault(name, len(numbers)) for name in selection.names], np.int64)
     return volume[selection.volume[selection.kept]] << 32 | selection.index[selection.kept]

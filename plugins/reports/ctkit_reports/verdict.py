@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from ctkit import ComparisonRow, Run, RunTraining, ScoreRow, quantities, redaction
-from ctkit.contracts import Difference
+from ctkit import ComparisonRow, Run, RunTraining, quantities, redaction
+from ctkit.contracts import main_metric
 from ctkit_reports import wording
 
 Verdict = Literal["better", "worse", "no difference shown", "not tested"]
@@ -19,7 +19,6 @@ FEW_STEPS = 1_000
 WIDE = 0.05  #: half an interval of a score
 MOST_MISSING = 8  #: listed by name
 _LOWER_IS_BETTER = frozenset({"brier", "ece", "log_loss", "nll"})
-_MAIN = ("auc", "auroc", "balanced_accuracy", "accuracy")
 
 
 def verdict(row: ComparisonRow) -> Verdict:
@@ -30,12 +29,6 @@ def verdict(row: ComparisonRow) -> Verdict:
         return "no difference shown"
     gain = -row.difference if row.metric in _LOWER_IS_BETTER else row.difference
     return "better" if gain > 0 else "worse"
-
-
-def main_metric(rows: Iterable[ScoreRow | ComparisonRow | Difference]) -> str | None:
-    """The metric that the answer is given in: AUC where there is one."""
-    names = list(dict.fromkeys(row.metric for row in rows))
-    return next((name for name in _MAIN if name in names), next(iter(names), None))
 
 
 def seconds(run: Run, arm: str, pretrain: str) -> float:

@@ -13,13 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from ctkit import stopping
-from ctkit.contracts import Evaluation, Ints
-from ctkit.contracts.promises import image_of
+from ctkit.contracts import Evaluation, Ints, image_of
 from ctkit.files import writing
-from ctkit_models.backbones import Backbone, load_backbone
-from ctkit_models.precision import exact_convolutions
-from ctkit_models.preparation import batches, normalised
 from ctkit_tasks.parts import Part
+from ctkit_torch.backbones import Backbone, load_backbone
+from ctkit_torch.precision import exact_convolutions
+from ctkit_torch.preparation import batches, normalised
 
 BATCH = 64  #: images in one forward pass
 BLOCK = 2048  #: images in one file

@@ -15,10 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ctkit.contracts import Bools, Split, Task
-from ctkit.contracts.promises import image_of
-from ctkit_reducers.hamming import hamming
-from ctkit_reducers.hash import dhash, packed
+from ctkit.contracts import Bools, Split, Task, image_of
+from ctkit_hashing.codes import dhash, hamming, packed
 from ctkit_tasks.image_files import ImageFiles
 
 log = logging.getLogger(__name__)

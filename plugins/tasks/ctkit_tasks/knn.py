@@ -7,9 +7,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ctkit.contracts import Evaluation, Floats, Ints, Params, Predictions
-from ctkit_models.neighbours import TEMPERATURE, K, directions, weighted_votes
 from ctkit_tasks.classification import Classification
 from ctkit_tasks.parts import parts_of, predictions_of
+from ctkit_torch.neighbours import TEMPERATURE, K, directions, weighted_votes
 
 Features = NDArray[np.float32]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from functools import cache, cached_property, partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from zipfile import BadZipFile
@@ -202,7 +201,7 @@ class OrganSMnist(MedMnistFile[OrganSMnistParams]):
 def _fetched(name: str, size: int, file: str) -> Path:
     """Let the package medmnist fetch a file into its own folder; the checksum that it lists must be the file's."""
     try:
-        medmnist: Any = import_module("medmnist")
+        import medmnist
     except ImportError as error:
         raise RequestError(
             f"task {name} needs root, the folder of {file} (from medmnist.com), or the package that fetches it: "

@@ -14,7 +14,7 @@ from ctkit.contracts import Params, Split, Task
 from ctkit.contracts.rendering import training
 
 if TYPE_CHECKING:
-    from ctkit_datasets.phantom_lesions import LesionSlices
+    from ctkit_phantom.lesions import LesionSlices
 
 
 class PhantomLesionsParams(Params):
@@ -68,7 +68,7 @@ class PhantomLesions(Task[PhantomLesionsParams]):
 
     @cached_property
     def _slices(self) -> LesionSlices:
-        from ctkit_datasets.phantom_lesions import lesion_slices
+        from ctkit_phantom.lesions import lesion_slices
 
         count = self.params.train + self.params.val + self.params.test
         params = self.params

@@ -19,7 +19,7 @@ from ctkit.contracts import Params, Split, Task
 from ctkit.contracts.rendering import training
 
 if TYPE_CHECKING:
-    from ctkit_datasets.phantom_regions import RegionSlices
+    from ctkit_phantom.regions import RegionSlices
 
 CLASSES = ("pelvis", "lower-abdomen", "upper-abdomen", "lower-chest", "upper-chest", "neck")
 BRIGHTNESS = 0.6, 1.4  #: factor of an image that is to be told
@@ -70,7 +70,7 @@ class PhantomRegions(Task[PhantomRegionsParams]):
 
     @cached_property
     def _slices(self) -> RegionSlices:
-        from ctkit_datasets.phantom_regions import region_slices
+        from ctkit_phantom.regions import region_slices
 
         params = self.params
         return region_slices(params.seed, params.train + params.val + params.test, params.size)

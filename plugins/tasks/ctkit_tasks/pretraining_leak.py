@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Ints, Rows, Task
-from ctkit_reducers.hamming import hamming
-from ctkit_reducers.hash import dhash, packed
+from ctkit_hashing.codes import dhash, hamming, packed
 from ctkit_tasks.findings import NEAR, SIDE, fingerprints, telling
 
 _AT_ONCE = 1 << 20  # pairs of codes that are compared at a time, about 16 MB

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import logging
 import math
 import time
@@ -21,20 +23,18 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ctkit import stopping
-from ctkit.contracts import Evaluation, Floats
-from ctkit.contracts.promises import image_of
+from ctkit.contracts import Evaluation, Floats, image_of
 from ctkit.files import write_bytes
-from ctkit.storage import address
-from ctkit_models.backbones import load_backbone
-from ctkit_models.checkpoints import Checkpoints
-from ctkit_models.precision import exact_convolutions, has_bf16
-from ctkit_models.preparation import batches, normalised, together
-from ctkit_models.seeding import derived_seed, seeded
-from ctkit_models.trunks import Trunk
 from ctkit_tasks.features import BATCH, mean_std
-from ctkit_tasks.finetune import FinetuneParams
+from ctkit_tasks.finetune_params import FinetuneParams
 from ctkit_tasks.linear import log_loss
 from ctkit_tasks.parts import Part, Parts
+from ctkit_torch.backbones import load_backbone
+from ctkit_torch.checkpoints import Checkpoints
+from ctkit_torch.precision import exact_convolutions, has_bf16
+from ctkit_torch.preparation import batches, normalised, together
+from ctkit_torch.seeding import derived_seed, seeded
+from ctkit_torch.trunks import Trunk
 
 CHECKPOINT_SECONDS = 600.0  #: between checkpoints of a training
 _MODEL = "model.safetensors"
@@ -96,8 +96,7 @@ def tune(job: Evaluation, parts: Parts, params: FinetuneParams, version: int) ->
     The chosen model stays in the job's folder, as ``model.safetensors``; there, a killed training goes on from its last
     checkpoint, as if it had not been stopped.
     """
-    made_of = {"version": version, "params": params.model_dump(), "labels": job.labels, "seed": job.seed}
-    folder = job.folder / f"finetune-{address('finetune', **made_of)[:16]}"
+    folder = job.folder / f"finetune-{_digest(job, params, version)[:16]}"
     with seeded(job.seed):  # some networks draw: which units or paths to drop
         backbone = load_backbone(job.backbone)
         mean, std = mean_std(job, backbone)
@@ -108,6 +107,13 @@ def tune(job: Evaluation, parts: Parts, params: FinetuneParams, version: int) ->
     classifier.load_state_dict(best.weights)
     test = _read(job, parts.test, params.size)
     return Tuned(_predicted(classifier, test, normalise), best.number, best.accuracy)
+
+
+def _digest(job: Evaluation, params: FinetuneParams, version: int) -> str:
+    """SHA-256, in hex digits, of all that a model depends on beside the backbone and the task of its folder."""
+    made_of = {"version": version, "params": params.model_dump(), "labels": job.labels, "seed": job.seed}
+    text = json.dumps({"stage": "finetune", **made_of}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _train(

@@ -2,42 +2,20 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from ctkit.errors import RequestError, nearest
 from ctkit.files import read_csv
 from ctkit.hookspecs import RunInfo
+from ctkit_trackers.tracker import Tracker
 
 SCORES = "results.csv"
 FILES = ("report.html", SCORES, "comparisons.csv")  #: that may leave the machine: they name no patient or path
-_TRACKERS = {"mlflow": "ctkit_trackers.mlflow:MLflow", "wandb": "ctkit_trackers.wandb:WandB"}
 
 _State = tuple[int, int]  # of a file: inode, and time of the last change in ns
-
-
-class Tracker(ABC):
-    """Follows one run."""
-
-    @abstractmethod
-    def __init__(self, run: RunInfo, parameters: Mapping[str, str | float | bool]) -> None:
-        """Begin a record of the run with its parameters."""
-
-    @abstractmethod
-    def metric(self, item: str, name: str, value: float, step: int) -> None:
-        """Record a number of an item, such as ``pretrain/hash6/simclr/seed-42``, at a step of that item."""
-
-    @abstractmethod
-    def file(self, path: Path) -> None:
-        """Keep a file of the run."""
-
-    @abstractmethod
-    def end(self, *, finished: bool) -> None:
-        """Close the record: the run ``finished``, or it failed or was interrupted."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +26,28 @@ class Followed:
     earlier: Mapping[str, _State]
 
 
+def _mlflow() -> type[Tracker]:
+    from ctkit_trackers.mlflow import MLflow
+
+    return MLflow
+
+
+def _wandb() -> type[Tracker]:
+    from ctkit_trackers.wandb import WandB
+
+    return WandB
+
+
+#: Imports a tracker's class, for its library may be missing.
+_TRACKERS: dict[str, Callable[[], type[Tracker]]] = {"mlflow": _mlflow, "wandb": _wandb}
+
+
 def start(name: str, run: RunInfo) -> Followed:
     """Start a tracker. Raises ``RequestError`` where there is none of that name, or its library is missing."""
     if name not in _TRACKERS:
         raise RequestError(f"there is no tracker {name!r}; {nearest(name, _TRACKERS)}")
-    module, _, attribute = _TRACKERS[name].partition(":")
     try:
-        found = cast(type[Tracker], getattr(import_module(module), attribute))
+        found = _TRACKERS[name]()
     except ModuleNotFoundError as error:
         raise RequestError(f"the tracker {name} needs its library: pip install 'ctkit[{name}]'") from error
     return Followed(found(run, dict(flat(run.config))), _states(run.folder))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ctkit.cli import main
 from ctkit.cli.cleaning import LEFTOVERS, Wish, free, plan
-from ctkit.cli.commands import main
 from ctkit.errors import LockedError, RequestError, StorageError
 from ctkit.files import link
 from ctkit.storage.cache import SUMS, Cache, address

@@ -12,7 +12,7 @@ import click
 import pytest
 from click.shell_completion import ShellComplete
 
-from ctkit.cli.commands import cli
+from ctkit.cli.table import cli
 
 
 @pytest.fixture
@@ -70,7 +70,10 @@ def test_each_shell_gets_its_script(shell: str) -> None:
 
 def test_every_command_that_takes_a_plugin_offers_its_names() -> None:
     """No option named after a kind of plugin is left without."""
-    for name, command in cli.commands.items():
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
         for parameter in command.params:
             if parameter.name in ("dataset", "reducer", "reducers", "method", "task") and name != "clean":
                 offers = parameter.shell_complete(click.Context(command, obj={}), "")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ctkit.cli.commands import main
+from ctkit.cli import main
 from ctkit.cli.listing import occupied, runs_in
 from ctkit.errors import RequestError
 from ctkit.storage.run_folder import RunFolder

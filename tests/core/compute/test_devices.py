@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-import warnings
-
 import pytest
 
 from ctkit import compute
 from ctkit.compute import devices
 from ctkit.compute.worker import ONE_THREAD
 from ctkit.errors import RequestError
+
+
+def usable() -> None:
+    """What plugins say of a GPU that they can use."""
 
 
 @pytest.mark.parametrize(
@@ -22,8 +24,7 @@ from ctkit.errors import RequestError
 )
 def test_the_device_is_what_is_asked_for_and_there(asked, count, there, found, monkeypatch):
     monkeypatch.setattr(devices, "cuda_devices", lambda: there)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert devices.resolve(asked, count) == found
+    assert devices.resolve(asked, count, usable) == found
 
 
 @pytest.mark.parametrize(
@@ -32,25 +33,22 @@ def test_the_device_is_what_is_asked_for_and_there(asked, count, there, found, m
 )
 def test_devices_that_are_not_there_are_refused(asked, count, there, message, monkeypatch):
     monkeypatch.setattr(devices, "cuda_devices", lambda: there)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     with pytest.raises(RequestError, match=message):
-        devices.resolve(asked, count)
+        devices.resolve(asked, count, usable)
 
 
-@pytest.mark.parametrize(
-    ("built", "said"), [(None, "is built without CUDA; install"), ("11.8", "is built for CUDA 11.8; install")]
-)
-def test_a_gpu_that_torch_cannot_use_is_left_alone_or_said_to_be_the_trouble(built, said, monkeypatch):
-    def too_old():
-        warnings.warn("The NVIDIA driver on your system is too old", stacklevel=1)
-        return False
-
+def test_a_gpu_that_plugins_cannot_use_is_left_alone_or_said_to_be_the_trouble(monkeypatch):
     monkeypatch.setattr(devices, "cuda_devices", lambda: 1)
-    monkeypatch.setattr("torch.cuda.is_available", too_old)
-    monkeypatch.setattr("torch.version.cuda", built)
-    assert devices.resolve("auto", 4) == "cpu"
-    with pytest.raises(RequestError, match=f"this torch cannot use it, as it {said}"):
-        devices.resolve("cuda")
+    assert devices.resolve("auto", 4, lambda: "it is too old; buy another") == "cpu"
+    with pytest.raises(RequestError, match=r'compute\.device is "cuda": it is too old; buy another, or use "cpu"'):
+        devices.resolve("cuda", 1, lambda: "it is too old; buy another")
+
+
+def test_plugins_are_asked_only_where_there_is_a_gpu_and_it_is_wanted(monkeypatch):
+    monkeypatch.setattr(devices, "cuda_devices", lambda: 0)
+    assert devices.resolve("auto", 1, lambda: pytest.fail("asked")) == "cpu"
+    monkeypatch.setattr(devices, "cuda_devices", lambda: 1)
+    assert devices.resolve("cpu", 1, lambda: pytest.fail("asked")) == "cpu"
 
 
 @pytest.mark.parametrize(

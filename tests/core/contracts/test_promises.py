@@ -161,7 +161,8 @@ def test_a_cell_that_cannot_be_scored_stops_no_other(tmp_path: Path, monkeypatch
     cells = {compare.Cell(arm, Place("simclr", "t", "guess", 1.0)): [] for arm in ("a", "b")}
     monkeypatch.setattr(compare, "_scored", scored)
     monkeypatch.setattr(compare, "_cells", lambda done: cells)
-    compare.score(session, [])
+    data: Any = SimpleNamespace(predictions=())
+    compare.score(session, data)
     assert [(stage, item) for stage, item, _ in failures] == [("score", "a/simclr/t/guess")]
     assert "protocol 'guess' failed in scores: ZeroDivisionError" in failures[0][2]
     assert [line.partition(",")[0] for line in (tmp_path / "results.csv").read_text().split()] == ["arm", "b"]

@@ -16,7 +16,7 @@ from ctkit.contracts import Dataset, NoParams, Pixels, Plugin, Reducer, SourceFi
 from ctkit.errors import CtkitError, DataError, PluginError
 from ctkit.hookspecs import PROJECT, Spec, hookimpl
 from ctkit.pipeline_file.pipeline import Chosen
-from ctkit.plugins.registry import Entry, Registry
+from ctkit.plugins.registry import KINDS, Entry, Registry
 
 Install = Callable[..., None]
 
@@ -81,6 +81,60 @@ def test_a_module_that_follows_runs_is_listed_as_a_tracker(install: Install) -> 
     install(notebook=tracker)
     found = [(e.kind, e.name, e.summary, e.status) for e in plugins.load().entries]
     assert found == [("tracker", "notebook", "Lines for a notebook", "ok")]
+
+
+def test_a_module_that_only_checks_the_device_is_no_tracker(install: Install) -> None:
+    def ctkit_check_device(device: str) -> str | None:
+        return f"no plugin uses {device}"
+
+    install(checker=module_with(ctkit_check_device=ctkit_check_device))
+    registry = plugins.load()
+    assert registry.entries == []
+    assert registry.manager.hook.ctkit_check_device(device="cuda") == "no plugin uses cuda"
+
+
+def test_a_module_that_makes_something_of_every_run_is_listed_as_an_output(install: Install) -> None:
+    def made(run: Any) -> None:
+        pass
+
+    install(
+        page=module_with(ctkit_run_outputs=made),
+        both=module_with(ctkit_run_outputs=made, ctkit_run_started=made),
+    )
+    found = [(e.kind, e.name) for e in plugins.load().entries]
+    assert found == [("output", "both"), ("tracker", "both"), ("output", "page")]
+
+
+def commanding(*specs: Spec) -> ModuleType:
+    return module_with(ctkit_register_commands=lambda: list(specs))
+
+
+def test_a_command_is_announced_and_loaded_on_use(install: Install) -> None:
+    install(one=commanding(Spec("describe-all", "Describe.", "ctkit.cli.plugins:describe")))
+    (entry,) = plugins.load().entries
+    assert (entry.kind, entry.status, entry.load_command().name) == ("command", "ok", "describe")
+
+
+def test_a_target_that_is_no_command_is_named(install: Install) -> None:
+    install(one=commanding(Spec("x", "", GOOD.target), Spec("y", "", "no-colon")))
+    entry, broken = plugins.load().entries
+    with pytest.raises(PluginError, match=r"command 'x' of dist-one: \S+ must be a command but is <class .*@click"):
+        entry.load_command()
+    assert broken.error == "the target must be \"module:function\" but is 'no-colon'"
+    with pytest.raises(PluginError, match="command 'y' of dist-one is broken"):
+        broken.load_command()
+
+
+def test_a_command_s_name_is_settled_by_the_distribution_and_never_taken_from_the_core(install: Install) -> None:
+    spec = Spec("greet", "", "ctkit.cli.plugins:describe")
+    install(one=commanding(spec, Spec("run", "", spec.target)), two=commanding(spec))
+    assert [(e.name, e.status, e.error) for e in plugins.load().entries] == [
+        ("greet", "clash", "also claimed by dist-two: write ctkit dist-one:greet"),
+        ("run", "clash", "also claimed by ctkit's core: write ctkit dist-one:run"),
+        ("greet", "clash", "also claimed by dist-one: write ctkit dist-two:greet"),
+    ]
+    with pytest.raises(PluginError, match="write ctkit dist-one:greet or ctkit dist-two:greet"):
+        plugins.load().find("command", "greet")
 
 
 def test_a_module_without_a_marked_hook_is_broken(install: Install) -> None:
@@ -203,10 +257,26 @@ def test_a_hook_that_raises_is_reported_once_and_the_others_are_called(
     assert [record.getMessage().count("no network") for record in caplog.records] == [1]
 
 
+def test_a_hook_that_is_called_fails_with_its_plugin_s_name_or_an_error_of_ours(install: Install) -> None:
+    def failing(run: Any) -> None:
+        raise run
+
+    install(page=module_with(ctkit_run_outputs=failing))
+    registry = plugins.load()
+    assert registry.implements("ctkit_run_outputs")
+    assert not registry.implements("ctkit_run_started")
+    with pytest.raises(CtkitError, match=r"plugin 'dist-page:page' failed in ctkit_run_outputs: KeyError: 'score'"):
+        registry.call("ctkit_run_outputs", run=KeyError("score"))
+    ours = DataError("no slice")
+    with pytest.raises(DataError) as raised:
+        registry.call("ctkit_run_outputs", run=ours)
+    assert raised.value is ours
+
+
 def test_the_built_in_plugins_come_by_entry_points() -> None:
     plugins.load.cache_clear()
     ours = [entry for entry in plugins.load().entries if entry.distribution == "ctkit"]
-    assert {entry.kind for entry in ours} == {"dataset", "reducer", "method", "task", "protocol", "tracker"}
+    assert {entry.kind for entry in ours} == {*KINDS, "command", "output", "tracker"}
     assert [entry.error for entry in ours if entry.status != "ok"] == []
 
 

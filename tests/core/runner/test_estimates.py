@@ -50,8 +50,8 @@ def test_a_dry_run_says_pairs_time_and_size_before_anything_is_described(tmp_pat
 
 
 def test_pairs_grow_with_the_square_and_accelerator_work_is_shared_by_accelerators_alone() -> None:
-    slices = estimates._Rate("slice", False, 0.5, 8)
-    pairs = estimates._Rate("pair", True, 0.1, 4)
+    slices = estimates._UnitCost("slice", False, 0.5, 8)
+    pairs = estimates._UnitCost("pair", True, 0.1, 4)
     trial = estimates._Trial(1.0, (slices, pairs))
     cost = estimates._scaled(trial, np.array([4, 10]), workers=2, accelerators=3)
     assert cost.seconds == pytest.approx((14 * 1.0 + 14 * 0.5) / 2 + (6 + 45) * 0.1 / 3)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ctkit.cli.commands import main
+from ctkit.cli import main
 from ctkit.files import read_csv
 from ctkit.session.only import Only
 
@@ -38,6 +38,7 @@ use = "random"
 keep = { like = "hash6" }
 [[pretrain]]
 use = "untrained"
+backbone = "resnet18"
 [[baseline]]
 id = "random-weights"
 use = "untrained"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import layouts
 from ctkit import plugins
 from ctkit.contracts import Params
 from ctkit.plugins.registry import Entry
@@ -23,9 +23,7 @@ from ctkit.testing import (
     check_task,
     samples,
 )
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tasks"))  # importmode "importlib" does not find ``layouts`` itself
-import layouts
+from phantom_files import write_dicom, write_nifti
 
 Parameters = dict[str, Any]
 COUNTS = {"train": 6, "val": 4, "test": 4}
@@ -65,8 +63,6 @@ def test_every_hash_conforms(parameters: Parameters) -> None:
 
 
 def dicom(folder: Path) -> Parameters:
-    from ctkit_datasets.phantom_files import write_dicom
-
     write_dicom(folder, phantom())
     file = next(folder.rglob("*.dcm"))
     file.write_bytes(file.read_bytes()[:3000])  # a whole header, and some of the pixels
@@ -75,16 +71,12 @@ def dicom(folder: Path) -> Parameters:
 
 
 def nifti(folder: Path) -> Parameters:
-    from ctkit_datasets.phantom_files import write_nifti
-
     write_nifti(folder, phantom())
     (folder / "damaged.nii.gz").write_bytes(b"no NIfTI")
     return {"root": folder}
 
 
 def pet_ct(folder: Path) -> Parameters:
-    from ctkit_datasets.phantom_files import write_nifti
-
     write_nifti(folder, phantom(), "{patient}/study-1/CT.nii.gz")
     for study in folder.glob("*/*"):
         (study / "SEG.nii.gz").write_bytes(b"no CT")

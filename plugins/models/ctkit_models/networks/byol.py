@@ -9,10 +9,9 @@ from lightly.models.utils import update_momentum
 from lightly.utils.scheduler import cosine_schedule
 from torch import Tensor
 
-from ctkit_models.byol import BYOLParams
 from ctkit_models.network import Network, full_precision
 from ctkit_models.networks.momentum import momentum_copy
-from ctkit_models.trunks import Trunk
+from ctkit_torch.trunks import Trunk
 
 GLOBAL_VIEWS = 2
 
@@ -20,12 +19,12 @@ GLOBAL_VIEWS = 2
 class BYOLNetwork(Network):
     """An online network with a predictor, and a target network that follows it ever more slowly over ``steps``."""
 
-    def __init__(self, trunk: Trunk, params: BYOLParams, steps: int) -> None:
+    def __init__(self, trunk: Trunk, *, hidden: int, projection: int, target_momentum: float, steps: int) -> None:
         super().__init__(trunk)
-        self.head = BYOLProjectionHead(trunk.width, params.hidden, params.projection)
-        self.predictor = BYOLPredictionHead(params.projection, params.hidden, params.projection)
+        self.head = BYOLProjectionHead(trunk.width, hidden, projection)
+        self.predictor = BYOLPredictionHead(projection, hidden, projection)
         self.target_trunk, self.target_head = momentum_copy(trunk), momentum_copy(self.head)
-        self.target_momentum = params.target_momentum
+        self.target_momentum = target_momentum
         self.steps = steps
         self.criterion = NegativeCosineSimilarity()
 

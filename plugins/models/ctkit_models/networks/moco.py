@@ -8,23 +8,22 @@ from lightly.models.modules.heads import MoCoProjectionHead
 from lightly.models.utils import update_momentum
 from torch import Tensor, nn
 
-from ctkit_models.moco import MoCoParams
 from ctkit_models.network import Network, full_precision
 from ctkit_models.networks.momentum import momentum_copy
-from ctkit_models.trunks import Trunk
+from ctkit_torch.trunks import Trunk
 
 
 class MoCoNetwork(Network):
     """A query network, a key network that follows it, and a queue of the keys of earlier batches."""
 
-    def __init__(self, trunk: Trunk, params: MoCoParams, queue: int) -> None:
+    def __init__(
+        self, trunk: Trunk, *, projection: int, linear: bool, temperature: float, key_momentum: float, queue: int
+    ) -> None:
         super().__init__(trunk)
-        self.head = _head(params, trunk.width)
+        self.head = _head(trunk.width, projection, linear=linear)
         self.key_trunk, self.key_head = momentum_copy(trunk), momentum_copy(self.head)
-        self.key_momentum = params.key_momentum
-        self.criterion = NTXentLoss(
-            params.temperature, memory_bank_size=(queue, params.projection), gather_distributed=True
-        )
+        self.key_momentum = key_momentum
+        self.criterion = NTXentLoss(temperature, memory_bank_size=(queue, projection), gather_distributed=True)
         bank = self.criterion.memory_bank
         bank.register_buffer("bank", bank.bank)  # lightly keeps the queue out of state_dict
         bank.register_buffer("bank_ptr", bank.bank_ptr)
@@ -44,8 +43,8 @@ class MoCoNetwork(Network):
         update_momentum(self.head, self.key_head, self.key_momentum)
 
 
-def _head(params: MoCoParams, width: int) -> nn.Module:
-    if params.head == "linear":
-        return nn.Linear(width, params.projection)
-    head: nn.Module = MoCoProjectionHead(width, width, params.projection)  # as wide as the trunk, in the paper 2048
+def _head(width: int, projection: int, *, linear: bool) -> nn.Module:
+    if linear:
+        return nn.Linear(width, projection)
+    head: nn.Module = MoCoProjectionHead(width, width, projection)  # as wide as the trunk, in the paper 2048
     return head

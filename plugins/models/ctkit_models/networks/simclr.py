@@ -7,7 +7,7 @@ from lightly.models.modules.heads import SimCLRProjectionHead
 from torch import Tensor
 
 from ctkit_models.network import Network, full_precision
-from ctkit_models.trunks import Trunk
+from ctkit_torch.trunks import Trunk
 
 
 class SimCLRNetwork(Network):

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ctkit_models.network import Network, full_precision
-from ctkit_models.swav import SwAVParams
-from ctkit_models.trunks import Trunk
+from ctkit_torch.trunks import Trunk
 
 GLOBAL_VIEWS = 2
 
@@ -18,14 +17,23 @@ GLOBAL_VIEWS = 2
 class SwAVNetwork(Network):
     """Trunk, projection head and prototypes of length 1, which stay as they are for the first ``frozen_steps``."""
 
-    def __init__(self, trunk: Trunk, params: SwAVParams, frozen_steps: int) -> None:
+    def __init__(
+        self,
+        trunk: Trunk,
+        *,
+        hidden: int,
+        projection: int,
+        prototypes: int,
+        temperature: float,
+        sinkhorn_iterations: int,
+        epsilon: float,
+        frozen_steps: int,
+    ) -> None:
         super().__init__(trunk)
-        self.head = SwaVProjectionHead(trunk.width, params.hidden, params.projection)
-        self.prototypes = nn.Linear(params.projection, params.prototypes, bias=False)  # lightly's have a bias
+        self.head = SwaVProjectionHead(trunk.width, hidden, projection)
+        self.prototypes = nn.Linear(projection, prototypes, bias=False)  # lightly's have a bias
         self.frozen_steps = frozen_steps
-        self.criterion = SwaVLoss(
-            params.temperature, params.sinkhorn_iterations, params.epsilon, sinkhorn_gather_distributed=True
-        )
+        self.criterion = SwaVLoss(temperature, sinkhorn_iterations, epsilon, sinkhorn_gather_distributed=True)
         self._normalise_prototypes()
 
     def forward(self, views: list[Tensor]) -> Tensor:

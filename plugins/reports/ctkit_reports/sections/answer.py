@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ctkit import ComparisonRow, Run, RunArm, ScoreRow, quantities
+from ctkit.contracts import main_metric
 from ctkit_reports import naming, verdict, wording
 from ctkit_reports.elements import Looks, unique
 from ctkit_reports.figures import Look
@@ -97,7 +98,7 @@ def _time_sentence(run: Run, arm: str, method: str) -> str:
 
 
 def _lines(run: Run, arm: str) -> Iterable[Line]:
-    metric = verdict.main_metric(run.scores)
+    metric = main_metric(run.scores)
     own = [row for row in run.comparisons if (row.arm, row.metric) == (arm, metric)]
     compared = {row.place: row for row in own if row.reference == run.reference}
     for row in run.scores:

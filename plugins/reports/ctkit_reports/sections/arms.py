@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ctkit import ArmFacts, Run, RunTraining, StepFacts, quantities, redaction
+from ctkit.contracts import main_metric
 from ctkit_reports import diagnostics, figures, naming, verdict, wording
 from ctkit_reports.elements import Cell, Looks, Matrix, Plot, Table, number, table, text, unique
 from ctkit_reports.figures import Point
@@ -109,7 +110,7 @@ def _trained_row(run: Run, looks: Looks, arm: str, method: str, group: Sequence[
 
 
 def _trade_off(run: Run, looks: Looks) -> Iterable[Plot]:
-    metric = verdict.main_metric(run.scores)
+    metric = main_metric(run.scores)
     if metric is None:
         return
     pooled = [row for row in run.scores if row.pooled and row.metric == metric]

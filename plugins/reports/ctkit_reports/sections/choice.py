@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit import ChosenSlices, Pictures, Run, RunArm, quantities
+from ctkit import Pictures, Run, RunArm, SelectionTable, quantities
 from ctkit.contracts import Ints
 from ctkit_reports import figures, pictures, wording
 from ctkit_reports.elements import Looks, Plot
@@ -70,7 +70,7 @@ def choice(run: Run, looks: Looks) -> Choice | None:
     return Choice(strips, tuple(shown), distances, curves) if strips or distances or curves else None
 
 
-def _strips(chosen: Sequence[tuple[RunArm, ChosenSlices]], looks: Looks) -> Iterable[VolumeStrips]:
+def _strips(chosen: Sequence[tuple[RunArm, SelectionTable]], looks: Looks) -> Iterable[VolumeStrips]:
     """Volumes from the shortest to the longest, evenly spread."""
     if not chosen:
         return
@@ -84,12 +84,12 @@ def _strips(chosen: Sequence[tuple[RunArm, ChosenSlices]], looks: Looks) -> Iter
         yield VolumeStrips(digest, last + 1, strips)
 
 
-def _inside(selection: ChosenSlices, digest: str) -> Ints:
+def _inside(selection: SelectionTable, digest: str) -> Ints:
     known = digest in selection.names
     return np.flatnonzero(selection.volume == selection.names.index(digest)) if known else np.empty(0, np.int64)
 
 
-def _strip(arm: RunArm, selection: ChosenSlices, digest: str, look: Look) -> Strip:
+def _strip(arm: RunArm, selection: SelectionTable, digest: str, look: Look) -> Strip:
     rows = _inside(selection, digest)
     kept = np.sort(selection.index[rows][selection.kept[rows]])
     return Strip(arm.name, look, strip_path(kept), f"{quantities.count(len(kept))} of {quantities.count(len(rows))}")
@@ -124,7 +124,7 @@ def _pair(found: Pictures, i: int, unit: str) -> tuple[str, str, str]:
     return pictures.as_uri(found.dropped[i]), pictures.as_uri(found.stand_in[i]), apart
 
 
-def _distances(arm: RunArm, selection: ChosenSlices, looks: Looks) -> Plot | None:
+def _distances(arm: RunArm, selection: SelectionTable, looks: Looks) -> Plot | None:
     known = selection.distance[~selection.kept & np.isfinite(selection.distance)]
     if not len(known):
         return None

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit import ComparisonRow, Run, RunPredictions, ScoreRow, quantities
-from ctkit.contracts import Floats, Predictions
+from ctkit.contracts import Floats, Mistake, Predictions, main_metric, worst_mistakes
 from ctkit_reports import diagnostics, figures, naming, pictures, verdict, wording
-from ctkit_reports.diagnostics import Mistake
 from ctkit_reports.elements import Cell, Looks, Matrix, Plot, Table, grouped, number, table, text, unique
 from ctkit_reports.figures import Curve, Strip
 
@@ -56,7 +55,7 @@ def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float, *, wi
     scores, differences = list(filter(here, run.scores)), list(filter(here, run.comparisons))
     files = [file for file in run.predictions if (file.task, file.protocol, file.labels) == (task, protocol, labels)]
     predicted = _predictions(files)
-    main = verdict.main_metric(scores)
+    main = main_metric(scores)
     compared = [row for row in differences if row.reference not in run.baselines]
     bought = [row for row in differences if row.reference in run.baselines and row.metric == main]
     pooled = [row for row in scores if row.pooled]
@@ -157,7 +156,7 @@ def _points(rows: Sequence[ScoreRow], looks: Looks) -> Plot | None:
 def _label_curve(run: Run, looks: Looks, task: str, protocol: str) -> Plot | None:
     """The main metric over shares of the labels, where there are several."""
     rows = [row for row in run.scores if row.pooled and (row.place.task, row.place.protocol) == (task, protocol)]
-    metric = verdict.main_metric(rows) or ""
+    metric = main_metric(rows) or ""
     by_arm: dict[tuple[str, str], list[ScoreRow]] = {}
     for row in sorted((row for row in rows if row.metric == metric), key=lambda row: row.place.labels):
         by_arm.setdefault((row.arm, row.place.pretrain), []).append(row)
@@ -278,7 +277,7 @@ def _mistakes(predicted: ByMethod, looks: Looks) -> Table | None:
         ]
         for method, arms in predicted.items()
         for arm, runs in arms.items()
-        for mistake in diagnostics.worst_mistakes(runs)
+        for mistake in worst_mistakes(runs)
     ]
     columns = ("Arm", "Method", "Row of the predictions", "True class", "Predicted", "Probability")
     return table("The most confident mistakes, by mean prediction", columns, rows)
@@ -289,7 +288,7 @@ def _pictures(predicted: ByMethod, images: Mapping[int, NDArray[np.uint8]]) -> I
     takers: dict[int, list[tuple[str, Mistake]]] = {}
     for method, arms in predicted.items():
         for arm, runs in arms.items():
-            for mistake in diagnostics.worst_mistakes(runs):
+            for mistake in worst_mistakes(runs):
                 name = f"{arm}, {method}" if len(predicted) > 1 else arm
                 takers.setdefault(mistake.row, []).append((name, mistake))
     for row, taken in sorted(takers.items(), key=lambda item: -len(item[1]))[:MOST_PICTURES]:

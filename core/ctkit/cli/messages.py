@@ -1,0 +1,36 @@
+"""What commands that work on a pipeline say before and after: broken plugins, and how a run ended."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctkit.errors import CtkitError
+
+if TYPE_CHECKING:
+    from ctkit.console import Console
+    from ctkit.plugins import Registry
+
+
+def warn_of_broken(registry: Registry, console: Console) -> None:
+    """What is broken may be a tracker, which nothing else would miss."""
+    for entry in registry.entries:
+        if entry.kind == "unknown":
+            console.warn(f"plugin {entry.name!r} of {entry.distribution} is broken and left out: {entry.error}")
+
+
+def say_outcome(run: Path, console: Console) -> None:
+    """How a run ended and where its results are. Raises ``CtkitError`` where parts of it failed."""
+    from ctkit.storage import RunFolder, read_provenance
+
+    facts = read_provenance(run)
+    failures = facts.get("failures", [])
+    page = RunFolder(run).report
+    whole = str(facts.get("state")).startswith(("done", "failed in part")) and page.exists()
+    where = f"report: {page}" if whole else f"results: {run}"
+    if not failures and all(stage["cached"] for stage in facts.get("stages", [])):
+        console.say(f"nothing to do, everything is up to date; {where}")
+    else:
+        console.say(f"{facts.get('state', 'done')}; {where}")
+    if failures:
+        raise CtkitError(f"{len(failures)} of the run's parts failed, see run.json; first: {failures[0]['reason']}")

@@ -1,0 +1,67 @@
+"""``ctkit list-plugins`` and ``describe``: what is installed, and what each can be told."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+from ctkit.cli.completion import plugins_of
+from ctkit.hookspecs import Kind
+
+if TYPE_CHECKING:
+    from ctkit.plugins import Entry
+
+KINDS = get_args(Kind)
+LISTED = (*KINDS, "command", "output", "tracker")  #: what list-plugins shows; the last three have nothing to describe
+
+
+@click.command("list-plugins")
+@click.option("--kind", type=click.Choice(LISTED), help="Only this kind.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON list of objects.")
+def list_plugins(kind: str | None, as_json: bool) -> None:
+    """List every plugin that is installed, the broken ones with their error."""
+    from ctkit import plugins
+
+    entries = sorted(plugins.load().entries, key=lambda e: (_rank(e.kind), e.name, e.distribution))
+    shown = [entry for entry in entries if kind is None or entry.kind in (kind, "unknown")]
+    columns = ("kind", "name", "summary", "distribution", "version", "status", "error")
+    if as_json:
+        click.echo(json.dumps([{column: getattr(entry, column) for column in columns} for entry in shown], indent=2))
+        return
+    click.echo(_plugin_table(shown), nl=False)
+
+
+def _rank(kind: str) -> int:
+    return LISTED.index(kind) if kind in LISTED else len(LISTED)
+
+
+def _plugin_table(entries: list[Entry]) -> str:
+    """Plain columns: a table library would cost more than all the rest of this command."""
+    rows = [(entry.kind, entry.name, f"{entry.distribution} {entry.version}", _summary(entry)) for entry in entries]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
+    lines = (
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]) for row in rows
+    )
+    return "".join(f"{line.rstrip()}\n" for line in lines)
+
+
+def _summary(entry: Entry) -> str:
+    return entry.summary if entry.status == "ok" else f"[{entry.status}] {entry.error}"
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(KINDS))
+@click.argument("name", shell_complete=plugins_of())
+@click.option("--json", "as_json", is_flag=True, help="The JSON Schema of the parameters.")
+def describe(kind: Kind, name: str, as_json: bool) -> None:
+    """Describe the plugin NAME of a KIND: what it does and its parameters, with units, bounds and defaults."""
+    from ctkit import plugins
+    from ctkit.plugins.description import describe_plugin
+
+    entry = plugins.load().find(kind, name)
+    if as_json:
+        click.echo(json.dumps(entry.load().params_type.model_json_schema(), indent=2))
+        return
+    click.echo(describe_plugin(entry))

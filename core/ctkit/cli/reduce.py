@@ -1,0 +1,92 @@
+"""``ctkit reduce``: choose slices without a pipeline file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from ctkit.cli import table
+from ctkit.cli.completion import plugins_of
+from ctkit.cli.messages import say_outcome
+from ctkit.console.options import output_options
+from ctkit.contracts import SliceFormat, refuse_without_sources
+from ctkit.errors import RequestError
+
+if TYPE_CHECKING:
+    from ctkit.console import Console
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--dataset",
+    "dataset",
+    required=True,
+    metavar="NAME",
+    shell_complete=plugins_of("dataset"),
+    help="Data set plugin that reads SOURCE.",
+)
+@click.option(
+    "--reducer", "reducer", required=True, metavar="NAME", shell_complete=plugins_of("reducer"), help="Reducer plugin."
+)
+@click.option("-p", "parameters", multiple=True, metavar="KEY=VALUE", help="Parameter, scope or keep of the reducer.")
+@click.option("-d", "dataset_parameters", multiple=True, metavar="KEY=VALUE", help="Parameter of the data set.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the selection and its report.")
+@click.option("--seed", type=int, default=42, show_default=True, help="Seed of reducers that draw.")
+@click.option("--curve", "with_curve", is_flag=True, help="Also how many slices each threshold would keep.")
+@click.option(
+    "--export",
+    "form",
+    type=click.Choice(get_args(SliceFormat)),
+    help="Also export the kept slices, to OUT/slices-FORMAT.",
+)
+@output_options
+def reduce(
+    source: Path | None,
+    dataset: str,
+    reducer: str,
+    parameters: tuple[str, ...],
+    dataset_parameters: tuple[str, ...],
+    out: Path,
+    seed: int,
+    with_curve: bool,
+    form: SliceFormat | None,
+    console: Console,
+) -> None:
+    """Choose slices of SOURCE without a pipeline file: the selection and a report go to --out."""
+    from ctkit import pipeline_file, plugins, runner
+
+    curve = _of_a_plugin("curve", "--curve", "ctkit-reports") if with_curve else None
+    export = _of_a_plugin("export-slices", "--export", "ctkit-exporters") if form else None
+    document: dict[str, Any] = {
+        "run": {"name": "reduce", "seed": seed, "out": str(out.absolute())},
+        "dataset": {"use": dataset} | ({"root": str(source.absolute())} if source else {}),
+        "reduce": [{"use": reducer}],
+    }
+    for key, values in (("reduce.0", parameters), ("dataset", dataset_parameters)):
+        for value in values:
+            pipeline_file.override(document, f"{key}.{value}")
+    registry = plugins.load()
+    resolved = pipeline_file.resolve(document, registry, Path.cwd(), lambda _: "ctkit reduce")
+    if form:
+        refuse_without_sources(resolved.dataset.build(), resolved.dataset.entry.name, form)
+    run = runner.run(resolved, registry, console).path
+    arm, context = resolved.arms[0].id, click.get_current_context()
+    if curve:
+        context.invoke(curve, run=run, arm=arm, console=console)
+    if export:
+        context.invoke(export, run=run, arm=arm, form=form, out=run / f"slices-{form}", console=console)
+    say_outcome(run, console)
+
+
+def _of_a_plugin(name: str, option: str, plugin: str) -> click.Command:
+    """Load the command that an option stands for. Raises ``RequestError`` where its plugin is not there."""
+    command = table.find(name)
+    if command is None:
+        raise RequestError(
+            f"{option} needs `ctkit {name}` of the plugin {plugin}, which is missing: install it, or take it out of "
+            "CTKIT_DISABLE_PLUGINS"
+        )
+    return command

@@ -1,0 +1,92 @@
+"""``ctkit run``: a pipeline from its file to its results, or what that would do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from ctkit.cli.messages import say_outcome, warn_of_broken
+from ctkit.console.options import output_options
+from ctkit.hookspecs import STAGES, Stage
+
+if TYPE_CHECKING:
+    from ctkit.console import Console
+    from ctkit.plugins import Registry
+    from ctkit.session import Only
+
+
+class Jobs(click.ParamType):  # type: ignore[type-arg]  # older releases of click take none
+    """A number of jobs, or "auto"."""
+
+    name = "jobs"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Literal["auto"]:
+        """Return the number, or "auto"; a usage error for anything else."""
+        if value == "auto":
+            return "auto"
+        if not str(value).isdecimal() or int(value) < 1:
+            self.fail(f"must be 1, 2, ... or auto but is {value!r}", param, ctx)
+        return int(value)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--until", type=click.Choice(STAGES), default="report", show_default=True, help="Stop after this stage.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key: dataset.size=128.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run, instead of runs/<name>.")
+@click.option("--only", "parts", multiple=True, metavar="KEY=NAME", help="Work on this arm, pretrain, task or seed.")
+@click.option(
+    *("--jobs", "-j"),
+    default="1",
+    type=Jobs(),
+    metavar="N|auto",
+    show_default=True,
+    help="Trainings and evaluations at once, each with GPUs of its own; auto: as many as there are GPUs for.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done and what is there already; do nothing.")
+@output_options
+def run(
+    file: Path,
+    until: Stage,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    parts: tuple[str, ...],
+    jobs: int | Literal["auto"],
+    dry_run: bool,
+    console: Console,
+) -> None:
+    """Run a pipeline FILE. What an earlier start has made is not made again.
+
+    --only arm=hash6 may be given several times: one key takes any of its names, several keys must all fit.
+    """
+    from ctkit import pipeline_file, plugins, runner
+    from ctkit.session import parse
+
+    registry = plugins.load()
+    extra = (f"run.out={json.dumps(str(out.absolute()), ensure_ascii=False)}",) if out else ()
+    resolved = pipeline_file.load(file, registry, (*overrides, *extra))
+    only = parse(parts, resolved)
+    warn_of_broken(registry, console)
+    if dry_run:
+        _print_plan(resolved, registry, console, only, jobs)
+        return
+    folder = runner.run(resolved, registry, console, until, only, jobs)
+    say_outcome(folder.path, console)
+
+
+def _print_plan(resolved: Any, registry: Registry, console: Console, only: Only, jobs: int | Literal["auto"]) -> None:
+    from ctkit import runner
+    from ctkit.runner import dry_run
+    from ctkit.session import open_session
+
+    folder = runner.run_folder(resolved)
+    session = replace(open_session(resolved, registry, console, folder, jobs), only=only)
+    if console.as_json:
+        rows = [(line.stage, line.item, line.state, line.detail) for line in dry_run.plan(session)]
+        console.table(("stage", "item", "state", "detail"), rows)
+    else:
+        console.table(("plan", "state", "detail"), list(dry_run.tree(dry_run.plan(session))))

@@ -1,0 +1,65 @@
+"""Labelled phantom slices, with a lesion and without, for tasks, tests and trying things out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from ctkit_phantom.body import Body, generator
+from ctkit_phantom.scan import Scan
+
+FIRST_PATIENT = 1_000_000  #: number of the first patient; the data set ``phantom`` counts from 0 and stays below
+CLASSES = ("healthy", "lesion")
+AREA = 800.0  #: mm^2 of lesions that a slice shows at least to be labelled so
+_HEIGHTS = 110.0, 430.0  # mm, of lungs and liver
+
+
+class LesionSlices(NamedTuple):
+    """Labelled axial slices."""
+
+    images: NDArray[np.int16]  #: (n, size, size) HU, rows to the back, columns to the patient's left
+    labels: NDArray[np.int64]  #: (n,) number of the class in ``CLASSES``
+    patients: tuple[str, ...]  #: (n,)
+
+
+def lesion_slices(
+    seed: int, patients: int, size: int, *, slices: int = 2, first_patient: int = FIRST_PATIENT, area: float = AREA
+) -> LesionSlices:
+    """Return ``slices`` slices of each of ``patients`` patients; every second patient has lesions in all of them.
+
+    A slice with lesions shows at least ``area`` mm^2 of them or, of patients who have no such slice, the most there is.
+    A pure function of its arguments, and a patient does not depend on how many there are. Slices of healthy patients
+    are taken where lesions might have been, so that nothing but lesions tells the classes apart.
+    """
+    images = np.empty((patients, slices, size, size), np.int16)
+    with threadpool_limits(1):  # products of matrices this small only get slower by more threads
+        for number in range(patients):
+            body = Body(seed, first_patient + number, diseased=True)
+            heights = _heights_with_lesions(body, slices, area)
+            if number % 2 == 0:
+                body.lesions = []
+            scan = Scan(body, size)
+            for i, z in enumerate(heights):
+                images[number, i] = scan.slice(z, i)
+    labels = np.repeat(np.arange(patients) % 2, slices).astype(np.int64)
+    names = tuple(f"phantom-{first_patient + number}" for number in range(patients) for _ in range(slices))
+    return LesionSlices(images.reshape(-1, size, size), labels, names)
+
+
+def _heights_with_lesions(body: Body, count: int, area: float) -> list[float]:
+    """Return random heights in mm at which lesions are well visible."""
+    scan = Scan(body, 32)
+    smaller: list[tuple[float, float]] = []
+    heights: list[float] = []
+    for z in generator("lesion slices", body.seed, body.number).uniform(*_HEIGHTS, 20 * count).tolist():
+        shown = float(scan.lesions(z).sum() * scan.pixel**2)
+        if shown >= area:
+            heights.append(z)
+        else:
+            smaller.append((shown, z))
+        if len(heights) == count:
+            return heights
+    return heights + [z for _, z in sorted(smaller, reverse=True)[: count - len(heights)]]

@@ -1,0 +1,82 @@
+"""The commands ``ctkit report``, ``compare``, ``curve`` and ``explain``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+from ctkit import complete_arms, output_options
+from ctkit_reports.across import Format
+
+if TYPE_CHECKING:
+    from ctkit import Console
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+def report(run: Path) -> None:
+    """Make report.html of the folder RUN again, from what lies there."""
+    from ctkit_reports.page import write_report
+
+    click.echo(f"report: {write_report(run)}")
+
+
+@click.command()
+@click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RUN [RUN ...]")
+@click.option("--metric", help="Metric to show, instead of AUC where there is one.")
+@click.option("--format", "form", type=click.Choice(get_args(Format)), default="terminal", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="File to write the table to.")
+def compare(runs: tuple[Path, ...], metric: str | None, form: Format, out: Path | None) -> None:
+    """Print one table of the scores of all RUNs: slices kept, pre-training time, difference from the reference arm.
+
+    The reference is that of each run, and p values are adjusted (Holm) within their run.
+    """
+    from ctkit.files import write_text
+    from ctkit_reports.across import across, render, without_rows
+
+    rows = across(runs, metric)
+    for name in without_rows(runs, rows):
+        click.echo(f"{name} has no score by {metric} and is left out", err=True)
+    table = render(rows, form)
+    if out is None:
+        click.echo(table, nl=False)
+        return
+    write_text(out, table)
+    click.echo(f"table: {out}")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("arm", shell_complete=complete_arms)
+@output_options
+def curve(run: Path, arm: str, console: Console) -> None:
+    """Print how many slices each threshold of ARM in the folder RUN would keep; plot it and show it in the report."""
+    from ctkit import CurveRow, open_run
+    from ctkit_reports.page import write_curve_plot, write_report
+
+    found = open_run(run)
+    with found.revisit(arm, console) as opened:
+        curve = opened.write_curve()
+        plot = write_curve_plot(run, arm)
+        if found.folder.report.exists():
+            write_report(run)
+    console.table(CurveRow._fields, curve)
+    console.say(f"curve: {plot}")
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("arm", shell_complete=complete_arms)
+@output_options
+def explain(run: Path, arm: str, console: Console) -> None:
+    """Write a page that lets you judge by eye how ARM of the folder RUN chose: explain.html in the arm's folder."""
+    from ctkit import open_run
+    from ctkit_reports.explaining import explain as gather
+    from ctkit_reports.explanation import write_explanation
+
+    with open_run(run).revisit(arm, console) as opened:
+        page = opened.folder.explanation
+        write_explanation(page, gather(opened))
+    console.say(f"explanation: {page}")

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cloudpickle
+import psutil
+import pytest
+
+from ctkit.compute.child import ChildProcess, ending, start_child
+from ctkit.compute.worker import ONE_THREAD, Returned
+from ctkit.errors import DataError
+
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # processes cannot import the tests
+
+START, LONG = 60.0, 30.0  # seconds, which no test takes
+
+Start = Callable[..., ChildProcess]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    children: list[ChildProcess] = []
+
+    def begin(work: Callable[[Any], object], item: object = None, threads: int = 1) -> ChildProcess:
+        children.append(start_child("process 2 of 2", work, item, threads))
+        assert children[-1].is_ready(START)
+        return children[-1]
+
+    yield begin
+    for child in children:
+        child.kill()
+
+
+def threads_of(name: str) -> tuple[str, int]:
+    return os.environ[name], os.getpid()
+
+
+def test_work_is_done_on_its_item_in_another_process_with_its_threads(start: Start) -> None:
+    child = start(threads_of, "OMP_NUM_THREADS", threads=3)
+    outcome = child.outcome(LONG)
+    assert isinstance(outcome, Returned)
+    assert outcome.result[0] == "3"
+    assert outcome.result[1] != os.getpid()
+    child.join(LONG)
+    assert (child.died, child.failure()) == (False, None)
+
+
+def test_what_starts_children_travels_to_other_processes_as_a_name() -> None:
+    assert pickle.loads(pickle.dumps(start_child)) is start_child
+    assert len(pickle.dumps(start_child)) < 100
+
+
+def damaged(item: object) -> None:
+    raise DataError("a shard is damaged")
+
+
+def test_what_the_work_raised_is_said_with_its_traceback_in_the_debug_log(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    child = start(damaged)
+    with caplog.at_level(logging.DEBUG, "ctkit.compute"):
+        child.join(LONG)
+        assert child.died
+        assert child.failure() == "process 2 of 2: a shard is damaged"
+    assert 'raise DataError("a shard is damaged")' in caplog.text
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+def test_a_process_that_is_killed_has_died_of_the_signal(start: Start) -> None:
+    child = start(lambda sent: os.kill(os.getpid(), sent), signal.SIGKILL)
+    child.join(LONG)
+    assert child.died
+    assert child.failure() == child.death == "process 2 of 2 died (SIGKILL, as when memory runs out)"
+    assert child.outcome(0) is None
+
+
+def test_a_process_that_ends_before_it_answers_has_died_though_it_says_all_is_well(start: Start) -> None:
+    child = start(os._exit, 0)
+    assert child.outcome(LONG) is None
+    assert child.death == "process 2 of 2 died (exit code 0)"
+
+
+def refuse() -> None:
+    raise ImportError("no libfoo here")
+
+
+class Unloadable:
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        return refuse, ()
+
+
+def test_a_process_that_cannot_load_its_work_is_never_ready() -> None:
+    child = start_child("process 2 of 2", print, Unloadable())
+    try:
+        assert not child.is_ready(START)
+        assert child.failure() == "process 2 of 2 died (exit code 1)"
+    finally:
+        child.kill()
+
+
+def endless(item: object) -> None:
+    while True:
+        time.sleep(60)
+
+
+def test_a_process_that_goes_on_has_no_outcome_yet_and_can_be_killed_twice(start: Start) -> None:
+    child = start(endless)
+    assert child.outcome(0) is None
+    assert (child.died, child.death, child.failure()) == (False, None, None)
+    (process,) = (found for found in psutil.Process().children() if found.pid == child._process.pid)
+    child.kill()
+    child.kill()
+    assert not process.is_running()
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(-11, "SIGSEGV"), (-9, "SIGKILL, as when memory runs out"), (3, "exit code 3")],
+    ids=["signal", "memory", "code"],
+)
+def test_an_end_is_told_in_words(code: int, words: str) -> None:
+    assert ending(code) == words
+
+
+def test_one_thread_is_what_libraries_get_unless_told_otherwise(start: Start) -> None:
+    outcome = start(lambda names: {os.environ[name] for name in names}, tuple(ONE_THREAD)).outcome(LONG)
+    assert outcome == Returned({"1"})

@@ -1,0 +1,118 @@
+"""The end of a run: what plugins make of it, and when."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from ctkit import plugins
+from ctkit.errors import DataError
+from ctkit.hookspecs import RunInfo, hookimpl
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def having() -> Iterator[Callable[..., None]]:
+    """Give this process's registry a further module with hooks."""
+
+    def _having(**hooks: Callable[..., Any]) -> None:
+        module = ModuleType("stranger")
+        for name, function in hooks.items():
+            setattr(module, name, hookimpl(function))
+        plugins.load().manager.register(module, "theirs:page")
+
+    yield _having
+    if plugins.load().manager.has_plugin("theirs:page"):
+        plugins.load().manager.unregister(name="theirs:page")
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "runs" / "small" / "run.json").read_text())
+    return found
+
+
+def test_outputs_are_made_of_a_whole_run_before_trackers_hear_of_its_end(
+    folder: Path, command: Run, having: Callable[..., None]
+) -> None:
+    told: list[tuple[str, Any, Any]] = []
+
+    def note(run: RunInfo, what: str) -> None:
+        known = json.loads((run.folder / "run.json").read_text())
+        told.append((what, known["state"], known["finished"] is not None))
+
+    def made(run: RunInfo) -> None:
+        note(run, "output")
+
+    def ended(run: RunInfo) -> None:
+        note(run, "end")
+
+    having(ctkit_run_outputs=made, ctkit_run_finished=ended)
+    assert command("run", "p.toml", "--until", "select")[0] == 0
+    assert told == [("end", "stopped at select", True)]
+    told.clear()
+    assert command("run", "p.toml")[0] == 0
+    assert told == [("output", "done", True), ("end", "done", True)]
+    told.clear()
+    assert "nothing to do" in command("run", "p.toml")[1]
+    assert told == [("end", "done", True)]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyError("score"), "plugin 'theirs:page' failed in ctkit_run_outputs: KeyError: 'score'"),
+        (DataError("no slice shows anything"), "no slice shows anything"),
+    ],
+    ids=["a stranger's error", "one of ours"],
+)
+def test_an_output_that_fails_fails_the_run(
+    folder: Path, command: Run, having: Callable[..., None], error: Exception, said: str
+) -> None:
+    def fail(run: RunInfo) -> None:
+        raise error
+
+    having(ctkit_run_outputs=fail)
+    code, _, err = command("run", "p.toml")
+    assert (code, err) == (1, f"ctkit: {said}\n")
+    assert facts(folder)["state"] == "failed"
+    assert facts(folder)["at"] == {"stage": "report", "item": ""}
+
+
+WITHOUT = """
+import atexit, sys
+atexit.register(lambda: print("imported:", *sys.modules, file=sys.stderr))
+from ctkit.cli import main
+main(["run", "p.toml", *sys.argv[1:]])
+"""
+
+
+def test_a_run_without_reports_ends_as_well_and_imports_nothing_of_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", WITHOUT, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    run = folder / "runs" / "small"
+    assert start("--set", "reduce.hash6.threshold=3").returncode == 0
+    page = run / "report.html"
+    assert page.exists()
+    monkeypatch.setenv(plugins.DISABLE, "ctkit-reports")
+    done = start()
+    assert done.returncode == 0, done.stderr
+    assert f"done; results: {run}\n" in done.stdout
+    imported = {name.partition(".")[0] for name in done.stderr.rpartition("imported:")[2].split()}
+    assert imported & {"jinja2", "matplotlib", "ctkit_reports"} == set()
+    assert facts(folder)["state"] == "done"
+    assert "report" not in {stage["stage"] for stage in facts(folder)["stages"]}
+    assert not page.exists(), "it would be that of an earlier pipeline"
+    monkeypatch.delenv(plugins.DISABLE)
+    assert f"done; report: {page}\n" in start().stdout

@@ -1,0 +1,81 @@
+"""What select writes and remembers: selections by address, arms that draw, and arms sized like others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ctkit.contracts import Ints
+from ctkit.errors import DataError
+from ctkit.files import read_csv, read_json
+from ctkit.stages.describe import describe
+from ctkit.stages.readings import Reading
+from ctkit.stages.scan import scan
+from ctkit.stages.select import chosen_before, is_of, numbered
+
+DRAWN = [{"use": "hash", "id": "h", "threshold": 6}, {"use": "random", "id": "r", "keep": {"like": "h"}}]
+
+
+def kept(data: Any, arm: str, seed: int | None = None) -> Ints:
+    return np.flatnonzero(data.selections[arm, seed].selection.kept)
+
+
+def test_an_arm_that_draws_has_a_selection_for_each_seed_of_the_size_of_the_other(start, chosen) -> None:
+    session = start(reduce=DRAWN, run={"seeds": 2, "seed": 5})
+    data = chosen(session)
+    assert list(data.selections) == [("h", None), ("r", 5), ("r", 6)]
+    size = len(kept(data, "h"))
+    assert 0 < size < len(data.table)
+    assert len(kept(data, "r", 5)) == len(kept(data, "r", 6)) == size
+    assert kept(data, "r", 5).tolist() != kept(data, "r", 6).tolist()
+    assert sorted(path.parent.name for path in session.folder.arm("r").path.rglob("selection.csv")) == [
+        "draw-5",
+        "draw-6",
+    ]
+
+
+def test_the_table_of_a_selection_says_what_was_chosen(start, chosen) -> None:
+    session = start(reduce=DRAWN[:1])
+    data = chosen(session)
+    rows, selection = read_csv(session.folder.arm("h").selection(None)), data.selections["h", None].selection
+    assert [row["kept"] == "true" for row in rows] == selection.kept.tolist()
+    assert [int(row["index"]) for row in rows] == data.table.index.tolist() == [*range(8), *range(8)]
+    assert [int(row["represented_by"] or -1) for row in rows] == selection.by.tolist()
+    assert len({row["volume"] for row in rows}) == 2
+    assert read_json(session.folder.arm("h").facts)["kept"] == selection.kept.sum()
+
+
+def test_a_second_start_finds_the_selections_and_another_threshold_is_chosen_anew(start, chosen, noted) -> None:
+    first = chosen(start(reduce=DRAWN[:1]))
+    again = start(reduce=DRAWN[:1])
+    assert np.array_equal(kept(chosen(again), "h"), kept(first, "h"))
+    assert ("select", "h", True) in noted(again)
+    other = start(reduce=[{**DRAWN[0], "threshold": 0}])
+    assert len(kept(chosen(other), "h")) > len(kept(first, "h"))
+    assert ("select", "h", False) in noted(other)
+
+
+def test_only_what_is_cached_is_found_without_choosing(start, chosen) -> None:
+    chosen(start(reduce=DRAWN[:1]))
+    session = start(reduce=DRAWN)
+    found = chosen_before(session, numbered(describe(session, scan(session))))
+    assert list(found.selections) == [("h", None)], "the other arm was not chosen yet"
+
+
+def test_the_facts_of_an_arm_tell_it_from_another_threshold_of_the_same_name(start, chosen) -> None:
+    session = start(reduce=DRAWN[:1])
+    chosen(session)
+    facts = read_json(session.folder.arm("h").facts)
+    (arm,), (other,) = session.arms, start(reduce=[{**DRAWN[0], "threshold": 3}]).arms
+    assert is_of(facts, arm)
+    assert not is_of(facts, other)
+
+
+def test_where_no_slice_can_be_read_the_reason_is_said(start) -> None:
+    session = start()
+    data = describe(session, scan(session))
+    dark = data.__class__(data.address, data.catalogue, data.skipped, [Reading.of_nothing(8, "it is dark")] * 2)
+    with pytest.raises(DataError, match="not a single slice of 2 volumes can be read, for instance: it is dark"):
+        numbered(dark)
