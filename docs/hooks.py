@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ctkit.plugins.description import plugin_reference
+from ctkit.cli.description import plugin_reference
 from ctkit.plugins.registry import load
 
 

@@ -71,18 +71,18 @@ def init(
 ) -> None:
     """Write a commented pipeline FILE, asking on a terminal for what no option gives."""
     from ctkit import plugins
+    from ctkit.cli import first_file
     from ctkit.files import write_text
-    from ctkit.pipeline_file import first_file as starting
 
     if file.exists() and not force:
         raise RequestError(f"{file} exists; give another name, or --force to replace it")
     registry = plugins.load()
 
     def asked(kind: Kind, question: str, given: str | None, default: str) -> str:
-        return _asked(question, given, default, partial(starting.known, registry, kind))
+        return _asked(question, given, default, partial(first_file.known, registry, kind))
 
     def asked_root(kind: Kind, plugin: str, question: str, given: str | None) -> str:
-        return _asked(question, given, "data") if plugin and starting.has_root(registry, kind, plugin) else ""
+        return _asked(question, given, "data") if plugin and first_file.has_root(registry, kind, plugin) else ""
 
     name = _asked("Name of the run", name, "first")
     dataset = asked("dataset", "Data set (see: ctkit list-plugins)", dataset, "phantom")
@@ -91,8 +91,8 @@ def init(
     method = asked("method", "Pre-training method, or none", method, "simclr")
     task = asked("task", "Task to score on, or none", task, "phantom-regions") if method else ""
     task_root = asked_root("task", task, "Folder of the task's images", task_root)
-    wishes = starting.Wishes(name, dataset, root, arms.split(), method, task, task_root, protocols)
-    write_text(file, starting.first_file(wishes, registry))
+    wishes = first_file.Wishes(name, dataset, root, arms.split(), method, task, task_root, protocols)
+    write_text(file, first_file.first_file(wishes, registry))
     click.echo(f"{file} written; next: ctkit validate {file}")
 
 

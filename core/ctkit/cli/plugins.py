@@ -58,7 +58,7 @@ def _summary(entry: Entry) -> str:
 def describe(kind: Kind, name: str, as_json: bool) -> None:
     """Describe the plugin NAME of a KIND: what it does and its parameters, with units, bounds and defaults."""
     from ctkit import plugins
-    from ctkit.plugins.description import describe_plugin
+    from ctkit.cli.description import describe_plugin
 
     entry = plugins.load().find(kind, name)
     if as_json:

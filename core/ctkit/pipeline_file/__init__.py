@@ -1,6 +1,6 @@
 """The pipeline file: TOML, checked once, becomes a resolved pipeline.
 
-Its JSON Schema and a first file come from the same models.
+Its JSON Schema comes from the same models.
 """
 
 from __future__ import annotations

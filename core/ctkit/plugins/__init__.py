@@ -1,4 +1,4 @@
-"""Plugins: found by entry point, loaded on first use, checked, described. Each is isolated from the others."""
+"""Plugins: found by entry point, loaded on first use, checked. Each is isolated from the others."""
 
 from __future__ import annotations
 

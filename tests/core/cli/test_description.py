@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from markdown_it import MarkdownIt
 
-from ctkit.plugins.description import describe_plugin, plugin_reference
+from ctkit.cli.description import describe_plugin, plugin_reference
 from ctkit.plugins.registry import KINDS, Entry, load
 
 OURS = [entry for entry in load().entries if entry.distribution == "ctkit" and entry.kind in KINDS]

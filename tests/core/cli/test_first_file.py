@@ -12,9 +12,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from ctkit import pipeline_file, plugins
+from ctkit.cli.first_file import Wishes, first_file
 from ctkit.cli.schema import pipeline_schema
 from ctkit.errors import PluginError
-from ctkit.pipeline_file.first_file import Wishes, first_file
 
 
 def wishes(**changes: object) -> Wishes:

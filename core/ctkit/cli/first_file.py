@@ -9,7 +9,7 @@ from typing import Any
 
 from ctkit.contracts import Params, Reducer
 from ctkit.hookspecs import Kind
-from ctkit.pipeline_file.resolution import default_id
+from ctkit.pipeline_file import default_id
 from ctkit.pipeline_file.sections import BASELINE, ComputeSection, Rendering, ReportSection, RunSection, TaskKeys
 from ctkit.plugins import Registry
 
