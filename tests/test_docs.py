@@ -29,7 +29,7 @@ import yaml
 from ctkit import hookspecs
 from ctkit.cli import main
 from ctkit.plugins.registry import load
-from ctkit.stages import compare, select
+from ctkit.storage.records import ComparisonRow, ScoreRow, SliceRow
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -155,7 +155,7 @@ def test_every_hook_is_in_the_docs(docs, hook):
     assert f"`{hook}`" in docs
 
 
-@pytest.mark.parametrize("column", sorted({*select.COLUMNS, *compare.RESULTS, *compare.COMPARISONS}))
+@pytest.mark.parametrize("column", sorted({*SliceRow._fields, *ScoreRow._fields, *ComparisonRow._fields}))
 def test_every_column_of_the_result_files_is_in_the_docs(docs, column):
     assert f"`{column}`" in docs
 

@@ -9,7 +9,9 @@ import pytest
 
 PUBLIC = {
     "ctkit": """
-        Console __version__ complete_arms main output_options
+        ArmFacts ComparisonRow Console CurveRow Pictures Place RevisitedArm Run RunArm RunBackbone RunPredictions
+        RunTraining ScoreRow Selection SelectionTable StepFacts VolumeRow
+        __version__ complete_arms main open_run output_options quantities redaction
     """,
     "ctkit.contracts": """
         BASES Bools ChildProcess Dataset Decision Difference Evaluation ExportFormat Exported Floats Group InputPath

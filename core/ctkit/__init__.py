@@ -9,15 +9,26 @@ from ctkit import hookspecs
 if TYPE_CHECKING:
     from ctkit.cli import main
     from ctkit.cli.completion import complete_arms
-    from ctkit.console import Console
+    from ctkit.console import Console, quantities, redaction
     from ctkit.console.options import output_options
+    from ctkit.reader import Run, RunArm, RunBackbone, RunPredictions, RunTraining, SelectionTable, open_run
+    from ctkit.reader.arm import RevisitedArm
+    from ctkit.slices import Selection
+    from ctkit.storage.records import ArmFacts, ComparisonRow, CurveRow, Pictures, Place, ScoreRow, StepFacts, VolumeRow
 
-__all__ = ["Console", "__version__", "complete_arms", "main", "output_options"]
+_OF_RECORDS = ("ArmFacts", "ComparisonRow", "CurveRow", "Pictures", "Place", "ScoreRow", "StepFacts", "VolumeRow")
+__all__ = [
+    "ArmFacts", "ComparisonRow", "Console", "CurveRow", "Pictures", "Place", "RevisitedArm", "Run", "RunArm",
+    "RunBackbone", "RunPredictions", "RunTraining", "ScoreRow", "Selection", "SelectionTable", "StepFacts", "VolumeRow",
+    "__version__", "complete_arms", "main", "open_run", "output_options", "quantities", "redaction",
+]  # fmt: skip
 __version__ = hookspecs.VERSION
 
 
 def __getattr__(name: str) -> Any:
     """Import what is public here when it is asked for, so that a plugin's light module costs nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module 'ctkit' has no attribute {name!r}")
     if name == "main":
         from ctkit.cli import main
 
@@ -26,12 +37,22 @@ def __getattr__(name: str) -> Any:
         from ctkit.cli.completion import complete_arms
 
         return complete_arms
-    if name == "Console":
-        from ctkit.console import Console
-
-        return Console
     if name == "output_options":
         from ctkit.console.options import output_options
 
         return output_options
-    raise AttributeError(f"module 'ctkit' has no attribute {name!r}")
+    if name in ("Console", "quantities", "redaction"):
+        from ctkit import console
+
+        return getattr(console, name)
+    if name in ("RevisitedArm", "Selection"):  # with all that opening a run's slices takes
+        from ctkit.reader import arm
+
+        return getattr(arm, name)
+    if name in _OF_RECORDS:
+        from ctkit.storage import records
+
+        return getattr(records, name)
+    from ctkit import reader
+
+    return getattr(reader, name)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import errno
+import filecmp
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -35,6 +37,22 @@ def writing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def link(source: Path, target: Path) -> None:
+    """Put a large file elsewhere, unless it is there: a hard link where the disk allows, else a copy."""
+    if is_same(source, target):
+        return
+    with writing(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
+def is_same(source: Path, target: Path) -> bool:
+    """Whether ``target`` is there and holds what ``source`` does."""
+    return target.exists() and (target.samefile(source) or filecmp.cmp(source, target, shallow=False))
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from ctkit import RunBackbone
 from ctkit.cli import main
 from ctkit.errors import RequestError
-from ctkit.plugins.registry import load
-from ctkit_exporters.backbones import Trained, choose_backbones, export_backbones
+from ctkit_exporters.backbones import choose_backbones, export_backbones, name_of
 from ctkit_torch.backbones import save_backbone
 from ctkit_torch.trunks import build_trunk
 
@@ -37,7 +37,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def names(run: Path, **wanted: object) -> list[str]:
-    return [one.name for one in choose_backbones(run, **wanted)]  # type: ignore[arg-type]  # by name
+    return [name_of(one) for one in choose_backbones(run, **wanted)]  # type: ignore[arg-type]  # by name
 
 
 def test_without_a_name_all_backbones_are_chosen(run: Path) -> None:
@@ -77,16 +77,16 @@ def test_a_run_without_backbones_says_so(run: Path) -> None:
 def test_one_file_takes_one_backbone(run: Path) -> None:
     chosen = choose_backbones(run, arm="all", pretrain="swav")
     with pytest.raises(RequestError, match="there are 2: all-swav-seed-42, all-swav-seed-43; choose by --arm"):
-        list(export_backbones(chosen, "onnx", run / "x.onnx", load()))
+        list(export_backbones(chosen, "onnx", run / "x.onnx"))
 
 
 def test_two_backbones_of_one_name_are_refused_before_one_overwrites_the_other(tmp_path: Path) -> None:
     chosen = [
-        Trained(arm, plan, 42, tmp_path / "backbone.safetensors", "ctkit:moco")
+        RunBackbone(arm, plan, 42, tmp_path / "backbone.safetensors", "ctkit:moco")
         for arm, plan in (("hash-6", "moco"), ("hash", "moco"), ("hash", "6-moco"))
     ]
     with pytest.raises(RequestError, match="two backbones are named hash-6-moco-seed-42: arm 'hash-6' with pre-train"):
-        list(export_backbones(chosen, "onnx", tmp_path / "out", load()))
+        list(export_backbones(chosen, "onnx", tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 

@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ctkit import pipeline_file, plugins, runner
+from ctkit import open_run, pipeline_file, plugins, runner
 from ctkit.console.output import Console
 from ctkit.contracts import SliceFormat, Volume
 from ctkit.errors import DataError, RequestError
 from ctkit.files import read_csv
-from ctkit.reader.arm import revisit
 from ctkit_datasets.phantom import Phantom, PhantomParams
 from ctkit_exporters import slices as exporting
 from phantom_files import write_dicom, write_nifti
@@ -40,7 +39,7 @@ def run_of(tmp_path: Path, dataset: dict[str, Any], seed: int = 42, intensity: A
     runner.run(pipeline_file.resolve(document, registry, tmp_path), registry, console, "select")
 
     def _export(form: SliceFormat, out: Path) -> int:
-        with revisit(tmp_path / "run", "half", registry, console) as opened:
+        with open_run(tmp_path / "run").revisit("half", console) as opened:
             return exporting.export_slices(opened, form, out)
 
     return _export

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from ctkit.files import write_csv, write_json
-from ctkit.stages import compare
+from ctkit.storage.records import ComparisonRow, ScoreRow
 from ctkit_reports.page import write_report
 
 SEEDS = (42, 43, 44)
@@ -200,10 +200,10 @@ class Study:
                         comparisons.append(self._comparison(key, metric, 0.1 * (ARMS[arm][1] - 1.1), width))
         write_csv(
             self.folder / "results.csv",
-            compare.RESULTS,
+            ScoreRow._fields,
             results,
         )
-        write_csv(self.folder / "comparisons.csv", compare.COMPARISONS, comparisons)
+        write_csv(self.folder / "comparisons.csv", ComparisonRow._fields, comparisons)
 
     @staticmethod
     def _comparison(key: tuple[Any, ...], metric: str, difference: float, width: float) -> tuple[Any, ...]:
@@ -294,13 +294,13 @@ def _write_baseline_scores(folder: Path) -> None:
             value = mean + apart * (seed - 42.5) + apart * (repeat - 0.5)
             rows.append((arm, *of, seed, repeat, "auc", value, value - 0.1, value + 0.1, "", ""))
         rows.append((arm, *of, "all", "all", "auc", mean, mean - 0.1, mean + 0.1, 0.7 * apart, 0.71 * apart))
-    write_csv(folder / "results.csv", compare.RESULTS, rows)
+    write_csv(folder / "results.csv", ScoreRow._fields, rows)
     differences = [
         ("hash6", "all", *key, "auc", 0.1, -0.02, 0.2, 0.06, 0.06, "paired bootstrap"),
         ("all", "untrained", *key, "auc", 0.1, 0.01, 0.2, 0.02, 0.04, "paired bootstrap"),
         ("hash6", "untrained", *key, "auc", 0.2, 0.1, 0.3, 0.001, 0.003, "paired bootstrap"),
     ]
-    write_csv(folder / "comparisons.csv", compare.COMPARISONS, differences)
+    write_csv(folder / "comparisons.csv", ComparisonRow._fields, differences)
 
 
 @pytest.fixture

@@ -15,12 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from ctkit import ScoreRow
 from ctkit.cli import main
 from ctkit.errors import RequestError
 from ctkit.files import read_csv, write_csv
-from ctkit.stages import compare
 from ctkit_reports.across import COLUMNS, Row, across, render
-from ctkit_reports.reading import Place, Scored
 
 Make = Callable[..., Any]
 
@@ -35,7 +34,7 @@ def as_dicts(table: str) -> list[dict[str, str]]:
 
 
 def a_row(arm: str) -> Row:
-    score = Scored(arm, Place("simclr", "covid-ct", "linear", 1.0), "all", "all", "auc", 0.8, 0.7, 0.9, 0.02, 0.01)
+    score = ScoreRow(arm, "simclr", "covid-ct", "linear", 1.0, "all", "all", "auc", 0.8, 0.7, 0.9, 0.02, 0.01)
     return Row("study", score, 12, 120, 61.0, None)
 
 
@@ -90,7 +89,7 @@ def test_a_run_that_lacks_the_metric_is_named_beside_the_table(
     full_run: Path, other_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [list(row.values()) for row in read_csv(other_run / "results.csv") if row["metric"] != "f1"]
-    write_csv(other_run / "results.csv", compare.RESULTS, rows)
+    write_csv(other_run / "results.csv", ScoreRow._fields, rows)
     with pytest.raises(SystemExit) as left:
         main(["compare", str(full_run), str(other_run), "--metric", "f1"])
     said = capsys.readouterr()

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import auc, confusion_matrix, roc_curve
 
+from ctkit import SelectionTable
 from ctkit.contracts import Predictions
 from ctkit_reports import diagnostics
-from ctkit_reports.reading import Selection
 
 
 def predictions(probabilities: object, labels: object, positive: str | None = None) -> Predictions:
@@ -77,11 +77,11 @@ def test_confusion_sums_over_runs() -> None:
     np.testing.assert_array_equal(diagnostics.confusion(runs), expected)
 
 
-def selection(kept: list[bool], names: tuple[str, ...] = ("v", "w")) -> Selection:
+def selection(kept: list[bool], names: tuple[str, ...] = ("v", "w")) -> SelectionTable:
     n = len(kept)
     volume = np.arange(n) * 2 // n
     nothing = np.full(n, np.nan)
-    return Selection(names, volume, np.arange(n) % max(n // 2, 1), np.array(kept), nothing)
+    return SelectionTable(names, volume, np.arange(n) % max(n // 2, 1), np.array(kept), nothing)
 
 
 def test_overlap_counts_slices_and_not_positions() -> None:

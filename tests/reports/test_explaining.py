@@ -14,18 +14,17 @@ import pydicom
 import pytest
 from PIL import Image
 
-from ctkit import pipeline_file, plugins, runner
+from ctkit import RevisitedArm, open_run, pipeline_file, plugins, runner
 from ctkit.console.output import Console
 from ctkit.contracts import rendering
 from ctkit.files import read_csv
-from ctkit.reader.arm import Revisited, revisit
 from ctkit_datasets.phantom import Phantom, PhantomParams
 from ctkit_reports import explaining
 from ctkit_reports.explanation import write_explanation
 from phantom_files import write_dicom
 
 PHANTOM = PhantomParams(patients=3, slices=12, slice_spacing=4.0, matrix=64)
-Open = Callable[..., Revisited]
+Open = Callable[..., RevisitedArm]
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def opened(tmp_path: Path) -> Iterator[Open]:
     """Choose with a reducer from a phantom, or from its DICOM files, and open the run."""
     with ExitStack() as stack:
 
-        def _open(reducer: dict[str, Any], *, dicom: bool = False, images: bool = True) -> Revisited:
+        def _open(reducer: dict[str, Any], *, dicom: bool = False, images: bool = True) -> RevisitedArm:
             dataset = {"use": "phantom"} | PHANTOM.model_dump()
             if dicom:
                 write_dicom(tmp_path / "MUELLER", Phantom(PHANTOM))
@@ -47,7 +46,7 @@ def opened(tmp_path: Path) -> Iterator[Open]:
             }
             registry, console = plugins.load(), Console(quiet=True)
             runner.run(pipeline_file.resolve(document, registry, tmp_path), registry, console, "select")
-            return stack.enter_context(revisit(tmp_path / "run", "arm", registry, console))
+            return stack.enter_context(open_run(tmp_path / "run").revisit("arm", console))
 
         yield _open
 
@@ -61,7 +60,7 @@ def hashes(number: int) -> list[Any]:
 def test_pairs_lie_on_both_sides_of_the_threshold_at_the_distance_they_claim(opened: Open) -> None:
     run = opened({"use": "hash", "threshold": 4})
     codes = [code for number in range(3) for code in hashes(number)]
-    alike, apart, kept = explaining.alike_pairs(run), explaining.apart_pairs(run), run.selected.selection.kept
+    alike, apart, kept = explaining.alike_pairs(run), explaining.apart_pairs(run), run.selection.kept
     assert alike
     assert apart
     for pair in (*alike, *apart):
@@ -80,7 +79,7 @@ def test_a_volume_is_profiled_slice_by_slice(opened: Open) -> None:
     assert one.index.tolist() == list(range(12))
     assert np.isnan(one.previous[0])
     assert one.previous[1:].tolist() == [a - b for a, b in itertools.pairwise(codes)]
-    np.testing.assert_array_equal(one.kept, run.selected.selection.kept[12:24])
+    np.testing.assert_array_equal(one.kept, run.selection.kept[12:24])
     np.testing.assert_array_equal(np.isnan(one.stand_in), one.kept)
 
 

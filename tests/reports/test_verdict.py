@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,49 +9,57 @@ from typing import Any
 
 import pytest
 
+from ctkit import ComparisonRow, Run, open_run
 from ctkit_reports import verdict
-from ctkit_reports.reading import Compared, Place, Run, read_run
 
 NAN = float("nan")
-PLACE = Place("simclr", "covid-ct", "linear", 1.0)
-ROW = Compared("hash6", "all", PLACE, "auc", 0.04, 0.01, 0.07, 0.01, 0.02, "paired bootstrap")
+ROW = ComparisonRow(
+    "hash6", "all", "simclr", "covid-ct", "linear", 1.0, "auc", 0.04, 0.01, 0.07, 0.01, 0.02, "paired bootstrap"
+)
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
         ({}, "better"),
-        ({"difference": -0.04, "low": -0.07, "high": -0.01}, "worse"),
+        ({"difference": -0.04, "ci_low": -0.07, "ci_high": -0.01}, "worse"),
         ({"p_adjusted": 0.05}, "no difference shown"),
-        ({"low": -0.01}, "no difference shown"),
-        ({"low": NAN, "high": NAN}, "no difference shown"),
+        ({"ci_low": -0.01}, "no difference shown"),
+        ({"ci_low": NAN, "ci_high": NAN}, "no difference shown"),
         ({"p_adjusted": NAN}, "not tested"),
         ({"metric": "brier"}, "worse"),
-        ({"metric": "ece", "difference": -0.04, "low": -0.07, "high": -0.01}, "better"),
+        ({"metric": "ece", "difference": -0.04, "ci_low": -0.07, "ci_high": -0.01}, "better"),
     ],
     ids=["better", "worse", "p not small", "interval over zero", "no interval", "no p", "error grew", "error fell"],
 )
 def test_a_difference_is_shown_only_where_p_and_interval_agree(changes: dict[str, Any], expected: str) -> None:
-    assert verdict.verdict(replace(ROW, **changes)) == expected
+    assert verdict.verdict(ROW._replace(**changes)) == expected
 
 
 @pytest.fixture
 def run(full_run: Path) -> Run:
-    return read_run(full_run)
+    return open_run(full_run)
+
+
+def altered(run: Run, **changes: object) -> Run:
+    """The run as if its files said something else."""
+    other = copy.copy(run)
+    vars(other).update(changes)
+    return other
 
 
 def test_the_headline_counts_what_was_shown(run: Run) -> None:
-    one = replace(run, comparisons=(ROW,))
+    one = altered(run, comparisons=(ROW,))
     assert verdict.headline(one) == "Of 1 comparison by AUC: “hash6” scored better than “all” in 1."
-    rows = (ROW, replace(ROW, arm="few", difference=-0.04, low=-0.07, high=-0.01), replace(ROW, p_adjusted=0.4))
-    assert verdict.headline(replace(run, comparisons=rows)) == (
+    rows = (ROW, ROW._replace(arm="few", difference=-0.04, ci_low=-0.07, ci_high=-0.01), ROW._replace(p_adjusted=0.4))
+    assert verdict.headline(altered(run, comparisons=rows)) == (
         "Of 3 comparisons by AUC: “hash6” scored better than “all” in 1, “few” scored worse than “all” in 1 and "
         "no difference was shown in 1."
     )
 
 
 def test_no_difference_is_not_called_equality(run: Run) -> None:
-    sentence = verdict.headline(replace(run, comparisons=(replace(ROW, p_adjusted=0.4),)))
+    sentence = verdict.headline(altered(run, comparisons=(ROW._replace(p_adjusted=0.4),)))
     assert sentence.endswith("that is not proof that there is none.")
 
 
@@ -59,12 +68,12 @@ def test_speed_is_compared_on_one_device_only(run: Run) -> None:
     moved = tuple(
         replace(one, facts={**one.facts, "device": "cpu"}) if one.arm == "hash6" else one for one in run.trainings
     )
-    assert math.isnan(verdict.speed_up(replace(run, trainings=moved), "hash6", "simclr"))
+    assert math.isnan(verdict.speed_up(altered(run, trainings=moved), "hash6", "simclr"))
 
 
 def test_a_small_run_is_read_with_care(study: Callable[..., Any]) -> None:
     made = study(arms=("all", "hash6"), seeds=(42,), tasks=(("lesion", "knn", ("no", "yes"), 40),), steps=24)
-    found = " ".join(verdict.cautions(read_run(made.write())))
+    found = " ".join(verdict.cautions(open_run(made.write())))
     for words in (
         "Pre-training was short, 24 steps at most",
         "fewer optimiser steps",
@@ -76,14 +85,14 @@ def test_a_small_run_is_read_with_care(study: Callable[..., Any]) -> None:
 
 def test_a_large_run_with_equal_steps_needs_no_caution(run: Run) -> None:
     trainings = tuple(replace(one, facts={**one.facts, "steps": 4000}) for one in run.trainings)
-    assert verdict.cautions(replace(run, trainings=trainings)) == []
+    assert verdict.cautions(altered(run, trainings=trainings)) == []
 
 
 def test_a_run_that_was_told_to_stop_misses_nothing(selection_run: Path) -> None:
-    run = read_run(selection_run)
-    stopped = replace(run, facts={**run.facts, "state": "stopped at select"}, arms=run.arms[:1])
+    run = open_run(selection_run)
+    stopped = altered(run, facts={**run.facts, "state": "stopped at select"}, arms=run.arms[:1])
     assert verdict.missing(stopped) == []
-    assert verdict.missing(replace(run, arms=run.arms[:3])) == [
+    assert verdict.missing(altered(run, arms=run.arms[:3])) == [
         "Missing from this run: random-like-hash6: no selection."
     ]
 
@@ -94,7 +103,7 @@ def test_a_collapse_is_a_caution_that_names_its_seeds(run: Run) -> None:
         for collapsed in [{("hash6", 42), ("hash6", 44), ("all", 43)}]
         for training in run.trainings
     )
-    found = [caution for caution in verdict.cautions(replace(run, trainings=trainings)) if "collapsed" in caution]
+    found = [caution for caution in verdict.cautions(altered(run, trainings=trainings)) if "collapsed" in caution]
     assert [caution.partition(", collapsed")[0] for caution in found] == [
         "Pre-training of “all” with simclr, seed 43",
         "Pre-training of “hash6” with simclr, seeds 42 and 44",

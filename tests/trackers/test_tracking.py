@@ -15,7 +15,7 @@ import ctkit_trackers
 from ctkit.files import write_csv, write_text
 from ctkit.hookspecs import RunInfo
 from ctkit.plugins.registry import Registry
-from ctkit.stages.compare import RESULTS
+from ctkit.storage.records import ScoreRow
 from ctkit_trackers import tracking
 from ctkit_trackers.tracker import Tracker
 from ctkit_trackers.tracking import flat
@@ -48,7 +48,7 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Follow:
         registry.notify("ctkit_stage_finished", run=run, **item, seconds=7.5)
         score = ("hash6", "simclr", "lesions", "knn", "1")
         rows = [(*score, seed, "all", "auc", value, 0, 1, None, None) for seed, value in ((42, 0.7), ("all", 0.8))]
-        write_csv(folder / "results.csv", RESULTS, rows)
+        write_csv(folder / "results.csv", ScoreRow._fields, rows)
         (folder / "report.html").write_text("<title>study</title>")
         (folder / "volumes.csv").write_text("a patient")
         if fails:

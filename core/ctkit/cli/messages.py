@@ -21,11 +21,11 @@ def warn_of_broken(registry: Registry, console: Console) -> None:
 
 def say_outcome(run: Path, console: Console) -> None:
     """How a run ended and where its results are. Raises ``CtkitError`` where parts of it failed."""
-    from ctkit.storage import read_provenance
+    from ctkit.storage import RunFolder, read_provenance
 
     facts = read_provenance(run)
     failures = facts.get("failures", [])
-    page = run / "report.html"
+    page = RunFolder(run).report
     whole = str(facts.get("state")).startswith(("done", "failed in part")) and page.exists()
     where = f"report: {page}" if whole else f"results: {run}"
     if not failures and all(stage["cached"] for stage in facts.get("stages", [])):

@@ -114,6 +114,6 @@ def _asked(question: str, given: str | None, default: str, check: Callable[[str]
 def schema() -> None:
     """Print the JSON Schema of pipeline files with every installed plugin, for editors."""
     from ctkit import plugins
-    from ctkit.pipeline_file import pipeline_schema
+    from ctkit.cli.schema import pipeline_schema
 
     click.echo(json.dumps(pipeline_schema(plugins.load()), indent=2))

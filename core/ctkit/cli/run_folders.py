@@ -16,8 +16,9 @@ from ctkit.errors import RequestError
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
 def runs(folder: Path, as_json: bool) -> None:
     """List the runs in FOLDER, the youngest first: how each stands, how long ago it was started, its size."""
+    from ctkit.cli import listing
     from ctkit.console import Console, quantities
-    from ctkit.storage import KINDS, Cache, listing
+    from ctkit.storage import KINDS, Cache
 
     found = listing.runs_in(folder)
     console = Console(as_json=as_json)
@@ -50,8 +51,9 @@ def clean(
     freed is made again when a run needs it. A file that a run folder has too, by hard link, takes no room of its own:
     it does not count for --keep-below, and goes with --run.
     """
+    from ctkit.cli import cleaning
     from ctkit.console import Console, parse_age, parse_size, size
-    from ctkit.storage import Cache, cleaning, spelled_one_way
+    from ctkit.storage import Cache, spelled_one_way
 
     cache = Cache.beside(folder / "any").folder
     wish = cleaning.Wish(

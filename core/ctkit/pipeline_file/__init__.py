@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from ctkit.pipeline_file.pipeline import Arm, Chosen, Document, Pipeline, PretrainPlan, Step, TaskPlan
 from ctkit.pipeline_file.resolution import default_id, load, override, resolve
-from ctkit.pipeline_file.schema import pipeline_schema
 from ctkit.pipeline_file.sections import Keep, Rendering, StepKeys
 
 __all__ = [
@@ -24,6 +23,5 @@ __all__ = [
     "default_id",
     "load",
     "override",
-    "pipeline_schema",
     "resolve",
 ]

@@ -1,19 +1,25 @@
-"""A run opened again, for what is asked of it afterwards: its volumes, table and selections, from the cache alone."""
+"""An arm of a run opened again with its slices, as it was chosen: from the cache, and from the data where asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
-from ctkit import pipeline_file
+import numpy as np
+from numpy.typing import NDArray
+
+from ctkit import compute, pipeline_file, plugins
 from ctkit.console import Console
+from ctkit.contracts import Dataset, Floats, Group, Ints, Knob, Volume, VolumeFacts
 from ctkit.errors import RequestError, nearest
-from ctkit.pipeline_file import Arm
-from ctkit.plugins import Registry
+from ctkit.pipeline_file import Arm, Chosen
 from ctkit.session import Session, open_session
-from ctkit.slices import Catalogue, Table
+from ctkit.slices import Catalogue, Selection, selection
+from ctkit.stages import curve, pictures
 from ctkit.stages import describe as describing
 from ctkit.stages import scan as scanning
 from ctkit.stages import select as selecting
@@ -21,44 +27,18 @@ from ctkit.stages.data import Data
 from ctkit.stages.evidence import Evidence
 from ctkit.stages.readings import read_readings
 from ctkit.stages.selected import Selected
-from ctkit.storage import RunFolder, read_provenance
+from ctkit.storage import ArmFolder, RunFolder, read_provenance
+from ctkit.storage.records import CurveRow, read_rows
 
-
-@dataclass(frozen=True)
-class Revisited:
-    """One arm of a run, as it was chosen; of an arm that draws, the first selection."""
-
-    session: Session
-    data: Data
-    evidence: Evidence  #: what the arm chose by
-    arm: Arm
-    selected: Selected
-
-    @property
-    def catalogue(self) -> Catalogue:
-        """Every volume."""
-        return self.data.catalogue
-
-    @property
-    def table(self) -> Table:
-        """Every readable slice."""
-        return self.data.table
-
-    @property
-    def folder(self) -> Path:
-        """The arm's folder in the run."""
-        return self.session.folder.arm(self.arm.id)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @contextmanager
-def revisit(run: Path, arm: str, registry: Registry, console: Console) -> Iterator[Revisited]:
-    """Open an arm of the run folder ``run`` and hold the folder; ``run.json`` stays as it is.
-
-    Raises ``RequestError`` where there is no such run or arm, or where data or cache are not what they were.
-    """
-    document = read_provenance(run).get("pipeline")
-    if document is None:
-        raise RequestError(f"{run} is no run folder: it has no run.json")
+def revisit(run: Path, arm: str, console: Console) -> Iterator[RevisitedArm]:
+    """Open an arm of the run folder ``run`` and hold the folder; ``run.json`` stays as it is. See ``Run.revisit``."""
+    registry = plugins.load()
+    document = read_provenance(run)["pipeline"]
     document["run"]["out"] = str(run.absolute())
     document["compute"]["device"] = "cpu"  # nothing is computed anew, so the GPU of the run need not be here
     resolved = pipeline_file.resolve(document, registry, run, lambda _: f"{run}/run.json")
@@ -68,10 +48,179 @@ def revisit(run: Path, arm: str, registry: Registry, console: Console) -> Iterat
     folder = RunFolder(run.absolute())
     session = open_session(resolved, registry, console, folder)
     with folder.locked(), session.cache.used_by(folder.path), session.workers:
-        yield _chosen(session, arms[arm])
+        yield _opened(session, arms[arm])
 
 
-def _chosen(session: Session, arm: Arm) -> Revisited:
+class RevisitedArm:
+    """One arm of a run and the ``n`` readable slices it chose from; of an arm that draws, the first selection.
+
+    Slices are numbered through the data set, 0 to ``n - 1``; volumes as ``volumes`` has them.
+    """
+
+    def __init__(self, session: Session, data: Data, arm: Arm, selected: Selected) -> None:
+        self._session, self._data, self._arm, self._selected = session, data, arm, selected
+        self._evidence = Evidence(session, data)
+        self._chosen = session.pipeline.dataset
+
+    # --- the arm
+
+    @property
+    def name(self) -> str:
+        """Its id in the pipeline file."""
+        return self._arm.id
+
+    @property
+    def folder(self) -> ArmFolder:
+        """Its folder in the run."""
+        return self._session.folder.arm(self.name)
+
+    @property
+    def address(self) -> str:
+        """What tells its selection from all others, 64 hex digits."""
+        return self._selected.address
+
+    @property
+    def reducer(self) -> str:
+        """Name of its last step's reducer."""
+        return self._arm.steps[-1].reducer.entry.name
+
+    @property
+    def knob(self) -> Knob | None:
+        """Knob of its last step."""
+        return self._arm.steps[-1].reducer.build().knob
+
+    @property
+    def shows_images(self) -> bool:
+        """Whether the pipeline lets pixels be shown."""
+        return self._session.pipeline.report.images
+
+    # --- slices and volumes
+
+    @property
+    def volume(self) -> Ints:
+        """Volume (n,) of each slice."""
+        return self._data.table.volume
+
+    @property
+    def index(self) -> Ints:
+        """Number (n,) of each slice in its volume."""
+        return self._data.table.index
+
+    @property
+    def volumes(self) -> Catalogue:
+        """The volumes, to be counted, looped over, or taken by their number."""
+        return self._data.catalogue
+
+    def slices_of(self, volume: int) -> Ints:
+        """Numbers of a volume's slices, ascending."""
+        return np.arange(*np.searchsorted(self.volume, [volume, volume + 1]))
+
+    def pseudonym(self, volume: int) -> str:
+        """Digest that stands for a volume, as in ``selection.csv``."""
+        return self._session.cache.pseudonym(self.volumes[volume].key)
+
+    def span(self, volume: int) -> tuple[float, float]:
+        """Lowest and highest value of a volume's readable slices."""
+        return self._data.readings[volume].span
+
+    # --- the choice
+
+    @property
+    def selection(self) -> Selection:
+        """What is kept (n,), which slice stands for a dropped one ``by`` (n,), its ``distance`` (n,), and ``at``."""
+        return self._selected.selection
+
+    def select_at(self, at: float) -> Selection:
+        """What the arm would keep with another value of its last step's knob."""
+        *earlier, last = self._evidence.choices(self._arm)
+        first = self._session.pipeline.run.seed
+        seed = first if self._selected.seed is None else self._selected.seed
+        return selection.select(self._data.table, [*earlier, replace(last, at=at)], seed)
+
+    def to_previous(self, slices: Ints) -> Floats:
+        """Distance (m,) of each of ``slices`` (m,), all of one volume, to the one before; NaN where there is none.
+
+        The reducer of the last step says it itself, asked to choose of the two with the largest threshold there is.
+        """
+        last, knob = self._evidence.choices(self._arm)[-1], self.knob
+        found = np.full(len(slices), np.nan)
+        if knob is None or last.reducer.evidence == "none":
+            return found
+        for place in range(1, len(slices)):
+            two = slices[place - 1 : place + 1]
+            group = Group(self.volume[two], self.index[two], last.evidence(two))
+            decision = last.reducer.select(group, knob.high, np.random.default_rng(0))
+            if decision.distance is not None:
+                found[place] = decision.distance[1]
+        return found
+
+    def write_curve(self) -> list[CurveRow]:
+        """Write ``curve.csv``, how many slices each value of the knob would keep, and return what it says.
+
+        Raises ``RequestError`` where the arm has no knob.
+        """
+        curve.write_curve(self._session, self._evidence, self._data.table, self._arm)
+        return list(read_rows(self.folder.curve, CurveRow))
+
+    # --- the data
+
+    @property
+    def dataset(self) -> Dataset[Any]:
+        """The data set's plugin, which reads volumes."""
+        return self._chosen.build()
+
+    @property
+    def dataset_name(self) -> str:
+        """Name of that plugin."""
+        return self._chosen.entry.name
+
+    @property
+    def levels(self) -> str | tuple[float, float]:
+        """The run's training rendering, as ``ctkit.contracts.rendering`` takes it."""
+        return self._session.pipeline.rendering.levels
+
+    @property
+    def intensity(self) -> Any:
+        """The same as the pipeline file says it, as JSON."""
+        return self._session.pipeline.rendering.model_dump(mode="json")["intensity"]
+
+    def images(self, slices: Ints) -> dict[int, NDArray[np.uint8]]:
+        """Pictures (side, side) of slices in the training rendering, by number, of those that can still be read."""
+        return pictures.images_of(self._session, self._data, slices)
+
+    def facts(self) -> dict[int, VolumeFacts]:
+        """What the source says of each volume, by its number; decoded anew, in worker processes."""
+        named = self.each_volume("facts", _facts, enumerate(self.volumes), total=len(self.volumes))
+        return {number: found for (number, _), found in named if found is not None}
+
+    def each_volume(
+        self,
+        title: str,
+        work: Callable[[Dataset[Any], Item], Result],
+        items: Iterable[Item],
+        *,
+        total: int,
+        name: Callable[[Item], str] = str,
+    ) -> Iterator[tuple[Item, Result | None]]:
+        """Do ``work(dataset, item)`` in worker processes; give each item with what came of it, as they are done.
+
+        ``title`` and ``total`` are for the progress, ``name`` tells items apart. None came of an item whose worker was
+        lost: by a crash, the memory running out, or time.
+        """
+        bound = partial(_with_dataset, self._chosen, work)
+        for outcome in self._session.parallel(title, bound, items, total=total, name=name):
+            yield outcome.item, outcome.result if isinstance(outcome, compute.Done) else None
+
+
+def _with_dataset(chosen: Chosen[Dataset[Any]], work: Callable[[Dataset[Any], Item], Result], item: Item) -> Result:
+    return work(chosen.build(), item)
+
+
+def _facts(dataset: Dataset[Any], item: tuple[int, Volume]) -> VolumeFacts:
+    return dataset.facts(item[1])
+
+
+def _opened(session: Session, arm: Arm) -> RevisitedArm:
     _, data = scanning.found_before(session)
     reducers = describing.described_reducers(session)
     if data is None or any(
@@ -84,7 +233,7 @@ def _chosen(session: Session, arm: Arm) -> Revisited:
     chosen = next((selected for (name, _), selected in data.selections.items() if name == arm.id), None)
     if chosen is None:
         raise _changed(session)
-    return Revisited(session, data, Evidence(session, data), arm, chosen)
+    return RevisitedArm(session, data, arm, chosen)
 
 
 def _changed(session: Session) -> RequestError:

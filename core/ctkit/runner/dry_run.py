@@ -27,6 +27,7 @@ from ctkit.stages.jobs import Job
 from ctkit.stages.narrowing import narrowed
 from ctkit.stages.readings import read_readings
 from ctkit.stages.selected import Selections, keys
+from ctkit.storage.records import TrainingFacts
 
 State = Literal["cached", "to do", "to do, size unknown yet"]
 
@@ -81,7 +82,7 @@ def _chosen(session: Session, data: Data) -> Iterator[Planned]:
         return
     data = pretraining.plan_jobs(session, data)
     jobs = [job for job in data.jobs if job.is_wanted(session.only)]
-    missing = [job for job in jobs if not pretraining.folder_of(session, job).is_dir()]
+    missing = [job for job in jobs if not pretraining.folder_of(session, job).path.is_dir()]
     kept = np.zeros(len(table), bool)
     for job in missing:
         kept |= job.selected.selection.kept
@@ -114,7 +115,7 @@ def _trainings(session: Session, table: Table, jobs: list[Job], missing: list[Jo
 
 
 def _training(
-    session: Session, table: Table, job: Job, before: list[estimates.Training], at_once: int
+    session: Session, table: Table, job: Job, before: list[TrainingFacts], at_once: int
 ) -> tuple[str, float | None]:
     """What a training is made of, and how many seconds it takes beside others as far as that is known."""
     if job.baseline:

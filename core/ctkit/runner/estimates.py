@@ -13,20 +13,16 @@ import numpy as np
 
 from ctkit.compute import isolation, worker
 from ctkit.contracts import Dataset, Ints, Reducer, Slices
-from ctkit.files import read_json
 from ctkit.pipeline_file import Chosen
 from ctkit.session import Session
 from ctkit.slices import Catalogue
 from ctkit.stages.decoding import Wanted, read_slices
 from ctkit.stages.jobs import Job
-from ctkit.stages.pretrain import FACTS
-from ctkit.storage import Cache
+from ctkit.storage import Cache, TrainingFolder
+from ctkit.storage.records import TrainingFacts, read_training
 
 TRIED = 16  #: slices; 120 pairs
 LIMIT = 60.0  #: seconds after which a trial is given up
-
-
-Training = dict[str, Any]  #: what ``ctkit.stages.pretrain`` notes of one
 
 
 @dataclass(frozen=True)
@@ -72,13 +68,13 @@ def describing(
     return _scaled(outcome.result, catalogue.counts[volumes], workers, accelerators)
 
 
-def trainings(cache: Cache) -> list[Training]:
+def trainings(cache: Cache) -> list[TrainingFacts]:
     """Facts of every training in the cache."""
-    found = (read_json(path) for path in cache.folder.glob(f"pretrain/*/*/{FACTS}"))
+    found = (read_training(TrainingFolder(entry).facts) for entry in cache.folder.glob("pretrain/*/*"))
     return [facts for facts in found if facts]  # a damaged one says nothing
 
 
-def training(before: list[Training], job: Job, device: str, steps: int, at_once: int = 1) -> float | None:
+def training(before: list[TrainingFacts], job: Job, device: str, steps: int, at_once: int = 1) -> float | None:
     """Seconds of that many steps, at the pace of the training ``before`` that is most like it; None without such.
 
     Like are trainings by the same method on the same kind of device, by parameters that let a step take as long; on

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +14,6 @@ from ctkit import stopping
 from ctkit.compute import Jobs
 from ctkit.console import Console, count, percent
 from ctkit.errors import StorageError
-from ctkit.files import write_csv
 from ctkit.hookspecs import STAGES, Stage
 from ctkit.pipeline_file import Pipeline
 from ctkit.plugins import Registry
@@ -29,7 +29,8 @@ from ctkit.stages.describe import describe
 from ctkit.stages.materialise import materialise
 from ctkit.stages.narrowing import narrowed, widened
 from ctkit.stages.selected import Selected, keys
-from ctkit.storage import RunFolder
+from ctkit.storage import Outline, RunFolder
+from ctkit.storage.records import SkippedRow, VolumeRow, write_rows
 
 
 def run(
@@ -63,7 +64,7 @@ def run_folder(pipeline: Pipeline) -> RunFolder:
 def _told(session: Session) -> Iterator[None]:
     """Keep ``run.json`` and the lifecycle hooks true, however the run ends."""
     if session.provenance.report_changes:  # above all where it is to show no pixels any more
-        (session.folder.path / "report.html").unlink(missing_ok=True)
+        session.folder.report.unlink(missing_ok=True)
     session.provenance.write()
     session.registry.notify("ctkit_run_started", run=session.info)
     try:
@@ -93,7 +94,7 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
         return _stopped(session, "describe")
     data = selecting.numbered(data)
     session = widened(session, data)
-    session.folder.keep_only(set(_expected_files(session)))
+    session.folder.keep_only(_expected_files(session))
     data = selecting.select(session, data)
     _say_selected(session, data)
     data = pretraining.plan_jobs(session, data)
@@ -148,11 +149,10 @@ def _report(session: Session, data: Data) -> None:
         session.provenance.state = "failed in part"
     elif session.provenance.state == "running":
         session.provenance.state = "done"
-    page = session.folder.path / "report.html"
-    if session.provenance.as_before and page.exists():
+    if session.provenance.as_before and session.folder.report.exists():
         return
     if not session.registry.implements("ctkit_run_outputs"):
-        page.unlink(missing_ok=True)  # it is of an earlier start
+        session.folder.report.unlink(missing_ok=True)  # it is of an earlier start
         return
     with session.work("report"):
         session.provenance.write(finished=True)  # the page says when
@@ -174,49 +174,40 @@ def _draw(session: Session, what: str, draw: Callable[[], None]) -> None:
 
 def _write_volumes(session: Session, data: Data) -> None:
     """Write ``volumes.csv`` and ``skipped.csv``."""
-    unreadable: list[tuple[str, str]] = []
+    unreadable: list[SkippedRow] = []
     rows = []
     for volume, reading in zip(data.catalogue, data.readings, strict=True):
-        unreadable += [(volume.source(number), reason) for number, reason in reading.skipped]
-        names = session.cache.pseudonym(volume.key), session.cache.pseudonym(volume.patient)
-        spacing = (None if value is None else f"{value:.6g}" for value in volume.spacing)
-        rows.append((*names, len(reading.index), volume.rows, volume.columns, *spacing, "; ".join(volume.notes)))
-    columns = ("volume", "patient", "slices", "rows", "columns", "spacing_x", "spacing_y", "spacing_z", "notes")
-    write_csv(session.folder.path / "volumes.csv", columns, rows)
-    skipped = heapq.merge(((skip.source, skip.reason) for skip in data.skipped), sorted(unreadable))
-    write_csv(session.folder.path / "skipped.csv", ("source", "reason"), (row for row, _ in itertools.groupby(skipped)))
+        unreadable += [SkippedRow(volume.source(number), reason) for number, reason in reading.skipped]
+        digests = session.cache.pseudonym(volume.key), session.cache.pseudonym(volume.patient)
+        x, y, z = (math.nan if value is None else value for value in volume.spacing)
+        rows.append(VolumeRow(*digests, len(reading.index), volume.rows, volume.columns, x, y, z, volume.notes))
+    write_rows(session.folder.volumes, VolumeRow, rows)
+    skipped = heapq.merge((SkippedRow(skip.source, skip.reason) for skip in data.skipped), sorted(unreadable))
+    write_rows(session.folder.skipped, SkippedRow, (row for row, _ in itertools.groupby(skipped)))
 
 
-def _expected_files(session: Session) -> Iterator[Path]:
+def outline(pipeline: Pipeline) -> Outline:
+    """What a pipeline asks for, as its run folder shows it."""
+    arms, methods = [arm.id for arm in pipeline.arms], [plan.id for plan in pipeline.pretrains]
+    return Outline(
+        selections=keys(pipeline.arms, pipeline.seeds),
+        trainings=list(itertools.product(arms, methods, pipeline.seeds)),
+        baselines=[(plan.id, seed) for plan in pipeline.baselines for seed in pretraining.seeds_of(plan, pipeline)],
+        evaluations=[
+            (task.id, task.protocol.entry.name, repeat, labels)
+            for task in pipeline.tasks
+            for repeat, labels in itertools.product(range(task.repeats), task.labels)
+        ],
+        images=pipeline.report.images,
+    )
+
+
+def _expected_files(session: Session) -> set[Path]:
     """Every file that this version of the pipeline leaves for its arms, and the tables of results where it has any."""
-    pipeline, folder = session.pipeline, session.folder
-    outdated = {selecting.EXPLANATION} if session.provenance.report_changes else set()  # it may show pixels
-    for arm, seed in keys(pipeline.arms, pipeline.seeds):
-        yield from (folder.selection(arm, seed), folder.arm(arm) / "arm.json")
-        yield from (folder.arm(arm) / name for name in (curve.FILE, curve.PLOT))
-        if pipeline.report.images:
-            yield from (folder.arm(arm) / name for name in {pictures.FILE, selecting.EXPLANATION} - outdated)
-    trained_folders = [
-        *(
-            folder.baseline(plan.id, seed)
-            for plan in pipeline.baselines
-            for seed in pretraining.seeds_of(plan, pipeline)
-        ),
-        *(
-            folder.pretrain(arm.id, plan.id, seed)
-            for arm, plan, seed in itertools.product(pipeline.arms, pipeline.pretrains, pipeline.seeds)
-        ),
-    ]
-    for trained in trained_folders:
-        yield from (trained / name for name in pretraining.FILES)
-        for task in pipeline.tasks:
-            for repeat, labels in itertools.product(range(task.repeats), task.labels):
-                predictions = folder.predictions(trained, task.id, task.protocol.entry.name, repeat, labels)
-                yield from (predictions, predictions.with_suffix(".json"))
-    if pipeline.tasks:
-        yield from (folder.path / "results.csv", folder.path / "comparisons.csv")
-        if pipeline.report.images:
-            yield folder.path / mistakes.FILE
+    expected = session.folder.files(outline(session.pipeline))
+    if session.provenance.report_changes:  # an explanation may show pixels
+        expected -= {session.folder.arm(arm.id).explanation for arm in session.pipeline.arms}
+    return expected
 
 
 def _say_scanned(session: Session, data: Data) -> None:

@@ -30,7 +30,7 @@ def open_session(
         registry=registry,
         cache=Cache.beside(folder.path),
         folder=folder,
-        workers=compute.Workers(backend, folder.path / ".journal"),
+        workers=compute.Workers(backend, folder.journal),
         console=console,
         provenance=Provenance(folder, pipeline, device, jobs=crew.size),
         device=device,

@@ -98,7 +98,7 @@ class Provenance:
     def write(self, *, finished: bool = False) -> None:
         """Write ``run.json``."""
         write_json(
-            self.folder.path / "run.json",
+            self.folder.provenance,
             {
                 "ctkit": VERSION,
                 "python": platform.python_version(),

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from ctkit.slices.catalogue import Catalogue, write_catalogue
-from ctkit.slices.predictions import FACTS, TABLE, read_predictions, write_predictions
 from ctkit.slices.selection import Choice, EvidenceOf, Selection, Table
 from ctkit.slices.store import Shard, SliceStore, gather
 
 __all__ = [
-    "FACTS",
-    "TABLE",
     "Catalogue",
     "Choice",
     "EvidenceOf",
@@ -18,7 +15,5 @@ __all__ = [
     "SliceStore",
     "Table",
     "gather",
-    "read_predictions",
     "write_catalogue",
-    "write_predictions",
 ]

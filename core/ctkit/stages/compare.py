@@ -7,29 +7,19 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from ctkit.contracts import Difference, Score, main_metric
 from ctkit.contracts.promises import Judge
 from ctkit.errors import StorageError
-from ctkit.files import write_csv, write_json
+from ctkit.files import write_json
 from ctkit.session import Session
 from ctkit.stages.data import Data
 from ctkit.stages.evaluate import predictions_of
 from ctkit.stages.jobs import Evaluated
 from ctkit.storage import address
-
-RESULTS = (
-    *("arm", "pretrain", "task", "protocol", "labels", "seed", "repeat"),
-    *("metric", "value", "ci_low", "ci_high", "sd_seeds", "sd_repeats"),
-)
-COMPARISONS = (
-    *("arm", "reference", "pretrain", "task", "protocol", "labels"),
-    *("metric", "difference", "ci_low", "ci_high", "p", "p_adjusted", "test"),
-)
-
+from ctkit.storage.records import ComparisonRow, Place, ScoreRow, write_rows
 
 Spread = tuple[float, float]  # standard deviations over seeds and over repeats
 _ALONE: Spread = (math.nan, math.nan)
@@ -40,30 +30,22 @@ class Cell:
     """What is scored over all seeds: an arm, a pre-training, a task, a protocol and a share of the labels."""
 
     arm: str  #: or a baseline
-    pretrain: str  #: "" for a baseline
-    task: str
-    protocol: str
-    labels: float
-
-    @property
-    def columns(self) -> tuple[Any, ...]:
-        """The cell as the result files show it."""
-        return (self.arm, self.pretrain, self.task, self.protocol, f"{self.labels:g}")
+    place: Place
 
 
 def cell_of(evaluated: Evaluated) -> Cell:
     """Return the row of the table of results that an evaluation belongs to."""
     job, plan = evaluated.job, evaluated.plan
-    return Cell(job.arm, job.pretrain, plan.id, plan.protocol.entry.name, evaluated.labels)
+    return Cell(job.arm, Place(job.pretrain, plan.id, plan.protocol.entry.name, evaluated.labels))
 
 
 def score(session: Session, data: Data) -> None:
     """Write ``results.csv``: each repeat where there are several, each seed, and all seeds pooled."""
-    rows: list[tuple[Any, ...]] = []
+    rows: list[ScoreRow] = []
     for cell, runs in _cells(data.predictions).items():
         with _going_on(session, cell):
             rows += list(_scored(session, cell, runs))
-    write_csv(session.folder.path / "results.csv", RESULTS, rows)
+    write_rows(session.folder.results, ScoreRow, rows)
 
 
 @contextmanager
@@ -74,10 +56,10 @@ def _going_on(session: Session, cell: Cell) -> Iterator[None]:
     except StorageError:
         raise
     except Exception as error:  # a protocol may raise anything
-        session.fail("score", "/".join(filter(None, (cell.arm, cell.pretrain, cell.task, cell.protocol))), error)
+        session.fail("score", "/".join(filter(None, (cell.arm, *cell.place[:3]))), error)
 
 
-def _scored(session: Session, cell: Cell, runs: list[Evaluated]) -> Iterator[tuple[Any, ...]]:
+def _scored(session: Session, cell: Cell, runs: list[Evaluated]) -> Iterator[ScoreRow]:
     by_seed = {seed: [run for run in runs if run.job.seed == seed] for seed in sorted({run.job.seed for run in runs})}
     single = {seed: [_scores(session, [run]) for run in own] for seed, own in by_seed.items()}
     for seed, own in by_seed.items():
@@ -112,20 +94,17 @@ def compare(session: Session, data: Data) -> None:
         with _going_on(session, cell):
             rows += [(cell, other.arm, difference) for difference in _differences(session, cells[cell], cells[other])]
     adjusted = adjust([difference for *_, difference in rows])
-    write_csv(
-        session.folder.path / "comparisons.csv",
-        COMPARISONS,
-        (_comparison(*row, p) for row, p in zip(rows, adjusted, strict=True)),
-    )
+    written = (_comparison(*row, p) for row, p in zip(rows, adjusted, strict=True))
+    write_rows(session.folder.comparisons, ComparisonRow, written)
 
 
 def _pairs(session: Session, cells: Collection[Cell]) -> Iterator[tuple[Cell, Cell]]:
     """What is compared: arms with the reference arm, then all arms with each baseline."""
     reference = session.pipeline.reference.id
-    trained = [cell for cell in cells if cell.pretrain]
+    trained = [cell for cell in cells if cell.place.pretrain]
     pairs = [(cell, replace(cell, arm=reference)) for cell in trained if cell.arm != reference]
     for baseline in session.pipeline.baselines:
-        pairs += [(cell, replace(cell, arm=baseline.id, pretrain="")) for cell in trained]
+        pairs += [(cell, Cell(baseline.id, cell.place._replace(pretrain=""))) for cell in trained]
     return ((cell, other) for cell, other in pairs if other in cells)
 
 
@@ -190,16 +169,11 @@ def _differences(session: Session, runs: list[Evaluated], reference: list[Evalua
 
 def _rows(
     cell: Cell, seed: int | str, repeat: int | str, scores: Sequence[Score], spreads: Sequence[Spread]
-) -> Iterator[tuple[Any, ...]]:
+) -> Iterator[ScoreRow]:
     for s, apart in zip(scores, spreads, strict=True):
-        yield (*cell.columns, seed, repeat, s.metric, *map(_number, (s.value, s.low, s.high, *apart)))
+        yield ScoreRow(cell.arm, *cell.place, str(seed), str(repeat), s.metric, s.value, s.low, s.high, *apart)
 
 
-def _comparison(cell: Cell, reference: str, d: Difference, p_adjusted: float) -> tuple[Any, ...]:
-    arm, *rest = cell.columns
-    numbers = (_number(value) for value in (d.difference, d.low, d.high, d.p, p_adjusted))
-    return (arm, reference, *rest, d.metric, *numbers, d.test)
-
-
-def _number(value: float) -> str:
-    return "" if np.isnan(value) else f"{value:.6g}"
+def _comparison(cell: Cell, reference: str, d: Difference, p_adjusted: float) -> ComparisonRow:
+    numbers = (d.difference, d.low, d.high, d.p, p_adjusted)
+    return ComparisonRow(cell.arm, reference, *cell.place, d.metric, *numbers, d.test)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from ctkit.errors import RequestError
-from ctkit.files import write_csv
 from ctkit.pipeline_file import Arm
 from ctkit.session import Session
 from ctkit.slices import Table, selection
 from ctkit.stages.data import Data
 from ctkit.stages.evidence import Evidence
-from ctkit.storage import address, place
+from ctkit.storage import ArmFolder, address, place
+from ctkit.storage.records import CurveRow, write_rows
 
-FILE, PLOT = "curve.csv", "curve.svg"
 UNASKED = 250_000  #: slices; the 65 selections of a 64-bit hash then take about a minute, once
-COLUMNS = ("at", "kept", "share")
 
 
 def write_cheap_curves(session: Session, data: Data) -> None:
@@ -43,9 +41,10 @@ def write_curve(session: Session, evidence: Evidence, table: Table, arm: Arm) ->
     *earlier, last = evidence.identities(arm)
     steps = [*earlier, last | {"at": None}]
     at = address("curve", version=selection.VERSION, steps=steps, seed=seed if arm.draws else None)
-    path = session.cache.path("curve", at)
+    cached = ArmFolder(session.cache.path("curve", at)).curve
     if not session.cache.holds("curve", at):
         with session.work("curve", arm.id), session.cache.entry("curve", at) as folder:
             kept = selection.curve(table, evidence.choices(arm), seed)
-            write_csv(folder / FILE, COLUMNS, [(f"{at:.6g}", n, f"{n / len(table):.6g}") for at, n in kept.items()])
-    place(path / FILE, session.folder.arm(arm.id) / FILE)
+            rows = (CurveRow(at, count, count / len(table)) for at, count in kept.items())
+            write_rows(ArmFolder(folder).curve, CurveRow, rows)
+    place(cached, session.folder.arm(arm.id).curve)

@@ -11,17 +11,18 @@ from ctkit.compute import Chore, Errand
 from ctkit.contracts import Evaluation, Predictions, Rows
 from ctkit.contracts.promises import Judge, check_classes, check_predictions, check_splits
 from ctkit.errors import StorageError
-from ctkit.files import read_json
 from ctkit.pipeline_file import TaskPlan
 from ctkit.session import Session
-from ctkit.slices import FACTS, TABLE, read_predictions, write_predictions
 from ctkit.stages import pretrain
 from ctkit.stages.data import Data
 from ctkit.stages.jobs import Evaluated, Job
 from ctkit.stages.materialise import rows_in_store, slice_store
 from ctkit.stages.tasks import built
 from ctkit.storage import address, place
+from ctkit.storage.records import read_prediction_facts, read_predictions, write_predictions
+from ctkit.storage.run_folder import facts_beside
 
+_TABLE, _FACTS = "predictions.csv", "facts.json"  #: in the cache
 NOT_COMPARED = "test images were not compared with the slices of the pre-training: they are stored no more"
 
 
@@ -42,8 +43,8 @@ def forget_others(session: Session, data: Data) -> None:
     """Remove from the run folder what is shown of evaluations that are not those of its pipeline now."""
     for evaluated in data.evaluations:
         table = show_path(session, evaluated)
-        facts = table.with_suffix(".json")
-        if table.exists() and not (facts.exists() and read_json(facts).get("address") == evaluated.address):
+        facts = facts_beside(table)
+        if table.exists() and read_prediction_facts(facts).get("address") != evaluated.address:
             table.unlink()
             facts.unlink(missing_ok=True)
 
@@ -110,14 +111,14 @@ def folder_of(session: Session, evaluated: Evaluated) -> Path:
 def show_path(session: Session, evaluated: Evaluated) -> Path:
     """Where the run folder shows an evaluation's predictions."""
     folder, plan = pretrain.show_folder(session, evaluated.job), evaluated.plan
-    return session.folder.predictions(folder, plan.id, plan.protocol.entry.name, evaluated.repeat, evaluated.labels)
+    return folder.predictions(plan.id, plan.protocol.entry.name, evaluated.repeat, evaluated.labels)
 
 
 def _show(session: Session, evaluated: Evaluated) -> None:
     """Put the predictions into the run folder, and say what is to be known of them."""
     plan, shown = evaluated.plan, show_path(session, evaluated)
-    place(folder_of(session, evaluated) / TABLE, shown)
-    place(folder_of(session, evaluated) / FACTS, shown.with_suffix(".json"))
+    place(folder_of(session, evaluated) / _TABLE, shown)
+    place(folder_of(session, evaluated) / _FACTS, facts_beside(shown))
     predictions = predictions_of(session, evaluated)
     for note in (*predictions.notes, *predictions.warnings):
         session.note(f"{plan.id}: {note}")
@@ -141,7 +142,7 @@ def _predict(session: Session, evaluated: Evaluated, stored: _StoredSlices, work
     slices = stored.of(evaluated.job)
     known = partial(
         Evaluation,
-        backbone=pretrain.folder_of(session, evaluated.job) / pretrain.BACKBONE,
+        backbone=pretrain.folder_of(session, evaluated.job).backbone,
         folder=session.cache.shared("evaluation", evaluated.work_address),
         labels=evaluated.labels,
         seed=evaluated.seed,
@@ -155,7 +156,7 @@ def _predict(session: Session, evaluated: Evaluated, stored: _StoredSlices, work
     if slices is None and not evaluated.job.baseline:
         predictions = replace(predictions, warnings=(*predictions.warnings, NOT_COMPARED))
     with session.cache.entry("evaluate", evaluated.address) as entry:
-        write_predictions(entry, predictions, evaluated.address)
+        write_predictions(entry / _TABLE, entry / _FACTS, predictions, evaluated.address)
 
 
 def _predicted(plan: TaskPlan, job: Callable[..., Evaluation], progress: Callable[[int, int], None]) -> Predictions:
@@ -182,4 +183,4 @@ def predictions_of(session: Session, evaluated: Evaluated) -> Predictions:
 
 @cache
 def _read_once(folder: Path) -> Predictions:
-    return read_predictions(folder)
+    return read_predictions(folder / _TABLE, folder / _FACTS)

@@ -10,21 +10,20 @@ from functools import cached_property
 from pathlib import Path
 
 from ctkit.contracts import Skipped
-from ctkit.files import iterate_csv, write_csv
+from ctkit.storage import RunFolder
+from ctkit.storage.records import SkippedRow, read_rows, write_rows
 
 HELD = 50_000  #: rows that wait in memory to be sorted
-
-_FILE = "skipped.csv"
 
 
 class LeftOut:
     """What the scan in a folder left out; every loop over it reads it anew."""
 
     def __init__(self, folder: Path) -> None:
-        self._table = folder / _FILE
+        self._table = RunFolder(folder).skipped
 
     def __iter__(self) -> Iterator[Skipped]:
-        return (Skipped(row["source"], row["reason"]) for row in iterate_csv(self._table))
+        return (Skipped(*row) for row in read_rows(self._table, SkippedRow))
 
     def __len__(self) -> int:
         return self._count
@@ -54,7 +53,7 @@ class LeftOutWriter:
         with ExitStack() as opened:
             files = [opened.enter_context(piece.open(encoding="ascii")) for piece in self._pieces]
             rows = heapq.merge(*(map(json.loads, file) for file in files))
-            write_csv(self._folder / _FILE, ("source", "reason"), rows)
+            write_rows(RunFolder(self._folder).skipped, SkippedRow, map(SkippedRow._make, rows))
         for piece in self._pieces:
             piece.unlink()
 

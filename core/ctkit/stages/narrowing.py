@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from ctkit.files import read_json
 from ctkit.pipeline_file import Arm, Pipeline
 from ctkit.session import Session
 from ctkit.stages import select as selecting
 from ctkit.stages.data import Data
 from ctkit.stages.selected import keys
 from ctkit.storage import forget
+from ctkit.storage.records import ArmFacts, read_arm
 
 
 def narrowed(session: Session) -> Session:
@@ -54,11 +53,11 @@ def _leave_out(session: Session, arm: Arm) -> None:
     if is_true and not session.provenance.data_changed:
         session.note(f"{arm.id} is not in the tables: what it keeps is cached no more; run without --only")
     else:
-        forget(session.folder.arm(arm.id))
+        forget(session.folder.arm(arm.id).path)
 
 
-def _facts(session: Session, arm: str) -> dict[str, Any]:
-    return read_json(session.folder.arm(arm) / "arm.json")
+def _facts(session: Session, arm: str) -> ArmFacts | None:
+    return read_arm(session.folder.arm(arm).facts)
 
 
 def _with_arms(session: Session, names: set[str]) -> Session:

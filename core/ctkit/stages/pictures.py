@@ -19,11 +19,11 @@ from ctkit.slices import Selection, Table
 from ctkit.stages.data import Data
 from ctkit.stages.decoding import Wanted, read
 from ctkit.stages.readings import read_reading
-from ctkit.storage import Cache, address, place
+from ctkit.storage import ArmFolder, Cache, address, place
+from ctkit.storage.records import Pictures, write_pictures
 
 KEPT, DROPPED, VOLUMES = 24, 12, 12  #: pictures an arm shows, and volumes they are taken from
 SIDE = 128  #: pixels
-FILE = "pictures.npz"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def draw(session: Session, data: Data) -> None:
                 _save(session, name, addresses[name], one, images)
     for name, at in addresses.items():
         if session.cache.holds("pictures", at):
-            place(session.cache.path("pictures", at) / FILE, session.folder.arm(name) / FILE)
+            place(ArmFolder(session.cache.path("pictures", at)).pictures, session.folder.arm(name).pictures)
 
 
 def choose(table: Table, selection: Selection) -> Shown:
@@ -116,19 +116,10 @@ def _save(session: Session, arm: str, at: str, shown: Shown, images: dict[int, N
         pictures = [images.get(number, blank) for number in numbers.tolist()]
         return np.stack(pictures) if pictures else np.zeros((0, SIDE, SIDE), np.uint8)
 
-    def write(path: Path) -> None:
-        with path.open("wb") as file:
-            np.savez_compressed(
-                file,
-                kept=stack(shown.kept),
-                dropped=stack(shown.dropped),
-                stand_in=stack(shown.stand_in),
-                distance=shown.distance,
-            )
-
+    pictures = Pictures(stack(shown.kept), stack(shown.dropped), stack(shown.stand_in), shown.distance)
     if set(shown.slices.tolist()) <= images.keys():
         with session.cache.entry("pictures", at) as folder:
-            write(folder / FILE)
+            write_pictures(ArmFolder(folder).pictures, pictures)
     else:
-        with writing(session.folder.arm(arm) / FILE) as temporary:
-            write(temporary)
+        with writing(session.folder.arm(arm).pictures) as temporary:
+            write_pictures(temporary, pictures)

@@ -7,7 +7,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from ctkit.compute import Chore, Errand, start_child
-from ctkit.contracts import Method, Pretrained, Pretraining, Task, rendering
+from ctkit.contracts import Method, Pretrained, Pretraining, Rows, Task, rendering
 from ctkit.contracts.promises import Judge, check_pretrained
 from ctkit.errors import StorageError
-from ctkit.files import read_json, write_csv, write_json
+from ctkit.files import link, write_json
 from ctkit.pipeline_file import Arm, Chosen, Pipeline, PretrainPlan
 from ctkit.session import Session
 from ctkit.slices import Selection, Table
@@ -27,9 +27,8 @@ from ctkit.stages.jobs import Job
 from ctkit.stages.materialise import rows_of, shown_address
 from ctkit.stages.selected import of_seed
 from ctkit.stages.tasks import built, watched_tasks
-from ctkit.storage import address, forget, link, place
-
-FILES = BACKBONE, HISTORY, FACTS = "backbone.safetensors", "history.csv", "pretrain.json"
+from ctkit.storage import TrainingFolder, address, forget, place
+from ctkit.storage.records import HistoryRow, TrainingFacts, read_training, write_rows
 
 #: What ``run.json`` says of each training.
 COSTS = ("steps", "epochs", "seconds", "slices_per_second", "waiting", "joules", "peak_bytes", "collapsed")
@@ -116,16 +115,17 @@ def forget_others(session: Session, data: Data) -> None:
     """Remove from the run folder what is shown of backbones that are not those of its pipeline now."""
     for job in data.jobs:
         shown = show_folder(session, job)
-        if (shown / FACTS).exists() and read_json(shown / FACTS).get("address") != job.address:
-            forget(shown)
+        facts = read_training(shown.facts)
+        if shown.facts.exists() and (facts is None or facts.get("address") != job.address):
+            forget(shown.path)
 
 
-def folder_of(session: Session, job: Job) -> Path:
+def folder_of(session: Session, job: Job) -> TrainingFolder:
     """Where the cache holds a job's backbone."""
-    return session.cache.path("pretrain", job.address)
+    return TrainingFolder(session.cache.path("pretrain", job.address))
 
 
-def show_folder(session: Session, job: Job) -> Path:
+def show_folder(session: Session, job: Job) -> TrainingFolder:
     """Where the run folder shows a job's backbone."""
     if job.baseline:
         return session.folder.baseline(job.plan.id, job.seed)
@@ -172,7 +172,7 @@ def _train(session: Session, data: Data, job: Job, at_once: int, folder: Path) -
     if session.device == "cpu" and at_once > 1 and not job.baseline:
         slower = f"up to {at_once} trainings shared the cores, so its time is not that of one alone"
         trained = replace(trained, notes=(*trained.notes, slower))
-    _publish(session, job, trained, {"slices": slices, "mean": rows.mean, "std": rows.std, "jobs": at_once})
+    _publish(session, job, trained, rows, at_once)
 
 
 def _trained(
@@ -206,29 +206,42 @@ def _metadata(session: Session, job: Job, slices: int) -> dict[str, str]:
     }
 
 
-def _publish(session: Session, job: Job, trained: Pretrained, facts: dict[str, Any]) -> None:
-    known = {key: value for key, value in asdict(trained).items() if key not in {"backbone", "history"}}
+def _publish(session: Session, job: Job, trained: Pretrained, rows: Rows, at_once: int) -> None:
     rate = trained.steps * trained.batch / trained.seconds if trained.seconds > 0 else 0.0
-    facts |= known | {
+    facts: TrainingFacts = {
+        "slices": 0 if job.baseline else len(rows),
+        "mean": rows.mean,
+        "std": rows.std,
+        "jobs": at_once,
+        "steps": trained.steps,
+        "epochs": trained.epochs,
+        "batch": trained.batch,
+        "seconds": trained.seconds,
+        "notes": list(trained.notes),
+        "collapsed": trained.collapsed,
+        "waiting": trained.waiting,
+        "joules": trained.joules,
+        "peak_bytes": trained.peak_bytes,
         "address": job.address,
         "method": job.plan.method.entry.name,
         "parameters": job.plan.method.params.model_dump(mode="json"),
         "slices_per_second": round(rate, 1),
         "device": session.device,
     }
-    with session.cache.entry("pretrain", job.address) as folder:
-        shutil.copyfile(trained.backbone, folder / BACKBONE)
-        write_csv(folder / HISTORY, ("step", "name", "value"), trained.history)
-        write_json(folder / FACTS, facts)
+    with session.cache.entry("pretrain", job.address) as entry:
+        folder = TrainingFolder(entry)
+        shutil.copyfile(trained.backbone, folder.backbone)
+        write_rows(folder.history, HistoryRow, map(HistoryRow._make, trained.history))
+        write_json(folder.facts, facts)
 
 
 def _show(session: Session, job: Job) -> None:
     """Put the results into the run folder, and say what the user must know."""
     source, target = folder_of(session, job), show_folder(session, job)
-    link(source / BACKBONE, target / BACKBONE)
-    for name in (HISTORY, FACTS):
-        place(source / name, target / name)
-    facts = json.loads((source / FACTS).read_text(encoding="utf-8"))
+    link(source.backbone, target.backbone)
+    place(source.history, target.history)
+    place(source.facts, target.facts)
+    facts: dict[str, Any] = json.loads(source.facts.read_text(encoding="utf-8"))
     session.provenance.trainings[job.item] = {name: facts[name] for name in COSTS}
     for note in facts["notes"]:
         session.note(f"{job.item}: {note}")

@@ -5,30 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ctkit.contracts import Ints
 from ctkit.errors import DataError
-from ctkit.files import read_json, write_csv, write_json
+from ctkit.files import write_json
 from ctkit.pipeline_file import Arm, Keep
 from ctkit.session import Session, Stopwatch
 from ctkit.slices import Catalogue, Selection, Table, selection
-from ctkit.stages import curve
 from ctkit.stages.data import Data
 from ctkit.stages.evidence import Evidence
 from ctkit.stages.readings import Reading
 from ctkit.stages.selected import Selected, Selections, draws, keys
 from ctkit.storage import address
+from ctkit.storage.records import ArmFacts, SliceRow, StepFacts, read_arm, write_rows
+from ctkit.storage.run_folder import forget_on_request
 
-COLUMNS = ("slice", "volume", "source", "index", "kept", "represented_by", "distance")
-EXPLANATION = "explain.html"
-ON_REQUEST = (
-    curve.FILE,
-    curve.PLOT,
-    EXPLANATION,
-)  #: files of an arm's folder that tell of one selection and go with it
 _FILE = "selection.npz"
 
 
@@ -154,21 +147,19 @@ def _load(folder: Path) -> tuple[Selection, float]:
 
 def _write_arm(session: Session, data: Data, arm: Arm, chosen: list[Selected]) -> None:
     """Write ``selection.csv`` for each draw, and ``arm.json``, unless they are there."""
-    facts = _facts(arm, chosen, len(data.table)) | {"names": session.cache.pseudonym("names")}
-    path = session.folder.arm(arm.id) / "arm.json"
-    written = all(session.folder.selection(arm.id, selected.seed).exists() for selected in chosen)
-    if written and read_json(path) == facts:
+    facts = _facts(arm, chosen, len(data.table), session.cache.pseudonym("names"))
+    folder = session.folder.arm(arm.id)
+    written = all(folder.selection(selected.seed).exists() for selected in chosen)
+    if written and read_arm(folder.facts) == facts:
         return
-    path.unlink(missing_ok=True)  # first, so that it never speaks of other selections than lie there
+    folder.facts.unlink(missing_ok=True)  # first, so that it never speaks of other selections than lie there
     for selected in chosen:
-        rows = _rows(session, data, selected.selection)
-        write_csv(session.folder.selection(arm.id, selected.seed), COLUMNS, rows)
-    for name in ON_REQUEST:
-        (path.parent / name).unlink(missing_ok=True)
-    write_json(path, facts)
+        write_rows(folder.selection(selected.seed), SliceRow, _rows(session, data, selected.selection))
+    forget_on_request(folder)
+    write_json(folder.facts, facts)
 
 
-def is_of(facts: dict[str, Any], arm: Arm) -> bool:
+def is_of(facts: ArmFacts, arm: Arm) -> bool:
     """Whether ``arm.json`` is of the arm as the pipeline has it; where a budget turned a knob stands in neither."""
     steps = [
         {
@@ -179,16 +170,16 @@ def is_of(facts: dict[str, Any], arm: Arm) -> bool:
         }
         for step in arm.steps
     ]
-    shown = [{name: step[name] for name in ("use", "parameters", "at", "scope")} for step in facts["steps"]]
+    shown = [{name: value for name, value in step.items() if name in steps[0]} for step in facts["steps"]]
     for step, known in zip(shown, steps, strict=False):
         if known["at"] is None:
             step["at"] = None
     return (shown, facts["asked"]) == (steps, arm.keep.model_dump(exclude_none=True) if arm.keep else None)
 
 
-def _facts(arm: Arm, chosen: list[Selected], slices: int) -> dict[str, Any]:
+def _facts(arm: Arm, chosen: list[Selected], slices: int, names: str) -> ArmFacts:
     first = chosen[0]
-    steps = []
+    steps: list[StepFacts] = []
     for step, at in zip(arm.steps, first.selection.at, strict=True):
         knob = step.reducer.build().knob
         steps.append(
@@ -211,23 +202,17 @@ def _facts(arm: Arm, chosen: list[Selected], slices: int) -> dict[str, Any]:
         "kept": int(first.selection.kept.sum()),
         "seconds_select": round(first.seconds, 3),
         "selections": [selected.address for selected in chosen],
+        "names": names,
     }
 
 
-def _rows(session: Session, data: Data, chosen: Selection) -> Iterator[tuple[Any, ...]]:
+def _rows(session: Session, data: Data, chosen: Selection) -> Iterator[SliceRow]:
     number, catalogue, table = 0, data.catalogue, data.table
     counts = np.bincount(table.volume, minlength=len(catalogue))
     for volume, count in zip(catalogue, counts, strict=True):
         name = session.cache.pseudonym(volume.key)
         for row in range(number, number + int(count)):
             index, by, distance = int(table.index[row]), int(chosen.by[row]), float(chosen.distance[row])
-            yield (
-                row,
-                name,
-                volume.source(index),
-                index,
-                bool(chosen.kept[row]),
-                by if by >= 0 else None,
-                None if np.isnan(distance) else f"{distance:.6g}",
-            )
+            stands_in = by if by >= 0 else None
+            yield SliceRow(row, name, volume.source(index), index, bool(chosen.kept[row]), stands_in, distance)
         number += int(count)

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from ctkit.storage.cache import KINDS, Cache, address
-from ctkit.storage.run_folder import RunFolder, forget, link, place, read_provenance
+from ctkit.storage.run_folder import ArmFolder, Outline, RunFolder, TrainingFolder, forget, place, read_provenance
 from ctkit.storage.usage import spelled_one_way
 
-__all__ = ["KINDS", "Cache", "RunFolder", "address", "forget", "link", "place", "read_provenance", "spelled_one_way"]
+__all__ = [
+    "KINDS",
+    "ArmFolder",
+    "Cache",
+    "Outline",
+    "RunFolder",
+    "TrainingFolder",
+    "address",
+    "forget",
+    "place",
+    "read_provenance",
+    "spelled_one_way",
+]

@@ -15,16 +15,11 @@ NAME is ``ARM-PRETRAIN-seed-SEED``. Neither the data nor the cache of the run ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-from ctkit.console import Console
-from ctkit.contracts import Exported, ExportFormat, Method, Params
+from ctkit import Console, RunBackbone, open_run
+from ctkit.contracts import Exported, ExportFormat
 from ctkit.errors import RequestError, nearest
-from ctkit.plugins import Registry
-from ctkit.stages.pretrain import BACKBONE
-from ctkit.storage import RunFolder, read_provenance
 
 SUFFIXES: Mapping[ExportFormat, str] = {
     "torchvision": ".safetensors",
@@ -34,30 +29,19 @@ SUFFIXES: Mapping[ExportFormat, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A backbone in a run folder."""
-
-    arm: str
-    pretrain: str
-    seed: int
-    path: Path
-    method: str  #: as a pipeline file names it
-
-    @property
-    def name(self) -> str:
-        """What its export is called."""
-        return f"{self.arm}-{self.pretrain}-seed-{self.seed}"
+def name_of(backbone: RunBackbone) -> str:
+    """What the export of a backbone is called."""
+    return f"{backbone.arm}-{backbone.pretrain}-seed-{backbone.seed}"
 
 
 def choose_backbones(
     run: Path, arm: str | None = None, pretrain: str | None = None, seed: int | None = None
-) -> list[Trained]:
+) -> list[RunBackbone]:
     """Return the backbones of the folder ``run``, or those of one arm, pre-training and seed.
 
     Raises ``RequestError`` where there is no run, no backbone, or none of that name.
     """
-    chosen = list(_backbones(run))
+    chosen = open_run(run).backbones
     if not chosen:
         raise RequestError(f"{run} holds no backbone: it has no [[pretrain]], or did not come so far")
     for key, name in (("arm", arm), ("pretrain", pretrain), ("seed", seed)):
@@ -68,7 +52,7 @@ def choose_backbones(
     return chosen
 
 
-def export_backbones(chosen: list[Trained], form: ExportFormat, out: Path, registry: Registry) -> Iterator[Exported]:
+def export_backbones(chosen: list[RunBackbone], form: ExportFormat, out: Path) -> Iterator[Exported]:
     """Write each backbone into the folder ``out``; or the only one to ``out`` where that is named as a file.
 
     Raises ``RequestError`` where several are to be written but ``out`` is named as a file, or two have one name.
@@ -76,15 +60,14 @@ def export_backbones(chosen: list[Trained], form: ExportFormat, out: Path, regis
     suffix = SUFFIXES[form]
     one_file = bool(suffix) and out.suffix == suffix
     if one_file and len(chosen) > 1:
-        names = ", ".join(one.name for one in chosen)
+        names = ", ".join(map(name_of, chosen))
         raise RequestError(
             f"{out} takes one backbone but there are {len(chosen)}: {names}; choose by --arm, --pretrain and --seed, "
             "or give --out a folder"
         )
     _check_names(chosen)
     for one in chosen:
-        method = cast(type[Method[Params]], registry.find("method", one.method).load())
-        yield method.export(one.path, form, out if one_file else out / f"{one.name}{suffix}")
+        yield one.export(form, out if one_file else out / f"{name_of(one)}{suffix}")
 
 
 def tell(written: Iterable[Exported], console: Console) -> None:
@@ -101,26 +84,13 @@ def tell(written: Iterable[Exported], console: Console) -> None:
         console.say(f"    {line}")
 
 
-def _check_names(chosen: list[Trained]) -> None:
+def _check_names(chosen: list[RunBackbone]) -> None:
     """Refuse what would overwrite itself: arm ``a-b`` with pre-training ``c`` is named as ``a`` with ``b-c``."""
-    named: dict[str, Trained] = {}
+    named: dict[str, RunBackbone] = {}
     for one in chosen:
-        other = named.setdefault(one.name, one)
+        other = named.setdefault(name_of(one), one)
         if other is not one:
             raise RequestError(
-                f"two backbones are named {one.name}: arm {other.arm!r} with pre-training {other.pretrain!r}, and arm "
-                f"{one.arm!r} with {one.pretrain!r}; choose one by --arm and --pretrain"
+                f"two backbones are named {name_of(one)}: arm {other.arm!r} with pre-training {other.pretrain!r}, "
+                f"and arm {one.arm!r} with {one.pretrain!r}; choose one by --arm and --pretrain"
             )
-
-
-def _backbones(run: Path) -> Iterator[Trained]:
-    facts = read_provenance(run)
-    if "pipeline" not in facts:
-        raise RequestError(f"{run} is no run folder: it has no run.json")
-    folder = RunFolder(run)
-    for arm in facts["pipeline"]["reduce"]:
-        for plan in facts["pipeline"]["pretrain"]:
-            for seed in facts["seeds"]:
-                path = folder.pretrain(arm["id"], plan["id"], seed) / BACKBONE
-                if path.exists():
-                    yield Trained(arm["id"], plan["id"], seed, path, plan["use"])

@@ -34,11 +34,10 @@ def export_slices(run: Path, arm: str, form: SliceFormat, out: Path, console: Co
     Files are named by a digest of the volume and the number of the slice. The list, and what is in DICOM files, name
     patients where the source does.
     """  # noqa: D301  # a real backspace is click's mark for lines that stay as they are
-    from ctkit import plugins
-    from ctkit.reader.arm import revisit
+    from ctkit import open_run
     from ctkit_exporters import slices as exporting
 
-    with revisit(run, arm, plugins.load(), console) as opened:
+    with open_run(run).revisit(arm, console) as opened:
         count = exporting.export_slices(opened, form, out)
     console.say(f"{count} slices exported as {form}: {out}")
 
@@ -73,9 +72,8 @@ def export(
     NAME is ARM-PRETRAIN-seed-SEED. Each file is loaded again and its features compared with the original's. Mean and
     standard deviation, which images have to be normalised with, are in each file and differ from arm to arm.
     """  # noqa: D301  # a real backspace is click's mark for lines that stay as they are
-    from ctkit import plugins
     from ctkit_exporters import backbones as exporting
 
     chosen = exporting.choose_backbones(run, arm, pretrain, seed)
-    written = exporting.export_backbones(chosen, form, out, plugins.load())
+    written = exporting.export_backbones(chosen, form, out)
     exporting.tell(written, console)

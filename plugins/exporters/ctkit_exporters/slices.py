@@ -24,22 +24,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit import compute
 from ctkit.contracts import Dataset, Ints, Pixels, SliceFormat, Volume, refuse_without_sources, rendering
 from ctkit.errors import DataError, RequestError
-from ctkit.files import write_bytes, write_csv, write_json, writing
-from ctkit.pipeline_file import Chosen
-from ctkit.reader.arm import Revisited
-from ctkit.stages.readings import read_reading
-from ctkit.storage import link
+from ctkit.files import link, write_bytes, write_csv, write_json, writing
+
+if TYPE_CHECKING:
+    from ctkit import RevisitedArm
 
 Levels = str | tuple[float, float]
-Write = Callable[[Chosen[Dataset[Any]], Levels, "Kept"], int]
+Write = Callable[[Levels, Dataset[Any], "Kept"], int]
 _MARK = ".export.json"
 
 
@@ -63,14 +61,13 @@ class Kept:
         return self.folder / f"{self.name}.nii.gz"
 
 
-def export_slices(run: Revisited, form: SliceFormat, out: Path) -> int:
+def export_slices(run: RevisitedArm, form: SliceFormat, out: Path) -> int:
     """Write or list the kept slices of an arm into the folder ``out``; return how many.
 
     What a stopped export has written whole is not written again. Raises ``RequestError`` where the data set has nothing
     of that format or the folder holds something else, and ``DataError`` where slices cannot be read any more.
     """
-    chosen = run.session.pipeline.dataset
-    refuse_without_sources(chosen.build(), chosen.entry.name, form)
+    refuse_without_sources(run.dataset, run.dataset_name, form)
     if form == "dicom":
         _refuse_shared_files(run)
     _claim(run, form, out)
@@ -84,30 +81,26 @@ def export_slices(run: Revisited, form: SliceFormat, out: Path) -> int:
     if form == "nifti":
         rows = ((one.nifti.name, at, one.name, index) for one in kept() for at, index in enumerate(one.index.tolist()))
         write_csv(out / "slices.csv", ("file", "position", "volume", "index"), rows)
-    return int(run.selected.selection.kept.sum())
+    return int(run.selection.kept.sum())
 
 
-def _kept(run: Revisited, out: Path) -> Iterator[Kept]:
+def _kept(run: RevisitedArm, out: Path) -> Iterator[Kept]:
     """Every volume that the arm keeps something of."""
-    numbers = np.flatnonzero(run.selected.selection.kept)
-    for of_volume in np.split(numbers, np.flatnonzero(np.diff(run.table.volume[numbers])) + 1):
+    numbers = np.flatnonzero(run.selection.kept)
+    for of_volume in np.split(numbers, np.flatnonzero(np.diff(run.volume[numbers])) + 1):
         if len(of_volume):
-            number = int(run.table.volume[of_volume[0]])
-            volume, reading = run.catalogue[number], read_reading(run.session.cache, run.catalogue.address(number))
-            assert reading is not None  # the run was finished
-            name = run.session.cache.pseudonym(volume.key)
-            yield Kept(volume, name, run.table.index[of_volume], reading.span, out)
+            number = int(run.volume[of_volume[0]])
+            yield Kept(run.volumes[number], run.pseudonym(number), run.index[of_volume], run.span(number), out)
 
 
-def _refuse_shared_files(run: Revisited) -> None:
-    if any(len(volume.files) != len(volume) for volume in run.catalogue):
+def _refuse_shared_files(run: RevisitedArm) -> None:
+    if any(len(volume.files) != len(volume) for volume in run.volumes):
         raise RequestError("some source files hold more than one slice, so they cannot be linked; take png or nifti")
 
 
-def _claim(run: Revisited, form: SliceFormat, out: Path) -> None:
+def _claim(run: RevisitedArm, form: SliceFormat, out: Path) -> None:
     """Mark an empty folder as this export's; refuse one that holds anything else."""
-    look = run.session.pipeline.rendering.model_dump(mode="json")["intensity"]
-    claim = {"format": form, "selection": run.selected.address, "intensity": look}
+    claim = {"format": form, "selection": run.address, "intensity": run.intensity}
     mark = out / _MARK
     if mark.exists():
         if json.loads(mark.read_text(encoding="utf-8")) != claim:
@@ -121,8 +114,8 @@ def _claim(run: Revisited, form: SliceFormat, out: Path) -> None:
 # --- sources ------------------------------------------------------------------------------------------------------
 
 
-def _write_list(run: Revisited, kept: Iterable[Kept], path: Path) -> None:
-    root = run.session.pipeline.dataset.build().root
+def _write_list(run: RevisitedArm, kept: Iterable[Kept], path: Path) -> None:
+    root = run.dataset.root
     assert root is not None
     with writing(path) as temporary, temporary.open("w", encoding="utf-8", errors="surrogateescape") as file:
         for one in kept:
@@ -132,8 +125,8 @@ def _write_list(run: Revisited, kept: Iterable[Kept], path: Path) -> None:
                 file.write(f"{source}\n" if single else f"{source}\t{one.volume.slices[number][1]}\n")
 
 
-def _link(run: Revisited, kept: Iterable[Kept]) -> None:
-    root = run.session.pipeline.dataset.build().root
+def _link(run: RevisitedArm, kept: Iterable[Kept]) -> None:
+    root = run.dataset.root
     assert root is not None
     for one in kept:
         for number in one.index.tolist():
@@ -145,25 +138,24 @@ def _link(run: Revisited, kept: Iterable[Kept]) -> None:
 # --- images -------------------------------------------------------------------------------------------------------
 
 
-def _write_images(run: Revisited, kept: Iterable[Kept], write: Write) -> None:
+def _write_images(run: RevisitedArm, kept: Iterable[Kept], write: Write) -> None:
     """Decode and write in worker processes, volume by volume."""
-    session, lost = run.session, 0
-    work = partial(write, session.pipeline.dataset, session.pipeline.rendering.levels)
-    total = len(np.unique(run.table.volume[run.selected.selection.kept]))
-    for outcome in session.parallel("export", work, kept, total=total, name=lambda one: one.name):
-        lost += len(outcome.item.index) if isinstance(outcome, compute.Lost) else outcome.result
+    lost, total = 0, len(np.unique(run.volume[run.selection.kept]))
+    outcomes = run.each_volume("export", partial(write, run.levels), kept, total=total, name=lambda one: one.name)
+    for one, unread in outcomes:
+        lost += len(one.index) if unread is None else unread
     if lost:
         raise DataError(f"slices that could not be read a second time: {lost}; were files changed?")
 
 
-def _write_pngs(chosen: Chosen[Dataset[Any]], levels: Levels, one: Kept) -> int:
+def _write_pngs(levels: Levels, dataset: Dataset[Any], one: Kept) -> int:
     """Write the slices that are not there yet; return how many cannot be read. Runs in a worker process."""
     from PIL import Image
 
     missing = np.array([number for number in one.index.tolist() if not one.file(number, ".png").exists()], np.int64)
     if not missing.size:
         return 0
-    pixels = chosen.build().read(one.volume, missing)
+    pixels = dataset.read(one.volume, missing)
     grey = rendering.full_matrix(pixels.values, pixels.unit, levels, one.span)
     for number, image in zip(pixels.index.tolist(), grey, strict=True):
         data = io.BytesIO()
@@ -172,11 +164,11 @@ def _write_pngs(chosen: Chosen[Dataset[Any]], levels: Levels, one: Kept) -> int:
     return len(missing) - len(pixels.index)
 
 
-def _write_nifti(chosen: Chosen[Dataset[Any]], _: Levels, one: Kept) -> int:
+def _write_nifti(_: Levels, dataset: Dataset[Any], one: Kept) -> int:
     """Write a volume's slices, unless they are there; return how many cannot be read. Runs in a worker process."""
     if one.nifti.exists():
         return 0
-    pixels = chosen.build().read(one.volume, one.index)
+    pixels = dataset.read(one.volume, one.index)
     if len(pixels.index) == len(one.index):
         write_bytes(one.nifti, gzip.compress(_nifti(pixels, one.volume), mtime=0))
     return len(one.index) - len(pixels.index)

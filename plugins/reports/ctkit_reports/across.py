@@ -12,11 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ctkit.console import quantities
+from ctkit import ComparisonRow, Run, ScoreRow, open_run, quantities
 from ctkit.contracts import main_metric
 from ctkit.errors import RequestError, nearest
 from ctkit_reports import verdict, wording
-from ctkit_reports.reading import Compared, Run, Scored, read_run
 
 Format = Literal["terminal", "csv", "markdown", "latex"]
 
@@ -34,11 +33,11 @@ class Row:
     """A score of an arm over all seeds of its run."""
 
     run: str
-    score: Scored
+    score: ScoreRow
     kept: float  #: slices; NaN for a baseline
     slices: float
     seconds: float  #: of pre-training, mean over seeds; NaN where unknown
-    compared: Compared | None  #: with the reference arm of the same run
+    compared: ComparisonRow | None  #: with the reference arm of the same run
 
 
 def across(runs: Sequence[Path], metric: str | None = None) -> list[Row]:
@@ -46,7 +45,7 @@ def across(runs: Sequence[Path], metric: str | None = None) -> list[Row]:
 
     Raises ``RequestError`` where a folder is no run, holds no score, or nowhere has that metric.
     """
-    opened = {name: read_run(folder) for name, folder in zip(_names(runs), runs, strict=True)}
+    opened = {name: open_run(folder) for name, folder in zip(_names(runs), runs, strict=True)}
     for folder, run in zip(runs, opened.values(), strict=True):
         if not run.scores:
             raise RequestError(f"{folder} has no scores yet: its pipeline has no [[task]], or it ended before")
@@ -104,12 +103,12 @@ def _csv(rows: Sequence[Row]) -> str:
 def _plain(row: Row) -> Iterator[str]:
     score, place, compared = row.score, row.score.place, row.compared
     yield from (row.run, score.arm, place.pretrain, place.task, place.protocol, f"{place.labels:g}", score.metric)
-    yield from map(_number, (score.value, score.low, score.high, row.kept, row.slices, row.seconds))
+    yield from map(_number, (score.value, score.ci_low, score.ci_high, row.kept, row.slices, row.seconds))
     if compared is None:
         yield from [""] * 7
         return
     yield compared.reference
-    yield from map(_number, (compared.difference, compared.low, compared.high, compared.p, compared.p_adjusted))
+    yield from map(_number, (compared.difference, compared.ci_low, compared.ci_high, compared.p, compared.p_adjusted))
     yield compared.test
 
 
@@ -148,17 +147,17 @@ def _values(row: Row) -> tuple[str, ...]:
     share = wording.percent(row.kept / max(row.slices, 1))
     kept = wording.NOTHING if math.isnan(row.kept) else f"{quantities.count(row.kept)} ({share})"
     return (
-        _with_interval(wording.score(row.score.value), wording.interval(row.score.low, row.score.high)),
+        _with_interval(wording.score(row.score.value), wording.interval(row.score.ci_low, row.score.ci_high)),
         kept,
         wording.duration(row.seconds),
         *_difference(row.compared),
     )
 
 
-def _difference(compared: Compared | None) -> tuple[str, str]:
+def _difference(compared: ComparisonRow | None) -> tuple[str, str]:
     if compared is None:
         return wording.NOTHING, wording.NOTHING
-    span = wording.interval(compared.low, compared.high, signed=True)
+    span = wording.interval(compared.ci_low, compared.ci_high, signed=True)
     return _with_interval(wording.difference(compared.difference), span), wording.p_value(compared.p_adjusted)
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from ctkit import complete_arms, output_options
-from ctkit.errors import RequestError
 from ctkit_reports.across import Format
 
 if TYPE_CHECKING:
@@ -21,8 +20,6 @@ def report(run: Path) -> None:
     """Make report.html of the folder RUN again, from what lies there."""
     from ctkit_reports.page import write_report
 
-    if not (run / "run.json").is_file():
-        raise RequestError(f"{run} is no run folder: it has no run.json")
     click.echo(f"report: {write_report(run)}")
 
 
@@ -56,19 +53,16 @@ def compare(runs: tuple[Path, ...], metric: str | None, form: Format, out: Path 
 @output_options
 def curve(run: Path, arm: str, console: Console) -> None:
     """Print how many slices each threshold of ARM in the folder RUN would keep; plot it and show it in the report."""
-    from ctkit import plugins
-    from ctkit.files import read_csv
-    from ctkit.reader.arm import revisit
-    from ctkit.stages import curve as curves
+    from ctkit import CurveRow, open_run
     from ctkit_reports.page import write_curve_plot, write_report
 
-    with revisit(run, arm, plugins.load(), console) as opened:
-        curves.write_curve(opened.session, opened.evidence, opened.table, opened.arm)
+    found = open_run(run)
+    with found.revisit(arm, console) as opened:
+        curve = opened.write_curve()
         plot = write_curve_plot(run, arm)
-        if (run / "report.html").exists():
+        if found.folder.report.exists():
             write_report(run)
-    rows = read_csv(opened.folder / curves.FILE)
-    console.table(curves.COLUMNS, [[float(row["at"]), int(row["kept"]), float(row["share"])] for row in rows])
+    console.table(CurveRow._fields, curve)
     console.say(f"curve: {plot}")
 
 
@@ -78,13 +72,11 @@ def curve(run: Path, arm: str, console: Console) -> None:
 @output_options
 def explain(run: Path, arm: str, console: Console) -> None:
     """Write a page that lets you judge by eye how ARM of the folder RUN chose: explain.html in the arm's folder."""
-    from ctkit import plugins
-    from ctkit.reader.arm import revisit
-    from ctkit.stages.select import EXPLANATION
+    from ctkit import open_run
     from ctkit_reports.explaining import explain as gather
     from ctkit_reports.explanation import write_explanation
 
-    with revisit(run, arm, plugins.load(), console) as opened:
-        page = opened.folder / EXPLANATION
+    with open_run(run).revisit(arm, console) as opened:
+        page = opened.folder.explanation
         write_explanation(page, gather(opened))
     console.say(f"explanation: {page}")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ctkit import SelectionTable
 from ctkit.contracts import Bools, Floats, Ints, Predictions
-from ctkit_reports.reading import Selection
 
 FALSE_POSITIVE_RATES = np.linspace(0, 1, 201)  #: (201,) where ROC curves are read off to average them
 
@@ -80,7 +80,7 @@ def confusion(runs: Sequence[Predictions]) -> Ints:
     return counts
 
 
-def overlap(selections: Sequence[Selection]) -> Floats:
+def overlap(selections: Sequence[SelectionTable]) -> Floats:
     """Jaccard indices (n, n): slices that two selections keep, as a share of those that either keeps."""
     numbers: dict[str, int] = {}
     kept = [_kept_slices(selection, numbers) for selection in selections]
@@ -93,7 +93,7 @@ def overlap(selections: Sequence[Selection]) -> Floats:
     return shares
 
 
-def _kept_slices(selection: Selection, numbers: dict[str, int]) -> Ints:
+def _kept_slices(selection: SelectionTable, numbers: dict[str, int]) -> Ints:
     """A number for each slice kept that is the same in every selection; ``numbers`` learns the volumes' names."""
     volume = np.array([numbers.setdefault(name, len(numbers)) for name in selection.names], np.int64)
     return volume[selection.volume[selection.kept]] << 32 | selection.index[selection.kept]

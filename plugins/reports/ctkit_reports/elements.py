@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from ctkit.console import quantities, without_paths
+from ctkit import Run, quantities, redaction
 from ctkit_reports import wording
 from ctkit_reports.figures import Look, swatch
-from ctkit_reports.reading import Run
 
 
 @dataclass(frozen=True)
@@ -116,7 +115,7 @@ def grouped(notes: Iterable[tuple[str, str]], runs: int) -> tuple[tuple[str, str
     """Pairs of a note and the run it was made in, as each note once and in which of the ``runs`` it was made."""
     where: dict[str, list[str]] = {}
     for note, run in notes:
-        where.setdefault(without_paths(note), []).append(run)
+        where.setdefault(redaction.without_paths(note), []).append(run)
     return tuple((note, _where(unique(found), runs)) for note, found in where.items())
 
 

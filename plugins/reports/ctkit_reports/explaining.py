@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit import compute
-from ctkit.contracts import Bools, Dataset, Floats, Group, Ints, Knob, Volume, VolumeFacts
-from ctkit.pipeline_file import Chosen
-from ctkit.reader.arm import Revisited
-from ctkit.slices import selection
-from ctkit.stages.pictures import images_of, spread
+from ctkit.contracts import Bools, Floats, Ints, Knob, VolumeFacts
+from ctkit_reports.pictures import spread
+
+if TYPE_CHECKING:
+    from ctkit import RevisitedArm, Selection
 
 PAIRS = 12  #: on each side of the threshold
 VOLUMES = 3  #: shown of the most redundant, and of the least
@@ -73,51 +71,48 @@ class Explanation:
     images: Images  #: of pairs and thumbnails; {} where the run shows no pixels
 
 
-def explain(run: Revisited) -> Explanation:
+def explain(run: RevisitedArm) -> Explanation:
     """Gather what explains an arm. It decodes only what is shown, and reads again what the source says of volumes."""
-    step, at = run.arm.steps[-1], run.selected.selection.at[-1]
     alike, apart = alike_pairs(run), apart_pairs(run)
     profiles = tuple(profile(run, number) for number in _volumes(run))
-    findings, traits = _shares(run, _facts(run))
+    findings, traits = _shares(run, run.facts())
     wanted = {number for pair in (*alike, *apart) for number in (pair.one, pair.stand_in)}
-    wanted |= {number for one in profiles for number in spread(one.slices, THUMBNAILS).tolist()}
-    shown = np.array(sorted(wanted), np.int64) if run.session.pipeline.report.images else np.zeros(0, np.int64)
-    everything = Share("all slices", len(run.catalogue), len(run.table), int(run.selected.selection.kept.sum()))
+    wanted |= {number for one in profiles for number in _some(one.slices, THUMBNAILS).tolist()}
+    shown = np.array(sorted(wanted), np.int64) if run.shows_images else np.zeros(0, np.int64)
+    everything = Share("all slices", len(run.volumes), len(run.index), int(run.selection.kept.sum()))
     return Explanation(
-        arm=run.arm.id,
-        reducer=step.reducer.entry.name,
-        knob=step.reducer.build().knob,
-        at=at,
+        arm=run.name,
+        reducer=run.reducer,
+        knob=run.knob,
+        at=run.selection.at[-1],
         everything=everything,
         alike=alike,
         apart=apart,
         profiles=profiles,
         findings=findings,
         traits=traits,
-        images=images_of(run.session, run.data, shown),
+        images=run.images(shown),
     )
 
 
 # --- near the threshold -------------------------------------------------------------------------------------------
 
 
-def alike_pairs(run: Revisited) -> tuple[Pair, ...]:
+def alike_pairs(run: RevisitedArm) -> tuple[Pair, ...]:
     """Dropped slices that are farthest from what stands for them, the farthest first; evenly spread where many are."""
-    chosen = run.selected.selection
+    chosen = run.selection
     dropped = np.flatnonzero(~chosen.kept & np.isfinite(chosen.distance))
     return _pairs(chosen, dropped[np.argsort(-chosen.distance[dropped], kind="stable")])
 
 
-def apart_pairs(run: Revisited) -> tuple[Pair, ...]:
+def apart_pairs(run: RevisitedArm) -> tuple[Pair, ...]:
     """Kept slices that are nearest to another one, the nearest first: those that a larger threshold drops first."""
-    chosen, choices = run.selected.selection, run.evidence.choices(run.arm)
-    knob = choices[-1].reducer.knob
+    chosen, knob = run.selection, run.knob
     if knob is None or not np.isfinite(chosen.distance).any():
         return ()
-    seed = run.session.pipeline.run.seed if run.selected.seed is None else run.selected.seed
     found: tuple[Pair, ...] = ()
     for at in _wider(knob, chosen.at[-1]):
-        wider = selection.select(run.table, [*choices[:-1], replace(choices[-1], at=at)], seed)
+        wider = run.select_at(at)
         gone = np.flatnonzero(chosen.kept & ~wider.kept & (wider.distance > chosen.at[-1]))
         found = _pairs(wider, gone[np.argsort(wider.distance[gone], kind="stable")])
         if len(found) == PAIRS:
@@ -133,84 +128,52 @@ def _wider(knob: Knob, at: float) -> Iterator[float]:
         yield from (at + (knob.high - at) / part for part in (256, 64, 16, 4))
 
 
-def _pairs(chosen: selection.Selection, numbers: Ints) -> tuple[Pair, ...]:
+def _pairs(chosen: Selection, numbers: Ints) -> tuple[Pair, ...]:
     """The first pairs of dropped slices in order; where many are as far apart as the last of them, some of all."""
     if len(numbers) > PAIRS:
         tied = chosen.distance[numbers] == chosen.distance[numbers[PAIRS - 1]]
         first, last = np.flatnonzero(tied)[[0, -1]]
-        numbers = np.concatenate([numbers[:first], spread(numbers[first : last + 1], PAIRS - int(first))])
+        numbers = np.concatenate([numbers[:first], _some(numbers[first : last + 1], PAIRS - int(first))])
     return tuple(Pair(int(n), int(chosen.by[n]), float(chosen.distance[n])) for n in numbers)
 
 
 # --- along a volume -----------------------------------------------------------------------------------------------
 
 
-def _volumes(run: Revisited) -> list[int]:
+def _volumes(run: RevisitedArm) -> list[int]:
     """Numbers of the volumes that lose most and of those that lose least, of which more is kept than of the former."""
-    slices = np.bincount(run.table.volume, minlength=len(run.catalogue))
-    kept = np.bincount(run.table.volume[run.selected.selection.kept], minlength=len(run.catalogue))
+    slices = np.bincount(run.volume, minlength=len(run.volumes))
+    kept = np.bincount(run.volume[run.selection.kept], minlength=len(run.volumes))
     known = np.flatnonzero(slices)
     order = known[np.argsort(kept[known] / slices[known], kind="stable")]
     return [*order[:VOLUMES].tolist(), *order[VOLUMES:][-VOLUMES:].tolist()]
 
 
-def profile(run: Revisited, number: int) -> Profile:
+def profile(run: RevisitedArm, number: int) -> Profile:
     """One volume of the catalogue from end to end."""
-    slices, chosen = _slices(run, number), run.selected.selection
+    slices, chosen = run.slices_of(number), run.selection
     kept = chosen.kept[slices]
     return Profile(
-        digest=run.session.cache.pseudonym(run.catalogue[number].key),
+        digest=run.pseudonym(number),
         slices=slices,
-        index=run.table.index[slices],
+        index=run.index[slices],
         kept=kept,
-        previous=_to_previous(run, slices),
+        previous=run.to_previous(slices),
         stand_in=np.where(kept, np.nan, chosen.distance[slices]).astype(np.float64),
     )
 
 
-def _slices(run: Revisited, number: int) -> Ints:
-    """Numbers in the table of a volume's slices."""
-    return np.arange(*np.searchsorted(run.table.volume, [number, number + 1]))
-
-
-def _to_previous(run: Revisited, slices: Ints) -> Floats:
-    """Distance (n,) of each slice to the one before, NaN where the last step's reducer measures none.
-
-    The reducer says it itself, asked to choose of the two with the largest threshold there is.
-    """
-    last = run.evidence.choices(run.arm)[-1]
-    found = np.full(len(slices), np.nan)
-    if last.reducer.knob is None or last.reducer.evidence == "none":
-        return found
-    for place in range(1, len(slices)):
-        two = slices[place - 1 : place + 1]
-        group = Group(run.table.volume[two], run.table.index[two], last.evidence(two))
-        decision = last.reducer.select(group, last.reducer.knob.high, np.random.default_rng(0))
-        if decision.distance is not None:
-            found[place] = decision.distance[1]
-    return found
+def _some(numbers: Ints, most: int) -> Ints:
+    """At most ``most`` of the numbers, evenly spread."""
+    return numbers[spread(len(numbers), most)]
 
 
 # --- who is kept --------------------------------------------------------------------------------------------------
 
 
-def _facts(run: Revisited) -> dict[int, VolumeFacts]:
-    """What the source says of each volume, by its number."""
-    items = enumerate(run.catalogue)
-    work = partial(facts_of, run.session.pipeline.dataset)
-    found: dict[int, VolumeFacts] = {}
-    for outcome in run.session.parallel("facts", work, items, total=len(run.catalogue), name=lambda one: str(one[0])):
-        if isinstance(outcome, compute.Done):
-            found[outcome.item[0]] = outcome.result
-    return found
-
-
-def facts_of(chosen: Chosen[Dataset[Any]], item: tuple[int, Volume]) -> VolumeFacts:
-    """Ask the data set about one volume. Runs in a worker process."""
-    return chosen.build().facts(item[1])
-
-
-def _shares(run: Revisited, facts: Mapping[int, VolumeFacts]) -> tuple[tuple[Share, ...], dict[str, tuple[Share, ...]]]:
+def _shares(
+    run: RevisitedArm, facts: Mapping[int, VolumeFacts]
+) -> tuple[tuple[Share, ...], dict[str, tuple[Share, ...]]]:
     read = {number: found.findings for number, found in facts.items() if found.findings}
     findings = [_share(run, "all slices", dict.fromkeys(read))] if read else []
     for kind in sorted({kind for found in read.values() for kind in found}):
@@ -226,13 +189,13 @@ def _shares(run: Revisited, facts: Mapping[int, VolumeFacts]) -> tuple[tuple[Sha
     return tuple(findings), by_trait
 
 
-def _share(run: Revisited, of: str, volumes: Mapping[int, Iterable[int] | None]) -> Share:
+def _share(run: RevisitedArm, of: str, volumes: Mapping[int, Iterable[int] | None]) -> Share:
     """Count the readable slices of some volumes, all or those with the given numbers, and how many are kept."""
     holding, parts = 0, [np.zeros(0, np.int64)]
     for number, wanted in volumes.items():
-        slices = _slices(run, number)
-        part = slices if wanted is None else slices[np.isin(run.table.index[slices], list(wanted))]
+        slices = run.slices_of(number)
+        part = slices if wanted is None else slices[np.isin(run.index[slices], list(wanted))]
         holding += bool(len(part))
         parts.append(part)
     chosen = np.concatenate(parts)
-    return Share(of, holding, len(chosen), int(run.selected.selection.kept[chosen].sum()))
+    return Share(of, holding, len(chosen), int(run.selection.kept[chosen].sum()))

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctkit import hookspecs
-from ctkit.console import quantities
+from ctkit import hookspecs, quantities
 from ctkit.files import write_text
 from ctkit_reports import figures, pictures, wording
 from ctkit_reports.elements import Cell, Plot, Table, number, table, text

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ctkit.console import quantities, redaction
+from ctkit import Run, open_run, quantities, redaction
 from ctkit.errors import RequestError
 from ctkit.files import write_text
 from ctkit_reports import figures, wording
 from ctkit_reports.elements import Looks
-from ctkit_reports.reading import Run, read_run
 from ctkit_reports.sections import answer, arms, choice, data, provenance, tasks, training
 
 _TITLES = {
@@ -31,9 +30,9 @@ def write_report(run: Path) -> Path:
     The page loads nothing from elsewhere and names no patient, source file or path. The same files give the same page.
     Raises ``ctkit.errors.RequestError`` where ``run`` is no run folder.
     """
-    page = run / "report.html"
-    write_text(page, render(read_run(run)))
-    return page
+    opened = open_run(run)
+    write_text(opened.folder.report, render(opened))
+    return opened.folder.report
 
 
 def write_curve_plot(run: Path, arm: str) -> Path:
@@ -41,14 +40,13 @@ def write_curve_plot(run: Path, arm: str) -> Path:
 
     Raises ``ctkit.errors.RequestError`` where the run has no such arm or the arm no curve.
     """
-    found = read_run(run)
+    found = open_run(run)
     chosen = found.arm(arm)
     plot = choice.curve(chosen, Looks.of(found)[arm]) if chosen else None
     if chosen is None or plot is None:
         raise RequestError(f"arm {arm!r} of {run} has no curve.csv")
-    page = chosen.folder / "curve.svg"
-    write_text(page, figures.standalone(plot.svg))
-    return page
+    write_text(chosen.folder.plot, figures.standalone(plot.svg))
+    return chosen.folder.plot
 
 
 def render(run: Run) -> str:
@@ -95,7 +93,7 @@ def _content(run: Run) -> dict[str, Any]:
 def _summary(run: Run) -> str:
     """The line below the title: state, data, time."""
     words = [redaction.without_paths(run.facts.get("state", "running"))]
-    if run.scan:
-        extents = run.scan.extents
+    if run.volumes or run.skipped:
+        extents = data.extents(run)
         words += [quantities.count(len(extents), "volume"), quantities.count(extents.sum(), "slice")]
     return " · ".join([*words, wording.moment(run.facts.get("finished") or run.facts.get("started", ""))])

@@ -8,10 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from ctkit.console import quantities, without_paths
+from ctkit import ComparisonRow, Run, RunTraining, quantities, redaction
 from ctkit.contracts import main_metric
 from ctkit_reports import wording
-from ctkit_reports.reading import Compared, Run, Training
 
 Verdict = Literal["better", "worse", "no difference shown", "not tested"]
 
@@ -22,11 +21,11 @@ MOST_MISSING = 8  #: listed by name
 _LOWER_IS_BETTER = frozenset({"brier", "ece", "log_loss", "nll"})
 
 
-def verdict(row: Compared) -> Verdict:
+def verdict(row: ComparisonRow) -> Verdict:
     """What a comparison shows: both its adjusted p value and its interval must agree."""
     if np.isnan(row.p_adjusted):
         return "not tested"
-    if row.p_adjusted >= LEVEL or not row.low * row.high > 0:
+    if row.p_adjusted >= LEVEL or not row.ci_low * row.ci_high > 0:
         return "no difference shown"
     gain = -row.difference if row.metric in _LOWER_IS_BETTER else row.difference
     return "better" if gain > 0 else "worse"
@@ -70,7 +69,7 @@ def _smallest(run: Run) -> str:
     return f"“{arm.name}” keeps least, {kept} of {quantities.count(arm.slices, 'slice')} ({share})."
 
 
-def _tally(rows: list[Compared], metric: str) -> str:
+def _tally(rows: list[ComparisonRow], metric: str) -> str:
     counts = Counter(verdict(row) for row in rows)
     reference = rows[0].reference
     better, worse = counts["better"], counts["worse"]
@@ -97,7 +96,7 @@ def gains(run: Run) -> list[str]:
     return [_gain(name, own, wording.metric(metric or "")) for name, own in by_baseline.items() if own]
 
 
-def _gain(baseline: str, rows: list[Compared], metric: str) -> str:
+def _gain(baseline: str, rows: list[ComparisonRow], metric: str) -> str:
     counts = Counter(verdict(row) for row in rows)
     words = [f"{kind} in {counts[kind]}" for kind in ("better", "worse") if counts[kind]]
     shown = wording.listing(words) if words else "no difference was shown"
@@ -129,7 +128,7 @@ def _warnings(run: Run) -> list[str]:
             warned.setdefault((file.task, warning), set()).add(file.arm)
     arms = {task: {file.arm for file in run.predictions if file.task == task} for task, _ in warned}
     return [
-        without_paths(f"{task}: {warning}") + ("." if of == arms[task] else f" ({', '.join(sorted(of))}).")
+        redaction.without_paths(f"{task}: {warning}") + ("." if of == arms[task] else f" ({', '.join(sorted(of))}).")
         for (task, warning), of in warned.items()
     ]
 
@@ -138,14 +137,16 @@ def _unfinished(run: Run) -> list[str]:
     state = run.facts.get("state", "running")
     found = []
     if state == "failed":
-        found.append(f"The run failed: {without_paths(run.facts.get('error') or 'no reason is recorded')}")
+        found.append(f"The run failed: {redaction.without_paths(run.facts.get('error') or 'no reason is recorded')}")
     elif state == "failed in part":
         found.append("Some parts of the run failed; this page shows the others.")
     elif state != "done":
-        found.append(f"The run is not complete ({without_paths(state)}); this page shows what there is so far.")
+        found.append(
+            f"The run is not complete ({redaction.without_paths(state)}); this page shows what there is so far."
+        )
     failures = (
         f"{wording.work(failure['stage'])} of {failure['item'].replace('/', ', ')} failed: "
-        f"{without_paths(failure['reason'])}"
+        f"{redaction.without_paths(failure['reason'])}"
         for failure in run.facts.get("failures", [])
     )
     return [*found, *failures, *missing(run)]
@@ -204,7 +205,7 @@ def _collapses(run: Run) -> Iterable[str]:
         yield f"{which}, collapsed: such a backbone does not tell slices apart, and its scores are luck."
 
 
-def _fewer_steps(trainings: Iterable[Training], reference: str) -> bool:
+def _fewer_steps(trainings: Iterable[RunTraining], reference: str) -> bool:
     trainings = list(trainings)
     by_method = {t.pretrain: t.facts["steps"] for t in trainings if t.arm == reference}
     return any(t.facts["steps"] < 0.9 * by_method[t.pretrain] for t in trainings if t.pretrain in by_method)
@@ -213,7 +214,7 @@ def _fewer_steps(trainings: Iterable[Training], reference: str) -> bool:
 def _score_cautions(run: Run) -> list[str]:
     pooled = [row for row in run.scores if row.pooled]
     metric = main_metric(pooled)
-    halves = [(row.high - row.low) / 2 for row in pooled if row.metric == metric]
+    halves = [(row.ci_high - row.ci_low) / 2 for row in pooled if row.metric == metric]
     widest = float(np.nanmax(halves)) if np.isfinite(halves).any() else 0.0
     if metric is None or widest <= WIDE:
         return []

@@ -13,8 +13,8 @@ from jsonschema import Draft202012Validator
 
 from ctkit import pipeline_file, plugins
 from ctkit.cli.first_file import Wishes, first_file
+from ctkit.cli.schema import pipeline_schema
 from ctkit.errors import PluginError
-from ctkit.pipeline_file.schema import pipeline_schema
 
 
 def wishes(**changes: object) -> Wishes:

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-import tomllib
-
 import pytest
 
-from ctkit.console.redaction import HIDDEN, as_toml, command_line, redacted, without_paths
+from ctkit.console.redaction import HIDDEN, redacted, without_paths
 
 
 @pytest.mark.parametrize(
@@ -40,36 +38,3 @@ def test_what_a_reader_needs_is_shown(key: str, value: object) -> None:
 )
 def test_paths_in_messages_are_hidden(message: str, shown: str) -> None:
     assert without_paths(message) == shown
-
-
-def test_the_command_names_the_pipeline_file_by_a_placeholder() -> None:
-    command = [
-        "ctkit",
-        "run",
-        "Doe.toml",
-        "--set",
-        "dataset.root=/data",
-        "--set",
-        "dataset.size=64",
-        "--until",
-        "report",
-        "--out",
-    ]
-    assert command_line([*command, "/x/doe john"]) == (
-        "ctkit run PIPELINE.toml --set dataset.root=… --set dataset.size=64 --until report --out …"
-    )
-    assert command_line(["ctkit", "reduce", "mueller", "--dataset", "dicom"]) == "ctkit reduce … --dataset …"
-
-
-def test_the_resolved_pipeline_is_toml_again() -> None:
-    pipeline = {
-        "run": {"name": "a", "seeds": 3, "out": "/x"},
-        "report": {"images": True},
-        "reduce": [{"id": "r", "steps": [{"use": "hash", "threshold": 6.5}], "keep": {"like": "all", "share": None}}],
-        "pretrain": [],
-    }
-    assert tomllib.loads(as_toml(pipeline)) == {
-        "run": {"name": "a", "seeds": 3, "out": HIDDEN},
-        "report": {"images": True},
-        "reduce": [{"id": "r", "steps": [{"use": "hash", "threshold": 6.5}], "keep": {"like": "all"}}],
-    }

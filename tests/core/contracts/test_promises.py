@@ -19,6 +19,8 @@ from ctkit.errors import CtkitError, DataError
 from ctkit.pipeline_file.pipeline import Chosen, TaskPlan
 from ctkit.plugins.registry import Entry
 from ctkit.stages import compare, evaluate
+from ctkit.storage import RunFolder
+from ctkit.storage.records import Place, ScoreRow
 from ctkit.testing import samples
 
 
@@ -148,18 +150,19 @@ def test_an_image_that_no_protocol_can_use_is_refused_by_name(
 def test_a_cell_that_cannot_be_scored_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     failures: list[tuple[str, str, str]] = []
     session: Any = SimpleNamespace(
-        folder=SimpleNamespace(path=tmp_path),
+        folder=RunFolder(tmp_path),
         fail=lambda stage, item, error: failures.append((stage, item, str(error))),
     )
 
     def scored(_: object, cell: compare.Cell, runs: object) -> Any:
         with Judge("protocol 'guess'").calling("scores"):
-            yield (*cell.columns, *[cell.arm if cell.arm != "a" else 1 // 0] * 7)
+            yield ScoreRow(cell.arm, *cell.place, "all", "all", "auc", *[0.5 if cell.arm != "a" else 1 // 0] * 5)
 
-    cells = {compare.Cell(arm, "simclr", "t", "guess", 1.0): [] for arm in ("a", "b")}
+    cells = {compare.Cell(arm, Place("simclr", "t", "guess", 1.0)): [] for arm in ("a", "b")}
     monkeypatch.setattr(compare, "_scored", scored)
     monkeypatch.setattr(compare, "_cells", lambda done: cells)
-    compare.score(session, SimpleNamespace(predictions=()))  # type: ignore[arg-type]  # all that is asked of data
+    data: Any = SimpleNamespace(predictions=())
+    compare.score(session, data)
     assert [(stage, item) for stage, item, _ in failures] == [("score", "a/simclr/t/guess")]
     assert "protocol 'guess' failed in scores: ZeroDivisionError" in failures[0][2]
     assert [line.partition(",")[0] for line in (tmp_path / "results.csv").read_text().split()] == ["arm", "b"]

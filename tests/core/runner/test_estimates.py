@@ -20,7 +20,8 @@ from ctkit.pipeline_file.pipeline import Chosen, PretrainPlan
 from ctkit.runner import dry_run, estimates
 from ctkit.session.opening import open_session
 from ctkit.stages.decoding import Wanted
-from ctkit.stages.pretrain import FACTS
+from ctkit.storage import TrainingFolder
+from ctkit.storage.records import TrainingFacts
 
 
 def opened(tmp_path: Path, *reducers: dict[str, Any]) -> Any:
@@ -108,10 +109,10 @@ def test_a_training_takes_as_long_as_the_one_most_like_it_took(tmp_path: Path, m
         "far": {"slices": 3000, "steps": 400, "seconds": 9000.0},
         "other": {"slices": 30, "steps": 400, "seconds": 1.0, "device": "cuda"},
     }.items():
-        write_json(session.cache.path("pretrain", name) / FACTS, facts | more)
-    write_text(session.cache.path("pretrain", "damaged") / FACTS, '{"method": ')
+        write_json(TrainingFolder(session.cache.path("pretrain", name)).facts, facts | more)
+    write_text(TrainingFolder(session.cache.path("pretrain", "damaged")).facts, '{"method": ')
     runner.run(session.pipeline, session.registry, Console(quiet=True), "select")
-    read: list[list[estimates.Training]] = []
+    read: list[list[TrainingFacts]] = []
     real = estimates.trainings
     monkeypatch.setattr(estimates, "trainings", lambda cache: (read.append(real(cache)), read[-1])[1])
     lines = [line.detail for line in dry_run.plan(session) if line.stage == "pretrain"]
@@ -121,9 +122,8 @@ def test_a_training_takes_as_long_as_the_one_most_like_it_took(tmp_path: Path, m
     session = replace(session, crew=Crew([{}, {}]))
     lines = [line.detail for line in dry_run.plan(session) if line.stage == "pretrain"]
     assert lines == [f"{line.partition(';')[0]}; how long is known after the first one here" for line in each]
-    write_json(
-        session.cache.path("pretrain", "beside") / FACTS, facts | {"slices": 30, "steps": 4, "seconds": 20.0, "jobs": 2}
-    )
+    beside = TrainingFolder(session.cache.path("pretrain", "beside"))
+    write_json(beside.facts, facts | {"slices": 30, "steps": 4, "seconds": 20.0, "jobs": 2})
     lines = [line.detail for line in dry_run.plan(session) if line.stage == "pretrain"]
     assert lines[0] == "2 trainings, 2 at a time; about 33:20"
 

@@ -28,14 +28,12 @@ def test_every_arm_and_seed_has_a_backbone_of_its_slices(start, chosen) -> None:
     names = [f"{arm}/mean/seed-{seed}" for arm in ("all", "few") for seed in (42, 43)]
     assert [job.item for job in data.backbones] == names
     folder = session.folder.pretrain("few", "mean", 43)
-    weights = load_file(folder / "backbone.safetensors")
-    facts = json.loads((folder / "pretrain.json").read_text())
+    weights = load_file(folder.backbone)
+    facts = json.loads(folder.facts.read_text())
     assert weights["seed"] == 43
     assert weights["mean"] == pytest.approx(facts["mean"])
     assert facts["slices"] == data.selections["few", None].selection.kept.sum()
-    assert [(row["step"], row["name"], row["value"]) for row in read_csv(folder / "history.csv")] == [
-        ("1", "loss", "0.5")
-    ]
+    assert [(row["step"], row["name"], row["value"]) for row in read_csv(folder.history)] == [("1", "loss", "0.5")]
     assert session.provenance.trainings["few/mean/seed-43"]["steps"] == 1
     assert f"few/mean/seed-43: {facts['slices']} slices were seen" in session.provenance.notes
 
@@ -43,7 +41,7 @@ def test_every_arm_and_seed_has_a_backbone_of_its_slices(start, chosen) -> None:
 def test_a_backbone_says_where_it_comes_from_and_names_no_patient(start, chosen) -> None:
     session = start(**MEAN)
     data = trained(session, chosen(session))
-    with safe_open(session.folder.pretrain("few", "mean", 42) / "backbone.safetensors", "numpy") as file:
+    with safe_open(session.folder.pretrain("few", "mean", 42).backbone, "numpy") as file:
         metadata = file.metadata()
     assert metadata["arm"] == "few"
     assert metadata["address"] == next(job.address for job in data.jobs if job.arm == "few")
@@ -65,7 +63,7 @@ def test_a_method_that_fails_for_one_seed_fails_for_it_alone(start, chosen) -> N
     assert [job.seed for job in data.backbones] == [42, 44, 42, 44]
     assert [failure["item"] for failure in session.provenance.failures] == ["all/mean/seed-43", "few/mean/seed-43"]
     assert "method 'mean' failed in pretrain: ValueError: no training today" in session.provenance.failures[0]["reason"]
-    assert not session.folder.pretrain("all", "mean", 43).exists()
+    assert not session.folder.pretrain("all", "mean", 43).path.exists()
 
 
 def test_a_method_that_gives_no_backbone_is_named(start, chosen) -> None:
@@ -95,15 +93,15 @@ def test_what_is_shown_of_an_earlier_selection_is_forgotten(start, chosen) -> No
     shown = session.folder.pretrain("few", "mean", 42)
     other = start(**MEAN, reduce=[{"use": "all"}, {"use": "every-n", "id": "few", "n": 2}])
     forget_others(other, plan_jobs(other, chosen(other)))
-    assert not (shown / "backbone.safetensors").exists()
-    assert session.folder.pretrain("all", "mean", 42).exists(), "which is still the same"
+    assert not shown.backbone.exists()
+    assert session.folder.pretrain("all", "mean", 42).path.exists(), "which is still the same"
 
 
 def test_a_baseline_takes_the_grey_levels_of_the_reference_and_no_slices(start, chosen) -> None:
     session = start(**MEAN, baseline=[{"use": "mean", "id": "base"}])
     data = trained(session, chosen(session))
-    facts = json.loads((session.folder.baseline("base", 42) / "pretrain.json").read_text())
-    reference = json.loads((session.folder.pretrain("all", "mean", 42) / "pretrain.json").read_text())
+    facts = json.loads(session.folder.baseline("base", 42).facts.read_text())
+    reference = json.loads(session.folder.pretrain("all", "mean", 42).facts.read_text())
     assert facts["slices"] == 0
     assert np.isclose(facts["mean"], reference["mean"])
     assert data.backbones[0].item == "base/seed-42"

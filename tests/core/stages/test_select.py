@@ -30,18 +30,21 @@ def test_an_arm_that_draws_has_a_selection_for_each_seed_of_the_size_of_the_othe
     assert 0 < size < len(data.table)
     assert len(kept(data, "r", 5)) == len(kept(data, "r", 6)) == size
     assert kept(data, "r", 5).tolist() != kept(data, "r", 6).tolist()
-    assert sorted(path.parent.name for path in session.folder.arm("r").rglob("selection.csv")) == ["draw-5", "draw-6"]
+    assert sorted(path.parent.name for path in session.folder.arm("r").path.rglob("selection.csv")) == [
+        "draw-5",
+        "draw-6",
+    ]
 
 
 def test_the_table_of_a_selection_says_what_was_chosen(start, chosen) -> None:
     session = start(reduce=DRAWN[:1])
     data = chosen(session)
-    rows, selection = read_csv(session.folder.selection("h", None)), data.selections["h", None].selection
+    rows, selection = read_csv(session.folder.arm("h").selection(None)), data.selections["h", None].selection
     assert [row["kept"] == "true" for row in rows] == selection.kept.tolist()
     assert [int(row["index"]) for row in rows] == data.table.index.tolist() == [*range(8), *range(8)]
     assert [int(row["represented_by"] or -1) for row in rows] == selection.by.tolist()
     assert len({row["volume"] for row in rows}) == 2
-    assert read_json(session.folder.arm("h") / "arm.json")["kept"] == selection.kept.sum()
+    assert read_json(session.folder.arm("h").facts)["kept"] == selection.kept.sum()
 
 
 def test_a_second_start_finds_the_selections_and_another_threshold_is_chosen_anew(start, chosen, noted) -> None:
@@ -64,7 +67,7 @@ def test_only_what_is_cached_is_found_without_choosing(start, chosen) -> None:
 def test_the_facts_of_an_arm_tell_it_from_another_threshold_of_the_same_name(start, chosen) -> None:
     session = start(reduce=DRAWN[:1])
     chosen(session)
-    facts = read_json(session.folder.arm("h") / "arm.json")
+    facts = read_json(session.folder.arm("h").facts)
     (arm,), (other,) = session.arms, start(reduce=[{**DRAWN[0], "threshold": 3}]).arms
     assert is_of(facts, arm)
     assert not is_of(facts, other)

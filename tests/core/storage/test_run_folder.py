@@ -11,7 +11,8 @@ import pytest
 from filelock import FileLock
 
 from ctkit.errors import LockedError, RequestError
-from ctkit.storage.run_folder import RunFolder, link, place, read_provenance
+from ctkit.files import link
+from ctkit.storage.run_folder import RunFolder, place, read_provenance
 
 
 def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
@@ -32,8 +33,8 @@ def test_who_only_asks_whether_a_folder_is_held_keeps_no_run_from_it(tmp_path: P
 
 def test_only_what_the_pipeline_expects_is_kept(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
-    kept, stale = folder.selection("a", None), folder.selection("b", 3)
-    backbone = folder.pretrain("a", "old", 1) / "backbone.safetensors"
+    kept, stale = folder.arm("a").selection(None), folder.arm("b").selection(3)
+    backbone = folder.pretrain("a", "old", 1).backbone
     for path in (kept, stale, backbone, tmp_path / "results.csv", tmp_path / "run.json"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctkit.console import quantities
+from ctkit import ComparisonRow, Run, RunArm, ScoreRow, quantities
 from ctkit.contracts import main_metric
-from ctkit_reports import verdict, wording
+from ctkit_reports import naming, verdict, wording
 from ctkit_reports.elements import Looks, unique
 from ctkit_reports.figures import Look
-from ctkit_reports.reading import Arm, Compared, Run, Scored
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def answer(run: Run, looks: Looks) -> Answer:
     return Answer(verdict.headline(run), tuple(verdict.gains(run)), cards, tuple(verdict.cautions(run)))
 
 
-def _card(run: Run, arm: Arm, look: Look) -> Card:
+def _card(run: Run, arm: RunArm, look: Look) -> Card:
     reference = arm.name == run.reference
     methods = unique(training.pretrain for training in run.trainings)
     ratios = [] if reference else [verdict.speed_up(run, arm.name, method) for method in methods]
@@ -105,22 +104,22 @@ def _lines(run: Run, arm: str) -> Iterable[Line]:
     for row in run.scores:
         if row.pooled and (row.arm, row.metric) == (arm, metric):
             over = [other for other in own if other.place == row.place and other.reference in run.baselines]
-            yield _line(run.title(row.place), row, compared.get(row.place), tuple(map(_bought, over)))
+            yield _line(naming.title(run, row.place), row, compared.get(row.place), tuple(map(_bought, over)))
 
 
-def _bought(row: Compared) -> str:
-    span = wording.interval(row.low, row.high, signed=True)
+def _bought(row: ComparisonRow) -> str:
+    span = wording.interval(row.ci_low, row.ci_high, signed=True)
     gain = f"Pre-training scored {verdict.aside(row.difference)} “{row.reference}” (difference {span}): "
     return gain + f"{verdict.verdict(row)}, adjusted {wording.p_statement(row.p_adjusted)}"
 
 
-def _line(where: str, row: Scored, comparison: Compared | None, bought: tuple[str, ...]) -> Line:
-    score = f"{wording.metric(row.metric)} {wording.score(row.value)} ({wording.interval(row.low, row.high)})"
+def _line(where: str, row: ScoreRow, comparison: ComparisonRow | None, bought: tuple[str, ...]) -> Line:
+    score = f"{wording.metric(row.metric)} {wording.score(row.value)} ({wording.interval(row.ci_low, row.ci_high)})"
     score += f", SD over seeds {wording.score(row.sd_seeds)}" if np.isfinite(row.sd_seeds) else ""
     if comparison is None:
         return Line("", where, score, "", bought)
     change = wording.difference(comparison.difference)
-    span = wording.interval(comparison.low, comparison.high, signed=True)
+    span = wording.interval(comparison.ci_low, comparison.ci_high, signed=True)
     p = wording.p_statement(comparison.p_adjusted)
     against = f"{change} against “{comparison.reference}” ({span}), adjusted {p}"
     return Line(verdict.verdict(comparison), where, score, against, bought)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
-from ctkit.console import quantities, redaction
+from ctkit import ArmFacts, Run, RunTraining, StepFacts, quantities, redaction
 from ctkit.contracts import main_metric
-from ctkit_reports import diagnostics, figures, verdict, wording
+from ctkit_reports import diagnostics, figures, naming, verdict, wording
 from ctkit_reports.elements import Cell, Looks, Matrix, Plot, Table, number, table, text, unique
 from ctkit_reports.figures import Point
-from ctkit_reports.reading import Run, Training
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def _chosen(run: Run, looks: Looks) -> Table | None:
     return table("What each arm kept", columns, rows)
 
 
-def _step(step: Mapping[str, Any]) -> str:
+def _step(step: StepFacts) -> str:
     """A step of an arm in words: "hash, threshold 6 bits, per volume"."""
     words = [str(step["use"])]
     if step["at"] is not None:
@@ -68,7 +67,7 @@ def _step(step: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _asked(facts: Mapping[str, Any]) -> str:
+def _asked(facts: ArmFacts) -> str:
     """A budget in words, with the slices that it comes to."""
     if not facts["asked"]:
         return ""
@@ -83,7 +82,7 @@ def _seconds(value: float | None) -> Cell:
 
 
 def _trained_table(run: Run, looks: Looks) -> Table | None:
-    groups: dict[tuple[str, str], list[Training]] = {}
+    groups: dict[tuple[str, str], list[RunTraining]] = {}
     for training in run.trainings:
         groups.setdefault((training.pretrain, training.arm), []).append(training)
     rows = [_trained_row(run, looks, arm, method, group) for (method, arm), group in groups.items()]
@@ -91,8 +90,8 @@ def _trained_table(run: Run, looks: Looks) -> Table | None:
     return table("What pre-training cost: means over seeds", columns, rows)
 
 
-def _trained_row(run: Run, looks: Looks, arm: str, method: str, group: Sequence[Training]) -> list[Cell]:
-    def mean(fact: str) -> float:
+def _trained_row(run: Run, looks: Looks, arm: str, method: str, group: Sequence[RunTraining]) -> list[Cell]:
+    def mean(fact: Literal["steps", "epochs", "batch", "seconds", "slices_per_second"]) -> float:
         return float(np.mean([training.facts[fact] for training in group]))
 
     ratio = verdict.speed_up(run, arm, method)
@@ -119,12 +118,13 @@ def _trade_off(run: Run, looks: Looks) -> Iterable[Plot]:
         found = [(row, arm) for row in pooled if row.place == place and (arm := run.arm(row.arm))]
         if not found:  # a baseline was trained on no slices
             continue
-        points = [Point(looks[arm.name], arm.kept, row.value, row.low, row.high) for row, arm in found]
-        svg = figures.scores_against_slices(run.title(place), wording.metric(metric), points)
+        points = [Point(looks[arm.name], arm.kept, row.value, row.ci_low, row.ci_high) for row, arm in found]
+        title = naming.title(run, place)
+        svg = figures.scores_against_slices(title, wording.metric(metric), points)
         values = (
             f"{row.arm} {wording.score(row.value)} with {quantities.count(arm.kept, 'slice')}" for row, arm in found
         )
-        yield Plot(svg, f"{wording.metric(metric)} against slices kept, {run.title(place)}: {'; '.join(values)}.")
+        yield Plot(svg, f"{wording.metric(metric)} against slices kept, {title}: {'; '.join(values)}.")
 
 
 def _overlap(run: Run) -> Matrix | None:

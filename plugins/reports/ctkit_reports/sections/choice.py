@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.console import quantities
+from ctkit import Pictures, Run, RunArm, SelectionTable, quantities
 from ctkit.contracts import Ints
 from ctkit_reports import figures, pictures, wording
 from ctkit_reports.elements import Looks, Plot
 from ctkit_reports.figures import Look
-from ctkit_reports.reading import Arm, Pictures, Run, Selection
 
 STRIPS = 4  #: volumes shown
 
@@ -71,7 +70,7 @@ def choice(run: Run, looks: Looks) -> Choice | None:
     return Choice(strips, tuple(shown), distances, curves) if strips or distances or curves else None
 
 
-def _strips(chosen: Sequence[tuple[Arm, Selection]], looks: Looks) -> Iterable[VolumeStrips]:
+def _strips(chosen: Sequence[tuple[RunArm, SelectionTable]], looks: Looks) -> Iterable[VolumeStrips]:
     """Volumes from the shortest to the longest, evenly spread."""
     if not chosen:
         return
@@ -85,12 +84,12 @@ def _strips(chosen: Sequence[tuple[Arm, Selection]], looks: Looks) -> Iterable[V
         yield VolumeStrips(digest, last + 1, strips)
 
 
-def _inside(selection: Selection, digest: str) -> Ints:
+def _inside(selection: SelectionTable, digest: str) -> Ints:
     known = digest in selection.names
     return np.flatnonzero(selection.volume == selection.names.index(digest)) if known else np.empty(0, np.int64)
 
 
-def _strip(arm: Arm, selection: Selection, digest: str, look: Look) -> Strip:
+def _strip(arm: RunArm, selection: SelectionTable, digest: str, look: Look) -> Strip:
     rows = _inside(selection, digest)
     kept = np.sort(selection.index[rows][selection.kept[rows]])
     return Strip(arm.name, look, strip_path(kept), f"{quantities.count(len(kept))} of {quantities.count(len(rows))}")
@@ -125,7 +124,7 @@ def _pair(found: Pictures, i: int, unit: str) -> tuple[str, str, str]:
     return pictures.as_uri(found.dropped[i]), pictures.as_uri(found.stand_in[i]), apart
 
 
-def _distances(arm: Arm, selection: Selection, looks: Looks) -> Plot | None:
+def _distances(arm: RunArm, selection: SelectionTable, looks: Looks) -> Plot | None:
     known = selection.distance[~selection.kept & np.isfinite(selection.distance)]
     if not len(known):
         return None
@@ -135,12 +134,13 @@ def _distances(arm: Arm, selection: Selection, looks: Looks) -> Plot | None:
     return Plot(svg, f"Distances of the slices {arm.name} dropped: {quantities.count(len(known))}, median {median}.")
 
 
-def curve(arm: Arm, look: Look) -> Plot | None:
+def curve(arm: RunArm, look: Look) -> Plot | None:
     """How many slices each value of an arm's knob would keep, where the run left that."""
-    if arm.curve is None:
+    if not arm.curve:
         return None
-    at, kept = arm.curve
+    at, kept = np.array([(row.at, row.kept) for row in arm.curve], np.float64).T
     last = arm.facts["steps"][-1]
-    svg = figures.threshold_curve(arm.name, f"{last['knob']}, {wording.formula(last['unit'])}", at, kept, look, arm.at)
+    unit = wording.formula(last["unit"] or "")
+    svg = figures.threshold_curve(arm.name, f"{last['knob']}, {unit}", at, kept, look, arm.at)
     first, other = (f"{quantities.count(kept[i])} at {wording.number(at[i])}" for i in (0, -1))
     return Plot(svg, f"Slices that {arm.name} would keep by its {last['knob']}: {first}, {other}.")

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ctkit.console import quantities, redaction
-from ctkit.contracts import Floats
+from ctkit import Run, VolumeRow, quantities, redaction
+from ctkit.contracts import Floats, Ints
 from ctkit_reports import figures, wording
 from ctkit_reports.elements import Plot, Table, number, table, text
 from ctkit_reports.figures import Look
-from ctkit_reports.reading import Run, Scan
 
 VOLUME_ROWS = 20  #: more volumes than that are shown as histograms
 REASONS = 20  #: kinds of notes and of reasons that are listed
@@ -32,36 +31,41 @@ class Data:
 
 def data(run: Run) -> Data | None:
     """What was read, what is odd about it, and what was left out and why."""
-    scan = run.scan
-    if scan is None:
+    if not run.volumes and not run.skipped:
         return None
-    many = len(scan.digests) > VOLUME_ROWS
-    notes = Counter(redaction.without_paths(note) for notes in scan.notes for note in notes)
+    many = len(run.volumes) > VOLUME_ROWS
+    notes = Counter(redaction.without_paths(note) for volume in run.volumes for note in volume.notes)
     reasons: Counter[str] = Counter()
-    for reason, files in scan.skipped.items():
+    for reason, files in run.skipped.items():
         reasons[redaction.without_paths(reason)] += files
     return Data(
-        facts=tuple(_data_facts(run, scan)),
-        volumes=None if many else _volume_table(scan),
-        plots=tuple(_volume_plots(scan)) if many else (),
+        facts=tuple(_data_facts(run)),
+        volumes=None if many else _volume_table(run.volumes),
+        plots=tuple(_volume_plots(run.volumes)) if many else (),
         notes=_counted("Notes on volumes", ("Note", "Volumes"), notes),
         skipped=_counted("What was left out, and why", ("Reason", "Files"), reasons),
     )
 
 
-def _data_facts(run: Run, scan: Scan) -> Iterable[tuple[str, str]]:
+def extents(run: Run) -> Ints:
+    """Numbers of slices of the volumes of which any can be read."""
+    return np.array([volume.slices for volume in run.volumes if volume.slices], np.int64)
+
+
+def _data_facts(run: Run) -> Iterable[tuple[str, str]]:
     yield "Data set", str(redaction.redacted(run.pipeline.get("dataset", {}).get("use", ""), "use"))
-    lost = len(scan.digests) - len(scan.extents)
+    readable = extents(run)
+    lost = len(run.volumes) - len(readable)
     unread = f"; {lost} of the volumes cannot be read" if lost else ""
-    volumes, patients = quantities.count(len(scan.digests), "volume"), quantities.count(scan.patients, "patient")
-    yield "Extent", f"{volumes} of {patients}{unread}"
-    if len(scan.extents):
-        yield "Slices", f"{quantities.count(scan.extents.sum())}; per volume {_range(scan.extents.astype(np.float64))}"
-        sizes = Counter(f"{rows} × {columns}" for rows, columns in scan.pixels).most_common(3)
+    patients = quantities.count(len({volume.patient for volume in run.volumes}), "patient")
+    yield "Extent", f"{quantities.count(len(run.volumes), 'volume')} of {patients}{unread}"
+    if len(readable):
+        yield "Slices", f"{quantities.count(readable.sum())}; per volume {_range(readable.astype(np.float64))}"
+        sizes = Counter(f"{volume.rows} × {volume.columns}" for volume in run.volumes).most_common(3)
         yield "Pixels", ", ".join(f"{size} ({quantities.count(n, 'volume')})" for size, n in sizes)
-        yield "Pixel spacing", f"{_range(scan.spacing[:, 0])} mm"
-        yield "Slice spacing", f"{_range(scan.spacing[:, 2])} mm"
-    yield "Left out", quantities.count(sum(scan.skipped.values()), "file")
+        yield "Pixel spacing", f"{_range(np.array([volume.spacing_x for volume in run.volumes]))} mm"
+        yield "Slice spacing", f"{_range(np.array([volume.spacing_z for volume in run.volumes]))} mm"
+    yield "Left out", quantities.count(sum(run.skipped.values()), "file")
 
 
 def _range(values: Floats) -> str:
@@ -73,29 +77,28 @@ def _range(values: Floats) -> str:
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def _volume_table(scan: Scan) -> Table | None:
+def _volume_table(volumes: Sequence[VolumeRow]) -> Table | None:
     rows = [
         [
-            text(digest),
-            number(int(slices)),
-            text(f"{size[0]} × {size[1]}"),
-            number(float(spacing[0])),
-            number(float(spacing[2])),
-            text(redaction.without_paths("; ".join(notes))),
+            text(one.volume),
+            number(one.slices),
+            text(f"{one.rows} × {one.columns}"),
+            number(one.spacing_x),
+            number(one.spacing_z),
+            text(redaction.without_paths("; ".join(one.notes))),
         ]
-        for digest, slices, size, spacing, notes in zip(
-            scan.digests, scan.slices, scan.pixels, scan.spacing, scan.notes, strict=True
-        )
+        for one in volumes
     ]
     columns = ("Volume", "Slices", "Pixels", "Pixel spacing, mm", "Slice spacing, mm", "Notes")
     return table("Volumes, by digest", columns, rows)
 
 
-def _volume_plots(scan: Scan) -> Iterable[Plot]:
-    for title, unit, values in (
-        ("Slices per volume", "slices", scan.slices.astype(np.float64)),
-        ("Slice spacing", "mm", scan.spacing[:, 2]),
+def _volume_plots(volumes: Sequence[VolumeRow]) -> Iterable[Plot]:
+    for title, unit, measured in (
+        ("Slices per volume", "slices", [one.slices for one in volumes]),
+        ("Slice spacing", "mm", [one.spacing_z for one in volumes]),
     ):
+        values = np.array(measured, np.float64)
         known = values[np.isfinite(values)]
         if len(known):
             svg = figures.histogram(title, unit, known, Look(0), y="volumes")

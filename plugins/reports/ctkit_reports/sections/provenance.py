@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctkit.console import redaction
-from ctkit_reports import wording
+from ctkit import Run, redaction
+from ctkit.hookspecs import STAGES
+from ctkit_reports import naming, wording
 from ctkit_reports.elements import Table, number, table, text, unique
-from ctkit_reports.reading import Run
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ def provenance(run: Run) -> Provenance:
     facts = run.facts
     return Provenance(
         facts=tuple(_run_facts(facts)),
-        command=redaction.command_line(facts.get("command", [])),
-        pipeline=redaction.as_toml(run.pipeline),
+        command=command_line(facts.get("command", [])),
+        pipeline=as_toml(run.pipeline),
         stages=_stages(facts.get("stages", [])),
         plugins=_plugins(facts.get("plugins", [])),
         notes=tuple(_notes(run)),
@@ -40,7 +41,9 @@ def provenance(run: Run) -> Provenance:
 def _notes(run: Run) -> Iterable[str]:
     """Notes on the run as a whole; the other sections show those of trainings and tasks."""
     of_tasks = tuple(f"{task}: " for task in unique(row.task for row in run.predictions))
-    return (redaction.without_paths(note) for item, note in run.notes if not item and not note.startswith(of_tasks))
+    return (
+        redaction.without_paths(note) for item, note in naming.notes(run) if not item and not note.startswith(of_tasks)
+    )
 
 
 def _run_facts(facts: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
@@ -87,3 +90,50 @@ def _plugins(plugins: Sequence[Mapping[str, Any]]) -> Table | None:
         for plugin in plugins
     ]
     return table("Plugins that were used", columns, rows)
+
+
+# --- as a person writes it ----------------------------------------------------------------------------------------
+
+
+def command_line(command: list[str]) -> str:
+    """The command that made the run: the pipeline file is called PIPELINE.toml, values of options are redacted."""
+    return " ".join(["ctkit", *command[1:2], *(_argument(word) for word in command[2:])])
+
+
+def _argument(word: str) -> str:
+    if word.endswith(".toml"):
+        return "PIPELINE.toml"
+    name, equals, value = word.partition("=")
+    if equals:
+        return f"{name}={redaction.redacted(value, name.rpartition('.')[2])}"
+    return (
+        word if word in STAGES or re.fullmatch(r"-{1,2}[a-z-]+", word) else redaction.HIDDEN
+    )  # a bare word may name anything
+
+
+def as_toml(pipeline: Mapping[str, Any]) -> str:
+    """A redacted pipeline in the form of a pipeline file: a table per section, everything below it inline."""
+    blocks = []
+    for section, content in redaction.redacted(pipeline).items():
+        if isinstance(content, Mapping):
+            blocks.append(_block(f"[{section}]", content))
+        elif isinstance(content, list):
+            blocks += [_block(f"[[{section}]]", table) for table in content]
+    return "\n\n".join(blocks)
+
+
+def _block(title: str, table: Mapping[str, Any]) -> str:
+    return "\n".join([title, *(f"{key} = {_value(value)}" for key, value in table.items() if value is not None)])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, Mapping):
+        inner = (f"{key} = {_value(item)}" for key, item in value.items() if item is not None)
+        return "{ " + ", ".join(inner) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(_value(item) for item in value) + "]"
+    return str(value)

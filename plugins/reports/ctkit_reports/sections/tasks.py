@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.console import quantities
+from ctkit import ComparisonRow, Run, RunPredictions, ScoreRow, quantities
 from ctkit.contracts import Floats, Mistake, Predictions, main_metric, worst_mistakes
-from ctkit_reports import diagnostics, figures, pictures, verdict, wording
+from ctkit_reports import diagnostics, figures, naming, pictures, verdict, wording
 from ctkit_reports.elements import Cell, Looks, Matrix, Plot, Table, grouped, number, table, text, unique
 from ctkit_reports.figures import Curve, Strip
-from ctkit_reports.reading import Compared, Predicted, Run, Scored
 
 MOST_PICTURES = 12  #: of mistakes, for each task, protocol and share of the labels
 
@@ -50,7 +49,7 @@ def tasks(run: Run, looks: Looks) -> list[TaskScores]:
 
 
 def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float, *, with_curve: bool) -> TaskScores:
-    def here(row: Scored | Compared) -> bool:
+    def here(row: ScoreRow | ComparisonRow) -> bool:
         return (row.place.task, row.place.protocol, row.place.labels) == (task, protocol, labels)
 
     scores, differences = list(filter(here, run.scores)), list(filter(here, run.comparisons))
@@ -79,15 +78,15 @@ def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float, *, wi
         mistakes=_mistakes(predicted, looks),
         pictures=tuple(_pictures(predicted, run.mistakes.get(task, {}) if run.images else {})),
         test_images=_test_images(predicted),
-        notes=grouped(((note, file.name) for file in files for note in _notes(file)), len(files)),
+        notes=grouped(((note, naming.of_predictions(file)) for file in files for note in _notes(file)), len(files)),
     )
 
 
-def _named(rows: Iterable[Compared]) -> str:
+def _named(rows: Iterable[ComparisonRow]) -> str:
     return wording.listing(unique(row.reference for row in rows))
 
 
-def _predictions(files: Iterable[Predicted]) -> ByMethod:
+def _predictions(files: Iterable[RunPredictions]) -> ByMethod:
     """Predictions by method and arm; the baselines stand beside the arms of every method."""
     predicted: dict[str, dict[str, list[Predictions]]] = {}
     for file in files:
@@ -98,14 +97,14 @@ def _predictions(files: Iterable[Predicted]) -> ByMethod:
     return {method: arms | baselines for method, arms in predicted.items()}
 
 
-def _notes(file: Predicted) -> Iterable[str]:
+def _notes(file: RunPredictions) -> Iterable[str]:
     return (*file.facts.get("notes", []), *file.facts.get("warnings", []))
 
 
-def _score_table(caption: str, rows: Sequence[Scored], looks: Looks) -> Table | None:
+def _score_table(caption: str, rows: Sequence[ScoreRow], looks: Looks) -> Table | None:
     metrics = unique(row.metric for row in rows)
     arms = unique(row.arm for row in rows)
-    lines: dict[tuple[str, str, str, str], dict[str, Scored]] = {}
+    lines: dict[tuple[str, str, str, str], dict[str, ScoreRow]] = {}
     for row in sorted(rows, key=lambda row: (not row.place.pretrain, row.place.pretrain, arms.index(row.arm))):
         lines.setdefault((row.arm, row.place.pretrain, row.seed, row.repeat), {})[row.metric] = row
     cells = [
@@ -117,7 +116,7 @@ def _score_table(caption: str, rows: Sequence[Scored], looks: Looks) -> Table | 
     return table(caption, columns, cells)
 
 
-def _spread_table(rows: Sequence[Scored], looks: Looks) -> Table | None:
+def _spread_table(rows: Sequence[ScoreRow], looks: Looks) -> Table | None:
     cells = [
         [
             looks.cell(row.arm),
@@ -134,7 +133,7 @@ def _spread_table(rows: Sequence[Scored], looks: Looks) -> Table | None:
     return table(caption, columns, cells)
 
 
-def _points(rows: Sequence[Scored], looks: Looks) -> Plot | None:
+def _points(rows: Sequence[ScoreRow], looks: Looks) -> Plot | None:
     """The main metric of every single run, and the mean with its interval."""
     pooled = [row for row in rows if row.pooled]
     methods = {row.place.pretrain for row in pooled} - {""}
@@ -143,7 +142,7 @@ def _points(rows: Sequence[Scored], looks: Looks) -> Plot | None:
             " ".join(filter(None, (row.arm, row.place.pretrain if len(methods) > 1 else ""))),
             looks[row.arm],
             _single_values(rows, row),
-            (row.value, row.low, row.high),
+            (row.value, row.ci_low, row.ci_high),
         )
         for row in pooled
     ]
@@ -158,7 +157,7 @@ def _label_curve(run: Run, looks: Looks, task: str, protocol: str) -> Plot | Non
     """The main metric over shares of the labels, where there are several."""
     rows = [row for row in run.scores if row.pooled and (row.place.task, row.place.protocol) == (task, protocol)]
     metric = main_metric(rows) or ""
-    by_arm: dict[tuple[str, str], list[Scored]] = {}
+    by_arm: dict[tuple[str, str], list[ScoreRow]] = {}
     for row in sorted((row for row in rows if row.metric == metric), key=lambda row: row.place.labels):
         by_arm.setdefault((row.arm, row.place.pretrain), []).append(row)
     if len({row.place.labels for row in rows}) < 2:
@@ -166,7 +165,7 @@ def _label_curve(run: Run, looks: Looks, task: str, protocol: str) -> Plot | Non
     lines = [
         (
             Curve(looks[arm], np.array([row.place.labels for row in own]), np.array([row.value for row in own])),
-            np.array([[row.low, row.high] for row in own]),
+            np.array([[row.ci_low, row.ci_high] for row in own]),
         )
         for (arm, _), own in by_arm.items()
     ]
@@ -179,20 +178,20 @@ def _label_curve(run: Run, looks: Looks, task: str, protocol: str) -> Plot | Non
     return Plot(figures.label_curve(title, wording.metric(metric), lines), f"{title}: {values}.")
 
 
-def _single_values(rows: Sequence[Scored], pooled: Scored) -> Floats:
+def _single_values(rows: Sequence[ScoreRow], pooled: ScoreRow) -> Floats:
     """Values (n,) of the repeats of every seed, or of the seeds where there is one repeat each."""
     own = [row for row in rows if (row.arm, row.place) == (pooled.arm, pooled.place) and not row.pooled]
     repeats = [row.value for row in own if row.repeat != "all"]
     return np.array(repeats or [row.value for row in own])
 
 
-def _score_cell(row: Scored | None) -> Cell:
+def _score_cell(row: ScoreRow | None) -> Cell:
     if row is None:
         return number(float("nan"))
-    return number(row.value, wording.score(row.value), wording.interval(row.low, row.high))
+    return number(row.value, wording.score(row.value), wording.interval(row.ci_low, row.ci_high))
 
 
-def _comparison_table(caption: str, rows: Sequence[Compared], looks: Looks) -> Table | None:
+def _comparison_table(caption: str, rows: Sequence[ComparisonRow], looks: Looks) -> Table | None:
     several = len({row.reference for row in rows}) > 1
     cells = [
         [
@@ -201,7 +200,7 @@ def _comparison_table(caption: str, rows: Sequence[Compared], looks: Looks) -> T
             text(row.reference if several else ""),
             text(wording.metric(row.metric)),
             number(row.difference, wording.difference(row.difference)),
-            text(wording.interval(row.low, row.high, signed=True)),
+            text(wording.interval(row.ci_low, row.ci_high, signed=True)),
             number(row.p, wording.p_value(row.p)),
             number(row.p_adjusted, wording.p_value(row.p_adjusted)),
             text(verdict.verdict(row), verdict.verdict(row).split()[0]),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from ctkit import Run, RunTraining
 from ctkit_reports import diagnostics, figures, wording
 from ctkit_reports.elements import Cell, Looks, Plot, Table, grouped, number, table, text, unique
 from ctkit_reports.figures import Curve
-from ctkit_reports.reading import Run, Training
 
 #: Curves that come first, with their titles and axes; others follow under the names that the method gave them.
 CURVES = {
@@ -50,7 +51,7 @@ def pretraining(run: Run, looks: Looks) -> Pretraining | None:
     )
 
 
-def _curves(trainings: Sequence[Training], looks: Looks) -> Iterable[Plot]:
+def _curves(trainings: Sequence[RunTraining], looks: Looks) -> Iterable[Plot]:
     known = {name for training in trainings for name in training.history}
     for name in [*(name for name in CURVES if name in known), *sorted(known - CURVES.keys())]:
         title, axis = _words(name)
@@ -75,7 +76,7 @@ def _words(curve: str) -> tuple[str, str]:
 
 
 def _went(run: Run, looks: Looks) -> Table | None:
-    groups: dict[tuple[str, str], list[Training]] = {}
+    groups: dict[tuple[str, str], list[RunTraining]] = {}
     for training in run.trainings:
         groups.setdefault((training.pretrain, training.arm), []).append(training)
     columns = (
@@ -86,7 +87,7 @@ def _went(run: Run, looks: Looks) -> Table | None:
     return table("How pre-training went: means over seeds", columns, rows)
 
 
-def _measures(group: Sequence[Training]) -> Iterable[Cell]:
+def _measures(group: Sequence[RunTraining]) -> Iterable[Cell]:
     """What the columns after the method say of the trainings of one arm and method."""
     collapsed = sum(bool(training.facts.get("collapsed")) for training in group)
     alike, waiting = _mean_curve(group, "alike-pairs"), _mean_fact(group, "waiting")
@@ -103,25 +104,27 @@ def _measures(group: Sequence[Training]) -> Iterable[Cell]:
     yield text(f"{collapsed} of {len(group)}" if collapsed else "", "worse" if collapsed else "")
 
 
-def _mean_fact(group: Sequence[Training], name: str) -> float:
+def _mean_fact(
+    group: Sequence[RunTraining], name: Literal["slices_per_second", "waiting", "joules", "peak_bytes"]
+) -> float:
     """Mean of a number over trainings, NaN where one does not know it."""
     values = [training.facts.get(name) for training in group]
     return float("nan") if None in values else float(np.mean([float(value) for value in values if value is not None]))
 
 
-def _mean_end(group: Sequence[Training], name: str) -> float:
+def _mean_end(group: Sequence[RunTraining], name: str) -> float:
     """Mean over trainings of a curve's last value, NaN where one lacks the curve."""
     ends = [training.history[name][1][-1] for training in group if name in training.history]
     return float(np.mean(ends)) if len(ends) == len(group) else float("nan")
 
 
-def _mean_curve(group: Sequence[Training], name: str) -> float:
+def _mean_curve(group: Sequence[RunTraining], name: str) -> float:
     """Mean over trainings and steps of a curve, NaN where one lacks it."""
     means = [training.history[name][1].mean() for training in group if name in training.history]
     return float(np.mean(means)) if len(means) == len(group) else float("nan")
 
 
-def _notes(trainings: Sequence[Training]) -> Iterable[tuple[str, str]]:
+def _notes(trainings: Sequence[RunTraining]) -> Iterable[tuple[str, str]]:
     for training in trainings:
         for note in training.facts["notes"]:
             yield note, f"{training.arm}, {training.pretrain}, seed {training.seed}"

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ctkit.errors import RequestError
-from ctkit.storage.run_folder import RunFolder, read_provenance
+from ctkit.storage import RunFolder, read_provenance
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def runs_in(folder: Path) -> list[Listed]:
     """
     if not folder.is_dir():
         raise RequestError(f"there is no folder {folder}; runs go to runs/ beside where they are started")
-    candidates = [folder] if (folder / "run.json").is_file() else sorted(folder.iterdir())
+    candidates = [folder] if RunFolder(folder).provenance.is_file() else sorted(folder.iterdir())
     return sorted(_listed(candidates), key=lambda run: -run.started)
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ctkit.cli import main
+from ctkit.cli.listing import occupied, runs_in
 from ctkit.errors import RequestError
-from ctkit.storage.listing import occupied, runs_in
 from ctkit.storage.run_folder import RunFolder
 
 Leave = Callable[..., Path]

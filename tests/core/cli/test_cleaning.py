@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from ctkit.cli import main
+from ctkit.cli.cleaning import LEFTOVERS, Wish, free, plan
 from ctkit.errors import LockedError, RequestError, StorageError
+from ctkit.files import link
 from ctkit.storage.cache import SUMS, Cache, address
-from ctkit.storage.cleaning import LEFTOVERS, Wish, free, plan
-from ctkit.storage.run_folder import RunFolder, link
+from ctkit.storage.run_folder import RunFolder
 
 Make = Callable[..., Path]
 DAY = 86_400

@@ -1,0 +1,345 @@
+"""What the files of a run folder hold: a class for each table, whose fields are its columns, and for each document."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict, TypeVar, cast, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctkit.contracts import Ints, Predictions
+from ctkit.errors import DataError
+from ctkit.files import read_json, write_csv, write_json
+
+AllDigits = Annotated[float, "all digits"]  #: other numbers are written with six; NaN is an empty cell
+
+
+class VolumeRow(NamedTuple):
+    """A volume: a row of ``volumes.csv``."""
+
+    volume: str  #: digest
+    patient: str  #: digest
+    slices: int  #: readable ones
+    rows: int  #: pixels
+    columns: int  #: pixels
+    spacing_x: float  #: mm, NaN where unknown
+    spacing_y: float
+    spacing_z: float  #: the median
+    notes: tuple[str, ...]  #: what is unusual
+
+
+class SkippedRow(NamedTuple):
+    """A file or slice that was left out: a row of ``skipped.csv``."""
+
+    source: str  #: below the data set's root
+    reason: str
+
+
+class SliceRow(NamedTuple):
+    """A slice and whether an arm keeps it: a row of ``selection.csv``."""
+
+    slice: int  #: number in the data set
+    volume: str  #: digest
+    source: str  #: below the data set's root
+    index: int  # type: ignore[assignment]  #: number in the volume  # tuples have a method of that name
+    kept: bool
+    represented_by: int | None  #: number of the slice that stands for a dropped one
+    distance: float  #: to that slice, in the reducer's unit; NaN where none stands for it
+
+
+class CurveRow(NamedTuple):
+    """What a value of an arm's knob would keep: a row of ``curve.csv``."""
+
+    at: float
+    kept: int  #: slices
+    share: float
+
+
+class HistoryRow(NamedTuple):
+    """A number of a training at a step: a row of ``history.csv``."""
+
+    step: int
+    name: str
+    value: AllDigits
+
+
+class Place(NamedTuple):
+    """What a score is a score of, but for the arm and the seed."""
+
+    pretrain: str  #: "" for a baseline
+    task: str
+    protocol: str
+    labels: float  #: share of the training labels
+
+
+class ScoreRow(NamedTuple):
+    """A score: a row of ``results.csv``."""
+
+    arm: str  #: or a baseline
+    pretrain: str  #: "" for a baseline
+    task: str
+    protocol: str
+    labels: float  #: share of the training labels
+    seed: str  #: "all" for the seeds pooled
+    repeat: str  #: "all" for the repeats of the evaluation pooled
+    metric: str
+    value: float
+    ci_low: float  #: of the 95 % interval over other test images
+    ci_high: float
+    sd_seeds: float  #: standard deviation over seeds, NaN for one
+    sd_repeats: float  #: standard deviation over repeats, inside seeds, NaN for one
+
+    @property
+    def place(self) -> Place:
+        """What it is a score of."""
+        return Place(self.pretrain, self.task, self.protocol, self.labels)
+
+    @property
+    def pooled(self) -> bool:
+        """Whether this is the score over all seeds."""
+        return self.seed == "all"
+
+
+class ComparisonRow(NamedTuple):
+    """A metric of ``arm`` less that of ``reference``: a row of ``comparisons.csv``."""
+
+    arm: str
+    reference: str  #: an arm or a baseline
+    pretrain: str
+    task: str
+    protocol: str
+    labels: float  #: share of the training labels
+    metric: str
+    difference: float
+    ci_low: float
+    ci_high: float
+    p: float
+    p_adjusted: float
+    test: str  #: what interval and p come from
+
+    @property
+    def place(self) -> Place:
+        """What is compared."""
+        return Place(self.pretrain, self.task, self.protocol, self.labels)
+
+
+Row = TypeVar("Row", bound=NamedTuple)
+_CELLS: Mapping[Any, tuple[Callable[[Any], Any], Callable[[str], Any]]] = {  # of a type: how it is written and read
+    str: (str, str),
+    int: (int, int),
+    bool: (bool, "true".__eq__),
+    int | None: (lambda value: value, lambda text: int(text) if text else None),
+    float: (lambda value: "" if math.isnan(value) else f"{value:.6g}", lambda text: float(text) if text else math.nan),
+    AllDigits: (lambda value: value, float),
+    tuple[str, ...]: ("; ".join, lambda text: tuple(part for part in text.split("; ") if part)),
+}
+
+
+def write_rows(path: Path, kind: type[Row], rows: Iterable[Row]) -> None:
+    """Write a table, one row at a time."""
+    forms = [_CELLS[hint][0] for hint in _columns(kind).values()]
+    write_csv(path, kind._fields, ([form(value) for form, value in zip(forms, row, strict=True)] for row in rows))
+
+
+def read_rows(path: Path, kind: type[Row]) -> Iterator[Row]:
+    """Read a table, one row at a time; nothing where there is none. Other columns than those of ``kind`` are no matter.
+
+    Raises ``DataError`` where the table lacks a column.
+    """
+    if not path.exists():
+        return
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        lines = csv.reader(file)
+        header = next(lines, [])
+        if lacking := [name for name in kind._fields if name not in header]:
+            raise DataError(f"{path} has no column {lacking[0]!r}; run again to write it anew")
+        cells = [(header.index(name), _CELLS[hint][1]) for name, hint in _columns(kind).items()]
+        for line in filter(None, lines):
+            yield kind._make(read(line[place]) for place, read in cells)
+
+
+def _columns(kind: type[Row]) -> dict[str, Any]:
+    return get_type_hints(kind, include_extras=True)
+
+
+# --- documents ----------------------------------------------------------------------------------------------------
+
+
+class StepFacts(TypedDict):
+    """A step of an arm."""
+
+    use: str  #: the reducer
+    parameters: dict[str, Any]
+    knob: str | None
+    unit: str | None  #: of the knob
+    at: float | None  #: the knob's value
+    scope: str
+
+
+class ArmFacts(TypedDict):
+    """What an arm is and keeps: ``arm.json``."""
+
+    arm: str
+    steps: list[StepFacts]
+    asked: dict[str, Any] | None  #: the budget
+    asked_slices: NotRequired[int | None]  #: that the budget comes to
+    seeds: list[int]  #: of draws
+    slices: int  #: there were
+    kept: int
+    seconds_select: NotRequired[float]
+    selections: NotRequired[list[str]]  #: addresses
+    names: NotRequired[str]  #: tells apart the salts that digests were made with
+
+
+class TrainingFacts(TypedDict):
+    """How a backbone came about: ``pretrain.json``."""
+
+    slices: int
+    mean: float  #: of the pixels, on the scale 0..1
+    std: float
+    jobs: NotRequired[int]  #: trainings at once
+    steps: int
+    epochs: float
+    batch: int
+    seconds: float
+    notes: list[str]
+    collapsed: NotRequired[bool]
+    waiting: NotRequired[float | None]  #: share of the seconds in which the device waited for data
+    joules: NotRequired[float | None]
+    peak_bytes: NotRequired[int | None]
+    address: NotRequired[str]
+    method: str
+    parameters: dict[str, Any]
+    slices_per_second: float
+    device: str
+
+
+class PredictionFacts(TypedDict, total=False):
+    """What a table of predictions cannot say: the document beside it."""
+
+    classes: list[str]
+    positive: str | None  #: of two classes, the one that F1 and sensitivity speak of
+    notes: list[str]
+    warnings: list[str]
+    patients: bool  #: whether the table has them
+    address: str
+
+
+def read_arm(path: Path) -> ArmFacts | None:
+    """Read ``arm.json``; None where it is missing or damaged."""
+    return cast(ArmFacts, found) if (found := read_json(path)) else None
+
+
+def read_training(path: Path) -> TrainingFacts | None:
+    """Read ``pretrain.json``; None where it is missing or damaged."""
+    return cast(TrainingFacts, found) if (found := read_json(path)) else None
+
+
+def write_predictions(table: Path, facts: Path, predictions: Predictions, address: str = "") -> None:
+    """Write predictions: a table of one row an image, and what the table cannot say.
+
+    ``address`` names what they are predictions of.
+    """
+    patients = predictions.patients or ("",) * len(predictions.names)
+    rows = (
+        (name, patient, predictions.classes[label], *(f"{value:.17g}" for value in probabilities))
+        for name, patient, label, probabilities in zip(
+            predictions.names, patients, predictions.labels, predictions.probabilities, strict=True
+        )
+    )
+    write_csv(table, (*PREDICTION_COLUMNS, *predictions.classes), rows)
+    document: PredictionFacts = {
+        "classes": list(predictions.classes),
+        "positive": predictions.positive,
+        "notes": list(predictions.notes),
+        "warnings": list(predictions.warnings),
+        "patients": predictions.patients is not None,
+        "address": address,
+    }
+    write_json(facts, document)
+
+
+PREDICTION_COLUMNS = ("name", "patient", "label")  #: one for each class follows
+
+
+def read_predictions(table: Path, facts: Path) -> Predictions:
+    """Read predictions, of which the facts may be missing.
+
+    Raises ``DataError`` where the table names a label that is none of its classes.
+    """
+    with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        header, *rows = csv.reader(file)
+    classes = tuple(header[len(PREDICTION_COLUMNS) :])
+    numbers = {name: number for number, name in enumerate(classes)}
+    if unknown := {row[2] for row in rows} - set(classes):
+        raise DataError(f"{table}: the labels {sorted(unknown)} are none of the classes {list(classes)}")
+    known = read_prediction_facts(facts)
+    return Predictions(
+        names=tuple(row[0] for row in rows),
+        labels=np.array([numbers[row[2]] for row in rows], np.int64),
+        probabilities=np.array([row[3:] for row in rows], np.float64).reshape(len(rows), len(classes)),
+        classes=classes,
+        positive=known.get("positive"),
+        patients=tuple(row[1] for row in rows) if known.get("patients") else None,
+        notes=tuple(known.get("notes", ())),
+        warnings=tuple(known.get("warnings", ())),
+    )
+
+
+def read_prediction_facts(path: Path) -> PredictionFacts:
+    """Read the document beside a table of predictions; {} where there is none."""
+    return cast(PredictionFacts, read_json(path))
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Example slices of an arm, (n, side, side) uint8; ``stand_in`` and ``distance`` belong to ``dropped``."""
+
+    kept: NDArray[np.uint8]
+    dropped: NDArray[np.uint8]
+    stand_in: NDArray[np.uint8]  #: empty where nothing stands for the dropped ones
+    distance: NDArray[np.float32]
+
+
+def write_pictures(path: Path, pictures: Pictures) -> None:
+    """Write ``pictures.npz``."""
+    with path.open("wb") as file:
+        np.savez_compressed(file, **vars(pictures))
+
+
+def read_pictures(path: Path) -> Pictures | None:
+    """Read ``pictures.npz``; None where there is none."""
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as stored:
+        return Pictures(stored["kept"], stored["dropped"], stored["stand_in"], stored["distance"])
+
+
+#: By task: rows of its prediction tables (m,), counted from 1, and their images (m, side, side).
+Mistakes = Mapping[str, tuple[Ints, NDArray[np.uint8]]]
+
+
+def write_mistakes(path: Path, mistakes: Mistakes) -> None:
+    """Write ``mistakes.npz``."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for task, (rows, images) in mistakes.items():
+        arrays |= {f"{task}/rows": rows, f"{task}/images": images}
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # numpy takes other keywords too
+
+
+def read_mistakes(path: Path) -> Mistakes:
+    """Read ``mistakes.npz``; {} where there is none."""
+    if not path.exists():
+        return {}
+    with np.load(path, allow_pickle=False) as stored:
+        tasks = [name.removesuffix("/rows") for name in stored.files if name.endswith("/rows")]
+        return {task: (stored[f"{task}/rows"], stored[f"{task}/images"]) for task in tasks}
