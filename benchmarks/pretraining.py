@@ -43,7 +43,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ctkit import plugins
 from ctkit.compute.pool import usable_cores
 from ctkit.contracts import Pretraining, Rows
-from ctkit.contracts.rendering import training as rendered
+from ctkit.slices.rendering import training as rendered
 from ctkit_datasets.phantom import Phantom, PhantomParams
 from ctkit_models import engine
 from ctkit_models.contrastive import Contrastive

@@ -13,9 +13,9 @@ from mkdocs.structure.files import File
 from numpy.typing import NDArray
 from PIL import Image
 
-from ctkit.contracts import Reducer, Slices, rendering
+from ctkit.contracts import Reducer, Slices
 from ctkit.plugins.registry import load
-from ctkit.slices import selection
+from ctkit.slices import rendering, selection
 from ctkit.slices.selection import Choice, Table
 from ctkit_datasets.phantom import Phantom, PhantomParams
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ctkit import plugins
 from ctkit.cli import main
-from ctkit.contracts.rendering import training
+from ctkit.slices.rendering import training
 
 PIPELINE = """\
 [run]

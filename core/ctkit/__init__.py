@@ -9,18 +9,18 @@ from ctkit import hookspecs
 if TYPE_CHECKING:
     from ctkit.cli import main
     from ctkit.cli.completion import complete_arms
+    from ctkit.cli.options import output_options
     from ctkit.console import Console, quantities, redaction
-    from ctkit.console.options import output_options
     from ctkit.reader import Run, RunArm, RunBackbone, RunPredictions, RunTraining, SelectionTable, open_run
     from ctkit.reader.arm import RevisitedArm
-    from ctkit.slices import Selection
+    from ctkit.slices import Selection, rendering
     from ctkit.storage.records import ArmFacts, ComparisonRow, CurveRow, Pictures, Place, ScoreRow, StepFacts, VolumeRow
 
 _OF_RECORDS = ("ArmFacts", "ComparisonRow", "CurveRow", "Pictures", "Place", "ScoreRow", "StepFacts", "VolumeRow")
 __all__ = [
     "ArmFacts", "ComparisonRow", "Console", "CurveRow", "Pictures", "Place", "RevisitedArm", "Run", "RunArm",
     "RunBackbone", "RunPredictions", "RunTraining", "ScoreRow", "Selection", "SelectionTable", "StepFacts", "VolumeRow",
-    "__version__", "complete_arms", "main", "open_run", "output_options", "quantities", "redaction",
+    "__version__", "complete_arms", "main", "open_run", "output_options", "quantities", "redaction", "rendering",
 ]  # fmt: skip
 __version__ = hookspecs.VERSION
 
@@ -38,13 +38,17 @@ def __getattr__(name: str) -> Any:
 
         return complete_arms
     if name == "output_options":
-        from ctkit.console.options import output_options
+        from ctkit.cli.options import output_options
 
         return output_options
     if name in ("Console", "quantities", "redaction"):
         from ctkit import console
 
         return getattr(console, name)
+    if name == "rendering":
+        from ctkit.slices import rendering
+
+        return rendering
     if name in ("RevisitedArm", "Selection"):  # with all that opening a run's slices takes
         from ctkit.reader import arm
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ctkit.contracts import Pixels, Skipped, Volume
-from ctkit.contracts.rendering import evidence
 from ctkit.errors import DataError
+from ctkit.slices.rendering import evidence
 from ctkit_datasets.nifti import Nifti, NiftiParams
 from ctkit_datasets.nifti_files import _orientation, header_facts, read_slices
 from ctkit_datasets.pet_ct_nifti import inspect_tree_file, read_tree_volume, tree_volumes

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from ctkit.contracts import Ints, Pretraining, Rows
-from ctkit.contracts.rendering import training
+from ctkit.slices.rendering import training
 from ctkit_datasets.phantom import Phantom, PhantomParams
 from ctkit_models.byol import BYOL, BYOLParams
 from ctkit_models.contrastive import Contrastive

@@ -16,8 +16,8 @@ from PIL import Image
 
 from ctkit import RevisitedArm, open_run, pipeline_file, plugins, runner
 from ctkit.console.output import Console
-from ctkit.contracts import rendering
 from ctkit.files import read_csv
+from ctkit.slices import rendering
 from ctkit_datasets.phantom import Phantom, PhantomParams
 from ctkit_reports import explaining
 from ctkit_reports.explanation import write_explanation

@@ -14,8 +14,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import PYDICOM_IMPLEMENTATION_UID, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from ctkit.contracts import Volume
-from ctkit.contracts.rendering import training
 from ctkit.files import writing
+from ctkit.slices.rendering import training
 from ctkit_datasets.phantom import Phantom
 from ctkit_phantom.lesions import CLASSES, FIRST_PATIENT, lesion_slices
 

@@ -11,7 +11,7 @@ import SimpleITK
 from PIL import Image
 
 from ctkit.contracts import Volume
-from ctkit.contracts.rendering import training
+from ctkit.slices.rendering import training
 from ctkit_datasets.phantom import Phantom, PhantomParams
 from ctkit_phantom.lesions import FIRST_PATIENT, lesion_slices
 from phantom_files import PADDING, write_dicom, write_image_folder, write_nifti

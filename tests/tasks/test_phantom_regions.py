@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctkit.contracts.rendering import training
+from ctkit.slices.rendering import training
 from ctkit_phantom.regions import REGIONS, region_slices
 from ctkit_tasks.phantom_regions import CLASSES, PhantomRegions, PhantomRegionsParams, turned
 

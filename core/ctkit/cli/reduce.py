@@ -10,7 +10,7 @@ import click
 from ctkit.cli import table
 from ctkit.cli.completion import plugins_of
 from ctkit.cli.messages import say_outcome
-from ctkit.console.options import output_options
+from ctkit.cli.options import output_options
 from ctkit.contracts import SliceFormat, refuse_without_sources
 from ctkit.errors import RequestError
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ctkit.cli.messages import say_outcome, warn_of_broken
-from ctkit.console.options import output_options
+from ctkit.cli.options import output_options
 from ctkit.hookspecs import STAGES, Stage
 
 if TYPE_CHECKING:

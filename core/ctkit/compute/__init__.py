@@ -8,15 +8,5 @@ from ctkit.compute.errands import Chore, Crew, Errand, Later
 from ctkit.compute.pool import Backend, Done, Lost, Workers, usable_cores
 
 __all__ = [
-    "Backend",
-    "Chore",
-    "Crew",
-    "Done",
-    "Errand",
-    "Jobs",
-    "Later",
-    "Lost",
-    "Workers",
-    "start_child",
-    "usable_cores",
-]
+    "Backend", "Chore", "Crew", "Done", "Errand", "Jobs", "Later", "Lost", "Workers", "start_child", "usable_cores",
+]  # fmt: skip

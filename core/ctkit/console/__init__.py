@@ -8,14 +8,6 @@ from ctkit.console.quantities import count, parse_age, parse_size, percent, size
 from ctkit.console.redaction import redacted, without_paths
 
 __all__ = [
-    "Console",
-    "Progress",
-    "count",
-    "hours",
-    "parse_age",
-    "parse_size",
-    "percent",
-    "redacted",
-    "size",
+    "Console", "Progress", "count", "hours", "parse_age", "parse_size", "percent", "redacted", "size",
     "without_paths",
-]
+]  # fmt: skip

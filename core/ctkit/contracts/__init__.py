@@ -24,7 +24,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ctkit.contracts.arrays import Bools, Floats, Ints
 from ctkit.contracts.dataset import (
     Dataset,
     Pixels,
@@ -45,10 +44,18 @@ from ctkit.contracts.method import (
     Rows,
     StartChild,
 )
-from ctkit.contracts.params import InputPath, NoParams, P, Params, Plugin
-from ctkit.contracts.predictions import Mistake, worst_mistakes
+from ctkit.contracts.params import Bools, Floats, InputPath, Ints, NoParams, P, Params, Plugin
 from ctkit.contracts.promises import image_of
-from ctkit.contracts.protocol import Difference, Evaluation, Predictions, Protocol, Score, main_metric
+from ctkit.contracts.protocol import (
+    Difference,
+    Evaluation,
+    Mistake,
+    Predictions,
+    Protocol,
+    Score,
+    main_metric,
+    worst_mistakes,
+)
 from ctkit.contracts.reducer import Decision, Group, Knob, Reducer, Slices
 from ctkit.contracts.task import Split, Task
 
@@ -56,47 +63,11 @@ if TYPE_CHECKING:
     from ctkit.hookspecs import Kind
 
 __all__ = [
-    "BASES",
-    "Bools",
-    "ChildProcess",
-    "Dataset",
-    "Decision",
-    "Difference",
-    "Evaluation",
-    "ExportFormat",
-    "Exported",
-    "Floats",
-    "Group",
-    "InputPath",
-    "Ints",
-    "Knob",
-    "Method",
-    "Mistake",
-    "NoParams",
-    "P",
-    "Params",
-    "Pixels",
-    "Plugin",
-    "Predictions",
-    "Pretrained",
-    "Pretraining",
-    "Protocol",
-    "Reducer",
-    "Rows",
-    "Score",
-    "Skipped",
-    "SliceFormat",
-    "Slices",
-    "SourceFile",
-    "Split",
-    "StartChild",
-    "Task",
-    "Volume",
-    "VolumeFacts",
-    "image_of",
-    "main_metric",
-    "refuse_without_sources",
-    "worst_mistakes",
+    "BASES", "Bools", "ChildProcess", "Dataset", "Decision", "Difference", "Evaluation", "ExportFormat", "Exported",
+    "Floats", "Group", "InputPath", "Ints", "Knob", "Method", "Mistake", "NoParams", "P", "Params", "Pixels",
+    "Plugin", "Predictions", "Pretrained", "Pretraining", "Protocol", "Reducer", "Rows", "Score", "Skipped",
+    "SliceFormat", "Slices", "SourceFile", "Split", "StartChild", "Task", "Volume", "VolumeFacts", "image_of",
+    "main_metric", "refuse_without_sources", "worst_mistakes",
 ]  # fmt: skip
 
 BASES: Mapping[Kind, type[Plugin[Any]]] = {

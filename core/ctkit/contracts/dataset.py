@@ -10,8 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from numpy.typing import NDArray
 
-from ctkit.contracts.arrays import Ints
-from ctkit.contracts.params import P, Plugin
+from ctkit.contracts.params import Ints, P, Plugin
 from ctkit.errors import RequestError
 
 SliceFormat = Literal["list", "dicom", "png", "nifti"]  #: in which kept slices are exported

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from ctkit.contracts.arrays import Ints
-from ctkit.contracts.params import P, Plugin
+from ctkit.contracts.params import Ints, P, Plugin
 from ctkit.contracts.task import Task
 from ctkit.errors import RequestError
 

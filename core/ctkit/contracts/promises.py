@@ -17,10 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts.arrays import Ints
 from ctkit.contracts.dataset import Pixels, Volume
 from ctkit.contracts.method import Pretrained
-from ctkit.contracts.params import Params, Plugin
+from ctkit.contracts.params import Ints, Params, Plugin
 from ctkit.contracts.protocol import Predictions
 from ctkit.contracts.reducer import Decision
 from ctkit.contracts.task import Split, Task

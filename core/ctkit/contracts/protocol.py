@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 from typing import Protocol as Shape
 
-from ctkit.contracts.arrays import Floats, Ints
+import numpy as np
+
 from ctkit.contracts.method import Rows
-from ctkit.contracts.params import P, Plugin
+from ctkit.contracts.params import Floats, Ints, P, Plugin
 from ctkit.contracts.task import Task
 
 
@@ -95,3 +96,26 @@ class Protocol(Plugin[P], ABC):
     @abstractmethod
     def compare(self, arm: Sequence[Predictions], reference: Sequence[Predictions]) -> tuple[Difference, ...]:
         """Paired differences on the same test images, runs of ``arm`` against runs of ``reference``."""
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test image that is put into a wrong class with confidence."""
+
+    row: int  #: of the prediction files, counted from 1
+    true: str
+    predicted: str
+    probability: float  #: of the class predicted, mean over runs
+
+
+def worst_mistakes(runs: Sequence[Predictions], most: int = 5) -> list[Mistake]:
+    """Images whose mean prediction is wrong, the most confident ones first; runs must hold the same images."""
+    first = runs[0]
+    mean = np.mean([run.probabilities for run in runs], axis=0)
+    predicted, confidence = mean.argmax(axis=1), mean.max(axis=1)
+    wrong = np.flatnonzero(predicted != first.labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
+    return [
+        Mistake(int(i) + 1, first.classes[first.labels[i]], first.classes[predicted[i]], float(confidence[i]))
+        for i in worst
+    ]

@@ -9,8 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts.arrays import Bools, Ints
-from ctkit.contracts.params import P, Plugin
+from ctkit.contracts.params import Bools, Ints, P, Plugin
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts.arrays import Ints
 from ctkit.contracts.dataset import SourceFile
-from ctkit.contracts.params import P, Plugin
+from ctkit.contracts.params import Ints, P, Plugin
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,6 @@ from ctkit.pipeline_file.resolution import default_id, load, override, resolve
 from ctkit.pipeline_file.sections import Keep, Rendering, StepKeys
 
 __all__ = [
-    "Arm",
-    "Chosen",
-    "Document",
-    "Keep",
-    "Pipeline",
-    "PretrainPlan",
-    "Rendering",
-    "Step",
-    "StepKeys",
-    "TaskPlan",
-    "default_id",
-    "load",
-    "override",
-    "resolve",
-]
+    "Arm", "Chosen", "Document", "Keep", "Pipeline", "PretrainPlan", "Rendering", "Step", "StepKeys", "TaskPlan",
+    "default_id", "load", "override", "resolve",
+]  # fmt: skip

@@ -12,7 +12,6 @@ from typing import Any, NoReturn, TypeVar, cast
 from pydantic import BaseModel, ValidationError
 
 from ctkit.contracts import Dataset, Knob, Method, Plugin, Protocol, Reducer, Task
-from ctkit.contracts.rendering import INTENSITIES
 from ctkit.errors import ConfigError, PluginError, RequestError, nearest
 from ctkit.hookspecs import Kind
 from ctkit.pipeline_file.pipeline import Arm, Chosen, Document, Pipeline, PretrainPlan, Step, TaskPlan
@@ -20,6 +19,7 @@ from ctkit.pipeline_file.places import line_of, show
 from ctkit.pipeline_file.sections import (
     BASELINE,
     ID,
+    INTENSITIES,
     ArmKeys,
     ComputeSection,
     Keep,

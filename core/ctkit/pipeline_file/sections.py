@@ -8,6 +8,16 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 ID = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"  #: what a run, an arm, a pre-training or a task may be called
+#: Windows by name: centre and width in HU. ``hu-window`` spans air to contrast-filled vessels.
+WINDOWS: dict[str, tuple[float, float]] = {
+    "hu-window": (-300, 1400),
+    "lung": (-600, 1500),
+    "mediastinum": (50, 350),
+    "abdomen": (50, 400),
+    "bone": (400, 1800),
+    "brain": (40, 80),
+}
+INTENSITIES = (*WINDOWS, "slice-min-max", "volume-min-max")
 BASELINE = "untrained"  #: method of a ``[[baseline]]`` that names none
 
 

@@ -18,6 +18,7 @@ from ctkit.contracts import Dataset, Floats, Group, Ints, Knob, Volume, VolumeFa
 from ctkit.errors import RequestError, nearest
 from ctkit.pipeline_file import Arm, Chosen
 from ctkit.session import Session, open_session
+from ctkit.session.usage import used_by
 from ctkit.slices import Catalogue, Selection, selection
 from ctkit.stages import curve, pictures
 from ctkit.stages import describe as describing
@@ -47,7 +48,7 @@ def revisit(run: Path, arm: str, console: Console) -> Iterator[RevisitedArm]:
         raise RequestError(f"{run} has no arm {arm!r}; {nearest(arm, arms)}")
     folder = RunFolder(run.absolute())
     session = open_session(resolved, registry, console, folder)
-    with folder.locked(), session.cache.used_by(folder.path), session.workers:
+    with folder.locked(), used_by(session.cache, folder.path), session.workers:
         yield _opened(session, arms[arm])
 
 
@@ -176,7 +177,7 @@ class RevisitedArm:
 
     @property
     def levels(self) -> str | tuple[float, float]:
-        """The run's training rendering, as ``ctkit.contracts.rendering`` takes it."""
+        """The run's training rendering, as ``ctkit.slices.rendering`` takes it."""
         return self._session.pipeline.rendering.levels
 
     @property

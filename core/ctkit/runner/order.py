@@ -18,6 +18,7 @@ from ctkit.hookspecs import STAGES, Stage
 from ctkit.pipeline_file import Pipeline
 from ctkit.plugins import Registry
 from ctkit.session import EVERYTHING, Only, Session, open_session
+from ctkit.session.usage import used_by
 from ctkit.stages import compare as comparing
 from ctkit.stages import curve, mistakes, pictures
 from ctkit.stages import evaluate as evaluation
@@ -50,7 +51,7 @@ def run(
     folder = run_folder(pipeline)
     with folder.locked(), console.log_to(folder.log):
         session = replace(open_session(pipeline, registry, console, folder, jobs), only=only)
-        with stopping.patient(), session.cache.used_by(folder.path), session.workers, session.crew, _told(session):
+        with stopping.patient(), used_by(session.cache, folder.path), session.workers, session.crew, _told(session):
             _stages(session, STAGES[: STAGES.index(until) + 1])
     return folder
 

@@ -7,13 +7,5 @@ from ctkit.slices.selection import Choice, EvidenceOf, Selection, Table
 from ctkit.slices.store import Shard, SliceStore, gather
 
 __all__ = [
-    "Catalogue",
-    "Choice",
-    "EvidenceOf",
-    "Selection",
-    "Shard",
-    "SliceStore",
-    "Table",
-    "gather",
-    "write_catalogue",
-]
+    "Catalogue", "Choice", "EvidenceOf", "Selection", "Shard", "SliceStore", "Table", "gather", "write_catalogue",
+]  # fmt: skip

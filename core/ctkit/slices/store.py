@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Ints, Rows
-from ctkit.contracts.rendering import VERSION
+from ctkit.slices.rendering import VERSION
 from ctkit.storage import Cache, address
 
 _KIND = "store"

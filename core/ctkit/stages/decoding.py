@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Dataset, Ints, Pixels, Reducer, Slices, Volume, rendering
+from ctkit.contracts import Dataset, Ints, Pixels, Reducer, Slices, Volume
 from ctkit.contracts.promises import Judge, check_pixels
 from ctkit.errors import DataError, PluginError
 from ctkit.files import writing
 from ctkit.pipeline_file import Chosen, Rendering
-from ctkit.slices import SliceStore
+from ctkit.slices import SliceStore, rendering
 from ctkit.stages.readings import Reading, Skips, write_reading
 from ctkit.storage import Cache, address
 

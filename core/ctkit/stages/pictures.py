@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit import compute
-from ctkit.contracts import Dataset, Ints, rendering
+from ctkit.contracts import Dataset, Ints
 from ctkit.files import writing
 from ctkit.pipeline_file import Chosen, Rendering
 from ctkit.session import Session
-from ctkit.slices import Selection, Table
+from ctkit.slices import Selection, Table, rendering
 from ctkit.stages.data import Data
 from ctkit.stages.decoding import Wanted, read
 from ctkit.stages.readings import read_reading

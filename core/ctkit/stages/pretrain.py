@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from ctkit.compute import Chore, Errand, start_child
-from ctkit.contracts import Method, Pretrained, Pretraining, Rows, Task, rendering
+from ctkit.contracts import Method, Pretrained, Pretraining, Rows, Task
 from ctkit.contracts.promises import Judge, check_pretrained
 from ctkit.errors import StorageError
 from ctkit.files import link, write_json
 from ctkit.pipeline_file import Arm, Chosen, Pipeline, PretrainPlan
 from ctkit.session import Session
-from ctkit.slices import Selection, Table
+from ctkit.slices import Selection, Table, rendering
 from ctkit.stages.data import Data
 from ctkit.stages.jobs import Job
 from ctkit.stages.materialise import rows_of, shown_address

@@ -14,7 +14,7 @@ import os
 import secrets
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +24,6 @@ from filelock import FileLock, Timeout
 
 from ctkit.errors import StorageError
 from ctkit.files import concerns_writing, storage_error, write_bytes
-from ctkit.storage.usage import Usage, spelled_one_way
 
 LOCATION = "CTKIT_CACHE"  #: environment variable that moves the cache
 #: What a cache may hold. Its folder may be somebody else's as well, such as ``~/.cache``: cleaning looks at these only.
@@ -45,12 +44,17 @@ def address(stage: str, **inputs: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def spelled_one_way(folder: Path) -> Path:
+    """Return the absolute path of a folder without ``..``: of several ways to write it, one."""
+    return Path(os.path.abspath(folder))  # noqa: PTH100  # Path.resolve would follow links, which may differ by machine
+
+
 class Cache:
     """A folder of entries ``kind/ab/abcdef...``, shared by every run beside it and safe for concurrent ones."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._usage: Usage | None = None
+        self.asked: Callable[[Path], None] | None = None  #: told of every entry that is asked for
         self._whole: set[Path] = set()  # entries that were found to match their sums
 
     @classmethod
@@ -65,18 +69,9 @@ class Cache:
         if Path(kind).parts[0] not in KINDS:
             raise ValueError(f"{kind!r} is no kind of entry, so it would never be freed; valid: {sorted(KINDS)}")
         found = self.folder / kind / at[:2] / f"{at}{suffix}"
-        if self._usage is not None:
-            self._usage.note(found)
+        if self.asked is not None:
+            self.asked(found)
         return found
-
-    @contextmanager
-    def used_by(self, run: Path) -> Iterator[None]:
-        """Note which entries a run asks for, and when, until the block ends: what is cleaned later depends on it."""
-        with Usage.noting(self.folder, run) as self._usage:
-            try:
-                yield
-            finally:
-                self._usage = None
 
     def holds(self, kind: str, at: str) -> bool:
         """Whether the entry is there. One that does not match its sums, which are compared once, is discarded."""

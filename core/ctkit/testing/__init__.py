@@ -21,12 +21,6 @@ from ctkit.testing.reducers import check_reducer
 from ctkit.testing.tasks import check_task
 
 __all__ = [
-    "NonConformance",
-    "check_dataset",
-    "check_distribution",
-    "check_method",
-    "check_protocol",
-    "check_reducer",
-    "check_spec",
-    "check_task",
-]
+    "NonConformance", "check_dataset", "check_distribution", "check_method", "check_protocol", "check_reducer",
+    "check_spec", "check_task",
+]  # fmt: skip

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import NoParams, Rows, Slices, Split, Task, rendering
+from ctkit.contracts import NoParams, Rows, Slices, Split, Task
+from ctkit.slices import rendering
 
 SIDE = 64  #: pixels
 

@@ -7,18 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit_phantom.body import (
-    CHEST,
-    INSIDE,
-    LENGTH,
-    MEDIASTINUM,
-    OUTLINE,
-    Body,
-    Image,
-    Lesion,
-    Section,
-    generator,
-)
+from ctkit_phantom.body import CHEST, INSIDE, LENGTH, MEDIASTINUM, OUTLINE, Body, Image, Lesion, Section, generator
 
 AIR = -1000.0  #: HU
 _BEND = 5.0  # mm by which a body is bent, standard deviation

@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Dataset, Ints, Pixels, SliceFormat, Volume, refuse_without_sources, rendering
+from ctkit import rendering
+from ctkit.contracts import Dataset, Ints, Pixels, SliceFormat, Volume, refuse_without_sources
 from ctkit.errors import DataError, RequestError
 from ctkit.files import link, write_bytes, write_csv, write_json, writing
 

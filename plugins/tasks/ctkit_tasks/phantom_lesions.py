@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from ctkit import rendering
 from ctkit.contracts import Params, Split, Task
-from ctkit.contracts.rendering import training
 
 if TYPE_CHECKING:
     from ctkit_phantom.lesions import LesionSlices
@@ -58,7 +58,7 @@ class PhantomLesions(Task[PhantomLesionsParams]):
         """One slice (size, size) in the window that pre-training uses."""
         start, _ = self._patients[split]
         slice_ = self._slices.images[start * self.params.slices + number]
-        image: NDArray[np.uint8] = training(slice_[None], "HU", "hu-window", self.params.size)[0]
+        image: NDArray[np.uint8] = rendering.training(slice_[None], "HU", "hu-window", self.params.size)[0]
         return image
 
     @property

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
+from ctkit import rendering
 from ctkit.contracts import Params, Split, Task
-from ctkit.contracts.rendering import training
 
 if TYPE_CHECKING:
     from ctkit_phantom.regions import RegionSlices
@@ -60,7 +60,9 @@ class PhantomRegions(Task[PhantomRegionsParams]):
     def image(self, split: str, number: int) -> NDArray[np.uint8]:
         """One slice (size, size) in the window that pre-training uses, upright for training and turned else."""
         place = self._patients[split][0] * len(CLASSES) + number
-        upright: NDArray[np.uint8] = training(self._slices.images[place][None], "HU", "hu-window", self.params.size)[0]
+        upright: NDArray[np.uint8] = rendering.training(
+            self._slices.images[place][None], "HU", "hu-window", self.params.size
+        )[0]
         return upright if split == "train" else turned(upright, np.random.default_rng([self.params.seed, place]))
 
     @property

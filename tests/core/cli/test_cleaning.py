@@ -13,6 +13,7 @@ from ctkit.cli import main
 from ctkit.cli.cleaning import LEFTOVERS, Wish, free, plan
 from ctkit.errors import LockedError, RequestError, StorageError
 from ctkit.files import link
+from ctkit.session.usage import used_by
 from ctkit.storage.cache import SUMS, Cache, address
 from ctkit.storage.run_folder import RunFolder
 
@@ -70,7 +71,7 @@ def test_what_was_not_used_for_long_goes(cache: Cache, make: Make) -> None:
 
 def test_a_run_that_asks_for_an_entry_makes_it_young_again(cache: Cache, make: Make, tmp_path: Path) -> None:
     asked, other = make("asked", days=40), make("other", days=40)
-    with cache.used_by(tmp_path / "runs" / "a"):
+    with used_by(cache, tmp_path / "runs" / "a"):
         cache.path("store", asked.name)
     assert paths(cache, Wish(older_than=30 * DAY)) == {other}
 
@@ -85,7 +86,7 @@ def test_a_result_that_a_run_folder_shows_goes_with_its_run_only(cache: Cache, m
     run = tmp_path / "runs" / "a"
     shown = make("shown", days=40)
     link(shown / "data", run / "data")
-    with cache.used_by(run):
+    with used_by(cache, run):
         cache.path("store", shown.name)
     assert paths(cache, ALL) == set()
     assert paths(cache, Wish(keep_below=0)) == set()
@@ -99,7 +100,7 @@ def test_a_result_that_a_run_folder_shows_goes_with_its_run_only(cache: Cache, m
 def test_of_a_run_only_what_no_other_run_uses_goes(cache: Cache, make: Make, tmp_path: Path) -> None:
     own, shared, foreign = make("own"), make("shared"), make("foreign")
     for run, entries in (("a", (own, shared)), ("b", (shared, foreign))):
-        with cache.used_by(tmp_path / "runs" / run):
+        with used_by(cache, tmp_path / "runs" / run):
             for entry in entries:
                 cache.path("store", entry.name)
     assert paths(cache, Wish(run=tmp_path / "runs" / "a")) == {own}
@@ -108,7 +109,7 @@ def test_of_a_run_only_what_no_other_run_uses_goes(cache: Cache, make: Make, tmp
 def test_an_earlier_start_of_a_run_counts_as_well(cache: Cache, make: Make, tmp_path: Path) -> None:
     run, entries = tmp_path / "runs" / "a", (make("first"), make("second"))
     for entry in entries:
-        with cache.used_by(run):
+        with used_by(cache, run):
             cache.path("store", entry.name)
     assert paths(cache, Wish(run=run)) == set(entries)
 
@@ -116,7 +117,7 @@ def test_an_earlier_start_of_a_run_counts_as_well(cache: Cache, make: Make, tmp_
 def test_what_a_live_run_asked_for_or_may_have_made_stays(cache: Cache, make: Make, tmp_path: Path) -> None:
     used, idle = make("used"), make("idle")
     run = tmp_path / "runs" / "a"
-    with RunFolder(run).locked(), cache.used_by(run):
+    with RunFolder(run).locked(), used_by(cache, run):
         cache.path("store", used.name)
         make("made", days=-0.001)
         planned = plan(cache.folder, ALL)
@@ -127,7 +128,7 @@ def test_what_a_live_run_asked_for_or_may_have_made_stays(cache: Cache, make: Ma
 
 
 def test_a_run_that_nobody_knows_names_the_nearest(cache: Cache, tmp_path: Path) -> None:
-    with cache.used_by(tmp_path / "runs" / "hash6"):
+    with used_by(cache, tmp_path / "runs" / "hash6"):
         pass
     with pytest.raises(RequestError, match="did you mean 'hash6'"):
         plan(cache.folder, Wish(run=tmp_path / "runs" / "hahs6"))
@@ -154,7 +155,7 @@ def test_a_leftover_in_an_entry_that_goes_is_counted_once(cache: Cache, make: Ma
 def test_the_salt_and_the_records_of_users_stay(cache: Cache, make: Make, tmp_path: Path) -> None:
     make("entry")
     name = cache.pseudonym("patient")
-    with cache.used_by(tmp_path / "runs" / "a"):
+    with used_by(cache, tmp_path / "runs" / "a"):
         pass
     free(plan(cache.folder, ALL))
     assert Cache(cache.folder).pseudonym("patient") == name
@@ -184,7 +185,7 @@ def test_the_lock_of_a_workspace_stays(cache: Cache) -> None:
 def test_what_a_run_used_after_the_plan_stays(cache: Cache, make: Make, tmp_path: Path) -> None:
     used, idle = make("used"), make("idle")
     planned = plan(cache.folder, ALL)
-    with cache.used_by(tmp_path / "runs" / "a"):
+    with used_by(cache, tmp_path / "runs" / "a"):
         cache.path("store", used.name)
     assert free(planned) == 1000
     assert used.exists()
@@ -197,7 +198,7 @@ def test_what_a_run_that_started_after_the_plan_uses_stays(
     used = make("used")
     planned = plan(cache.folder, ALL)
     monkeypatch.setattr("os.utime", refuse)  # as where the entry is somebody else's
-    with cache.used_by(tmp_path / "runs" / "a"):
+    with used_by(cache, tmp_path / "runs" / "a"):
         cache.path("store", used.name)
         assert free(planned) == 0
     assert free(planned) == 1000
@@ -222,7 +223,7 @@ def test_what_cannot_be_removed_is_named_after_the_rest_is_gone(
 
 def test_a_live_run_is_known_by_the_cache_alone(cache: Cache, make: Make, tmp_path: Path) -> None:
     run, used = tmp_path / "a disk of another machine" / "a", make("used")
-    with cache.used_by(run):
+    with used_by(cache, run):
         cache.path("store", used.name)
         os.utime(used, (0, 0))
         assert paths(cache, ALL) == set()
@@ -234,7 +235,7 @@ def test_a_live_run_is_known_by_the_cache_alone(cache: Cache, make: Make, tmp_pa
 def test_runs_of_one_name_in_two_folders_are_two(cache: Cache, make: Make, tmp_path: Path) -> None:
     entries = {folder: make(folder) for folder in ("p1", "p2")}
     for folder, entry in entries.items():
-        with cache.used_by(tmp_path / folder / "first"):
+        with used_by(cache, tmp_path / folder / "first"):
             cache.path("store", entry.name)
     for folder, entry in entries.items():
         assert paths(cache, Wish(run=tmp_path / folder / "first")) == {entry}
@@ -274,7 +275,7 @@ def test_it_says_what_would_go_and_asks(cache: Cache, make: Make, clean, monkeyp
 @pytest.mark.parametrize(("noted", "asked"), [("a", "../runs/a"), ("../runs/a", "a")])
 def test_a_run_is_one_however_its_folder_is_written(cache: Cache, make: Make, clean, noted: str, asked: str) -> None:
     entry = make("entry")
-    with cache.used_by(cache.folder.parent / noted):
+    with used_by(cache, cache.folder.parent / noted):
         cache.path("store", entry.name)
     code, out, _ = clean("--run", asked, "--yes")
     assert code == 0

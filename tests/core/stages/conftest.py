@@ -16,6 +16,7 @@ from ctkit.console.output import Console
 from ctkit.session.only import Only
 from ctkit.session.opening import open_session
 from ctkit.session.session import Session
+from ctkit.session.usage import used_by
 from ctkit.stages.data import Data
 from ctkit.stages.describe import describe
 from ctkit.stages.scan import scan
@@ -129,7 +130,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
             registry = plugins.load()
             resolved = pipeline_file.resolve(document, registry, tmp_path)
             session = open_session(resolved, registry, Console(quiet=True), runner.run_folder(resolved))
-            stack.enter_context(session.cache.used_by(session.folder.path))
+            stack.enter_context(used_by(session.cache, session.folder.path))
             wanted = {key: frozenset({name}) for key, name in (only or {}).items()}
             return replace(session, only=Only(**wanted), workers=Here())
 

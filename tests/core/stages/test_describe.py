@@ -11,10 +11,10 @@ import pytest
 
 from ctkit import pipeline_file, plugins, runner
 from ctkit.console.output import Console
-from ctkit.contracts.rendering import evidence
 from ctkit.errors import CtkitError
 from ctkit.files import read_csv
 from ctkit.session.opening import open_session
+from ctkit.slices.rendering import evidence
 from ctkit.slices.store import SliceStore
 from ctkit.stages.decoding import NOT_FINITE
 from ctkit.stages.readings import read_reading

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ctkit.contracts.rendering import training
 from ctkit.errors import DataError
+from ctkit.slices.rendering import training
 from ctkit.slices.selection import Selection
 from ctkit.stages.materialise import materialise, rows_in_store, rows_of, slice_store
 

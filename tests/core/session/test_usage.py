@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ctkit.errors import StorageError
-from ctkit.storage.usage import FOLDER, Usage, users
+from ctkit.session.usage import FOLDER, Usage, users
 
 FULL = Path("/dev/full")
 

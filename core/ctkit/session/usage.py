@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 
 from ctkit.errors import LockedError, StorageError
 from ctkit.files import storage_error
+from ctkit.storage import Cache, spelled_one_way
 from ctkit.storage.locks import PATIENCE, is_held
 
 FOLDER = "users"  #: of the records, in the cache
@@ -104,9 +105,15 @@ class Usage:
             raise storage_error(self._record, self._record, error) from error
 
 
-def spelled_one_way(folder: Path) -> Path:
-    """Return the absolute path of a folder without ``..``: of several ways to write it, one."""
-    return Path(os.path.abspath(folder))  # noqa: PTH100  # Path.resolve would follow links, which may differ by machine
+@contextmanager
+def used_by(cache: Cache, run: Path) -> Iterator[None]:
+    """Note which entries of a cache a run asks for, and when, until the block ends: what is cleaned later needs it."""
+    with Usage.noting(cache.folder, run) as usage:
+        cache.asked = usage.note
+        try:
+            yield
+        finally:
+            cache.asked = None
 
 
 def users(cache: Path) -> list[User]:

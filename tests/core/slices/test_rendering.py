@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ctkit.contracts import rendering
+from ctkit.pipeline_file.sections import INTENSITIES
+from ctkit.slices import rendering
 
 VOLUMES = hnp.arrays(
     st.sampled_from([np.int16, np.uint16, np.int32, np.float32]),
@@ -52,7 +53,7 @@ def test_values_without_hounsfield_units_fill_the_scale_over_the_volume() -> Non
     assert rendering.training(values, "arbitrary", "hu-window", 2)[:, 0].tolist() == [[0, 128], [64, 255]]
 
 
-@pytest.mark.parametrize("intensity", rendering.INTENSITIES)
+@pytest.mark.parametrize("intensity", INTENSITIES)
 def test_a_constant_volume_divides_by_nothing(intensity: str) -> None:
     rows = rendering.training(np.full((2, 4, 4), 7, np.int16), "arbitrary", intensity, 8)
     assert not rows.any()
