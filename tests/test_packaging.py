@@ -18,8 +18,11 @@ from packaging.utils import canonicalize_name
 
 from ctkit import __version__
 
-PLUGINS = {"ctkit_datasets", "ctkit_models", "ctkit_reducers", "ctkit_tasks", "ctkit_trackers"}
-PACKAGES = {"ctkit", "ctkit_exporters", "ctkit_hashing", "ctkit_phantom", "ctkit_reports", "ctkit_torch", *PLUGINS}
+PLUGINS = {
+    *("ctkit_datasets", "ctkit_exporters", "ctkit_models", "ctkit_reducers", "ctkit_reports", "ctkit_tasks"),
+    "ctkit_trackers",
+}
+PACKAGES = {"ctkit", "ctkit_hashing", "ctkit_phantom", "ctkit_torch", *PLUGINS}
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ use = "simclr"
 backbone = "resnet18"
 size = 32
 batch = 16
-steps = 8
+steps = 6
 log_every = 1
 checkpoint_minutes = 0
 [[task]]
@@ -75,7 +75,7 @@ def ctkit_metric_logged(name, step):
 """
 Start = Callable[..., int]
 #: Stages in the order of a run, each with the seconds after its start when the power goes; "metric" counts steps.
-KILLS = ("scan:0", "describe:0.3", "select:0", "materialise:0", "metric:5", "evaluate:0.2", "pictures:0", "report:0.1")
+KILLS = ("scan:0", "describe:0.3", "select:0", "materialise:0", "metric:4", "evaluate:0.2", "pictures:0", "report:0.1")
 
 
 @pytest.fixture

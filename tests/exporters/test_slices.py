@@ -36,7 +36,7 @@ def run_of(tmp_path: Path, dataset: dict[str, Any], seed: int = 42, intensity: A
         "reduce": [{"use": "random", "share": 0.5, "id": "half"}],
     }
     registry, console = plugins.load(), Console(quiet=True)
-    runner.run(pipeline_file.resolve(document, registry, tmp_path), registry, console)
+    runner.run(pipeline_file.resolve(document, registry, tmp_path), registry, console, "select")
 
     def _export(form: SliceFormat, out: Path) -> int:
         with open_run(tmp_path / "run").revisit("half", console) as opened:

@@ -60,7 +60,7 @@ COMMANDS = {
 }
 
 
-class Table(click.Group):
+class CommandTable(click.Group):
     """A group that imports a command when it is called, and knows the nearest one to a misspelt name."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -90,7 +90,7 @@ class Table(click.Group):
         return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
 
-@click.group(cls=Table, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(hookspecs.VERSION, prog_name="ctkit", message="%(prog)s %(version)s")
 def cli() -> None:
     """Contrastive pre-training on CT with less, but better chosen data.

@@ -19,13 +19,13 @@ _log = logging.getLogger("ctkit.compute")
 _GONE = 10.0
 
 
-def start_child(name: str, work: Callable[[Any], object], item: object, threads: int = 1) -> ChildProcess:
+def start_child(name: str, work: Callable[[Any], object], item: object, threads: int = 1) -> LocalProcess:
     """Do work on an item in a child process, whose native libraries have so many threads each."""
     environment = dict.fromkeys(worker.ONE_THREAD, str(threads))
-    return ChildProcess(name, worker.pickled(work), worker.pickled(item), environment)
+    return LocalProcess(name, worker.pickled(work), worker.pickled(item), environment)
 
 
-class ChildProcess:
+class LocalProcess:
     """Pickled work on a pickled item in a process of its own. It ends with this process, and hears no Ctrl-C."""
 
     def __init__(self, name: str, work: bytes, item: bytes, environment: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ import cloudpickle
 import psutil
 import pytest
 
-from ctkit.compute.child import ChildProcess, ending, start_child
+from ctkit.compute.child import LocalProcess, ending, start_child
 from ctkit.compute.worker import ONE_THREAD, Returned
 from ctkit.errors import DataError
 
@@ -21,14 +21,14 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # processes cannot 
 
 START, LONG = 60.0, 30.0  # seconds, which no test takes
 
-Start = Callable[..., ChildProcess]
+Start = Callable[..., LocalProcess]
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    children: list[ChildProcess] = []
+    children: list[LocalProcess] = []
 
-    def begin(work: Callable[[Any], object], item: object = None, threads: int = 1) -> ChildProcess:
+    def begin(work: Callable[[Any], object], item: object = None, threads: int = 1) -> LocalProcess:
         children.append(start_child("process 2 of 2", work, item, threads))
         assert children[-1].is_ready(START)
         return children[-1]

@@ -32,7 +32,7 @@ WORKERS = 2
 
 @pytest.fixture(scope="module", params=["processes", "dask"])
 def workers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
-    backend = Backend(request.param, WORKERS, time_limit=1.0)
+    backend = Backend(request.param, WORKERS, time_limit=2.0)
     with Workers(backend, tmp_path_factory.mktemp("journal") / request.param) as started:
         yield started
 
@@ -128,7 +128,7 @@ def test_after_ctrl_c_no_suspect_is_tried_again(workers: Workers, monkeypatch: p
 def test_an_item_that_hangs_is_ended_after_its_time_limit(workers: Workers) -> None:
     done, lost = outcomes(workers, hanging, range(8))
     assert done == {number: number * number for number in range(8) if number != 3}
-    assert lost == {3: Lost(3, "took longer than 1 s", deadly=True)}
+    assert lost == {3: Lost(3, "took longer than 2 s", deadly=True)}
 
 
 def test_an_exception_costs_its_item_and_tells_no_secret(workers: Workers, caplog: pytest.LogCaptureFixture) -> None:
