@@ -29,7 +29,8 @@ import yaml
 from ctkit import hookspecs
 from ctkit.cli import main
 from ctkit.plugins.registry import load
-from ctkit.storage.records import ComparisonRow, ScoreRow, SliceRow
+from ctkit.storage import ArmFolder, RunFolder, TrainingFolder, records
+from ctkit.storage.run_folder import File
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -155,9 +156,58 @@ def test_every_hook_is_in_the_docs(docs, hook):
     assert f"`{hook}`" in docs
 
 
-@pytest.mark.parametrize("column", sorted({*SliceRow._fields, *ScoreRow._fields, *ComparisonRow._fields}))
-def test_every_column_of_the_result_files_is_in_the_docs(docs, column):
-    assert f"`{column}`" in docs
+#: What each file holds, by its name on the page: the columns of its rows, or the keys of its document.
+COLUMNS = {
+    "volumes.csv": records.VolumeRow._fields,
+    "skipped.csv": records.SkippedRow._fields,
+    "selection.csv": records.SliceRow._fields,
+    "curve.csv": records.CurveRow._fields,
+    "history.csv": records.HistoryRow._fields,
+    "results.csv": records.ScoreRow._fields,
+    "comparisons.csv": records.ComparisonRow._fields,
+    "TASK/PROTOCOL/repeat-N-labels-SHARE.csv": records.PREDICTION_COLUMNS,
+}
+KEYS = {
+    "arm.json": records.ArmFacts.__annotations__,
+    "pretrain.json": records.TrainingFacts.__annotations__,
+    "TASK/PROTOCOL/repeat-N-labels-SHARE.json": records.PredictionFacts.__annotations__,
+}
+CURVES = {"loss"}  #: of a history: names in it, not columns
+VALUES = {"true", "false", "all"}
+
+
+@pytest.fixture(scope="module")
+def described() -> dict[str, set[str]]:
+    """The files that the page on run folders describes, each with the names in its description."""
+    text = (REPOSITORY / "docs" / "run-folder.md").read_text(encoding="utf-8")
+    found = re.findall(r"^`([^`\n]+)`\n:   (.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+    return {name: set(re.findall(r"`([a-z][a-z_]*)`", words)) for name, words in found}
+
+
+def declared(*folders: type) -> set[str]:
+    """Names of the files of folders."""
+    return {value.name for folder in folders for value in vars(folder).values() if isinstance(value, File)}
+
+
+def test_the_page_on_run_folders_names_the_files_that_the_owner_knows(described):
+    text = (REPOSITORY / "docs" / "run-folder.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"^\| `([^`/]+)` \|", text, re.MULTILINE))
+    of_run = declared(RunFolder) - {".lock", ".journal"}
+    predictions = {name for name in {**COLUMNS, **KEYS} if "/" in name}
+    known = {"selection.csv", *declared(ArmFolder, TrainingFolder), *predictions}
+    assert listed == of_run
+    assert described.keys() - of_run <= known
+    assert {name for name in known if f"`{name}`" not in text} == set()
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_the_page_on_run_folders_names_the_columns_that_are_written_and_no_others(described, name):
+    assert described[name] - VALUES - CURVES == set(COLUMNS[name])
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_the_page_on_run_folders_names_no_key_that_is_not_written(described, name):
+    assert described[name] <= KEYS[name].keys()
 
 
 def test_every_page_is_in_the_navigation():

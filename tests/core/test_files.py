@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from ctkit.errors import StorageError
-from ctkit.files import read_csv, write_csv, write_json, write_text, writing
+from ctkit.files import link, read_csv, write_csv, write_json, write_text, writing
 
 
 def test_a_file_appears_with_its_folders(tmp_path: Path) -> None:
@@ -59,3 +60,23 @@ def test_a_file_name_that_is_no_utf8_survives(tmp_path: Path) -> None:
 def test_json_is_readable(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"a": [1]})
     assert (tmp_path / "x.json").read_text().endswith("}\n")
+
+
+def test_a_link_is_replaced_when_its_source_changes(tmp_path: Path) -> None:
+    for text in ("one", "two"):
+        source = tmp_path / text
+        source.write_text(text)
+        link(source, tmp_path / "run" / "result")
+        link(source, tmp_path / "run" / "result")
+        assert (tmp_path / "run" / "result").read_text() == text
+
+
+def test_a_large_result_is_copied_where_no_link_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_link(source: Path, target: Path) -> None:
+        raise OSError("cross-device link")
+
+    monkeypatch.setattr(os, "link", no_link)
+    (tmp_path / "x").write_text("x")
+    link(tmp_path / "x", tmp_path / "run" / "x")
+    assert not (tmp_path / "run" / "x").samefile(tmp_path / "x")
+    assert (tmp_path / "run" / "x").read_text() == "x"

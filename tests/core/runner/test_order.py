@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
-from ctkit import plugins
+from ctkit import pipeline_file, plugins, runner
+from ctkit.console import Console
 from ctkit.errors import DataError
 from ctkit.hookspecs import RunInfo, hookimpl
+from ctkit.runner.order import outline
+from ctkit.storage import RunFolder
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -116,3 +119,39 @@ def test_a_run_without_reports_ends_as_well_and_imports_nothing_of_them(
     assert not page.exists(), "it would be that of an earlier pipeline"
     monkeypatch.delenv(plugins.DISABLE)
     assert f"done; report: {page}\n" in start().stdout
+
+
+def left(run: RunFolder) -> set[Path]:
+    """What lies in a run folder, but for its lock and for what trackers keep there."""
+    files = {path for path in run.path.rglob("*") if path.is_file() and path != run.lock}
+    return {path for path in files if "tensorboard" not in path.parts}
+
+
+def test_a_run_leaves_exactly_the_files_that_its_folder_lists(tmp_path: Path, toys: None) -> None:
+    document = {
+        "run": {"name": "x", "seeds": 2, "out": str(tmp_path / "runs" / "x")},
+        "compute": {"workers": 1, "device": "cpu"},
+        "dataset": {"use": "phantom", "patients": 2, "slices": 8, "matrix": 32, "size": 16},
+        "reduce": [
+            {"use": "all"},
+            {"use": "hash", "id": "hash"},
+            {"use": "random", "id": "random", "keep": {"like": "hash"}},
+        ],
+        "pretrain": [{"use": "mean"}],
+        "baseline": [{"use": "mean", "id": "raw"}],
+        "task": [{"use": "coins", "protocol": "guess", "repeats": 2, "labels": [0.5, 1.0]}],
+    }
+    registry, console = plugins.load(), Console(quiet=True)
+    run = runner.run(pipeline_file.resolve(document, registry, tmp_path), registry, console)
+    about = {run.provenance, run.log, run.volumes, run.skipped, run.report}
+    listed = run.files(outline(pipeline_file.resolve(document, registry, tmp_path)))
+    on_request = {run.arm(arm).plot for arm in ("all", "hash", "random")}
+    on_request |= {run.arm(arm).explanation for arm in ("all", "hash", "random")}
+    on_request |= {run.arm(arm).curve for arm in ("all", "random")}
+    assert left(run) == (listed | about) - on_request
+    run.arm("hash").explanation.write_text("")
+    document |= {"report": {"images": False}, "task": [], "baseline": [], "pretrain": []}
+    runner.run(pipeline_file.resolve(document, registry, tmp_path), registry, console)
+    fewer = run.files(outline(pipeline_file.resolve(document, registry, tmp_path)))
+    assert left(run) == (fewer | about) - on_request
+    assert {path.name for path in listed - fewer} >= {"explain.html", "pictures.npz", "mistakes.npz", "results.csv"}

@@ -1,4 +1,4 @@
-"""A small pipeline whose method, task and protocol need no torch, and a session to run its stages by hand."""
+"""A small pipeline, and a session to run its stages by hand."""
 
 from __future__ import annotations
 
@@ -22,77 +22,6 @@ from ctkit.stages.describe import describe
 from ctkit.stages.scan import scan
 from ctkit.stages.select import numbered, select
 
-PLUGINS = '''\
-import numpy as np
-from safetensors.numpy import save_file
-from typing import Literal
-from ctkit.contracts import Method, Params, Predictions, Pretrained, Protocol, Score, Split, Task, NoParams, Difference
-from ctkit.hookspecs import Spec, hookimpl
-
-class MeanParams(Params):
-    mood: Literal["fine", "raises", "nothing"] = "fine"
-    unlucky: int = -1
-
-class Mean(Method[MeanParams]):
-    """Its backbone is the mean of the arm's slices, and the seed."""
-
-    def pretrain(self, job):
-        if self.params.mood == "raises" or self.params.unlucky == job.seed:
-            raise ValueError("no training today")
-        if self.params.mood == "nothing":
-            return None
-        path = job.folder / "backbone.safetensors"
-        weights = {"mean": np.array([job.rows.mean]), "seed": np.array([job.seed])}
-        save_file(weights, path, metadata=dict(job.metadata))
-        job.metric("loss", 0.5, 1)
-        notes = (f"{len(job.rows)} slices were seen",)
-        return Pretrained(path, 1, 1.0, len(job.rows), 0.5, history=((1, "loss", 0.5),), notes=notes)
-
-class Coins(Task[NoParams]):
-    """Heads or tails."""
-
-    classes = ("heads", "tails")
-
-    def splits(self):
-        return {part: Split(tuple(f"{part}-{n}" for n in range(8)), np.arange(8) % 2) for part in ("train", "test")}
-
-    def image(self, split, number):
-        return np.full((16, 16), 20 * number, np.uint8)
-
-class GuessParams(Params):
-    mood: Literal["fine", "raises", "beyond"] = "fine"
-
-class Guess(Protocol[GuessParams]):
-    """Guesses by the evaluation's seed."""
-
-    def predict(self, job):
-        if self.params.mood == "raises":
-            raise ValueError("no guess today")
-        test = job.task.splits()["test"]
-        p = np.random.default_rng(job.seed).random(len(test.names))
-        p = p + 1 if self.params.mood == "beyond" else p
-        return Predictions(test.names, test.labels, np.stack([1 - p, p], axis=1), job.task.classes)
-
-    def scores(self, runs):
-        values = [float((run.probabilities.argmax(1) == run.labels).mean()) for run in runs]
-        return (Score("accuracy", float(np.mean(values)), 0.0, 1.0),)
-
-    def compare(self, arm, reference):
-        return (Difference("accuracy", 0.0, -0.1, 0.1, 1.0, "none"),)
-
-@hookimpl
-def ctkit_register_methods():
-    return [Spec("mean", "the mean of the slices", "toys:Mean")]
-
-@hookimpl
-def ctkit_register_tasks():
-    return [Spec("coins", "heads or tails", "toys:Coins")]
-
-@hookimpl
-def ctkit_register_protocols():
-    return [Spec("guess", "guesses", "toys:Guess")]
-'''
-
 Start = Callable[..., Session]
 
 
@@ -107,15 +36,8 @@ class Here:
 
 
 @pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+def start(tmp_path: Path, toys: None) -> Iterator[Start]:
     """Opens a session on a phantom; called again, it starts the run again. Keywords replace parts of the pipeline."""
-    info = tmp_path / "site" / "toys-1.0.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toys\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[ctkit]\ntoys = toys\n")
-    (tmp_path / "site" / "toys.py").write_text(PLUGINS)
-    monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    plugins.load.cache_clear()
     with ExitStack() as stack:
 
         def opened(only: dict[str, str] | None = None, **changes: Any) -> Session:
@@ -135,7 +57,6 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
             return replace(session, only=Only(**wanted), workers=Here())
 
         yield opened
-    plugins.load.cache_clear()
 
 
 @pytest.fixture

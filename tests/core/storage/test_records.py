@@ -1,0 +1,167 @@
+"""Tables and documents of a run folder: what is written is read again, digit by digit and row by row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import pytest
+
+from ctkit.contracts import Predictions, Pretrained
+from ctkit.errors import DataError
+from ctkit.files import write_csv, write_json
+from ctkit.storage import records
+from ctkit.storage.records import (
+    ComparisonRow,
+    CurveRow,
+    HistoryRow,
+    Pictures,
+    Place,
+    ScoreRow,
+    SkippedRow,
+    SliceRow,
+    VolumeRow,
+    read_rows,
+    write_rows,
+)
+
+NAN = math.nan
+PLACE = Place("simclr", "organs", "knn", 0.1)
+ROWS: list[tuple[Any, str]] = [
+    (VolumeRow("3fa9", "p3fa", 133, 512, 512, 0.7, 0.7, NAN, ("a", "b")), "3fa9,p3fa,133,512,512,0.7,0.7,,a; b"),
+    (VolumeRow("3fa9", "p3fa", 133, 512, 512, 0.7, 0.7, 2.5, ()), "3fa9,p3fa,133,512,512,0.7,0.7,2.5,"),
+    (SkippedRow("a,b/7.dcm", "no CT"), '"a,b/7.dcm",no CT'),
+    (SliceRow(7, "3fa9", "a/7.dcm", 6, False, 4, 2.0), "7,3fa9,a/7.dcm,6,false,4,2"),
+    (SliceRow(8, "3fa9", "a/8.dcm", 7, True, None, NAN), "8,3fa9,a/8.dcm,7,true,,"),
+    (CurveRow(0.0625, 29, 0.805556), "0.0625,29,0.805556"),
+    (HistoryRow(3, "loss", 0.1234567890123), "3,loss,0.1234567890123"),
+    (
+        ScoreRow("all", *PLACE, "42", "all", "auc", 0.75, 0.5, 1.0, NAN, NAN),
+        "all,simclr,organs,knn,0.1,42,all,auc,0.75,0.5,1,,",
+    ),
+    (
+        ComparisonRow("few", "all", *PLACE, "auc", -0.25, -0.5, 0.1, 1e-7, 0.5, "paired bootstrap"),
+        "few,all,simclr,organs,knn,0.1,auc,-0.25,-0.5,0.1,1e-07,0.5,paired bootstrap",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "line"), ROWS, ids=lambda value: type(value).__name__)
+def test_a_row_is_one_line_and_is_read_as_it_was(tmp_path: Path, row: Any, line: str) -> None:
+    write_rows(tmp_path / "t.csv", type(row), [row])
+    assert (tmp_path / "t.csv").read_text() == f"{','.join(row._fields)}\n{line}\n"
+    (found,) = read_rows(tmp_path / "t.csv", type(row))
+    assert repr(found) == repr(row)  # NaN is not equal to itself
+
+
+def test_numbers_have_six_digits_but_those_of_a_history_all(tmp_path: Path) -> None:
+    write_rows(tmp_path / "c.csv", CurveRow, [CurveRow(1 / 3, np.int64(2), 2 / 3)])  # type: ignore[arg-type]  # numpy's
+    assert (tmp_path / "c.csv").read_text().splitlines()[1] == "0.333333,2,0.666667"
+    write_rows(tmp_path / "h.csv", HistoryRow, [HistoryRow(1, "loss", 1 / 3)])
+    assert (tmp_path / "h.csv").read_text().splitlines()[1] == f"1,loss,{1 / 3!r}"
+
+
+def test_rows_pass_one_at_a_time(tmp_path: Path) -> None:
+    alive: list[int] = []
+
+    def rows() -> Iterator[SkippedRow]:
+        for number in range(3):
+            alive.append(number)
+            yield SkippedRow(f"{number}.dcm", "x" * 100_000)
+            written = sum(path.stat().st_size for path in tmp_path.iterdir())
+            assert written >= number * 100_000, "a row is written before the next but one is asked for"
+
+    write_rows(tmp_path / "t.csv", SkippedRow, rows())
+    assert alive == [0, 1, 2]
+    assert next(read_rows(tmp_path / "t.csv", SkippedRow)).source == "0.dcm"
+
+
+def test_a_table_that_is_not_there_has_no_rows(tmp_path: Path) -> None:
+    assert list(read_rows(tmp_path / "t.csv", CurveRow)) == []
+
+
+def test_columns_are_found_by_name_and_others_are_no_matter(tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", ("share", "new", "kept", "at"), [(0.5, "x", 3, 6)])
+    assert list(read_rows(tmp_path / "t.csv", CurveRow)) == [CurveRow(6.0, 3, 0.5)]
+
+
+def test_a_table_that_lacks_a_column_is_named(tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", ("at", "kept"), [(6, 3)])
+    with pytest.raises(DataError, match=r"t\.csv has no column 'share'; run again"):
+        list(read_rows(tmp_path / "t.csv", CurveRow))
+
+
+def test_a_score_knows_its_place() -> None:
+    pooled = ScoreRow("all", *PLACE, "all", "all", "auc", 0.75, 0.5, 1.0, NAN, NAN)
+    assert pooled.pooled
+    assert pooled.place == ComparisonRow("few", "all", *PLACE, "auc", 0.0, 0.0, 0.0, 1.0, 1.0, "none").place == PLACE
+
+
+PREDICTIONS = Predictions(
+    names=("a", "b,c"),
+    labels=np.array([1, 0]),
+    probabilities=np.array([[1 / 3, 2 / 3], [0.25, 0.75]]),
+    classes=("no", "yes"),
+    positive="yes",
+    patients=("p", "q"),
+    notes=("C = 1 was chosen",),
+    warnings=("one image was lost",),
+)
+
+
+def same(one: Predictions, other: Predictions) -> bool:
+    arrays = all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("labels", "probabilities"))
+    words = ("names", "classes", "positive", "patients", "notes", "warnings")
+    return arrays and all(getattr(one, name) == getattr(other, name) for name in words)
+
+
+def test_predictions_are_read_to_the_last_digit(tmp_path: Path) -> None:
+    table, facts = tmp_path / "p.csv", tmp_path / "p.json"
+    records.write_predictions(table, facts, PREDICTIONS, "ab12")
+    assert same(records.read_predictions(table, facts), PREDICTIONS)
+    assert table.read_text().splitlines()[0] == ",".join((*records.PREDICTION_COLUMNS, "no", "yes"))
+    assert records.read_prediction_facts(facts)["address"] == "ab12"
+
+
+def test_predictions_without_facts_are_read_for_what_the_table_says(tmp_path: Path) -> None:
+    records.write_predictions(tmp_path / "p.csv", tmp_path / "p.json", PREDICTIONS)
+    found = records.read_predictions(tmp_path / "p.csv", tmp_path / "nothing.json")
+    assert (found.positive, found.patients, found.notes) == (None, None, ())
+    assert found.classes == ("no", "yes")
+
+
+def test_a_label_that_is_no_class_is_named(tmp_path: Path) -> None:
+    write_csv(tmp_path / "p.csv", ("name", "patient", "label", "no", "yes"), [("a", "p", "maybe", 0.5, 0.5)])
+    with pytest.raises(DataError, match=r"the labels \['maybe'\] are none of the classes \['no', 'yes'\]"):
+        records.read_predictions(tmp_path / "p.csv", tmp_path / "p.json")
+
+
+@pytest.mark.parametrize("read", [records.read_arm, records.read_training])
+def test_a_damaged_document_is_as_none(tmp_path: Path, read: Any) -> None:
+    write_json(tmp_path / "x.json", {"arm": "all"})
+    assert read(tmp_path / "x.json") == {"arm": "all"}
+    (tmp_path / "x.json").write_text('{"arm": ')
+    assert read(tmp_path / "x.json") is None
+
+
+def test_the_facts_of_a_training_hold_all_that_a_method_tells() -> None:
+    told = get_type_hints(Pretrained).keys() - {"backbone", "history"}
+    assert told <= records.TrainingFacts.__annotations__.keys()
+
+
+def test_pictures_and_mistakes_are_read_as_they_were_written(tmp_path: Path) -> None:
+    images = np.arange(32, dtype=np.uint8).reshape(2, 4, 4)
+    pictures = Pictures(images, images[:1], images[1:], np.array([2.5], np.float32))
+    records.write_pictures(tmp_path / "p.npz", pictures)
+    found = records.read_pictures(tmp_path / "p.npz")
+    assert found is not None
+    assert all(np.array_equal(value, getattr(found, name)) for name, value in vars(pictures).items())
+    records.write_mistakes(tmp_path / "m.npz", {"a/b": (np.array([3, 7]), images)})
+    ((task, (rows, shown)),) = records.read_mistakes(tmp_path / "m.npz").items()
+    assert (task, rows.tolist()) == ("a/b", [3, 7])
+    assert np.array_equal(shown, images)
+    assert records.read_pictures(tmp_path / "no.npz") is None
+    assert records.read_mistakes(tmp_path / "no.npz") == {}
