@@ -11,7 +11,7 @@ PUBLIC = {
     "ctkit": """
         ArmFacts ComparisonRow Console CurveRow Pictures Place RevisitedArm Run RunArm RunBackbone RunPredictions
         RunTraining ScoreRow Selection SelectionTable StepFacts VolumeRow
-        __version__ complete_arms main open_run output_options quantities redaction
+        __version__ complete_arms main open_run output_options quantities redaction rendering
     """,
     "ctkit.contracts": """
         BASES Bools ChildProcess Dataset Decision Difference Evaluation ExportFormat Exported Floats Group InputPath

@@ -13,9 +13,10 @@ import pytest
 import ctkit
 from ctkit import RevisitedArm, pipeline_file, plugins, runner
 from ctkit.console.output import Console
-from ctkit.contracts import Dataset, rendering
+from ctkit.contracts import Dataset
 from ctkit.errors import LockedError, RequestError
 from ctkit.files import read_csv, read_json
+from ctkit.slices import rendering
 from ctkit.storage import RunFolder
 from ctkit_datasets.phantom import Phantom, PhantomParams
 
