@@ -115,15 +115,13 @@ def test_pictures_are_for_who_may_show_them(opened: Open) -> None:
     assert not opened(images=False, use="all").shows_images
 
 
-def lowest(dataset: Dataset[Any], item: tuple[int, Any]) -> float:
-    """Runs in a worker process."""
-    number, volume = item
-    if number == 1:
-        raise SystemExit("gone")
-    return float(dataset.read(volume, np.arange(len(volume))).values.min())
-
-
 def test_work_on_volumes_is_done_beside_and_a_lost_one_is_told(opened: Open) -> None:
+    def lowest(dataset: Dataset[Any], item: tuple[int, Any]) -> float:
+        number, volume = item
+        if number == 1:
+            raise SystemExit("gone")
+        return float(dataset.read(volume, np.arange(len(volume))).values.min())
+
     arm = opened(use="all")
     done = arm.each_volume("look", lowest, enumerate(arm.volumes), total=3, name=lambda one: f"volume {one[0]}")
     assert {number: result for (number, _), result in done} == {0: arm.span(0)[0], 1: None, 2: arm.span(2)[0]}
