@@ -129,21 +129,26 @@ class ComparisonRow(NamedTuple):
 
 
 Row = TypeVar("Row", bound=NamedTuple)
-_CELLS: Mapping[Any, tuple[Callable[[Any], Any], Callable[[str], Any]]] = {  # of a type: how it is written and read
-    str: (str, str),
-    int: (int, int),
-    bool: (bool, "true".__eq__),
-    int | None: (lambda value: value, lambda text: int(text) if text else None),
-    float: (lambda value: "" if math.isnan(value) else f"{value:.6g}", lambda text: float(text) if text else math.nan),
-    AllDigits: (lambda value: value, float),
-    tuple[str, ...]: ("; ".join, lambda text: tuple(part for part in text.split("; ") if part)),
+_WRITTEN: Mapping[Any, Callable[[Any], str]] = {  # of types that ``write_csv`` does not write as it should
+    float: lambda value: "" if math.isnan(value) else f"{value:.6g}",
+    tuple[str, ...]: "; ".join,
+}
+_READ: Mapping[Any, Callable[[str], Any]] = {
+    str: str,
+    int: int,
+    bool: "true".__eq__,
+    int | None: lambda text: int(text) if text else None,
+    float: lambda text: float(text) if text else math.nan,
+    AllDigits: float,
+    tuple[str, ...]: lambda text: tuple(part for part in text.split("; ") if part),
 }
 
 
 def write_rows(path: Path, kind: type[Row], rows: Iterable[Row]) -> None:
     """Write a table, one row at a time."""
-    forms = [_CELLS[hint][0] for hint in _columns(kind).values()]
-    write_csv(path, kind._fields, ([form(value) for form, value in zip(forms, row, strict=True)] for row in rows))
+    forms = [_WRITTEN.get(hint) for hint in _columns(kind).values()]
+    cells = ([form(value) if form else value for form, value in zip(forms, row, strict=True)] for row in rows)
+    write_csv(path, kind._fields, cells)
 
 
 def read_rows(path: Path, kind: type[Row]) -> Iterator[Row]:
@@ -158,7 +163,7 @@ def read_rows(path: Path, kind: type[Row]) -> Iterator[Row]:
         header = next(lines, [])
         if lacking := [name for name in kind._fields if name not in header]:
             raise DataError(f"{path} has no column {lacking[0]!r}; run again to write it anew")
-        cells = [(header.index(name), _CELLS[hint][1]) for name, hint in _columns(kind).items()]
+        cells = [(header.index(name), _READ[hint]) for name, hint in _columns(kind).items()]
         for line in filter(None, lines):
             yield kind._make(read(line[place]) for place, read in cells)
 
