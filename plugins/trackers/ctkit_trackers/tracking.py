@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctkit import Run
 from ctkit.errors import RequestError, nearest
-from ctkit.files import read_csv
 from ctkit.hookspecs import RunInfo
 from ctkit_trackers.tracker import Tracker
-
-SCORES = "results.csv"
-FILES = ("report.html", SCORES, "comparisons.csv")  #: that may leave the machine: they name no patient or path
 
 _State = tuple[int, int]  # of a file: inode, and time of the last change in ns
 
@@ -23,7 +21,7 @@ class Followed:
     """A tracker of a run, and the files that an earlier start had left in its folder."""
 
     tracker: Tracker
-    earlier: Mapping[str, _State]
+    earlier: Mapping[Path, _State]
 
 
 def _mlflow() -> type[Tracker]:
@@ -57,11 +55,11 @@ def end(followed: Followed, run: RunInfo, *, finished: bool) -> None:
     """Hand over the scores and files that this start of the run has written, and close the record."""
     tracker = followed.tracker
     written = [file for file, state in _states(run.folder).items() if state != followed.earlier.get(file)]
-    if SCORES in written:
-        for item, name, value in _scores(run.folder / SCORES):
+    if Run(run.folder).folder.results in written:
+        for item, name, value in _scores(run.folder):
             tracker.metric(item, name, value, 0)
     for file in written:
-        tracker.file(run.folder / file)
+        tracker.file(file)
     tracker.end(finished=finished)
 
 
@@ -77,15 +75,19 @@ def flat(value: Any, name: str = "") -> Iterator[tuple[str, str | float | bool]]
         yield name, value if isinstance(value, str | bool | int | float) else str(value)
 
 
-def _states(folder: Path) -> dict[str, _State]:
-    """Inode and time of each file that is there. Files are replaced as a whole, so a new one has another state."""
-    found = {file: (folder / file).stat() for file in FILES if (folder / file).is_file()}
+def _states(folder: Path) -> dict[Path, _State]:
+    """Inode and time of each file that is there and may leave the machine, as it names no patient or path.
+
+    Files are replaced as a whole, so a new one has another state.
+    """
+    files = Run(folder).folder
+    found = {file: file.stat() for file in (files.report, files.results, files.comparisons) if file.is_file()}
     return {file: (facts.st_ino, facts.st_mtime_ns) for file, facts in found.items()}
 
 
-def _scores(path: Path) -> Iterator[tuple[str, str, float]]:
+def _scores(folder: Path) -> Iterator[tuple[str, str, float]]:
     """Pooled scores: what each is a score of, the metric and the value."""
-    for row in read_csv(path):
-        if row["seed"] == "all" and row["value"]:
-            parts = (row["arm"], row["pretrain"], row["task"], row["protocol"], f"labels-{row['labels']}")
-            yield "/".join(("score", *parts)), row["metric"], float(row["value"])
+    for row in Run(folder).scores:
+        if row.pooled and not math.isnan(row.value):
+            parts = (row.arm, row.pretrain, row.task, row.protocol, f"labels-{row.labels:g}")
+            yield "/".join(("score", *parts)), row.metric, row.value
