@@ -15,7 +15,7 @@ from pathlib import Path
 from ctkit.console import quantities
 from ctkit.errors import LockedError, RequestError, StorageError, nearest
 from ctkit.session.usage import User, state, users
-from ctkit.storage.cache import KINDS
+from ctkit.storage import KINDS
 
 LEFTOVERS = "leftovers of killed writers"
 _BELOW = "[0-9a-f][0-9a-f]"  #: of a kind: the folders that hold entries

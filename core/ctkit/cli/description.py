@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from ctkit.contracts import Plugin, Reducer
-from ctkit.plugins.registry import Entry
+from ctkit.plugins import Entry
 
 _HEADINGS = {
     "dataset": "Data sets",

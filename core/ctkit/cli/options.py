@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ctkit.console.output import Console
+from ctkit.console import Console
 
 _OPTIONS = (
     click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts."),
