@@ -78,7 +78,7 @@ def export_slices(run: RevisitedArm, form: SliceFormat, out: Path) -> int:
     elif form == "dicom":
         _link(run, kept())
     else:
-        _write_images(run, kept(), _write_pngs if form == "png" else _write_nifti)
+        _write_images(run, kept(), {"png": _write_pngs, "nifti": _write_nifti}[form])
     if form == "nifti":
         rows = ((one.nifti.name, at, one.name, index) for one in kept() for at, index in enumerate(one.index.tolist()))
         write_csv(out / "slices.csv", ("file", "position", "volume", "index"), rows)
