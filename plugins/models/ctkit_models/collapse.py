@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import torch
-from lightly.utils.debug import std_of_l2_normalized
 from torch import Tensor
 from torch.nn import functional
 
@@ -41,7 +40,7 @@ class Probe:
     def measure(self, trunk: Trunk, device: torch.device) -> dict[str, float]:
         """Feature standard deviation and effective rank of ``trunk``, which is on ``device``."""
         features = features_of(trunk, self._images(trunk.channels, device))
-        return {FEATURE_STD: float(std_of_l2_normalized(features)), EFFECTIVE_RANK: effective_rank(features)}
+        return {FEATURE_STD: feature_std(features), EFFECTIVE_RANK: effective_rank(features)}
 
     def _images(self, channels: int, device: torch.device) -> Iterator[Tensor]:
         rows = self._batches.rows
@@ -56,6 +55,11 @@ def probe_slices(plan: Plan, seed: int) -> Ints:
     """Positions of the probe's slices in the arm, the same in every sitting of a training."""
     order = np.random.default_rng([seed, SLICES]).permutation(plan.slices)
     return np.sort(order[: affordable(plan, SLICES)])
+
+
+def feature_std(features: Tensor) -> float:
+    """Mean deviation over the axes of features (n, width) of length 1 (Chen & He 2021); lightly's brings matplotlib."""
+    return float(functional.normalize(features, dim=1).std(dim=0).mean())
 
 
 def effective_rank(features: Tensor) -> float:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -73,7 +74,8 @@ class Contrastive(Method[P], ABC):
 
     def pretrain(self, job: Pretraining) -> Pretrained:
         """Train on the job's slices, from its last checkpoint where there is one, and write the backbone."""
-        from ctkit_models.engine import pretrain
+        with _no_matplotlib():
+            from ctkit_models.engine import pretrain
 
         return pretrain(self, job)
 
@@ -83,3 +85,16 @@ class Contrastive(Method[P], ABC):
         from ctkit_models.exports import export_backbone
 
         return export_backbone(backbone, form, out)
+
+
+@contextmanager
+def _no_matplotlib() -> Iterator[None]:
+    """Have torchmetrics, which Lightning imports, find no matplotlib: nothing here plots, and its import takes time."""
+    from lightning_utilities.core.imports import RequirementCache
+
+    found = RequirementCache.__bool__
+    RequirementCache.__bool__ = lambda cache: cache.requirement != "matplotlib" and found(cache)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        RequirementCache.__bool__ = found  # type: ignore[method-assign]
