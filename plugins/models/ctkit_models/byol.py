@@ -35,7 +35,7 @@ class BYOL(MultiCrop[BYOLParams]):
 
     def network(self, trunk: Trunk, plan: Plan) -> Network:
         """Online network with predictor, and target network."""
-        from ctkit_models.networks.byol import BYOLNetwork
+        from ctkit_models.networks import BYOLNetwork
 
         params = self.params
         return BYOLNetwork(

@@ -46,7 +46,7 @@ class MoCo(Contrastive[MoCoParams]):
 
     def network(self, trunk: Trunk, plan: Plan) -> Network:
         """Query and key networks, and the queue."""
-        from ctkit_models.networks.moco import MoCoNetwork
+        from ctkit_models.networks import MoCoNetwork
 
         params = self.params
         return MoCoNetwork(

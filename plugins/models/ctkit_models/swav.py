@@ -60,7 +60,7 @@ class SwAV(MultiCrop[SwAVParams]):
 
     def network(self, trunk: Trunk, plan: Plan) -> Network:
         """Trunk, projection head and prototypes under lightly's SwAV loss."""
-        from ctkit_models.networks.swav import SwAVNetwork
+        from ctkit_models.networks import SwAVNetwork
 
         params = self.params
         return SwAVNetwork(
