@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Decision, Group, Ints, P, Reducer
-from ctkit_reducers.evidence import evidence_of
 
 Distances = NDArray[Any]
 Between = Callable[[NDArray[Any], NDArray[Any]], Distances]
@@ -49,6 +48,13 @@ class Similarity(Reducer[P], ABC):
         else:
             by, distance = _select_in_blocks(evidence, at, self.distances, self.kept(at))
         return Decision(by < 0, by, distance)
+
+
+def evidence_of(group: Group) -> NDArray[Any]:
+    """Return the evidence of a group whose reducer declared that it has some."""
+    if group.evidence is None:
+        raise TypeError("this reducer selects from evidence, and the group has none")
+    return group.evidence
 
 
 class Kept:
