@@ -30,7 +30,7 @@ class Contrastive(Method[P], ABC):
 
     def views(self, normalise: Normalise) -> Sequence[View]:
         """The views of each slice; two of the same kind by default. ``normalise`` is to be their last step."""
-        from ctkit_models.augmentation import augmented_view
+        from ctkit_models.views import augmented_view
 
         return [augmented_view(self.params, normalise, self.params.size, self.params.scale)] * 2
 
@@ -93,7 +93,7 @@ def _no_matplotlib() -> Iterator[None]:
     from lightning_utilities.core.imports import RequirementCache
 
     found = RequirementCache.__bool__
-    RequirementCache.__bool__ = lambda cache: cache.requirement != "matplotlib" and found(cache)  # type: ignore[method-assign]
+    RequirementCache.__bool__ = lambda self: self.requirement != "matplotlib" and found(self)  # type: ignore[method-assign]
     try:
         yield
     finally:

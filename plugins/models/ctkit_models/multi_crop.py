@@ -36,7 +36,7 @@ class MultiCrop(Contrastive[P], ABC):
 
     def views(self, normalise: Normalise) -> Sequence[View]:
         """Large views first."""
-        from ctkit_models.augmentation import augmented_view
+        from ctkit_models.views import augmented_view
 
         params = self.params
         local_size = params.local_size or round(params.size * 3 / 7)

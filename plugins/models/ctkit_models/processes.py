@@ -1,6 +1,7 @@
-"""Processes of our own for the other devices of this machine; the one that asks for them is the first of them all.
+"""The processes that do a training: this one alone, others of our own with it, or all that a cluster started.
 
-They end with the process that started them, however it ends. When one of them dies, the others do not wait for it.
+Those of our own are for the other devices of this machine; the process that asks for them is the first. They end with
+that one, however it ends. When one of them dies, the others do not wait for it.
 """
 
 from __future__ import annotations
@@ -14,14 +15,44 @@ from threading import Event, Thread
 import torch
 from torch.distributed import TCPStore, distributed_c10d  # type: ignore[attr-defined]  # torch exports it no other way
 
-from ctkit.contracts import ChildProcess, StartChild
+from ctkit.contracts import ChildProcess, Pretraining, StartChild
 from ctkit.errors import CtkitError, TrainingError
+from ctkit_models.cluster import leader
 from ctkit_models.ranks import PATIENCE, Rank, Work, joined, meet
 
 _HOST, _NAME = "127.0.0.1", "training"
 _START = 300.0  #: seconds that a process may take to import what the work needs
 _BLAME = 10.0  #: seconds in which a process whose end made this one fail is known to be gone
 _END = 60.0  #: seconds that processes may take to end after the work is done
+
+
+def world_size(job: Pretraining) -> int:
+    """Number of processes that share the training."""
+    first = leader()
+    return job.devices if first is None else first.rank.world
+
+
+@contextmanager
+def process_group(job: Pretraining, work: Work) -> Iterator[Rank]:
+    """Have the other processes do ``work`` during the block, which is this process's own part."""
+    first = leader()
+    if first is not None:
+        with first.among(work, job.device) as rank:
+            yield rank
+    elif job.devices > 1:
+        with among(job.devices, work, job.device, job.start_child) as rank:
+            yield rank
+    else:
+        yield Rank()
+
+
+def group_notes(job: Pretraining) -> tuple[str, ...]:
+    """What the user must know of a training that processes shared."""
+    world = world_size(job)
+    if world == 1:
+        return ()
+    own = "; on the CPU, batch normalisation sees each one's part of the batch alone" if job.device == "cpu" else ""
+    return (f"{world} processes shared the training{own}",)
 
 
 @contextmanager
