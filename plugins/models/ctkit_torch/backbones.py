@@ -59,6 +59,12 @@ def safetensors_bytes(weights: Mapping[str, Tensor], metadata: Mapping[str, str]
     return _with_sorted_header(safetensors.torch.save(whole, metadata=dict(metadata)))
 
 
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights and metadata. Raises ``SafetensorError`` where the file is not whole."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118  # no mapping
+
+
 def load_backbone(path: Path, architecture: str | None = None) -> Backbone:
     """Load a backbone that ctkit wrote, a ResNet checkpoint in a layout of the paper's authors, or a library's weights.
 
@@ -99,9 +105,7 @@ def _is_safetensors(path: Path) -> bool:
 
 def _load_safetensors(path: Path) -> Backbone:
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+        weights, metadata = read_safetensors(path)
     except safetensors.SafetensorError as error:
         raise DataError(f"{path} is not a whole safetensors file: {error}") from error
     try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from ctkit.errors import RequestError, nearest
@@ -26,20 +28,11 @@ class Followed:
     earlier: Mapping[str, _State]
 
 
-def _mlflow() -> type[Tracker]:
-    from ctkit_trackers.mlflow import MLflow
-
-    return MLflow
-
-
-def _wandb() -> type[Tracker]:
-    from ctkit_trackers.wandb import WandB
-
-    return WandB
-
-
 #: Imports a tracker's class, for its library may be missing.
-_TRACKERS: dict[str, Callable[[], type[Tracker]]] = {"mlflow": _mlflow, "wandb": _wandb}
+_TRACKERS: dict[str, Callable[[], type[Tracker]]] = {
+    "mlflow": partial(resolve_name, "ctkit_trackers.mlflow:MLflow"),
+    "wandb": partial(resolve_name, "ctkit_trackers.wandb:WandB"),
+}
 
 
 def start(name: str, run: RunInfo) -> Followed:
