@@ -17,8 +17,7 @@ from ctkit.hookspecs import RunInfo
 from ctkit.plugins.registry import Registry
 from ctkit.storage.records import ScoreRow
 from ctkit_trackers import tracking
-from ctkit_trackers.tracker import Tracker
-from ctkit_trackers.tracking import flat
+from ctkit_trackers.tracking import Tracker, flat
 
 CONFIG = {
     "run": {"name": "study", "seed": 42, "out": "..."},

@@ -13,7 +13,7 @@ from pathlib import Path
 from mlflow.tracking import MlflowClient
 
 from ctkit.hookspecs import RunInfo
-from ctkit_trackers.tracker import Tracker
+from ctkit_trackers.tracking import Tracker
 
 _LONGEST = 500  # characters of a parameter that every store takes
 

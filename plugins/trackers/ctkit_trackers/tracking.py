@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,12 +13,31 @@ from typing import Any
 from ctkit.errors import RequestError, nearest
 from ctkit.files import read_csv
 from ctkit.hookspecs import RunInfo
-from ctkit_trackers.tracker import Tracker
 
 SCORES = "results.csv"
 FILES = ("report.html", SCORES, "comparisons.csv")  #: that may leave the machine: they name no patient or path
 
 _State = tuple[int, int]  # of a file: inode, and time of the last change in ns
+
+
+class Tracker(ABC):
+    """Follows one run: a library that keeps its numbers and files."""
+
+    @abstractmethod
+    def __init__(self, run: RunInfo, parameters: Mapping[str, str | float | bool]) -> None:
+        """Begin a record of the run with its parameters."""
+
+    @abstractmethod
+    def metric(self, item: str, name: str, value: float, step: int) -> None:
+        """Record a number of an item, such as ``pretrain/hash6/simclr/seed-42``, at a step of that item."""
+
+    @abstractmethod
+    def file(self, path: Path) -> None:
+        """Keep a file of the run."""
+
+    @abstractmethod
+    def end(self, *, finished: bool) -> None:
+        """Close the record: the run ``finished``, or it failed or was interrupted."""
 
 
 @dataclass(frozen=True)

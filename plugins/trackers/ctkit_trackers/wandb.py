@@ -10,7 +10,7 @@ import wandb
 
 from ctkit.errors import RequestError
 from ctkit.hookspecs import RunInfo
-from ctkit_trackers.tracker import Tracker
+from ctkit_trackers.tracking import Tracker
 
 _DISCREET: Mapping[str, str | bool] = {
     "console": "off",
