@@ -61,7 +61,7 @@ def pretrain(method: Trainable, job: Pretraining) -> Pretrained:
     with process_group(job, partial(train, method, plan, unheard(job))) as rank:
         training = train(method, plan, job, rank)
     done, measured = training.done, training.settle()
-    if not numbers({name: value for _, name, value in measured}):
+    if not numbers(measured):
         raise TrainingError(
             "the trained backbone's features are infinite or no numbers, though its losses were not; a lower"
             " learning_rate or another precision may help"
@@ -168,16 +168,15 @@ class Training(lightning.LightningModule):
             f"the training was begun on {before}, and cannot go on on {now}; run with the earlier number of devices"
         )
 
-    def settle(self) -> list[tuple[int, str, float]]:
-        """Take the weights that are to be kept, and return the measurements to judge them by."""
-        kept = self.stretches.kept_step(self.done.steps)
-        if kept == self.done.steps:
-            return self.done.history
+    def settle(self) -> dict[str, float]:
+        """Take the weights that are to be kept, and return the last numbers of each kind, to judge them by."""
+        if self.stretches.kept_step(self.done.steps) == self.done.steps:
+            return {name: value for _, name, value in self.done.history}
         trunk, device = self.network.trunk, torch.device(self.job.device)
         self.stretches.restore(trunk)
         measured = Probe(self._batches(), self.plan, self.params.size).measure(trunk.to(device), device)
         trunk.cpu()
-        return [(kept, name, value) for name, value in measured.items()]
+        return measured
 
     @property
     def _is_over(self) -> bool:

@@ -62,7 +62,8 @@ def among(world: int, work: Work, device: str, start_child: StartChild) -> Itera
     ``work`` is pickled. Raises ``TrainingError`` where another process fails.
     """
     store = TCPStore(_HOST, 0, is_master=True, timeout=PATIENCE, wait_for_workers=False)
-    do, threads = partial(_take_part, work, device, store.port), _threads(device)
+    do = partial(_take_part, work, device, store.port)
+    threads = 1 if torch.device(device).type == "cuda" else torch.get_num_threads()  # ``joined`` shares out the CPU's
     first, *rest = (Rank(number, world, number, world) for number in range(world))
     others = [start_child(f"process {rank.number + 1} of {world}", do, rank, threads) for rank in rest]
     try:
@@ -82,11 +83,6 @@ def _wait_until_ready(other: ChildProcess) -> None:
     """Wait until the process is about to join. Raises ``TrainingError`` where it never will."""
     if not other.is_ready(_START):
         raise TrainingError(other.failure() or f"{other.name} did not start within {_START:g} s")
-
-
-def _threads(device: str) -> int:
-    """Threads of another process; on the CPU ``joined`` shares out as many there as here."""
-    return 1 if torch.device(device).type == "cuda" else torch.get_num_threads()
 
 
 @contextmanager

@@ -14,11 +14,10 @@ from torch import nn
 
 from ctkit.contracts import Pretraining
 from ctkit.errors import RequestError
-from ctkit_models.devices import unusable
 from ctkit_models.lightning_overrides import OwnTermination
 from ctkit_models.parameters import ContrastiveParams
 from ctkit_models.ranks import Placed, Rank
-from ctkit_torch.precision import has_bf16
+from ctkit_torch.precision import has_bf16, unusable
 
 
 def check_device(params: ContrastiveParams, job: Pretraining) -> None:

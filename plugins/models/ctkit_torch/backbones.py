@@ -77,7 +77,9 @@ def load_backbone(path: Path, architecture: str | None = None) -> Backbone:
         if _is_safetensors(path):
             return _load_safetensors(path)
         if architecture is None or architecture in RESNETS.values():
-            return _load_released(path)
+            weights = _trunk_weights(path, _unpickled(path))
+            architecture = _resnet_of(path, weights)
+            return Backbone(_filled(path, architecture, weights), architecture, *PUBLISHED_MEAN_STD)
         return Backbone(_filled(path, architecture, _unpickled(path)), architecture, *PUBLISHED_MEAN_STD)
     except OSError as error:
         raise DataError(f"cannot read the backbone {path}: {error.strerror or error}") from error
@@ -114,12 +116,6 @@ def _load_safetensors(path: Path) -> Backbone:
     except (KeyError, ValueError) as error:
         raise DataError(f"{path} is no backbone of ctkit: its metadata lacks a valid {error}") from error
     return Backbone(_filled(path, architecture, weights), architecture, mean, std, metadata)
-
-
-def _load_released(path: Path) -> Backbone:
-    weights = _trunk_weights(path, _unpickled(path))
-    architecture = _resnet_of(path, weights)
-    return Backbone(_filled(path, architecture, weights), architecture, *PUBLISHED_MEAN_STD)
 
 
 def _unpickled(path: Path) -> Mapping[str, Tensor]:
