@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ctkit.contracts import Rows
-from ctkit_models.alike_pairs import AlikePairs, alike_share
+from ctkit_models.monitors import AlikePairs, alike_share
 from ctkit_models.slices import Batches
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ctkit_models.byol import BYOL, BYOLParams
-from ctkit_models.networks.byol import BYOLNetwork
+from ctkit_models.networks import BYOLNetwork
 from ctkit_torch.seeding import seeded
 from ctkit_torch.trunks import build_trunk
 

@@ -127,13 +127,12 @@ def test_probing_costs_a_hundredth_of_the_training(steps: int, batch: int, slice
     ],
 )
 def test_a_collapse_is_told_by_which_number_shows_it(std: float, rank: float, reason: str | None) -> None:
-    early = [(5, "feature-std", 1e-9), (5, "effective-rank", 1.0)]
-    found = collapse([*early, (9, "feature-std", std), (9, "effective-rank", rank)], PLAN, width=512)
+    found = collapse({"feature-std": std, "effective-rank": rank}, PLAN, width=512)
     assert found is None if reason is None else reason in str(found)
 
 
 def test_a_handful_of_slices_has_no_rank_to_judge_by() -> None:
     few = plan_run(ContrastiveParams(batch=2, steps=10), 4)
-    history = [(9, "feature-std", 0.02), (9, "effective-rank", 1.9)]
-    assert collapse(history, few, width=512) is None
-    assert collapse([], PLAN, width=512) is None
+    measured = {"feature-std": 0.02, "effective-rank": 1.9}
+    assert collapse(measured, few, width=512) is None
+    assert collapse({}, PLAN, width=512) is None

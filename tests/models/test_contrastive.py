@@ -24,6 +24,23 @@ def test_listing_validating_and_describing_methods_imports_no_torch() -> None:
     assert printed.stdout == "set()\n"
 
 
+def test_training_imports_no_matplotlib_and_hides_it_from_nobody_else() -> None:
+    code = (
+        "import sys\n"
+        "from ctkit_models.simclr import SimCLR\n"
+        "try:\n"
+        "    SimCLR().pretrain(None)\n"
+        "except AttributeError:\n"  # the engine is there and finds no job
+        "    pass\n"
+        "from lightning_utilities.core.imports import RequirementCache\n"
+        "assert RequirementCache('matplotlib')\n"
+        "print({'ctkit_models.engine', 'torchmetrics', 'matplotlib'} & set(sys.modules) == "
+        "{'ctkit_models.engine', 'torchmetrics'})"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert printed.stdout == "True\n"
+
+
 def test_the_public_names_are_there_and_no_others() -> None:
     assert {name: getattr(ctkit_models, name).__name__ for name in ctkit_models.__all__} == {
         name: name for name in ("Contrastive", "ContrastiveParams", "Network", "Plan", "Trunk", "full_precision")

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ctkit.contracts import Exported, ExportFormat
 from ctkit.errors import CtkitError, DataError, RequestError
-from ctkit_models import export_formats, exports
+from ctkit_models import exports
 from ctkit_models.timm_names import timm_network, timm_weights
 from ctkit_torch.architectures import TORCHVISION
 from ctkit_torch.backbones import load_backbone, save_backbone
@@ -133,11 +133,11 @@ def test_a_network_of_timm_is_exported_for_timm_but_not_for_torchvision(tmp_path
 def test_what_gives_other_features_is_refused_and_removed_and_nothing_else(
     source: Path, tmp_path: Path, form: ExportFormat, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def _almost(_: Any, network: export_formats.ExportedNetwork, path: Path, images: Tensor) -> Tensor:
+    def _almost(_: Any, network: exports.ExportedNetwork, path: Path, images: Tensor) -> Tensor:
         return network.module(images) * 1.001  # type: ignore[no-any-return]  # modules return anything
 
     (tmp_path / "notes.txt").write_text("mine")
-    monkeypatch.setattr(getattr(export_formats, kind), "features", _almost)
+    monkeypatch.setattr(getattr(exports, kind), "features", _almost)
     with pytest.raises(DataError, match=r"gave features that differ by up to .* from the original's"):
         exports.export_backbone(source, form, tmp_path if form == "timm" else tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
@@ -152,7 +152,7 @@ def test_a_missing_library_is_named_with_its_extra(
 
 
 def test_images_for_the_check_are_always_the_same(source: Path) -> None:
-    network = export_formats.ExportedNetwork.of(load_backbone(source))
+    network = exports.ExportedNetwork.of(load_backbone(source))
     one, other = (network.random_images(2).numpy() for _ in range(2))
     np.testing.assert_array_equal(one, other)
     assert one.shape == (2, 3, 32, 32)

@@ -25,7 +25,7 @@ from ctkit_models.simclr import SimCLR, SimCLRParams
 from ctkit_models.swav import SwAV, SwAVParams
 from ctkit_phantom.body import LENGTH
 from ctkit_tasks.knn import vote
-from ctkit_tasks.phantom_regions import turned
+from ctkit_tasks.phantom import turned
 from ctkit_torch.backbones import Backbone, load_backbone, random_backbone
 
 SIZE, VIEW = 48, 32  #: sides of stored slices and views, pixels

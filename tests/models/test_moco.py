@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ctkit_models.moco import MoCo, MoCoParams
-from ctkit_models.networks.moco import MoCoNetwork
+from ctkit_models.networks import MoCoNetwork
 from ctkit_models.plan import plan_run
 from ctkit_torch.seeding import seeded
 from ctkit_torch.trunks import build_trunk

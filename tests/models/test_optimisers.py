@@ -10,8 +10,7 @@ from lightly.utils import lars
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
-from ctkit_models.lars import LARS
-from ctkit_models.optimisers import build_optimiser, learning_rate
+from ctkit_models.optimisers import LARS, build_optimiser, learning_rate
 from ctkit_models.parameters import ContrastiveParams
 from ctkit_models.plan import plan_run
 

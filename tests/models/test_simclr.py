@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ctkit_models.networks.simclr import SimCLRNetwork
+from ctkit_models.networks import SimCLRNetwork
 from ctkit_models.simclr import SimCLR, SimCLRParams
 from ctkit_torch.seeding import seeded
 from ctkit_torch.trunks import build_trunk

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctkit_models.networks.swav import SwAVNetwork
+from ctkit_models.networks import SwAVNetwork
 from ctkit_models.swav import SwAV, SwAVParams
 from ctkit_models.views import Normalise
 from ctkit_torch.seeding import seeded

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ctkit_tasks.findings import findings, fingerprints, near_copies
 from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
-from ctkit_tasks.phantom_lesions import PhantomLesions, PhantomLesionsParams
+from ctkit_tasks.phantom import PhantomLesions, PhantomLesionsParams
 from layouts import image_folder, picture, save
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctkit_tasks.phantom_lesions import PhantomLesions, PhantomLesionsParams
+from ctkit_tasks.phantom import PhantomLesions, PhantomLesionsParams
 
 SMALL = PhantomLesionsParams(train=4, val=2, test=2, size=48)
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from ctkit.slices.rendering import training
 from ctkit_phantom.regions import REGIONS, region_slices
-from ctkit_tasks.phantom_regions import CLASSES, PhantomRegions, PhantomRegionsParams, turned
+from ctkit_tasks.phantom import CLASSES, PhantomRegions, PhantomRegionsParams, turned
 
 SMALL = PhantomRegionsParams(train=3, val=1, test=2, size=48)
 

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from ctkit.contracts import Rows
-from ctkit_tasks import pretraining_leak as module
+from ctkit_tasks import findings as module
+from ctkit_tasks.findings import pretraining_leak
 from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
-from ctkit_tasks.pretraining_leak import pretraining_leak
 from layouts import image_folder, picture
 
 ALIKE = "(16 or fewer of 256 hash bits differ)"
@@ -64,4 +64,4 @@ def test_each_shard_is_hashed_once_for_all_arms(
     monkeypatch.setattr(module, "dhash", lambda grey, side: (hashed.append(len(grey)), real(grey, side))[1])
     for arm in (rows(shards, (0, 0), (1, 2)), rows(shards, (0, 1)), rows(shards, (1, 3))):
         list(pretraining_leak(task, arm))
-    assert hashed == [5, 5]
+    assert [slices for slices in hashed if slices > 1] == [5, 5]  # test images are hashed one by one

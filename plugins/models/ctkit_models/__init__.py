@@ -41,6 +41,6 @@ def ctkit_register_methods() -> Sequence[Spec]:
 @hookimpl
 def ctkit_check_device(device: str) -> str | None:
     """Why torch cannot use a GPU that is there."""
-    from ctkit_models.devices import unusable  # imports torch
+    from ctkit_torch.precision import unusable  # imports torch
 
     return unusable() if device == "cuda" else None

@@ -16,8 +16,8 @@ from pytorch_lightning.utilities.memory import is_oom_error
 from ctkit.contracts import Pretraining
 from ctkit.errors import TrainingError
 from ctkit.files import write_json
+from ctkit_models.network import Trainable
 from ctkit_models.plan import Plan, largest_batch, plan_run
-from ctkit_models.trainable import Trainable
 
 SMALLEST = 2
 _TALK = 0.1  # of a GPU's memory
@@ -77,7 +77,7 @@ def _fits(method: Trainable, job: Pretraining, piece: int, train: Train) -> bool
     plan = plan_run(method.params, len(job.rows), batch=piece * method.params.accumulate)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            trial = replace(job, folder=Path(folder), progress=_stop, metric=_ignore, devices=1, watched={})
+            trial = replace(unheard(job), folder=Path(folder), progress=_stop, devices=1)
             train(method, plan, trial)
     except _Enough:
         return True
@@ -94,6 +94,11 @@ def _fits(method: Trainable, job: Pretraining, piece: int, train: Train) -> bool
 def _stop(done: int, total: int) -> None:
     if done == _STEPS:
         raise _Enough
+
+
+def unheard(job: Pretraining) -> Pretraining:
+    """A job for a process that says and measures nothing."""
+    return replace(job, progress=_ignore, metric=_ignore, watched={})
 
 
 def _ignore(*said: object) -> None:

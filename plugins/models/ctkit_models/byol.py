@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from ctkit_models.multi_crop import MultiCrop, MultiCropParams
-from ctkit_models.parameters import Batch, Epochs, Hidden, LearningRate, Optimiser, Projection, WeightDecay
+from ctkit_models import parameters
+from ctkit_models.contrastive import MultiCrop
 from ctkit_models.plan import Plan
 
 if TYPE_CHECKING:
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from ctkit_torch.trunks import Trunk
 
 
-class BYOLParams(MultiCropParams):
+class BYOLParams(parameters.MultiCropParams):
     """Settings of BYOL, as the CT paper trained it, with the views of its MoCo v2."""
 
-    batch: Batch = 64
-    epochs: Epochs = 1000
-    optimiser: Optimiser = "adam"
-    learning_rate: LearningRate = 1e-3
-    weight_decay: WeightDecay = 1.5e-6
-    hidden: Hidden = 4096
-    projection: Projection = 256
+    batch: parameters.Batch = 64
+    epochs: parameters.Epochs = 1000
+    optimiser: parameters.Optimiser = "adam"
+    learning_rate: parameters.LearningRate = 1e-3
+    weight_decay: parameters.WeightDecay = 1.5e-6
+    hidden: parameters.Hidden = 4096
+    projection: parameters.Projection = 256
     target_momentum: float = Field(
         0.996, ge=0, le=1, description="share of itself that the target network keeps at the first step; rises to 1"
     )
@@ -35,7 +35,7 @@ class BYOL(MultiCrop[BYOLParams]):
 
     def network(self, trunk: Trunk, plan: Plan) -> Network:
         """Online network with predictor, and target network."""
-        from ctkit_models.networks.byol import BYOLNetwork
+        from ctkit_models.networks import BYOLNetwork
 
         params = self.params
         return BYOLNetwork(

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
-from lightly.utils.debug import std_of_l2_normalized
 from torch import Tensor
 from torch.nn import functional
 
 from ctkit.contracts import Ints
 from ctkit_models.plan import Plan
-from ctkit_models.probing import affordable, at_a_time, features_of, interval
+from ctkit_models.probing import Look, affordable, features_of
 from ctkit_models.slices import Batches
 from ctkit_torch.trunks import Trunk
 
@@ -24,24 +23,20 @@ LEAST_RANK = 2.0
 JUDGED = 8  #: fewer slices than this have no rank to speak of
 
 
-class Probe:
+class Probe(Look):
     """Measures the features of the same slices again and again, as they are stored: resized, without augmentation."""
 
     def __init__(self, batches: Batches, plan: Plan, size: int) -> None:
         self._batches = batches
         self._chosen = probe_slices(plan, batches.seed)
         self._size = size
-        self._parts = -(-len(self._chosen) // at_a_time(plan))
-        self._every = interval(plan, len(self._chosen))
-
-    def due(self, step: int) -> bool:
-        """Whether to measure after ``step`` steps, if they are not the last."""
-        return step % self._every == 0
+        super().__init__(plan, len(self._chosen))
+        self._parts = -(-len(self._chosen) // self._at_a_time)
 
     def measure(self, trunk: Trunk, device: torch.device) -> dict[str, float]:
         """Feature standard deviation and effective rank of ``trunk``, which is on ``device``."""
         features = features_of(trunk, self._images(trunk.channels, device))
-        return {FEATURE_STD: float(std_of_l2_normalized(features)), EFFECTIVE_RANK: effective_rank(features)}
+        return {FEATURE_STD: feature_std(features), EFFECTIVE_RANK: effective_rank(features)}
 
     def _images(self, channels: int, device: torch.device) -> Iterator[Tensor]:
         rows = self._batches.rows
@@ -56,6 +51,11 @@ def probe_slices(plan: Plan, seed: int) -> Ints:
     """Positions of the probe's slices in the arm, the same in every sitting of a training."""
     order = np.random.default_rng([seed, SLICES]).permutation(plan.slices)
     return np.sort(order[: affordable(plan, SLICES)])
+
+
+def feature_std(features: Tensor) -> float:
+    """Mean deviation over the axes of features (n, width) of length 1 (Chen & He 2021); lightly's brings matplotlib."""
+    return float(functional.normalize(features, dim=1).std(dim=0).mean())
 
 
 def effective_rank(features: Tensor) -> float:
@@ -75,17 +75,16 @@ def numbers(measured: Mapping[str, float]) -> bool:
     return not math.isnan(measured.get(EFFECTIVE_RANK, LEAST_RANK))
 
 
-def collapse(history: Iterable[tuple[int, str, float]], plan: Plan, width: int) -> str | None:
+def collapse(measured: Mapping[str, float], plan: Plan, width: int) -> str | None:
     """A sentence that says by which number a training of ``width`` features collapsed or broke; None where it did not.
 
-    Judged by the last measurements in its history. Either all features coincide: their standard deviation is next to
+    Judged by the last numbers that were ``measured``. Either all features coincide: their standard deviation is next to
     nothing, where features spread over all directions have 1 / sqrt(width) (Chen & He 2021, section 4.1). Or they lie
     along a single direction, dimensional collapse at its worst (Jing et al. 2022), seen by RankMe.
     """
-    last = {name: value for _, name, value in history}
-    if not numbers(last):
+    if not numbers(measured):
         return "the features of the backbone are infinite or no numbers"
-    std, rank = last.get(FEATURE_STD, 1.0), last.get(EFFECTIVE_RANK, LEAST_RANK)
+    std, rank = measured.get(FEATURE_STD, 1.0), measured.get(EFFECTIVE_RANK, LEAST_RANK)
     if std < LEAST_STD * width**-0.5:
         spread = f"the standard deviation of its normalised features is {std:.2g}, spread ones have {width**-0.5:.2g}"
         return f"the training collapsed, all slices look alike to the backbone: {spread}"

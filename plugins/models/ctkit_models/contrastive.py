@@ -1,15 +1,16 @@
-"""Base of contrastive methods. Imports no torch."""
+"""Bases of contrastive methods. Import no torch."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ctkit.contracts import Exported, ExportFormat, Method, Pretrained, Pretraining
 from ctkit.errors import DataError
-from ctkit_models.parameters import ContrastiveParams
+from ctkit_models.parameters import ContrastiveParams, MultiCropParams
 from ctkit_models.plan import Plan, plan_run
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ctkit_torch.trunks import Trunk
 
 P = TypeVar("P", bound=ContrastiveParams)
+M = TypeVar("M", bound=MultiCropParams)
 
 
 class Contrastive(Method[P], ABC):
@@ -29,7 +31,7 @@ class Contrastive(Method[P], ABC):
 
     def views(self, normalise: Normalise) -> Sequence[View]:
         """The views of each slice; two of the same kind by default. ``normalise`` is to be their last step."""
-        from ctkit_models.augmentation import augmented_view
+        from ctkit_models.views import augmented_view
 
         return [augmented_view(self.params, normalise, self.params.size, self.params.scale)] * 2
 
@@ -39,7 +41,11 @@ class Contrastive(Method[P], ABC):
 
     def notes(self, plan: Plan) -> tuple[str, ...]:
         """What the user must know of how the parameters were fitted to the arm."""
-        return (*self._batch_notes(plan), *self._part_notes(plan))
+        parts, notes = self.params.accumulate, self._batch_notes(plan)
+        if parts == 1:
+            return notes
+        each = plan.batch // parts
+        return (*notes, f"each step adds up {parts} parts of {each} slices, which know nothing of each other")
 
     def _batch_notes(self, plan: Plan) -> tuple[str, ...]:
         asked = self.params.batch
@@ -56,12 +62,6 @@ class Contrastive(Method[P], ABC):
             reasons.append(f"it is made of {plan.pieces} equal parts of at least 2")
         return (f"batch {change} from {asked} to {plan.batch}: {', and '.join(reasons)}",)
 
-    def _part_notes(self, plan: Plan) -> tuple[str, ...]:
-        parts = self.params.accumulate
-        if parts == 1:
-            return ()
-        return (f"each step adds up {parts} parts of {plan.batch // parts} slices, which know nothing of each other",)
-
     def steps(self, slices: int, volumes: int) -> int | None:
         """Optimiser steps on ``slices`` of so many volumes, at most; None where a batch has to be found by trying."""
         if self.params.batch == "auto":
@@ -73,7 +73,8 @@ class Contrastive(Method[P], ABC):
 
     def pretrain(self, job: Pretraining) -> Pretrained:
         """Train on the job's slices, from its last checkpoint where there is one, and write the backbone."""
-        from ctkit_models.engine import pretrain
+        with _no_matplotlib():
+            from ctkit_models.engine import pretrain
 
         return pretrain(self, job)
 
@@ -83,3 +84,29 @@ class Contrastive(Method[P], ABC):
         from ctkit_models.exports import export_backbone
 
         return export_backbone(backbone, form, out)
+
+
+class MultiCrop(Contrastive[M], ABC):
+    """Multi-crop (Caron et al. 2020, arXiv 2006.09882): two large views of a slice, and small ones that cost little."""
+
+    def views(self, normalise: Normalise) -> Sequence[View]:
+        """Large views first."""
+        from ctkit_models.views import augmented_view
+
+        params = self.params
+        local_size = params.local_size or round(params.size * 3 / 7)
+        small = augmented_view(params, normalise, local_size, params.local_scale)
+        return [*super().views(normalise), *[small] * params.local_views]
+
+
+@contextmanager
+def _no_matplotlib() -> Iterator[None]:
+    """Have torchmetrics, which Lightning imports, find no matplotlib: nothing here plots, and its import takes time."""
+    from lightning_utilities.core.imports import RequirementCache
+
+    found = RequirementCache.__bool__
+    RequirementCache.__bool__ = lambda self: self.requirement != "matplotlib" and found(self)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        RequirementCache.__bool__ = found  # type: ignore[method-assign]

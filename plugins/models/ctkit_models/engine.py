@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -23,21 +23,20 @@ from ctkit import stopping
 from ctkit.contracts import Pretrained, Pretraining
 from ctkit.errors import DataError, TrainingError
 from ctkit_models.acceleration import accelerate, channels_last
-from ctkit_models.batch_size import found_batch
+from ctkit_models.batch_size import found_batch, unheard
 from ctkit_models.collapse import Probe, collapse, numbers
 from ctkit_models.divergence import FirstBadLoss, diverged
 from ctkit_models.lightning_overrides import deaf_to_interrupts, honest_interrupt, quiet_lightning
 from ctkit_models.metering import Meters, TimedLoader
 from ctkit_models.monitors import Monitors
-from ctkit_models.network import Network
+from ctkit_models.network import Network, Trainable
 from ctkit_models.optimisers import build_optimiser, learning_rate
 from ctkit_models.parameters import ContrastiveParams
 from ctkit_models.plan import Plan, plan_run
-from ctkit_models.process_group import group_notes, process_group, world_size
+from ctkit_models.processes import group_notes, process_group, world_size
 from ctkit_models.ranks import Rank, agree, any_says, mean, meet
 from ctkit_models.slices import Batches
 from ctkit_models.stretches import Stretches
-from ctkit_models.trainable import Trainable
 from ctkit_models.trainer import check_device, job_on_gpu, trainer_for
 from ctkit_models.views import Draws, Normalise
 from ctkit_torch.backbones import load_backbone, save_backbone
@@ -59,10 +58,10 @@ def pretrain(method: Trainable, job: Pretraining) -> Pretrained:
     notes = (*method.notes(plan), *group_notes(job))
     for note in notes:
         log.info("%s", note)  # the core shows the notes of what is done; the log has them as soon as it starts
-    with process_group(job, partial(_assist, method, plan, _unheard(job))) as rank:
+    with process_group(job, partial(train, method, plan, unheard(job))) as rank:
         training = train(method, plan, job, rank)
     done, measured = training.done, training.settle()
-    if not numbers({name: value for _, name, value in measured}):
+    if not numbers(measured):
         raise TrainingError(
             "the trained backbone's features are infinite or no numbers, though its losses were not; a lower"
             " learning_rate or another precision may help"
@@ -100,19 +99,6 @@ def train(method: Trainable, plan: Plan, job: Pretraining, rank: Rank) -> Traini
         training = Training(method, plan, job, rank)
         training.fit()
     return training
-
-
-def _assist(method: Trainable, plan: Plan, job: Pretraining, rank: Rank) -> None:
-    train(method, plan, job, rank)
-
-
-def _unheard(job: Pretraining) -> Pretraining:
-    """A job for a process that says and measures nothing."""
-    return replace(job, progress=_ignore, metric=_ignore, watched={})
-
-
-def _ignore(*said: object) -> None:
-    pass
 
 
 @dataclass
@@ -182,16 +168,15 @@ class Training(lightning.LightningModule):
             f"the training was begun on {before}, and cannot go on on {now}; run with the earlier number of devices"
         )
 
-    def settle(self) -> list[tuple[int, str, float]]:
-        """Take the weights that are to be kept, and return the measurements to judge them by."""
-        kept = self.stretches.kept_step(self.done.steps)
-        if kept == self.done.steps:
-            return self.done.history
+    def settle(self) -> dict[str, float]:
+        """Take the weights that are to be kept, and return the last numbers of each kind, to judge them by."""
+        if self.stretches.kept_step(self.done.steps) == self.done.steps:
+            return {name: value for _, name, value in self.done.history}
         trunk, device = self.network.trunk, torch.device(self.job.device)
         self.stretches.restore(trunk)
         measured = Probe(self._batches(), self.plan, self.params.size).measure(trunk.to(device), device)
         trunk.cpu()
-        return [(kept, name, value) for name, value in measured.items()]
+        return measured
 
     @property
     def _is_over(self) -> bool:

@@ -6,17 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from ctkit_models import parameters
 from ctkit_models.contrastive import Contrastive
-from ctkit_models.parameters import (
-    ContrastiveParams,
-    Decay,
-    LearningRate,
-    Optimiser,
-    Projection,
-    Temperature,
-    Warmup,
-    WeightDecay,
-)
 from ctkit_models.plan import Plan
 
 if TYPE_CHECKING:
@@ -24,16 +15,16 @@ if TYPE_CHECKING:
     from ctkit_torch.trunks import Trunk
 
 
-class MoCoParams(ContrastiveParams):
+class MoCoParams(parameters.ContrastiveParams):
     """Settings of MoCo v2, as the CT paper trained it but for the projection head, which was linear there."""
 
-    optimiser: Optimiser = "sgd"
-    learning_rate: LearningRate = 0.015
-    weight_decay: WeightDecay = 1e-4
-    decay: Decay = "all"
-    warmup: Warmup = 0
-    temperature: Temperature = 0.07
-    projection: Projection = 128
+    optimiser: parameters.Optimiser = "sgd"
+    learning_rate: parameters.LearningRate = 0.015
+    weight_decay: parameters.WeightDecay = 1e-4
+    decay: parameters.Decay = "all"
+    warmup: parameters.Warmup = 0
+    temperature: parameters.Temperature = 0.07
+    projection: parameters.Projection = 128
     head: Literal["mlp", "linear"] = Field("mlp", description="projection head; linear is that of the first MoCo")
     queue: int = Field(
         65536, ge=1, description="keys of earlier batches to tell a slice from; at most those of one epoch"
@@ -46,7 +37,7 @@ class MoCo(Contrastive[MoCoParams]):
 
     def network(self, trunk: Trunk, plan: Plan) -> Network:
         """Query and key networks, and the queue."""
-        from ctkit_models.networks.moco import MoCoNetwork
+        from ctkit_models.networks import MoCoNetwork
 
         params = self.params
         return MoCoNetwork(

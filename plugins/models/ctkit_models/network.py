@@ -1,12 +1,17 @@
-"""What a contrastive method trains."""
+"""What a contrastive method trains, and what the engine asks of the method."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from ctkit_models.parameters import ContrastiveParams
+from ctkit_models.plan import Plan
+from ctkit_models.views import Normalise, View
 from ctkit_torch.trunks import Trunk
 
 
@@ -31,3 +36,23 @@ class Network(nn.Module, ABC):
 
     def after_step(self, step: int) -> None:
         """Change weights after optimiser step number ``step`` (from 0): momentum copies, normalised prototypes."""
+
+
+class Trainable(Protocol):
+    """What the engine asks of a method that it trains; ``Contrastive`` has it."""
+
+    @property
+    def params(self) -> ContrastiveParams:
+        """What the user chose."""
+
+    def network(self, trunk: Trunk, plan: Plan) -> Network:
+        """The module that is trained."""
+
+    def views(self, normalise: Normalise) -> Sequence[View]:
+        """The views of each slice."""
+
+    def unsettled(self, plan: Plan) -> int:
+        """First steps whose losses say nothing of the network."""
+
+    def notes(self, plan: Plan) -> tuple[str, ...]:
+        """What the user must know of how the parameters were fitted to the arm."""

@@ -30,6 +30,7 @@ Batch = Annotated[
         "auto: for each GPU the largest power of two that its memory holds"
     ),
 ]
+UNADDRESSED: dict[str, Any] = {"address": False}  # parameters that change no result
 LENGTH: dict[str, Any] = {"pace": False}  # parameters of which no step gets slower or faster
 Epochs = Annotated[int | None, Field(ge=1, description="passes over the arm; or give steps", json_schema_extra=LENGTH)]
 Optimiser = Annotated[Literal["sgd", "adam", "adamw", "lars"], Field(description="optimiser")]
@@ -62,6 +63,8 @@ RotationP = Annotated[Probability, Field(description="probability of rotation")]
 JitterP = Annotated[Probability, Field(description="probability of brightness and contrast jitter")]
 NoiseP = Annotated[Probability, Field(description="probability of noise")]
 BlurP = Annotated[Probability, Field(description="probability of blur")]
+LocalViews = Annotated[int, Field(ge=0, description="small views of each slice beside the two large ones")]
+LocalScale = Annotated[Share, Field(description="share of the slice's area that a small view shows, from and to")]
 
 
 class ContrastiveParams(Params):
@@ -101,17 +104,15 @@ class ContrastiveParams(Params):
         False,
         description="keep only the inputs of the trunk's blocks, and compute the rest again for gradients: "
         "less memory, more time, the same result",
-        json_schema_extra={"address": False},
+        json_schema_extra=UNADDRESSED,
     )
     channels_last: bool | None = Field(
-        None,
-        description="lay a pixel's channels side by side in memory; none: on a GPU",
-        json_schema_extra={"address": False},
+        None, description="lay a pixel's channels side by side in memory; none: on a GPU", json_schema_extra=UNADDRESSED
     )
     compile: bool = Field(
         False,
         description="have torch compile the trunk: minutes at the start, faster steps",
-        json_schema_extra={"address": False},
+        json_schema_extra=UNADDRESSED,
     )
 
     optimiser: Optimiser = "lars"
@@ -158,13 +159,13 @@ class ContrastiveParams(Params):
     noise_p: NoiseP = 0.5
 
     checkpoint_minutes: float = Field(
-        10.0, ge=0, description="time between checkpoints, minutes", json_schema_extra={"address": False}
+        10.0, ge=0, description="time between checkpoints, minutes", json_schema_extra=UNADDRESSED
     )
     log_every: int | None = Field(
         None,
         ge=1,
         description="steps between logged losses; none: 500 over the run",
-        json_schema_extra={"address": False},
+        json_schema_extra=UNADDRESSED,
     )
 
     @model_validator(mode="before")
@@ -188,13 +189,19 @@ class ContrastiveParams(Params):
         return self
 
     @model_validator(mode="after")
-    def _gain_of_something(self) -> ContrastiveParams:
+    def _fit_together(self) -> ContrastiveParams:
         if self.least_gain and self.patience is None:
             raise ValueError("least_gain needs patience")
-        return self
-
-    @model_validator(mode="after")
-    def _compiled_or_checkpointed(self) -> ContrastiveParams:
         if self.compile and self.checkpointing:
             raise ValueError("give either compile or checkpointing: torch cannot compile what it computes twice")
         return self
+
+
+class MultiCropParams(ContrastiveParams):
+    """What methods with small views beside the large ones let the user choose."""
+
+    local_views: LocalViews = 0
+    local_size: int | None = Field(
+        None, ge=16, description="side of a small view, pixels; none: 3/7 of size, which makes 96 of 224"
+    )
+    local_scale: LocalScale = (0.1, 0.33)

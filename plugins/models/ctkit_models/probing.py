@@ -24,14 +24,21 @@ def interval(plan: Plan, images: int) -> int:
     return max(-(-plan.steps // POINTS), round(images / (_PROBED_IN_STEP * plan.batch * COST)))
 
 
+class Look:
+    """Looks at so many images again and again."""
+
+    def __init__(self, plan: Plan, images: int) -> None:
+        self._every = interval(plan, images)
+        self._at_a_time = max(1, plan.batch // plan.pieces)  # a device has memory for these, as it trains with them
+
+    def due(self, step: int) -> bool:
+        """Whether to measure after ``step`` steps, if they are not the last."""
+        return step % self._every == 0
+
+
 def affordable(plan: Plan, images: int) -> int:
     """How many of so many images a look takes at most: fewer in a training that is over at once."""
     return min(images, max(FEWEST, int(_PROBED_IN_STEP * plan.batch * plan.steps * END_COST)))
-
-
-def at_a_time(plan: Plan) -> int:
-    """Number of images for which a device has memory, as it trains with that many."""
-    return max(1, plan.batch // plan.pieces)
 
 
 @torch.no_grad()

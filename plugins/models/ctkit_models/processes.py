@@ -1,6 +1,7 @@
-"""Processes of our own for the other devices of this machine; the one that asks for them is the first of them all.
+"""The processes that do a training: this one alone, others of our own with it, or all that a cluster started.
 
-They end with the process that started them, however it ends. When one of them dies, the others do not wait for it.
+Those of our own are for the other devices of this machine; the process that asks for them is the first. They end with
+that one, however it ends. When one of them dies, the others do not wait for it.
 """
 
 from __future__ import annotations
@@ -14,14 +15,44 @@ from threading import Event, Thread
 import torch
 from torch.distributed import TCPStore, distributed_c10d  # type: ignore[attr-defined]  # torch exports it no other way
 
-from ctkit.contracts import ChildProcess, StartChild
+from ctkit.contracts import ChildProcess, Pretraining, StartChild
 from ctkit.errors import CtkitError, TrainingError
+from ctkit_models.cluster import leader
 from ctkit_models.ranks import PATIENCE, Rank, Work, joined, meet
 
 _HOST, _NAME = "127.0.0.1", "training"
 _START = 300.0  #: seconds that a process may take to import what the work needs
 _BLAME = 10.0  #: seconds in which a process whose end made this one fail is known to be gone
 _END = 60.0  #: seconds that processes may take to end after the work is done
+
+
+def world_size(job: Pretraining) -> int:
+    """Number of processes that share the training."""
+    first = leader()
+    return job.devices if first is None else first.rank.world
+
+
+@contextmanager
+def process_group(job: Pretraining, work: Work) -> Iterator[Rank]:
+    """Have the other processes do ``work`` during the block, which is this process's own part."""
+    first = leader()
+    if first is not None:
+        with first.among(work, job.device) as rank:
+            yield rank
+    elif job.devices > 1:
+        with among(job.devices, work, job.device, job.start_child) as rank:
+            yield rank
+    else:
+        yield Rank()
+
+
+def group_notes(job: Pretraining) -> tuple[str, ...]:
+    """What the user must know of a training that processes shared."""
+    world = world_size(job)
+    if world == 1:
+        return ()
+    own = "; on the CPU, batch normalisation sees each one's part of the batch alone" if job.device == "cpu" else ""
+    return (f"{world} processes shared the training{own}",)
 
 
 @contextmanager
@@ -31,7 +62,8 @@ def among(world: int, work: Work, device: str, start_child: StartChild) -> Itera
     ``work`` is pickled. Raises ``TrainingError`` where another process fails.
     """
     store = TCPStore(_HOST, 0, is_master=True, timeout=PATIENCE, wait_for_workers=False)
-    do, threads = partial(_take_part, work, device, store.port), _threads(device)
+    do = partial(_take_part, work, device, store.port)
+    threads = 1 if torch.device(device).type == "cuda" else torch.get_num_threads()  # ``joined`` shares out the CPU's
     first, *rest = (Rank(number, world, number, world) for number in range(world))
     others = [start_child(f"process {rank.number + 1} of {world}", do, rank, threads) for rank in rest]
     try:
@@ -51,11 +83,6 @@ def _wait_until_ready(other: ChildProcess) -> None:
     """Wait until the process is about to join. Raises ``TrainingError`` where it never will."""
     if not other.is_ready(_START):
         raise TrainingError(other.failure() or f"{other.name} did not start within {_START:g} s")
-
-
-def _threads(device: str) -> int:
-    """Threads of another process; on the CPU ``joined`` shares out as many there as here."""
-    return 1 if torch.device(device).type == "cuda" else torch.get_num_threads()
 
 
 @contextmanager

@@ -37,7 +37,7 @@ class Rank:
 
 
 #: What a process does of a training.
-Work = Callable[[Rank], None]
+Work = Callable[[Rank], object]
 
 
 @contextmanager

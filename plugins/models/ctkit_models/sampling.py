@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 
 from ctkit.contracts import Ints
 
-
-class Sampler(Protocol):
-    """A way to order an epoch."""
-
-    def __call__(self, volume: Ints, batch: int, rng: np.random.Generator) -> Ints:
-        """Positions (n // batch * batch,) in an arm of ``n`` slices, of which ``volume`` (n,) numbers the volumes."""
+#: Orders an epoch: volume's number of each slice (n,) and batch to positions (n // batch * batch,) in the arm.
+Sampler = Callable[[Ints, int, np.random.Generator], Ints]
 
 
 def uniform(volume: Ints, batch: int, rng: np.random.Generator) -> Ints:

@@ -27,6 +27,6 @@ class SimCLR(Contrastive[SimCLRParams]):
 
     def network(self, trunk: Trunk, plan: Plan) -> Network:
         """Trunk and projection head under lightly's NT-Xent loss."""
-        from ctkit_models.networks.simclr import SimCLRNetwork
+        from ctkit_models.networks import SimCLRNetwork
 
         return SimCLRNetwork(trunk, self.params.hidden, self.params.projection, self.params.temperature)

@@ -6,20 +6,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from ctkit_models.multi_crop import LocalScale, LocalViews, MultiCrop, MultiCropParams
-from ctkit_models.parameters import (
-    BlurP,
-    Degrees,
-    Flip,
-    Hidden,
-    JitterP,
-    LearningRate,
-    NoiseP,
-    Projection,
-    RotationP,
-    Scale,
-    Temperature,
-)
+from ctkit_models import parameters
+from ctkit_models.contrastive import MultiCrop
 from ctkit_models.plan import Plan
 
 if TYPE_CHECKING:
@@ -27,23 +15,23 @@ if TYPE_CHECKING:
     from ctkit_torch.trunks import Trunk
 
 
-class SwAVParams(MultiCropParams):
+class SwAVParams(parameters.MultiCropParams):
     """Settings of SwAV, as the CT paper trained it."""
 
-    learning_rate: LearningRate = 0.15
-    scale: Scale = (0.9, 1.0)
-    local_views: LocalViews = 6
-    local_scale: LocalScale = (0.1, 0.33)
-    flip_horizontal: Flip = 0.0
-    flip_vertical: Flip = 0.0
-    rotation: Degrees = 0.0
-    rotation_p: RotationP = 0.0
-    jitter_p: JitterP = 0.8
-    blur_p: BlurP = 0.5
-    noise_p: NoiseP = 0.0
-    temperature: Temperature = 0.1
-    hidden: Hidden = 2048
-    projection: Projection = 128
+    learning_rate: parameters.LearningRate = 0.15
+    scale: parameters.Scale = (0.9, 1.0)
+    local_views: parameters.LocalViews = 6
+    local_scale: parameters.LocalScale = (0.1, 0.33)
+    flip_horizontal: parameters.Flip = 0.0
+    flip_vertical: parameters.Flip = 0.0
+    rotation: parameters.Degrees = 0.0
+    rotation_p: parameters.RotationP = 0.0
+    jitter_p: parameters.JitterP = 0.8
+    blur_p: parameters.BlurP = 0.5
+    noise_p: parameters.NoiseP = 0.0
+    temperature: parameters.Temperature = 0.1
+    hidden: parameters.Hidden = 2048
+    projection: parameters.Projection = 128
     prototypes: int = Field(500, ge=2, description="prototypes that views are assigned to")
     frozen: int | None = Field(
         None,
@@ -60,7 +48,7 @@ class SwAV(MultiCrop[SwAVParams]):
 
     def network(self, trunk: Trunk, plan: Plan) -> Network:
         """Trunk, projection head and prototypes under lightly's SwAV loss."""
-        from ctkit_models.networks.swav import SwAVNetwork
+        from ctkit_models.networks import SwAVNetwork
 
         params = self.params
         return SwAVNetwork(

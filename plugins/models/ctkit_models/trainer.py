@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Literal
 
 import pytorch_lightning as lightning
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from pytorch_lightning.plugins.layer_sync import LayerSync
+from torch import nn
 
 from ctkit.contracts import Pretraining
 from ctkit.errors import RequestError
-from ctkit_models.devices import unusable
 from ctkit_models.lightning_overrides import OwnTermination
 from ctkit_models.parameters import ContrastiveParams
 from ctkit_models.ranks import Placed, Rank
-from ctkit_models.synchronising import SharedStatistics
-from ctkit_torch.precision import has_bf16
+from ctkit_torch.precision import has_bf16, unusable
 
 
 def check_device(params: ContrastiveParams, job: Pretraining) -> None:
@@ -64,3 +66,21 @@ def _precision(params: ContrastiveParams, on_gpu: bool) -> Literal["32-true", "b
     if params.precision == "bf16" or (params.precision == "auto" and on_gpu and has_bf16()):
         return "bf16-mixed"
     return "32-true"
+
+
+class SharedStatistics(LayerSync):
+    """Batch normalisation over the batches of all processes, in networks of torchvision and of timm.
+
+    Lightning's own takes the activations away that are a part of timm's batch normalisation.
+    """
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Replace the batch normalisations of ``model``; names and weights stay."""
+        convert: Callable[[nn.Module], nn.Module] = nn.SyncBatchNorm.convert_sync_batchnorm
+        if find_spec("timm"):
+            from timm.layers.norm_act import convert_sync_batchnorm as convert
+        return convert(model)
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Leave the model as it is: in evaluation mode nothing is shared."""
+        return model

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ctkit_models.parameters import ContrastiveParams
 from ctkit_torch.seeding import derived_seed
 
 ATTEMPTS = 10  #: tries for a crop that fits, as in torchvision's RandomResizedCrop
@@ -199,6 +200,22 @@ class Normalise:
     def __call__(self, images: Tensor, draws: Draws) -> Tensor:
         """(n, c, h, w) to the same."""
         return (images - self.mean) / self.std
+
+
+def augmented_view(params: ContrastiveParams, normalise: Normalise, size: int, scale: tuple[float, float]) -> View:
+    """A view of ``size`` pixels that shows a share ``scale`` of the slice, in the order of lightly's transforms."""
+    return View(
+        (
+            RandomResizedCrop(size, scale),
+            RandomFlip(-1, params.flip_horizontal),
+            RandomFlip(-2, params.flip_vertical),
+            RandomRotation(params.rotation, params.rotation_p),
+            RandomJitter(params.brightness, params.contrast, params.jitter_p),
+            RandomBlur(params.blur, params.blur_p),
+            RandomNoise(params.noise, params.noise_p),
+            normalise,
+        )
+    )
 
 
 def crop_and_resize(images: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, size: int) -> Tensor:

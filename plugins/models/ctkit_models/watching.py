@@ -17,7 +17,7 @@ from torch import Tensor
 from ctkit.contracts import Ints, Pretraining, Rows, Task, image_of
 from ctkit.errors import CtkitError, DataError
 from ctkit_models.plan import Plan
-from ctkit_models.probing import affordable, at_a_time, features_of, interval
+from ctkit_models.probing import Look, affordable, features_of
 from ctkit_models.sampling import occurrence
 from ctkit_torch.neighbours import accuracy_among_others
 from ctkit_torch.preparation import batches, normalised, together
@@ -29,7 +29,7 @@ _BATCH = 64  #: images that are read at a time
 log = logging.getLogger("ctkit.models")
 
 
-class Watch:
+class Watch(Look):
     """Measures the features of the same images of a task again and again, prepared as they are for evaluation."""
 
     def __init__(self, name: str, task: Task[Any], rows: Rows, plan: Plan, size: int, workers: int) -> None:
@@ -45,11 +45,7 @@ class Watch:
         self._mean, self._std = task.mean_std or (rows.mean, rows.std or 1.0)
         read = partial(image_of, task, "train")
         self._images = together(batches(read, chosen, size=size, batch=_BATCH, workers=workers))
-        self._piece, self._every = at_a_time(plan), interval(plan, len(chosen))
-
-    def due(self, step: int) -> bool:
-        """Whether to measure after ``step`` steps, if they are not the last."""
-        return step % self._every == 0
+        super().__init__(plan, len(chosen))
 
     def measure(self, trunk: Trunk, device: torch.device) -> float:
         """Share of the images whose class their neighbours tell by features of ``trunk``, which is on ``device``."""
@@ -59,8 +55,8 @@ class Watch:
         return accuracy_among_others(features, self._labels, self._patients)
 
     def _seen(self, channels: int, device: torch.device) -> Iterator[Tensor]:
-        for start in range(0, len(self._images), self._piece):
-            part = self._images[start : start + self._piece].to(device)
+        for start in range(0, len(self._images), self._at_a_time):
+            part = self._images[start : start + self._at_a_time].to(device)
             images = normalised(part, self._mean, self._std)
             yield images if channels == 3 else images.mean(dim=1, keepdim=True)
 

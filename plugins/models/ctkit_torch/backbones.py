@@ -59,6 +59,12 @@ def safetensors_bytes(weights: Mapping[str, Tensor], metadata: Mapping[str, str]
     return _with_sorted_header(safetensors.torch.save(whole, metadata=dict(metadata)))
 
 
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Weights and metadata. Raises ``SafetensorError`` where the file is not whole."""
+    with safetensors.safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118  # no mapping
+
+
 def load_backbone(path: Path, architecture: str | None = None) -> Backbone:
     """Load a backbone that ctkit wrote, a ResNet checkpoint in a layout of the paper's authors, or a library's weights.
 
@@ -71,7 +77,9 @@ def load_backbone(path: Path, architecture: str | None = None) -> Backbone:
         if _is_safetensors(path):
             return _load_safetensors(path)
         if architecture is None or architecture in RESNETS.values():
-            return _load_released(path)
+            weights = _trunk_weights(path, _unpickled(path))
+            architecture = _resnet_of(path, weights)
+            return Backbone(_filled(path, architecture, weights), architecture, *PUBLISHED_MEAN_STD)
         return Backbone(_filled(path, architecture, _unpickled(path)), architecture, *PUBLISHED_MEAN_STD)
     except OSError as error:
         raise DataError(f"cannot read the backbone {path}: {error.strerror or error}") from error
@@ -99,9 +107,7 @@ def _is_safetensors(path: Path) -> bool:
 
 def _load_safetensors(path: Path) -> Backbone:
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+        weights, metadata = read_safetensors(path)
     except safetensors.SafetensorError as error:
         raise DataError(f"{path} is not a whole safetensors file: {error}") from error
     try:
@@ -110,12 +116,6 @@ def _load_safetensors(path: Path) -> Backbone:
     except (KeyError, ValueError) as error:
         raise DataError(f"{path} is no backbone of ctkit: its metadata lacks a valid {error}") from error
     return Backbone(_filled(path, architecture, weights), architecture, mean, std, metadata)
-
-
-def _load_released(path: Path) -> Backbone:
-    weights = _trunk_weights(path, _unpickled(path))
-    architecture = _resnet_of(path, weights)
-    return Backbone(_filled(path, architecture, weights), architecture, *PUBLISHED_MEAN_STD)
 
 
 def _unpickled(path: Path) -> Mapping[str, Tensor]:

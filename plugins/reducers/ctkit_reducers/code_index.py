@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Ints
 from ctkit_hashing.codes import hamming
-from ctkit_reducers.similarity import Between, Kept
+from ctkit_reducers.similarity import Between, Kept, nobody
 
 WIDEST_BAND = 16  #: bits of a band that are looked up; more would make tables larger than the codes
 PROBE_COST = 8  #: comparing one code found through the index costs as much as comparing this many in a row
@@ -55,9 +55,13 @@ class KeptCodes(Kept):
         first = np.full(len(evidence), len(self.codes))
         for band in range(self.bands):
             for query, found in self._sharing(band, low[band], count[band]):
-                alike = hamming(evidence[query], self.codes[found]) <= self.at
-                np.minimum.at(first, query[alike], found[alike])
-        return self._with_distance(evidence, first)
+                near = hamming(evidence[query], self.codes[found]) <= self.at
+                np.minimum.at(first, query[near], found[near])
+        number, distance = nobody(len(evidence))
+        alike = first < len(self.codes)
+        number[alike] = first[alike]
+        distance[alike] = hamming(evidence[alike], self.codes[first[alike]])
+        return number, distance
 
     def _sharing(self, band: int, low: Ints, count: Ints) -> Iterator[tuple[Ints, Ints]]:
         """Pairs (query, kept code) that share a band: ``count`` codes from ``low`` on for each query."""
@@ -67,13 +71,6 @@ class KeptCodes(Kept):
             skipped = np.repeat(times.cumsum() - times, times)
             place = np.repeat(low[queries], times) + np.arange(times.sum()) - skipped
             yield np.repeat(queries, times), self.order[band, place]
-
-    def _with_distance(self, evidence: NDArray[Any], first: Ints) -> tuple[Ints, NDArray[np.float32]]:
-        number = np.where(first < len(self.codes), first, -1)
-        distance = np.full(len(evidence), np.nan, np.float32)
-        found = number >= 0
-        distance[found] = hamming(evidence[found], self.codes[number[found]])
-        return number, distance
 
     def _band_keys(self, codes: NDArray[np.uint64]) -> NDArray[np.uint16]:
         """Each band of each code as a number (bands, n). Bands take bits in turn, for neighbouring bits often agree."""

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Decision, Floats, Group, Knob, NoParams, Reducer, Slices
-from ctkit_reducers.evidence import evidence_of
+from ctkit_reducers.similarity import evidence_of
 
 
 class Entropy(Reducer[NoParams]):

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Decision, Group, Ints, Knob
 from ctkit_reducers.embedding import Embedded, EmbeddingParams, cosine_distances
-from ctkit_reducers.evidence import evidence_of
+from ctkit_reducers.similarity import evidence_of
 
 
 class KCenter(Embedded[EmbeddingParams]):

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ctkit.contracts import Decision, Group, Ints, Knob
 from ctkit_reducers.embedding import DECIMALS, Embedded, EmbeddingParams, cosine_distances
-from ctkit_reducers.evidence import evidence_of
+from ctkit_reducers.similarity import evidence_of
 
 ITERATIONS = 100  #: of k-means at most
 BLOCK = 1024  #: slices compared with all centres, or with their cluster, at a time

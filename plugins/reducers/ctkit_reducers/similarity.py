@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Decision, Group, Ints, P, Reducer
-from ctkit_reducers.evidence import evidence_of
 
 Distances = NDArray[Any]
 Between = Callable[[NDArray[Any], NDArray[Any]], Distances]
@@ -51,6 +50,13 @@ class Similarity(Reducer[P], ABC):
         return Decision(by < 0, by, distance)
 
 
+def evidence_of(group: Group) -> NDArray[Any]:
+    """Return the evidence of a group whose reducer declared that it has some."""
+    if group.evidence is None:
+        raise TypeError("this reducer selects from evidence, and the group has none")
+    return group.evidence
+
+
 class Kept:
     """The evidence of the slices kept so far, in order, searched one by one."""
 
@@ -69,7 +75,7 @@ class Kept:
 
     def first_alike(self, evidence: NDArray[Any]) -> tuple[Ints, NDArray[np.float32]]:
         """For each of (m, ...) the number of the first kept slice alike to it, -1 for none, and the distance."""
-        number, distance = _nobody(len(evidence))
+        number, distance = nobody(len(evidence))
         left = np.arange(len(evidence))
         before = 0
         for chunk in self.chunks:
@@ -88,7 +94,7 @@ def _select_in_blocks(
     evidence: NDArray[Any], at: float, distances: Between, kept: Kept
 ) -> tuple[Ints, NDArray[np.float32]]:
     """Greedy selection over evidence (n, ...): each block against the kept before it, then within itself."""
-    by, distance = _nobody(len(evidence))
+    by, distance = nobody(len(evidence))
     kept_at = np.empty(0, np.int64)  # position of each kept slice
     for start in range(0, len(evidence), BLOCK):
         block = np.asarray(evidence[start : start + BLOCK])
@@ -111,7 +117,7 @@ def _select_in_blocks(
 
 def _first_alike(apart: Callable[[int, Ints], Distances], n: int, at: float) -> tuple[Ints, NDArray[np.float32]]:
     """Greedy selection where ``apart(i, later)`` gives the distances from slice i to the slices ``later`` (m,)."""
-    by, distance = _nobody(n)
+    by, distance = nobody(n)
     left = np.arange(n)
     while len(left):
         kept, left = left[0], left[1:]
@@ -134,5 +140,6 @@ def _from_triangle(triangle: Distances, n: int) -> Callable[[int, Ints], Distanc
     return lambda i, later: triangle[i * (2 * n - i - 1) // 2 - i - 1 + later]
 
 
-def _nobody(n: int) -> tuple[Ints, NDArray[np.float32]]:
+def nobody(n: int) -> tuple[Ints, NDArray[np.float32]]:
+    """For ``n`` slices that none is alike to, -1 and NaN each."""
     return np.full(n, -1), np.full(n, np.nan, np.float32)

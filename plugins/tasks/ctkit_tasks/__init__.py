@@ -19,12 +19,12 @@ def ctkit_register_tasks() -> Sequence[Spec]:
         Spec(
             "phantom-lesions",
             "built-in phantom slices, some with a lesion",
-            "ctkit_tasks.phantom_lesions:PhantomLesions",
+            "ctkit_tasks.phantom:PhantomLesions",
         ),
         Spec(
             "phantom-regions",
             "built-in phantom slices by their place in the body, however turned",
-            "ctkit_tasks.phantom_regions:PhantomRegions",
+            "ctkit_tasks.phantom:PhantomRegions",
         ),
     )
 

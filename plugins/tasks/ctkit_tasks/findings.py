@@ -1,4 +1,7 @@
-"""What a reader should know of a task's images before believing a score: counts, gaps, and leaks between its splits."""
+"""What a reader should know of a task's images before believing a score: counts, gaps, and leaks.
+
+Leaks are between its splits, and of test images into the slices that a backbone was pre-trained on.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ctkit.contracts import Bools, Split, Task, image_of
+from ctkit.contracts import Bools, Ints, Rows, Split, Task, image_of
 from ctkit_hashing.codes import dhash, hamming, packed
 from ctkit_tasks.image_files import ImageFiles
 
@@ -26,6 +30,7 @@ log = logging.getLogger(__name__)
 NEAR = 16
 SIDE = 16  #: of the hash: 256 bits
 _ROWS = 256  # codes that are compared at a time
+_AT_ONCE = 1 << 20  # pairs of codes that are compared at a time, about 16 MB
 
 
 @dataclass(frozen=True)
@@ -120,3 +125,49 @@ def _fingerprint(task: Task[Any], split: str, number: int) -> tuple[bytes | None
     if image.min() == image.max():
         return None, code
     return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest(), code
+
+
+def pretraining_leak(task: Task[Any], slices: Rows | None) -> Iterator[str]:
+    """Say how many test images nearly equal a slice of ``slices``; nothing where none does, or none are known."""
+    if slices is None or not len(slices):
+        return
+    found = [_leaked(task, shard, rows) for shard, rows in _by_shard(slices)]
+    leaked = len(np.unique(np.concatenate(found)))
+    if leaked:
+        alike = f"{NEAR} or fewer of {SIDE * SIDE} hash bits differ"
+        images = len(task.splits()["test"].names)
+        yield f"test: {leaked} of {images} images nearly equal a slice that the backbone was pre-trained on ({alike})"
+
+
+def _by_shard(slices: Rows) -> Iterator[tuple[Path, Ints]]:
+    """Each shard with its rows among the slices."""
+    order = np.argsort(slices.shard, kind="stable")
+    shards, starts = np.unique(slices.shard[order], return_index=True)
+    for shard, rows in zip(shards, np.split(slices.row[order], starts[1:]), strict=True):
+        yield slices.shards[shard], rows
+
+
+def _leaked(task: Task[Any], shard: Path, rows: Ints) -> Ints:
+    """Numbers of the test codes that are near one of the ``rows`` of a shard."""
+    row, code = _near_pairs(task, shard)
+    return code[np.isin(row, rows)]
+
+
+@cache  # the arms of a run share shards; what is kept is small
+def _near_pairs(task: Task[Any], shard: Path) -> tuple[Ints, Ints]:
+    """Rows of a shard and test codes (p,) that differ in ``NEAR`` bits or fewer."""
+    rows, codes = _codes(shard)
+    tests = fingerprints(task, "test").codes
+    tests = tests[telling(tests)]
+    portions = np.array_split(codes, max(1, len(codes) * len(tests) // _AT_ONCE))
+    near = np.concatenate([hamming(portion[:, None], tests[None]) <= NEAR for portion in portions])
+    row, code = np.nonzero(near)
+    return rows[row], code
+
+
+@cache
+def _codes(shard: Path) -> tuple[Ints, NDArray[np.uint64]]:
+    """Row numbers (m,) and codes (m, 4) of those slices of a shard whose code is ``telling``."""
+    codes = packed(dhash(np.load(shard, mmap_mode="r", allow_pickle=False), SIDE))
+    rows = np.flatnonzero(telling(codes))
+    return rows, codes[rows]

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Bools, Evaluation, Ints, Predictions, Split
+from ctkit.contracts import Evaluation, Ints, Predictions, Split
 from ctkit.errors import DataError
-from ctkit_tasks.findings import findings
-from ctkit_tasks.pretraining_leak import pretraining_leak
+from ctkit_tasks.findings import findings, pretraining_leak
 from ctkit_tasks.splitting import hold_out, label_subset, units_of
 
 VALIDATION_SHARE = 0.15  #: of the training images, where a task has no validation part
@@ -49,7 +48,8 @@ def parts_of(job: Evaluation) -> Parts:
     if "val" in splits:
         val = Part("val", np.arange(len(splits["val"].labels)), splits["val"].labels)
     else:
-        held = _held_out(splits["train"], job.seed)
+        of = splits["train"]
+        held = hold_out(units_of(of.names, of.labels, of.patients), VALIDATION_SHARE, job.seed)
         train, val = train[~held], _part("train", splits["train"], train[held])
         notes.append(f"no validation part: {len(val.numbers)} of {len(held)} training images were held out for it")
     if job.labels < 1:
@@ -91,10 +91,6 @@ def predictions_of(job: Evaluation, probabilities: NDArray[np.floating[Any]], no
 
 def _part(split: str, of: Split, numbers: Ints) -> Part:
     return Part(split, numbers, of.labels[numbers])
-
-
-def _held_out(train: Split, seed: int) -> Bools:
-    return hold_out(units_of(train.names, train.labels, train.patients), VALIDATION_SHARE, seed)
 
 
 def _check(parts: Parts, classes: Sequence[str]) -> None:

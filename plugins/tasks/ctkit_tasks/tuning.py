@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import safetensors
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -29,7 +28,7 @@ from ctkit_tasks.features import BATCH, mean_std
 from ctkit_tasks.finetune_params import FinetuneParams
 from ctkit_tasks.linear import log_loss
 from ctkit_tasks.parts import Part, Parts
-from ctkit_torch.backbones import load_backbone
+from ctkit_torch.backbones import load_backbone, read_safetensors, safetensors_bytes
 from ctkit_torch.checkpoints import Checkpoints
 from ctkit_torch.precision import exact_convolutions, has_bf16
 from ctkit_torch.preparation import batches, normalised, together
@@ -209,9 +208,7 @@ def _kept_model(folder: Path) -> Epoch | None:
     if not path.exists():
         return None
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            facts = file.metadata()
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+        weights, facts = read_safetensors(path)
         return Epoch(int(facts["epoch"]), float(facts["accuracy"]), float(facts["loss"]), weights)
     except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
         log.warning("a kept model is damaged and will be trained anew: %s", error)
@@ -220,8 +217,7 @@ def _kept_model(folder: Path) -> Epoch | None:
 
 def _keep_model(folder: Path, best: Epoch) -> None:
     facts = {"epoch": str(best.number), "accuracy": repr(best.accuracy), "loss": repr(best.loss)}
-    weights = {name: weight.detach().cpu().contiguous() for name, weight in best.weights.items()}
-    write_bytes(folder / _MODEL, safetensors.torch.save(weights, metadata=facts))
+    write_bytes(folder / _MODEL, safetensors_bytes(best.weights, facts))
 
 
 def _learn(classifier: Classifier, optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> None:

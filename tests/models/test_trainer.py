@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from ctkit_models import synchronising
-from ctkit_models.synchronising import SharedStatistics
+from ctkit_models import trainer
+from ctkit_models.trainer import SharedStatistics
 from ctkit_torch.seeding import seeded
 from ctkit_torch.trunks import Trunk, build_trunk
 
@@ -29,7 +29,7 @@ def assert_shared(architecture: str) -> None:
 
 
 def test_a_network_of_torchvision_shares_statistics_and_sees_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synchronising, "find_spec", lambda name: None)
+    monkeypatch.setattr(trainer, "find_spec", lambda name: None)
     assert_shared("resnet18")
 
 

@@ -5,7 +5,7 @@ import warnings
 import pytest
 
 import ctkit_models
-from ctkit_models.devices import unusable
+from ctkit_torch.precision import unusable
 
 
 @pytest.mark.parametrize(

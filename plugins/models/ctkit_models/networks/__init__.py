@@ -1,1 +1,0 @@
-"""The networks that the built-in methods train, with their losses."""

@@ -1,0 +1,142 @@
+"""Tasks on phantom slices, built in, so that a first run ends in a score: is there a lesion, and where in the body?
+
+The height of a slice is a label that synthetic CT has for free. In ``phantom-regions`` training images are upright;
+those to be told are rotated, mirrored and brightened, which contrastive views teach to look through and random weights
+do not.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+
+from ctkit import rendering
+from ctkit.contracts import Params, Split, Task
+
+if TYPE_CHECKING:
+    from ctkit_phantom.lesions import LesionSlices
+    from ctkit_phantom.regions import RegionSlices
+
+CLASSES = ("pelvis", "lower-abdomen", "upper-abdomen", "lower-chest", "upper-chest", "neck")
+BRIGHTNESS = 0.6, 1.4  #: factor of an image that is to be told
+
+
+class PhantomLesionsParams(Params):
+    """How many phantom patients there are, and what is shown of each."""
+
+    train: int = Field(60, ge=4, description="training patients, every second of them with a lesion")
+    val: int = Field(20, ge=2, description="validation patients")
+    test: int = Field(40, ge=2, description="test patients")
+    slices: int = Field(2, ge=1, description="slices of each patient")
+    size: int = Field(128, ge=32, le=512, description="side of a slice in pixels")
+    area: float = Field(800.0, ge=100, le=10_000, description="area of lesions that a slice shows at least, mm^2")
+    seed: int = Field(0, ge=0, description="another seed gives other patients")
+
+
+class PhantomRegionsParams(Params):
+    """How many phantom patients there are; each has one slice in every region."""
+
+    train: int = Field(40, ge=2, description="training patients")
+    val: int = Field(10, ge=1, description="validation patients")
+    test: int = Field(40, ge=1, description="test patients")
+    size: int = Field(128, ge=32, le=512, description="side of a slice in pixels")
+    seed: int = Field(0, ge=0, description="another seed gives other patients")
+
+
+P = TypeVar("P", PhantomLesionsParams, PhantomRegionsParams)
+
+
+class PhantomPatients(Task[P], ABC):
+    """Axial slices of patients, as many of each: those of train, then of val, then of test."""
+
+    @property
+    @abstractmethod
+    def _slices(self) -> LesionSlices | RegionSlices:
+        """Slices of ``_count`` patients."""
+
+    def splits(self) -> Mapping[str, Split]:
+        """The patients, one after the other: train, val, test."""
+        return {
+            name: Split(
+                tuple(f"{name}-{number:05d}" for number in self._numbers(places)),
+                self._slices.labels[places.start : places.stop],
+                self._slices.patients[places.start : places.stop],
+            )
+            for name, places in self._places.items()
+        }
+
+    def image(self, split: str, number: int) -> NDArray[np.uint8]:
+        """One slice (size, size) in the window that pre-training uses."""
+        slice_ = self._slices.images[self._places[split][number]]
+        image: NDArray[np.uint8] = rendering.training(slice_[None], "HU", "hu-window", self.params.size)[0]
+        return image
+
+    def _numbers(self, places: range) -> range:
+        """The numbers in the names of a split's images."""
+        return places
+
+    @property
+    def _count(self) -> int:
+        return self.params.train + self.params.val + self.params.test
+
+    @property
+    def _places(self) -> dict[str, range]:
+        """Where each split's images are among the slices."""
+        each, train, val = len(self._slices.labels) // self._count, self.params.train, self.params.val
+        bounds = {"train": (0, train), "val": (train, train + val), "test": (train + val, self._count)}
+        return {name: range(start * each, end * each) for name, (start, end) in bounds.items()}
+
+
+class PhantomLesions(PhantomPatients[PhantomLesionsParams]):
+    """Axial phantom slices in the grey levels of pre-training.
+
+    No patient is in two splits, and none is in the data set ``phantom``.
+    """
+
+    classes = ("healthy", "lesion")
+    positive = "lesion"
+
+    @cached_property
+    def _slices(self) -> LesionSlices:
+        from ctkit_phantom.lesions import lesion_slices
+
+        params = self.params
+        return lesion_slices(params.seed, self._count, params.size, slices=params.slices, area=params.area)
+
+
+class PhantomRegions(PhantomPatients[PhantomRegionsParams]):
+    """Axial phantom slices in the grey levels of pre-training; validation and test images turned by any angle.
+
+    No patient is in two splits, and none is in the data set ``phantom``.
+    """
+
+    classes = CLASSES
+
+    def image(self, split: str, number: int) -> NDArray[np.uint8]:
+        """One slice (size, size) in the window that pre-training uses, upright for training and turned else."""
+        upright, place = super().image(split, number), self._places[split][number]
+        return upright if split == "train" else turned(upright, np.random.default_rng([self.params.seed, place]))
+
+    def _numbers(self, places: range) -> range:
+        """Counted in each split from 0."""
+        return range(len(places))
+
+    @cached_property
+    def _slices(self) -> RegionSlices:
+        from ctkit_phantom.regions import region_slices
+
+        return region_slices(self.params.seed, self._count, self.params.size)
+
+
+def turned(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Rotate an image by any angle, mirror every second, and change the brightness by up to 40 %."""
+    rotated = np.asarray(Image.fromarray(image).rotate(rng.uniform(-180, 180), Image.Resampling.BILINEAR))
+    bright = rotated[:, :: rng.choice([-1, 1])] * rng.uniform(*BRIGHTNESS)
+    return np.clip(bright, 0, 255).astype(np.uint8)
