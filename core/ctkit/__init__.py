@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ctkit import hookspecs
@@ -29,34 +30,17 @@ def __getattr__(name: str) -> Any:
     """Import what is public here when it is asked for, so that a plugin's light module costs nothing."""
     if name not in __all__:
         raise AttributeError(f"module 'ctkit' has no attribute {name!r}")
-    if name == "main":
-        from ctkit.cli import main
-
-        return main
-    if name == "complete_arms":
-        from ctkit.cli.completion import complete_arms
-
-        return complete_arms
-    if name == "output_options":
-        from ctkit.cli.options import output_options
-
-        return output_options
-    if name in ("Console", "quantities", "redaction"):
-        from ctkit import console
-
-        return getattr(console, name)
-    if name == "rendering":
-        from ctkit.slices import rendering
-
-        return rendering
-    if name in ("RevisitedArm", "Selection"):  # with all that opening a run's slices takes
-        from ctkit.reader import arm
-
-        return getattr(arm, name)
-    if name in _OF_RECORDS:
-        from ctkit.storage import records
-
-        return getattr(records, name)
-    from ctkit import reader
-
-    return getattr(reader, name)
+    owner: ModuleType
+    if name in ("complete_arms", "main", "output_options"):
+        from ctkit import cli as owner
+    elif name in ("Console", "quantities", "redaction"):
+        from ctkit import console as owner
+    elif name in ("Selection", "rendering"):
+        from ctkit import slices as owner
+    elif name == "RevisitedArm":  # with all that opening a run's slices takes
+        from ctkit.reader import arm as owner
+    elif name in _OF_RECORDS:
+        from ctkit.storage import records as owner
+    else:
+        from ctkit import reader as owner
+    return getattr(owner, name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ctkit.cli.completion import complete_arms
+from ctkit.cli.options import output_options
 from ctkit.cli.program import main
 
-__all__ = ["main"]
+__all__ = ["complete_arms", "main", "output_options"]

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from ctkit.contracts import Plugin, Reducer
@@ -40,7 +41,9 @@ def plugin_reference(entries: Iterable[Entry]) -> str:
     """Return a page of Markdown on plugins: what each does, and a table of its parameters. Trackers have none."""
     lines: list[str] = []
     told = [entry for entry in entries if entry.kind in _KINDS]
-    for kind, group in groupby(sorted(told, key=lambda entry: (_KINDS.index(entry.kind), entry.name)), _kind_of):
+    for kind, group in groupby(
+        sorted(told, key=lambda entry: (_KINDS.index(entry.kind), entry.name)), attrgetter("kind")
+    ):
         lines += [f"## {_HEADINGS[kind]}", ""]
         for entry in group:
             plugin = entry.load()
@@ -74,15 +77,12 @@ def _table(plugin: type[Plugin[Any]]) -> list[str]:
     if not rows:
         return ["It has no parameters.", ""]
     cells = [[cell.replace("|", r"\|").replace("<", "&lt;") for cell in row] for row in rows]
-    return ["| parameter | values | default | meaning |", "|---|---|---|---|", *map(_row, cells), ""]
-
-
-def _row(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _kind_of(entry: Entry) -> str:
-    return entry.kind
+    return [
+        "| parameter | values | default | meaning |",
+        "|---|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in cells),
+        "",
+    ]
 
 
 def _reducer(plugin: type[Reducer[Any]]) -> list[str]:

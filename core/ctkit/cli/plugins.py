@@ -24,17 +24,13 @@ def list_plugins(kind: str | None, as_json: bool) -> None:
     """List every plugin that is installed, the broken ones with their error."""
     from ctkit import plugins
 
-    entries = sorted(plugins.load().entries, key=lambda e: (_rank(e.kind), e.name, e.distribution))
+    entries = sorted(plugins.load().entries, key=lambda e: ([*LISTED, e.kind].index(e.kind), e.name, e.distribution))
     shown = [entry for entry in entries if kind is None or entry.kind in (kind, "unknown")]
     columns = ("kind", "name", "summary", "distribution", "version", "status", "error")
     if as_json:
         click.echo(json.dumps([{column: getattr(entry, column) for column in columns} for entry in shown], indent=2))
         return
     click.echo(_plugin_table(shown), nl=False)
-
-
-def _rank(kind: str) -> int:
-    return LISTED.index(kind) if kind in LISTED else len(LISTED)
 
 
 def _plugin_table(entries: list[Entry]) -> str:

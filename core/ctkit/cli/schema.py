@@ -8,17 +8,7 @@ from pydantic import BaseModel
 
 from ctkit.contracts import Knob, Reducer
 from ctkit.errors import PluginError
-from ctkit.pipeline_file.sections import (
-    BASELINE,
-    ArmKeys,
-    ComputeSection,
-    PretrainKeys,
-    Rendering,
-    ReportSection,
-    RunSection,
-    StepKeys,
-    TaskKeys,
-)
+from ctkit.pipeline_file import sections
 from ctkit.plugins import Entry, Registry
 
 Schema = dict[str, Any]
@@ -27,21 +17,24 @@ Schema = dict[str, Any]
 def pipeline_schema(registry: Registry) -> Schema:
     """Return the schema of a pipeline file for the plugins that are installed; broken ones are left out."""
     definitions: Schema = {}
-    steps = _variants(registry, "reducer", definitions, StepKeys)
-    arms = _variants(registry, "reducer", definitions, ArmKeys, StepKeys)
-    stepped = _object(definitions, ArmKeys) | {"required": ["steps"]}
+    steps = _variants(registry, "reducer", definitions, sections.StepKeys)
+    arms = _variants(registry, "reducer", definitions, sections.ArmKeys, sections.StepKeys)
+    stepped = _object(definitions, sections.ArmKeys) | {"required": ["steps"]}
     stepped["properties"]["steps"] = {"type": "array", "minItems": 1, "items": {"oneOf": steps}}
-    tasks = _variants(registry, "task", definitions, TaskKeys)
+    tasks = _variants(registry, "task", definitions, sections.TaskKeys)
     definitions["protocol"] = _protocol(_variants(registry, "protocol", definitions))
     for task in tasks:
         task["properties"]["protocol"] = {"$ref": "#/$defs/protocol"}
-    sections = {
-        "run": _object(definitions, RunSection),
-        "compute": _object(definitions, ComputeSection),
-        "report": _object(definitions, ReportSection),
-        "dataset": {"oneOf": _variants(registry, "dataset", definitions, Rendering)},
+    properties = {
+        "run": _object(definitions, sections.RunSection),
+        "compute": _object(definitions, sections.ComputeSection),
+        "report": _object(definitions, sections.ReportSection),
+        "dataset": {"oneOf": _variants(registry, "dataset", definitions, sections.Rendering)},
         "reduce": {"type": "array", "minItems": 1, "items": {"oneOf": [*arms, stepped]}},
-        "pretrain": {"type": "array", "items": {"oneOf": _variants(registry, "method", definitions, PretrainKeys)}},
+        "pretrain": {
+            "type": "array",
+            "items": {"oneOf": _variants(registry, "method", definitions, sections.PretrainKeys)},
+        },
         "baseline": {"type": "array", "items": {"anyOf": _baselines(registry, definitions)}},
         "task": {"type": "array", "items": {"oneOf": tasks}},
     }
@@ -51,7 +44,7 @@ def pipeline_schema(registry: Registry) -> Schema:
         "type": "object",
         "additionalProperties": False,
         "required": ["run", "dataset", "reduce"],
-        "properties": sections,
+        "properties": properties,
         "$defs": definitions,
     }
 
@@ -77,9 +70,9 @@ def _variants(registry: Registry, kind: str, definitions: Schema, *core: type[Ba
 
 def _baselines(registry: Registry, definitions: Schema) -> list[Schema]:
     """Methods as baselines: ``use`` may be left out for the usual one."""
-    found = _variants(registry, "method", definitions, PretrainKeys)
+    found = _variants(registry, "method", definitions, sections.PretrainKeys)
     for one in found:
-        if one["title"] == BASELINE:
+        if one["title"] == sections.BASELINE:
             one["required"].remove("use")
     return found
 

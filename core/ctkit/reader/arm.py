@@ -60,57 +60,27 @@ class RevisitedArm:
 
     def __init__(self, session: Session, data: Data, arm: Arm, selected: Selected) -> None:
         self._session, self._data, self._arm, self._selected = session, data, arm, selected
-        self._evidence = Evidence(session, data)
-        self._chosen = session.pipeline.dataset
-
-    # --- the arm
-
-    @property
-    def name(self) -> str:
-        """Its id in the pipeline file."""
-        return self._arm.id
-
-    @property
-    def folder(self) -> ArmFolder:
-        """Its folder in the run."""
-        return self._session.folder.arm(self.name)
-
-    @property
-    def address(self) -> str:
-        """What tells its selection from all others, 64 hex digits."""
-        return self._selected.address
-
-    @property
-    def reducer(self) -> str:
-        """Name of its last step's reducer."""
-        return self._arm.steps[-1].reducer.entry.name
-
-    @property
-    def knob(self) -> Knob | None:
-        """Knob of its last step."""
-        return self._arm.steps[-1].reducer.build().knob
-
-    @property
-    def shows_images(self) -> bool:
-        """Whether the pipeline lets pixels be shown."""
-        return self._session.pipeline.report.images
-
-    # --- slices and volumes
-
-    @property
-    def volume(self) -> Ints:
-        """Volume (n,) of each slice."""
-        return self._data.table.volume
-
-    @property
-    def index(self) -> Ints:
-        """Number (n,) of each slice in its volume."""
-        return self._data.table.index
-
-    @property
-    def volumes(self) -> Catalogue:
-        """The volumes, to be counted, looped over, or taken by their number."""
-        return self._data.catalogue
+        self._evidence, self._chosen = Evidence(session, data), session.pipeline.dataset
+        look, last = session.pipeline.rendering, arm.steps[-1].reducer
+        # the arm
+        self.name = arm.id  #: in the pipeline file
+        self.folder: ArmFolder = session.folder.arm(arm.id)  #: in the run
+        self.address = selected.address  #: what tells its selection from all others, 64 hex digits
+        self.reducer = last.entry.name  #: of its last step
+        self.knob: Knob | None = last.build().knob  #: of its last step
+        #: What is kept (n,), which slice stands for a dropped one ``by`` (n,), its ``distance`` (n,), and ``at``.
+        self.selection: Selection = selected.selection
+        self.shows_images = session.pipeline.report.images  #: whether the pipeline lets pixels be shown
+        # slices and volumes
+        self.volume: Ints = data.table.volume  #: (n,) volume of each slice
+        self.index: Ints = data.table.index  #: (n,) number of each slice in its volume
+        self.volumes: Catalogue = data.catalogue  #: to be counted, looped over, or taken by their number
+        # the data
+        self.dataset: Dataset[Any] = self._chosen.build()  #: the data set's plugin, which reads volumes
+        self.dataset_name = self._chosen.entry.name  #: of that plugin
+        #: The run's training rendering, as ``ctkit.rendering`` takes it, and as the pipeline file says it, as JSON.
+        self.levels: str | tuple[float, float] = look.levels
+        self.intensity: Any = look.model_dump(mode="json")["intensity"]
 
     def slices_of(self, volume: int) -> Ints:
         """Numbers of a volume's slices, ascending."""
@@ -125,11 +95,6 @@ class RevisitedArm:
         return self._data.readings[volume].span
 
     # --- the choice
-
-    @property
-    def selection(self) -> Selection:
-        """What is kept (n,), which slice stands for a dropped one ``by`` (n,), its ``distance`` (n,), and ``at``."""
-        return self._selected.selection
 
     def select_at(self, at: float) -> Selection:
         """What the arm would keep with another value of its last step's knob."""
@@ -164,26 +129,6 @@ class RevisitedArm:
         return list(read_rows(self.folder.curve, CurveRow))
 
     # --- the data
-
-    @property
-    def dataset(self) -> Dataset[Any]:
-        """The data set's plugin, which reads volumes."""
-        return self._chosen.build()
-
-    @property
-    def dataset_name(self) -> str:
-        """Name of that plugin."""
-        return self._chosen.entry.name
-
-    @property
-    def levels(self) -> str | tuple[float, float]:
-        """The run's training rendering, as ``ctkit.slices.rendering`` takes it."""
-        return self._session.pipeline.rendering.levels
-
-    @property
-    def intensity(self) -> Any:
-        """The same as the pipeline file says it, as JSON."""
-        return self._session.pipeline.rendering.model_dump(mode="json")["intensity"]
 
     def images(self, slices: Ints) -> dict[int, NDArray[np.uint8]]:
         """Pictures (side, side) of slices in the training rendering, by number, of those that can still be read."""

@@ -16,27 +16,8 @@ from numpy.typing import NDArray
 from ctkit.console import Console
 from ctkit.contracts import Bools, Exported, ExportFormat, Floats, Ints, Method, Params, Predictions
 from ctkit.errors import RequestError
-from ctkit.storage import ArmFolder, RunFolder, TrainingFolder, read_provenance
-from ctkit.storage.records import (
-    ArmFacts,
-    ComparisonRow,
-    CurveRow,
-    HistoryRow,
-    Pictures,
-    PredictionFacts,
-    ScoreRow,
-    SkippedRow,
-    SliceRow,
-    TrainingFacts,
-    VolumeRow,
-    read_arm,
-    read_mistakes,
-    read_pictures,
-    read_prediction_facts,
-    read_predictions,
-    read_rows,
-    read_training,
-)
+from ctkit.storage import ArmFolder, RunFolder, TrainingFolder, read_provenance, records
+from ctkit.storage.records import read_rows
 from ctkit.storage.run_folder import facts_beside
 
 if TYPE_CHECKING:
@@ -75,7 +56,7 @@ class RunArm:
     """An arm: what was asked, and what was chosen; of several draws, the first."""
 
     folder: ArmFolder
-    facts: ArmFacts
+    facts: records.ArmFacts
 
     @property
     def name(self) -> str:
@@ -113,14 +94,14 @@ class RunArm:
         return next((_chosen(file) for file in self.folder.selections), None)
 
     @cached_property
-    def curve(self) -> tuple[CurveRow, ...]:
+    def curve(self) -> tuple[records.CurveRow, ...]:
         """What each value of its knob would keep, ascending: ``curve.csv``."""
-        return tuple(read_rows(self.folder.curve, CurveRow))
+        return tuple(read_rows(self.folder.curve, records.CurveRow))
 
     @cached_property
-    def pictures(self) -> Pictures | None:
+    def pictures(self) -> records.Pictures | None:
         """Some of its slices: ``pictures.npz``."""
-        return read_pictures(self.folder.pictures)
+        return records.read_pictures(self.folder.pictures)
 
 
 @dataclass(frozen=True)
@@ -130,14 +111,14 @@ class RunTraining:
     arm: str
     pretrain: str
     seed: int
-    facts: TrainingFacts
+    facts: records.TrainingFacts
     folder: TrainingFolder
 
     @cached_property
     def history(self) -> Mapping[str, tuple[Floats, Floats]]:
         """Steps (m,) and values (m,) of every number that was recorded, by its name: ``history.csv``."""
         points: dict[str, list[tuple[float, float]]] = {}
-        for row in read_rows(self.folder.history, HistoryRow):
+        for row in read_rows(self.folder.history, records.HistoryRow):
             points.setdefault(row.name, []).append((row.step, row.value))
         curves = {name: np.array(pairs, np.float64) for name, pairs in points.items()}
         return {name: (curve[:, 0], curve[:, 1]) for name, curve in curves.items()}
@@ -157,13 +138,13 @@ class RunPredictions:
     path: Path  #: of the table
 
     @cached_property
-    def facts(self) -> PredictionFacts:
+    def facts(self) -> records.PredictionFacts:
         """What the table cannot say: the positive class, notes and warnings; {} where a run left none."""
-        return read_prediction_facts(facts_beside(self.path))
+        return records.read_prediction_facts(facts_beside(self.path))
 
     def read(self) -> Predictions:
         """Read the table. Raises ``DataError`` where it names a label that is none of its classes."""
-        return read_predictions(self.path, facts_beside(self.path))
+        return records.read_predictions(self.path, facts_beside(self.path))
 
 
 @dataclass(frozen=True)
@@ -222,7 +203,7 @@ class Run:
     def arms(self) -> tuple[RunArm, ...]:
         """The arms that have been chosen, as the pipeline orders them."""
         order = [arm.get("id") for arm in self.pipeline.get("reduce", [])]
-        found = [RunArm(folder, facts) for folder in self.folder.arms if (facts := read_arm(folder.facts))]
+        found = [RunArm(folder, facts) for folder in self.folder.arms if (facts := records.read_arm(folder.facts))]
         return tuple(sorted(found, key=lambda arm: order.index(arm.name) if arm.name in order else len(order)))
 
     def arm(self, name: str) -> RunArm | None:
@@ -242,7 +223,7 @@ class Run:
             RunTraining(arm.name, pretrain, seed, facts, folder)
             for arm in self.arms
             for pretrain, seed, folder in arm.folder.trainings
-            if (facts := read_training(folder.facts))
+            if (facts := records.read_training(folder.facts))
         )
 
     @property
@@ -257,14 +238,14 @@ class Run:
         ]
 
     @cached_property
-    def scores(self) -> tuple[ScoreRow, ...]:
+    def scores(self) -> tuple[records.ScoreRow, ...]:
         """Scores of every seed and repeat, and pooled: ``results.csv``."""
-        return tuple(read_rows(self.folder.results, ScoreRow))
+        return tuple(read_rows(self.folder.results, records.ScoreRow))
 
     @cached_property
-    def comparisons(self) -> tuple[ComparisonRow, ...]:
+    def comparisons(self) -> tuple[records.ComparisonRow, ...]:
         """Differences from the reference arm and from the baselines: ``comparisons.csv``."""
-        return tuple(read_rows(self.folder.comparisons, ComparisonRow))
+        return tuple(read_rows(self.folder.comparisons, records.ComparisonRow))
 
     @cached_property
     def predictions(self) -> tuple[RunPredictions, ...]:
@@ -276,18 +257,18 @@ class Run:
     @cached_property
     def mistakes(self) -> Mapping[str, Mapping[int, NDArray[np.uint8]]]:
         """Confident mistakes (side, side), by task and row of its predictions, counted from 1: ``mistakes.npz``."""
-        stored = read_mistakes(self.folder.mistakes)
+        stored = records.read_mistakes(self.folder.mistakes)
         return {task: dict(zip(rows.tolist(), images, strict=True)) for task, (rows, images) in stored.items()}
 
     @cached_property
-    def volumes(self) -> tuple[VolumeRow, ...]:
+    def volumes(self) -> tuple[records.VolumeRow, ...]:
         """The volumes of the data set: ``volumes.csv``."""
-        return tuple(read_rows(self.folder.volumes, VolumeRow))
+        return tuple(read_rows(self.folder.volumes, records.VolumeRow))
 
     @cached_property
     def skipped(self) -> Mapping[str, int]:
         """How many files and slices were left out, by reason: ``skipped.csv``."""
-        return Counter(row.reason for row in read_rows(self.folder.skipped, SkippedRow))
+        return Counter(row.reason for row in read_rows(self.folder.skipped, records.SkippedRow))
 
     def revisit(self, arm: str, console: Console | None = None) -> AbstractContextManager[RevisitedArm]:
         """Open an arm with its slices, for which data and cache must be what they were; hold the folder meanwhile.
@@ -306,7 +287,7 @@ class Run:
 def _chosen(file: Path) -> SelectionTable:
     """Read a selection row by row: those of large data sets have millions."""
     numbers: dict[str, int] = {}
-    rows: Iterator[SliceRow] = read_rows(file, SliceRow)
+    rows: Iterator[records.SliceRow] = read_rows(file, records.SliceRow)
     wanted = ((numbers.setdefault(row.volume, len(numbers)), row.index, row.kept, row.distance) for row in rows)
     columns = np.fromiter(wanted, np.dtype("i8,i8,?,f8"))
     volume, index, kept, distance = (np.ascontiguousarray(columns[name]) for name in columns.dtype.names or ())

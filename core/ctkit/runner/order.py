@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +13,6 @@ from pathlib import Path
 from ctkit import stopping
 from ctkit.compute import Jobs
 from ctkit.console import Console, count, percent
-from ctkit.errors import StorageError
 from ctkit.hookspecs import STAGES, Stage
 from ctkit.pipeline_file import Pipeline
 from ctkit.plugins import Registry
@@ -121,7 +120,8 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     comparing.score(session, data)
     comparing.compare(session, data)
     if "report" in wanted and data.predictions and session.pipeline.report.images:
-        _draw(session, "mistakes", lambda: mistakes.draw(session, data))
+        with session.going_on("pictures", "mistakes"):  # that they fail is no reason to have no report
+            mistakes.draw(session, data)
     if "report" not in wanted:
         return _stopped(session, "evaluate")
     return _report(session, data)
@@ -133,9 +133,9 @@ def _wanted_selections(session: Session, data: Data) -> list[Selected]:
 
 def _whole_size(pipeline: Pipeline) -> tuple[int, int]:
     """How many pre-trainings and evaluations the whole pipeline asks for."""
-    trainings = len(pipeline.arms) * len(pipeline.pretrains) * len(pipeline.seeds)
-    trainings += sum(len(pretraining.seeds_of(plan, pipeline)) for plan in pipeline.baselines)
-    return trainings, trainings * sum(plan.repeats * len(plan.labels) for plan in pipeline.tasks)
+    whole = outline(pipeline)
+    trainings = len(whole.trainings) + len(whole.baselines)
+    return trainings, trainings * len(whole.evaluations)
 
 
 def _stopped(session: Session, stage: Stage) -> None:
@@ -145,7 +145,8 @@ def _stopped(session: Session, stage: Stage) -> None:
 def _report(session: Session, data: Data) -> None:
     curve.write_cheap_curves(session, data)
     if session.pipeline.report.images:
-        _draw(session, "slices", lambda: pictures.draw(session, data))
+        with session.going_on("pictures", "slices"):
+            pictures.draw(session, data)
     if session.provenance.failures:
         session.provenance.state = "failed in part"
     elif session.provenance.state == "running":
@@ -158,16 +159,6 @@ def _report(session: Session, data: Data) -> None:
     with session.work("report"):
         session.provenance.write(finished=True)  # the page says when
         session.registry.call("ctkit_run_outputs", run=session.info)
-
-
-def _draw(session: Session, what: str, draw: Callable[[], None]) -> None:
-    """Draw pictures; after so much work, that they fail is no reason to have no report."""
-    try:
-        draw()
-    except StorageError:
-        raise
-    except Exception as error:
-        session.fail("pictures", what, error)
 
 
 # --- what the run folder says of the data -------------------------------------------------------------------------

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from ctkit.session.only import EVERYTHING, Only, parse
-from ctkit.session.opening import open_session
-from ctkit.session.provenance import Provenance, Stopwatch
-from ctkit.session.session import Session
+from ctkit.session.provenance import Provenance
+from ctkit.session.session import Session, open_session
 
-__all__ = ["EVERYTHING", "Only", "Provenance", "Session", "Stopwatch", "open_session", "parse"]
+__all__ = ["EVERYTHING", "Only", "Provenance", "Session", "open_session", "parse"]

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import takewhile
 from pathlib import Path
 from typing import TypeVar
 
 from ctkit import compute, stopping
-from ctkit.compute import Chore, Crew, Later
-from ctkit.console import Console
-from ctkit.errors import CtkitError
+from ctkit.compute import Chore, Crew, Jobs, Later, devices
+from ctkit.console import Console, redacted
+from ctkit.errors import CtkitError, StorageError
 from ctkit.hookspecs import RunInfo
 from ctkit.pipeline_file import Arm, Pipeline
 from ctkit.plugins import Registry
 from ctkit.session.only import EVERYTHING, Only
-from ctkit.session.provenance import Provenance, Stopwatch
+from ctkit.session.provenance import Provenance
 from ctkit.storage import Cache, RunFolder
 
 Item = TypeVar("Item")
@@ -44,7 +46,7 @@ class Session:
     only: Only = EVERYTHING  #: what to work on; the rest stays as it is
 
     @contextmanager
-    def work(self, stage: str, item: str = "") -> Iterator[Stopwatch]:
+    def work(self, stage: str, item: str = "") -> Iterator[None]:
         """Announce that a stage does real work on ``item``, time it, and note it; not where the run is to stop."""
         self.provenance.began(stage, item)
         stopping.check()
@@ -53,12 +55,13 @@ class Session:
         about = {"stage": stage, "item": item}
         name = f"{stage} {item}".rstrip()
         _log.info("%s begins", name, extra=about)
-        watch = Stopwatch()
-        yield watch
-        _log.info("%s took %.1f s", name, watch.seconds, extra=about | {"seconds": round(watch.seconds, 3)})
-        self.provenance.made(stage, item, watch.seconds)
+        start = time.monotonic()
+        yield
+        seconds = time.monotonic() - start
+        _log.info("%s took %.1f s", name, seconds, extra=about | {"seconds": round(seconds, 3)})
+        self.provenance.made(stage, item, seconds)
         self.provenance.write()
-        self.registry.notify("ctkit_stage_finished", run=self.info, stage=stage, item=item, seconds=watch.seconds)
+        self.registry.notify("ctkit_stage_finished", run=self.info, stage=stage, item=item, seconds=seconds)
 
     def once(self, stage: str, item: str, at: str, work: Callable[[Path], Chore[None]]) -> Chore[None]:
         """Do work whose result is the cache's entry ``at``, unless it is there, nor while somebody else does the same.
@@ -102,6 +105,16 @@ class Session:
         self.provenance.failures.append({"stage": stage, "item": item, "reason": reason})
         self.console.warn(f"{stage} {item} failed: {reason}")
 
+    @contextmanager
+    def going_on(self, stage: str, item: str) -> Iterator[None]:
+        """Note what fails of one item, and go on with the others; but not where the disk refuses."""
+        try:
+            yield
+        except StorageError:
+            raise
+        except Exception as error:  # a plugin may raise anything
+            self.fail(stage, item, error)
+
     def parallel(
         self,
         stage: str,
@@ -122,3 +135,30 @@ class Session:
                 bar.advance(weight(outcome.item))
                 yield outcome
             stopping.check()
+
+
+def open_session(
+    pipeline: Pipeline, registry: Registry, console: Console, folder: RunFolder, jobs: Jobs = 1
+) -> Session:
+    """Put together what the stages share."""
+    settings = pipeline.compute
+    unusable = cache(partial(registry.manager.hook.ctkit_check_device, device="cuda"))
+    device = devices.resolve(settings.device, settings.devices, unusable)
+    crew = Crew(devices.shares(device, jobs, settings.devices))
+    backend = compute.Backend.of(settings.backend, settings.workers, settings.scheduler, settings.time_limit)
+    session = Session(
+        pipeline=pipeline,
+        arms=pipeline.arms,
+        registry=registry,
+        cache=Cache.beside(folder.path),
+        folder=folder,
+        workers=compute.Workers(backend, folder.journal),
+        console=console,
+        provenance=Provenance(folder, pipeline, device, jobs=crew.size),
+        device=device,
+        info=RunInfo(pipeline.run.name, folder.path, redacted(pipeline.document)),
+        crew=crew,
+    )
+    if (settings.device, device) == ("auto", "cpu") and devices.cuda_devices():
+        session.note(f"this run computes on the CPU: {unusable()}")
+    return session

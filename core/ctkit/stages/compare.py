@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ctkit.contracts import Difference, Score, main_metric
 from ctkit.contracts.promises import Judge
-from ctkit.errors import StorageError
 from ctkit.files import write_json
 from ctkit.session import Session
 from ctkit.stages.data import Data
@@ -32,6 +30,11 @@ class Cell:
     arm: str  #: or a baseline
     place: Place
 
+    @property
+    def item(self) -> str:
+        """What it is called in logs."""
+        return "/".join(filter(None, (self.arm, *self.place[:3])))
+
 
 def cell_of(evaluated: Evaluated) -> Cell:
     """Return the row of the table of results that an evaluation belongs to."""
@@ -43,20 +46,9 @@ def score(session: Session, data: Data) -> None:
     """Write ``results.csv``: each repeat where there are several, each seed, and all seeds pooled."""
     rows: list[ScoreRow] = []
     for cell, runs in _cells(data.predictions).items():
-        with _going_on(session, cell):
+        with session.going_on("score", cell.item):
             rows += list(_scored(session, cell, runs))
     write_rows(session.folder.results, ScoreRow, rows)
-
-
-@contextmanager
-def _going_on(session: Session, cell: Cell) -> Iterator[None]:
-    """Note what fails for one cell, and go on with the others."""
-    try:
-        yield
-    except StorageError:
-        raise
-    except Exception as error:  # a protocol may raise anything
-        session.fail("score", "/".join(filter(None, (cell.arm, *cell.place[:3]))), error)
 
 
 def _scored(session: Session, cell: Cell, runs: list[Evaluated]) -> Iterator[ScoreRow]:
@@ -91,7 +83,7 @@ def compare(session: Session, data: Data) -> None:
     cells = _cells(data.predictions)
     rows: list[tuple[Cell, str, Difference]] = []
     for cell, other in _pairs(session, cells):
-        with _going_on(session, cell):
+        with session.going_on("score", cell.item):
             rows += [(cell, other.arm, difference) for difference in _differences(session, cells[cell], cells[other])]
     adjusted = adjust([difference for *_, difference in rows])
     written = (_comparison(*row, p) for row, p in zip(rows, adjusted, strict=True))

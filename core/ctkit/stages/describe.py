@@ -18,7 +18,7 @@ from ctkit import compute
 from ctkit.compute import Chore, Errand
 from ctkit.contracts import Reducer, Slices
 from ctkit.errors import CtkitError, DataError, PluginError, StorageError
-from ctkit.pipeline_file import Arm, Chosen
+from ctkit.pipeline_file import Chosen
 from ctkit.session import Session
 from ctkit.slices import Catalogue
 from ctkit.stages.data import Data
@@ -60,12 +60,7 @@ def describe_again(session: Session, catalogue: Catalogue, volume: int, chosen: 
 
 def described_reducers(session: Session) -> list[Chosen[Reducer[Any]]]:
     """Return the reducers of the session's arms that look at pixels, each once."""
-    return reducers_of(session.arms)
-
-
-def reducers_of(arms: Iterable[Arm]) -> list[Chosen[Reducer[Any]]]:
-    """Return the reducers of some arms that look at pixels, each once."""
-    steps = (step.reducer for arm in arms for step in arm.steps)
+    steps = (step.reducer for arm in session.arms for step in arm.steps)
     looking = (chosen for chosen in steps if chosen.build().evidence != "none")
     return list({address("reducer", **chosen.evidence_identity): chosen for chosen in looking}.values())
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from ctkit.compute import Chore, Errand
 from ctkit.contracts import Evaluation, Predictions, Rows
 from ctkit.contracts.promises import Judge, check_classes, check_predictions, check_splits
-from ctkit.errors import StorageError
 from ctkit.pipeline_file import TaskPlan
 from ctkit.session import Session
 from ctkit.stages import pretrain
 from ctkit.stages.data import Data
-from ctkit.stages.jobs import Evaluated, Job
+from ctkit.stages.jobs import Evaluated
 from ctkit.stages.materialise import rows_in_store, slice_store
 from ctkit.stages.tasks import built
 from ctkit.storage import address, place
@@ -23,6 +22,7 @@ from ctkit.storage.records import read_prediction_facts, read_predictions, write
 from ctkit.storage.run_folder import facts_beside
 
 _TABLE, _FACTS = "predictions.csv", "facts.json"  #: in the cache
+_Stored = Callable[[str, int | None], Rows | None]  # by arm and seed of a selection
 NOT_COMPARED = "test images were not compared with the slices of the pre-training: they are stored no more"
 
 
@@ -56,7 +56,13 @@ def evaluate(session: Session, data: Data) -> Data:
     """
     trained = {job.item for job in data.backbones}
     evaluations = [one for one in data.evaluations if one.job.item in trained]
-    slices = _StoredSlices(session, data)
+    store = slice_store(session)
+
+    @cache
+    def slices(arm: str, seed: int | None) -> Rows | None:
+        """The slices of a selection, looked up once; None where one is stored no more."""
+        return rows_in_store(store, session, data, data.selections[arm, seed].selection)
+
     absent = [one for one in evaluations if not _show_if_cached(session, one)]
     missing = [one for one in absent if one.is_wanted(session.only)]
     # The first evaluation of a backbone on a task makes its features, which others would else make at the same time.
@@ -78,23 +84,6 @@ def _show_if_cached(session: Session, evaluated: Evaluated) -> bool:
     session.cached("evaluate", evaluated.item)
     _show(session, evaluated)
     return True
-
-
-class _StoredSlices:
-    """The slices that each backbone was trained on, as far as the store has them; looked up once for each selection."""
-
-    def __init__(self, session: Session, data: Data) -> None:
-        self._rows = partial(rows_in_store, slice_store(session), session, data)
-        self._found: dict[tuple[str, int | None], Rows | None] = {}
-
-    def of(self, job: Job) -> Rows | None:
-        """None for a baseline, and where a slice is stored no more."""
-        if job.baseline:
-            return None
-        key = (job.selected.arm.id, job.selected.seed)
-        if key not in self._found:
-            self._found[key] = self._rows(job.selected.selection)
-        return self._found[key]
 
 
 def _fingerprint(plan: TaskPlan) -> str:
@@ -124,22 +113,19 @@ def _show(session: Session, evaluated: Evaluated) -> None:
         session.note(f"{plan.id}: {note}")
 
 
-def _try(session: Session, evaluated: Evaluated, slices: _StoredSlices, beside: int) -> Chore[bool]:
+def _try(session: Session, evaluated: Evaluated, slices: _Stored, beside: int) -> Chore[bool]:
     """Make predictions, with so many others to make; say whether they are there."""
-    try:
+    with session.going_on("evaluate", evaluated.item):
         work = _predict(session, evaluated, slices, session.workers_each(beside))
         yield from session.once("evaluate", evaluated.item, evaluated.address, lambda _: work)
         _show(session, evaluated)
-    except StorageError:
-        raise
-    except Exception as error:  # a plugin may raise anything; the other items go on
-        session.fail("evaluate", evaluated.item, error)
-        return False
-    return True
+        return True
+    return False
 
 
-def _predict(session: Session, evaluated: Evaluated, stored: _StoredSlices, workers: int) -> Chore[None]:
-    slices = stored.of(evaluated.job)
+def _predict(session: Session, evaluated: Evaluated, stored: _Stored, workers: int) -> Chore[None]:
+    job, selected = evaluated.job, evaluated.job.selected
+    slices = None if job.baseline else stored(selected.arm.id, selected.seed)
     known = partial(
         Evaluation,
         backbone=pretrain.folder_of(session, evaluated.job).backbone,

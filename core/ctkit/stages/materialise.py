@@ -31,7 +31,7 @@ def materialise(session: Session, data: Data, selections: Iterable[Selection]) -
     for chosen in selections:
         kept |= chosen.kept
     find = partial(_find, slice_store(session), session, catalogue)
-    wanted = _by_volume(table, kept)
+    wanted = by_volume(table, kept)
     shards = {number: find(number, index) for number, index in wanted.items()}
     missing = [number for number, shard in shards.items() if shard is None]
     if not missing:
@@ -54,7 +54,7 @@ def slice_store(session: Session) -> SliceStore:
 def rows_in_store(store: SliceStore, session: Session, data: Data, chosen: Selection) -> Rows | None:
     """Return a selection's rows if the store still has them all; decodes nothing."""
     shards: dict[int, Shard] = {}
-    for number, index in _by_volume(data.table, chosen.kept).items():
+    for number, index in by_volume(data.table, chosen.kept).items():
         shard = _find(store, session, data.catalogue, number, index)
         if shard is None:
             return None
@@ -64,7 +64,7 @@ def rows_in_store(store: SliceStore, session: Session, data: Data, chosen: Selec
 
 def rows_of(table: Table, chosen: Selection, shards: Shards, size: int) -> Rows:
     """Return an arm's rows in the store, in the order of the table."""
-    parts = [(number, shards[number], index) for number, index in _by_volume(table, chosen.kept).items()]
+    parts = [(number, shards[number], index) for number, index in by_volume(table, chosen.kept).items()]
     return gather(parts, size)
 
 
@@ -80,7 +80,7 @@ def shown_address(session: Session, catalogue: Catalogue, number: int) -> str:
     return volume if reading is None else reading.shown(volume, session.pipeline.rendering.levels)
 
 
-def _by_volume(table: Table, kept: Bools) -> dict[int, Ints]:
+def by_volume(table: Table, kept: Bools) -> dict[int, Ints]:
     """Kept slices' numbers in their volume, for each volume that has any."""
     numbers = np.flatnonzero(kept)
     if not numbers.size:

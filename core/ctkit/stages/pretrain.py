@@ -12,19 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ctkit.compute import Chore, Errand, start_child
 from ctkit.contracts import Method, Pretrained, Pretraining, Rows, Task
 from ctkit.contracts.promises import Judge, check_pretrained
-from ctkit.errors import StorageError
 from ctkit.files import link, write_json
 from ctkit.pipeline_file import Arm, Chosen, Pipeline, PretrainPlan
 from ctkit.session import Session
 from ctkit.slices import Selection, Table, rendering
 from ctkit.stages.data import Data
 from ctkit.stages.jobs import Job
-from ctkit.stages.materialise import rows_of, shown_address
+from ctkit.stages.materialise import by_volume, rows_of, shown_address
 from ctkit.stages.selected import of_seed
 from ctkit.stages.tasks import built, watched_tasks
 from ctkit.storage import TrainingFolder, address, forget, place
@@ -95,11 +92,8 @@ def selection_digest(shown: Callable[[int], str], table: Table, chosen: Selectio
     ``shown`` gives the address of a volume by its number, as training sees it.
     """
     digest = hashlib.sha256()
-    kept = np.flatnonzero(chosen.kept)
-    for part in np.split(kept, np.flatnonzero(np.diff(table.volume[kept])) + 1):
-        if part.size:
-            volume = int(table.volume[part[0]])
-            digest.update(f"{shown(volume)}:{table.index[part].tolist()};".encode())
+    for volume, index in by_volume(table, chosen.kept).items():
+        digest.update(f"{shown(volume)}:{index.tolist()};".encode())
     return digest.hexdigest()
 
 
@@ -134,16 +128,12 @@ def show_folder(session: Session, job: Job) -> TrainingFolder:
 
 def _try(session: Session, data: Data, job: Job, at_once: int) -> Chore[bool]:
     """Make a backbone, perhaps beside others, ``at_once`` in all; say whether it is there."""
-    try:
+    with session.going_on("pretrain", job.item):
         work = partial(_train, session, data, job, at_once)
         yield from session.once("pretrain", job.item, job.address, work)
         _show(session, job)
-    except StorageError:
-        raise
-    except Exception as error:  # a plugin may raise anything; the other items go on
-        session.fail("pretrain", job.item, error)
-        return False
-    return True
+        return True
+    return False
 
 
 def _train(session: Session, data: Data, job: Job, at_once: int, folder: Path) -> Chore[None]:

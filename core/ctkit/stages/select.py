@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from ctkit.contracts import Ints
 from ctkit.errors import DataError
 from ctkit.files import write_json
 from ctkit.pipeline_file import Arm, Keep
-from ctkit.session import Session, Stopwatch
+from ctkit.session import Session
 from ctkit.slices import Catalogue, Selection, Table, selection
 from ctkit.stages.data import Data
 from ctkit.stages.evidence import Evidence
@@ -120,11 +121,11 @@ def _select_one(
     if not make:
         return None
     with session.work("select", item), session.cache.entry("selection", at) as folder:
-        watch = Stopwatch()
+        start = time.monotonic()
         chosen = selection.select(
             table, evidence.choices(arm), session.pipeline.run.seed if seed is None else seed, target
         )
-        seconds = watch.seconds
+        seconds = time.monotonic() - start
         np.savez(
             folder / _FILE,
             kept=chosen.kept,

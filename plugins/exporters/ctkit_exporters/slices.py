@@ -69,8 +69,8 @@ def export_slices(run: RevisitedArm, form: SliceFormat, out: Path) -> int:
     of that format or the folder holds something else, and ``DataError`` where slices cannot be read any more.
     """
     refuse_without_sources(run.dataset, run.dataset_name, form)
-    if form == "dicom":
-        _refuse_shared_files(run)
+    if form == "dicom" and any(len(volume.files) != len(volume) for volume in run.volumes):
+        raise RequestError("some source files hold more than one slice, so they cannot be linked; take png or nifti")
     _claim(run, form, out)
     kept = partial(_kept, run, out)
     if form == "list":
@@ -92,11 +92,6 @@ def _kept(run: RevisitedArm, out: Path) -> Iterator[Kept]:
         if len(of_volume):
             number = int(run.volume[of_volume[0]])
             yield Kept(run.volumes[number], run.pseudonym(number), run.index[of_volume], run.span(number), out)
-
-
-def _refuse_shared_files(run: RevisitedArm) -> None:
-    if any(len(volume.files) != len(volume) for volume in run.volumes):
-        raise RequestError("some source files hold more than one slice, so they cannot be linked; take png or nifti")
 
 
 def _claim(run: RevisitedArm, form: SliceFormat, out: Path) -> None:

@@ -13,31 +13,16 @@ from ctkit.hookspecs import RunInfo, Spec, hookimpl
 @hookimpl
 def ctkit_register_commands() -> Sequence[Spec]:
     """Announce the commands; their modules are imported when they are called."""
-    return [
-        Spec(
-            "report",
-            "Make report.html of the folder RUN again, from what lies there.",
-            "ctkit_reports.commands:report",
-        ),
-        Spec(
-            "compare",
-            "Print one table of the scores of all RUNs: slices kept, pre-training time, difference from the reference"
-            " arm.",
-            "ctkit_reports.commands:compare",
-        ),
-        Spec(
-            "curve",
-            "Print how many slices each threshold of ARM in the folder RUN would keep; plot it and show it in the"
-            " report.",
-            "ctkit_reports.commands:curve",
-        ),
-        Spec(
-            "explain",
-            "Write a page that lets you judge by eye how ARM of the folder RUN chose: explain.html in the arm's"
-            " folder.",
-            "ctkit_reports.commands:explain",
-        ),
-    ]
+    summaries = {
+        "report": "Make report.html of the folder RUN again, from what lies there.",
+        "compare": "Print one table of the scores of all RUNs: slices kept, pre-training time,"
+        " difference from the reference arm.",
+        "curve": "Print how many slices each threshold of ARM in the folder RUN would keep; plot"
+        " it and show it in the report.",
+        "explain": "Write a page that lets you judge by eye how ARM of the folder RUN chose:"
+        " explain.html in the arm's folder.",
+    }
+    return [Spec(name, summary, f"ctkit_reports.commands:{name}") for name, summary in summaries.items()]
 
 
 @hookimpl

@@ -18,7 +18,7 @@ from ctkit.contracts import Ints, NoParams, Pixels, Slices, SourceFile, Volume
 from ctkit.files import write_json, write_text
 from ctkit.pipeline_file.pipeline import Chosen, PretrainPlan
 from ctkit.runner import dry_run, estimates
-from ctkit.session.opening import open_session
+from ctkit.session import open_session
 from ctkit.stages.decoding import Wanted
 from ctkit.storage import TrainingFolder
 from ctkit.storage.records import TrainingFacts

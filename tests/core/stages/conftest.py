@@ -13,8 +13,8 @@ import pytest
 from ctkit import pipeline_file, plugins, runner
 from ctkit.compute import Backend, Done
 from ctkit.console.output import Console
+from ctkit.session import open_session
 from ctkit.session.only import Only
-from ctkit.session.opening import open_session
 from ctkit.session.session import Session
 from ctkit.session.usage import used_by
 from ctkit.stages.data import Data

@@ -13,7 +13,7 @@ from ctkit import pipeline_file, plugins, runner
 from ctkit.console.output import Console
 from ctkit.errors import CtkitError
 from ctkit.files import read_csv
-from ctkit.session.opening import open_session
+from ctkit.session import open_session
 from ctkit.slices.rendering import evidence
 from ctkit.slices.store import SliceStore
 from ctkit.stages.decoding import NOT_FINITE

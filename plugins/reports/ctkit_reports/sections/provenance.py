@@ -9,8 +9,10 @@ from typing import Any
 
 from ctkit import Run, redaction
 from ctkit.hookspecs import STAGES
-from ctkit_reports import naming, wording
+from ctkit_reports import wording
 from ctkit_reports.elements import Table, number, table, text, unique
+
+_ITEM_NOTE = re.compile(r"([^\s/]+)/\S+: .*")  #: of a training, or of what was made of it
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,11 @@ def provenance(run: Run) -> Provenance:
 def _notes(run: Run) -> Iterable[str]:
     """Notes on the run as a whole; the other sections show those of trainings and tasks."""
     of_tasks = tuple(f"{task}: " for task in unique(row.task for row in run.predictions))
-    return (
-        redaction.without_paths(note) for item, note in naming.notes(run) if not item and not note.startswith(of_tasks)
-    )
+    arms = {arm.name for arm in run.arms}
+    for note in run.facts.get("notes", []):
+        item = _ITEM_NOTE.fullmatch(note)
+        if not (item and item[1] in arms) and not note.startswith(of_tasks):
+            yield redaction.without_paths(note)
 
 
 def _run_facts(facts: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
