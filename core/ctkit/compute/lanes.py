@@ -25,10 +25,6 @@ _log = logging.getLogger(__name__)
 AHEAD = 2
 
 
-class Broken(Exception):  # noqa: N818  # a state, not a fault of the program
-    """The worker of a lane died."""
-
-
 class Lane(ABC):
     """A way to workers, and how much is on it."""
 
@@ -42,21 +38,21 @@ class Lane(ABC):
         """Items that may be on the way at once."""
 
     def submit(self, work: bytes, item: bytes, name: str, mark: Path, time_limit: float) -> Future[worker.Outcome]:
-        """Send one item to a worker; see ``worker.attempt``. Raises ``Broken`` where the worker is dead."""
-        try:
-            future = self.executor.submit(worker.attempt, work, item, name, mark, time_limit)
-        except BrokenExecutor as error:
-            raise Broken from error
+        """Send one item to a worker; see ``worker.attempt``. Raises ``BrokenExecutor`` where it is dead."""
+        future = self.executor.submit(worker.attempt, work, item, name, mark, time_limit)
         self.load += 1
         return future
 
     def answer(self, future: Future[worker.Outcome]) -> worker.Outcome:
-        """Return what a worker answered. Raises ``Broken`` where it died and ``CtkitError`` where it cannot work."""
+        """Return what a worker answered.
+
+        Raises ``BrokenExecutor`` where it died and ``CtkitError`` where it cannot work.
+        """
         self.load -= 1
         try:
             return future.result()
-        except BrokenExecutor as error:
-            raise Broken from error
+        except BrokenExecutor:
+            raise
         except CancelledError as error:
             raise CtkitError("the connection to the workers is lost") from error
         except Exception as error:

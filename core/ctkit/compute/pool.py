@@ -13,7 +13,7 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from ctkit import stopping
 from ctkit.compute import isolation, worker
-from ctkit.compute.lanes import AHEAD, Broken, Cluster, Lane, ProcessLane
+from ctkit.compute.lanes import AHEAD, Cluster, Lane, ProcessLane
 from ctkit.errors import CtkitError, StorageError
 
 Item = TypeVar("Item")
@@ -219,7 +219,7 @@ class _Run(Generic[Item, Result]):
                 return
             try:
                 future = lane.submit(self._work, task.pickled, task.name, task.mark, self._time_limit)
-            except Broken:
+            except BrokenExecutor:
                 self._again.append(task)
                 self._replace(lane)
             else:
@@ -232,7 +232,7 @@ class _Run(Generic[Item, Result]):
         lane, task = self._away.pop(future)
         try:
             return task, lane.answer(future)
-        except Broken:
+        except BrokenExecutor:
             self._replace(lane)
             return task, worker.Suspect() if task.mark.exists() else None
 

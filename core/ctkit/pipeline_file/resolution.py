@@ -121,15 +121,14 @@ class _Resolver:
             self.fail((), 'there is no [[reduce]]: add at least one arm, for instance use = "all"')
         if tasks and not pretrains and not baselines:
             self.fail(("task", 0), "a task needs a [[pretrain]] to make the backbone that it scores")
-        resolved = _document(run, compute, report, dataset, rendering, arms, pretrains, baselines, tasks)
-        return Pipeline(run, compute, report, dataset, rendering, arms, pretrains, baselines, tasks, resolved)
+        resolved = Pipeline(run, compute, report, dataset, rendering, arms, pretrains, baselines, tasks, {})
+        return replace(resolved, document=_document(resolved))
 
     # sections
 
     def dataset(self, table: Document) -> tuple[Chosen[Dataset[Any]], Rendering]:
         location: Location = ("dataset",)
-        core = {key: table[key] for key in ("intensity", "size") if key in table}
-        rendering = self.section(Rendering, core, location)
+        rendering = self.keys(Rendering, table, location)
         if isinstance(rendering.intensity, str) and rendering.intensity not in INTENSITIES:
             fault = f"there is no rendering {rendering.intensity!r}; {nearest(rendering.intensity, INTENSITIES)}"
             self.fail((*location, "intensity"), fault)
@@ -157,8 +156,7 @@ class _Resolver:
     def arm(self, table: Document, location: Location) -> Arm:
         if ("steps" in table) == ("use" in table):
             self.fail(location, 'give either use = "..." or [[reduce.steps]], one table for each step')
-        core = {key: table[key] for key in ArmKeys.model_fields if key in table}
-        keys = self.section(ArmKeys, core, location)
+        keys = self.keys(ArmKeys, table, location)
         if "steps" in table:
             for key in table.keys() - ArmKeys.model_fields.keys() - {"steps"}:
                 self.fail((*location, key), "belongs into one of the steps")
@@ -178,8 +176,7 @@ class _Resolver:
         )
 
     def step(self, table: Document, location: Location, keep: Keep | None) -> Step:
-        core = {key: table[key] for key in StepKeys.model_fields if key in table}
-        keys = self.section(StepKeys, core, location)
+        keys = self.keys(StepKeys, table, location)
         known = set(StepKeys.model_fields)
         entry = self.entry("reducer", table, location)
         knob_name = self.knob_name(entry, location)
@@ -223,8 +220,7 @@ class _Resolver:
         return plans
 
     def pretrain(self, table: Document, location: Location) -> PretrainPlan:
-        core = {key: table[key] for key in PretrainKeys.model_fields if key in table}
-        keys = self.section(PretrainKeys, core, location)
+        keys = self.keys(PretrainKeys, table, location)
         method: Chosen[Method[Any]] = self.choose("method", table, location, set(PretrainKeys.model_fields))
         return PretrainPlan(keys.id or method.entry.name, method)
 
@@ -260,8 +256,7 @@ class _Resolver:
         plans: list[TaskPlan] = []
         for number, table in enumerate(tables):
             location = ("task", number)
-            core = {key: table[key] for key in TaskKeys.model_fields if key in table}
-            keys = self.section(TaskKeys, core, location)
+            keys = self.keys(TaskKeys, table, location)
             task: Chosen[Task[Any]] = self.choose("task", table, location, {*TaskKeys.model_fields, "protocol"})
             for protocol in self.protocols(table.get("protocol", "linear"), (*location, "protocol")):
                 name = keys.id or task.entry.name
@@ -315,6 +310,10 @@ class _Resolver:
         given = {key: value for key, value in table.items() if key not in {*core, "use"}}
         params = self.section(plugin.params_type, given, location, keys)
         return Chosen(entry, params)
+
+    def keys(self, model: type[SectionT], table: Document, location: Location) -> SectionT:
+        """Validate those keys of a table that are the core's own."""
+        return self.section(model, {key: table[key] for key in model.model_fields if key in table}, location)
 
     def section(self, model: type[SectionT], table: Any, location: Location, more: Iterable[str] = ()) -> SectionT:
         """Validate one table; the first thing that is wrong becomes a ``ConfigError``."""
@@ -405,30 +404,20 @@ def _slug(word: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "._+-" else "-" for letter in word).strip("-") or "x"
 
 
-def _document(
-    run: RunSection,
-    compute: ComputeSection,
-    report: ReportSection,
-    dataset: Chosen[Any],
-    rendering: Rendering,
-    arms: tuple[Arm, ...],
-    pretrains: tuple[PretrainPlan, ...],
-    baselines: tuple[PretrainPlan, ...],
-    tasks: tuple[TaskPlan, ...],
-) -> Document:
+def _document(pipeline: Pipeline) -> Document:
     return {
-        "run": run.model_dump(mode="json"),
-        "compute": compute.model_dump(mode="json"),
-        "report": report.model_dump(mode="json"),
-        "dataset": _described(dataset) | rendering.model_dump(mode="json"),
-        "reduce": [_described_arm(arm) for arm in arms],
-        "pretrain": [{"id": plan.id} | _described(plan.method) for plan in pretrains],
-        "baseline": [{"id": plan.id} | _described(plan.method) for plan in baselines],
+        "run": pipeline.run.model_dump(mode="json"),
+        "compute": pipeline.compute.model_dump(mode="json"),
+        "report": pipeline.report.model_dump(mode="json"),
+        "dataset": _described(pipeline.dataset) | pipeline.rendering.model_dump(mode="json"),
+        "reduce": [_described_arm(arm) for arm in pipeline.arms],
+        "pretrain": [{"id": plan.id} | _described(plan.method) for plan in pipeline.pretrains],
+        "baseline": [{"id": plan.id} | _described(plan.method) for plan in pipeline.baselines],
         "task": [
             {"id": plan.id, "repeats": plan.repeats, "labels": list(plan.labels), "monitor": plan.monitor}
             | _described(plan.task)
             | {"protocol": _described(plan.protocol)}
-            for plan in tasks
+            for plan in pipeline.tasks
         ],
     }
 

@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import sys
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
@@ -213,7 +212,7 @@ def load() -> Registry:
         registry.entries.extend(
             entry for entry in _register(registry.manager, point, distribution, version) if entry.name not in disabled
         )
-    registry.entries = _mark_clashes(registry.entries)
+    registry.entries = [_marked(entry, registry.entries) for entry in registry.entries]
     return registry
 
 
@@ -295,17 +294,12 @@ def _fault(kind: Announced, spec: Spec) -> str:
     return "" if found else f"there is no module {module}"
 
 
-def _mark_clashes(entries: list[Entry]) -> list[Entry]:
-    claims: dict[tuple[str, str], list[Entry]] = defaultdict(list)
-    for entry in entries:
-        claims[entry.kind, entry.name].append(entry)
-    return [_marked(entry, claims[entry.kind, entry.name]) for entry in entries]
-
-
-def _marked(entry: Entry, claims: list[Entry]) -> Entry:
+def _marked(entry: Entry, entries: list[Entry]) -> Entry:
+    """The entry, as a clash where others claim its name too."""
     if entry.kind in ("output", "tracker", "unknown") or entry.status == "broken":
         return entry
-    others = sorted(e.distribution for e in claims if e is not entry)
+    claimed = entry.kind, entry.name
+    others = sorted(e.distribution for e in entries if (e.kind, e.name) == claimed and e is not entry)
     others += ["ctkit's core"] if entry.kind == "command" and entry.name in COMMANDS else []
     if not others:
         return entry

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from ctkit.contracts import Dataset, Ints, Pixels, Skipped, SourceFile, Volume, VolumeFacts
-from ctkit_datasets.dicom_facts import traits
-from ctkit_datasets.dicom_header import inspect_file
+from ctkit_datasets.dicom_header import inspect_file, traits
 from ctkit_datasets.dicom_pixels import read_volume
 from ctkit_datasets.dicom_series import arrange_series
 from ctkit_datasets.filters import SeriesParams

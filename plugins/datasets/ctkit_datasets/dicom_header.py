@@ -1,4 +1,4 @@
-"""Turns the header of one DICOM file into the few facts that grouping, ordering and reading need."""
+"""Turns the header of one DICOM file into the few facts that grouping, ordering, reading and explaining need."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ctkit.contracts import Skipped, SourceFile
+from ctkit.contracts import Skipped, SourceFile, Volume
 from ctkit_datasets.dicom_elements import (
     UNCOMPRESSED,
     UNDEFINED_LENGTH,
@@ -76,6 +76,9 @@ _FUNCTIONAL_GROUPS = {  # that say where a frame lies and what its values mean (
     0x00289110,  # Pixel Measures: spacing, thickness
     0x00289145,  # Pixel Value Transformation: slope, intercept
 }
+SERIES, INSTANCE = 0x0020000E, 0x00080018  #: SeriesInstanceUID, SOPInstanceUID
+_TRAITS = {0x00080070: "manufacturer", 0x00181210: "kernel"}
+_LONGEST = 64  # characters of a long string (PS3.5 section 6.2)
 _DICOMDIR = "1.2.840.10008.1.3.10"
 _MOST_PIXELS = 4096 * 4096  # of one slice; the largest CT matrix there is
 _MOST_COMPRESSION = 1000  # times; a slice of nothing but air may reach some hundred
@@ -98,6 +101,27 @@ def inspect_file(root: Path, file: SourceFile) -> Mapping[str, Any] | Skipped:
         return Skipped(file.path, "a folder that cannot be listed")
     except OSError as error:
         return Skipped(file.path, f"cannot be opened: {error.strerror}", retry=True)
+
+
+def traits(root: Path, volume: Volume) -> dict[str, str]:
+    """Return manufacturer and convolution kernel of a volume, as far as its first file's header gives them."""
+    found = texts(root / volume.source(0), frozenset(_TRAITS))
+    return {name: found[tag][:_LONGEST] for tag, name in _TRAITS.items() if found.get(tag)}
+
+
+def texts(path: Path, tags: frozenset[int]) -> Mapping[int, str]:
+    """Return the values of top-level text elements of a file, {} where it is no DICOM file or cannot be read."""
+    try:
+        with path.open("rb", buffering=0) as stream:
+            header = read_header(stream, os.fstat(stream.fileno()).st_size, tags)
+    except (HeaderError, OSError):
+        return {}
+    return {tag: _text(value) for tag, value in header.values.items()}
+
+
+def _text(value: bytes) -> str:
+    """A value as it stands. Identifiers only need to be equal, so no character set."""
+    return value.decode("latin-1").strip(" \0\r\n\t")
 
 
 def _facts(stream: BinaryIO, size: int) -> dict[str, Any]:
@@ -128,8 +152,8 @@ class _Values:
         self.coding = coding
 
     def text(self, keyword: str) -> str:
-        """Return the value as it stands, "" where absent. Identifiers only need to be equal, so no character set."""
-        return self.raw.get(keyword, b"").decode("latin-1").strip(" \0\r\n\t")
+        """Return the value as it stands, "" where absent."""
+        return _text(self.raw.get(keyword, b""))
 
     def code(self, keyword: str) -> str:
         """Return a code string, "unknown" where it is none."""

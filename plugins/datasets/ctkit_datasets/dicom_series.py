@@ -12,9 +12,8 @@ import numpy as np
 
 from ctkit.contracts import Skipped, SourceFile, Volume
 from ctkit_datasets.dicom_geometry import Plane, Turn, describe_spacing, same_place, tilt
-from ctkit_datasets.filters import NOT_SLICES, SeriesParams, matches
+from ctkit_datasets.filters import NOT_SLICES, SeriesParams, chosen, matches, unwanted
 from ctkit_datasets.packed_groups import PackedGroups
-from ctkit_datasets.volume_choice import chosen, unwanted
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _LEAST_PASS = 3  # slices, on average
@@ -42,7 +41,9 @@ def arrange_series(
         groups.add(_series_of(slices[0]), slices)
         if len(slices) > 1:
             several.add(file.path)
-    stacks = _scans(_stacks(groups, params), params)
+    stacks = _stacks(groups, params)
+    if params.same_scan == "largest":
+        stacks = _largest(stacks)
     volumes = (found if isinstance(found, Skipped) else found.volume() for found in stacks)
     yield from _accounted(chosen(volumes, params), several)
 
@@ -248,8 +249,11 @@ def _reasons(slices: list[Slice], params: SeriesParams) -> Iterator[str]:
         yield "body part not asked for"
     if params.kernel and not matches(series.kernel, params.kernel):
         yield "kernel not asked for"
-    if params.thickness and not _is_within(slices[0].thickness, params.thickness):
-        yield "slice thickness not asked for"
+    if params.thickness:
+        least, greatest = params.thickness
+        thickness = slices[0].thickness
+        if thickness is None or not least <= thickness <= greatest:
+            yield "slice thickness not asked for"
 
 
 @lru_cache
@@ -261,10 +265,6 @@ def _wrong_types(found: tuple[str, ...], wanted: tuple[str, ...], unwanted: tupl
         *(f"{NOT_SLICES.get(value.upper(), 'left out')} (image type {value})" for value in present),
         *(f"image type is not {value}" for value in absent),
     )
-
-
-def _is_within(thickness: float | None, limits: tuple[float, float]) -> bool:
-    return thickness is not None and limits[0] <= thickness <= limits[1]
 
 
 def _folder(file: SourceFile) -> str:
@@ -373,12 +373,8 @@ def _one_at_each_height(slices: list[Slice], plane: Plane) -> tuple[list[Slice],
 # --- from stacks to volumes ---------------------------------------------------------------------------------------
 
 
-def _scans(stacks: Iterator[Stack | Skipped], params: SeriesParams) -> Iterator[Stack | Skipped]:
-    """Yield the largest stack of each scan only, where ``same_scan`` asks for that."""
-    return stacks if params.same_scan == "all" else _largest(stacks)
-
-
 def _largest(stacks: Iterator[Stack | Skipped]) -> Iterator[Stack | Skipped]:
+    """Yield the largest stack of each scan only."""
     outlines: list[_Outline] = []
     slices: PackedGroups[int, Slice] = PackedGroups()
     for stack in stacks:
@@ -386,7 +382,7 @@ def _largest(stacks: Iterator[Stack | Skipped]) -> Iterator[Stack | Skipped]:
             yield stack
         else:
             slices.add(len(outlines), stack.slices)
-            outlines.append(_Outline.of(stack))
+            outlines.append(_Outline(replace(stack, slices=[]), len(stack.slices), _scan_of(stack), stack.ends))
     largest = _without_rivals(outlines)
     for number in slices:
         if number not in largest:
@@ -402,10 +398,6 @@ class _Outline(NamedTuple):
     size: int  #: slices
     scan: Hashable  #: equal for reconstructions of one scan
     ends: tuple[float, float]
-
-    @classmethod
-    def of(cls, stack: Stack) -> _Outline:
-        return cls(replace(stack, slices=[]), len(stack.slices), _scan_of(stack), stack.ends)
 
 
 def _without_rivals(outlines: list[_Outline]) -> set[int]:

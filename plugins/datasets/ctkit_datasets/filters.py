@@ -1,8 +1,9 @@
-"""Parameters that choose what of a data set is used. They change which volumes there are, never how one is read."""
+"""Parameters that choose what of a data set is used, and what they choose; how a volume is read they never change."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from fnmatch import translate
 from functools import lru_cache
 from pathlib import Path
@@ -10,61 +11,42 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from ctkit.contracts import InputPath, Params
+from ctkit.contracts import InputPath, Params, Skipped, Volume
 
 _ALWAYS = frozenset({"root", "recipe", "max_volumes", "max_patients"})
-_CHOOSES: dict[str, Any] = {"address": False}  # a volume's files and slices are in its address anyway
 
-#: Values of ImageType that mark what is no slice through the body, with its plain name. The first ones are the
+#: By its plain name, the values of ImageType that mark what is no slice through the body. The first ones are the
 #: standard's (PS3.3 sections C.7.6.1.1.2 and C.8.2.1.1.1), the rest are what scanners write.
-NOT_SLICES = {
-    "LOCALIZER": "localiser",
-    "SCOUT": "localiser",
-    "SURVIEW": "localiser",
-    "REF_SURVIEW": "localiser",
-    "TOPOGRAM": "localiser",
-    "DOSE_INFO": "dose page",
-    "PATIENT_INFO": "page of text",
-    "RESULTS": "page of text",
-    "SCREEN SAVE": "screenshot",
-    "SCREENSHOT": "screenshot",
-    "REFORMATTED": "reformat",
-    "MPR": "reformat",
-    "CSA MPR": "reformat",
-    "CT_SOM5 MPR": "reformat",
-    "CPR": "reformat",
-    "CURVED": "reformat",
-    "PROJECTION IMAGE": "projection",
-    "MIP": "projection",
-    "MAX_IP": "projection",
-    "MIN_IP": "projection",
-    "CSA MIP": "projection",
-    "VRT": "rendering",
-    "VOLREN": "rendering",
+_IMAGE_TYPES = {
+    "localiser": ("LOCALIZER", "SCOUT", "SURVIEW", "REF_SURVIEW", "TOPOGRAM"),
+    "dose page": ("DOSE_INFO",),
+    "page of text": ("PATIENT_INFO", "RESULTS"),
+    "screenshot": ("SCREEN SAVE", "SCREENSHOT"),
+    "reformat": ("REFORMATTED", "MPR", "CSA MPR", "CT_SOM5 MPR", "CPR", "CURVED"),
+    "projection": ("PROJECTION IMAGE", "MIP", "MAX_IP", "MIN_IP", "CSA MIP"),
+    "rendering": ("VRT", "VOLREN"),
 }
+NOT_SLICES = {value: name for name, values in _IMAGE_TYPES.items() for value in values}
+
+
+def _choosing(default: Any, description: str, **limits: Any) -> Any:
+    """A parameter that only chooses among volumes, whose files and slices are in their addresses anyway."""
+    return Field(default, description=description, json_schema_extra={"address": False}, **limits)
 
 
 class FolderParams(Params):
     """Parameters of a data set that lies in a folder."""
 
     root: InputPath = Field(description="folder that holds the data set")
-    include: tuple[str, ...] = Field(
-        (),
-        description="only files whose path below root matches one of these patterns; * also matches /",
-        json_schema_extra=_CHOOSES,
+    include: tuple[str, ...] = _choosing(
+        (), "only files whose path below root matches one of these patterns; * also matches /"
     )
-    exclude: tuple[str, ...] = Field(
-        (),
-        description="no files whose path below root matches one of these patterns; * also matches /",
-        json_schema_extra=_CHOOSES,
+    exclude: tuple[str, ...] = _choosing(
+        (), "no files whose path below root matches one of these patterns; * also matches /"
     )
-    min_slices: PositiveInt = Field(3, description="leave out volumes of fewer slices", json_schema_extra=_CHOOSES)
-    max_volumes: PositiveInt | None = Field(
-        None, description="use only this many volumes, for trying out", json_schema_extra=_CHOOSES
-    )
-    max_patients: PositiveInt | None = Field(
-        None, description="use only this many patients, for trying out", json_schema_extra=_CHOOSES
-    )
+    min_slices: PositiveInt = _choosing(3, "leave out volumes of fewer slices")
+    max_volumes: PositiveInt | None = _choosing(None, "use only this many volumes, for trying out")
+    max_patients: PositiveInt | None = _choosing(None, "use only this many patients, for trying out")
 
     @field_validator("root")
     @classmethod
@@ -77,33 +59,19 @@ class FolderParams(Params):
 class SeriesParams(FolderParams):
     """Parameters of a data set that consists of DICOM series."""
 
-    modality: tuple[str, ...] = Field(
-        ("CT",), min_length=1, description="modalities to use", json_schema_extra=_CHOOSES
+    modality: tuple[str, ...] = _choosing(("CT",), "modalities to use", min_length=1)
+    image_type: tuple[str, ...] = _choosing((), 'values that ImageType must hold, such as "ORIGINAL"')
+    not_image_type: tuple[str, ...] = _choosing(
+        tuple(NOT_SLICES), "values that ImageType must not hold: localisers, reformats, pages of text"
     )
-    image_type: tuple[str, ...] = Field(
-        (), description='values that ImageType must hold, such as "ORIGINAL"', json_schema_extra=_CHOOSES
+    body_part: tuple[str, ...] = _choosing((), 'patterns that BodyPartExamined must match, such as "CHEST*"')
+    kernel: tuple[str, ...] = _choosing((), 'patterns that ConvolutionKernel must match, such as "B30*"')
+    thickness: tuple[float, float] | None = _choosing(None, "least and greatest slice thickness, mm")
+    orientation: Literal["axial", "coronal", "sagittal", "any"] = _choosing(
+        "axial", "planes to use, by the axis nearest to their normal"
     )
-    not_image_type: tuple[str, ...] = Field(
-        tuple(NOT_SLICES),
-        description="values that ImageType must not hold: localisers, reformats, pages of text",
-        json_schema_extra=_CHOOSES,
-    )
-    body_part: tuple[str, ...] = Field(
-        (), description='patterns that BodyPartExamined must match, such as "CHEST*"', json_schema_extra=_CHOOSES
-    )
-    kernel: tuple[str, ...] = Field(
-        (), description='patterns that ConvolutionKernel must match, such as "B30*"', json_schema_extra=_CHOOSES
-    )
-    thickness: tuple[float, float] | None = Field(
-        None, description="least and greatest slice thickness, mm", json_schema_extra=_CHOOSES
-    )
-    orientation: Literal["axial", "coronal", "sagittal", "any"] = Field(
-        "axial", description="planes to use, by the axis nearest to their normal", json_schema_extra=_CHOOSES
-    )
-    same_scan: Literal["all", "largest"] = Field(
-        "all",
-        description="of several reconstructions or copies of one scan use all, or the one with the most slices",
-        json_schema_extra=_CHOOSES,
+    same_scan: Literal["all", "largest"] = _choosing(
+        "all", "of several reconstructions or copies of one scan use all, or the one with the most slices"
     )
 
     @field_validator("thickness")
@@ -138,3 +106,34 @@ def matches(text: str, patterns: tuple[str, ...]) -> bool:
 @lru_cache
 def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(map(translate, patterns)), re.IGNORECASE)
+
+
+def unwanted(path: str, params: FolderParams) -> str:
+    """Return why the file at ``path`` below the root is not asked for, or ""."""
+    if params.include and not matches(path, params.include):
+        return "left out by the parameter include"
+    if params.exclude and matches(path, params.exclude):
+        return "left out by the parameter exclude"
+    return ""
+
+
+def chosen(volumes: Iterable[Volume | Skipped], params: FolderParams) -> Iterator[Volume | Skipped]:
+    """Yield the first volumes that are large enough, the files of the others with the reason, and what is skipped."""
+    patients: set[str] = set()
+    count = 0
+    for volume in volumes:
+        if isinstance(volume, Skipped):
+            yield volume
+            continue
+        if len(volume) < params.min_slices:
+            reason = f"a volume of fewer than {params.min_slices} slices"
+        elif params.max_patients and len(patients | {volume.patient}) > params.max_patients:
+            reason = f"beyond the first {params.max_patients} patients"
+        elif params.max_volumes and count == params.max_volumes:
+            reason = f"beyond the first {params.max_volumes} volumes"
+        else:
+            patients.add(volume.patient)
+            count += 1
+            yield volume
+            continue
+        yield from (Skipped(file.path, reason) for file in volume.files)

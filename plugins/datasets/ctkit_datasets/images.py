@@ -17,10 +17,9 @@ from pydantic import Field, field_validator
 
 from ctkit.contracts import Dataset, Ints, Pixels, Skipped, SourceFile, Volume
 from ctkit.errors import DataError
-from ctkit_datasets.filters import FolderParams
+from ctkit_datasets.filters import FolderParams, chosen, unwanted
 from ctkit_datasets.packed_groups import PackedGroups
 from ctkit_datasets.source_files import walk
-from ctkit_datasets.volume_choice import chosen, unwanted
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 PATTERN = r"(?P<patient>[^/]+?)(?:(?:_(?P<volume>\d+))?_(?P<index>\d+))?$"

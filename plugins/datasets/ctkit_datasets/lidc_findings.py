@@ -10,7 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from ctkit.contracts import Volume
-from ctkit_datasets.dicom_facts import INSTANCE, SERIES, texts
+from ctkit_datasets.dicom_header import INSTANCE, SERIES, texts
 
 _ROOT = "LidcReadMessage"  # radiographs have an IdriReadMessage
 _KINDS = {"nodule": ("unblindedReadNodule", "roi"), "lesion that is no nodule": ("nonNodule", ".")}

@@ -18,10 +18,9 @@ from ctkit_datasets.dicom import SeriesDataset
 from ctkit_datasets.dicom_geometry import Turn
 from ctkit_datasets.dicom_pixels import fill
 from ctkit_datasets.dicom_series import Encoding, Slice, SliceMaker, sources
-from ctkit_datasets.filters import RecipeParams
+from ctkit_datasets.filters import RecipeParams, chosen
 from ctkit_datasets.lidc_findings import findings
 from ctkit_datasets.packed_groups import PackedGroups
-from ctkit_datasets.volume_choice import chosen
 
 _LEVELS = 3  # PATIENT/STUDY/SERIES
 _MORE_THAN = 10  # entries make a folder a series

@@ -10,10 +10,9 @@ from pydantic import Field, field_validator
 
 from ctkit.contracts import Dataset, Ints, Pixels, Skipped, SourceFile, Volume
 from ctkit.errors import DataError
-from ctkit_datasets.filters import FolderParams
+from ctkit_datasets.filters import FolderParams, chosen, unwanted
 from ctkit_datasets.nifti_files import Unit, header_facts, read_slices
 from ctkit_datasets.source_files import walk
-from ctkit_datasets.volume_choice import chosen, unwanted
 
 SUFFIXES = (".nii", ".nii.gz")
 

@@ -12,9 +12,8 @@ from pydantic import Field
 
 from ctkit.contracts import Ints, Pixels, Skipped, SourceFile, Volume
 from ctkit_datasets.dicom import SeriesDataset
-from ctkit_datasets.filters import RecipeParams
+from ctkit_datasets.filters import RecipeParams, chosen, unwanted
 from ctkit_datasets.pet_ct_nifti import CT, RESAMPLED_CT, inspect_tree_file, read_tree_volume, tree_volumes
-from ctkit_datasets.volume_choice import chosen, unwanted
 
 _NIFTI = (".nii", ".nii.gz")
 _Header: TypeAlias = tuple[SourceFile, Mapping[str, Any]]

@@ -31,7 +31,8 @@ def announce(monkeypatch: pytest.MonkeyPatch) -> Announce:
     """Make plugins seem to announce commands: names, each of the distribution ``d`` unless it says another."""
 
     def _announce(*entries: Entry) -> None:
-        found = plugins.registry._mark_clashes([*plugins.load().entries, *entries])
+        claimed = [*plugins.load().entries, *entries]
+        found = [plugins.registry._marked(entry, claimed) for entry in claimed]
         monkeypatch.setattr(plugins.load(), "entries", found)
 
     return _announce
