@@ -129,7 +129,7 @@ def kept_by_ctkit(root: Path, folder: Path, recipe: str, scopes: Iterable[str]) 
     run = runner.run(resolved, plugins.load(), Console(quiet=True), "select")
     return {
         (scope, threshold): {
-            row["source"] for row in read_csv(run.selection(f"{scope}-{threshold}", None)) if row["kept"] == "true"
+            row["source"] for row in read_csv(run.arm(f"{scope}-{threshold}").selection(None)) if row["kept"] == "true"
         }
         for scope in scopes
         for threshold in THRESHOLDS

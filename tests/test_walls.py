@@ -28,15 +28,6 @@ LOOSE = {"__init__", "__main__", "errors", "files", "hookspecs", "stopping"}
 #: Where modules are imported by names that are not in the code: the plugin loader, and the table of commands by it.
 LOADERS = {"core/ctkit/plugins/registry.py"}
 DYNAMIC = {"import_module", "__import__", "resolve_name", "run_module", "run_path", "exec", "exec_module"}
-    "import_module",
-    "__import__",
-    "resolve_name",
-    "run_module",
-    "run_path",
-    "exec",
-    "exec_module",
-    "load_module",
-}
 
 
 @pytest.fixture(scope="module")
