@@ -88,7 +88,7 @@ def ctkit_register_commands() -> Sequence[Spec]:  # type: ignore[empty-body]  # 
 # --- asking: called once, when a run would use a GPU. What is raised stops the run ---------------------------------
 
 
-@hookspec(firstresult=True)
+@hookspec
 def ctkit_check_device(device: str) -> str | None:
     """Say why what computes on ``device`` ("cuda") cannot use it, and what to do; None where it can."""
 

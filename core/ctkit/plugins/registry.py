@@ -171,15 +171,20 @@ class Registry:
             except Exception as error:  # a tracker must never stop a run
                 self._report(f"{plugin}.{hook}", error)
 
-    def call(self, hook: str, **facts: Any) -> None:
-        """Call a hook of every plugin; the first that raises ends it, with a ``CtkitError`` that names the plugin."""
+    def call(self, hook: str, **facts: Any) -> list[Any]:
+        """Call a hook of every plugin, by distribution and name; return what those answer that answer anything.
+
+        The first that raises ends it, with a ``CtkitError`` that names the plugin.
+        """
+        answers = []
         for plugin, implementation in self._implementations(hook, facts):
             try:
-                implementation()
+                answers.append(implementation())
             except CtkitError:
                 raise
             except Exception as error:  # a stranger's hook may raise anything
                 raise CtkitError(f"plugin {plugin!r} failed in {hook}: {type(error).__name__}: {error}") from error
+        return [answer for answer in answers if answer is not None]
 
     def implements(self, hook: str) -> bool:
         """Whether any plugin has that hook."""
@@ -276,8 +281,11 @@ def _specs(register: Callable[[], Any]) -> list[Spec]:
 def _refuse_unknown_hooks(module: Any) -> None:
     known = {name for name in vars(hookspecs) if name.startswith("ctkit_")}
     for name, member in vars(module).items():
-        if hasattr(member, f"{PROJECT}_impl") and name not in known:
+        marks = getattr(member, f"{PROJECT}_impl", None)
+        if marks and name not in known:
             raise AttributeError(f"there is no hook {name!r}; {nearest(name, known)}")
+        if marks and (marks["wrapper"] or marks["hookwrapper"]):
+            raise AttributeError(f"{name} must not be a wrapper: hooks of ctkit are called one after the other")
 
 
 def _fault(kind: Announced, spec: Spec) -> str:

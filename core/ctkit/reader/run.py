@@ -35,7 +35,7 @@ def open_run(path: str | Path) -> Run:
         pandas.DataFrame(run.scores)  # the columns of results.csv
     """
     run = Run(Path(path))
-    if "pipeline" not in run.facts:
+    if not isinstance(run.facts.get("pipeline"), Mapping):
         raise RequestError(f"{path} is no run folder: it has no run.json")
     return run
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -151,14 +152,16 @@ def _report(session: Session, data: Data) -> None:
         session.provenance.state = "failed in part"
     elif session.provenance.state == "running":
         session.provenance.state = "done"
-    if session.provenance.as_before and session.folder.report.exists():
+    page = session.folder.report
+    if session.provenance.as_before and page.exists():
         return
-    if not session.registry.implements("ctkit_run_outputs"):
-        session.folder.report.unlink(missing_ok=True)  # it is of an earlier start
-        return
-    with session.work("report"):
-        session.provenance.write(finished=True)  # the page says when
-        session.registry.call("ctkit_run_outputs", run=session.info)
+    earlier = page.stat() if page.exists() else None
+    if session.registry.implements("ctkit_run_outputs"):
+        with session.work("report"):
+            session.provenance.write(finished=True)  # the page says when
+            session.registry.call("ctkit_run_outputs", run=session.info)
+    if earlier is not None and os.path.samestat(earlier, page.stat()):  # nobody wrote it anew, so it is true no more
+        page.unlink()
 
 
 # --- what the run folder says of the data -------------------------------------------------------------------------

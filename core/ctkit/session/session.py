@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from itertools import takewhile
 from pathlib import Path
 from typing import TypeVar
@@ -142,7 +142,7 @@ def open_session(
 ) -> Session:
     """Put together what the stages share."""
     settings = pipeline.compute
-    unusable = cache(partial(registry.manager.hook.ctkit_check_device, device="cuda"))
+    unusable = cache(lambda: next(iter(registry.call("ctkit_check_device", device="cuda")), None))
     device = devices.resolve(settings.device, settings.devices, unusable)
     crew = Crew(devices.shares(device, jobs, settings.devices))
     backend = compute.Backend.of(settings.backend, settings.workers, settings.scheduler, settings.time_limit)

@@ -16,6 +16,7 @@ from ctkit.contracts import Ints, Predictions
 from ctkit.errors import DataError
 from ctkit.files import read_json, write_csv, write_json
 
+Step = Annotated[int, "a step"]  #: a method may count in floats
 AllDigits = Annotated[float, "all digits"]  #: other numbers are written with six; NaN is an empty cell
 
 
@@ -63,7 +64,7 @@ class CurveRow(NamedTuple):
 class HistoryRow(NamedTuple):
     """A number of a training at a step: a row of ``history.csv``."""
 
-    step: int
+    step: Step
     name: str
     value: AllDigits
 
@@ -139,7 +140,8 @@ _READ: Mapping[Any, Callable[[str], Any]] = {
     bool: "true".__eq__,
     int | None: lambda text: int(text) if text else None,
     float: lambda text: float(text) if text else math.nan,
-    AllDigits: float,
+    AllDigits: lambda text: float(text) if text else math.nan,
+    Step: lambda text: int(float(text)),
     tuple[str, ...]: lambda text: tuple(part for part in text.split("; ") if part),
 }
 

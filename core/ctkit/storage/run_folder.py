@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,8 @@ from ctkit.files import is_same, read_json, writing
 from ctkit.storage.locks import PATIENCE, is_held
 
 _SELECTION = "selection.csv"
+_SEED = re.compile(r"seed-(\d+)")
+_EVALUATION = re.compile(r"repeat-(\d+)-labels-(\d+(?:\.\d+)?(?:e-\d+)?)")
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ class ArmFolder:
     def trainings(self) -> Iterator[tuple[str, int, TrainingFolder]]:
         """Pre-training, seed and folder of every training that is done."""
         for facts in _by_number(self.path, f"*/seed-*/{TrainingFolder.facts.name}"):
-            yield facts.parts[-3], _seed(facts.parts[-2]), TrainingFolder(facts.parent)
+            if seed := _SEED.fullmatch(facts.parts[-2]):  # else it is none of a run's
+                yield facts.parts[-3], int(seed[1]), TrainingFolder(facts.parent)
 
 
 @dataclass(frozen=True)
@@ -126,10 +130,11 @@ class RunFolder:
         """Arm, pre-training ("" for a baseline), seed, task, protocol, repeat and labels of every table, and itself."""
         below = "seed-*/*/*/repeat-*-labels-*.csv"
         for table in _by_number(self.path, f"arms/*/*/{below}", f"baselines/*/{below}"):
-            *owner, seed, task, protocol = table.relative_to(self.path).parts[1:-1]
-            repeat, _, labels = table.stem.removeprefix("repeat-").partition("-labels-")
-            arm, pretrain = owner if len(owner) == 2 else (*owner, "")
-            yield arm, pretrain, _seed(seed), task, protocol, int(repeat), float(labels), table
+            *owner, folder, task, protocol = table.relative_to(self.path).parts[1:-1]
+            seed, evaluation = _SEED.fullmatch(folder), _EVALUATION.fullmatch(table.stem)
+            if seed and evaluation:  # else it is none of a run's
+                arm, pretrain = owner if len(owner) == 2 else (*owner, "")
+                yield arm, pretrain, int(seed[1]), task, protocol, int(evaluation[1]), float(evaluation[2]), table
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -231,10 +236,6 @@ def _declared(folder: type) -> Iterable[File]:
 
 def _files(folder: ArmFolder | TrainingFolder, *, images: bool) -> set[Path]:
     return {folder.path / file.name for file in _declared(type(folder)) if images or not file.pixels}
-
-
-def _seed(folder: str) -> int:
-    return int(folder.removeprefix("seed-"))
 
 
 def _by_number(folder: Path, *patterns: str) -> list[Path]:

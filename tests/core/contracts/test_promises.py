@@ -18,6 +18,7 @@ from ctkit.contracts.promises import Judge, check_pretrained, image_of
 from ctkit.errors import CtkitError, DataError
 from ctkit.pipeline_file.pipeline import Chosen, TaskPlan
 from ctkit.plugins.registry import Entry
+from ctkit.session import Session
 from ctkit.stages import compare, evaluate
 from ctkit.storage import RunFolder
 from ctkit.storage.records import Place, ScoreRow
@@ -153,6 +154,7 @@ def test_a_cell_that_cannot_be_scored_stops_no_other(tmp_path: Path, monkeypatch
         folder=RunFolder(tmp_path),
         fail=lambda stage, item, error: failures.append((stage, item, str(error))),
     )
+    session.going_on = partial(Session.going_on, session)
 
     def scored(_: object, cell: compare.Cell, runs: object) -> Any:
         with Judge("protocol 'guess'").calling("scores"):

@@ -90,7 +90,25 @@ def test_a_module_that_only_checks_the_device_is_no_tracker(install: Install) ->
     install(checker=module_with(ctkit_check_device=ctkit_check_device))
     registry = plugins.load()
     assert registry.entries == []
-    assert registry.manager.hook.ctkit_check_device(device="cuda") == "no plugin uses cuda"
+    assert registry.call("ctkit_check_device", device="cuda") == ["no plugin uses cuda"]
+
+
+def test_a_plugin_that_cannot_say_whether_it_can_use_a_device_is_named(install: Install) -> None:
+    def ctkit_check_device(device: str) -> str | None:
+        raise OSError("no driver")
+
+    install(checker=module_with(ctkit_check_device=ctkit_check_device))
+    with pytest.raises(CtkitError, match=r"plugin '.*checker' failed in ctkit_check_device: OSError: no driver"):
+        plugins.load().call("ctkit_check_device", device="cuda")
+
+
+def test_a_wrapper_around_a_hook_is_refused(install: Install) -> None:
+    module = module_with()
+    module.ctkit_run_outputs = hookimpl(hookwrapper=True)(lambda run: (yield))  # type: ignore[attr-defined]  # a module
+    install(wrapper=module)
+    (entry,) = plugins.load().entries
+    assert (entry.status, entry.kind) == ("broken", "unknown")
+    assert "ctkit_run_outputs must not be a wrapper" in entry.error
 
 
 def test_a_module_that_makes_something_of_every_run_is_listed_as_an_output(install: Install) -> None:

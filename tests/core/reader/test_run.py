@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -119,12 +120,25 @@ def test_what_is_not_there_yet_is_empty(tmp_path: Path) -> None:
     assert (run.backbones, run.baselines, run.reference, run.skipped) == ([], [], None, {})
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", "{}"])
+@pytest.mark.parametrize("text", [None, "{", "[]", "{}", '{"pipeline": null}', '{"pipeline": []}'])
 def test_a_folder_without_a_run_is_refused(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "run.json").write_text(text)
     with pytest.raises(RequestError, match=r"is no run folder: it has no run\.json"):
         ctkit.open_run(tmp_path)
+
+
+def test_folders_that_somebody_copied_are_none_of_the_run(folder: Path) -> None:
+    run = ctkit.open_run(folder)
+    trainings, predictions = len(run.trainings), len(run.predictions)
+    seed = next((folder / "baselines").glob("raw/seed-*"))
+    shutil.copytree(seed, seed.with_name(f"{seed.name}-copy"))
+    (table,) = list(seed.rglob("repeat-1-labels-1.csv"))
+    shutil.copy(table, table.with_name("repeat-old-labels-1.csv"))
+    arm = next((folder / "arms").glob("hash/mean/seed-*"))
+    shutil.copytree(arm, arm.with_name("seed-notes"))
+    again = ctkit.open_run(folder)
+    assert (len(again.trainings), len(again.predictions)) == (trainings, predictions)
 
 
 def test_a_damaged_fact_file_leaves_the_other_arms(folder: Path) -> None:

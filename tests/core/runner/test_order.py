@@ -89,6 +89,18 @@ def test_an_output_that_fails_fails_the_run(
     assert facts(folder)["at"] == {"stage": "report", "item": ""}
 
 
+def test_a_report_that_nobody_makes_anew_does_not_stay_for_another_choice(
+    folder: Path, command: Run, having: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = folder / "runs" / "small" / "report.html"
+    command("run", "p.toml", "--set", "reduce.hash6.threshold=3")
+    assert page.exists()
+    monkeypatch.setattr(plugins.Registry, "implements", lambda *_: True)
+    monkeypatch.setattr(plugins.Registry, "call", lambda *_, **__: [])  # another plugin's output, and no report
+    assert f"done; results: {page.parent}\n" in command("run", "p.toml")[1]
+    assert not page.exists()
+
+
 WITHOUT = """
 import atexit, sys
 atexit.register(lambda: print("imported:", *sys.modules, file=sys.stderr))

@@ -64,6 +64,12 @@ def test_numbers_have_six_digits_but_those_of_a_history_all(tmp_path: Path) -> N
     assert (tmp_path / "h.csv").read_text().splitlines()[1] == f"1,loss,{1 / 3!r}"
 
 
+def test_a_history_that_a_method_counts_in_floats_or_has_gaps_is_read(tmp_path: Path) -> None:
+    (tmp_path / "h.csv").write_text("step,name,value\n3.0,loss,\n")
+    (row,) = read_rows(tmp_path / "h.csv", HistoryRow)
+    assert (row.step, math.isnan(row.value)) == (3, True)
+
+
 def test_rows_pass_one_at_a_time(tmp_path: Path) -> None:
     alive: list[int] = []
 
