@@ -105,8 +105,12 @@ def _no_matplotlib() -> Iterator[None]:
     from lightning_utilities.core.imports import RequirementCache
 
     found = RequirementCache.__bool__
-    RequirementCache.__bool__ = lambda self: self.requirement != "matplotlib" and found(self)  # type: ignore[method-assign]
+
+    def answer(self: RequirementCache) -> bool:
+        return self.requirement != "matplotlib" and found(self)
+
+    RequirementCache.__bool__ = answer  # type: ignore[method-assign]  # it is asked in passing, by a module on import
     try:
         yield
     finally:
-        RequirementCache.__bool__ = found  # type: ignore[method-assign]
+        RequirementCache.__bool__ = found  # type: ignore[method-assign]  # likewise
