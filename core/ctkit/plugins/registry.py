@@ -103,7 +103,7 @@ def imported(target: str) -> Any:
     try:
         with redirect_stdout(sys.stderr):
             return getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # a stranger's module may raise anything
+    except (Exception, SystemExit) as error:  # a stranger's module may raise anything
         raise PluginError(f"{target} cannot be imported: {type(error).__name__}: {error}") from error
 
 
@@ -235,7 +235,7 @@ def _register(
         _refuse_unknown_hooks(module)
         announced = [(kind, spec) for kind, register in _registers(manager, module) for spec in _specs(register)]
         roles = list(_roles(manager, module))
-    except Exception as error:  # a stranger's module may raise anything; the others must go on
+    except (Exception, SystemExit) as error:  # a stranger's module may raise anything; the others must go on
         reason = f"{type(error).__name__}: {error}"
         yield Entry("unknown", point.name, "", distribution, version, point.value, "broken", reason)
         return
@@ -297,7 +297,7 @@ def _fault(kind: Announced, spec: Spec) -> str:
     module = spec.target.partition(":")[0]
     try:
         found = importlib.util.find_spec(module) is not None
-    except Exception as error:  # finding imports the parent package, which may raise anything
+    except (Exception, SystemExit) as error:  # finding imports the parent package, which may raise anything
         return f"{module} cannot be imported: {type(error).__name__}: {error}"
     return "" if found else f"there is no module {module}"
 

@@ -42,9 +42,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Make distributions seem installed: ``install(one=module, two=error)``."""
     monkeypatch.delenv(plugins.DISABLE, raising=False)
 
-    def _install(**modules: ModuleType | Exception) -> None:
-        def load(found: ModuleType | Exception) -> ModuleType:
-            if isinstance(found, Exception):
+    def _install(**modules: ModuleType | BaseException) -> None:
+        def load(found: ModuleType | BaseException) -> ModuleType:
+            if isinstance(found, BaseException):
                 raise found
             return found
 
@@ -100,6 +100,12 @@ def test_a_plugin_that_cannot_say_whether_it_can_use_a_device_is_named(install: 
     install(checker=module_with(ctkit_check_device=ctkit_check_device))
     with pytest.raises(CtkitError, match=r"plugin '.*checker' failed in ctkit_check_device: OSError: no driver"):
         plugins.load().call("ctkit_check_device", device="cuda")
+
+
+def test_a_module_that_ends_the_program_is_broken_and_ends_nothing(install: Install) -> None:
+    install(leaving=SystemExit("no"), one=registering(GOOD))
+    broken, good = plugins.load().entries
+    assert (broken.status, broken.error, good.status) == ("broken", "SystemExit: no", "ok")
 
 
 def test_a_wrapper_around_a_hook_is_refused(install: Install) -> None:
