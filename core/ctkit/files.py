@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from ctkit.errors import StorageError
@@ -89,7 +90,8 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         writing(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
-        table = csv.writer(file, lineterminator="\n")
+        # Python before 3.13 quotes a carriage return only where it is part of the end of a line.
+        table = csv.writer(SimpleNamespace(write=lambda row: file.write(row[:-2] + "\n")), lineterminator="\r\n")
         table.writerow(columns)
         table.writerows([_cell(value) for value in row] for row in rows)
 

@@ -32,7 +32,7 @@ from pydicom.uid import (
 from ctkit.contracts import Pixels, Volume
 from ctkit.errors import DataError
 from ctkit_datasets.dicom_pixels import AIR, read_volume
-from ctkit_datasets.dicom_series import Encoding
+from ctkit_datasets.dicom_slices import Encoding
 
 Slices = Callable[..., Dataset]
 Write = Callable[..., list[Path]]

@@ -174,8 +174,10 @@ def _write_volumes(session: Session, data: Data) -> None:
     for volume, reading in zip(data.catalogue, data.readings, strict=True):
         unreadable += [SkippedRow(volume.source(number), reason) for number, reason in reading.skipped]
         digests = session.cache.pseudonym(volume.key), session.cache.pseudonym(volume.patient)
-        x, y, z = (math.nan if value is None else value for value in volume.spacing)
-        rows.append(VolumeRow(*digests, len(reading.index), volume.rows, volume.columns, x, y, z, volume.notes))
+        x, y, z, thick = (math.nan if value is None else value for value in (*volume.spacing, volume.thickness))
+        same = (f"same scan as volume {session.cache.pseudonym(volume.same_scan)}",) if volume.same_scan else ()
+        sizes = len(reading.index), volume.rows, volume.columns
+        rows.append(VolumeRow(*digests, *sizes, x, y, z, volume.kernel, thick, (*volume.notes, *same)))
     write_rows(session.folder.volumes, VolumeRow, rows)
     skipped = heapq.merge((SkippedRow(skip.source, skip.reason) for skip in data.skipped), sorted(unreadable))
     write_rows(session.folder.skipped, SkippedRow, (row for row, _ in itertools.groupby(skipped)))

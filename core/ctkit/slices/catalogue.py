@@ -13,6 +13,7 @@ from ctkit.contracts import Ints, SourceFile, Volume
 from ctkit.contracts.promises import arranged
 from ctkit.storage import address
 
+_TOLD = ("notes", "kernel", "thickness", "same_scan")
 _LINES, _INDEX = "volumes.jsonl", "volumes.npz"
 
 
@@ -89,8 +90,8 @@ def _line(volume: Volume) -> bytes:
 
 
 def _contents(line: bytes) -> Any:
-    """What the pixels of a volume depend on: all but the words of its notes."""
-    return {name: value for name, value in json.loads(line).items() if name != "notes"}
+    """What the pixels of a volume depend on: all but what is only told of it."""
+    return {name: value for name, value in json.loads(line).items() if name not in _TOLD}
 
 
 def _volume(line: bytes) -> Volume:

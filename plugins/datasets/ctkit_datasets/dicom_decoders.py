@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from ctkit_datasets.dicom_series import Encoding
+    from ctkit_datasets.dicom_slices import Encoding
 
 _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 _FOR_12_BITS = "pylibjpeg pylibjpeg-libjpeg"  # the latter is GPL, so ctkit does not bring it

@@ -10,8 +10,8 @@ from pydantic import Field, field_validator
 
 from ctkit.contracts import Dataset, Ints, Pixels, Skipped, SourceFile, Volume
 from ctkit.errors import DataError
-from ctkit_datasets.filters import FolderParams, chosen, unwanted
-from ctkit_datasets.nifti_files import Unit, header_facts, read_slices
+from ctkit_datasets.filters import FolderParams, Unit, chosen, unwanted
+from ctkit_datasets.nifti_files import header_facts, read_slices
 from ctkit_datasets.source_files import walk
 
 SUFFIXES = (".nii", ".nii.gz")

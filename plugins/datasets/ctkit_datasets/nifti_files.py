@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Ints, Pixels
 from ctkit.errors import DataError
-
-Unit = Literal["auto", "HU", "arbitrary"]
+from ctkit_datasets.filters import Unit
 
 AIR = -1024  #: HU of what the scanner did not see
 _PADDING = -2000  # HU; at and below is padding, which converters leave in
@@ -263,7 +262,7 @@ def _range(ends: NDArray[np.float64], scale: tuple[float, float] | None) -> tupl
     return float(known.min()), float(known.max())
 
 
-def _unit(low: float, high: float) -> Literal["HU", "arbitrary"]:
+def _unit(low: float, high: float) -> Literal[HU, arbitrary]:
     return "HU" if -32768 <= low <= _HIGHEST_AIR and high <= 32767 else "arbitrary"
 
 

@@ -63,4 +63,4 @@ class PetCt(SeriesDataset[PetCtParams]):
         """Decode slices to Hounsfield units."""
         if not volume.files[0].path.endswith(_NIFTI):
             return super().read(volume, wanted)
-        return read_tree_volume(self.params.root, volume, wanted, self.params.recipe == "published")
+        return read_tree_volume(self.params.root, volume, wanted, self.params.recipe == "published", self.params.unit)
