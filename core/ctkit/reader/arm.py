@@ -168,7 +168,7 @@ def _facts(dataset: Dataset[Any], item: tuple[int, Volume]) -> VolumeFacts:
 
 
 def _opened(session: Session, arm: Arm) -> RevisitedArm:
-    """Find what is cached of one arm; what other arms lack is no matter. Raises ``RequestError`` saying what is missing."""
+    """Find what is cached of one arm, whatever others lack. Raises ``RequestError`` saying what is missing."""
     session = of_one_arm(session, arm.id)
     _, data = scanning.found_before(session)
     if data is None:

@@ -27,7 +27,11 @@ Open = Callable[..., RevisitedArm]
 
 
 def made(
-    tmp_path: Path, *reducers: dict[str, Any], images: bool = True, dataset: dict[str, Any] | None = None, only: str = ""
+    tmp_path: Path,
+    *reducers: dict[str, Any],
+    images: bool = True,
+    dataset: dict[str, Any] | None = None,
+    only: str = "",
 ) -> Path:
     document = {
         "run": {"name": "x", "out": str(tmp_path / "run")},
@@ -177,7 +181,11 @@ def test_what_cannot_be_opened_in_the_data_blocks_no_arm(tmp_path: Path) -> None
 
 
 def test_an_arm_needs_no_other_one_to_be_chosen(tmp_path: Path) -> None:
-    arms = ({"use": "hash"}, {"use": "ssim", "threshold": 0.3, "id": "ssim"}, {"use": "random", "keep": {"like": "hash"}, "id": "alike"})
+    arms = (
+        {"use": "hash"},
+        {"use": "ssim", "threshold": 0.3, "id": "ssim"},
+        {"use": "random", "keep": {"like": "hash"}, "id": "alike"},
+    )
     run = made(tmp_path, *arms, only="alike")
     for name in ("hash", "alike"):
         with ctkit.open_run(run).revisit(name) as arm:
