@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from ctkit.errors import StorageError
@@ -90,10 +89,12 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         writing(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
-        # Python before 3.13 quotes a carriage return only where it is part of the end of a line.
-        table = csv.writer(SimpleNamespace(write=lambda row: file.write(row[:-2] + "\n")), lineterminator="\r\n")
+        table, quoted = (
+            csv.writer(file, lineterminator="\n", quoting=way) for way in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+        )
         table.writerow(columns)
-        table.writerows([_cell(value) for value in row] for row in rows)
+        for row in rows:  # Python quotes no carriage return by itself, but reads one as the end of a line
+            (quoted if any("\r" in str(value) for value in row) else table).writerow([_cell(value) for value in row])
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -176,8 +176,8 @@ def _write_volumes(session: Session, data: Data) -> None:
         digests = session.cache.pseudonym(volume.key), session.cache.pseudonym(volume.patient)
         x, y, z, thick = (math.nan if value is None else value for value in (*volume.spacing, volume.thickness))
         same = (f"same scan as volume {session.cache.pseudonym(volume.same_scan)}",) if volume.same_scan else ()
-        sizes = len(reading.index), volume.rows, volume.columns
-        rows.append(VolumeRow(*digests, *sizes, x, y, z, volume.kernel, thick, (*volume.notes, *same)))
+        sizes, notes = (len(reading.index), volume.rows, volume.columns), (*volume.notes, *reading.notes, *same)
+        rows.append(VolumeRow(*digests, *sizes, x, y, z, volume.kernel, thick, notes))
     write_rows(session.folder.volumes, VolumeRow, rows)
     skipped = heapq.merge((SkippedRow(skip.source, skip.reason) for skip in data.skipped), sorted(unreadable))
     write_rows(session.folder.skipped, SkippedRow, (row for row, _ in itertools.groupby(skipped)))
