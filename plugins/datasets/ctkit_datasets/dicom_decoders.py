@@ -49,10 +49,7 @@ def _decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
-    try:
-        decoder = get_decoder(encoding.syntax)
-    except NotImplementedError:
-        raise DecodeError("unknown transfer syntax") from None
+    decoder = get_decoder(encoding.syntax)
     name = UID(encoding.syntax).name
     if not decoder.is_available:
         raise DecodeError(f"{name} needs other packages: pip install {_package(encoding.syntax)}", missing=True)

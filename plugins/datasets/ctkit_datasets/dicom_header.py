@@ -259,15 +259,13 @@ def _are_plausible(numbers: list[float]) -> bool:
 
 def _series(values: _Values) -> dict[str, Any]:
     """Return what tells a series from others and what filters ask for."""
-    study, frame_of_reference = values.text("StudyInstanceUID"), values.text("FrameOfReferenceUID")
-    number = values.text("SeriesNumber")
     return {
         "patient": values.text("PatientID"),
-        "study": study,
-        "frame_of_reference": frame_of_reference,
+        "study": values.text("StudyInstanceUID"),
+        "frame_of_reference": values.text("FrameOfReferenceUID"),
         "series": values.text("SeriesInstanceUID"),
-        "label": _digest(study, frame_of_reference, number, values.text("SeriesDescription")),
-        "scan": _digest(study, frame_of_reference, values.text("IrradiationEventUID")),
+        "label": _digest(values.text("SeriesNumber"), values.text("SeriesDescription")),
+        "event": _digest(values.text("IrradiationEventUID")),
         "modality": values.code("Modality"),
         "sop_class": values.text("SOPClassUID") or values.text("MediaStorageSOPClassUID"),
         "image_type": values.text("ImageType").upper().split("\\"),
@@ -477,7 +475,7 @@ def _marks(values: _Values) -> Iterator[tuple[str, Any]]:
     yield "phase", _first(map(values.mark, ("NominalPercentageOfCardiacPhase", "NominalPercentageOfRespiratoryPhase")))
     yield "delay", _first(map(values.mark, ("NominalCardiacTriggerDelayTime", "TriggerTime")))
     index = values.indices("TemporalPositionIndex")
-    yield "temporal", str(index[0]) if index else values.text("TemporalPositionIdentifier")
+    yield "temporal", float(index[0]) if index else values.mark("TemporalPositionIdentifier")
     yield "offset", values.mark("TemporalPositionTimeOffset")
     yield "voltage", values.mark("KVP")
     yield "energy", _energy(values)

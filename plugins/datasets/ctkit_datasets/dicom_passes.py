@@ -10,6 +10,7 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Volume
-from ctkit_datasets.dicom_geometry import Plane, Turn, levels
+from ctkit_datasets.dicom_geometry import Plane, Turn, is_even, levels
 from ctkit_datasets.dicom_header import every_element
 from ctkit_datasets.dicom_kernels import known_kernel
 from ctkit_datasets.dicom_pixels import SliceError, SliceReader
@@ -53,7 +54,7 @@ _WAYS = (  # the first ones say best what differs
     _Way("kernel", lambda slice_, _: slice_.marks.kernel, repeated=False),
     _Way("slice thickness", lambda slice_, _: slice_.thickness, "mm", repeated=False),
     _Way("acquisition number", lambda slice_, _: slice_.marks.acquisition, ""),
-    _Way("irradiation event", lambda slice_, _: slice_.series.scan),
+    _Way("irradiation event", lambda slice_, _: slice_.series.event),
     _Way("image type", lambda slice_, _: (slice_.series.image_type, slice_.marks.frame_type), repeated=False),
     _Way("stack", lambda slice_, _: slice_.marks.stack),
     _Way("series number or description", lambda slice_, _: slice_.series.label),
@@ -65,10 +66,8 @@ _WAYS = (  # the first ones say best what differs
 _ORDERS = (_WAYS[3], _WAYS[15], _WAYS[9])
 """Facts that count on from slice to slice, and further from one pass to the next."""
 
-_LAST = (
-    _Way("file", lambda slice_, _: slice_.file.path if slice_.encoding.frames > 1 else ""),
-    _Way("folder", lambda slice_, _: slice_.folder),
-)
+_FILE = _Way("file", lambda slice_, _: slice_.file.path if slice_.encoding.frames > 1 else "")
+_FOLDER = _Way("folder", lambda slice_, _: slice_.folder)
 _CONTENT = _Way("time of the image", lambda slice_, _: slice_.marks.content)
 _NUMBER = _Way("order of the instances", lambda slice_, _: _number(slice_))
 
@@ -76,6 +75,11 @@ _NUMBER = _Way("order of the instances", lambda slice_, _: _number(slice_))
 def _number(slice_: Slice) -> tuple[float, int] | None:
     number = slice_.marks.number
     return (number or 0.0, slice_.frame) if number is not None or slice_.encoding.frames > 1 else None
+
+
+def _index(dimension: int, slice_: Slice, _: Plane) -> int | None:
+    indices = slice_.marks.dimensions or ()
+    return indices[dimension] if dimension < len(indices) else None
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Pass:
     notes: tuple[str, ...] = ()  #: what tells it from the others
     moment: tuple[int, ...] = ()  #: equal for passes of several series that may be reconstructions of one scan
     duplicates: int = 0  #: that were left out
-    unclear: int = 0  #: slices that were left out, as it is not known whose they are
+    unclear: tuple[Slice, ...] = ()  #: that were left out, as it is not known whose they are
 
 
 def passes(slices: list[Slice], plane: Plane, root: Path) -> tuple[list[Pass], list[tuple[Slice, str]]]:
@@ -97,29 +101,39 @@ def passes(slices: list[Slice], plane: Plane, root: Path) -> tuple[list[Pass], l
     found: list[Pass] = []
     left: list[tuple[Slice, str]] = []
     for one in _known(Pass(slices), plane):
-        if not _repeats(one.slices, plane):
-            found.append(one)
-            continue
-        kept, copies = _without_copies(one.slices, plane, root)
-        left += ((copy, DUPLICATE) for copy in copies)
-        for last in _unknown(replace(one, slices=kept, duplicates=len(copies)), plane, root):
-            single, unclear = _single(last.slices, plane)
+        if _repeats(one.slices, plane):
+            kept, copies = _without_copies(one.slices, plane, root)
+            left += ((copy, DUPLICATE) for copy in copies)
+            one = replace(one, slices=kept, duplicates=len(copies))
+        for last in _unknown(one, plane, root):
+            single, unclear = _single(last, plane)
             left += ((slice_, UNCLEAR) for slice_ in unclear)
             if single:
-                found.append(replace(last, slices=single, unclear=len(unclear)))
+                found.append(replace(last, slices=single, unclear=unclear))
     return found, left
 
 
 _Parts: TypeAlias = list[tuple[_Value, list[Slice]]]
 
 
+class _Found(NamedTuple):
+    """A fact that tells scans apart."""
+
+    way: _Way
+    parts: _Parts
+    unclear: Sequence[Slice] = ()  #: slices of which it does not tell whose they are
+
+
 def _known(whole: Pass, plane: Plane) -> Iterator[Pass]:
     """Cut by the facts of ``_WAYS`` and ``_ORDERS``, until no height repeats or none of them explains it."""
     at = _levels(whole.slices, plane)
-    way, parts = _by_values(whole.slices, at, plane, _WAYS) or _by_orders(whole.slices, at, plane) or (None, [])
-    if way is None:
+    dimensions = range(len(whole.slices[0].marks.dimensions or ()))
+    ways = (*_WAYS, *(_Way("dimension index", partial(_index, dimension)) for dimension in dimensions))
+    found = _by_values(whole.slices, at, plane, ways) or _by_orders(whole.slices, at, plane)
+    if found is None:
         yield whole
-    for part in _cut(whole, way, parts) if way else ():
+        return
+    for part in _cut(whole, found):
         yield from _known(part, plane)
 
 
@@ -127,26 +141,55 @@ def _unknown(whole: Pass, plane: Plane, root: Path) -> Iterator[Pass]:
     """Cut by whatever else differs: any element of the header, the folder, at last the order of the instances."""
     at = _levels(whole.slices, plane)
     if len(set(at)) == len(at):
-        yield whole
+        yield from _evened(whole, plane)
         return
+    ways = (_FILE, _CONTENT, *_element_ways(whole.slices, at, root), _FOLDER)
     found = (
-        _by_values(whole.slices, at, plane, (*_element_ways(whole.slices, at, root), *_LAST), strict=True)
+        _by_values(whole.slices, at, plane, ways, strict=True)
         or _by_order(whole.slices, at, plane, _CONTENT, ranked=False)
         or _by_order(whole.slices, at, plane, _NUMBER, ranked=True)
     )
     if found is None:
         yield whole
         return
-    for part in _cut(whole, *found):
+    for part in _cut(whole, found):
         yield from _unknown(part, plane, root)
 
 
-def _cut(whole: Pass, way: _Way, parts: _Parts) -> Iterator[Pass]:
+def _evened(whole: Pass, plane: Plane) -> Iterator[Pass]:
+    """Cut slices at uneven distances by folder, or where their numbers begin anew, if both parts are even then."""
+    heights = np.sort(_heights(whole.slices, plane))
+    for found in _rounds(whole.slices, plane) if len(heights) > 1 and not is_even(heights) else ():
+        each = [np.sort(_heights(part, plane)) for _, part in found.parts]
+        if len(each) > 1 and _lie_in_each_other(each) and all(map(is_even, each)):
+            yield from _cut(whole, found)
+            return
+    yield whole
+
+
+def _rounds(slices: list[Slice], plane: Plane) -> Iterator[_Found]:
+    """Yield the slices of each folder, and those that follow each other upwards or downwards by their numbers."""
+    folders: dict[str, list[Slice]] = defaultdict(list)
+    for slice_ in slices:
+        folders[slice_.folder].append(slice_)
+    yield _Found(_FOLDER, [(None, folders[name]) for name in sorted(folders)])
+    numbered = [slice_ for slice_ in slices if _number(slice_) is not None]
+    if len(numbered) == len(slices):
+        ordered = sorted(slices, key=lambda slice_: _number(slice_) or ())
+        steps = np.sign(np.diff(_heights(ordered, plane)))
+        turns = np.flatnonzero(steps != np.median(steps)) + 1
+        ends = [0, *turns.tolist(), len(ordered)]
+        yield _Found(_NUMBER, [(None, ordered[first:last]) for first, last in itertools.pairwise(ends)])
+
+
+def _cut(whole: Pass, found: _Found) -> Iterator[Pass]:
+    way, parts, unclear = found
     for number, (value, part) in enumerate(parts):
         told = _told(way, value)
         note = f"one of {len(parts)} scans in its series, told apart by {way.name}{f' ({told})' if told else ''}"
         moment = (*whole.moment, number) if way.repeated else whole.moment
-        yield Pass(part, (*whole.notes, note), moment, 0 if number else whole.duplicates)
+        notes, left = (*whole.notes, note), () if number else (*whole.unclear, *unclear)
+        yield Pass(part, notes, moment, 0 if number else whole.duplicates, left)
 
 
 def _told(way: _Way, value: _Value) -> str:
@@ -174,14 +217,13 @@ def _repeats(slices: Sequence[Slice], plane: Plane) -> int:
     return len(slices) - len(set(_levels(slices, plane)))
 
 
-def _single(slices: list[Slice], plane: Plane) -> tuple[list[Slice], list[Slice]]:
-    """Return the slices that lie alone at their height, and the others."""
-    at = _levels(slices, plane)
+def _single(one: Pass, plane: Plane) -> tuple[list[Slice], tuple[Slice, ...]]:
+    """Return the slices that lie alone at their height, and those that are left out for they do not."""
+    at = _levels(one.slices, plane)
     count = Counter(at)
-    alone = [count[level] == 1 for level in at]
-    return [s for s, one in zip(slices, alone, strict=True) if one], [
-        s for s, one in zip(slices, alone, strict=True) if not one
-    ]
+    single = [slice_ for slice_, level in zip(one.slices, at, strict=True) if count[level] == 1]
+    others = (slice_ for slice_, level in zip(one.slices, at, strict=True) if count[level] > 1)
+    return single, (*one.unclear, *others)
 
 
 # --- by values ----------------------------------------------------------------------------------------------------
@@ -189,7 +231,7 @@ def _single(slices: list[Slice], plane: Plane) -> tuple[list[Slice], list[Slice]
 
 def _by_values(
     slices: list[Slice], at: list[int], plane: Plane, ways: Iterable[_Way], *, strict: bool = False
-) -> tuple[_Way, _Parts] | None:
+) -> _Found | None:
     """Return the fact whose equal values explain best why heights repeat, and the parts they make.
 
     It explains it where most slices of one height differ in it. It does not where it shatters a scan, as there are
@@ -199,7 +241,7 @@ def _by_values(
     count = Counter(at)
     most, repeated = max(count.values()), {level for level, slices_ in count.items() if slices_ > 1}
     best: tuple[int, int, int] | None = None
-    found: tuple[_Way, _Parts] | None = None
+    found: _Found | None = None
     for rank, way in enumerate(ways):
         parts: dict[_Value, list[int]] = defaultdict(list)
         for number, slice_ in enumerate(slices):
@@ -224,7 +266,7 @@ def _by_values(
         if best is None or score < best:
             best = score
             ordered = sorted(parts.items(), key=lambda item: (str(type(item[0])), item[0]))
-            found = way, [(value, [slices[number] for number in numbers]) for value, numbers in ordered]
+            found = _Found(way, [(value, [slices[number] for number in numbers]) for value, numbers in ordered])
     return found
 
 
@@ -247,17 +289,15 @@ def _lie_in_each_other(parts: list[NDArray[np.float64]]) -> bool:
 # --- by order -----------------------------------------------------------------------------------------------------
 
 
-def _by_orders(slices: list[Slice], at: list[int], plane: Plane) -> tuple[_Way, _Parts] | None:
+def _by_orders(slices: list[Slice], at: list[int], plane: Plane) -> _Found | None:
     return next(filter(None, (_by_order(slices, at, plane, way, ranked=True) for way in _ORDERS)), None)
 
 
-def _by_order(
-    slices: list[Slice], at: list[int], plane: Plane, way: _Way, *, ranked: bool
-) -> tuple[_Way, _Parts] | None:
+def _by_order(slices: list[Slice], at: list[int], plane: Plane, way: _Way, *, ranked: bool) -> _Found | None:
     """Return the passes that slices come in: a new one begins when a height repeats.
 
-    There must be as many as slices at one height. Otherwise, where ``ranked``, and where equally many lie at each
-    height, the first ones make a pass, and the second ones.
+    There must be as many as slices at one height. Otherwise, where ``ranked``, the first ones of all heights with so
+    many slices make a pass, and the second ones; then nothing tells whose the slices of the other heights are.
     """
     values = [way.value(slice_, plane) for slice_ in slices]
     most = max(Counter(at).values())
@@ -265,6 +305,7 @@ def _by_order(
         return None
     ordered = sorted(range(len(slices)), key=lambda number: (values[number], at[number]))
     swept: list[list[int]] = [[]]
+    unclear: list[Slice] = []
     seen: set[int] = set()
     ranks: Counter[int] = Counter()
     rank: list[list[int]] = [[] for _ in range(most)]
@@ -277,10 +318,12 @@ def _by_order(
         rank[ranks[at[number]]].append(number)
         ranks[at[number]] += 1
     if len(swept) != most:
-        if not ranked or set(ranks.values()) != {most}:
+        full = {level for level, count in ranks.items() if count == most}
+        if not ranked or 2 * len(full) < len(ranks):
             return None
-        swept = rank
-    return way, [(None, [slices[number] for number in part]) for part in swept]
+        swept = [[number for number in part if at[number] in full] for part in rank]
+        unclear = [slices[number] for number in ordered if at[number] not in full]
+    return _Found(way, [(None, [slices[number] for number in part]) for part in swept], unclear)
 
 
 # --- by the files themselves --------------------------------------------------------------------------------------

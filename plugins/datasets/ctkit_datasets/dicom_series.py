@@ -129,7 +129,7 @@ class Stack:
         if self.part.duplicates:
             yield f"duplicates left out: {self.part.duplicates}"
         if self.part.unclear:
-            yield f"slices left out, as several different ones lie at one height: {self.part.unclear}"
+            yield f"slices left out, as several different ones lie at one height: {len(self.part.unclear)}"
         if folders := overlapping_folders(self.slices, self.plane):
             yield f"its slices lie in {folders} folders whose heights overlap: perhaps {folders} scans"
         if not self.slices[0].encoding.hounsfield:
@@ -139,7 +139,7 @@ class Stack:
         if any(slice_.series.respelled for slice_ in self.slices):
             yield "the patient id differs in capitals or blanks from that of other files"
         wrong = Counter(note for slice_ in self.slices for note in slice_.notes)
-        yield from (note if count == len(self.slices) else f"{note}: {count} slices" for note, count in wrong.items())
+        yield from (note if count == len(self.slices) else f"{note} (slices: {count})" for note, count in wrong.items())
         yield from self.notes
 
 
@@ -361,7 +361,9 @@ def _scan_of(stack: Stack) -> Hashable:
     """Return what reconstructions of one scan have in common."""
     marks = [{getattr(slice_.marks, name) for slice_ in stack.slices} for name in _SCAN]
     constant = tuple(min(values) if len(values) == 1 else None for values in marks)
-    return stack.patient, stack.slices[0].series.scan, constant, stack.plane.name, stack.part.moment
+    events = {slice_.series.event for slice_ in stack.slices}
+    study = max((slice_.series.study, slice_.series.frame_of_reference) for slice_ in stack.slices)
+    return stack.patient, study, min(events), constant, stack.plane.name, stack.part.moment
 
 
 def _times(slices: Sequence[Slice]) -> tuple[float, float] | None:

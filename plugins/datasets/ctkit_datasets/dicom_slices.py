@@ -25,8 +25,8 @@ class Series(NamedTuple):
     study: str
     frame_of_reference: str
     series: str  #: SeriesInstanceUID
-    label: str  #: differs where its number or description does; stands for it where it is empty
-    scan: str  #: equal for reconstructions of one scan
+    label: str  #: digest of its number and description; stands for it where it is empty
+    event: str  #: digest of the irradiation event
     modality: str
     sop_class: str
     image_type: tuple[str, ...]
@@ -59,7 +59,7 @@ class Marks(NamedTuple):
 
     phase: float | None = None  #: of the heart or of breathing, percent
     delay: float | None = None  #: after the R wave, ms
-    temporal: str | None = None  #: number of a temporal position
+    temporal: float | None = None  #: number of a temporal position
     offset: float | None = None  #: of a temporal position, s
     voltage: float | None = None  #: of the tube, kV
     energy: float | None = None  #: of virtual monoenergetic images, keV
