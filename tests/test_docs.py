@@ -79,6 +79,7 @@ def accept(block: Block) -> None:
         return
     for root in re.findall(r'^root = "([^"]+)"', block.text, re.MULTILINE):
         Path(root).mkdir(parents=True, exist_ok=True)
+        Path(root, "file").touch()  # an empty folder is refused
     for weights in re.findall(r'^init = "([^"]+)"', block.text, re.MULTILINE):
         Path(weights).parent.mkdir(parents=True, exist_ok=True)
         Path(weights).touch()

@@ -21,9 +21,12 @@ class CtkitError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.args))
+
 
 class RequestError(CtkitError):
-    """The request itself is wrong; nothing was started."""
+    """The request itself is wrong; nothing was started. Several arguments are several mistakes, a line each."""
 
     exit_code = 2
 

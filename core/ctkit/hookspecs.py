@@ -85,12 +85,23 @@ def ctkit_register_commands() -> Sequence[Spec]:  # type: ignore[empty-body]  # 
     """
 
 
-# --- asking: called once, when a run would use a GPU. What is raised stops the run ---------------------------------
+# --- asking: called before a run. What is raised stops it -----------------------------------------------------------
 
 
 @hookspec
 def ctkit_check_device(device: str) -> str | None:
-    """Say why what computes on ``device`` ("cuda") cannot use it, and what to do; None where it can."""
+    """Say why what computes on ``device`` ("cuda") cannot use it, and what to do; None where it can.
+
+    Called once, where a run would use it.
+    """
+
+
+@hookspec
+def ctkit_check_run() -> Sequence[str]:  # type: ignore[empty-body]  # a hook spec has no body
+    """Say what would keep the plugin from its part in a run, a line each; called before a run starts anything.
+
+    The classes of plugins have ``check`` for this; the hook is for trackers and outputs.
+    """
 
 
 # --- outputs: what a run leaves for readers. A hook that raises fails the run ---------------------------------------

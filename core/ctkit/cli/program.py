@@ -22,25 +22,26 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         plain = [word for word in words if word != "--debug"]
         code = cli.main(args=plain, prog_name="ctkit", standalone_mode=False, obj={"debug": debug})
     except click.UsageError as error:
-        _fail(error.format_message(), 2)
+        _fail(2, error.format_message())
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
     except (KeyboardInterrupt, click.Abort) as error:  # click makes an abort of an interrupt
-        _fail("interrupted; run the same command again to go on", stopping.exit_code(error.__context__ or error))
+        _fail(stopping.exit_code(error.__context__ or error), "interrupted; run the same command again to go on")
     except BrokenPipeError:  # the reader of a pipe went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except CtkitError as error:
         if debug:
             traceback.print_exc()
-        _fail(str(error), error.exit_code)
+        _fail(error.exit_code, *error.args)
     except Exception as error:  # whatever it is, the user gets one line, and the rest with --debug
         if debug:
             traceback.print_exc()
-        _fail(f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", 1)
+        _fail(1, f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)")
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"ctkit: {' '.join(message.split())}", err=True)
+def _fail(code: int, *messages: object) -> NoReturn:
+    for message in messages:
+        click.echo(f"ctkit: {' '.join(str(message).split())}", err=True)
     sys.exit(code)

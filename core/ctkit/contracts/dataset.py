@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ctkit.contracts.params import Ints, P, Plugin
 from ctkit.errors import RequestError
+from ctkit.files import faults_of_folder
 
 SliceFormat = Literal["list", "dicom", "png", "nifti"]  #: in which kept slices are exported
 
@@ -92,6 +93,10 @@ class Dataset(Plugin[P], ABC):
         """Folder that ``SourceFile.path`` is relative to; None for synthetic data."""
         root = getattr(self.params, "root", None)
         return root if isinstance(root, Path) else None
+
+    def check(self, device: str | None) -> Iterable[str]:
+        """Say why nothing can be read from ``root``; a data set that knows its layout says more."""
+        return faults_of_folder(self.root) if self.root else ()
 
     @abstractmethod
     def files(self) -> Iterator[SourceFile]:

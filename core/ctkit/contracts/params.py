@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast, get_args
 
@@ -65,3 +66,19 @@ class Plugin(Generic[P]):
 
     def __init__(self, params: P | None = None) -> None:
         self.params: P = cast(P, self.params_type()) if params is None else params
+
+    def check(self, device: str | None) -> Iterable[str]:
+        """Say what would keep the plugin from its work; nothing where all that it needs is at hand.
+
+        Called before a run starts anything, and by ``ctkit validate``. Give a line for each: what is missing, where,
+        and what to do; a ``CtkitError`` that is raised is one as well. Be cheap: look at folders, tables and headers,
+        decode nothing, and ask the network only for what is not on this machine, and for seconds. ``device`` is where
+        the run computes, "cpu" or "cuda"; None where that is not known yet.
+
+        Example::
+
+            def check(self, device: str | None) -> Iterable[str]:
+                if not (self.params.root / "labels.csv").is_file():
+                    yield f"there is no labels.csv in {self.params.root}; unpack labels.zip there"
+        """
+        return ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -21,6 +22,7 @@ from ctkit_torch.architectures import TORCHVISION, check_architecture
 from ctkit_torch.backbones import Backbone, load_backbone
 from ctkit_torch.precision import exact_convolutions
 from ctkit_torch.trunks import Trunk, build_trunk, timm_width
+from ctkit_torch.weights import faults_of_file, faults_of_library, torchvision_weights
 
 BATCH = 64  #: slices in one forward pass
 DECIMALS = 6  #: of a distance, as many as products of float32 vectors are good for, so that equal slices are 0 apart
@@ -49,6 +51,11 @@ class Embedded(Reducer[E]):
     shared_evidence = "embedding"
     evidence = "slice"
     device = "accelerator"
+
+    def check(self, device: str | None) -> Iterable[str]:
+        """Say why the network's weights cannot be had."""
+        path, network = self.params.backbone, self.params.network
+        return faults_of_library(network) if path is None else faults_of_file(path)
 
     def describe(self, slices: Slices) -> NDArray[np.float32]:
         """Features (n, width) of unit length."""
@@ -113,9 +120,9 @@ def _of_timm(network: str) -> Backbone:
     return Backbone(trunk, network, float(np.mean(means)), float(np.mean(deviations)))
 
 
-def _unreachable(network: str, error: Exception) -> str:
+def _unreachable(which: str, error: Exception) -> str:
     return (
-        f"cannot fetch the weights of {network} ({error}); "
+        f"cannot fetch the weights of {which} ({error}); "
         "give the path of a checkpoint as `backbone`, or fetch them once on this machine"
     )
 
@@ -131,7 +138,10 @@ def _of_torchvision(network: str) -> Backbone:
     try:
         values = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (URLError, OSError, RuntimeError) as error:
-        raise DataError(_unreachable(network, error), retry=True) from error
+        url, path = torchvision_weights(network)
+        raise DataError(
+            _unreachable(f"{network} from {url}, to keep them in {path.parent}", error), retry=True
+        ) from error
     trunk = build_trunk(network)
     trunk.load({name: values[name] for name in trunk.weights()})
     return Backbone(trunk.eval(), network, *IMAGENET_MEAN_STD)
