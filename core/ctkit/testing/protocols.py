@@ -13,7 +13,7 @@ import numpy as np
 from ctkit.contracts import Difference, Evaluation, Params, Predictions, Protocol, Score
 from ctkit.contracts.promises import Judge, check_predictions
 from ctkit.testing import samples
-from ctkit.testing.plugins import build
+from ctkit.testing.plugins import build, check_check
 
 
 def check_protocol(plugin: type[Protocol[Any]], params: Params | None = None) -> None:
@@ -22,6 +22,7 @@ def check_protocol(plugin: type[Protocol[Any]], params: Params | None = None) ->
     Pass parameters that make it quick. Raises ``NonConformance`` for the first promise that is broken.
     """
     protocol, judge = build("protocol", plugin, params)
+    check_check(judge, protocol)
     task = samples.Brightness()
     with tempfile.TemporaryDirectory() as folder:
         backbone = samples.backbone(Path(folder) / "backbone.safetensors")
