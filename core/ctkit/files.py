@@ -17,25 +17,6 @@ from typing import Any
 from ctkit.errors import StorageError
 
 
-def faults_of_folder(folder: Path) -> Iterator[str]:
-    """Say why nothing can be read from a folder; nothing where it holds something."""
-    try:
-        with os.scandir(folder) as entries:
-            if not any(entries):
-                yield f"{folder} is empty; put the data there, or give the folder where they are"
-    except OSError as error:
-        yield f"cannot read {folder}: {error.strerror}; give a folder that you may read"
-
-
-def faults_of_target(folder: Path) -> Iterator[str]:
-    """Say why a folder cannot be made or written to; nothing where it can. It is not made."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        yield f"cannot write {folder}: {there} is a file; give another folder"
-    elif not os.access(there, os.W_OK | os.X_OK):
-        yield f"cannot write {folder}: {there} may not be written; give another folder"
-
-
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; when the block ends well, what was written there becomes ``path``.
@@ -108,9 +89,12 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         writing(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
-        table = csv.writer(file, lineterminator="\n")
+        table, quoted = (
+            csv.writer(file, lineterminator="\n", quoting=way) for way in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+        )
         table.writerow(columns)
-        table.writerows([_cell(value) for value in row] for row in rows)
+        for row in rows:  # Python quotes no carriage return by itself, but reads one as the end of a line
+            (quoted if any("\r" in str(value) for value in row) else table).writerow([_cell(value) for value in row])
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -78,17 +78,6 @@ def test_a_whole_set_lacks_nothing(tmp_path: Path, build: Callable[..., Task[Any
     assert list(build(tmp_path).check("cpu")) == []
 
 
-@pytest.mark.parametrize("build", [covid, folders, paper, kaggle, organs], ids=lambda build: build.__name__)
-def test_an_empty_folder_is_said_to_be_empty(tmp_path: Path, build: Callable[..., Task[Any]]) -> None:
-    task = build(tmp_path / "set")
-    shutil.rmtree(tmp_path / "set")
-    (fault,) = faults(task)
-    assert "cannot read" in fault or "there is no such folder" in fault
-    (tmp_path / "set").mkdir()
-    (fault,) = faults(task)
-    assert "is empty" in fault
-
-
 @pytest.mark.parametrize(
     ("build", "damage", "said"),
     [

@@ -67,18 +67,17 @@ class Plugin(Generic[P]):
     def __init__(self, params: P | None = None) -> None:
         self.params: P = cast(P, self.params_type()) if params is None else params
 
+    @property
+    def root(self) -> Path | None:
+        """Folder that paths of a data set's or a task's files are relative to; None for synthetic data."""
+        root = getattr(self.params, "root", None)
+        return root if isinstance(root, Path) else None
+
     def check(self, device: str | None) -> Iterable[str]:
-        """Say what would keep the plugin from its work; nothing where all that it needs is at hand.
+        """Say what would keep the plugin from its work, a line each: what is missing, where, and what to do.
 
-        Called before a run starts anything, and by ``ctkit validate``. Give a line for each: what is missing, where,
-        and what to do; a ``CtkitError`` that is raised is one as well. Be cheap: look at folders, tables and headers,
-        decode nothing, and ask the network only for what is not on this machine, and for seconds. ``device`` is where
-        the run computes, "cpu" or "cuda"; None where that is not known yet.
-
-        Example::
-
-            def check(self, device: str | None) -> Iterable[str]:
-                if not (self.params.root / "labels.csv").is_file():
-                    yield f"there is no labels.csv in {self.params.root}; unpack labels.zip there"
+        Asked before a run starts anything, and by ``ctkit validate``, once ``root`` is known to hold something; a
+        ``CtkitError`` that is raised is a line too. Be cheap: decode nothing, and ask the network for seconds, only for
+        what is not on this machine. ``device`` is "cpu" or "cuda"; None where it is not known yet.
         """
         return ()

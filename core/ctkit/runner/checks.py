@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ctkit.contracts.promises import Judge
-from ctkit.errors import CtkitError, RequestError
-from ctkit.files import faults_of_target
+from ctkit.errors import ConfigError, CtkitError
 from ctkit.hookspecs import STAGES, Stage
 from ctkit.pipeline_file import Chosen, Pipeline
 from ctkit.plugins import Registry
@@ -33,7 +34,7 @@ class Fault:
 
 
 def check_start(session: Session, until: Stage = "report") -> None:
-    """Raise ``RequestError``, a line for each fault, where something is missing for what this start has to do."""
+    """Raise ``ConfigError``, a line for each fault, where something is missing for what this start has to do."""
     found = list(_faults(session.pipeline, session.registry, session.folder, session.device, session.only, until))
     if found and all(fault.plugin and fault.plugin.entry.kind not in ("dataset", "task") for fault in found):
         at_work = _at_work(session)
@@ -42,14 +43,14 @@ def check_start(session: Session, until: Stage = "report") -> None:
 
 
 def check_file(pipeline: Pipeline, registry: Registry, folder: RunFolder) -> None:
-    """Raise ``RequestError``, a line for each fault, where something that a pipeline needs is missing."""
+    """Raise ``ConfigError``, a line for each fault, where something that a pipeline needs is missing."""
     asked = pipeline.compute.device
     _refuse(list(_faults(pipeline, registry, folder, None if asked == "auto" else asked)))
 
 
 def _refuse(found: list[Fault]) -> None:
     if found:
-        raise RequestError(*(fault.text for fault in found))
+        raise ConfigError(*(fault.text for fault in found))
 
 
 def _faults(
@@ -61,9 +62,9 @@ def _faults(
     until: Stage = "report",
 ) -> Iterator[Fault]:
     """Yield what is missing for a start of a pipeline, whatever is cached of it. ``device`` may not be known yet."""
-    targets, cache = list(faults_of_target(folder.path)), Cache.beside(folder.path).folder
+    targets, cache = list(_of_target(folder.path)), Cache.beside(folder.path).folder
     if not targets or cache.parent != folder.path.parent:
-        targets += faults_of_target(cache)
+        targets += _of_target(cache)
     yield from (Fault(f"run: {text}") for text in targets)
     for texts in registry.call("ctkit_check_run"):
         yield from map(Fault, texts)
@@ -99,7 +100,9 @@ def _texts(chosen: Chosen[Any], device: str | None) -> list[str]:
     found: list[str] = []
     try:
         with Judge(chosen.title).calling("check"):
-            found.extend(map(str, chosen.build().check(device)))
+            plugin = chosen.build()
+            found.extend(_of_source(plugin.root) if plugin.root else ())
+            found.extend(map(str, () if found else plugin.check(device)))
     except CtkitError as error:
         found.append(str(error))
     return found
@@ -130,3 +133,25 @@ def _at_work(session: Session) -> list[Chosen[Any] | None]:
     trainings = (job for job in data.jobs if not pretraining.folder_of(session, job).path.is_dir())
     evaluations = (one for one in data.evaluations if not evaluating.folder_of(session, one).is_dir())
     return [*(job.plan.method for job in trainings), *(one.plan.protocol for one in evaluations)]
+
+
+# --- folders ------------------------------------------------------------------------------------------------------
+
+
+def _of_source(folder: Path) -> Iterator[str]:
+    """Say why nothing can be read from a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            if not any(entries):
+                yield f"{folder} is empty; put the data there, or give the folder where they are"
+    except OSError as error:
+        yield f"cannot read {folder}: {error.strerror}; give a folder that you may read"
+
+
+def _of_target(folder: Path) -> Iterator[str]:
+    """Say why a folder cannot be made or written to. It is not made."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        yield f"cannot write {folder}: {there} is a file; give another folder"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        yield f"cannot write {folder}: {there} may not be written; give another folder"

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ctkit.errors import DataError
 from ctkit.files import write_bytes
+from ctkit_torch.headers import RESNETS, is_safetensors, read_header, resnet_of
 from ctkit_torch.seeding import seeded
 from ctkit_torch.trunks import Trunk, build_trunk
-from ctkit_torch.weights import RESNETS, is_safetensors, read_header, resnet_of
 
 #: Mean and standard deviation, on the scale 0..1, of the slices the paper's authors trained on (unreduced set).
 PUBLISHED_MEAN_STD = (0.1806, 0.1907)

@@ -54,7 +54,7 @@ class ImageFiles(Task[P]):
 
     def check(self, device: str | None) -> Iterable[str]:
         """Say what is missing of the layout, or of a split: all its images, or all but one class to learn from."""
-        found = list(super().check(device)) or list(self.lacking())
+        found = list(self.lacking())
         yield from found
         for name, files in () if found else self.listed().items():
             if not any(file.path.is_file() for file in files):

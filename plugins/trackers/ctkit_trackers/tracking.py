@@ -52,7 +52,7 @@ def find(name: str) -> type[Tracker]:
     try:
         return _TRACKERS[name]()
     except ModuleNotFoundError as error:
-        raise RequestError(f"the tracker {name} needs its library: pip install 'ctkit[{name}]'") from error
+        raise RequestError(f"the tracker {name} needs its library: pip install 'ctkit-ssl[{name}]'") from error
 
 
 def end(followed: Followed, run: RunInfo, *, finished: bool) -> None:
