@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from numpy.typing import NDArray
@@ -91,12 +90,6 @@ class Dataset(Plugin[P], ABC):
 
     dicom: ClassVar[bool] = False  #: the source files are DICOM, so that they can be handed on as they are
 
-    @property
-    def root(self) -> Path | None:
-        """Folder that ``SourceFile.path`` is relative to; None for synthetic data."""
-        root = getattr(self.params, "root", None)
-        return root if isinstance(root, Path) else None
-
     @abstractmethod
     def files(self) -> Iterator[SourceFile]:
         """Every file below the root, in a fixed order, by looking at folders only."""
@@ -120,6 +113,14 @@ class Dataset(Plugin[P], ABC):
         Raises ``ctkit.errors.DataError`` only where nothing of the volume can be read, with ``retry`` where that may
         pass.
         """
+
+    def places(self, volume: Volume, index: Ints) -> NDArray[Any] | None:
+        """Where the slices ``index`` (m,) of a volume lie, None unless a data set knows: (m, 3, 3) float64 in mm.
+
+        The columns of each matrix are the step to the next column of pixels, that to the next row, and the first pixel,
+        to the patient's right, front and head: ``matrix @ (column, row, 1)`` is where a pixel is.
+        """
+        return None
 
     def facts(self, volume: Volume) -> VolumeFacts:
         """What the source says of a volume beside its pixels; nothing unless a data set knows better.
