@@ -220,6 +220,8 @@ def _say_scanned(session: Session, data: Data) -> None:
         f"{count(len(counts), 'volume')} of {count(patients, 'patient')}, {count(counts.sum(), 'slice')}"
         + (f"; {count(len(data.skipped), 'file')} left out, see skipped.csv" if data.skipped else "")
     )
+    if repeated := data.catalogue.repeated:
+        session.console.say(f"{count(repeated, 'volume')} of a scan that another volume shows too, see volumes.csv")
 
 
 def _say_read(session: Session, data: Data) -> None:
