@@ -108,7 +108,7 @@ def _check_nothing_differs(judge: Judge, found: Difference, metrics: set[str]) -
     _check_difference(judge, found, metrics)
     judge.must(
         found.difference == 0 and abs(found.low + found.high) < 1e-9 and found.p == 1,
-        f"predictions compared with themselves must not differ in {found.metric}: 0 in an interval around it with p = 1",
+        f"predictions compared with themselves must not differ in {found.metric}: 0, in its middle, with p = 1",
         f"it is {found.difference:g} in {found.low:g}..{found.high:g} with p = {found.p:g}",
         "pair the images, and define p where nothing varies",
     )
