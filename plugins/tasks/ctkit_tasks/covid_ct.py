@@ -43,7 +43,7 @@ class CovidCt(ImageFiles[CovidCtParams]):
                     f"{found_instead(root)}"
                 )
         if missing := [path.relative_to(root).as_posix() for path in self.tables() if not path.is_file()]:
-            yield f"expects {', '.join(missing)} in {root}, but {found_instead(root)}"
+            yield f"expects {' and '.join(missing)} in {root}, but {found_instead(root)}"
 
     def listed(self) -> Mapping[str, Sequence[LabelledFile]]:
         """The files that the official lists name."""
