@@ -57,6 +57,18 @@ def test_marked_slices_are_found_whatever_order_the_volume_has(tmp_path: Path, f
     assert named == {"nodule": {below[4], below[5]}, "lesion that is no nodule": {below[0]}}
 
 
+def test_a_reading_apart_from_the_scans_is_found_by_its_series(tmp_path: Path, files: list[Path]) -> None:
+    header = pydicom.dcmread(files[3])
+    folder = tmp_path / "LIDC-XML-only" / "tcia-lidc-xml" / "157"
+    folder.mkdir(parents=True)
+    (folder / "157.xml").write_text(reading("1.2.3", [mark(header.SOPInstanceUID)]))
+    (folder / "158.XML").write_text(reading(header.SeriesInstanceUID, [mark(header.SOPInstanceUID)]))
+    (folder / "159.xml").write_text("<LidcReadMessage>")
+    dataset, (volume,) = volumes(tmp_path)
+    (number,) = dataset.facts(volume).findings["nodule"]
+    assert tmp_path / volume.source(number) == files[3]
+
+
 @pytest.mark.parametrize(
     "text",
     [
