@@ -169,8 +169,8 @@ def read_rows(path: Path, kind: type[Row]) -> Iterator[Row]:
             raise DataError(f"{path} has no column {lacking[0]!r}; run again to write it anew")
         places = {name: header.index(name) if name in header else len(header) for name in kind._fields}
         cells = [(places[name], _READ[hint]) for name, hint in _columns(kind).items()]
-        needed, others = cells[: len(cells) - len(kind._field_defaults)], cells[len(cells) - len(kind._field_defaults) :]
-        absent = tuple(kind._field_defaults.values())
+        absent = tuple(kind._field_defaults.values())  # of the last columns
+        needed, others = cells[: len(cells) - len(absent)], cells[len(cells) - len(absent) :]
         for line in filter(None, lines):
             more = (read(line[n]) if n < len(line) else old for (n, read), old in zip(others, absent, strict=True))
             yield kind._make([*(read(line[place]) for place, read in needed), *more])
