@@ -167,13 +167,12 @@ def read_rows(path: Path, kind: type[Row]) -> Iterator[Row]:
         header = next(lines, [])
         if lacking := [name for name in kind._fields if name not in header and name not in kind._field_defaults]:
             raise DataError(f"{path} has no column {lacking[0]!r}; run again to write it anew")
-        places = {name: header.index(name) if name in header else len(header) for name in kind._fields}
-        cells = [(places[name], _READ[hint]) for name, hint in _columns(kind).items()]
-        absent = tuple(kind._field_defaults.values())  # of the last columns
-        needed, others = cells[: len(cells) - len(absent)], cells[len(cells) - len(absent) :]
+        later = list(kind._field_defaults.values())  # of the last columns, as text: an earlier version had none
+        header += [name for name in kind._field_defaults if name not in header]
+        cells = [(header.index(name), _READ[hint]) for name, hint in _columns(kind).items()]
         for line in filter(None, lines):
-            more = (read(line[n]) if n < len(line) else old for (n, read), old in zip(others, absent, strict=True))
-            yield kind._make([*(read(line[place]) for place, read in needed), *more])
+            line += later[len(later) - len(header) + len(line) :]
+            yield kind._make(read(line[place]) for place, read in cells)
 
 
 def _columns(kind: type[Row]) -> dict[str, Any]:
