@@ -71,7 +71,7 @@ gpu: ## measure on a GPU in $(MINUTES) minutes; ARGUMENTS='--device cpu --tiny' 
 
 wheels: $(INSTALLED) ## pack what `make gpu` needs where only PyTorch is, and no network, into $(WHEELS)
 	rm -rf $(WHEELS)
-	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(WHEELS) .
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(WHEELS) .
 	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
 	    $(addprefix --platform ,$(PLATFORMS)) --dest $(WHEELS) --requirement benchmarks/gpu_wheels.txt
 	@git describe --always --dirty --abbrev=12 --exclude='*' >$(WHEELS)/commit.txt 2>/dev/null || rm $(WHEELS)/commit.txt

@@ -162,7 +162,8 @@ def test_what_a_bare_machine_lacks_is_packed(repository: Path) -> None:
     constraints = dict(line.split("==") for line in (repository / "constraints.txt").read_text().splitlines())
     assert {name: constraints[name] for name in pins} == pins
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
-    waiting = [*project["dependencies"], *project["optional-dependencies"]["gpu"], "pytest", "hypothesis"]
+    extras = [project["optional-dependencies"].get(extra, []) for extra in ("train", "dask", "gpu")]
+    waiting = [*project["dependencies"], *(text for extra in extras for text in extra), "pytest", "hypothesis"]
     needed: set[str] = set()
     while waiting:
         need = Requirement(waiting.pop())
