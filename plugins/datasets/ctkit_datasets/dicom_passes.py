@@ -128,7 +128,8 @@ def _known(whole: Pass, plane: Plane) -> Iterator[Pass]:
     """Cut by the facts of ``_WAYS`` and ``_ORDERS``, until no height repeats or none of them explains it."""
     at = _levels(whole.slices, plane)
     dimensions = range(len(whole.slices[0].marks.dimensions or ()))
-    ways = (*_WAYS, *(_Way("dimension index", partial(_index, dimension)) for dimension in dimensions))
+    repeats = len(set(at)) < len(at)  # otherwise a field of view is no scan: tilted slices have one each
+    ways = (*_WAYS[not repeats :], *(_Way("dimension index", partial(_index, dimension)) for dimension in dimensions))
     found = _by_values(whole.slices, at, plane, ways) or _by_orders(whole.slices, at, plane)
     if found is None:
         yield whole
@@ -203,7 +204,8 @@ def _told(way: _Way, value: _Value) -> str:
 
 
 def _heights(slices: Iterable[Slice], plane: Plane) -> NDArray[np.float64]:
-    return np.array([plane.height(slice_.position) for slice_ in slices])
+    positions = np.array([slice_.position for slice_ in slices], np.float64)
+    return np.asarray(positions @ np.array(plane.normal))
 
 
 def _levels(slices: Sequence[Slice], plane: Plane) -> list[int]:
@@ -220,6 +222,8 @@ def _repeats(slices: Sequence[Slice], plane: Plane) -> int:
 def _single(one: Pass, plane: Plane) -> tuple[list[Slice], tuple[Slice, ...]]:
     """Return the slices that lie alone at their height, and those that are left out for they do not."""
     at = _levels(one.slices, plane)
+    if len(set(at)) == len(at):
+        return one.slices, one.unclear
     count = Counter(at)
     single = [slice_ for slice_, level in zip(one.slices, at, strict=True) if count[level] == 1]
     others = (slice_ for slice_, level in zip(one.slices, at, strict=True) if count[level] > 1)
@@ -243,11 +247,12 @@ def _by_values(
     best: tuple[int, int, int] | None = None
     found: _Found | None = None
     for rank, way in enumerate(ways):
-        parts: dict[_Value, list[int]] = defaultdict(list)
-        for number, slice_ in enumerate(slices):
-            parts[way.value(slice_, plane)].append(number)
-        if not 1 < len(parts) <= len(slices) / _LEAST:
+        found_values = [way.value(slice_, plane) for slice_ in slices]
+        if not 1 < len(set(found_values)) <= len(slices) / _LEAST:
             continue
+        parts: dict[_Value, list[int]] = defaultdict(list)
+        for number, value in enumerate(found_values):
+            parts[value].append(number)
         if repeated:
             if len(parts) > most and len(slices) < _MANY * len(parts):
                 continue
@@ -385,6 +390,8 @@ def _rescaled(stored: NDArray[Any], encoding: Encoding, out: NDArray[np.float64]
 
 def overlapping_folders(slices: Sequence[Slice], plane: Plane) -> int:
     """Return how many folders the slices lie in whose heights overlap, 0 for none."""
+    if len({slice_.folder for slice_ in slices}) < 2:
+        return 0
     ends: dict[str, list[float]] = {}
     for slice_ in slices:
         height = plane.height(slice_.position)

@@ -95,7 +95,7 @@ def _kept(run: RevisitedArm, out: Path) -> Iterator[Kept]:
 
 
 def _rows(dataset: Dataset[Any], one: Kept) -> Iterator[tuple[Any, ...]]:
-    """Yield for each slice of a NIfTI file which one it is, its source file, and the height of its first pixel in mm."""
+    """Yield for each slice of a NIfTI file which one it is, its source file, and its first pixel's height in mm."""
     places = dataset.places(one.volume, one.index)
     for at, index in enumerate(one.index.tolist()):
         source = one.volume.source(index) if one.volume.files else None
