@@ -168,7 +168,7 @@ def _facts(stream: BinaryIO, size: int) -> dict[str, Any]:
     frames = list(_frames(values))
     if not frames or (len(frames) > 1 and len(frames) != storage["frames"]):
         raise HeaderError(f"damaged header: {storage['frames']} frames, but positions for {len(frames)}")
-    ends = _ends(stream, header, storage) if _rescale_type(frames[0]) == "US" else None
+    ends = _ends(stream, header, storage, _padding(frames[0], storage)) if _rescale_type(frames[0]) == "US" else None
     return {
         "series": _series(frames[0]),
         "storage": storage,
@@ -439,7 +439,9 @@ def _rescale_type(values: _Values) -> str:
     return "US" if text in ("US", "USUS", "UNSPECIFIED", "UNKNOWN", "NONE") else "other"
 
 
-def _ends(stream: BinaryIO, header: Header, storage: Mapping[str, Any]) -> list[float] | None:
+def _ends(
+    stream: BinaryIO, header: Header, storage: Mapping[str, Any], padding: list[int] | None
+) -> list[float] | None:
     """Return the first and the last percentile of a file's stored values, None where they are compressed."""
     if header.syntax not in UNCOMPRESSED - {DEFLATED} or storage["bits"] not in (8, 16):
         return None
@@ -447,6 +449,9 @@ def _ends(stream: BinaryIO, header: Header, storage: Mapping[str, Any]) -> list[
     pixels = storage["rows"] * storage["columns"] * storage["frames"]
     dtype = np.dtype(f"{storage['order']}{'i' if storage['signed'] else 'u'}{storage['bits'] // 8}")
     stored = np.frombuffer(stream.read(pixels * dtype.itemsize), dtype)
+    if padding:
+        inside = stored[(stored < padding[0]) | (stored > padding[1])]
+        stored = inside if inside.size else stored
     lowest, highest = np.percentile(stored, (1, 99))
     return [float(lowest), float(highest)]
 
