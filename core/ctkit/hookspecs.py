@@ -48,6 +48,8 @@ class Spec:
     name: str  #: what a pipeline file says after ``use``, or a person after ``ctkit``: lower case, digits and hyphens
     summary: str  #: one line for ``ctkit list-plugins``, and of a command for ``ctkit --help``
     target: str
+    #: the extra whose packages it needs, such as "train": one of its distribution, or else of ctkit-ssl; "": of none
+    requires: str = ""
 
 
 # --- registering: called once, when plugins are loaded ------------------------------------------------------------

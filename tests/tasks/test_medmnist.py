@@ -117,7 +117,9 @@ def test_a_file_that_is_not_the_one_the_package_lists_is_refused(
 
 def test_without_a_root_and_the_package_both_ways_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "medmnist", None)  # type: ignore[arg-type]
-    with pytest.raises(RequestError, match=r"root, the folder of organsmnist.npz .* pip install medmnist"):
+    with pytest.raises(
+        RequestError, match=r"root, the folder of organsmnist.npz .* pip install 'ctkit-ssl\[medmnist\]'"
+    ):
         OrganSMnist().splits()
 
 

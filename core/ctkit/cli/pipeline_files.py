@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key: dataset.size=128.")
 def validate(file: Path, overrides: tuple[str, ...]) -> None:
     """Check a pipeline FILE without running it."""
-    from ctkit import pipeline_file, plugins
+    from ctkit import pipeline_file, plugins, runner
     from ctkit.console import Console, count
 
     registry = plugins.load()
     resolved = pipeline_file.load(file, registry, overrides)
     warn_of_broken(registry, Console())
+    if said := runner.missing(resolved):
+        Console().warn(said)
     parts = (
         count(len(resolved.arms), "arm"),
         count(len(resolved.pretrains), "pre-training"),

@@ -72,6 +72,7 @@ def run(
     only = parse(parts, resolved)
     warn_of_broken(registry, console)
     if dry_run:
+        runner.refuse_missing(resolved, until)
         _print_plan(resolved, registry, console, only, jobs)
         return
     folder = runner.run(resolved, registry, console, until, only, jobs)

@@ -117,5 +117,5 @@ def summaries() -> dict[str, str]:
     found = {name: spec.summary for name, spec in COMMANDS.items()}
     for entry in plugins.load().of_kind("command"):
         name = entry.name if entry.status != "clash" else entry.qualified.removeprefix("ctkit ")
-        found[name] = entry.summary if entry.status != "broken" else f"[broken] {entry.error}"
+        found[name] = entry.summary if entry.status == "clash" else entry.line
     return dict(sorted(found.items()))

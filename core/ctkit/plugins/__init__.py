@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ctkit.plugins.distributions import other_project, requires
-from ctkit.plugins.registry import DISABLE, KINDS, Entry, Registry, imported, load, load_target
+from ctkit.plugins.distributions import missing_extra, other_project, requires
+from ctkit.plugins.registry import DISABLE, KINDS, Entry, Registry, imported, load, load_target, refusal
 
 __all__ = [
-    "DISABLE", "KINDS", "Entry", "Registry", "imported", "load", "load_target", "other_project", "requires",
+    "DISABLE", "KINDS", "Entry", "Registry", "imported", "load", "load_target", "missing_extra", "other_project",
+    "refusal", "requires",
 ]  # fmt: skip

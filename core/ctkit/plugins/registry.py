@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -21,13 +21,13 @@ from ctkit import hookspecs
 from ctkit.console import without_paths
 from ctkit.errors import CtkitError, PluginError, nearest
 from ctkit.hookspecs import COMMANDS, DISTRIBUTION, PROJECT, Kind, Spec
+from ctkit.plugins.distributions import missing_extra
 
 if TYPE_CHECKING:
     import click
 
     from ctkit.contracts import Plugin
 
-Status = Literal["ok", "broken", "clash"]
 Announced = Kind | Literal["command"]  #: what register hooks return
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DISABLE = "CTKIT_DISABLE_PLUGINS"
@@ -55,13 +55,17 @@ class Entry:
     distribution: str
     version: str
     target: str = ""
-    status: Status = "ok"
+    status: str = "ok"  #: or "broken", "clash", or "needs EXTRA" where packages of that are missing
     error: str = ""
+    needs: str = ""  #: what pip has to install before it works, such as "ctkit-ssl[train]"
 
     def load(self) -> type[Plugin[Any]]:
         """Import the class. Raises ``PluginError`` where that fails, or it is not a whole one of its kind."""
         self._refuse_broken()
-        found = load_target(self.target)
+        try:
+            found = load_target(self.target)
+        except PluginError as error:
+            raise (PluginError(refusal([self])) if self.needs else error) from error
         if fault := _unfit(cast(Kind, self.kind), found):  # other kinds have no class that could be found
             raise PluginError(f"{self.title}: {self.target} {fault}")
         return found
@@ -71,6 +75,8 @@ class Entry:
         import click
 
         self._refuse_broken()
+        if self.needs:
+            raise PluginError(refusal([self]))
         try:
             found = imported(self.target)
         except PluginError as error:
@@ -80,6 +86,12 @@ class Entry:
                 f"{self.title}: {self.target} must be a command but is {found!r}; decorate it with @click.command()"
             )
         return found
+
+    @property
+    def line(self) -> str:
+        """What a list says of it: its summary or its error, after its status where that is not "ok"."""
+        said = self.error if self.status in ("broken", "clash") else self.summary
+        return said if self.status == "ok" else f"[{self.status}] {said}"
 
     @property
     def title(self) -> str:
@@ -100,6 +112,13 @@ class Entry:
     def _refuse_broken(self) -> None:
         if self.status == "broken":
             raise PluginError(f"{self.title} is broken: {self.error}")
+
+
+def refusal(entries: Sequence[Entry]) -> str:
+    """Say in one line that plugins cannot work as long as what they need is not installed."""
+    missing = " ".join(f"'{needs}'" for needs in dict.fromkeys(entry.needs for entry in entries))
+    titles = ", ".join(dict.fromkeys(f"{entry.kind} {entry.name!r}" for entry in entries))
+    return f"packages are missing for {titles}: pip install {missing}"
 
 
 def imported(target: str) -> Any:
@@ -244,7 +263,11 @@ def _register(
             module = point.load()
         manager.register(module, f"{distribution}:{point.name}")
         _refuse_unknown_hooks(module)
-        announced = [(kind, spec) for kind, register in _registers(manager, module) for spec in _specs(register)]
+        announced = [
+            (kind, spec, missing_extra(distribution, spec.requires) if spec.requires else "")
+            for kind, register in _registers(manager, module)
+            for spec in _specs(register)
+        ]
         roles = list(_roles(manager, module))
     except (Exception, SystemExit) as error:  # a stranger's module may raise anything; the others must go on
         reason = f"{type(error).__name__}: {error}"
@@ -252,10 +275,11 @@ def _register(
         return
     for role in roles:
         yield Entry(role, point.name, _first_line(module), distribution, version, point.value)
-    for kind, spec in announced:
+    for kind, spec, needs in announced:
         fault = _fault(kind, spec)
-        status: Status = "broken" if fault else "ok"
-        yield Entry(kind, spec.name, spec.summary, distribution, version, spec.target, status, fault)
+        status = "broken" if fault else f"needs {spec.requires}" if needs else "ok"
+        hint = fault or (f"packages are missing: pip install '{needs}'" if needs else "")
+        yield Entry(kind, spec.name, spec.summary, distribution, version, spec.target, status, hint, needs)
 
 
 def _roles(manager: pluggy.PluginManager, module: Any) -> Iterator[Literal["output", "tracker"]]:

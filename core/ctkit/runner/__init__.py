@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from ctkit.runner.order import run, run_folder
+from ctkit.runner.requirements import missing, refuse_missing
 
-__all__ = ["run", "run_folder"]
+__all__ = ["missing", "refuse_missing", "run", "run_folder"]

@@ -17,6 +17,7 @@ from ctkit.console import Console, count, percent
 from ctkit.hookspecs import STAGES, Stage
 from ctkit.pipeline_file import Pipeline
 from ctkit.plugins import Registry
+from ctkit.runner.requirements import refuse_missing
 from ctkit.session import EVERYTHING, Only, Session, open_session
 from ctkit.session.usage import used_by
 from ctkit.stages import compare as comparing
@@ -48,6 +49,7 @@ def run(
     Raises a ``CtkitError`` where the run cannot go on. An arm that fails in training or evaluation is noted in
     ``run.json`` and the others go on.
     """
+    refuse_missing(pipeline, until)
     folder = run_folder(pipeline)
     with folder.locked(), console.log_to(folder.log):
         session = replace(open_session(pipeline, registry, console, folder, jobs), only=only)

@@ -205,7 +205,7 @@ def _fetched(name: str, size: int, file: str) -> Path:
     except ImportError as error:
         raise RequestError(
             f"task {name} needs root, the folder of {file} (from medmnist.com), or the package that fetches it: "
-            "pip install medmnist"
+            "pip install 'ctkit-ssl[medmnist]'"
         ) from error
     path = Path(medmnist.info.DEFAULT_ROOT) / file
     if not path.is_file():
