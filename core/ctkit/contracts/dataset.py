@@ -67,6 +67,7 @@ class Pixels:
     unit: Literal["HU", "arbitrary"]
     skipped: tuple[tuple[int, str], ...] = ()  #: number and reason of each slice that was asked for and not readable
     retry: bool = False  #: one of the reasons may pass, such as a missing decoder: a later run reads again
+    notes: tuple[str, ...] = ()  #: of the volume, whichever slices were asked for: what only its pixels could tell
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ class Nifti(Dataset[NiftiParams]):
     Files with several volumes, label maps, colours, and damaged or truncated files are left out with the reason.
     """
 
+    version = 2
+
     def files(self) -> Iterator[SourceFile]:
         """Every file below the root."""
         return walk(self.params.root)

@@ -30,6 +30,8 @@ class PetCtParams(RecipeParams):
 class PetCt(SeriesDataset[PetCtParams]):
     """The CT scans of FDG-PET-CT-Lesions."""
 
+    version = 2
+
     def inspect(self, file: SourceFile) -> Mapping[str, Any] | Skipped:
         """What the header of one file says; that of a NIfTI file under ``nifti``."""
         if not file.path.endswith(_NIFTI):
