@@ -118,6 +118,14 @@ class Dataset(Plugin[P], ABC):
         pass.
         """
 
+    def places(self, volume: Volume, index: Ints) -> NDArray[Any] | None:
+        """Where the slices ``index`` (m,) of a volume lie, None unless a data set knows: (m, 3, 3) float64 in mm.
+
+        The columns of each matrix are the step to the next column of pixels, that to the next row, and the first pixel,
+        to the patient's right, front and head: ``matrix @ (column, row, 1)`` is where a pixel is.
+        """
+        return None
+
     def facts(self, volume: Volume) -> VolumeFacts:
         """What the source says of a volume beside its pixels; nothing unless a data set knows better.
 

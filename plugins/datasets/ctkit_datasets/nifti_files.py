@@ -205,15 +205,34 @@ def _orientation(header: Any, shape: tuple[int, int, int]) -> dict[str, Any]:
         notes.append(f"slices are tilted by {tilt:.0f} degrees")
     if plane != "axial":
         notes.append(f"acquired in {plane} slices")
-    return {
+    facts = {
         "shape": [shape[axis] for axis in reversed(axes)],
         "file_shape": list(shape),
         "axes": list(reversed(axes)),
         "flips": [not head, front, right],
+    }
+    return facts | {
+        "place": (_upright(affine, facts) * unit).tolist(),
         "spacing": [round(step, 6) for step in (columns, rows, slices)],
         "plane": plane,
         "notes": notes,
     }
+
+
+def _upright(affine: NDArray[np.float64], facts: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Return the steps of columns, rows and slices in the common orientation, and its first voxel: (3, 4)."""
+    steps, first = affine[:3, :3].copy(), affine[:3, 3].copy()
+    for axis, size, flip in zip(facts["axes"], facts["shape"], facts["flips"], strict=True):
+        if flip:
+            first += steps[:, axis] * (size - 1)
+            steps[:, axis] *= -1
+    return np.column_stack([steps[:, list(reversed(facts["axes"]))], first])
+
+
+def slice_places(facts: Mapping[str, Any], index: Ints) -> NDArray[np.float64]:
+    """Return where slices of a file with ``facts`` from its header lie, as ``Dataset.places`` says."""
+    across, down, up, first = np.array(facts["place"], np.float64).T
+    return np.stack([np.stack([across, down, first + up * number], axis=1) for number in index.tolist()])
 
 
 def _affine(header: Any) -> tuple[NDArray[np.float64], list[str]]:

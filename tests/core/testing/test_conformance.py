@@ -487,6 +487,10 @@ def test_a_good_dataset_passes(arrays: ArraysParams) -> None:
             variant(Arrays, read=reading(lambda p: Pixels(p.values * np.nan, p.index, "arbitrary"))),
             "values must be finite",
         ),
+        case(
+            variant(Arrays, places=lambda _, volume, index: np.zeros((len(index), 4, 4))),
+            r"places must be None, or \(3, 3, 3\) and finite for 3 slices, but they are \(3, 4, 4\)",
+        ),
         case(variant(Arrays, read=normalised), "reading some slices must give what reading all gives"),
         case(
             variant(Arrays, arrange=volumes(details={"shape": (1,)}), read=expecting_tuples),
