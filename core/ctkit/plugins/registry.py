@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -32,10 +32,11 @@ Announced = Kind | Literal["command"]  #: what register hooks return
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DISABLE = "CTKIT_DISABLE_PLUGINS"
 
+_FORMER = {PROJECT: DISTRIBUTION}  # what distributions of plugins were called before: ours
 _COMMAND: Literal["command"] = "command"
 _OUTPUTS = "ctkit_run_outputs"
 _REGISTER: dict[str, Announced] = {f"ctkit_register_{kind}s": kind for kind in (*KINDS, _COMMAND)}
-_ASKING = {"ctkit_check_device"}
+_ASKING = {"ctkit_check_device", "ctkit_check_run"}
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _log = logging.getLogger("ctkit.plugins")
@@ -61,11 +62,7 @@ class Entry:
 
     def load(self) -> type[Plugin[Any]]:
         """Import the class. Raises ``PluginError`` where that fails, or it is not a whole one of its kind."""
-        self._refuse_broken()
-        try:
-            found = load_target(self.target)
-        except PluginError as error:
-            raise (PluginError(refusal([self])) if self.needs else error) from error
+        found: type[Plugin[Any]] = self._imported(load_target)
         if fault := _unfit(cast(Kind, self.kind), found):  # other kinds have no class that could be found
             raise PluginError(f"{self.title}: {self.target} {fault}")
         return found
@@ -74,24 +71,12 @@ class Entry:
         """Import the command. Raises ``PluginError`` where that fails, or it is none."""
         import click
 
-        self._refuse_broken()
-        if self.needs:
-            raise PluginError(refusal([self]))
-        try:
-            found = imported(self.target)
-        except PluginError as error:
-            raise PluginError(f"{self.title}: {error}") from error
+        found = self._imported(imported)
         if not isinstance(found, click.Command):
             raise PluginError(
                 f"{self.title}: {self.target} must be a command but is {found!r}; decorate it with @click.command()"
             )
         return found
-
-    @property
-    def line(self) -> str:
-        """What a list says of it: its summary or its error, after its status where that is not "ok"."""
-        said = self.error if self.status in ("broken", "clash") else self.summary
-        return said if self.status == "ok" else f"[{self.status}] {said}"
 
     @property
     def title(self) -> str:
@@ -109,16 +94,13 @@ class Entry:
         name = f"{self.distribution}:{self.name}"
         return f"ctkit {name}" if self.kind == "command" else f'use = "{name}"'
 
-    def _refuse_broken(self) -> None:
+    def _imported(self, load: Callable[[str], Any]) -> Any:
         if self.status == "broken":
             raise PluginError(f"{self.title} is broken: {self.error}")
-
-
-def refusal(entries: Sequence[Entry]) -> str:
-    """Say in one line that plugins cannot work as long as what they need is not installed."""
-    missing = " ".join(f"'{needs}'" for needs in dict.fromkeys(entry.needs for entry in entries))
-    titles = ", ".join(dict.fromkeys(f"{entry.kind} {entry.name!r}" for entry in entries))
-    return f"packages are missing for {titles}: pip install {missing}"
+        try:
+            return load(self.target)
+        except PluginError as error:
+            raise PluginError(f"{self.title}: {self.error if self.needs else error}") from error
 
 
 def imported(target: str) -> Any:
@@ -174,7 +156,7 @@ class Registry:
     def find(self, kind: Announced, use: str) -> Entry:
         """Return what ``use`` means: ``"name"``, or ``"distribution:name"`` where two claim a name."""
         distribution, _, name = use.rpartition(":")
-        distribution = _present_name(distribution)
+        distribution = _FORMER.get(distribution, distribution)
         found = [e for e in self.of_kind(kind) if e.name == name and distribution in ("", e.distribution)]
         if not found:
             broken = [f"{e.distribution}: {e.error}" for e in self.entries if e.kind == "unknown"]
@@ -247,12 +229,7 @@ def load() -> Registry:
 
 
 def _distribution(point: metadata.EntryPoint) -> tuple[str, str]:
-    return (_present_name(point.dist.name), point.dist.version) if point.dist else ("unknown", "")
-
-
-def _present_name(distribution: str) -> str:
-    """The name of a distribution that announces plugins; ours was called "ctkit" before."""
-    return DISTRIBUTION if distribution == PROJECT else distribution
+    return (_FORMER.get(point.dist.name, point.dist.name), point.dist.version) if point.dist else ("unknown", "")
 
 
 def _register(
@@ -263,11 +240,7 @@ def _register(
             module = point.load()
         manager.register(module, f"{distribution}:{point.name}")
         _refuse_unknown_hooks(module)
-        announced = [
-            (kind, spec, missing_extra(distribution, spec.requires) if spec.requires else "")
-            for kind, register in _registers(manager, module)
-            for spec in _specs(register)
-        ]
+        announced = [(kind, spec) for kind, register in _registers(manager, module) for spec in _specs(register)]
         roles = list(_roles(manager, module))
     except (Exception, SystemExit) as error:  # a stranger's module may raise anything; the others must go on
         reason = f"{type(error).__name__}: {error}"
@@ -275,11 +248,11 @@ def _register(
         return
     for role in roles:
         yield Entry(role, point.name, _first_line(module), distribution, version, point.value)
-    for kind, spec, needs in announced:
-        fault = _fault(kind, spec)
+    for kind, spec in announced:
+        fault, needs = _fault(kind, spec), missing_extra(distribution, spec.requires)
         status = "broken" if fault else f"needs {spec.requires}" if needs else "ok"
-        hint = fault or (f"packages are missing: pip install '{needs}'" if needs else "")
-        yield Entry(kind, spec.name, spec.summary, distribution, version, spec.target, status, hint, needs)
+        fault = fault or (needs and f"packages are missing: pip install '{needs}'")
+        yield Entry(kind, spec.name, spec.summary, distribution, version, spec.target, status, fault, needs)
 
 
 def _roles(manager: pluggy.PluginManager, module: Any) -> Iterator[Literal["output", "tracker"]]:

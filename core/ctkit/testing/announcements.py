@@ -92,7 +92,7 @@ def _modules(judge: Judge, name: str) -> list[str]:
     except metadata.PackageNotFoundError as error:
         raise judge.break_off("a distribution must be installed to be checked", error, "pip install it") from None
     judge.must(
-        not plugins.requires(distribution, PROJECT),
+        not any(re.match(rf"{PROJECT}(?![\w.-])", text, re.IGNORECASE) for text in distribution.requires or ()),
         f"a plugin distribution must not require {PROJECT!r}, which is another project on the package index",
         "it does",
         f'write dependencies = ["{DISTRIBUTION}"] in its pyproject.toml',
