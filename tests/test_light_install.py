@@ -101,7 +101,10 @@ def test_pipelines_are_written_validated_and_completed_by_editors(call: Call) ->
         (["run", EXAMPLES / "quickstart.toml"], f"'simclr', method 'untrained', protocol 'linear', .*: {TRAIN}"),
         (["run", EXAMPLES / "quickstart.toml", "--dry-run"], TRAIN),
         (["run", EXAMPLES / "selection.toml", "--set", "compute.backend=dask"], "pip install 'ctkit-ssl[dask]'"),
-        (["export", "runs/selection", "--format", "onnx", "--out", "out"], f"missing for command 'export': {TRAIN}"),
+        (
+            ["export", "runs/selection", "--format", "onnx", "--out", "out"],
+            f"command 'export' of ctkit-ssl: packages are missing: {TRAIN}",
+        ),
         (["reduce", "--dataset", "phantom", "--reducer", "k-center", "-p", "radius=0.1", "--out", "out"], TRAIN),
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",

@@ -19,7 +19,7 @@ from ctkit_tasks.brain_hemorrhage import BrainHemorrhage, BrainHemorrhageParams
 from ctkit_tasks.covid_ct import CovidCt, CovidCtParams
 from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
 from ctkit_tasks.medmnist import MedMnist, MedMnistParams
-from ctkit_torch import weights
+from ctkit_torch import fetching
 from layouts import covid_ct, hemorrhage_kaggle, hemorrhage_paper, image_folder, medmnist
 
 COUNTS = {"train": 6, "val": 2, "test": 2}
@@ -148,7 +148,7 @@ def test_a_set_that_its_package_cannot_fetch_is_said_with_address_and_folder(
     def refuse(request: object, timeout: float) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr(weights, "urlopen", refuse)
+    monkeypatch.setattr(fetching, "urlopen", refuse)
     (fault,) = faults(MedMnist(MedMnistParams(name="organsmnist")))
     assert fault.startswith("cannot fetch organsmnist.npz from https://example.org/o.npz (no network)")
     assert str(tmp_path) in fault

@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 from ctkit.contracts import InputPath, Params, SourceFile, Split, Task
 from ctkit.errors import DataError, RequestError, nearest
 from ctkit_tasks.image_files import found_instead, source_file
-from ctkit_torch.weights import faults_of_fetching
+from ctkit_torch.fetching import faults_of_fetching
 
 _ORGANS = (
     "bladder",

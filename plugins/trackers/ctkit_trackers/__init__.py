@@ -10,7 +10,6 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ctkit.errors import RequestError
 from ctkit.hookspecs import RunInfo, hookimpl
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ def ctkit_check_run() -> Sequence[str]:
     """Say which trackers the environment asks for that there are not, or whose library is missing."""
     found = []
     for name in _names():
+        from ctkit.errors import RequestError
         from ctkit_trackers.tracking import find
 
         try:
