@@ -66,7 +66,10 @@ class Study:
         return sum((self.volumes or {}).values())
 
     def scan(self) -> None:
-        columns = ["volume", "patient", "slices", "rows", "columns", "spacing_x", "spacing_y", "spacing_z", "notes"]
+        columns = [
+            *("volume", "patient", "slices", "rows", "columns", "spacing_x", "spacing_y", "spacing_z"),
+            *("kernel", "thickness", "notes"),
+        ]
         rows = [
             (
                 name,
@@ -77,6 +80,8 @@ class Study:
                 0.7,
                 0.7,
                 (1.25, 2.5, 3.0)[i % 3],
+                "B30f",
+                "",
                 "gap; tilt of 12 degrees" if i == 1 else "",
             )
             for i, (name, n) in enumerate((self.volumes or {}).items())
