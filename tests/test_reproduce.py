@@ -68,8 +68,8 @@ def test_a_study_says_what_pre_training_bought_over_random_weights_and_imagenets
 def test_what_the_files_state_is_what_methods_do_by_default_but_for_head_and_decay(study: Path) -> None:
     """The defaults are the paper's settings, stated again for readers.
 
-    Its MoCo had no hidden layer, and all weights of SwAV and BYOL decayed. Warm-up, local size and freeze, left out, come
-    to the same in so long a run.
+    Its MoCo had no hidden layer, and all weights of SwAV and BYOL decayed. Warm-up, local size and freeze, left out,
+    come to the same in so long a run.
     """
     differing = {}
     for plan in resolved(study / "methods.toml").pretrains:
