@@ -41,7 +41,6 @@ GUARDED = {
     ("ctkit_downloads.idc", "idc-index-data"),
     ("ctkit_reducers.mutual_information", "torch"),  # on a GPU, which needs torch
     ("ctkit_reducers.pairs", "torch"),
-    ("ctkit_tasks.medmnist", "medmnist"),  # where no root is given; names the extra
     ("ctkit_trackers.tensorboard", "tensorboard"),  # once a training logs
     ("ctkit_models.exports", "onnxruntime"),  # where its format is asked for; names the extra
     ("ctkit_models.exports", "timm"),
@@ -55,7 +54,7 @@ GUARDED = {
 }
 #: Names of modules and their distributions where this one is not installed for tests.
 OPTIONAL = {
-    "duckdb": "duckdb", "idc_index_data": "idc-index-data", "medmnist": "medmnist", "mlflow": "mlflow-skinny",
+    "duckdb": "duckdb", "idc_index_data": "idc-index-data", "mlflow": "mlflow-skinny",
     "pynvml": "nvidia-ml-py", "wandb": "wandb",
 }  # fmt: skip
 
@@ -171,7 +170,7 @@ def light() -> frozenset[str]:
     return frozenset(reached(core | targets(""), functions=True))
 
 
-EXTRAS = ("dask", "get", "gpu", "medmnist", "mlflow", "onnx", "timm", "train", "wandb")
+EXTRAS = ("dask", "get", "gpu", "mlflow", "onnx", "timm", "train", "wandb")
 
 
 def test_every_extra_is_for_a_user_or_for_a_contributor() -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from ctkit_models.simclr import SimCLR, SimCLRParams
 from ctkit_models.untrained import Untrained, UntrainedParams
 from ctkit_reducers.embedding import Embedding, EmbeddingParams
-from ctkit_torch import fetching
+from ctkit_torch import weights
 from ctkit_torch.backbones import random_backbone, save_backbone
 from ctkit_torch.weights import faults_of_file, faults_of_library
 
@@ -55,7 +55,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(request.full_url)
         raise URLError("no way there")
 
-    monkeypatch.setattr(fetching, "urlopen", refuse)
+    monkeypatch.setattr(weights, "urlopen", refuse)
     return asked
 
 
@@ -136,15 +136,15 @@ def test_a_server_that_says_nothing_is_waited_for_no_longer_than_the_patience(
         ended.wait()
         raise TimeoutError
 
-    monkeypatch.setattr(fetching, "PATIENCE", 0.01)
-    monkeypatch.setattr(fetching, "urlopen", say_nothing)
+    monkeypatch.setattr(weights, "PATIENCE", 0.01)
+    monkeypatch.setattr(weights, "urlopen", say_nothing)
     (fault,) = faults_of_library(NETWORK)
     ended.set()
     assert "(no answer within 0.01 s)" in fault
 
 
 def test_weights_that_are_reachable_are_not_fetched(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching, "urlopen", lambda request, timeout: nullcontext())
+    monkeypatch.setattr(weights, "urlopen", lambda request, timeout: nullcontext())
     assert list(faults_of_library(NETWORK)) == []
     assert not hub.exists()
 

@@ -8,15 +8,10 @@ from importlib import metadata
 
 from ctkit.hookspecs import DISTRIBUTION
 
-_EXTRA = re.compile(r"""\s*extra\s*==\s*["'](.*?)["']\s*""")  # as a whole marker
-
 
 @cache
 def missing_extra(distribution: str, extra: str) -> str:
-    """What pip has to install where a package of an extra is missing, such as "ctkit-ssl[train]"; else "".
-
-    It is the extra of the distribution, or where that has none of the name, of ctkit-ssl. Versions are pip's matter.
-    """
+    """What pip installs where an extra of a distribution, or else of ctkit-ssl, lacks packages: "ctkit-ssl[train]"."""
     for owner in (distribution, DISTRIBUTION):
         for found in metadata.distributions(name=owner):
             if extra and extra in found.metadata.get_all("Provides-Extra", ()):
@@ -28,15 +23,13 @@ def _is_whole(distribution: metadata.Distribution, extra: str) -> bool:
     """Whether all packages of an extra are there, and all of those extras that it asks for in turn."""
     for text in distribution.requires or ():
         requirement, _, marker = text.partition(";")
-        alone = _EXTRA.fullmatch(marker)
-        if alone[1] == extra if alone else "extra" in marker and _holds(marker, extra):
-            name, *more = re.findall(r"[\w.-]+", re.split(r"[^]\w.,[ -]", requirement)[0])
-            if not any(all(_is_whole(found, one) for one in more) for found in metadata.distributions(name=name)):
-                return False
+        alone = re.fullmatch(r"""\s*extra\s*==\s*["'](.*?)["']\s*""", marker)
+        applies = alone is not None and alone[1] == extra
+        if "extra" in marker and not alone:
+            from packaging.markers import Marker  # slow to import, and few markers ask for more than the extra
+
+            applies = Marker(marker).evaluate({"extra": extra})
+        name, *more = re.findall(r"[\w.-]+", re.split(r"[^]\w.,[ -]", requirement)[0])
+        if applies and not any(all(_is_whole(at, one) for one in more) for at in metadata.distributions(name=name)):
+            return False
     return True
-
-
-def _holds(marker: str, extra: str) -> bool:
-    from packaging.markers import Marker  # slow to import, and few markers ask for more than the extra
-
-    return Marker(marker).evaluate({"extra": extra})

@@ -32,7 +32,6 @@ Announced = Kind | Literal["command"]  #: what register hooks return
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DISABLE = "CTKIT_DISABLE_PLUGINS"
 
-_FORMER = {PROJECT: DISTRIBUTION}  # what distributions of plugins were called before: ours
 _COMMAND: Literal["command"] = "command"
 _OUTPUTS = "ctkit_run_outputs"
 _REGISTER: dict[str, Announced] = {f"ctkit_register_{kind}s": kind for kind in (*KINDS, _COMMAND)}
@@ -155,9 +154,8 @@ class Registry:
 
     def find(self, kind: Announced, use: str) -> Entry:
         """Return what ``use`` means: ``"name"``, or ``"distribution:name"`` where two claim a name."""
-        distribution, _, name = use.rpartition(":")
-        distribution = _FORMER.get(distribution, distribution)
-        found = [e for e in self.of_kind(kind) if e.name == name and distribution in ("", e.distribution)]
+        name = use.rpartition(":")[2]
+        found = [e for e in self.of_kind(kind) if use in (e.name, f"{e.distribution}:{e.name}", e.address)]
         if not found:
             broken = [f"{e.distribution}: {e.error}" for e in self.entries if e.kind == "unknown"]
             hint = f"; broken plugins: {'; '.join(broken)}" if broken else ""
@@ -229,7 +227,8 @@ def load() -> Registry:
 
 
 def _distribution(point: metadata.EntryPoint) -> tuple[str, str]:
-    return (_FORMER.get(point.dist.name, point.dist.name), point.dist.version) if point.dist else ("unknown", "")
+    assert point.dist  # what is installed has one
+    return DISTRIBUTION if point.dist.name == PROJECT else point.dist.name, point.dist.version  # ours was "ctkit"
 
 
 def _register(

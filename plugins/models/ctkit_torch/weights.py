@@ -5,12 +5,15 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 from ctkit.errors import DataError
 from ctkit_torch.architectures import TORCHVISION
-from ctkit_torch.fetching import faults_of_fetching
 from ctkit_torch.headers import is_safetensors, read_header
+
+PATIENCE = 5.0  #: seconds that a server has to answer
 
 
 def faults_of_file(path: Path, architecture: str | None = None) -> Iterator[str]:
@@ -93,3 +96,24 @@ def _of_hugging_face(network: str, name: str) -> Iterator[str]:
         yield f"{what} are not in {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids to fetch {url}; copy them there"
     else:
         yield from faults_of_fetching(what, url, Path(constants.HF_HUB_CACHE))
+
+
+def faults_of_fetching(what: str, url: str, folder: Path) -> Iterator[str]:
+    """Say why a file that is not in a folder cannot be fetched there."""
+    reasons = [f"no answer within {PATIENCE:g} s"]
+
+    def ask() -> None:
+        try:
+            with urlopen(Request(url, method="HEAD"), timeout=PATIENCE):  # noqa: S310  # the library's own address
+                reasons.clear()
+        except (OSError, ValueError) as error:
+            reasons[:] = [str(error)]
+
+    asking = Thread(target=ask, daemon=True)  # looking up a name may take longer than any time-out
+    asking.start()
+    asking.join(PATIENCE)
+    if reasons:
+        yield (
+            f"cannot fetch {what} from {url} ({reasons[0]}), and they are not in {folder}; fetch them there once, or "
+            "give a file of your own"
+        )
