@@ -51,7 +51,8 @@ def run(
     folder = run_folder(pipeline)
     with folder.locked(), console.log_to(folder.log):
         session = replace(open_session(pipeline, registry, console, folder, jobs), only=only)
-        with stopping.patient(), used_by(session.cache, folder.path), session.workers, session.crew, _told(session):
+        pools = session.workers, session.device_pool
+        with stopping.patient(), used_by(session.cache, folder.path), pools[0], pools[1], _told(session):
             _stages(session, STAGES[: STAGES.index(until) + 1])
     return folder
 

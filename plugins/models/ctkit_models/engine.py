@@ -278,7 +278,7 @@ class Training(lightning.LightningModule):
 
     @property
     def _piece(self) -> int:
-        """Number of what this process has of the batch at the moment, among ``plan.pieces``."""
+        """Number of what this process has of the batch at the moment, of ``plan.pieces``."""
         return len(self._part_losses) * self.rank.world + self.rank.number
 
     @torch.no_grad()
