@@ -20,7 +20,7 @@ from ctkit_models import cluster
 
 PIPELINE = """\
 [run]
-name = "beside"
+name = "several"
 [compute]
 device = "cpu"
 workers = 2
@@ -75,7 +75,7 @@ class Fragile(Method[NoParams]):
 """
 
 Run = Callable[..., tuple[int, dict[str, Any]]]
-FOLDER = Path("runs/beside")
+FOLDER = Path("runs/several")
 
 
 @pytest.fixture
@@ -118,19 +118,18 @@ def test_trainings_at_once_give_the_backbones_and_scores_of_one_after_the_other(
     code, facts = run("--jobs", "2")
     said = capsys.readouterr().out
     assert (code, facts["state"], facts["jobs"], facts["at"]) == (0, "done", 2, None)
-    assert (
-        "all/simclr/seed-42: up to 2 trainings shared the cores, so its time is not that of one alone" in facts["notes"]
-    )
+    slower = "up to 2 trainings shared the cores, so its time is not that of one alone"
+    assert {"item": "all/simclr/seed-42", "text": slower} in facts["notes"]
     assert "pretrain all/simclr/seed-42: 3 done" in said
-    beside, scores = backbones(), read_csv(FOLDER / "results.csv")
+    together, scores = backbones(), read_csv(FOLDER / "results.csv")
     made = [stage["item"] for stage in facts["stages"] if stage["stage"] == "pretrain" and not stage["cached"]]
     assert len(made) == len(set(made)) == 3  # of four backbones two are the same
-    assert len(beside) == 4
+    assert len(together) == 4
 
     monkeypatch.setenv("CTKIT_CACHE", "another-cache")
     code, facts = run()
     assert (code, facts["jobs"]) == (0, 1)
-    assert backbones() == beside
+    assert backbones() == together
     assert read_csv(FOLDER / "results.csv") == scores
 
 
@@ -235,13 +234,13 @@ def test_what_describes_on_the_accelerator_ends_before_the_trainings_and_leaves_
     assert describing
     assert training
     assert not describing & (training | {str(os.getpid())})
-    beside = evidence()
-    assert len(beside) == 3
+    together = evidence()
+    assert len(together) == 3
 
     monkeypatch.setenv("CTKIT_CACHE", "another-cache")
     assert run("--until", "select")[0] == 0
     assert processes("describing") == describing | {str(os.getpid())}
-    assert evidence() == beside
+    assert evidence() == together
 
 
 @pytest.mark.usefixtures("accelerated")

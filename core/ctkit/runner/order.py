@@ -142,6 +142,7 @@ def _whole_size(pipeline: Pipeline) -> tuple[int, int]:
 
 def _stopped(session: Session, stage: Stage) -> None:
     session.provenance.state = f"stopped at {stage}"
+    session.provenance.stopped_at = stage
 
 
 def _report(session: Session, data: Data) -> None:

@@ -91,11 +91,12 @@ class Session:
         """Note that a stage's result was there already."""
         self.provenance.found(stage, item)
 
-    def note(self, text: str) -> None:
-        """Say once something that the user should know, and keep it with the run."""
-        if text not in self.provenance.notes:
-            self.provenance.notes.append(text)
-            self.console.say(text)
+    def note(self, text: str, item: str = "") -> None:
+        """Say once what the user should know of an item, or of the run as a whole, and keep it with the run."""
+        note = {"item": item, "text": text}
+        if note not in self.provenance.notes:
+            self.provenance.notes.append(note)
+            self.console.say(f"{item}: {text}" if item else text)
 
     def fail(self, stage: str, item: str, error: Exception) -> None:
         """Note that one item failed; the others go on, and the run ends with an error."""

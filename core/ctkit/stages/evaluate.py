@@ -110,7 +110,7 @@ def _show(session: Session, evaluated: Evaluated) -> None:
     place(folder_of(session, evaluated) / _FACTS, facts_beside(shown))
     predictions = predictions_of(session, evaluated)
     for note in (*predictions.notes, *predictions.warnings):
-        session.note(f"{plan.id}: {note}")
+        session.note(note, plan.id)
 
 
 def _try(session: Session, evaluated: Evaluated, slices: _Stored, others: int) -> Coroutine[bool]:

@@ -234,4 +234,4 @@ def _show(session: Session, job: Job) -> None:
     facts: dict[str, Any] = json.loads(source.facts.read_text(encoding="utf-8"))
     session.provenance.trainings[job.item] = {name: facts[name] for name in COSTS}
     for note in facts["notes"]:
-        session.note(f"{job.item}: {note}")
+        session.note(note, job.item)
