@@ -20,7 +20,7 @@ import pluggy
 from ctkit import hookspecs
 from ctkit.console import without_paths
 from ctkit.errors import CtkitError, PluginError, nearest
-from ctkit.hookspecs import COMMANDS, PROJECT, Kind, Spec
+from ctkit.hookspecs import COMMANDS, DISTRIBUTION, PROJECT, Kind, Spec
 
 if TYPE_CHECKING:
     import click
@@ -35,7 +35,7 @@ DISABLE = "CTKIT_DISABLE_PLUGINS"
 _COMMAND: Literal["command"] = "command"
 _OUTPUTS = "ctkit_run_outputs"
 _REGISTER: dict[str, Announced] = {f"ctkit_register_{kind}s": kind for kind in (*KINDS, _COMMAND)}
-_ASKING = {"ctkit_check_device"}
+_ASKING = {"ctkit_check_device", "ctkit_check_run"}
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _log = logging.getLogger("ctkit.plugins")
@@ -85,6 +85,11 @@ class Entry:
     def title(self) -> str:
         """The plugin as an error names it."""
         return f"{self.kind} {self.name!r} of {self.distribution}"
+
+    @property
+    def address(self) -> str:
+        """The plugin as addresses in the cache name it: ours by the former name of their distribution, "ctkit"."""
+        return f"{PROJECT if self.distribution == DISTRIBUTION else self.distribution}:{self.name}"
 
     @property
     def qualified(self) -> str:
@@ -150,6 +155,7 @@ class Registry:
     def find(self, kind: Announced, use: str) -> Entry:
         """Return what ``use`` means: ``"name"``, or ``"distribution:name"`` where two claim a name."""
         distribution, _, name = use.rpartition(":")
+        distribution = _present_name(distribution)
         found = [e for e in self.of_kind(kind) if e.name == name and distribution in ("", e.distribution)]
         if not found:
             broken = [f"{e.distribution}: {e.error}" for e in self.entries if e.kind == "unknown"]
@@ -222,7 +228,12 @@ def load() -> Registry:
 
 
 def _distribution(point: metadata.EntryPoint) -> tuple[str, str]:
-    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
+    return (_present_name(point.dist.name), point.dist.version) if point.dist else ("unknown", "")
+
+
+def _present_name(distribution: str) -> str:
+    """The name of a distribution that announces plugins; ours was called "ctkit" before."""
+    return DISTRIBUTION if distribution == PROJECT else distribution
 
 
 def _register(

@@ -14,9 +14,11 @@ from pathlib import Path
 from ctkit import stopping
 from ctkit.compute import Jobs
 from ctkit.console import Console, count, percent
+from ctkit.errors import CtkitError, RequestError
 from ctkit.hookspecs import STAGES, Stage
 from ctkit.pipeline_file import Pipeline
 from ctkit.plugins import Registry
+from ctkit.runner.checks import check_start
 from ctkit.session import EVERYTHING, Only, Session, open_session
 from ctkit.session.usage import used_by
 from ctkit.stages import compare as comparing
@@ -28,7 +30,7 @@ from ctkit.stages import select as selecting
 from ctkit.stages.data import Data
 from ctkit.stages.describe import describe
 from ctkit.stages.materialise import materialise
-from ctkit.stages.narrowing import narrowed, widened
+from ctkit.stages.narrowing import narrowed, widened, without_failed
 from ctkit.stages.selected import Selected, keys
 from ctkit.storage import Outline, RunFolder
 from ctkit.storage.records import SkippedRow, VolumeRow, write_rows
@@ -45,12 +47,14 @@ def run(
     """Run a pipeline, or ``only`` parts of it, up to and with the stage ``until``; what is there is not made again.
 
     ``jobs`` backbones are trained or evaluated at once, each on devices of its own, on which evidence is made as well.
-    Raises a ``CtkitError`` where the run cannot go on. An arm that fails in training or evaluation is noted in
-    ``run.json`` and the others go on.
+    Raises a ``RequestError`` before anything is started, another ``CtkitError`` where the run cannot go on. An arm that
+    fails at any stage from describe on is noted in ``run.json`` and the others go on.
     """
     folder = run_folder(pipeline)
+    session = replace(open_session(pipeline, registry, console, folder, jobs), only=only)
+    check_start(session, until)
     with folder.locked(), console.log_to(folder.log):
-        session = replace(open_session(pipeline, registry, console, folder, jobs), only=only)
+        session = replace(session, provenance=replace(session.provenance))  # what another run wrote meanwhile counts
         pools = session.workers, session.device_pool
         with stopping.patient(), used_by(session.cache, folder.path), pools[0], pools[1], _told(session):
             _stages(session, STAGES[: STAGES.index(until) + 1])
@@ -77,6 +81,8 @@ def _told(session: Session) -> Iterator[None]:
         session.provenance.error = None if interrupted else f"{type(error).__name__}: {error}"
         session.provenance.write(finished=True)
         session.registry.notify("ctkit_run_failed", run=session.info, error=error)
+        if isinstance(error, RequestError):  # its exit code says that nothing was started
+            raise CtkitError(str(error)) from error
         raise
     session.provenance.write(finished=True)
     session.registry.notify("ctkit_run_finished", run=session.info)
@@ -95,9 +101,10 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     if "select" not in wanted:
         return _stopped(session, "describe")
     data = selecting.numbered(data)
-    session = widened(session, data)
+    session = widened(without_failed(session), data)
     session.folder.keep_only(_expected_files(session))
     data = selecting.select(session, data)
+    session = without_failed(session)
     _say_selected(session, data)
     data = pretraining.plan_jobs(session, data)
     data = evaluation.plan_evaluations(session, data)
@@ -177,7 +184,8 @@ def _write_volumes(session: Session, data: Data) -> None:
         unreadable += [SkippedRow(volume.source(number), reason) for number, reason in reading.skipped]
         digests = session.cache.pseudonym(volume.key), session.cache.pseudonym(volume.patient)
         x, y, z = (math.nan if value is None else value for value in volume.spacing)
-        rows.append(VolumeRow(*digests, len(reading.index), volume.rows, volume.columns, x, y, z, volume.notes))
+        notes = (*volume.notes, *reading.notes)
+        rows.append(VolumeRow(*digests, len(reading.index), volume.rows, volume.columns, x, y, z, notes))
     write_rows(session.folder.volumes, VolumeRow, rows)
     skipped = heapq.merge((SkippedRow(skip.source, skip.reason) for skip in data.skipped), sorted(unreadable))
     write_rows(session.folder.skipped, SkippedRow, (row for row, _ in itertools.groupby(skipped)))

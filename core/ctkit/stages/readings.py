@@ -38,6 +38,7 @@ class Reading:
     span: tuple[float, float] = (0.0, 0.0)  #: lowest and highest value of all readable slices
     retry: bool = False  #: some are skipped for what may pass, so that the next run tries again
     limit: float = 0.0  #: seconds after which some were given up, so that a run with more time tries again; 0 for none
+    notes: tuple[str, ...] = ()  #: what a reader of the volume should know
 
     @classmethod
     def of(cls, slices: int, pixels: Pixels, known: Known) -> Reading:
@@ -45,7 +46,7 @@ class Reading:
         skipped = tuple(sorted({**dict(known.skipped), **dict(pixels.skipped)}.items()))
         values = pixels.values
         span = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-        return cls(slices, skipped, pixels.unit, span, pixels.retry or known.retry, known.limit)
+        return cls(slices, skipped, pixels.unit, span, pixels.retry or known.retry, known.limit, pixels.notes)
 
     @classmethod
     def of_nothing(cls, slices: int, reason: str) -> Reading:
@@ -76,8 +77,9 @@ def read_reading(cache: Cache, volume: str) -> Reading | None:
     found = cache.json("reading", volume)
     if found is None:
         return None
-    (low, high), skipped = found.pop("span"), found.pop("skipped")
-    return Reading(span=(low, high), skipped=tuple((number, reason) for number, reason in skipped), **found)
+    (low, high), skipped, notes = found.pop("span"), found.pop("skipped"), tuple(found.pop("notes", ()))
+    skips = tuple((number, reason) for number, reason in skipped)
+    return Reading(span=(low, high), skipped=skips, notes=notes, **found)
 
 
 def read_readings(cache: Cache, catalogue: Catalogue) -> list[Reading]:

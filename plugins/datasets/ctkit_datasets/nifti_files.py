@@ -5,14 +5,13 @@ NIfTI-1 and NIfTI-2 as https://nifti.nimh.nih.gov defines them.
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import math
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import nibabel
 import numpy as np
@@ -26,6 +25,19 @@ Unit = Literal["auto", "HU", "arbitrary"]
 AIR = -1024  #: HU of what the scanner did not see
 _PADDING = -2000  # HU; at and below is padding, which converters leave in
 _HIGHEST_AIR = -200  # HU; a CT volume holds air or lung below it, which no scale without Hounsfield units does
+_LOWEST, _HIGHEST = -32768, 32767  # HU, of 16 bits
+_HIGHEST_BONE = 3071  # HU of 12 bits, which scanners without an extended scale end at
+_FILL = 1e9  # no unit of CT comes near; converters fill with the ends of 32-bit integers and floats
+_RARE = 0.001  # share of a volume's voxels that may be anything
+_FEW = 0.01  # share of its voxels that metal may be
+_OUTLYING = 8  # times the range of the other values: farther than this from it, one voxel flattens all of them
+_SAMPLED = 1 << 20  # voxels that the unit is told by
+_FEW_LABELS, _SOME_LABELS, _MANY_LABELS = 8, 32, 256
+_ALIKE = 0.7  # of neighbours inside of what is labelled
+_PIECE = 1 << 20  # bytes
+_GZIP = b"\x1f\x8b"
+_ANY_ZLIB = 47  # zlib's word for either of its headers
+_TRAILING = "bytes that follow the compressed data are ignored"
 _INFLATION = 200  # bytes that one byte of a compressed file may become; noise keeps real CT far below it
 _SMALL = 1 << 26  # bytes that any compressed file may become
 _TYPES = {
@@ -44,45 +56,97 @@ _PLANES = ("sagittal", "coronal", "axial")
 # --- headers ------------------------------------------------------------------------------------------------------
 
 
-def header_facts(path: Path, size: int) -> dict[str, Any]:
+def header_facts(path: Path, size: int, *, labels: bool = False) -> dict[str, Any]:
     """Return JSON-able facts from the header of a file of ``size`` bytes, compressed or not.
 
     ``shape`` counts slices, rows and columns of the common orientation. Raises ``DataError``, with a reason that names
-    no file, where there is no volume or not all of it: no memory is taken for what a header claims.
+    no file, where there is no volume or not all of it: no memory is taken for what a header claims. A file whose header
+    says that it is a label map is one only for who wants ``labels``.
     """
-    with _opened(path) as (file, compressed):
-        block = file.read(540)
+    with opened(path) as (file, compressed):
+        block = bytes(_read(file, 540))
     header = _header(block)
     shape = _shape(header)
     with np.errstate(all="ignore"):  # of numbers in damaged headers; what comes out is looked at
         facts = {
             **_orientation(header, shape),
-            "dtype": _dtype(header),
+            "dtype": _dtype(header, labels),
             "offset": _offset(header),
             "scale": _scale(header),
         }
-    needed = facts["offset"] + math.prod(shape) * np.dtype(facts["dtype"]).itemsize
-    if needed > (max(_SMALL, size * _INFLATION) if compressed else size):
-        raise DataError(f"truncated: its header asks for {needed:,} bytes, which a file of {size:,} does not hold")
+    check_size(facts | {"encoding": "gzip" if compressed else "raw"}, size)
     return facts
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
-    """Yield a file to read from, and whether it is compressed, by its content and not its name.
+def check_size(facts: Mapping[str, Any], size: int) -> None:
+    """Raise ``DataError`` where a file of ``size`` bytes cannot hold the voxels that its header promises."""
+    needed = facts["offset"] + math.prod(facts["file_shape"]) * np.dtype(facts["dtype"]).itemsize
+    there = size - max(0, facts.get("start", 0))
+    if needed > (there if facts["encoding"] == "raw" else max(_SMALL, there * _INFLATION)):
+        raise DataError(f"truncated: its header asks for {needed:,} bytes, which a file of {size:,} does not hold")
 
-    Whatever goes wrong while it is read becomes a ``DataError``.
+
+@contextmanager
+def opened(path: Path, encoding: str = "", start: int = 0) -> Iterator[tuple[BinaryIO | _Inflated, bool]]:
+    """Yield a file to read from, and whether it is compressed, which without an ``encoding`` is told by its content.
+
+    A negative ``start`` counts from the end. Whatever goes wrong while it is read becomes a ``DataError``.
     """
     try:
         with path.open("rb") as file:
-            compressed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            yield (gzip.GzipFile(fileobj=file) if compressed else file), compressed  # type: ignore[misc]  # both read
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            compressed = file.read(2) == _GZIP if not encoding else encoding != "raw"
+            file.seek(start if start >= 0 else max(0, file.seek(0, 2) + start))
+            yield (_Inflated(file, 31 if encoding != "zlib" else _ANY_ZLIB) if compressed else file), compressed
+    except (EOFError, zlib.error) as error:
         raise DataError("its compressed data are damaged or end too early") from error
     except OSError as error:
         reason = f"cannot be read: {error.strerror or type(error).__name__}"
         raise DataError(reason, retry=error.errno is not None) from error
+
+
+class _Inflated:
+    """What the members of a gzip file hold, read from the front. What follows the last whole one is ignored.
+
+    Python's own reader takes bytes behind a member, which downloads and tapes leave there, for damage of all of it.
+    """
+
+    def __init__(self, file: BinaryIO, wbits: int) -> None:
+        self._file, self._member, self._packed = file, zlib.decompressobj(wbits=wbits), b""
+        self._ended = False
+        self.trailing = False  #: what follows the last whole member is no gzip
+
+    def read(self, size: int) -> bytes:
+        """Return up to ``size`` bytes, none at the end. Raises ``zlib.error`` or ``EOFError`` on damage."""
+        while not self._ended:
+            if self._member.eof:
+                self._next_member()
+                continue
+            self._packed = self._packed or self._file.read(1 << 20)
+            data = self._member.decompress(self._packed, size)
+            exhausted = not self._packed
+            self._packed = self._member.unconsumed_tail
+            if data:
+                return data
+            if exhausted and not self._member.eof:
+                raise EOFError("a member ends too early")
+        return b""
+
+    def finish(self) -> None:
+        """Read on to the end of the member at hand, if it is near, so that its checksum is compared."""
+        for _ in range(_SMALL >> 16):
+            if self._ended or self._member.eof or not self.read(1 << 16):
+                break
+
+    def _next_member(self) -> None:
+        rest = self._member.unused_data
+        while not rest.lstrip(b"\0") and (more := self._file.read(1 << 20)):  # zeros may fill up a block
+            rest = more
+        rest = rest.lstrip(b"\0")
+        rest += self._file.read(2) if len(rest) == 1 else b""
+        if rest.startswith(_GZIP):
+            self._member, self._packed = zlib.decompressobj(wbits=31), rest
+        else:
+            self._ended, self.trailing = True, bool(rest)
 
 
 def _header(block: bytes) -> Any:
@@ -110,9 +174,9 @@ def _shape(header: Any) -> tuple[int, int, int]:
     return x, y, z
 
 
-def _dtype(header: Any) -> str:
+def _dtype(header: Any, labels: bool) -> str:
     code = int(header["datatype"])
-    if int(header["intent_code"]) == _LABELS:
+    if int(header["intent_code"]) == _LABELS and not labels:
         raise DataError("a label map")
     if code in _COLOURS:
         raise DataError("colours, not intensities")
@@ -138,13 +202,21 @@ def _scale(header: Any) -> tuple[float, float] | None:
 
 
 def _orientation(header: Any, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Return which axes of the file are slices, rows and columns, which of them to flip, and distances in mm."""
     affine, notes = _affine(header)
-    unit = _MILLIMETRES.get(int(header["xyzt_units"]) % 8, 1.0)
+    return orientation(affine * _MILLIMETRES.get(int(header["xyzt_units"]) % 8, 1.0), notes, shape)
+
+
+def orientation(affine: NDArray[np.float64], notes: list[str], shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Return which axes of the file are slices, rows and columns, which of them to flip, and distances in mm.
+
+    ``affine`` (4, 4) leads from voxels to mm at the patient's right, front and head; its last row is not looked at.
+    """
+    if not _is_usable(affine):
+        raise DataError("damaged header: neither orientation nor spacing can be used")
     steps = _steps(affine)
     cosines = affine[:3, :3] / steps  # of each axis of the file to the patient's right, front and head
     axes = max(itertools.permutations(range(3)), key=lambda axes: np.abs(cosines[range(3), axes]).sum())
-    columns, rows, slices = (float(steps[axis]) * unit for axis in axes)
+    columns, rows, slices = (float(steps[axis]) for axis in axes)
     right, front, head = (bool(cosines[side, axis] > 0) for side, axis in enumerate(axes))
     plane = _plane(columns, rows, slices)
     tilt = math.degrees(math.acos(min(1.0, abs(cosines[2, axes[2]]))))
@@ -152,15 +224,34 @@ def _orientation(header: Any, shape: tuple[int, int, int]) -> dict[str, Any]:
         notes.append(f"slices are tilted by {tilt:.0f} degrees")
     if plane != "axial":
         notes.append(f"acquired in {plane} slices")
-    return {
+    facts = {
         "shape": [shape[axis] for axis in reversed(axes)],
         "file_shape": list(shape),
         "axes": list(reversed(axes)),
         "flips": [not head, front, right],
+    }
+    return facts | {
+        "place": _upright(affine, facts).tolist(),
         "spacing": [round(step, 6) for step in (columns, rows, slices)],
         "plane": plane,
         "notes": notes,
     }
+
+
+def _upright(affine: NDArray[np.float64], facts: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Return the steps of columns, rows and slices in the common orientation, and its first voxel: (3, 4)."""
+    steps, first = affine[:3, :3].copy(), affine[:3, 3].copy()
+    for axis, size, flip in zip(facts["axes"], facts["shape"], facts["flips"], strict=True):
+        if flip:
+            first += steps[:, axis] * (size - 1)
+            steps[:, axis] *= -1
+    return np.column_stack([steps[:, list(reversed(facts["axes"]))], first])
+
+
+def slice_places(facts: Mapping[str, Any], index: Ints) -> NDArray[np.float64]:
+    """Return where slices of a file with ``facts`` from its header lie, as ``Dataset.places`` says."""
+    across, down, up, first = np.array(facts["place"], np.float64).T
+    return np.stack([np.stack([across, down, first + up * number], axis=1) for number in index.tolist()])
 
 
 def _affine(header: Any) -> tuple[NDArray[np.float64], list[str]]:
@@ -205,66 +296,182 @@ def _plane(x: float, y: float, z: float) -> str:
 def read_slices(path: Path, facts: Mapping[str, Any], wanted: Ints | None = None, unit: Unit = "auto") -> Pixels:
     """Decode the ``wanted`` slices (all by default) of a file with ``facts`` from its header.
 
-    With ``unit`` "auto" a volume is in Hounsfield units if its lowest value is -200 or less, as air and lung are, and
-    all of it is within 16 bits; else its unit is arbitrary. HU are rounded to int16, and what is no number, or at -2000
-    HU or less, which is padding, becomes -1024. Constant slices are skipped. Raises ``DataError`` where the file is
-    damaged, with a reason that names no file.
+    With ``unit`` "auto" a volume is in Hounsfield units if one voxel in a thousand is at -200 or less, as air and lung
+    are, and hardly one is beyond 16 bits; else its unit is arbitrary. HU are rounded to int16, and what is no number,
+    a fill value, or at -2000 HU or less, which is padding, becomes -1024. The few voxels that are out of range are
+    clipped to the nearest value in it, and the notes count them. Constant slices are skipped. Raises ``DataError``
+    where the file is damaged, with a reason that names no file.
     """
-    slices = stored_voxels(path, facts).transpose(facts["axes"])
-    slices = slices[tuple(slice(None, None, -1 if flip else 1) for flip in facts["flips"])]
+    stored, notes = stored_voxels(path, facts)
     scale = facts["scale"]
-    ends = _ends(slices)
-    low, high = _range(ends, scale)
-    found = _unit(low, high) if unit == "auto" else unit
+    found = _unit(stored, scale) if unit == "auto" else unit
+    slices = stored.transpose(facts["axes"])
+    slices = slices[tuple(slice(None, None, -1 if flip else 1) for flip in facts["flips"])]
+    limits = _limits(stored, scale, found)
+    ends = _ends(slices, scale, limits)
+    if found == "HU" and ends[:, 2].any():  # so that what lies between bone and the end of 16 bits flattens nothing
+        limits = limits._replace(high=_HIGHEST_BONE)
+        ends = _ends(slices, scale, limits)
+    if np.isnan(ends[:, 0]).all():
+        raise DataError("it holds no finite value, or values too large for 32 bits")
+    limits = limits._replace(low=float(np.nanmin(ends[:, 0])), high=float(np.nanmax(ends[:, 1])))
     index = np.arange(len(slices)) if wanted is None else np.asarray(wanted, np.int64)
     varies = ends[index, 0] < ends[index, 1]
     values = np.empty((np.count_nonzero(varies), *slices.shape[1:]), _type(found, scale, slices.dtype))
+    convert = _hu if found == "HU" else _arbitrary
     for target, number in zip(values, index[varies], strict=True):
-        target[...] = _hu(slices[number], scale) if found == "HU" else _arbitrary(slices[number], scale, low)
+        target[...] = convert(slices[number], scale, limits)
     skipped = tuple((int(number), "constant: every pixel has the same value") for number in index[~varies])
-    return Pixels(values, index[varies], found, skipped)
+    return Pixels(values, index[varies], found, skipped, notes=(*notes, *_notes(ends, found)))
 
 
-def stored_voxels(path: Path, facts: Mapping[str, Any]) -> NDArray[Any]:
-    """Return the voxels as the file holds them, in its own axes: ``facts["file_shape"]``, unscaled."""
-    dtype, shape = np.dtype(facts["dtype"]), tuple(facts["file_shape"])
-    needed = math.prod(shape) * dtype.itemsize
-    with _opened(path) as (file, _):
-        _skip(file, facts["offset"])
-        data = bytearray()
-        while len(data) < needed and (chunk := file.read(min(1 << 22, needed - len(data)))):
-            data += chunk  # grows with what is really there, whatever the header claims
-        file.read(1)  # at the end, gzip compares its checksum
-    if len(data) < needed:
-        raise DataError(f"truncated: {len(data):,} of {needed:,} bytes of voxels are there")
-    return np.frombuffer(data, dtype).reshape(shape, order="F")
+class _Limits(NamedTuple):
+    """Values of a volume in its unit, after slope and intercept."""
+
+    low: float
+    high: float
+    fill: float  #: what is as large, or as far below 0, stands for no value
 
 
-def _skip(file: BinaryIO, count: int) -> None:
-    while count > 0 and (chunk := file.read(min(1 << 20, count))):
-        count -= len(chunk)
+def _unit(stored: NDArray[Any], scale: tuple[float, float] | None) -> Literal["HU", "arbitrary"]:
+    values = _sample(stored, scale)
+    inside = values[(values >= _LOWEST) & (values <= _HIGHEST)]
+    few = np.count_nonzero(values > _HIGHEST) <= _FEW * len(values)
+    if not inside.size or 2 * len(inside) < len(values) or not few:
+        return "arbitrary"
+    return "HU" if np.quantile(inside, _RARE) <= _HIGHEST_AIR else "arbitrary"
 
 
-def _ends(slices: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the lowest and highest finite stored value of each slice: (n, 2), NaN where there is none."""
-    ends = np.full((len(slices), 2), np.nan)
+def _limits(stored: NDArray[Any], scale: tuple[float, float] | None, unit: str) -> _Limits:
+    """Return what counts as in range: HU of 16 bits; else what is not far from all but two voxels in a thousand."""
+    if unit == "HU":
+        return _Limits(-_FILL, _HIGHEST, _FILL)
+    values = _sample(stored, scale)
+    fill = _FILL if values.size else float(np.finfo(np.float32).max)
+    low, high = np.quantile(values, (_RARE, 1 - _RARE)) if values.size else (0.0, 0.0)
+    reach = _OUTLYING * (high - low) or np.inf
+    return _Limits(max(float(low - reach), -fill), min(float(high + reach), fill), fill)
+
+
+def _sample(stored: NDArray[Any], scale: tuple[float, float] | None) -> NDArray[np.float64]:
+    """Return some of the values that are numbers and no fill values; none where the unit is one of huge numbers."""
+    flat = stored.ravel(order="K")
+    values = _scaled(flat[:: len(flat) // _SAMPLED | 1], scale)
+    finite = values[np.isfinite(values)]
+    is_usual = np.abs(finite) < _FILL
+    usual, rest = finite[is_usual], finite[~is_usual]
+    return usual if len(usual) >= len(rest) or len(np.unique(rest)) <= 2 else usual[:0]
+
+
+def _ends(slices: NDArray[Any], scale: tuple[float, float] | None, limits: _Limits) -> NDArray[np.float64]:
+    """Return of each slice the lowest and highest value in range, NaN where there is none, and how many voxels are out
+    of range, and how many hold no value: (n, 4).
+    """
+    ends = np.full((len(slices), 4), np.nan)
     for target, plane in zip(ends, slices, strict=True):
-        finite = plane[np.isfinite(plane)] if plane.dtype.kind == "f" else plane
-        if finite.size:
-            target[:] = finite.min(), finite.max()
+        low, high = sorted(_scaled(np.array([plane.min(), plane.max()]), scale))  # NaN where one voxel is
+        if limits.low <= low and high <= limits.high and max(-low, high) < limits.fill:
+            target[:] = low, high, 0, 0
+            continue
+        values = _scaled(plane, scale)
+        known = _known(values, limits)
+        inside = known & (values >= limits.low) & (values <= limits.high)
+        target[2:] = np.count_nonzero(known & ~inside), known.size - np.count_nonzero(known)
+        if inside.any():
+            target[:2] = values[inside].min(), values[inside].max()
     return ends
 
 
-def _range(ends: NDArray[np.float64], scale: tuple[float, float] | None) -> tuple[float, float]:
-    """Return the lowest and highest value of a volume in its unit."""
-    known = _scaled(ends[~np.isnan(ends)], scale)
-    if not known.size or not np.abs(known).max() < np.finfo(np.float32).max:
-        raise DataError("it holds no finite value, or values too large for 32 bits")
-    return float(known.min()), float(known.max())
+def _known(values: NDArray[np.float64], limits: _Limits) -> NDArray[np.bool_]:
+    return np.abs(values) < limits.fill  # NaN is not
 
 
-def _unit(low: float, high: float) -> Literal["HU", "arbitrary"]:
-    return "HU" if -32768 <= low <= _HIGHEST_AIR and high <= 32767 else "arbitrary"
+def _notes(ends: NDArray[np.float64], unit: str) -> Iterator[str]:
+    beyond, unknown = (int(count) for count in ends[:, 2:].sum(axis=0))
+    if beyond:
+        yield f"voxels out of range, clipped: {beyond:,}"
+    if unknown:
+        yield f"voxels without a number, taken as {'air' if unit == 'HU' else 'the lowest value'}: {unknown:,}"
+
+
+@contextmanager
+def _voxels(path: Path, facts: Mapping[str, Any]) -> Iterator[BinaryIO | _Inflated]:
+    """Yield a file that is read up to the first voxel."""
+    start = facts.get("start", 0)
+    if start < 0:  # they end the file
+        start = -math.prod(facts["file_shape"]) * np.dtype(facts["dtype"]).itemsize
+    with opened(path, facts.get("encoding", ""), start) as (file, _):
+        _skip(file, facts["offset"])
+        yield file
+
+
+def label_values(path: Path, facts: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Return the values of a label map, ascending; none of anything else, such as a damaged file.
+
+    A label map holds whole numbers from 0 on: up to 8, up to 32 that leave few out, or up to 256 where neighbours are
+    mostly equal, as they are nowhere in CT, also of 8 bits. It is read to its end; of CT a first piece is enough, which
+    holds negative or many values.
+    """
+    values, alike, no = np.zeros(0), np.zeros(2, np.int64), np.zeros(0)
+    dtype = np.dtype(facts["dtype"])
+    left = math.prod(facts["file_shape"]) * dtype.itemsize
+    try:
+        with _voxels(path, facts) as file:
+            while left > 0:
+                piece = _read(file, min(left, _PIECE))
+                if not piece or len(piece) % dtype.itemsize:
+                    return no
+                left -= len(piece)
+                stored = np.frombuffer(piece, dtype)
+                found = _scaled(np.unique(stored), facts["scale"])
+                whole = found.round()
+                values = np.union1d(values, whole)
+                if len(values) > _MANY_LABELS or not (whole >= 0).all() or not np.allclose(found, whole, atol=1e-3):
+                    return no
+                inside = (stored[1:] != 0) & (stored[:-1] != 0)
+                alike += np.count_nonzero(inside & (stored[1:] == stored[:-1])), np.count_nonzero(inside)
+    except DataError:
+        return no
+    count = len(values)
+    few = count <= _FEW_LABELS or (count <= _SOME_LABELS and values[-1] < 2 * count)
+    return values if few or alike[0] >= _ALIKE * alike[1] else no
+
+
+def stored_voxels(path: Path, facts: Mapping[str, Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Return the voxels as the file holds them, in its own axes: ``facts["file_shape"]``, unscaled; and notes."""
+    dtype, shape = np.dtype(facts["dtype"]), tuple(facts["file_shape"])
+    needed = math.prod(shape) * dtype.itemsize
+    with _voxels(path, facts) as file:
+        data = _read(file, needed)
+        notes = _rest(file)
+    if len(data) < needed:
+        raise DataError(f"truncated: {len(data):,} of {needed:,} bytes of voxels are there")
+    return np.frombuffer(data, dtype).reshape(shape, order="F"), notes
+
+
+def _read(file: BinaryIO | _Inflated, needed: int) -> bytearray:
+    """Return so many bytes, fewer where there are no more; takes memory for what is really there alone."""
+    data = bytearray()
+    while len(data) < needed and (chunk := file.read(min(1 << 22, needed - len(data)))):
+        data += chunk
+    return data
+
+
+def _rest(file: BinaryIO | _Inflated) -> tuple[str, ...]:
+    """Compare the checksum of what is compressed; note what follows it."""
+    if not isinstance(file, _Inflated):
+        return ()
+    file.finish()
+    try:
+        file.read(1)
+    except (EOFError, zlib.error):  # the voxels are whole
+        return (_TRAILING,)
+    return (_TRAILING,) if file.trailing else ()
+
+
+def _skip(file: BinaryIO | _Inflated, count: int) -> None:
+    while count > 0 and (chunk := file.read(min(1 << 20, count))):
+        count -= len(chunk)
 
 
 def _type(unit: str, scale: tuple[float, float] | None, stored: np.dtype[Any]) -> np.dtype[Any]:
@@ -273,20 +480,21 @@ def _type(unit: str, scale: tuple[float, float] | None, stored: np.dtype[Any]) -
     return stored.newbyteorder("=") if scale is None and stored.kind in "iu" else np.dtype(np.float32)
 
 
-def _hu(plane: NDArray[Any], scale: tuple[float, float] | None) -> NDArray[Any]:
+def _hu(plane: NDArray[Any], scale: tuple[float, float] | None, limits: _Limits) -> NDArray[Any]:
     if scale is None and plane.dtype.kind == "i" and plane.dtype.itemsize == 2:
         return np.where(plane > _PADDING, plane, np.int16(AIR))
     values = _scaled(plane, scale)
-    values = np.where(np.isfinite(values) & (values > _PADDING), values, AIR)
-    return np.asarray(np.rint(values.clip(-32768, 32767)))
+    values = np.where(_known(values, limits) & (values > _PADDING), values, AIR)
+    return np.asarray(np.rint(values.clip(_LOWEST, limits.high)))
 
 
-def _arbitrary(plane: NDArray[Any], scale: tuple[float, float] | None, low: float) -> NDArray[Any]:
+def _arbitrary(plane: NDArray[Any], scale: tuple[float, float] | None, limits: _Limits) -> NDArray[Any]:
     """Return values as they are stored where they can be, with the lowest of the volume for what is no number."""
-    if scale is None and plane.dtype.kind in "iu":
-        return plane
     values = _scaled(plane, scale)
-    return np.where(np.isfinite(values), values, low)
+    clipped = np.where(_known(values, limits), values.clip(limits.low, limits.high), limits.low)
+    if scale is None and plane.dtype.kind in "iu":  # of 64 bits, a float is not each of them
+        return np.where(clipped == values, plane, clipped.astype(plane.dtype))
+    return clipped
 
 
 def _scaled(plane: NDArray[Any], scale: tuple[float, float] | None) -> NDArray[np.float64]:

@@ -50,7 +50,7 @@ def test_every_kind_is_listed_once_installed(packages: Path) -> None:
 def test_every_package_passes_its_own_tests(packages: Path) -> None:
     tests = [packages / kind / "tests" for kind in KINDS]
     options = ("-W", "error", "-p", "no:cacheprovider", "--import-mode=importlib", "-q")
-    assert "18 passed" in run("-m", "pytest", *options, *tests, path=packages / "site")
+    assert "19 passed" in run("-m", "pytest", *options, *tests, path=packages / "site")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -81,4 +81,4 @@ def test_the_command_says_what_it_wrote_and_refuses_a_name_that_is_taken(ctkit, 
     assert done.stdout.splitlines()[-1] == "next: pip install --editable ctkit-mine, then: pytest ctkit-mine"
     done = ctkit("new-plugin", "reducer", "hash")
     assert done.returncode == 2
-    assert done.stderr == "ctkit: there is a reducer 'hash' already, of ctkit; choose another name\n"
+    assert done.stderr == "ctkit: there is a reducer 'hash' already, of ctkit-ssl; choose another name\n"
