@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -199,7 +200,11 @@ class Child:
     def _listen(self, stream: IO[bytes]) -> None:
         with suppress(Exception), stream:  # whatever ends the stream ends the process
             while True:
-                self._inbox.put((self, pickle.loads(pickle.load(stream))))  # noqa: S301  # from our own process
+                message = pickle.load(stream)  # noqa: S301  # from our own process, as the next
+                try:
+                    self._inbox.put((self, pickle.loads(message)))  # noqa: S301
+                except Exception as error:  # what a plugin returns may be pickled and not unpickled
+                    self._inbox.put((self, (self._jobs, Raised(error, type(error).__name__, traceback.format_exc()))))
         self._inbox.put((self, self._ended()))
 
     def _ended(self) -> Died:
@@ -230,23 +235,21 @@ def start_child(
 
     Where it is stopped for ``limit`` seconds it is ended.
     """
-    child = Child(name, dict.fromkeys(ONE_THREAD, str(threads)))
-    child.start(pickled(work), pickled((item,)))
-    return LocalProcess(child, limit)
+    return LocalProcess(name, pickled(work), pickled((item,)), threads, limit)
 
 
-class LocalProcess:
+class LocalProcess(Child):
     """Work in a process of its own, which is to be asked now and then how it is. Any thread may ask."""
 
-    def __init__(self, child: Child, limit: float) -> None:
-        self.name = child.name
-        self._child = child
+    def __init__(self, name: str, work: bytes, arguments: bytes, threads: int, limit: float) -> None:
+        super().__init__(name, dict.fromkeys(ONE_THREAD, str(threads)))
         self._limit = limit
         self._outcome: Outcome | None = None
+        self.start(work, arguments)
 
     def is_ready(self, seconds: float) -> bool:
         """Wait until imports are done and the work begins; whether it did within the time."""
-        message = self._child.receive(seconds)
+        message = self.receive(seconds)
         if not isinstance(message, Begun):
             self._outcome = message
         return isinstance(message, Begun)
@@ -254,8 +257,8 @@ class LocalProcess:
     def outcome(self, seconds: float) -> Outcome | None:
         """Wait for what comes of the work, once it was ready; None where nothing came within the time."""
         if self._outcome is None:
-            self._child.look(self._limit)
-            self._outcome = self._child.receive(seconds)
+            self.look(self._limit)
+            self._outcome = self.receive(seconds)
         return self._outcome
 
     @property
@@ -279,7 +282,7 @@ class LocalProcess:
 
     def kill(self) -> None:
         """End the process and those that it started, if they have not ended. May be called twice."""
-        self._child.end()
+        self.end()
 
 
 def reason(raised: Raised) -> str:

@@ -150,37 +150,28 @@ class _Channel:
 
     def send(self, job: int, message: object) -> None:
         """Send what concerns a job; 0 for what concerns none."""
-        self.send_pickled(pickled((job, message)))
+        content = pickled((job, message))
+        try:
+            with self._lock:
+                pickle.dump(content, self._stream)
+                self._stream.flush()
+        except OSError:  # nobody hears this process any more
+            os._exit(1)
 
     def call(self, job: int, name: str, *values: Any) -> None:
         """Have the parent call one of a job's callbacks."""
         self.send(job, Called(name, values))
 
-    def send_pickled(self, message: bytes) -> None:
-        """Send a number with what concerns it."""
-        try:
-            with self._lock:
-                pickle.dump(message, self._stream)
-                self._stream.flush()
-        except OSError:  # nobody hears this process any more
-            os._exit(1)
 
-
-class _LogSender(logging.Handler):
+class _LogSender(QueueHandler):
     """Hands log records to the parent."""
 
     def __init__(self, channel: _Channel) -> None:
-        super().__init__()
+        super().__init__(SimpleQueue())  # which stays empty
         self._channel = channel
-        self._plain = QueueHandler(SimpleQueue())  # for what it knows of records on their way
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            sent = pickle.dumps((0, self._plain.prepare(record)))
-        except Exception:  # a slip in whoever logs is no fault of the work
-            self.handleError(record)
-        else:
-            self._channel.send_pickled(sent)
+    def enqueue(self, record: logging.LogRecord) -> None:
+        self._channel.send(0, record)
 
 
 def _log_through(channel: _Channel, levels: Levels) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from ctkit.compute import child as children
 from ctkit.compute.child import Cause, Child, Died, LocalProcess, death, start_child
-from ctkit.compute.worker import ONE_THREAD, Returned, pickled
+from ctkit.compute.worker import ONE_THREAD, Raised, Returned, pickled
 from ctkit.errors import DataError
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # processes cannot import the tests
@@ -115,7 +115,7 @@ def test_a_process_that_goes_on_has_no_outcome_yet_and_can_be_killed_twice(start
     child = start(endless)
     assert child.outcome(0) is None
     assert (child.died, child.failure()) == (False, None)
-    process = psutil.Process(child._child._process.pid)
+    process = psutil.Process(child._process.pid)
     child.kill()
     child.kill()
     assert not process.is_running()
@@ -147,7 +147,7 @@ def test_a_process_that_is_stopped_is_ended_at_its_limit_and_has_died_of_that() 
         time.sleep(0.1)
     reason = "process 2 of 2 was stopped, or waited for a disk, for 1 s"
     assert (child.failure(), child.outcome(0)) == (reason, Died(Cause.STOPPED, reason))
-    assert not child._child.is_alive
+    assert not child.is_alive
 
 
 def test_a_message_that_a_stopped_process_does_not_take_hangs_nobody() -> None:
@@ -175,3 +175,18 @@ def test_time_that_this_process_does_not_see_does_not_count(monkeypatch: pytest.
 def test_one_thread_is_what_libraries_get_unless_told_otherwise(start: Start) -> None:
     outcome = start(lambda names: {os.environ[name] for name in names}, tuple(ONE_THREAD)).outcome(LONG)
     assert outcome == Returned({"1"})
+
+
+def returning_what_cannot_be_unpickled(item: object) -> Unloadable:
+    return Unloadable()
+
+
+def test_a_result_that_cannot_be_unpickled_is_an_error_of_its_job_alone() -> None:
+    child = Child("it")
+    try:
+        failed = child.call(pickled(returning_what_cannot_be_unpickled), pickled((None,)), LONG)
+        assert isinstance(failed, Raised)
+        assert failed.kind == "ImportError"
+        assert child.call(pickled(len), pickled(("abc",)), LONG) == Returned(3)
+    finally:
+        child.end()
