@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def ctkit_register_methods():
 class Fragile(Method[NoParams]):
     def pretrain(self, job):
         if job.metadata["arm"] == "half":
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), int(os.environ["SENT"]))
         return Pretrained(backbone(job.folder / "backbone.safetensors"), 0, 0.0, 0, 0.0)
 """
 
@@ -133,15 +134,24 @@ def test_trainings_at_once_give_the_backbones_and_scores_of_one_after_the_other(
     assert read_csv(FOLDER / "results.csv") == scores
 
 
-def test_when_the_process_of_one_dies_the_others_go_on_and_a_twin_is_tried_for_itself(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system has no SIGSTOP")
+@pytest.mark.parametrize(
+    ("sent", "how"),
+    [
+        ("SIGKILL", "died (SIGKILL, as when memory runs out)"),
+        ("SIGSTOP", "was stopped, or waited for a disk, for 1 s"),
+    ],
+)
+def test_when_the_process_of_one_dies_or_is_stopped_the_others_go_on_and_a_twin_is_tried_for_itself(
+    run: Run, sent: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("SENT", str(int(signal.Signals[sent])))
     install(tmp_path / "site", "fragile", FRAGILE, monkeypatch)
     arms = PIPELINE.split("[[baseline]]")[0]
     (tmp_path / "p.toml").write_text(arms + '[[pretrain]]\nuse = "fragile"\n')
-    code, facts = run("-j", "2")
+    code, facts = run("-j", "2", "--set", "compute.time_limit=1")
     plugins.load.cache_clear()
-    reason = "the process that worked on it died (SIGKILL, as when memory runs out)"
+    reason = f"the process that worked on it {how}"
     assert (code, facts["state"]) == (1, "failed in part")
     assert facts["failures"] == [{"stage": "pretrain", "item": "half/fragile/seed-42", "reason": reason}]
     assert reason in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from ctkit.stages.scan import found_before
 from ctkit.storage.cache import Cache
 
 MOODY = '''\
+import os
+import signal
 import time
 from pathlib import Path
 import numpy as np
@@ -42,6 +45,8 @@ class Moody(Dataset[Root]):
             yield SourceFile(path.name, status.st_size, status.st_mtime_ns)
 
     def inspect(self, file):
+        if (self.params.root / file.path).with_suffix(".inspect").exists():
+            os.kill(os.getpid(), signal.SIGSTOP)
         if (self.params.root / file.path).with_suffix(".slip").exists():
             return file.nothing
         if (self.params.root / file.path).with_suffix(".none").exists():
@@ -59,6 +64,8 @@ class Moody(Dataset[Root]):
         paths = [self.params.root / volume.source(number) for number in index.tolist()]
         if any(path.with_suffix(".slow").exists() for path in paths):
             time.sleep(60)
+        if any(path.with_suffix(".read").exists() for path in paths):
+            os.kill(os.getpid(), signal.SIGSTOP)
         here = np.array([not path.with_suffix(".gone").exists() for path in paths], bool)
         values = np.stack([np.load(path) for path, there in zip(paths, here) if there])
         skipped = tuple((number, "cannot be opened: gone") for number in index[~here].tolist())
@@ -273,6 +280,18 @@ def test_a_slice_that_hung_is_tried_again_with_more_time(scans: Path) -> None:
     (scans / "3.slow").unlink()
     assert len(selected(run(scans, time_limit=1))) == SLICES - 1
     assert len(selected(run(scans, time_limit=30))) == SLICES
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system has no SIGSTOP")
+@pytest.mark.parametrize("stopping", ["inspect", "read"])
+def test_a_slice_whose_process_was_stopped_costs_its_time_limit_and_is_tried_again(scans: Path, stopping: str) -> None:
+    (scans / "3.npy").with_suffix(f".{stopping}").touch()
+    folder = run(scans, time_limit=1)
+    reason = "the process that worked on it was stopped, or waited for a disk, for 1 s"
+    assert [row["reason"] for row in read_csv(folder / "skipped.csv")] == [reason]
+    assert len(selected(folder)) == SLICES - 1
+    (scans / "3.npy").with_suffix(f".{stopping}").unlink()
+    assert len(selected(run(scans, time_limit=1))) == SLICES
 
 
 def first_row(folder: Path, scans: Path, index: list[int]) -> Any:
