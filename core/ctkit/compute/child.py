@@ -21,7 +21,7 @@ from enum import Enum
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
-from ctkit.compute.worker import ONE_THREAD, Begun, Job, Levels, Raised, Returned, pickled
+from ctkit.compute.worker import ONE_THREAD, Begun, Levels, Raised, Request, Returned, pickled
 from ctkit.errors import CtkitError
 
 _log = logging.getLogger("ctkit.compute")
@@ -110,9 +110,9 @@ class Child:
         self._outbox.put(pickle.dumps(message))
 
     def start(self, work: bytes, arguments: bytes, callbacks: Sequence[str] = ()) -> int:
-        """Send a job, see ``Job``; return its number."""
+        """Send a job, see ``Request``; return its number."""
         self._jobs += 1
-        self.send(Job(self._jobs, work, arguments, tuple(callbacks)))
+        self.send(Request(self._jobs, work, arguments, tuple(callbacks)))
         return self._jobs
 
     def call(self, work: bytes, arguments: bytes, limit: float) -> Outcome | None:

@@ -33,7 +33,7 @@ Levels = tuple[int, int]  #: of the root logger and of ours
 
 
 @dataclass(frozen=True)
-class Job:
+class Request:
     """Pickled work on pickled arguments. In the child, it may call ``callbacks`` by name, which the parent hears."""
 
     number: int
@@ -90,7 +90,7 @@ def serve() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream, target in ((0, nowhere), (1, nowhere if quiet else 2), (2, nowhere if quiet else 2)):
         os.dup2(target, stream)  # native decoders write to the terminal, and quote headers there
-    channel, jobs = _Channel(outgoing), SimpleQueue[Job]()
+    channel, jobs = _Channel(outgoing), SimpleQueue[Request]()
     threading.Thread(target=_listen, args=(incoming, jobs), daemon=True).start()
     if levels is None:
         warnings.simplefilter("ignore")  # they would quote patients, and nobody sees this process
@@ -100,19 +100,19 @@ def serve() -> None:
         _do(jobs.get(), channel)
 
 
-def _listen(incoming: IO[bytes], jobs: SimpleQueue[Job]) -> None:
+def _listen(incoming: IO[bytes], jobs: SimpleQueue[Request]) -> None:
     """Hear in a thread, as the work must learn in its midst that it is to stop, or that the parent has ended."""
     with suppress(Exception):
         while True:
             message = pickle.load(incoming)  # noqa: S301
-            if isinstance(message, Job):
+            if isinstance(message, Request):
                 jobs.put(message)
             else:
                 stopping.ask()
     os._exit(1)
 
 
-def _do(job: Job, channel: _Channel) -> None:
+def _do(job: Request, channel: _Channel) -> None:
     try:
         do, arguments = _unpickled(job.work), pickle.loads(job.arguments)  # noqa: S301
         channel.send(job.number, Begun())
