@@ -21,7 +21,7 @@ from ctkit.contracts import Pixels, Skipped, Volume
 from ctkit.errors import DataError
 from ctkit.slices.rendering import evidence
 from ctkit_datasets.nifti import Nifti, NiftiParams
-from ctkit_datasets.nifti_files import _orientation, header_facts, read_slices
+from ctkit_datasets.nifti_files import _orientation, header_facts, label_values, read_slices
 from ctkit_datasets.pet_ct_nifti import inspect_tree_file, read_tree_volume, tree_volumes
 from ctkit_datasets.phantom import Phantom, PhantomParams
 from phantom_files import write_nifti
@@ -513,7 +513,7 @@ def test_files_are_chosen_by_name_pattern_and_number(tmp_path: Path) -> None:
     volumes, skipped = scan(tmp_path, max_volumes=3)
     assert len(volumes) == 3
     assert skipped["p3/ct.nii"] == "beyond the first 3 volumes"
-    assert scan(tmp_path, min_slices=5)[1]["p1/ct.nii.gz"] == "a volume of fewer than 5 slices"
+    assert scan(tmp_path, min_slices=5)[1]["p1/ct.nii.gz"] == "a volume of fewer than 5 slices (parameter min_slices)"
 
 
 def test_a_pattern_names_the_patient(tmp_path: Path) -> None:
@@ -547,13 +547,14 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_no_mutated_file_crashes_or_takes_much_memory(tmp_path: Path, compressed: bool) -> None:
+@pytest.mark.parametrize("count", [300, pytest.param(1000, marks=pytest.mark.slow)])
+def test_no_mutated_file_crashes_or_takes_much_memory(tmp_path: Path, compressed: bool, count: int) -> None:
     rng = np.random.default_rng(7)
     original = save(tmp_path / "a.nii", ct((12, 11, 10)), scl_slope=1).read_bytes()
     path = tmp_path / "a.nii"
     outcomes = {"read": 0, "damaged": 0}
     tracemalloc.start()
-    for number in range(300):
+    for number in range(count):
         content = mutated(original, rng)
         if compressed:  # mutate inside and outside of the compression
             content = gzip.compress(content, mtime=0)
@@ -561,6 +562,7 @@ def test_no_mutated_file_crashes_or_takes_much_memory(tmp_path: Path, compressed
         path.write_bytes(content)
         try:
             facts = header_facts(path, len(content))
+            label_values(path, facts)
             pixels = read_slices(path, facts)
         except DataError:
             outcomes["damaged"] += 1

@@ -9,6 +9,7 @@ from typing import Any
 
 from ctkit.contracts import Skipped, SourceFile, Volume
 from ctkit.errors import DataError
+from ctkit_datasets.file_kinds import other_kind
 from ctkit_datasets.metaimage_files import METAIMAGE, NRRD
 from ctkit_datasets.nifti import Nifti
 from ctkit_datasets.nifti_files import check_size
@@ -27,7 +28,8 @@ class MetaImage(Nifti):
     def inspect(self, file: SourceFile) -> Mapping[str, Any] | Skipped:
         """Read one header; what is none may hold the voxels of one."""
         if not file.path.lower().endswith((*METAIMAGE, *NRRD)):
-            return {}
+            other = other_kind(self.params.root / file.path, "metaimage")
+            return Skipped(file.path, other) if other else {}
         return self.inspect_volume(file)
 
     def volumes(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:

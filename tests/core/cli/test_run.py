@@ -53,7 +53,7 @@ def test_every_file_has_the_columns_of_the_contract(folder: Path, command: Run) 
     selection = "slice,volume,source,index,kept,represented_by,distance"
     assert header == {
         run / "skipped.csv": "source,reason",
-        run / "volumes.csv": "volume,patient,slices,rows,columns,spacing_x,spacing_y,spacing_z,notes",
+        run / "volumes.csv": "volume,patient,slices,rows,columns,spacing_x,spacing_y,spacing_z,kernel,thickness,notes",
         run / "arms" / "all" / "selection.csv": selection,
         run / "arms" / "hash6" / "selection.csv": selection,
         run / "arms" / "hash6" / "curve.csv": "at,kept,share",

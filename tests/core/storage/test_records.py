@@ -31,8 +31,14 @@ from ctkit.storage.records import (
 NAN = math.nan
 PLACE = Place("simclr", "organs", "knn", 0.1)
 ROWS: list[tuple[Any, str]] = [
-    (VolumeRow("3fa9", "p3fa", 133, 512, 512, 0.7, 0.7, NAN, ("a", "b")), "3fa9,p3fa,133,512,512,0.7,0.7,,a; b"),
-    (VolumeRow("3fa9", "p3fa", 133, 512, 512, 0.7, 0.7, 2.5, ()), "3fa9,p3fa,133,512,512,0.7,0.7,2.5,"),
+    (
+        VolumeRow("3fa9", "p3fa", 133, 512, 512, 0.7, 0.7, NAN, "", NAN, ("a", "b")),
+        "3fa9,p3fa,133,512,512,0.7,0.7,,,,a; b",
+    ),
+    (
+        VolumeRow("3fa9", "p3fa", 133, 512, 512, 0.7, 0.7, 2.5, "B30f", 3.0, ()),
+        "3fa9,p3fa,133,512,512,0.7,0.7,2.5,B30f,3,",
+    ),
     (SkippedRow("a,b/7.dcm", "no CT"), '"a,b/7.dcm",no CT'),
     (SliceRow(7, "3fa9", "a/7.dcm", 6, False, 4, 2.0), "7,3fa9,a/7.dcm,6,false,4,2"),
     (SliceRow(8, "3fa9", "a/8.dcm", 7, True, None, NAN), "8,3fa9,a/8.dcm,7,true,,"),
@@ -43,8 +49,8 @@ ROWS: list[tuple[Any, str]] = [
         "all,simclr,organs,knn,0.1,42,all,auc,0.75,0.5,1,,",
     ),
     (
-        ComparisonRow("few", "all", *PLACE, "auc", -0.25, -0.5, 0.1, 1e-7, 0.5, "paired bootstrap"),
-        "few,all,simclr,organs,knn,0.1,auc,-0.25,-0.5,0.1,1e-07,0.5,paired bootstrap",
+        ComparisonRow("few", "all", *PLACE, "auc", -0.25, -0.5, 0.1, 1e-7, 0.5, "DeLong", "same size", "primary"),
+        "few,all,simclr,organs,knn,0.1,auc,-0.25,-0.5,0.1,1e-07,0.5,DeLong,same size,primary",
     ),
 ]  # fmt: skip
 
@@ -98,6 +104,13 @@ def test_a_table_that_lacks_a_column_is_named(tmp_path: Path) -> None:
     write_csv(tmp_path / "t.csv", ("at", "kept"), [(6, 3)])
     with pytest.raises(DataError, match=r"t\.csv has no column 'share'; run again"):
         list(read_rows(tmp_path / "t.csv", CurveRow))
+
+
+def test_comparisons_of_an_earlier_version_are_read(tmp_path: Path) -> None:
+    row = ComparisonRow("few", "all", *PLACE, "auc", -0.25, -0.5, 0.1, 0.1, 0.5, "DeLong")
+    write_csv(tmp_path / "t.csv", ComparisonRow._fields[:-2], [row[:-2]])
+    assert list(read_rows(tmp_path / "t.csv", ComparisonRow)) == [row]
+    assert (row.contrast, row.family) == ("reference", "")
 
 
 def test_a_score_knows_its_place() -> None:
