@@ -406,7 +406,7 @@ def described_by(name: str, network: str, path: Path, few: int, device: str) -> 
     import torch
 
     from ctkit import plugins
-    from ctkit_reducers.embedding import embed
+    from ctkit_reducers.features import embed
     from ctkit_torch.backbones import random_backbone
     from reducers import seen, timed
 
