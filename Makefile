@@ -12,7 +12,15 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 WALLS := $(VENV)/.walls
 
-.PHONY: help install quickstart test lint format types tests docs clean
+# Where .venv is, it measures; else the machine's own Python, with the wheels that `make wheels` packed elsewhere.
+MINUTES ?= 9
+OUT ?= build/gpu-$(shell date +%Y%m%d-%H%M%S)
+WHEELS := build/wheels
+PLATFORMS := $(addsuffix _x86_64,manylinux_2_28 manylinux_2_27 manylinux_2_17 manylinux2014 manylinux_2_5 manylinux1)
+MEASURED_BY = $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
+PACKED = $(if $(wildcard $(BIN)/python),,$(if $(wildcard $(WHEELS)/*.whl),--wheels $(WHEELS)))
+
+.PHONY: help install quickstart test lint format types tests docs gpu wheels clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -57,6 +65,18 @@ tests: $(INSTALLED) ## pytest on $(JOBS) processes
 
 docs: $(INSTALLED) ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+gpu: ## measure on a GPU in $(MINUTES) minutes; ARGUMENTS='--device cpu --tiny' rehearses
+	$(MEASURED_BY) benchmarks/gpu.py --minutes $(MINUTES) --out $(OUT) $(PACKED) $(ARGUMENTS)
+
+wheels: $(INSTALLED) ## pack what `make gpu` needs where only PyTorch is, and no network, into $(WHEELS)
+	rm -rf $(WHEELS)
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(WHEELS) .
+	$(BIN)/python -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+	    $(addprefix --platform ,$(PLATFORMS)) --dest $(WHEELS) --requirement benchmarks/gpu_wheels.txt
+	@git describe --always --dirty --abbrev=12 --exclude='*' >$(WHEELS)/commit.txt 2>/dev/null || rm $(WHEELS)/commit.txt
+	@size=$$(du -sk $(WHEELS) | cut -f1) && echo "$(WHEELS): $$((size / 1024)) MiB" && test $$size -lt 65536 \
+	    || { echo "$(WHEELS) must be smaller than 64 MiB" >&2; exit 1; }
 
 clean: ## remove what make made, but no run
 	rm -rf $(VENV) oldest.txt site build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
