@@ -23,26 +23,21 @@ _following: list[Followed] = []  # the trackers of the run that goes on; a proce
 @hookimpl
 def ctkit_check_run() -> Sequence[str]:
     """Say which trackers the environment asks for that there are not, or whose library is missing."""
-    found = []
-    for name in _names():
-        from ctkit.errors import RequestError
-        from ctkit_trackers.tracking import find
+    if not (names := _names()):
+        return []
+    from ctkit_trackers.tracking import faults
 
-        try:
-            find(name)
-        except RequestError as error:
-            found.append(f"{VARIABLE}: {error}")
-    return found
+    return [f"{VARIABLE}: {fault}" for fault in faults(names)]
 
 
 @hookimpl
 def ctkit_run_started(run: RunInfo) -> None:
     """Start what the environment asks for."""
     _following.clear()
-    for name in _names():
+    if names := _names():
         from ctkit_trackers.tracking import start
 
-        _following.append(start(name, run))
+        _following.extend(start(name, run) for name in names)
 
 
 def _names() -> list[str]:
