@@ -34,9 +34,7 @@ LOADED_BY_OTHERS = {
 }
 #: Packages of an extra that a module of a lighter installation imports in a function, behind a question whether to.
 GUARDED = {
-    ("ctkit.compute.lanes", "dask"),  # where backend = "dask", which is refused at the door without the extra
-    ("ctkit.compute.lanes", "distributed"),
-    ("ctkit.compute.lanes", "psutil"),
+    ("ctkit.compute.clusters", "distributed"),  # where backend = "dask", which is refused at the door without the extra
     ("ctkit_downloads.idc", "duckdb"),  # names the extra
     ("ctkit_downloads.idc", "idc-index-data"),
     ("ctkit_reducers.mutual_information", "torch"),  # on a GPU, which needs torch
