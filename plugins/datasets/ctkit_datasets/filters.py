@@ -14,6 +14,8 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from ctkit.contracts import InputPath, Params, Skipped, Volume
 from ctkit_datasets.file_kinds import other_kind
 
+Unit = Literal["auto", "HU", "arbitrary"]  #: of values, as a data set is told it
+
 _ALWAYS = frozenset({"root", "recipe", "max_volumes", "max_patients"})
 
 #: By its plain name, the values of ImageType that mark what is no slice through the body. The first ones are the
@@ -61,6 +63,11 @@ class FolderParams(Params):
 class SeriesParams(FolderParams):
     """Parameters of a data set that consists of DICOM series."""
 
+    unit: Unit = Field(
+        "auto",
+        description="unit of the values. auto: HU where the header of a CT says so, or leaves it open and its series "
+        "holds values as CT does; else arbitrary",
+    )
     modality: tuple[str, ...] = _choosing(("CT",), "modalities to use", min_length=1)
     image_type: tuple[str, ...] = _choosing((), 'values that ImageType must hold, such as "ORIGINAL"')
     not_image_type: tuple[str, ...] = _choosing(

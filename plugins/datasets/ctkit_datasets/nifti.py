@@ -13,9 +13,9 @@ from pydantic import Field, field_validator
 from ctkit.contracts import Dataset, Ints, Pixels, Skipped, SourceFile, Volume, VolumeFacts
 from ctkit.errors import DataError
 from ctkit_datasets.file_kinds import other_kind
-from ctkit_datasets.filters import FolderParams, chosen, unwanted
+from ctkit_datasets.filters import FolderParams, Unit, chosen, unwanted
 from ctkit_datasets.metaimage_files import data_file, volume_header
-from ctkit_datasets.nifti_files import Unit, label_values, read_slices, slice_places
+from ctkit_datasets.nifti_files import label_values, read_slices, slice_places
 from ctkit_datasets.nifti_layouts import mask_by_place, roles
 from ctkit_datasets.nifti_masks import mask_findings
 from ctkit_datasets.source_files import walk

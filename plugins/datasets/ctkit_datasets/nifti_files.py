@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Ints, Pixels
 from ctkit.errors import DataError
-
-Unit = Literal["auto", "HU", "arbitrary"]
+from ctkit_datasets.filters import Unit
 
 AIR = -1024  #: HU of what the scanner did not see
 _PADDING = -2000  # HU; at and below is padding, which converters leave in
