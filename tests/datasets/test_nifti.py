@@ -168,6 +168,24 @@ def test_a_header_without_orientation_is_read_as_analyze_and_noted(tmp_path: Pat
     assert "no orientation" in volume.notes[0]
 
 
+@pytest.mark.parametrize("step", [0.0, math.nan, math.inf, -0.0, 1e30])
+def test_a_spacing_that_makes_no_sense_is_unknown_and_costs_nothing(tmp_path: Path, step: float) -> None:
+    path = save(tmp_path / "a.nii", ct())
+    damaged(path, 76, struct.pack("<4f", 1, 0.75, 0.5, step))
+    damaged(path, 280, struct.pack("<12f", *[math.nan] * 12))
+    volume, pixels = only(tmp_path)
+    np.testing.assert_array_equal(pixels.values, ct().transpose(2, 1, 0)[:, ::-1])  # first axis to the left
+    assert volume.spacing == (0.75, 0.5, None)
+    assert "no orientation" in volume.notes[0]
+    assert "no usable spacing" in volume.notes[1]
+
+
+def test_a_fourth_dimension_of_none_is_one(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii", ct())
+    damaged(path, 40, struct.pack("<8h", 5, 6, 5, 4, 0, 0, 1, 1))
+    assert only(tmp_path)[1].values.shape == (4, 5, 6)
+
+
 @pytest.mark.parametrize(("code", "factor"), [(0, 1.0), (1, 1000.0), (2, 1.0), (3, 0.001)])
 def test_spacing_is_in_millimetres_whatever_the_unit(tmp_path: Path, code: int, factor: float) -> None:
     save(tmp_path / "a.nii", ct(), np.diag([0.75, 0.5, 0.7, 1.0]), xyzt_units=code)
@@ -373,7 +391,6 @@ def test_a_unit_of_huge_numbers_is_left_alone(tmp_path: Path) -> None:
         (70, struct.pack("<h", 32), "data type 32"),
         (108, struct.pack("<f", math.nan), "its voxels begin nowhere"),
         (108, struct.pack("<f", 1e9), "truncated"),
-        (280, struct.pack("<12f", *[math.nan] * 12), "neither orientation nor spacing"),
         (344, b"ni1\0", "voxels lie in another file"),
         (344, b"\0\0\0\0", "ANALYZE"),
         (0, b"\0\0\0\0", "not a NIfTI file"),
