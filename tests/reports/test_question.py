@@ -122,6 +122,13 @@ def test_a_margin_that_is_not_known_everywhere_is_not_said(run: Run) -> None:
     assert not any("margin" in sentence for sentence in question.further(compared(run, WITH_ALL, lost)))
 
 
+def test_what_has_no_interval_is_answered_without_one(run: Run) -> None:
+    nothing = dict.fromkeys(("ci_low", "ci_high", "p", "p_adjusted"), float("nan"))
+    row = WITH_ALL._replace(**nothing)
+    assert "0.040 AUC above “all” (adjusted p = –: not tested)" in plain(question.headline(compared(run, row)))
+    assert "(not tested in 2)" in question.headline(compared(run, row, row._replace(task="organs")))
+
+
 def test_alike_pairs_stand_beside_the_answer(run: Run) -> None:
     (sentence,) = (plain(words) for words in question.further(run) if words.startswith("Alike pairs"))
     for arm in run.arms:
@@ -161,6 +168,11 @@ def test_equal_epochs_are_said(run: Run) -> None:
 def test_times_of_two_devices_do_not_compare(run: Run) -> None:
     assert "do not compare" not in cost.sentence(run, "hash6", "simclr")
     assert "the devices differ" in cost.sentence(with_facts(run, "hash6", device="cpu"), "hash6", "simclr")
+
+
+def test_a_method_that_trains_nothing_has_no_cost(run: Run) -> None:
+    assert cost.in_words(with_facts(run, "all", steps=0), "hash6", "simclr") == ""
+    assert cost.in_words(with_facts(run, "hash6", steps=0), "hash6", "simclr") == ""
 
 
 def test_what_was_not_trained_has_no_cost(run: Run) -> None:
