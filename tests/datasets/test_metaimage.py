@@ -315,6 +315,11 @@ def test_files_of_voxels_are_accounted_for_with_their_headers(tmp_path: Path) ->
     _, (volume,), skipped = scan(tmp_path)
     assert [file.path for file in volume.files] == ["a.mhd", "x.raw"]
     assert set(skipped) == {"b.mhd", "y.zraw"}
+    (tmp_path / "x.mhd").write_text(MHD.format("./x.raw"))  # whose name is the voxels'
+    _, (volume,), skipped = scan(tmp_path)
+    assert volume.key == "x.mhd"
+    assert skipped["a.mhd"] == "another header names the same file of voxels"
+    (tmp_path / "x.mhd").unlink()
     assert scan(tmp_path, min_slices=9)[2].keys() == {"a.mhd", "b.mhd", "x.raw", "y.zraw"}
     assert scan(tmp_path, include=["b*"])[1][0].files[0].path == "b.mhd"
 

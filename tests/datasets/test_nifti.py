@@ -329,6 +329,17 @@ def test_few_low_voxels_make_no_hounsfield_units(tmp_path: Path) -> None:
     assert only(tmp_path)[1].unit == "arbitrary"
 
 
+def test_a_hip_of_metal_leaves_hounsfield_units_and_a_bright_lesion_in_pet_makes_none(tmp_path: Path) -> None:
+    values = body()
+    values[:, :9, 0] = 60000  # 4.7 % of all
+    save(tmp_path / "a.nii", values)
+    assert only(tmp_path)[1].unit == "HU"
+    activity = np.abs(body()) * 10
+    activity[:, :2] = -300
+    save(tmp_path / "a.nii", activity)
+    assert only(tmp_path)[1].unit == "arbitrary"
+
+
 def test_far_outliers_are_clipped_where_there_is_no_unit_as_well(tmp_path: Path) -> None:
     values = (body() + 1100).astype(np.uint16)
     highest = values.max()
@@ -410,7 +421,10 @@ def test_a_flipped_bit_in_compressed_voxels_is_found_by_the_checksum(tmp_path: P
         Nifti(NiftiParams(root=tmp_path)).read(volume)
 
 
-@pytest.mark.parametrize("trailing", [b"garbage!!", b"\x1f", b"\x1f\x8b", b"\x1f\x8b\x08broken", b"\0" * 600 + b"x"])
+@pytest.mark.parametrize(
+    "trailing",
+    [b"garbage!!", b"\x1f", b"\x1f\x8b", b"\x1f\x8b\x08broken", b"\x1f\x8b\x08\0\0\0\0\0garbage", b"\0" * 600 + b"x"],
+)
 def test_what_follows_a_whole_gzip_member_is_ignored_with_a_note(tmp_path: Path, trailing: bytes) -> None:
     path = save(tmp_path / "a.nii.gz", ct())
     expected = by_nibabel(path)
@@ -425,8 +439,8 @@ def test_padding_with_zeros_and_files_of_several_members_are_whole(tmp_path: Pat
     expected, content = by_nibabel(path).copy(), path.read_bytes()
     for cut in (10, 352, 400):  # inside the header, after it, among the voxels
         parts = gzip.compress(content[:cut]), gzip.compress(content[cut:])
-        for between in (b"", b"\0" * 512):
-            path.write_bytes(between.join(parts) + bytes(1024))
+        for between in (b"", b"\0" * 512, gzip.compress(b"")):
+            path.write_bytes(between.join(parts) + between + bytes(1024))
             _, pixels = only(tmp_path)
             np.testing.assert_array_equal(pixels.values, expected)
             assert pixels.notes == ()

@@ -39,7 +39,9 @@ def check_distribution(name: str) -> None:
         "return specs from ctkit_register_reducers or another register hook, and mark it with @hookimpl",
     )
     for entry in entries:
-        judge.must(entry.status == "ok", f"plugin {entry.name!r} must be usable", entry.error, "see there")
+        judge.must(
+            entry.status not in ("broken", "clash"), f"plugin {entry.name!r} must be usable", entry.error, "see there"
+        )
         kind = next((kind for kind in BASES if kind == entry.kind), None)
         if kind:
             check_spec(Spec(entry.name, entry.summary, entry.target), kind)
@@ -90,7 +92,7 @@ def _modules(judge: Judge, name: str) -> list[str]:
     except metadata.PackageNotFoundError as error:
         raise judge.break_off("a distribution must be installed to be checked", error, "pip install it") from None
     judge.must(
-        not plugins.requires(distribution, PROJECT),
+        not any(re.match(rf"{PROJECT}(?![\w.-])", text, re.IGNORECASE) for text in distribution.requires or ()),
         f"a plugin distribution must not require {PROJECT!r}, which is another project on the package index",
         "it does",
         f'write dependencies = ["{DISTRIBUTION}"] in its pyproject.toml',

@@ -28,7 +28,7 @@ _LOWEST, _HIGHEST = -32768, 32767  # HU, of 16 bits
 _HIGHEST_BONE = 3071  # HU of 12 bits, which scanners without an extended scale end at
 _FILL = 1e9  # no unit of CT comes near; converters fill with the ends of 32-bit integers and floats
 _RARE = 0.001  # share of a volume's voxels that may be anything
-_FEW = 0.01  # share of its voxels that metal may be
+_FEW = 0.05  # share of its voxels that may be metal
 _OUTLYING = 8  # times the range of the other values: farther than this from it, one voxel flattens all of them
 _SAMPLED = 1 << 20  # voxels that the unit is told by
 _FEW_LABELS, _SOME_LABELS, _MANY_LABELS = 8, 32, 256
@@ -296,7 +296,7 @@ def read_slices(path: Path, facts: Mapping[str, Any], wanted: Ints | None = None
     """Decode the ``wanted`` slices (all by default) of a file with ``facts`` from its header.
 
     With ``unit`` "auto" a volume is in Hounsfield units if one voxel in a thousand is at -200 or less, as air and lung
-    are, and hardly one is beyond 16 bits; else its unit is arbitrary. HU are rounded to int16, and what is no number,
+    are, and few are beyond bone; else its unit is arbitrary. HU are rounded to int16, and what is no number,
     a fill value, or at -2000 HU or less, which is padding, becomes -1024. The few voxels that are out of range are
     clipped to the nearest value in it, and the notes count them. Constant slices are skipped. Raises ``DataError``
     where the file is damaged, with a reason that names no file.
@@ -335,7 +335,7 @@ class _Limits(NamedTuple):
 def _unit(stored: NDArray[Any], scale: tuple[float, float] | None) -> Literal["HU", "arbitrary"]:
     values = _sample(stored, scale)
     inside = values[(values >= _LOWEST) & (values <= _HIGHEST)]
-    few = np.count_nonzero(values > _HIGHEST) <= _FEW * len(values)
+    few = np.count_nonzero(values > _HIGHEST_BONE) <= _FEW * len(values)
     if not inside.size or 2 * len(inside) < len(values) or not few:
         return "arbitrary"
     return "HU" if np.quantile(inside, _RARE) <= _HIGHEST_AIR else "arbitrary"
@@ -462,10 +462,10 @@ def _rest(file: BinaryIO | _Inflated) -> tuple[str, ...]:
         return ()
     file.finish()
     try:
-        file.read(1)
+        more = file.read(1)  # none of the empty members that some programs end a file with
     except (EOFError, zlib.error):  # the voxels are whole
         return (_TRAILING,)
-    return (_TRAILING,) if file.trailing else ()
+    return (_TRAILING,) if more or file.trailing else ()
 
 
 def _skip(file: BinaryIO | _Inflated, count: int) -> None:
