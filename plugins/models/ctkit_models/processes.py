@@ -15,7 +15,7 @@ import torch
 from torch.distributed import TCPStore, distributed_c10d  # type: ignore[attr-defined]  # torch exports it no other way
 
 from ctkit.contracts import ChildProcess, Pretraining, StartChild
-from ctkit.errors import CtkitError, TrainingError
+from ctkit.errors import TrainingError
 from ctkit_models.cluster import first_rank
 from ctkit_models.imports import Importing
 from ctkit_models.ranks import PATIENCE, Rank, Work, joined, meet
@@ -69,7 +69,7 @@ def launch(world: int, work: Work, device: str, start_child: StartChild) -> Iter
     try:
         for other in others:
             _wait_until_ready(other)
-        with joined(first, store, _NAME, device), _ending(others), _watching(others, device), _blaming(others):
+        with joined(first, store, _NAME, device), _watching(others, device):
             yield first
             meet()
         for other in others:
@@ -86,41 +86,33 @@ def _wait_until_ready(other: ChildProcess) -> None:
 
 
 @contextmanager
-def _ending(others: list[ChildProcess]) -> Iterator[None]:
-    """Where the block fails, end the others before this process leaves them: they might wait for it."""
-    try:
-        yield
-    except BaseException:
-        for other in others:
-            other.kill()
-        raise
-
-
-@contextmanager
-def _blaming(others: list[ChildProcess]) -> Iterator[None]:
-    """Where what fails here is the talk with a process that is gone, say so instead."""
-    try:
-        yield
-    except (CtkitError, torch.OutOfMemoryError):
-        raise
-    except (RuntimeError, ValueError) as error:  # the latter for a group that was left
-        until = time.monotonic() + _BLAME
-        while not any(other.died for other in others) and time.monotonic() < until:
-            time.sleep(0.05)
-        for failure in (other.failure() for other in others if other.died):
-            raise TrainingError(f"{failure}; the same command goes on from the last checkpoint") from error
-        raise
-
-
-@contextmanager
 def _watching(others: list[ChildProcess], device: str) -> Iterator[None]:
-    """Have a thread ask about the processes: one that is stopped for too long is ended where somebody asks."""
+    """Ask about the others all the time, which ends one that is stopped; say so where the block fails by its death.
+
+    Where it fails, the others are ended before this process leaves them: they might wait for it.
+    """
     over = Event()
     Thread(target=_watch, args=(others, over, torch.device(device).type == "cuda"), daemon=True).start()
     try:
         yield
+    except BaseException as error:
+        by_talk = isinstance(error, RuntimeError | ValueError)  # the latter of a group that was left
+        failure = _failure(others) if by_talk and not isinstance(error, torch.OutOfMemoryError) else None
+        for other in others:
+            other.kill()
+        if failure:
+            raise TrainingError(f"{failure}; the same command goes on from the last checkpoint") from error
+        raise
     finally:
         over.set()
+
+
+def _failure(others: list[ChildProcess]) -> str | None:
+    """Why one of the others died, once that is known; None where none did."""
+    until = time.monotonic() + _BLAME
+    while not any(other.died for other in others) and time.monotonic() < until:
+        time.sleep(0.05)
+    return next((other.failure() for other in others if other.died), None)
 
 
 def _watch(others: list[ChildProcess], over: Event, on_gpu: bool) -> None:

@@ -116,9 +116,9 @@ def _margins(run: Run, arm: str) -> Iterator[str]:
     value = f"{_rounded_up(supported)} {metric}"
     interval, support = ("interval", "supports") if len(rows) == 1 else ("intervals", "support")
     if supported <= 0:
-        yield f"“{arm}” is not worse than {other} by anything that the {interval} would leave room for."
+        yield f"“{arm}” is not worse than {other}: the whole of the {interval} speaks for it."
     elif margin is None:
-        yield f"“{arm}” is worse than {other} by {value} at most: the smallest margin that the {interval} {support}."
+        yield f"“{arm}” may be worse than {other} by {value} at most, the smallest margin the {interval} {support}."
     elif supported <= margin:
         yield f"“{arm}” is within {margin:g} of {other}; the {interval} {support} {value}."
     else:
