@@ -887,6 +887,7 @@ def test_a_distribution_that_only_follows_runs_passes(install: Callable[..., str
         ("import nothing_like_this" + ANNOUNCING, "No module named 'nothing_like_this'"),
         ("", "it has no hook of ctkit; mark its functions with @hookimpl"),
         (ANNOUNCING.replace("return", "return [] and"), "a distribution must announce at least one plugin"),
+        (ANNOUNCING.replace(")]", ', requires="tarin")]'), "there is no extra 'tarin'"),
         ("print('hello')\nimport matplotlib" + ANNOUNCING, "but ct_trial import matplotlib"),
         (ANNOUNCING.replace("trial", "hash"), "also claimed by ctkit"),
         (ANNOUNCING.replace("ctkit_reducers.hash:Hash", "no_module:Hash"), "there is no module no_module"),
