@@ -2,7 +2,7 @@
 
 CtkitError                    1   it failed while running
 ├── RequestError              2   the request is wrong: command line, pipeline file, path
-│   ├── ConfigError           2   a place in the pipeline file
+│   ├── ConfigError           2   places in the pipeline file
 │   └── PluginError           2   an unknown, broken or ambiguous plugin
 ├── DataError                 1   data that cannot be used; the run cannot go on without it
 ├── StorageError              1   the disk is full or cannot be written
@@ -29,7 +29,11 @@ class RequestError(CtkitError):
 
 
 class ConfigError(RequestError):
-    """A place in the pipeline file is wrong."""
+    """What is wrong in a pipeline file: ``mistakes``, each one line with its place."""
+
+    def __init__(self, *mistakes: str) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
 
 
 class PluginError(RequestError):

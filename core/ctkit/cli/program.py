@@ -11,7 +11,7 @@ import click
 
 from ctkit import stopping
 from ctkit.cli.table import cli
-from ctkit.errors import CtkitError
+from ctkit.errors import ConfigError, CtkitError
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -22,25 +22,26 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         plain = [word for word in words if word != "--debug"]
         code = cli.main(args=plain, prog_name="ctkit", standalone_mode=False, obj={"debug": debug})
     except click.UsageError as error:
-        _fail(error.format_message(), 2)
+        _fail(error.format_message(), code=2)
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
     except (KeyboardInterrupt, click.Abort) as error:  # click makes an abort of an interrupt
-        _fail("interrupted; run the same command again to go on", stopping.exit_code(error.__context__ or error))
+        _fail("interrupted; run the same command again to go on", code=stopping.exit_code(error.__context__ or error))
     except BrokenPipeError:  # the reader of a pipe went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except CtkitError as error:
         if debug:
             traceback.print_exc()
-        _fail(str(error), error.exit_code)
+        _fail(*(error.mistakes if isinstance(error, ConfigError) else [str(error)]), code=error.exit_code)
     except Exception as error:  # whatever it is, the user gets one line, and the rest with --debug
         if debug:
             traceback.print_exc()
-        _fail(f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", 1)
+        _fail(f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", code=1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"ctkit: {' '.join(message.split())}", err=True)
+def _fail(*messages: str, code: int) -> NoReturn:
+    for message in messages:
+        click.echo(f"ctkit: {' '.join(message.split())}", err=True)
     sys.exit(code)

@@ -69,7 +69,7 @@ def reduce(
         for value in values:
             pipeline_file.override(document, f"{key}.{value}")
     registry = plugins.load()
-    resolved = pipeline_file.resolve(document, registry, Path.cwd(), lambda _: "ctkit reduce")
+    resolved = pipeline_file.resolve(document, registry, Path.cwd(), "ctkit reduce")
     if form:
         refuse_without_sources(resolved.dataset.build(), resolved.dataset.entry.name, form)
     run = runner.run(resolved, registry, console).path

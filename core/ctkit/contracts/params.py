@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast, get_args
 
@@ -12,6 +13,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+_ESCAPED = re.compile(r"[\b\t\n\f\r]")
 
 
 class Params(BaseModel):
@@ -31,6 +34,14 @@ class NoParams(Params):
     """The parameters of a plugin that has none."""
 
 
+def _refuse_escapes(path: Path) -> Path:
+    if _ESCAPED.search(str(path)):
+        raise ValueError(
+            "TOML makes a tab or line break of its backslash: write '...' in place of \"...\", or / in place of \\"
+        )
+    return path
+
+
 def _resolve(path: Path, info: ValidationInfo) -> Path:
     base: Path = (info.context or {}).get("base", Path())
     found = (base / path.expanduser()).absolute()
@@ -39,8 +50,10 @@ def _resolve(path: Path, info: ValidationInfo) -> Path:
     return found
 
 
+#: A path as somebody wrote it, which holds no tab or line break: TOML makes them of \t and \n between double quotes.
+WrittenPath = Annotated[Path, AfterValidator(_refuse_escapes)]
 #: A file or folder that must exist; in a pipeline file it is relative to that file.
-InputPath = Annotated[Path, AfterValidator(_resolve)]
+InputPath = Annotated[WrittenPath, AfterValidator(_resolve)]
 
 P = TypeVar("P", bound=Params)
 

@@ -1,65 +1,98 @@
-"""The pipeline file: read, checked once at the door, and resolved into plugins with validated parameters."""
+"""The pipeline file: read, checked at the door with all its mistakes said at once, and resolved into plugins."""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from ctkit.contracts import Dataset, Knob, Method, Plugin, Protocol, Reducer, Task
-from ctkit.errors import ConfigError, PluginError, RequestError, nearest
-from ctkit.hookspecs import Kind
+from ctkit.contracts import Knob, Reducer
+from ctkit.contracts.reducer import knob_of
+from ctkit.errors import ConfigError, CtkitError, PluginError, RequestError, nearest
+from ctkit.pipeline_file import sections
+from ctkit.pipeline_file.mistakes import meant, validated
 from ctkit.pipeline_file.pipeline import Arm, Chosen, Document, Pipeline, PretrainPlan, Step, TaskPlan
-from ctkit.pipeline_file.places import line_of, show
-from ctkit.pipeline_file.sections import (
-    BASELINE,
-    ID,
-    INTENSITIES,
-    ArmKeys,
-    ComputeSection,
-    Keep,
-    PretrainKeys,
-    Rendering,
-    ReportSection,
-    RunSection,
-    StepKeys,
-    TaskKeys,
-)
+from ctkit.pipeline_file.places import Location, line_of, show
+from ctkit.pipeline_file.sections import PROTOCOL, SCOPES, STEPS, TABLES, ArmKeys, StepsKeys, Table, core_keys
 from ctkit.plugins import Entry, Registry
 
-Location = tuple[str | int, ...]
-SectionT = TypeVar("SectionT", bound=BaseModel)
+ItemT = TypeVar("ItemT")
+ModelT = TypeVar("ModelT", bound=BaseModel)
+Given = tuple[Document, Location]  #: a table as the file has it, and its place
 
 
 def load(path: Path, registry: Registry, overrides: Sequence[str] = ()) -> Pipeline:
     """Read a pipeline file. ``overrides`` are ``a.b=c``; ``reduce.hash6.threshold=4`` names a table by its id.
 
-    Raises ``RequestError`` where the file cannot be read and ``ConfigError`` for the first thing wrong in it.
+    Raises ``RequestError`` where the file cannot be read and ``ConfigError`` with everything that is wrong in it.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise RequestError(f"cannot read the pipeline file {path}: {reason}") from error
+    text = _text(path)
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+        raise ConfigError(_syntax(path, text, str(error))) from error
     for change in overrides:
         override(document, change)
-    return resolve(document, registry, path.absolute().parent, lambda location: f"{path}{line_of(text, location)}")
+    return resolve(document, registry, path.absolute().parent, str(path), text)
 
 
-def resolve(
-    document: Document, registry: Registry, base: Path, place: Callable[[Location], str] = lambda _: "request"
-) -> Pipeline:
-    """Check a parsed pipeline and choose its plugins; ``place`` says where a key stands, for errors."""
-    return _Resolver(registry, base, place).pipeline(document)
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise RequestError(f"cannot read the pipeline file {path}: {error.strerror}") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        where = path if data.startswith((b"\xff\xfe", b"\xfe\xff")) else f"{path}:{line}"
+        raise ConfigError(f"{where}: it is not UTF-8 text: save it as UTF-8 in your editor") from error
+    if "\0" in text:
+        raise ConfigError(f"{path}: it is not UTF-8 text but looks like UTF-16: save it as UTF-8 in your editor")
+    return text.replace("\r\n", "\n")
+
+
+_AT = re.compile(
+    r" \(at (?:line (\d+), column (\d+)|end of document)\)$"
+)  # tomllib says it in no other way before 3.14
+
+
+def _syntax(path: Path, text: str, message: str) -> str:
+    """What tomllib says of a text that is not TOML, with the line where others look for it."""
+    lines = text.rstrip().split("\n")
+    at = _AT.search(message)
+    line = int(at[1]) if at and at[1] else len(lines)
+    # the place after an unfinished string may be that of the next line
+    hint = "; write a Windows path in single quotes, 'C:\\data', or with /" if _escapes(lines, line) else ""
+    column = f" (column {at[2]})" if at and at[2] else ""
+    return f"{path}:{line}: not valid TOML: {_AT.sub('', message)}{column}{hint}"
+
+
+def _escapes(lines: Sequence[str], line: int) -> bool:
+    return line <= len(lines) and re.search(r"\"[^\"]*\\", lines[line - 1]) is not None
+
+
+def resolve(document: Document, registry: Registry, base: Path, source: str = "request", text: str = "") -> Pipeline:
+    """Check a parsed pipeline and choose its plugins. Errors name ``source``, and the lines of its ``text``.
+
+    Raises ``ConfigError`` with everything that is wrong.
+    """
+    resolver = _Resolver(registry, base)
+    resolved = resolver.pipeline(document)
+    if resolved is None:
+        placed = [(line_of(text, location), show(location), message) for location, message in resolver.mistakes]
+        raise ConfigError(
+            *(
+                ": ".join(filter(None, (f"{source}:{line}" if line else source, key, message)))
+                for line, key, message in sorted(dict.fromkeys(placed), key=lambda mistake: mistake[0])
+            )
+        )
+    return replace(resolved, document=_document(resolved))
 
 
 def override(document: Document, change: str) -> None:
@@ -96,150 +129,160 @@ _TAKEN = re.compile(r"^(draw|seed)-\d+$|\.(json|csv|npz|svg|html|safetensors)$")
 _FILE = re.compile(r"\.[A-Za-z]{2,}$")
 
 
+_NEEDED = (
+    ("run", "[run]", 'name = "first"'),
+    ("dataset", "[dataset]", 'use = "phantom"'),
+    ("reduce", "[[reduce]]", 'use = "all"'),
+)
+
+
 class _Resolver:
-    """Holds what every step of resolving needs: the plugins, the base folder and where errors point."""
+    """Notes every mistake of a document; what a mistake keeps from being resolved is None."""
 
-    def __init__(self, registry: Registry, base: Path, place: Callable[[Location], str]) -> None:
-        self.registry, self.base, self.place = registry, base, place
+    def __init__(self, registry: Registry, base: Path) -> None:
+        self.registry, self.base = registry, base
+        self.mistakes: list[tuple[Location, str]] = []
 
-    def pipeline(self, document: Document) -> Pipeline:
-        valid = {"run", "compute", "dataset", "reduce", "pretrain", "baseline", "task", "report"}
+    def note(self, location: Location, message: str) -> None:
+        self.mistakes.append((location, " ".join(message.split())))
+
+    def pipeline(self, document: Document) -> Pipeline | None:
         for key in document:
-            if key not in valid:
-                self.fail((key,), f"unknown section; {nearest(key, valid)}")
-        if "dataset" not in document:
-            self.fail((), 'there is no [dataset]: add one, for instance use = "phantom"')
-        run = self.section(RunSection, document.get("run", {}), ("run",))
-        compute = self.section(ComputeSection, document.get("compute", {}), ("compute",))
-        report = self.section(ReportSection, document.get("report", {}), ("report",))
-        dataset, rendering = self.dataset(self.table(document, ("dataset",)))
-        arms = self.arms(self.tables(document, "reduce"))
-        pretrains = self.pretrains(self.tables(document, "pretrain"))
-        baselines = self.baselines(self.tables(document, "baseline"), arms, pretrains)
-        tasks = self.tasks(self.tables(document, "task"))
-        if not arms:
-            self.fail((), 'there is no [[reduce]]: add at least one arm, for instance use = "all"')
-        if tasks and not pretrains and not baselines:
-            self.fail(("task", 0), "a task needs a [[pretrain]] to make the backbone that it scores")
-        resolved = Pipeline(run, compute, report, dataset, rendering, arms, pretrains, baselines, tasks, {})
-        return replace(resolved, document=_document(resolved))
+            if key not in TABLES:
+                self.note((key,), f"unknown section; {nearest(key, TABLES)}")
+        given = {name: self.given(document, table) for name, table in TABLES.items()}
+        run = self.section(sections.RunSection, given["run"]) if "run" in document else None
+        compute = self.section(sections.ComputeSection, given["compute"])
+        report = self.section(sections.ReportSection, given["report"])
+        dataset = None
+        there = {key for key in document if document[key] != []} | meant(document, TABLES)
+        for name, form, example in _NEEDED:
+            if name not in there:
+                self.note((), f"there is no {form}: add one, for instance {example}")
+        if "dataset" in document and given["dataset"]:
+            dataset = self.choose(TABLES["dataset"], *given["dataset"][0])
+        arms, names = self.arms(given["reduce"])
+        pretrains = self.pretrains(TABLES["pretrain"], given["pretrain"])
+        baselines = self.baselines(given["baseline"], names, pretrains)
+        tasks = self.tasks(given["task"])
+        if given["task"] and not there & {"pretrain", "baseline"}:
+            self.note(("task", 0), "a task needs a [[pretrain]] to make the backbone that it scores")
+        if self.mistakes or not (run and compute and report and dataset):
+            return None
+        rendering = _part(dataset[1], sections.Rendering)
+        parts = _found(arms), _found(pretrains), _found(baselines), _found(tasks)
+        return Pipeline(run, compute, report, dataset[0], rendering, *parts, {})
 
-    # sections
+    # arms
 
-    def dataset(self, table: Document) -> tuple[Chosen[Dataset[Any]], Rendering]:
-        location: Location = ("dataset",)
-        rendering = self.keys(Rendering, table, location)
-        if isinstance(rendering.intensity, str) and rendering.intensity not in INTENSITIES:
-            fault = f"there is no rendering {rendering.intensity!r}; {nearest(rendering.intensity, INTENSITIES)}"
-            self.fail((*location, "intensity"), fault)
-        return self.choose("dataset", table, location, set(Rendering.model_fields)), rendering
+    def arms(self, given: Sequence[Given]) -> tuple[list[Arm | None], list[str]]:
+        """Arms, and what each is called, the wrong ones too."""
+        arms = [self.arm(*one) for one in given]
+        names = [
+            arm.id if arm else _arm_id(table, table.get("keep")) for arm, (table, _) in zip(arms, given, strict=True)
+        ]
+        self.refuse_twins(names, given)
+        likes = {
+            name: keep["like"]
+            for name, (table, _) in zip(names, given, strict=True)
+            if isinstance(keep := table.get("keep"), dict) and isinstance(keep.get("like"), str)
+        }
+        for name, (_, location) in zip(names, given, strict=True):
+            if name in likes:
+                self.follow_likes(name, likes, names, (*location, "keep", "like"))
+        return arms, names
 
-    def arms(self, tables: list[Document]) -> tuple[Arm, ...]:
-        arms = tuple(self.arm(table, ("reduce", number)) for number, table in enumerate(tables))
-        self.refuse_twins([arm.id for arm in arms], "reduce")
-        known = {arm.id: arm for arm in arms}
-        for number, arm in enumerate(arms):
-            self.follow_likes(arm, known, ("reduce", number, "keep", "like"))
-        return arms
+    def follow_likes(self, name: str, likes: Mapping[str, str], names: Sequence[str], location: Location) -> None:
+        if likes[name] not in names:
+            self.note(location, f"there is no arm {likes[name]!r}; {nearest(likes[name], {*names} - {name})}")
+        circle = [name]
+        while (here := likes.get(circle[-1])) is not None and here not in circle:
+            circle.append(here)
+        if here == name == min(circle, key=names.index):  # one of a circle speaks for all
+            self.note(location, f"arms {' and '.join(sorted(circle))} take their size from each other")
 
-    def follow_likes(self, arm: Arm, known: Mapping[str, Arm], location: Location) -> None:
-        seen, here = {arm.id}, arm
-        while here.keep is not None and here.keep.like is not None:
-            like = here.keep.like
-            if like not in known:
-                self.fail(location, f"there is no arm {like!r}; {nearest(like, known.keys() - {arm.id})}")
-            if like in seen:
-                self.fail(location, f"arms {' and '.join(sorted(seen))} take their size from each other")
-            seen.add(like)
-            here = known[like]
-
-    def arm(self, table: Document, location: Location) -> Arm:
+    def arm(self, table: Document, location: Location) -> Arm | None:
+        own = {key: value for key, value in table.items() if key in ArmKeys.model_fields}
+        keys, budget = self.validated(ArmKeys, own, location), table.get("keep") is not None
         if ("steps" in table) == ("use" in table):
-            self.fail(location, 'give either use = "..." or [[reduce.steps]], one table for each step')
-        keys = self.keys(ArmKeys, table, location)
-        if "steps" in table:
-            for key in table.keys() - ArmKeys.model_fields.keys() - {"steps"}:
-                self.fail((*location, key), "belongs into one of the steps")
-            tables = self.tables(table, "steps", location)
-            places: list[Location] = [(*location, "steps", number) for number in range(len(tables))]
+            self.note(location, 'give either use = "..." or [[reduce.steps]], one table for each step')
+            return None
+        if "use" in table:
+            steps = [self.step(TABLES["reduce"], table, location, budget=budget)]
         else:
-            tables, places = [{k: v for k, v in table.items() if k not in ArmKeys.model_fields}], [location]
-        last = len(tables) - 1
-        steps = tuple(
-            self.step(step, place, keys.keep if number == last else None)
-            for number, (step, place) in enumerate(zip(tables, places, strict=True))
-        )
-        if not steps:
-            self.fail(location, "steps must hold at least one table")
-        return Arm(
-            keys.id or "-then-".join(default_id(step) for step in tables) + _keep_id(keys.keep), steps, keys.keep
-        )
+            for key in table.keys() - StepsKeys.model_fields.keys():
+                self.note((*location, key), "belongs into one of the steps")
+            if table["steps"] == []:
+                self.note(location, "steps must hold at least one table")
+            given = self.given(table, STEPS, location)
+            steps = [self.step(STEPS, *one, budget=budget and one is given[-1]) for one in given]
+        if keys is None or None in steps:
+            return None
+        return Arm(keys.id or _arm_id(table, keys.keep and keys.keep.model_dump()), _found(steps), keys.keep)
 
-    def step(self, table: Document, location: Location, keep: Keep | None) -> Step:
-        keys = self.keys(StepKeys, table, location)
-        known = set(StepKeys.model_fields)
-        entry = self.entry("reducer", table, location)
-        knob_name = self.knob_name(entry, location)
-        chosen: Chosen[Reducer[Any]] = self.choose(
-            "reducer", table, location, known | ({knob_name} if knob_name else set()), ArmKeys.model_fields
-        )
-        reducer = chosen.build()
-        scope = keys.scope or reducer.default_scope
-        if scope not in reducer.scopes:
-            reason = "its evidence compares slices of one volume only" if reducer.evidence == "pair" else "it says so"
-            valid = ", ".join(sorted(reducer.scopes))
-            self.fail((*location, "scope"), f"{entry.name} cannot decide in scope {scope!r}: {reason}; valid: {valid}")
-        return Step(chosen, scope, self.knob(reducer.knob, table, location, keep, entry.name))
+    def step(self, table: Table, given: Document, location: Location, *, budget: bool) -> Step | None:
+        found = self.choose(table, given, location)
+        entry = self.entry(table, given, location)
+        if entry is None:
+            return None
+        plugin = cast(type[Reducer[Any]], entry.load())
+        knob = knob_of(plugin.params_type)
+        self.check_scope(entry.name, plugin, given.get("scope"), (*location, "scope"))
+        self.check_knob(entry, knob, given, location, budget=budget)
+        if found is None:
+            return None
+        chosen, keys = found
+        try:
+            narrowed = chosen.build().knob
+        except CtkitError as error:
+            self.note((*location, "use"), str(error))
+            return None
+        value = None if budget or knob is None else getattr(chosen.params, knob.name)
+        at = float("nan") if value is None else float(value)
+        if narrowed and not (at != at or narrowed.low <= at <= narrowed.high):
+            message = f"must be in {narrowed.low:g}..{narrowed.high:g} {narrowed.unit} but is {at:g}"
+            self.note((*location, narrowed.name), message)
+        return Step(chosen, keys.scope or plugin.default_scope, at)
 
-    def knob_name(self, entry: Entry, location: Location) -> str | None:
-        knob = cast(type[Reducer[Any]], self.plugin(entry, location)).knob
-        return knob.name if isinstance(knob, Knob) else None
+    def check_scope(self, name: str, plugin: type[Reducer[Any]], scope: Any, location: Location) -> None:
+        if isinstance(scope, str) and scope in SCOPES - plugin.scopes:
+            reason = "its evidence compares slices of one volume only" if plugin.evidence == "pair" else "it says so"
+            valid = ", ".join(sorted(plugin.scopes))
+            self.note(location, f"{name} cannot decide in scope {scope!r}: {reason}; valid: {valid}")
 
-    def knob(self, knob: Knob | None, table: Document, location: Location, keep: Keep | None, name: str) -> float:
+    def check_knob(self, entry: Entry, knob: Knob | None, given: Document, location: Location, *, budget: bool) -> None:
+        params = entry.load().params_type
         if knob is None:
-            if keep is not None:
-                self.fail((*location, "keep"), f"{name} has no knob that a budget could turn")
-            return float("nan")
-        if knob.name not in table:
-            if keep is None and knob.default is None:
-                self.fail(location, f"{name} needs {knob.name} ({knob.unit}) or keep, a budget")
-            return float("nan") if keep is not None or knob.default is None else float(knob.default)
-        value, here = table[knob.name], (*location, knob.name)
-        if keep is not None:
-            self.fail(here, f"give either {knob.name} or keep, not both: keep turns {knob.name}")
-        kinds = (int,) if knob.integer else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds):
-            self.fail(here, f"must be {'a whole number' if knob.integer else 'a number'} but is {value!r}")
-        if not knob.low <= value <= knob.high:
-            self.fail(here, f"must be in {knob.low:g}..{knob.high:g} {knob.unit} but is {value:g}")
-        return float(value)
+            if budget:
+                self.note((*location[:2], "keep"), f"{entry.name} has no knob that a budget could turn")
+        elif budget and knob.name in given:
+            message = f"give either {knob.name} or keep, not both: keep turns {knob.name}"
+            self.note((*location, knob.name), message)
+        elif not budget and params.model_fields[knob.name].default is None:
+            stated = {*given, *meant(given, core_keys("reducer") | params.model_fields.keys())}
+            if not stated & {knob.name, "keep"}:
+                self.note(location, f"{entry.name} needs {knob.name} ({knob.unit}) or keep, a budget")
 
-    def pretrains(self, tables: list[Document]) -> tuple[PretrainPlan, ...]:
-        plans = tuple(self.pretrain(table, ("pretrain", number)) for number, table in enumerate(tables))
-        self.refuse_twins([plan.id for plan in plans], "pretrain")
-        return plans
+    # pre-training and tasks
 
-    def pretrain(self, table: Document, location: Location) -> PretrainPlan:
-        keys = self.keys(PretrainKeys, table, location)
-        method: Chosen[Method[Any]] = self.choose("method", table, location, set(PretrainKeys.model_fields))
-        return PretrainPlan(keys.id or method.entry.name, method)
+    def pretrains(self, table: Table, given: Sequence[Given]) -> list[PretrainPlan | None]:
+        self.refuse_twins([_name(one, table) for one, _ in given], given)
+        found = [self.choose(table, *one) for one in given]
+        return [chosen and PretrainPlan(chosen[1].id or chosen[0].entry.name, chosen[0]) for chosen in found]
 
     def baselines(
-        self, tables: list[Document], arms: Sequence[Arm], pretrains: Sequence[PretrainPlan]
-    ) -> tuple[PretrainPlan, ...]:
-        plans = []
-        for number, table in enumerate(tables):
-            location = ("baseline", number)
-            plan = self.pretrain({"use": BASELINE} | table, location)
-            if plan.id in {arm.id for arm in arms}:
-                self.fail(location, f"an arm is called {plan.id!r} too: give the baseline another id")
-            plans.append(replace(plan, method=self.with_network(plan.method, pretrains, location)))
-        self.refuse_twins([plan.id for plan in plans], "baseline")
-        return tuple(plans)
+        self, given: Sequence[Given], arms: Sequence[str], pretrains: Sequence[PretrainPlan | None]
+    ) -> list[PretrainPlan | None]:
+        plans = self.pretrains(TABLES["baseline"], given)
+        for number, (table, location) in enumerate(given):
+            name, plan = _name(table, TABLES["baseline"]), plans[number]
+            if name in arms:
+                self.note(location, f"an arm is called {name!r} too: give the baseline another id")
+            if plan and None not in pretrains:
+                plans[number] = replace(plan, method=self.with_network(plan.method, _found(pretrains), location))
+        return plans
 
-    def with_network(
-        self, method: Chosen[Method[Any]], pretrains: Sequence[PretrainPlan], location: Location
-    ) -> Chosen[Method[Any]]:
+    def with_network(self, method: Chosen[Any], pretrains: Sequence[PretrainPlan], location: Location) -> Chosen[Any]:
         """Give a baseline that names no ``backbone`` the one that is pre-trained."""
         if "backbone" not in type(method.params).model_fields or "backbone" in method.params.model_fields_set:
             return method
@@ -247,139 +290,124 @@ class _Resolver:
             {plan.method.params.backbone for plan in pretrains if hasattr(plan.method.params, "backbone")}
         )
         if len(networks) > 1:
-            self.fail(location, f"name a backbone: the [[pretrain]] tables have {' and '.join(networks)}")
-        if not networks:
+            self.note(location, f"name a backbone: the [[pretrain]] tables have {' and '.join(networks)}")
+        if len(networks) != 1:
             return method
         return replace(method, params=method.params.model_copy(update={"backbone": networks[0]}))
 
-    def tasks(self, tables: list[Document]) -> tuple[TaskPlan, ...]:
-        plans: list[TaskPlan] = []
-        for number, table in enumerate(tables):
-            location = ("task", number)
-            keys = self.keys(TaskKeys, table, location)
-            task: Chosen[Task[Any]] = self.choose("task", table, location, {*TaskKeys.model_fields, "protocol"})
-            for protocol in self.protocols(table.get("protocol", "linear"), (*location, "protocol")):
-                name = keys.id or task.entry.name
-                plans.append(TaskPlan(name, task, protocol, keys.repeats, keys.labels, keys.monitor))
-        self.refuse_twins([f"{plan.id} with {plan.protocol.entry.name}" for plan in plans], "task")
-        tasks: dict[str, Chosen[Task[Any]]] = {}
-        for plan in plans:
-            if tasks.setdefault(plan.id, plan.task) != plan.task:
-                self.fail(("task",), f"there are two different tasks called {plan.id!r}: give each an id of its own")
-        return tuple(plans)
+    def tasks(self, given: Sequence[Given]) -> list[TaskPlan | None]:
+        plans: list[TaskPlan | None] = []
+        names: list[str] = []
+        places: list[Given] = []
+        tasks: dict[str, Chosen[Any]] = {}
+        for table, location in given:
+            name, found = _name(table, TABLES["task"]), self.choose(TABLES["task"], table, location)
+            if found and tasks.setdefault(name, found[0]) != found[0]:
+                self.note(location, f"there are two different tasks called {name!r}: give each an id of its own")
+            for one, place in self.protocols(table.get("protocol", "linear"), (*location, "protocol")):
+                names.append(f"{name} with {_name(one, PROTOCOL)}")
+                places.append((table, location))
+                protocol = self.choose(PROTOCOL, one, place)
+                if found and protocol:
+                    keys = found[1]
+                    plan = TaskPlan(name, found[0], protocol[0], keys.repeats, keys.labels, keys.monitor)
+                    plans.append(plan)
+        self.refuse_twins(names, places)
+        return plans
 
-    def protocols(self, value: Any, location: Location) -> list[Chosen[Protocol[Any]]]:
-        given = value if isinstance(value, list) else [value]
-        tables = [{"use": item} if isinstance(item, str) else item for item in given]
-        for table in tables:
-            if not isinstance(table, dict):
-                self.fail(location, f'must be "linear", {{ use = "linear", ... }} or a list of these but is {table!r}')
-        return [self.choose("protocol", table, location) for table in tables]
+    def protocols(self, value: Any, location: Location) -> Iterator[Given]:
+        several = isinstance(value, list)
+        if value == []:
+            self.note(location, 'must name at least one protocol, such as "linear"')
+        for number, one in enumerate(value if several else [value]):
+            place = (*location, number) if several else location
+            if isinstance(one, str | dict):
+                yield ({"use": one} if isinstance(one, str) else one), place
+            else:
+                self.note(place, f'must be "linear", {{ use = "linear", ... }} or a list of these but is {one!r}')
 
-    # plugins and parameters
+    # tables
 
-    def entry(self, kind: Kind, table: Document, location: Location) -> Entry:
-        use = table.get("use")
+    def given(self, document: Document, table: Table, location: Location = ()) -> list[Given]:
+        """The tables of one kind; one that may stand once and does not is empty."""
+        value, place = document.get(table.name, [] if table.many else {}), (*location, table.name)
+        name = ".".join(part for part in place if isinstance(part, str))
+        if table.many and isinstance(value, list) and all(isinstance(one, dict) for one in value):
+            return [(one, (*place, number)) for number, one in enumerate(value)]
+        if not table.many and isinstance(value, dict):
+            return [(value, place)]
+        self.note(
+            place, f"must be tables, each under [[{name}]]" if table.many else f"must be one table, under [{name}]"
+        )
+        return []
+
+    def entry(self, table: Table, given: Document, location: Location) -> Entry | None:
+        """The plugin that a table names, None where it is not usable."""
+        use, kind = given.get("use", table.use), table.kind
+        assert kind
         if not isinstance(use, str):
             names = ", ".join(dict.fromkeys(entry.name for entry in self.registry.of_kind(kind)))
-            self.fail(
-                (*location, "use"), f"must name a {kind} but is {'missing' if use is None else use}; valid: {names}"
-            )
+            stands = "missing" if use is None else repr(use)
+            self.note((*location, "use"), f"must name a {kind} but is {stands}; valid: {names}")
+            return None
         try:
-            return self.registry.find(kind, use)
+            entry = self.registry.find(kind, use)
+            table.model(entry)
         except PluginError as error:
-            raise PluginError(f"{self.where((*location, 'use'))}: {error}") from error
+            self.note((*location, "use"), str(error))
+            return None
+        return entry
 
-    def plugin(self, entry: Entry, location: Location) -> type[Plugin[Any]]:
-        try:
-            return entry.load()
-        except PluginError as error:
-            raise PluginError(f"{self.where((*location, 'use'))}: {error}") from error
+    def choose(self, table: Table, given: Document, location: Location) -> tuple[Chosen[Any], Any] | None:
+        """The plugin that a table uses with its parameters, and the whole table validated."""
+        entry = self.entry(table, given, location)
+        if entry is None:
+            own = {key: value for key, value in given.items() if key in table.keys.model_fields}
+            self.validated(table.keys, own, location)
+            return None
+        whole = self.validated(table.model(entry), given, location)
+        return None if whole is None else (Chosen(entry, _part(whole, entry.load().params_type)), whole)
 
-    def choose(
-        self, kind: Kind, table: Document, location: Location, core: Iterable[str] = (), more: Iterable[str] = ()
-    ) -> Chosen[Any]:
-        """Choose the plugin that ``table`` uses; ``core`` are the keys that are not its parameters."""
-        entry = self.entry(kind, table, location)
-        plugin = self.plugin(entry, location)
-        keys = {*core, *more, "use"}
-        taken = sorted(keys & plugin.params_type.model_fields.keys())
-        if taken:
-            where = self.where((*location, "use"))
-            raise PluginError(f"{where}: {entry.name} has a parameter {taken[0]!r}, but that key is the core's own")
-        given = {key: value for key, value in table.items() if key not in {*core, "use"}}
-        params = self.section(plugin.params_type, given, location, keys)
-        return Chosen(entry, params)
+    def section(self, model: type[ModelT], given: Sequence[Given]) -> ModelT | None:
+        return self.validated(model, *given[0]) if given else None
 
-    def keys(self, model: type[SectionT], table: Document, location: Location) -> SectionT:
-        """Validate those keys of a table that are the core's own."""
-        return self.section(model, {key: table[key] for key in model.model_fields if key in table}, location)
+    def validated(self, model: type[ModelT], table: Document, location: Location) -> ModelT | None:
+        whole, mistakes = validated(model, table, self.base)
+        for place, message in mistakes:
+            self.note((*location, *place), message)
+        return whole
 
-    def section(self, model: type[SectionT], table: Any, location: Location, more: Iterable[str] = ()) -> SectionT:
-        """Validate one table; the first thing that is wrong becomes a ``ConfigError``."""
-        try:
-            return model.model_validate(table, context={"base": self.base})
-        except ValidationError as error:
-            problems = error.errors()
-            first = problems[0]
-            here: Location = (*location, *_plain(first["loc"]))
-            if first["type"] == "extra_forbidden":
-                fields = _fields_at(model, first["loc"]) | (set(more) if len(first["loc"]) == 1 else set())
-                self.fail(here, f"unknown key; {nearest(str(first['loc'][-1]), fields)}")
-            if first["type"] == "missing":
-                self.fail(here, "is required but missing")
-            if first.get("ctx", {}).get("pattern") == ID:
-                rule = "must be made of the letters a to z, digits and . _ + -, and begin with a letter or digit"
-                self.fail(here, f"{rule}, but is {first['input']!r}")
-            message = first["msg"].removeprefix("Value error, ")
-            message = message[0].lower() + message[1:]
-            given = (
-                "" if isinstance(first["input"], dict) or "no such file" in message else f" but is {first['input']!r}"
-            )
-            self.fail(here, f"{message}{given}")
-
-    # tables and errors
-
-    def table(self, document: Document, location: Location) -> Document:
-        value: Any = document[str(location[-1])]
-        if not isinstance(value, dict):
-            self.fail(location, f"must be a table but is {value!r}")
-        return cast(Document, value)
-
-    def tables(self, document: Document, key: str, location: Location = ()) -> list[Document]:
-        value = document.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            self.fail((*location, key), f"must be tables, each under [[{key}]]")
-        return cast(list[Document], value)
-
-    def refuse_twins(self, ids: Sequence[str], key: str) -> None:
-        lower = [name.casefold() for name in ids]  # folders on macOS and Windows know no case
-        for number, name in enumerate(ids):
+    def refuse_twins(self, names: Sequence[str], given: Sequence[Given]) -> None:
+        lower = [name.casefold() for name in names]  # folders on macOS and Windows know no case
+        for number, (name, (_, location)) in enumerate(zip(names, given, strict=True)):
             if _TAKEN.search(lower[number]):
-                self.fail((key, number), f"{name!r} is what a run calls its own files or folders: give another id")
-            if lower[number] in lower[:number]:
-                self.fail((key, number), f"there are two of {name!r}: give each an id of its own")
-
-    def where(self, location: Location) -> str:
-        return f"{self.place(location)}: {show(location)}" if location else self.place(location)
-
-    def fail(self, location: Location, message: str) -> NoReturn:
-        raise ConfigError(f"{self.where(location)}: {message}")
+                self.note(location, f"{name!r} is what a run calls its own files or folders: give another id")
+            if name and lower[number] in lower[:number]:
+                self.note(location, f"there are two of {name!r}: give each an id of its own")
 
 
-def _plain(location: tuple[int | str, ...]) -> Location:
-    """Drop the parts that pydantic adds for the members of a union."""
-    return tuple(part for part in location if isinstance(part, int) or (part.isidentifier() and part.islower()))
+def _found(several: Sequence[ItemT | None]) -> tuple[ItemT, ...]:
+    return tuple(one for one in several if one is not None)
 
 
-def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> set[str]:
-    if len(location) == 1:
-        return set(model.model_fields)
-    field = model.model_fields.get(str(location[0]))
-    kinds = getattr(field.annotation, "__args__", (field.annotation,)) if field else ()
-    return {
-        name for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel) for name in kind.model_fields
-    }
+def _part(whole: BaseModel, model: type[ModelT]) -> ModelT:
+    """Those fields of a validated table that ``model`` has."""
+    values = {name: getattr(whole, name) for name in model.model_fields}
+    return model.model_construct(whole.model_fields_set & values.keys(), **values)
+
+
+def _name(table: Document, kind: Table) -> str:
+    """What a table other than an arm's is called, "" where it does not say."""
+    return str(table.get("id") or str(table.get("use", kind.use or "")).rpartition(":")[2])
+
+
+def _arm_id(table: Document, keep: Any) -> str:
+    steps = table.get("steps", [table])
+    steps = [step for step in steps if isinstance(step, dict) and "use" in step] if isinstance(steps, list) else []
+    budget = (
+        "".join(f"-{key}-{_slug(str(value))}" for key, value in keep.items() if value) if isinstance(keep, dict) else ""
+    )
+    return str(table.get("id") or "-then-".join(default_id(step) for step in steps) + budget)
 
 
 def default_id(step: Document) -> str:
@@ -394,10 +422,6 @@ def default_id(step: Document) -> str:
 def _is_path(value: float | str) -> bool:
     """Whether a value may name a file, which an id must not: ids are shown in reports."""
     return isinstance(value, str) and (_FILE.search(value) is not None or "/" in value or "\\" in value)
-
-
-def _keep_id(keep: Keep | None) -> str:
-    return "".join(f"-{key}-{_slug(str(value))}" for key, value in keep.model_dump().items() if value) if keep else ""
 
 
 def _slug(word: str) -> str:
@@ -423,13 +447,16 @@ def _document(pipeline: Pipeline) -> Document:
 
 
 def _described(chosen: Chosen[Any]) -> Document:
-    return {"use": f"{chosen.entry.distribution}:{chosen.entry.name}"} | chosen.params.model_dump(mode="json")
+    return {"use": _qualified(chosen)} | chosen.params.model_dump(mode="json")
+
+
+def _qualified(chosen: Chosen[Any]) -> str:
+    return f"{chosen.entry.distribution}:{chosen.entry.name}"
 
 
 def _described_arm(arm: Arm) -> Document:
     steps = []
     for step in arm.steps:
-        knob = step.reducer.build().knob
-        turned = {knob.name: int(step.at) if knob.integer else step.at} if knob and step.at == step.at else {}
-        steps.append(_described(step.reducer) | {"scope": step.scope} | turned)
+        whole = {"use": _qualified(step.reducer)} | step.parameters | {"scope": step.scope}
+        steps.append(whole if step.at != step.at else whole | step.reducer.params.model_dump(mode="json"))
     return {"id": arm.id, "steps": steps, "keep": arm.keep.model_dump(exclude_none=True) if arm.keep else None}

@@ -1,11 +1,29 @@
-"""The sections of a pipeline file that are the core's own, each a validated model."""
+"""What a pipeline file may hold: its tables, each a model of the core's keys and of the parameters of a plugin.
+
+Validation, the JSON Schema, ``ctkit init`` and the checks of ``ctkit.testing`` all read it here.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    create_model,
+    model_validator,
+)
+
+from ctkit.contracts.params import WrittenPath
+from ctkit.errors import PluginError, nearest
+from ctkit.hookspecs import Kind
+from ctkit.plugins import Entry
 
 ID = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"  #: what a run, an arm, a pre-training or a task may be called
 #: Windows by name: centre and width in HU. ``hu-window`` spans air to contrast-filled vessels.
@@ -18,6 +36,8 @@ WINDOWS: dict[str, tuple[float, float]] = {
     "brain": (40, 80),
 }
 INTENSITIES = (*WINDOWS, "slice-min-max", "volume-min-max")
+Scope = Literal["volume", "patient", "dataset"]
+SCOPES: frozenset[str] = frozenset(get_args(Scope))
 BASELINE = "untrained"  #: method of a ``[[baseline]]`` that names none
 
 
@@ -33,7 +53,7 @@ class RunSection(Section):
     name: str = Field(pattern=ID, description="results go to runs/<name>/ beside the current folder, or to `out`")
     seed: int = Field(42, ge=0, lt=2**32, description="first seed")
     seeds: PositiveInt = Field(1, description="repeats of draw, pre-training and evaluation: seed, seed + 1, ...")
-    out: Path | None = Field(None, description="folder of the run, instead of runs/<name>")
+    out: WrittenPath | None = Field(None, description="folder of the run, instead of runs/<name>")
 
 
 class ComputeSection(Section):
@@ -66,10 +86,18 @@ class Window(Section):
     width: PositiveFloat = Field(description="extent of the range, HU")
 
 
+def _rendering(name: str) -> str:
+    if name not in INTENSITIES:
+        raise ValueError(f"there is no rendering {name!r}; {nearest(name, INTENSITIES)}")
+    return name
+
+
 class Rendering(Section):
     """How the slice store shows a slice to training."""
 
-    intensity: str | Window = "hu-window"
+    intensity: (
+        Annotated[str, AfterValidator(_rendering), Field(json_schema_extra={"enum": list(INTENSITIES)})] | Window
+    ) = Field("hu-window", description="grey scale: a name, or { centre = ..., width = ... } in HU")
     size: int = Field(256, ge=16, le=1024, description="side of a stored slice, pixels")
 
     @property
@@ -94,22 +122,33 @@ class Keep(Section):
 
 
 class ArmKeys(Section):
-    """The keys of ``[[reduce]]`` that are the core's."""
+    """The keys of ``[[reduce]]`` that are the core's, but for ``steps``."""
 
-    id: str | None = Field(None, pattern=ID)
-    keep: Keep | None = None
+    id: str | None = Field(None, pattern=ID, description="name of the arm; none: made of its reducer and values")
+    keep: Keep | None = Field(None, description="budget: { share = ... }, { count = ... } or { like = ARM }")
 
 
 class StepKeys(Section):
     """The keys of a step that are the core's."""
 
-    scope: Literal["volume", "patient", "dataset"] | None = None
+    scope: Scope | None = Field(None, description="what one decision covers; none: what suits the reducer")
+
+
+class OneStepKeys(ArmKeys, StepKeys):
+    """The keys of ``[[reduce]]`` that are the core's, where it has one step."""
+
+
+class StepsKeys(ArmKeys):
+    """The keys of ``[[reduce]]`` that has several steps."""
+
+    steps: list[dict[str, Any]] = Field(min_length=1, description="reducers that choose one after the other")
 
 
 class TaskKeys(Section):
     """The keys of ``[[task]]`` that are the core's."""
 
     id: str | None = Field(None, pattern=ID, description="what results are listed under; none: the task's name")
+    protocol: Any = Field("linear", description='how it is scored: a name, { use = "linear", ... }, or a list of these')
     repeats: PositiveInt = Field(1, description="repeats of the evaluation of each backbone")
     labels: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (1.0,), min_length=1, description="shares of the training labels to score with"
@@ -122,4 +161,54 @@ class TaskKeys(Section):
 class PretrainKeys(Section):
     """The keys of ``[[pretrain]]`` and ``[[baseline]]`` that are the core's."""
 
-    id: str | None = Field(None, pattern=ID)
+    id: str | None = Field(None, pattern=ID, description="what results are listed under; none: the method's name")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A kind of table in a pipeline file."""
+
+    name: str
+    keys: type[Section]  #: that are the core's
+    kind: Kind | None = None  #: of the plugin whose parameters stand beside them
+    many: bool = False  #: it is written as [[name]] and may be repeated
+    use: str | None = None  #: the plugin of a table that names none
+
+    @cache  # noqa: B019  # tables and entries are few and live as long as the program
+    def model(self, entry: Entry) -> type[BaseModel]:
+        """Return the model of a table that uses a plugin. Raises ``PluginError`` where the plugin is not usable."""
+        params = entry.load().params_type
+        if taken := sorted(core_keys(entry.kind) & params.model_fields.keys()):
+            raise PluginError(f"{entry.title} has a parameter {taken[0]!r}, but that key is the core's own")
+        qualified = f"{entry.distribution}:{entry.name}"
+        names: Any = Literal[(qualified,) if entry.status == "clash" else (entry.name, qualified)]
+        default: Any = Field(entry.name if entry.name == self.use else ..., description=entry.summary)
+        return create_model(
+            f"{self.name}.{entry.name}", __base__=(params, self.keys), __doc__=entry.summary, use=(names, default)
+        )
+
+
+#: The tables of a pipeline file, in the order of ``ctkit init``.
+TABLES = {
+    table.name: table
+    for table in (
+        Table("run", RunSection),
+        Table("compute", ComputeSection),
+        Table("dataset", Rendering, "dataset"),
+        Table("reduce", OneStepKeys, "reducer", many=True),
+        Table("pretrain", PretrainKeys, "method", many=True),
+        Table("baseline", PretrainKeys, "method", many=True, use=BASELINE),
+        Table("task", TaskKeys, "task", many=True),
+        Table("report", ReportSection),
+    )
+}
+STEPS = Table("steps", StepKeys, "reducer", many=True)  #: in [[reduce]], in place of a reducer
+PROTOCOL = Table("protocol", Section, "protocol")  #: in [[task]]
+
+
+@cache
+def core_keys(kind: str) -> frozenset[str]:
+    """Keys that the core keeps for itself beside the parameters of a kind of plugin."""
+    own = [table.keys for table in (*TABLES.values(), STEPS, PROTOCOL) if table.kind == kind]
+    own += [StepsKeys] if kind == "reducer" else []
+    return frozenset({"use"}.union(*(keys.model_fields for keys in own)))

@@ -24,25 +24,38 @@ threshold = 6
 [dataset]
 "size" = 64
 keep.share = 0.5
+include = [
+  ["a", "[run]"],  # ]
+  [0.5]
+]
+note = '''
+[run]
+name = "no"
+'''
+[ "compute" ]
+device = "x"
 """
 
 
 @pytest.mark.parametrize(
     ("location", "line"),
     [
-        (("run", "name"), ":2"),
-        (("reduce", 0, "use"), ":5"),
-        (("reduce", 1, "id"), ":8"),
-        (("reduce", 1, "steps", 1, "threshold"), ":13"),
-        (("dataset", "size"), ":16"),
-        (("dataset", "keep", "share"), ":17"),
-        (("dataset", "root"), ":15"),
-        (("pretrain",), ""),
-        ((), ""),
+        (("run", "name"), 2),
+        (("reduce", 0, "use"), 5),
+        (("reduce", 1, "id"), 8),
+        (("reduce", 1, "steps", 1, "threshold"), 13),
+        (("dataset", "size"), 16),
+        (("dataset", "keep", "share"), 17),
+        (("dataset", "root"), 15),
+        (("dataset", "include", 0), 18),
+        (("dataset", "note"), 22),
+        (("compute", "device"), 27),
+        (("pretrain",), 0),
+        ((), 0),
     ],
     ids=str,
 )
-def test_a_key_or_its_nearest_table_is_found(location: tuple[str | int, ...], line: str) -> None:
+def test_a_key_or_its_nearest_table_is_found(location: tuple[str | int, ...], line: int) -> None:
     assert line_of(TEXT, location) == line
 
 
