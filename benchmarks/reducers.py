@@ -194,7 +194,7 @@ def triangle(slices: int, volumes: int) -> float:
 
 def embedding() -> Iterator[Row]:
     """Slices a second, against the network alone on images that are ready on the device."""
-    from ctkit_reducers.embedding import BATCH, embed
+    from ctkit_reducers.features import BATCH, embed
     from ctkit_torch.backbones import random_backbone
 
     for device in DEVICES:

@@ -12,4 +12,4 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Add the built-in plugins to their page."""
     if page.file.src_uri != "plugin-reference.md":
         return markdown
-    return markdown + plugin_reference(entry for entry in load().entries if entry.distribution == "ctkit")
+    return markdown + plugin_reference(entry for entry in load().entries if entry.distribution == "ctkit-ssl")

@@ -117,7 +117,8 @@ class Environment:
         self.scripts = folder / ("Scripts" if os.name == "nt" else "bin")
         self.python = self.scripts / "python"
         site = self.run(self.python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip()
-        (Path(site) / "outer.pth").write_text(sysconfig.get_path("purelib"))
+        outer = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+        (Path(site) / "outer.pth").write_text("\n".join(outer))
 
     def run(self, *command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; the test fails with what it printed where it fails."""

@@ -72,7 +72,7 @@ def test_an_installed_wheel_starts_and_finds_its_own_plugins(environment, ctkit_
     environment.install(ctkit_wheel)
     assert environment.ctkit("--version", cwd=tmp_path).split()[-1] == __version__
     plugins = json.loads(environment.ctkit("list-plugins", "--json", cwd=tmp_path))
-    ours = [plugin for plugin in plugins if plugin["distribution"] == "ctkit"]
+    ours = [plugin for plugin in plugins if plugin["distribution"] == "ctkit-ssl"]
     assert {plugin["kind"] for plugin in ours} == {
         *("dataset", "reducer", "method", "task", "protocol", "command", "output", "tracker")
     }
@@ -90,7 +90,7 @@ def test_an_installed_wheel_is_what_its_environment_imports(environment, ctkit_w
 def test_the_version_is_the_same_everywhere(project, repository):
     citation = yaml.safe_load((repository / "CITATION.cff").read_text())
     changelog = (repository / "CHANGELOG.md").read_text()
-    assert project["project"]["version"] == __version__ == metadata.version("ctkit") == citation["version"]
+    assert project["project"]["version"] == __version__ == metadata.version("ctkit-ssl") == citation["version"]
     assert f"## [{__version__}]" in changelog
 
 
@@ -157,4 +157,4 @@ def _applying(texts: list[str], extras: frozenset[str] = frozenset()) -> list[tu
 
 def _dist_info(wheel: Path, name: str) -> str:
     with ZipFile(wheel) as archive:
-        return archive.read(f"ctkit-{__version__}.dist-info/{name}").decode()
+        return archive.read(f"ctkit_ssl-{__version__}.dist-info/{name}").decode()

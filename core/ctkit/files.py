@@ -89,9 +89,12 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         writing(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
-        table = csv.writer(file, lineterminator="\n")
+        table, quoted = (
+            csv.writer(file, lineterminator="\n", quoting=way) for way in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
+        )
         table.writerow(columns)
-        table.writerows([_cell(value) for value in row] for row in rows)
+        for row in rows:  # Python quotes no carriage return by itself, but reads one as the end of a line
+            (quoted if any("\r" in str(value) for value in row) else table).writerow([_cell(value) for value in row])
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

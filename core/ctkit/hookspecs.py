@@ -20,6 +20,7 @@ from typing import Any, Literal, get_args
 import pluggy
 
 PROJECT = "ctkit"  #: name of the entry-point group and of the pluggy project
+DISTRIBUTION = "ctkit-ssl"  #: what pip installs; on the package index, "ctkit" is another project
 VERSION = "0.1.0"  #: of ctkit
 
 hookspec = pluggy.HookspecMarker(PROJECT)

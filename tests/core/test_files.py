@@ -50,6 +50,12 @@ def test_a_table_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_csv(path)[1] == {"name": 'say "x"', "kept": "false", "by": "3"}
 
 
+@pytest.mark.parametrize("name", ["0cr\rx.dcm", "line\nbreak", "\r\n", "a,\rb", 'quo"te\r', "-x", " blank "])
+def test_any_file_name_survives_in_a_row_that_stays_one(tmp_path: Path, name: str) -> None:
+    write_csv(tmp_path / "t.csv", ("source", "kept"), [(name, True), ("plain", None)])
+    assert read_csv(tmp_path / "t.csv") == [{"source": name, "kept": "true"}, {"source": "plain", "kept": ""}]
+
+
 def test_a_file_name_that_is_no_utf8_survives(tmp_path: Path) -> None:
     name = b"scan-\xe4.dcm".decode("utf-8", "surrogateescape")
     write_csv(tmp_path / "t.csv", ("source",), [(name,)])

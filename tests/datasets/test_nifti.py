@@ -265,6 +265,88 @@ def test_a_constant_slice_is_skipped_and_the_others_are_not(tmp_path: Path) -> N
     assert pixels.skipped == ((1, "constant: every pixel has the same value"),)
 
 
+def body(dtype: Any = np.float32) -> np.ndarray:
+    """Air, soft tissue and bone, each with noise: (32, 32, 6) in HU."""
+    values = np.random.default_rng(0).normal(0, 8, (32, 32, 6)) - 1000
+    values[4:28, 4:28] += 1040
+    values[14:18, 14:18] += 660
+    return np.rint(values).astype(dtype)
+
+
+def grey_levels(values: np.ndarray) -> int:
+    return min(len(np.unique(grey)) for grey in evidence(values))
+
+
+@pytest.mark.parametrize("fill", [-3.4e38, 3.4e38, -np.finfo(np.float32).max, -1e20, np.inf, np.nan, 2147483648.0])
+@pytest.mark.parametrize("share", [0.1, 0.7])
+def test_a_fill_value_flattens_nothing_and_is_counted(tmp_path: Path, fill: float, share: float) -> None:
+    values = body()
+    filled = np.zeros(values.shape, bool)
+    filled[: int(32 * share), :, 1] = True
+    values[filled] = fill
+    save(tmp_path / "a.nii", values)
+    _, pixels = only(tmp_path)
+    assert pixels.unit == "HU"
+    expected = np.where(filled, -1024, body())[::-1, ::-1].transpose(2, 1, 0)
+    np.testing.assert_array_equal(pixels.values, expected)
+    assert pixels.notes == (f"voxels without a number, taken as air: {filled.sum():,}",)
+
+
+@pytest.mark.parametrize("metal", [32768, 40000, 1e6])
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.float64])
+def test_a_little_metal_beyond_16_bits_is_clipped_to_the_highest_bone_and_counted(
+    tmp_path: Path, metal: float, dtype: Any
+) -> None:
+    values = body(dtype)
+    values[15:17, 15:17, 2] = metal
+    save(tmp_path / "a.nii", values)
+    _, pixels = only(tmp_path)
+    plain = body()
+    assert (pixels.unit, pixels.notes) == ("HU", ("voxels out of range, clipped: 4",))
+    plain[15:17, 15:17, 2] = -1024
+    plain[15:17, 15:17, 2] = plain.max()
+    np.testing.assert_array_equal(pixels.values, plain[::-1, ::-1].transpose(2, 1, 0))
+    assert grey_levels(pixels.values) > 15  # 5, if metal were the end of the scale
+
+
+def test_metal_within_16_bits_stays_and_so_does_a_fade_to_it(tmp_path: Path) -> None:
+    values = body()
+    values[15, 15, 2] = 30000
+    save(tmp_path / "a.nii", values)
+    _, pixels = only(tmp_path)
+    assert (pixels.values.max(), pixels.notes) == (30000, ())
+    values[15, 16, 2], values[15, 17, 2] = 50000, 2900  # a resampled edge: nothing between bone and metal is meant
+    save(tmp_path / "a.nii", values)
+    _, pixels = only(tmp_path)
+    assert (pixels.values.max(), pixels.notes) == (2900, ("voxels out of range, clipped: 2",))
+
+
+def test_few_low_voxels_make_no_hounsfield_units(tmp_path: Path) -> None:
+    """Magnetic resonance and PET that were resampled by splines undershoot at edges."""
+    values = body() + 1100
+    values[3, 3, :2] = -400
+    save(tmp_path / "a.nii", values)
+    assert only(tmp_path)[1].unit == "arbitrary"
+
+
+def test_far_outliers_are_clipped_where_there_is_no_unit_as_well(tmp_path: Path) -> None:
+    values = (body() + 1100).astype(np.uint16)
+    highest = values.max()
+    values[0, 0, 0], values[0, 1, 0] = 65535, 20000
+    save(tmp_path / "a.nii", values)
+    _, pixels = only(tmp_path)
+    assert (pixels.unit, pixels.values.dtype, pixels.values.max()) == ("arbitrary", np.uint16, highest)
+    assert pixels.notes == ("voxels out of range, clipped: 2",)
+
+
+def test_a_unit_of_huge_numbers_is_left_alone(tmp_path: Path) -> None:
+    values = (body().astype(np.float64) + 1100) * 1e12
+    path = save(tmp_path / "a.nii", values)
+    _, pixels = only(tmp_path)
+    np.testing.assert_allclose(pixels.values, by_nibabel(path), rtol=1e-6)
+    assert pixels.notes == ()
+
+
 # --- what is left out ---------------------------------------------------------------------------------------------
 
 
@@ -326,6 +408,38 @@ def test_a_flipped_bit_in_compressed_voxels_is_found_by_the_checksum(tmp_path: P
     (volume,), _ = scan(tmp_path)
     with pytest.raises(DataError, match="compressed data are damaged"):
         Nifti(NiftiParams(root=tmp_path)).read(volume)
+
+
+@pytest.mark.parametrize("trailing", [b"garbage!!", b"\x1f", b"\x1f\x8b", b"\x1f\x8b\x08broken", b"\0" * 600 + b"x"])
+def test_what_follows_a_whole_gzip_member_is_ignored_with_a_note(tmp_path: Path, trailing: bytes) -> None:
+    path = save(tmp_path / "a.nii.gz", ct())
+    expected = by_nibabel(path)
+    path.write_bytes(path.read_bytes() + trailing)
+    _, pixels = only(tmp_path)
+    np.testing.assert_array_equal(pixels.values, expected)
+    assert pixels.notes == ("bytes that follow the compressed data are ignored",)
+
+
+def test_padding_with_zeros_and_files_of_several_members_are_whole(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii", ct())
+    expected, content = by_nibabel(path).copy(), path.read_bytes()
+    for cut in (10, 352, 400):  # inside the header, after it, among the voxels
+        parts = gzip.compress(content[:cut]), gzip.compress(content[cut:])
+        for between in (b"", b"\0" * 512):
+            path.write_bytes(between.join(parts) + bytes(1024))
+            _, pixels = only(tmp_path)
+            np.testing.assert_array_equal(pixels.values, expected)
+            assert pixels.notes == ()
+
+
+def test_a_second_member_that_is_needed_may_not_be_damaged(tmp_path: Path) -> None:
+    content = save(tmp_path / "a.nii", ct()).read_bytes()
+    second = gzip.compress(content[550:])  # the scan reads 540
+    for damaged_one in (second[:-4], second[:-8] + bytes(4) + second[-4:], second[:12]):
+        (tmp_path / "a.nii").write_bytes(gzip.compress(content[:550]) + damaged_one)
+        (volume,), _ = scan(tmp_path)
+        with pytest.raises(DataError, match="compressed data are damaged"):
+            Nifti(NiftiParams(root=tmp_path)).read(volume)
 
 
 def test_reasons_name_no_file(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from ctkit_torch.trunks import build_trunk
 FACTS = {
     "pipeline": {
         "reduce": [{"id": "all"}, {"id": "hash6"}],
-        "pretrain": [{"id": "swav", "use": "ctkit:swav"}, {"id": "moco", "use": "ctkit:moco"}],
+        "pretrain": [{"id": "swav", "use": "ctkit-ssl:swav"}, {"id": "moco", "use": "ctkit-ssl:moco"}],
     },
     "seeds": [42, 43],
 }
@@ -50,7 +50,7 @@ def test_without_a_name_all_backbones_are_chosen(run: Path) -> None:
 def test_arm_pretraining_and_seed_narrow_the_choice(run: Path) -> None:
     assert names(run, arm="hash6", seed=42) == ["hash6-swav-seed-42", "hash6-moco-seed-42"]
     (one,) = choose_backbones(run, arm="all", pretrain="moco")
-    assert (one.method, one.path.parent) == ("ctkit:moco", run / "arms" / "all" / "moco" / "seed-42")
+    assert (one.method, one.path.parent) == ("ctkit-ssl:moco", run / "arms" / "all" / "moco" / "seed-42")
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_one_file_takes_one_backbone(run: Path) -> None:
 
 def test_two_backbones_of_one_name_are_refused_before_one_overwrites_the_other(tmp_path: Path) -> None:
     chosen = [
-        RunBackbone(arm, plan, 42, tmp_path / "backbone.safetensors", "ctkit:moco")
+        RunBackbone(arm, plan, 42, tmp_path / "backbone.safetensors", "ctkit-ssl:moco")
         for arm, plan in (("hash-6", "moco"), ("hash", "moco"), ("hash", "6-moco"))
     ]
     with pytest.raises(RequestError, match="two backbones are named hash-6-moco-seed-42: arm 'hash-6' with pre-train"):

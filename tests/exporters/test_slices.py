@@ -10,7 +10,9 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
+import SimpleITK
 from PIL import Image
 
 from ctkit import open_run, pipeline_file, plugins, runner
@@ -26,14 +28,20 @@ PHANTOM = {"patients": 2, "slices": 8, "slice_spacing": 20.0, "matrix": 32}
 Export = Callable[[SliceFormat, Path], int]
 
 
-def run_of(tmp_path: Path, dataset: dict[str, Any], seed: int = 42, intensity: Any = "lung") -> Export:
+def run_of(
+    tmp_path: Path,
+    dataset: dict[str, Any],
+    seed: int = 42,
+    intensity: Any = "lung",
+    reducer: dict[str, Any] | None = None,
+) -> Export:
     """Choose every other slice, and return what exports them."""
     document = {
         "run": {"name": "x", "seed": seed, "out": str(tmp_path / "run")},
         "compute": {"workers": 1},
         "report": {"images": False},
         "dataset": dataset | {"intensity": intensity},
-        "reduce": [{"use": "random", "share": 0.5, "id": "half"}],
+        "reduce": [reducer or {"use": "random", "share": 0.5, "id": "half"}],
     }
     registry, console = plugins.load(), Console(quiet=True)
     runner.run(pipeline_file.resolve(document, registry, tmp_path), registry, console, "select")
@@ -95,8 +103,61 @@ def test_an_affine_takes_the_usual_distance_of_kept_slices() -> None:
     volume = Volume("k", "p", (), ((0, 0),) * 20, 8, 8, spacing=(0.7, 0.8, 2.5))
     assert np.diag(exporting.affine(volume, np.array([1, 3, 5, 11]))).tolist() == [-0.7, -0.8, 5.0, 1.0]
     assert np.diag(exporting.affine(volume, np.array([4]))).tolist() == [-0.7, -0.8, 2.5, 1.0]
+    places = np.stack([np.column_stack([(-0.7, 0, 0), (0, -0.8, 0), (5, 6, z)]) for z in (10.0, 12.5, 20.0)])
+    expected = [[-0.7, 0, 0, 5], [0, -0.8, 0, 6], [0, 0, 5.0, 10], [0, 0, 0, 1]]
+    np.testing.assert_allclose(exporting.affine(volume, np.array([4, 5, 8]), places), expected)
+    expected[2][2] = 2.5
+    np.testing.assert_allclose(exporting.affine(volume, np.array([4]), places[:1]), expected)
     unknown = Volume("k", "p", (), ((0, 0),), 8, 8)
     assert np.diag(exporting.affine(unknown, np.array([0]))).tolist() == [-1, -1, 1, 1]
+
+
+def at_world(image: Any, points: np.ndarray) -> np.ndarray:
+    """Values of an image at points (n, 3) in mm to the right, front and head, which are voxels of it."""
+    voxels = nibabel.affines.apply_affine(np.linalg.inv(image.affine), points)
+    np.testing.assert_allclose(voxels, voxels.round(), atol=1e-3)
+    return np.asarray(image.dataobj)[tuple(voxels.round().astype(int).T)]
+
+
+EVERY_OTHER = {"use": "every-n", "n": 2, "id": "half"}
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1)], ids=str)
+@pytest.mark.parametrize("tilt", [0.0, 0.3])
+def test_exported_nifti_lies_on_its_nifti_source(tmp_path: Path, axes: tuple[int, ...], tilt: float) -> None:
+    affine = np.diag([-0.7, 0.8, 2.0, 1.0]) if tilt else np.diag([0.7, -0.8, -2.0, 1.0])
+    affine[1, 2], affine[:3, 3] = tilt, (31.0, -120.5, 700.25)
+    values = np.random.default_rng(0).integers(-1000, 1000, (9, 8, 7)).astype(np.int16)
+    source = nibabel.Nifti1Image(values.transpose(axes), affine[:, [*axes, 3]])
+    (tmp_path / "data").mkdir()
+    nibabel.save(source, tmp_path / "data" / "a.nii.gz")
+    run_of(tmp_path, {"use": "nifti", "root": str(tmp_path / "data")}, reducer=EVERY_OTHER)("nifti", tmp_path / "out")
+    (path,) = (tmp_path / "out").glob("*.nii.gz")
+    exported = nibabel.load(path)
+    assert exported.shape == (9, 8, 4)
+    voxels = np.stack(np.meshgrid(*map(range, exported.shape), indexing="ij"), -1).reshape(-1, 3)
+    points = nibabel.affines.apply_affine(exported.affine, voxels)
+    np.testing.assert_array_equal(at_world(source, points), np.asarray(exported.dataobj).reshape(-1))
+
+
+def test_exported_nifti_lies_on_its_dicom_source(tmp_path: Path) -> None:
+    (file, *_) = write_dicom(tmp_path / "scan", Phantom(PhantomParams.model_validate(PHANTOM | {"patients": 1})))
+    for path in file.parent.glob("*.dcm"):
+        data = pydicom.dcmread(path)
+        x, y, z = map(float, data.ImagePositionPatient)
+        data.ImagePositionPatient = [x + 12.5, y - 3.25, z + 0.5 * z]
+        data.ImageOrientationPatient = [0, 1, 0, -1, 0, 0]  # lies on the side, so that it is turned
+        data.save_as(path)
+    run_of(tmp_path, {"use": "dicom", "root": str(tmp_path / "scan")}, reducer=EVERY_OTHER)("nifti", tmp_path / "out")
+    (path,) = (tmp_path / "out").glob("*.nii.gz")
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(file.parent)))
+    source, exported = reader.Execute(), SimpleITK.ReadImage(str(path))
+    values = SimpleITK.GetArrayFromImage(exported)
+    assert values.shape[0] == 4
+    for k, j, i in itertools.product((0, 1, 3), (0, 5, 31), (0, 9, 31)):
+        point = exported.TransformIndexToPhysicalPoint((i, j, k))
+        assert source.GetPixel(source.TransformPhysicalPointToIndex(point)) == values[k, j, i]
 
 
 def test_dicom_files_are_links_whose_names_sort_and_tell_nothing(tmp_path: Path, dicom: Export) -> None:

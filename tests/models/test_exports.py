@@ -147,7 +147,9 @@ def test_a_missing_library_is_named_with_its_extra(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exports, "find_spec", lambda name: None if name.startswith("onnx") else name)
-    with pytest.raises(RequestError, match=r'needs onnx and onnxscript and onnxruntime: pip install "ctkit\[onnx\]"'):
+    with pytest.raises(
+        RequestError, match=r'needs onnx and onnxscript and onnxruntime: pip install "ctkit-ssl\[onnx\]"'
+    ):
         exports.export_backbone(source, "onnx", tmp_path / "out")
 
 

@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from ctkit.contracts import Slices
 from ctkit.errors import DataError
-from ctkit_reducers import embedding
+from ctkit_reducers import features
 from ctkit_reducers.embedding import Embedding, EmbeddingParams, cosine_distances
 from ctkit_torch.trunks import Trunk
 
@@ -35,7 +35,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_network_is_remembered() -> None:
-    embedding._backbone.cache_clear()
+    features.backbone_on.cache_clear()
 
 
 def seen(grey: NDArray[np.uint8], device: str = "cpu") -> Slices:
@@ -94,10 +94,10 @@ def test_a_network_of_timm_is_used_with_its_own_normalisation(
     monkeypatch.setattr(timm, "create_model", without_network)
     found = Embedding(EmbeddingParams(network="resnet10t", size=64)).describe(seen(drifting[:2]))
     plain = without_network("resnet10t", pretrained=True, num_classes=0).eval()
-    images = embedding._prepared(torch.from_numpy(drifting[:2]), 64)
+    images = features._prepared(torch.from_numpy(drifting[:2]), 64)
     with torch.inference_mode():
-        features = plain((images - np.mean([0.485, 0.456, 0.406])) / np.mean([0.229, 0.224, 0.225])).float()
-    np.testing.assert_allclose(found, torch.nn.functional.normalize(features).numpy(), rtol=0, atol=1e-5)
+        plainly = plain((images - np.mean([0.485, 0.456, 0.406])) / np.mean([0.229, 0.224, 0.225])).float()
+    np.testing.assert_allclose(found, torch.nn.functional.normalize(plainly).numpy(), rtol=0, atol=1e-5)
     assert asked == [True, True]
 
 
@@ -123,7 +123,7 @@ def test_the_batch_size_changes_nothing_that_matters(
 ) -> None:
     reducer = Embedding(EmbeddingParams(backbone=checkpoint, size=64))
     whole = reducer.describe(seen(drifting[:7]))
-    monkeypatch.setattr(embedding, "BATCH", batch)
+    monkeypatch.setattr(features, "BATCH", batch)
     np.testing.assert_allclose(reducer.describe(seen(drifting[:7])), whole, rtol=0, atol=1e-6)
 
 

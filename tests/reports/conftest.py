@@ -232,7 +232,10 @@ class Study:
             "state": "done", "error": None,
             "pipeline": pipeline, "seeds": list(self.seeds), "device": "cuda (NVIDIA H100)", "fingerprint": "ab" * 32,
             "plugins": [
-                {"kind": "reducer", "name": "hash", "distribution": "ctkit", "version": "0.1.0", "results_version": 1}
+                {
+                    "kind": "reducer", "name": "hash", "distribution": "ctkit-ssl", "version": "0.1.0",
+                    "results_version": 1,
+                }
             ],
             "stages": [{"stage": s, "item": "", "seconds": t, "cached": s == "scan"} for s, t in stages],
             "failures": [],

@@ -3,16 +3,18 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from ctkit.contracts import Predictions
+from ctkit.contracts import Floats, Predictions
 from ctkit.errors import DataError
 from ctkit_tasks import classification
 from ctkit_tasks.linear import Linear
-from ctkit_tasks.statistics import bootstrap
+from ctkit_tasks.metrics import Outcome, Weights, auc, ranking
+from ctkit_tasks.statistics import bootstrap, degrees_of_freedom
 
 
 def predictions(seed: int, strength: float = 1.0, n: int = 60, classes: int = 2) -> Predictions:
@@ -159,8 +161,9 @@ def test_repeats_of_one_seed_are_no_seeds() -> None:
     }
     twice = [replace(predictions(number), seed=number // 2) for number in range(4)]
     once = Linear().compare(twice, [predictions(5)])[0]
-    values = [np.mean([Linear().scores([run])[0].value for run in twice[at : at + 2]]) for at in (0, 2)]
-    assert once.high - once.low > 2 * stats.t.ppf(0.975, 1) * stats.sem(values)
+    assert once.test == "DeLong, with variance over seeds"
+    apart = [replace(run, seed=number) for number, run in enumerate(twice)]
+    assert once.p != Linear().compare(apart, [predictions(5)])[0].p
 
 
 def test_p_values_of_the_bootstrap_can_be_as_small_as_a_long_table_asks_for() -> None:
@@ -204,3 +207,85 @@ def test_shuffled_labels_are_worth_a_coin_and_intervals_say_so() -> None:
     auc = Linear().scores([replace(run, labels=labels)])[0]
     assert auc.low < 0.5 < auc.high
     assert auc.value == pytest.approx(0.5, abs=0.06)
+
+
+def crossed(trial: int, seeds: int, over_seeds: float, gain: float) -> list[list[Predictions]]:
+    """Two arms of 203 test images: scores are sums of normal parts of image, arm, seed, and of their products.
+
+    ``over_seeds`` is the deviation of a seed's skill, ``gain`` how much more skill the first arm has.
+    """
+    labels = (np.arange(203) < 98).astype(np.int64)
+    names = tuple(f"{number:03d}" for number in range(203))
+    rng = np.random.default_rng([trial, seeds])
+    image = rng.normal(size=203)
+    arms = []
+    for more in (gain, 0.0):
+        of_arm, runs = rng.normal(size=203), []
+        for seed in range(seeds):
+            skill = SKILL + more + rng.normal(0, over_seeds)
+            score = skill * labels + np.sqrt([0.5, 0.35, 0.15]) @ np.stack([image, of_arm, rng.normal(size=203)])
+            positive = stats.norm.cdf(score - SKILL / 2)
+            probabilities = np.stack([1 - positive, positive], axis=1)
+            runs.append(Predictions(names, labels, probabilities, ("a", "b"), "b", seed=seed))
+        arms.append(runs)
+    return arms
+
+
+SKILL = math.sqrt(2) * stats.norm.ppf(0.78)
+STEP = stats.norm.pdf(SKILL / math.sqrt(2)) / math.sqrt(2)  # AUC for each unit of skill
+GAIN = 0.07 / STEP
+
+
+def rejections(monkeypatch: pytest.MonkeyPatch, trials: int, *design: float) -> tuple[float, float]:
+    """Share of trials whose AUCs differ at p below 0.05, and the mean variance of the difference over images."""
+    monkeypatch.setattr(classification, "bootstrap", lambda outcomes, units: {})
+    monkeypatch.setattr(classification, "measure", only_auc)
+    variances = []
+
+    def noted(images: float, *others: Any) -> tuple[float, bool]:
+        variances.append(images)
+        return degrees_of_freedom(images, *others)
+
+    monkeypatch.setattr(classification, "degrees_of_freedom", noted)
+    seeds, over_seeds, gain = design
+    shown = sum(Linear().compare(*crossed(n, int(seeds), over_seeds, gain))[0].p < 0.05 for n in range(trials))
+    return shown / trials, float(np.mean(variances))
+
+
+def only_auc(outcome: Outcome, weights: Weights) -> dict[str, Floats]:
+    return {"auc": auc(ranking(outcome, 1, weights))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seeds", [1, 2, 3, 5, 10])
+def test_seeds_of_equal_arms_are_called_different_in_five_of_a_hundred_trials(
+    seeds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a variance of the difference over seeds of nothing, of half and of all of that over images.
+
+    With one seed nobody sees the luck of seeds, so there it is nothing.
+    """
+    trials = 3000 if seeds < 10 else 2000
+    shown, over_images = rejections(monkeypatch, trials, seeds, 0.0, 0.0)
+    print(f"\n{seeds} seeds: {shown:.3f} at no variance over seeds", end="")  # noqa: T201  # for -s
+    assert shown <= 0.06
+    for share in (0.5, 1.0) if seeds > 1 else ():
+        over_seeds = math.sqrt(share * over_images * seeds / 2) / STEP
+        shown, _ = rejections(monkeypatch, trials, seeds, over_seeds, 0.0)
+        print(f", {shown:.3f} at {share} of that over images", end="")  # noqa: T201  # for -s
+        assert shown <= 0.06
+
+
+@pytest.mark.slow
+def test_a_second_seed_does_not_take_the_power(monkeypatch: pytest.MonkeyPatch) -> None:
+    power = {seeds: rejections(monkeypatch, 1000, seeds, 0.0, GAIN)[0] for seeds in (1, 2, 3, 5)}
+    print(f"\npower by seeds for a gain of 0.07: {power}", end="")  # noqa: T201  # for -s
+    assert power[1] > 0.75
+    assert power[2] > power[1] - 0.05
+    assert power[5] >= power[3] >= power[2] - 0.02
+    over_images = rejections(monkeypatch, 50, 1, 0.0, 0.0)[1]
+    varied = {
+        seeds: rejections(monkeypatch, 1000, seeds, math.sqrt(over_images / 8) / STEP, GAIN)[0] for seeds in (2, 3, 5)
+    }
+    print(f"; where one seed of each side varies by a quarter of the images' variance: {varied}", end="")  # noqa: T201  # for -s
+    assert varied[2] > 0.6

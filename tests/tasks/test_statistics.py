@@ -12,11 +12,14 @@ from scipy import stats
 from ctkit_tasks.metrics import Outcome
 from ctkit_tasks.splitting import units_of
 from ctkit_tasks.statistics import (
+    SeedPart,
     against_zero,
     bootstrap,
+    degrees_of_freedom,
     delong,
     interval,
     resampling_counts,
+    seed_part,
     seed_variance,
     variance_of,
 )
@@ -143,6 +146,49 @@ def test_the_variance_over_seeds_is_that_of_their_mean() -> None:
     values = np.array([0.7, 0.8, 0.84])
     assert seed_variance(values) == pytest.approx(stats.sem(values) ** 2)
     assert seed_variance(values[:1]) == 0
+
+
+def test_seeds_and_images_that_are_crossed_add_up_as_in_an_analysis_of_variance() -> None:
+    """Of a mean over ``k`` seeds and ``n`` images: MS images + MS seeds - MS interaction, over n k."""
+    rng = np.random.default_rng(4)
+    k, n = 4, 30
+    table = rng.normal(size=n) + 0.4 * rng.normal(size=(k, 1)) + 0.5 * rng.normal(size=(k, n))
+    of_seeds, of_images = table.mean(axis=1), table.mean(axis=0)
+    rest = table - of_seeds[:, None] - of_images + table.mean()
+    squares = n * of_seeds.var(ddof=1), k * of_images.var(ddof=1), (rest**2).sum() / ((k - 1) * (n - 1))
+    over_images = of_images.var(ddof=1) / n
+    interaction = (table - of_images).var(axis=1, ddof=1).sum() / n
+    part = seed_part(of_seeds, interaction)
+    assert part.alone > 0
+    assert over_images + part.alone == pytest.approx((squares[0] + squares[1] - squares[2]) / (n * k))
+
+
+def test_without_a_variance_over_images_the_test_is_welchs() -> None:
+    rng = np.random.default_rng(1)
+    one, other = rng.normal(0.1, 0.02, 4), rng.normal(0.1, 0.05, 3)
+    sides = [seed_part(one, 0.0), seed_part(other, 0.0)]
+    freedom, seeds_lead = degrees_of_freedom(0.0, 200, sides)
+    expected = stats.ttest_ind(one, other, equal_var=False)
+    assert seeds_lead
+    assert freedom == pytest.approx(expected.df)
+    found = against_zero(one.mean() - other.mean(), sum(side.alone for side in sides), freedom)
+    assert found.p == pytest.approx(expected.pvalue)
+
+
+@pytest.mark.parametrize(
+    ("alone", "least", "most"),
+    [
+        pytest.param(0.0, 200, 200, id="seeds do not vary"),
+        pytest.param(0.1, 100, 200, id="seeds vary little"),
+        pytest.param(0.9, 2, 10, id="nearly as much as images"),
+        pytest.param(1.1, 2, 2, id="more than images: those of the seeds"),
+    ],
+)
+def test_few_seeds_cost_degrees_of_freedom_as_far_as_they_vary(alone: float, least: float, most: float) -> None:
+    freedom, seeds_lead = degrees_of_freedom(1.0, 200, [SeedPart(alone / 2, alone / 2, 1)] * 2)
+    assert least <= freedom <= most
+    assert seeds_lead is (alone > 1)
+    assert degrees_of_freedom(1.0, 200, [SeedPart(0.0, 0.0, 0)] * 2) == (0, False)  # one seed: the normal distribution
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ def expected(steps: range) -> Points:
 
 
 def test_the_tracker_comes_in_by_the_same_door_as_others() -> None:
-    assert "ctkit:ctkit-tensorboard" in {name for name, _ in plugins.load().manager.list_name_plugin()}
+    assert "ctkit-ssl:ctkit-tensorboard" in {name for name, _ in plugins.load().manager.list_name_plugin()}
 
 
 def test_tensorboard_shows_every_number_while_the_training_goes_on(run: RunInfo) -> None:

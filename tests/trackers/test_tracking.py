@@ -22,8 +22,8 @@ from ctkit_trackers.tracking import flat
 
 CONFIG = {
     "run": {"name": "study", "seed": 42, "out": "..."},
-    "dataset": {"use": "ctkit:phantom", "root": None},
-    "reduce": [{"id": "hash6", "steps": [{"use": "ctkit:hash", "scope": "volume"}]}],
+    "dataset": {"use": "ctkit-ssl:phantom", "root": None},
+    "reduce": [{"id": "hash6", "steps": [{"use": "ctkit-ssl:hash", "scope": "volume"}]}],
     "task": [{"id": "lesions", "labels": [1.0, 0.1]}],
 }
 Follow = Callable[..., Path]
@@ -36,7 +36,7 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Follow:
     folder.mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     registry = Registry()
-    registry.manager.register(ctkit_trackers, "ctkit:ctkit-trackers")
+    registry.manager.register(ctkit_trackers, "ctkit-ssl:ctkit-trackers")
 
     def _follow(trackers: str, *, fails: bool = False) -> Path:
         monkeypatch.setenv(ctkit_trackers.VARIABLE, trackers)
@@ -65,10 +65,10 @@ def test_parameters_go_by_the_ids_of_their_tables() -> None:
         "run.name": "study",
         "run.seed": 42,
         "run.out": "...",
-        "dataset.use": "ctkit:phantom",
+        "dataset.use": "ctkit-ssl:phantom",
         "dataset.root": "None",
         "reduce.hash6.id": "hash6",
-        "reduce.hash6.steps.0.use": "ctkit:hash",
+        "reduce.hash6.steps.0.use": "ctkit-ssl:hash",
         "reduce.hash6.steps.0.scope": "volume",
         "task.lesions.id": "lesions",
         "task.lesions.labels": "[1.0, 0.1]",
@@ -165,7 +165,7 @@ def test_a_missing_library_is_a_warning_that_says_what_to_install(
     monkeypatch.delitem(sys.modules, "ctkit_trackers.mlflow", raising=False)
     with caplog.at_level(logging.WARNING):
         follow("mlflow")
-    assert "the tracker mlflow needs its library: pip install 'ctkit[mlflow]'" in caplog.text
+    assert "the tracker mlflow needs its library: pip install 'ctkit-ssl[mlflow]'" in caplog.text
 
 
 @pytest.mark.filterwarnings("ignore")  # its own, and those of what it brings

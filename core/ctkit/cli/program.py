@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import click
 
-from ctkit import stopping
+from ctkit import plugins, stopping
 from ctkit.cli.table import cli
 from ctkit.errors import ConfigError, CtkitError
 
@@ -18,6 +18,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code: 0 done, 1 failed, 2 a wrong request, 130 or 143 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
+    if (warning := plugins.other_project()) and "_CTKIT_COMPLETE" not in os.environ:
+        click.echo(f"ctkit: {warning}", err=True)
     try:
         plain = [word for word in words if word != "--debug"]
         code = cli.main(args=plain, prog_name="ctkit", standalone_mode=False, obj={"debug": debug})

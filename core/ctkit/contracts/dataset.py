@@ -67,6 +67,7 @@ class Pixels:
     unit: Literal["HU", "arbitrary"]
     skipped: tuple[tuple[int, str], ...] = ()  #: number and reason of each slice that was asked for and not readable
     retry: bool = False  #: one of the reasons may pass, such as a missing decoder: a later run reads again
+    notes: tuple[str, ...] = ()  #: of the volume, whichever slices were asked for: what only its pixels could tell
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,14 @@ class Dataset(Plugin[P], ABC):
         Raises ``ctkit.errors.DataError`` only where nothing of the volume can be read, with ``retry`` where that may
         pass.
         """
+
+    def places(self, volume: Volume, index: Ints) -> NDArray[Any] | None:
+        """Where the slices ``index`` (m,) of a volume lie, None unless a data set knows: (m, 3, 3) float64 in mm.
+
+        The columns of each matrix are the step to the next column of pixels, that to the next row, and the first pixel,
+        to the patient's right, front and head: ``matrix @ (column, row, 1)`` is where a pixel is.
+        """
+        return None
 
     def facts(self, volume: Volume) -> VolumeFacts:
         """What the source says of a volume beside its pixels; nothing unless a data set knows better.

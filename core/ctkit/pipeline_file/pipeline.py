@@ -73,7 +73,7 @@ class Chosen(Generic[PluginT]):
             if name not in silent and isinstance(value, Path) and value.is_file()
         }
         return {
-            "plugin": f"{self.entry.distribution}:{self.entry.name}",
+            "plugin": self.entry.address,
             "version": load_target(self.entry.target).version,
             "parameters": self.params.model_dump(mode="json", exclude=silent),
             "files": files,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from ctkit.plugins.distributions import other_project, requires
 from ctkit.plugins.registry import DISABLE, KINDS, Entry, Registry, imported, load, load_target
 
-__all__ = ["DISABLE", "KINDS", "Entry", "Registry", "imported", "load", "load_target"]
+__all__ = [
+    "DISABLE", "KINDS", "Entry", "Registry", "imported", "load", "load_target", "other_project", "requires",
+]  # fmt: skip

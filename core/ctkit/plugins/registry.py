@@ -20,7 +20,7 @@ import pluggy
 from ctkit import hookspecs
 from ctkit.console import without_paths
 from ctkit.errors import CtkitError, PluginError, nearest
-from ctkit.hookspecs import COMMANDS, PROJECT, Kind, Spec
+from ctkit.hookspecs import COMMANDS, DISTRIBUTION, PROJECT, Kind, Spec
 
 if TYPE_CHECKING:
     import click
@@ -87,6 +87,11 @@ class Entry:
         return f"{self.kind} {self.name!r} of {self.distribution}"
 
     @property
+    def address(self) -> str:
+        """The plugin as addresses in the cache name it: ours by the former name of their distribution, "ctkit"."""
+        return f"{PROJECT if self.distribution == DISTRIBUTION else self.distribution}:{self.name}"
+
+    @property
     def qualified(self) -> str:
         """How a name that others have too is written where it is used."""
         name = f"{self.distribution}:{self.name}"
@@ -150,6 +155,7 @@ class Registry:
     def find(self, kind: Announced, use: str) -> Entry:
         """Return what ``use`` means: ``"name"``, or ``"distribution:name"`` where two claim a name."""
         distribution, _, name = use.rpartition(":")
+        distribution = _present_name(distribution)
         found = [e for e in self.of_kind(kind) if e.name == name and distribution in ("", e.distribution)]
         if not found:
             broken = [f"{e.distribution}: {e.error}" for e in self.entries if e.kind == "unknown"]
@@ -222,7 +228,12 @@ def load() -> Registry:
 
 
 def _distribution(point: metadata.EntryPoint) -> tuple[str, str]:
-    return (point.dist.name, point.dist.version) if point.dist else ("unknown", "")
+    return (_present_name(point.dist.name), point.dist.version) if point.dist else ("unknown", "")
+
+
+def _present_name(distribution: str) -> str:
+    """The name of a distribution that announces plugins; ours was called "ctkit" before."""
+    return DISTRIBUTION if distribution == PROJECT else distribution
 
 
 def _register(

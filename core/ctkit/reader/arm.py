@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit import compute, pipeline_file, plugins
-from ctkit.console import Console
+from ctkit.console import Console, count
 from ctkit.contracts import Dataset, Floats, Group, Ints, Knob, Volume, VolumeFacts
 from ctkit.errors import RequestError, nearest
 from ctkit.pipeline_file import Arm, Chosen
@@ -26,6 +26,7 @@ from ctkit.stages import scan as scanning
 from ctkit.stages import select as selecting
 from ctkit.stages.data import Data
 from ctkit.stages.evidence import Evidence
+from ctkit.stages.narrowing import of_one_arm
 from ctkit.stages.readings import read_readings
 from ctkit.stages.selected import Selected
 from ctkit.storage import ArmFolder, RunFolder, read_provenance
@@ -167,24 +168,26 @@ def _facts(dataset: Dataset[Any], item: tuple[int, Volume]) -> VolumeFacts:
 
 
 def _opened(session: Session, arm: Arm) -> RevisitedArm:
+    """Find what is cached of one arm, whatever others lack. Raises ``RequestError`` saying what is missing."""
+    session = of_one_arm(session, arm.id)
     _, data = scanning.found_before(session)
+    if data is None:
+        raise _missing(session, arm, "the source files are not those that it scanned, or the scan is not in the cache")
     reducers = describing.described_reducers(session)
-    if data is None or any(
-        describing.is_missing(session.cache, data.catalogue.address(number), reducers)
-        for number in range(len(data.catalogue))
-    ):
-        raise _changed(session)
+    numbers = range(len(data.catalogue))
+    lacking = sum(describing.is_missing(session.cache, data.catalogue.address(n), reducers) for n in numbers)
+    if lacking:
+        raise _missing(session, arm, f"{count(lacking, 'volume')} of {len(numbers)} not described for it in the cache")
     data = selecting.numbered(replace(data, readings=read_readings(session.cache, data.catalogue)))
     data = selecting.chosen_before(session, data)
     chosen = next((selected for (name, _), selected in data.selections.items() if name == arm.id), None)
     if chosen is None:
-        raise _changed(session)
+        raise _missing(session, arm, "its choice is not in the cache")
     return RevisitedArm(session, data, arm, chosen)
 
 
-def _changed(session: Session) -> RequestError:
-    run = session.folder.path
+def _missing(session: Session, arm: Arm, what: str) -> RequestError:
     return RequestError(
-        f"the data of {run} or the cache in {session.cache.folder} are not what they were, or the run was not finished:"
-        " run it again, or say in CTKIT_CACHE where its cache is"
+        f"arm {arm.id!r} of {session.folder.path} cannot be opened: {what}; run it again, or say in CTKIT_CACHE where"
+        f" its cache is (now {session.cache.folder}); `ctkit run` with --only arm={arm.id} does this arm alone"
     )

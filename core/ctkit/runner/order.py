@@ -175,7 +175,8 @@ def _write_volumes(session: Session, data: Data) -> None:
         unreadable += [SkippedRow(volume.source(number), reason) for number, reason in reading.skipped]
         digests = session.cache.pseudonym(volume.key), session.cache.pseudonym(volume.patient)
         x, y, z = (math.nan if value is None else value for value in volume.spacing)
-        rows.append(VolumeRow(*digests, len(reading.index), volume.rows, volume.columns, x, y, z, volume.notes))
+        notes = (*volume.notes, *reading.notes)
+        rows.append(VolumeRow(*digests, len(reading.index), volume.rows, volume.columns, x, y, z, notes))
     write_rows(session.folder.volumes, VolumeRow, rows)
     skipped = heapq.merge((SkippedRow(skip.source, skip.reason) for skip in data.skipped), sorted(unreadable))
     write_rows(session.folder.skipped, SkippedRow, (row for row, _ in itertools.groupby(skipped)))

@@ -67,9 +67,14 @@ class Provenance:
         return not all(stage["cached"] for stage in self.stages)
 
     @property
+    def earlier_fingerprint(self) -> str | None:
+        """Of the data that this folder's last start was on, None where there is none."""
+        return self._earlier.get("fingerprint")
+
+    @property
     def data_changed(self) -> bool:
         """Whether this folder's last start was on other data."""
-        return self._earlier.get("fingerprint") not in (None, self.fingerprint)
+        return self.earlier_fingerprint not in (None, self.fingerprint)
 
     @property
     def as_before(self) -> bool:

@@ -13,6 +13,11 @@ from ctkit.storage import forget
 from ctkit.storage.records import ArmFacts, read_arm
 
 
+def of_one_arm(session: Session, arm: str) -> Session:
+    """Return the session with one arm, and those that it takes its size from."""
+    return _with_arms(session, _needed(arm, session.pipeline))
+
+
 def narrowed(session: Session) -> Session:
     """Return the session with the arms that are wanted or needed for these."""
     pipeline = session.pipeline

@@ -27,6 +27,7 @@ class Reading:
     span: tuple[float, float] = (0.0, 0.0)  #: lowest and highest value of all readable slices
     retry: bool = False  #: some are skipped for what may pass, so that the next run tries again
     limit: float = 0.0  #: seconds after which some were given up, so that a run with more time tries again; 0 for none
+    notes: tuple[str, ...] = ()  #: what a reader of the volume should know
 
     @classmethod
     def of(cls, slices: int, pixels: Pixels, known: Iterable[tuple[int, str]] = (), limit: float = 0.0) -> Reading:
@@ -36,7 +37,7 @@ class Reading:
         values = pixels.values
         span = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
         retry = pixels.retry or any("memory" in reason for _, reason in known)
-        return cls(slices, skipped, pixels.unit, span, retry, limit)
+        return cls(slices, skipped, pixels.unit, span, retry, limit, pixels.notes)
 
     @classmethod
     def of_nothing(cls, slices: int, reason: str) -> Reading:
@@ -67,8 +68,9 @@ def read_reading(cache: Cache, volume: str) -> Reading | None:
     found = cache.json("reading", volume)
     if found is None:
         return None
-    (low, high), skipped = found.pop("span"), found.pop("skipped")
-    return Reading(span=(low, high), skipped=tuple((number, reason) for number, reason in skipped), **found)
+    (low, high), skipped, notes = found.pop("span"), found.pop("skipped"), tuple(found.pop("notes", ()))
+    skips = tuple((number, reason) for number, reason in skipped)
+    return Reading(span=(low, high), skipped=skips, notes=notes, **found)
 
 
 def read_readings(cache: Cache, catalogue: Catalogue) -> list[Reading]:

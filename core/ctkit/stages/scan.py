@@ -20,7 +20,7 @@ from ctkit import compute
 from ctkit.contracts import Dataset, Ints, Skipped, SourceFile, Volume
 from ctkit.contracts.promises import Judge
 from ctkit.errors import DataError
-from ctkit.files import write_text
+from ctkit.files import read_json, write_json, write_text
 from ctkit.pipeline_file import Chosen
 from ctkit.session import Session
 from ctkit.slices import Catalogue, write_catalogue
@@ -33,6 +33,7 @@ _Found = Mapping[str, Any] | Skipped
 _Passing = dict[str, list[_Found]]  #: what was found in chunks, by address, that are to be looked at again next time
 _log = logging.getLogger(__name__)
 
+_FILES = "files.json"  # of a scan: its address if every file could have been opened
 _LOST = "what its header said was lost on the disk"
 _PASSING = (OSError, MemoryError, ImportError)  # may be gone the next time, though the file is the same
 
@@ -74,6 +75,7 @@ def scan(session: Session) -> Data:
             if not session.cache.holds("scan", at):
                 with session.cache.entry("scan", at) as entry:
                     _write(entry, session, chunks, passing)
+                    write_json(entry / _FILES, {"address": _address(chosen, chunks)})
     found = _load(session.cache.path("scan", at), at)
     if not len(found.catalogue):
         raise DataError(_nothing(dataset, _count(chunks), found.skipped))
@@ -81,10 +83,18 @@ def scan(session: Session) -> Data:
 
 
 def found_before(session: Session) -> tuple[int, Data | None]:
-    """Return how many files there are, and the scan where it is cached, by looking at folders only."""
+    """Return how many files there are, and the scan where it is cached, by looking at folders only.
+
+    Where some files could not be opened, that is the scan of the folder's last start, if the files are still the same.
+    """
     chunks = _look(session.pipeline.dataset)
-    at = _address(session.pipeline.dataset, chunks)
-    return _count(chunks), _load(session.cache.path("scan", at), at) if session.cache.holds("scan", at) else None
+    at, known = _address(session.pipeline.dataset, chunks), session.provenance.earlier_fingerprint
+    for one in (at, known):
+        if one and session.cache.holds("scan", one):
+            folder = session.cache.path("scan", one)
+            if one == at or read_json(folder / _FILES).get("address") == at:
+                return _count(chunks), _load(folder, one)
+    return _count(chunks), None
 
 
 def _look(chosen: Chosen[Dataset[Any]]) -> list[_Chunk]:

@@ -12,7 +12,7 @@ from ctkit import plugins
 from ctkit.contracts import BASES
 from ctkit.contracts.promises import Judge
 from ctkit.errors import PluginError
-from ctkit.hookspecs import PROJECT, Kind, Spec
+from ctkit.hookspecs import DISTRIBUTION, PROJECT, Kind, Spec
 from ctkit.plugins import Entry
 from ctkit.testing.judging import NonConformance
 
@@ -86,9 +86,16 @@ def _check_command(judge: Judge, entry: Entry) -> None:
 
 def _modules(judge: Judge, name: str) -> list[str]:
     try:
-        points = metadata.distribution(name).entry_points.select(group=PROJECT)
+        distribution = metadata.distribution(name)
     except metadata.PackageNotFoundError as error:
         raise judge.break_off("a distribution must be installed to be checked", error, "pip install it") from None
+    judge.must(
+        not plugins.requires(distribution, PROJECT),
+        f"a plugin distribution must not require {PROJECT!r}, which is another project on the package index",
+        "it does",
+        f'write dependencies = ["{DISTRIBUTION}"] in its pyproject.toml',
+    )
+    points = distribution.entry_points.select(group=PROJECT)
     judge.must(
         len(points),
         f"a plugin distribution must have an entry point in the group {PROJECT!r}",

@@ -45,6 +45,7 @@ def check_dataset(plugin: type[Dataset[Any]], params: Params | None = None, *, v
     for volume in arranged[:volumes]:
         _check_reading(judge, dataset, plugin(dataset.params), volume)
         _check_facts(judge, dataset, volume)
+        _check_places(judge, dataset, volume)
 
 
 # --- scan ---------------------------------------------------------------------------------------------------------
@@ -250,3 +251,17 @@ def _check_facts(judge: Judge, dataset: Dataset[Any], volume: Volume) -> None:
     )
     told = [name for name, value in facts.traits.items() if value in (volume.patient, volume.key)]
     judge.must(not told, "traits must tell nothing of the patient", f"{told[0] if told else ''} does", "leave it out")
+
+
+def _check_places(judge: Judge, dataset: Dataset[Any], volume: Volume) -> None:
+    index = np.arange(len(volume))[::2]
+    places = dataset.places(volume, index)
+    if places is None:
+        return
+    shape = (len(index), 3, 3)
+    judge.must(
+        places.shape == shape and np.isfinite(places).all(),
+        f"places must be None, or {shape} and finite for {len(index)} slices",
+        f"they are {places.shape}",
+        "give a matrix for each slice, or None where one does not lie in space",
+    )

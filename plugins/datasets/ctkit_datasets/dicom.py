@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ctkit.contracts import Dataset, Ints, Pixels, Skipped, SourceFile, Volume, VolumeFacts
 from ctkit_datasets.dicom_header import inspect_file, traits
 from ctkit_datasets.dicom_pixels import read_volume
+from ctkit_datasets.dicom_places import slice_places
 from ctkit_datasets.dicom_series import arrange_series
 from ctkit_datasets.filters import SeriesParams
 from ctkit_datasets.source_files import walk
@@ -35,6 +39,10 @@ class SeriesDataset(Dataset[P]):
     def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
         """Decode slices to Hounsfield units, upright."""
         return read_volume(self.params.root, volume, wanted)
+
+    def places(self, volume: Volume, index: Ints) -> NDArray[np.float64] | None:
+        """Where slices lie, from the headers of their files."""
+        return slice_places(self.params.root, volume, index)
 
     def facts(self, volume: Volume) -> VolumeFacts:
         """Manufacturer and convolution kernel, from the header of the first file."""

@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from ctkit.contracts import Dataset, Ints, Pixels, Skipped, SourceFile, Volume
 from ctkit.errors import DataError
 from ctkit_datasets.filters import FolderParams, chosen, unwanted
-from ctkit_datasets.nifti_files import Unit, header_facts, read_slices
+from ctkit_datasets.nifti_files import Unit, header_facts, read_slices, slice_places
 from ctkit_datasets.source_files import walk
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -52,6 +54,8 @@ class Nifti(Dataset[NiftiParams]):
     Files with several volumes, label maps, colours, and damaged or truncated files are left out with the reason.
     """
 
+    version = 2
+
     def files(self) -> Iterator[SourceFile]:
         """Every file below the root."""
         return walk(self.params.root)
@@ -83,6 +87,10 @@ class Nifti(Dataset[NiftiParams]):
     def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
         """Decode a file. Unlike in DICOM, all of a volume is lost with its file."""
         return read_slices(self.params.root / volume.files[0].path, volume.details, wanted, self.params.unit)
+
+    def places(self, volume: Volume, index: Ints) -> NDArray[np.float64]:
+        """Where slices lie, from the file's header."""
+        return slice_places(volume.details, index)
 
     def _patient(self, path: str) -> str:
         found = re.search(self.params.patient, path) if self.params.patient else None

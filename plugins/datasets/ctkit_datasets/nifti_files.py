@@ -5,14 +5,13 @@ NIfTI-1 and NIfTI-2 as https://nifti.nimh.nih.gov defines them.
 
 from __future__ import annotations
 
-import gzip
 import itertools
 import math
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import nibabel
 import numpy as np
@@ -26,6 +25,15 @@ Unit = Literal["auto", "HU", "arbitrary"]
 AIR = -1024  #: HU of what the scanner did not see
 _PADDING = -2000  # HU; at and below is padding, which converters leave in
 _HIGHEST_AIR = -200  # HU; a CT volume holds air or lung below it, which no scale without Hounsfield units does
+_LOWEST, _HIGHEST = -32768, 32767  # HU, of 16 bits
+_HIGHEST_BONE = 3071  # HU of 12 bits, which scanners without an extended scale end at
+_FILL = 1e9  # no unit of CT comes near; converters fill with the ends of 32-bit integers and floats
+_RARE = 0.001  # share of a volume's voxels that may be anything
+_FEW = 0.01  # share of its voxels that metal may be
+_OUTLYING = 8  # times the range of the other values: farther than this from it, one voxel flattens all of them
+_SAMPLED = 1 << 20  # voxels that the unit is told by
+_GZIP = b"\x1f\x8b"
+_TRAILING = "bytes that follow the compressed data are ignored"
 _INFLATION = 200  # bytes that one byte of a compressed file may become; noise keeps real CT far below it
 _SMALL = 1 << 26  # bytes that any compressed file may become
 _TYPES = {
@@ -51,7 +59,7 @@ def header_facts(path: Path, size: int) -> dict[str, Any]:
     no file, where there is no volume or not all of it: no memory is taken for what a header claims.
     """
     with _opened(path) as (file, compressed):
-        block = file.read(540)
+        block = bytes(_read(file, 540))
     header = _header(block)
     shape = _shape(header)
     with np.errstate(all="ignore"):  # of numbers in damaged headers; what comes out is looked at
@@ -68,21 +76,66 @@ def header_facts(path: Path, size: int) -> dict[str, Any]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
+def _opened(path: Path) -> Iterator[tuple[BinaryIO | _Inflated, bool]]:
     """Yield a file to read from, and whether it is compressed, by its content and not its name.
 
     Whatever goes wrong while it is read becomes a ``DataError``.
     """
     try:
         with path.open("rb") as file:
-            compressed = file.read(2) == b"\x1f\x8b"
+            compressed = file.read(2) == _GZIP
             file.seek(0)
-            yield (gzip.GzipFile(fileobj=file) if compressed else file), compressed  # type: ignore[misc]  # both read
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            yield (_Inflated(file) if compressed else file), compressed
+    except (EOFError, zlib.error) as error:
         raise DataError("its compressed data are damaged or end too early") from error
     except OSError as error:
         reason = f"cannot be read: {error.strerror or type(error).__name__}"
         raise DataError(reason, retry=error.errno is not None) from error
+
+
+class _Inflated:
+    """What the members of a gzip file hold, read from the front. What follows the last whole one is ignored.
+
+    Python's own reader takes bytes behind a member, which downloads and tapes leave there, for damage of all of it.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._member, self._packed = file, zlib.decompressobj(wbits=31), b""
+        self._ended = False
+        self.trailing = False  #: what follows the last whole member is no gzip
+
+    def read(self, size: int) -> bytes:
+        """Return up to ``size`` bytes, none at the end. Raises ``zlib.error`` or ``EOFError`` on damage."""
+        while not self._ended:
+            if self._member.eof:
+                self._next_member()
+                continue
+            self._packed = self._packed or self._file.read(1 << 20)
+            data = self._member.decompress(self._packed, size)
+            exhausted = not self._packed
+            self._packed = self._member.unconsumed_tail
+            if data:
+                return data
+            if exhausted and not self._member.eof:
+                raise EOFError("a member ends too early")
+        return b""
+
+    def finish(self) -> None:
+        """Read on to the end of the member at hand, if it is near, so that its checksum is compared."""
+        for _ in range(_SMALL >> 16):
+            if self._ended or self._member.eof or not self.read(1 << 16):
+                break
+
+    def _next_member(self) -> None:
+        rest = self._member.unused_data
+        while not rest.lstrip(b"\0") and (more := self._file.read(1 << 20)):  # zeros may fill up a block
+            rest = more
+        rest = rest.lstrip(b"\0")
+        rest += self._file.read(2) if len(rest) == 1 else b""
+        if rest.startswith(_GZIP):
+            self._member, self._packed = zlib.decompressobj(wbits=31), rest
+        else:
+            self._ended, self.trailing = True, bool(rest)
 
 
 def _header(block: bytes) -> Any:
@@ -152,15 +205,34 @@ def _orientation(header: Any, shape: tuple[int, int, int]) -> dict[str, Any]:
         notes.append(f"slices are tilted by {tilt:.0f} degrees")
     if plane != "axial":
         notes.append(f"acquired in {plane} slices")
-    return {
+    facts = {
         "shape": [shape[axis] for axis in reversed(axes)],
         "file_shape": list(shape),
         "axes": list(reversed(axes)),
         "flips": [not head, front, right],
+    }
+    return facts | {
+        "place": (_upright(affine, facts) * unit).tolist(),
         "spacing": [round(step, 6) for step in (columns, rows, slices)],
         "plane": plane,
         "notes": notes,
     }
+
+
+def _upright(affine: NDArray[np.float64], facts: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Return the steps of columns, rows and slices in the common orientation, and its first voxel: (3, 4)."""
+    steps, first = affine[:3, :3].copy(), affine[:3, 3].copy()
+    for axis, size, flip in zip(facts["axes"], facts["shape"], facts["flips"], strict=True):
+        if flip:
+            first += steps[:, axis] * (size - 1)
+            steps[:, axis] *= -1
+    return np.column_stack([steps[:, list(reversed(facts["axes"]))], first])
+
+
+def slice_places(facts: Mapping[str, Any], index: Ints) -> NDArray[np.float64]:
+    """Return where slices of a file with ``facts`` from its header lie, as ``Dataset.places`` says."""
+    across, down, up, first = np.array(facts["place"], np.float64).T
+    return np.stack([np.stack([across, down, first + up * number], axis=1) for number in index.tolist()])
 
 
 def _affine(header: Any) -> tuple[NDArray[np.float64], list[str]]:
@@ -205,66 +277,140 @@ def _plane(x: float, y: float, z: float) -> str:
 def read_slices(path: Path, facts: Mapping[str, Any], wanted: Ints | None = None, unit: Unit = "auto") -> Pixels:
     """Decode the ``wanted`` slices (all by default) of a file with ``facts`` from its header.
 
-    With ``unit`` "auto" a volume is in Hounsfield units if its lowest value is -200 or less, as air and lung are, and
-    all of it is within 16 bits; else its unit is arbitrary. HU are rounded to int16, and what is no number, or at -2000
-    HU or less, which is padding, becomes -1024. Constant slices are skipped. Raises ``DataError`` where the file is
-    damaged, with a reason that names no file.
+    With ``unit`` "auto" a volume is in Hounsfield units if one voxel in a thousand is at -200 or less, as air and lung
+    are, and hardly one is beyond 16 bits; else its unit is arbitrary. HU are rounded to int16, and what is no number,
+    a fill value, or at -2000 HU or less, which is padding, becomes -1024. The few voxels that are out of range are
+    clipped to the nearest value in it, and the notes count them. Constant slices are skipped. Raises ``DataError``
+    where the file is damaged, with a reason that names no file.
     """
-    slices = stored_voxels(path, facts).transpose(facts["axes"])
-    slices = slices[tuple(slice(None, None, -1 if flip else 1) for flip in facts["flips"])]
+    stored, notes = stored_voxels(path, facts)
     scale = facts["scale"]
-    ends = _ends(slices)
-    low, high = _range(ends, scale)
-    found = _unit(low, high) if unit == "auto" else unit
+    found = _unit(stored, scale) if unit == "auto" else unit
+    slices = stored.transpose(facts["axes"])
+    slices = slices[tuple(slice(None, None, -1 if flip else 1) for flip in facts["flips"])]
+    limits = _limits(stored, scale, found)
+    ends = _ends(slices, scale, limits)
+    if found == "HU" and ends[:, 2].any():  # so that what lies between bone and the end of 16 bits flattens nothing
+        limits = limits._replace(high=_HIGHEST_BONE)
+        ends = _ends(slices, scale, limits)
+    if np.isnan(ends[:, 0]).all():
+        raise DataError("it holds no finite value, or values too large for 32 bits")
+    limits = limits._replace(low=float(np.nanmin(ends[:, 0])), high=float(np.nanmax(ends[:, 1])))
     index = np.arange(len(slices)) if wanted is None else np.asarray(wanted, np.int64)
     varies = ends[index, 0] < ends[index, 1]
     values = np.empty((np.count_nonzero(varies), *slices.shape[1:]), _type(found, scale, slices.dtype))
+    convert = _hu if found == "HU" else _arbitrary
     for target, number in zip(values, index[varies], strict=True):
-        target[...] = _hu(slices[number], scale) if found == "HU" else _arbitrary(slices[number], scale, low)
+        target[...] = convert(slices[number], scale, limits)
     skipped = tuple((int(number), "constant: every pixel has the same value") for number in index[~varies])
-    return Pixels(values, index[varies], found, skipped)
+    return Pixels(values, index[varies], found, skipped, notes=(*notes, *_notes(ends, found)))
 
 
-def stored_voxels(path: Path, facts: Mapping[str, Any]) -> NDArray[Any]:
-    """Return the voxels as the file holds them, in its own axes: ``facts["file_shape"]``, unscaled."""
+class _Limits(NamedTuple):
+    """Values of a volume in its unit, after slope and intercept."""
+
+    low: float
+    high: float
+    fill: float  #: what is as large, or as far below 0, stands for no value
+
+
+def _unit(stored: NDArray[Any], scale: tuple[float, float] | None) -> Literal["HU", "arbitrary"]:
+    values = _sample(stored, scale)
+    inside = values[(values >= _LOWEST) & (values <= _HIGHEST)]
+    few = np.count_nonzero(values > _HIGHEST) <= _FEW * len(values)
+    if not inside.size or 2 * len(inside) < len(values) or not few:
+        return "arbitrary"
+    return "HU" if np.quantile(inside, _RARE) <= _HIGHEST_AIR else "arbitrary"
+
+
+def _limits(stored: NDArray[Any], scale: tuple[float, float] | None, unit: str) -> _Limits:
+    """Return what counts as in range: HU of 16 bits; else what is not far from all but two voxels in a thousand."""
+    if unit == "HU":
+        return _Limits(-_FILL, _HIGHEST, _FILL)
+    values = _sample(stored, scale)
+    fill = _FILL if values.size else float(np.finfo(np.float32).max)
+    low, high = np.quantile(values, (_RARE, 1 - _RARE)) if values.size else (0.0, 0.0)
+    reach = _OUTLYING * (high - low) or np.inf
+    return _Limits(max(float(low - reach), -fill), min(float(high + reach), fill), fill)
+
+
+def _sample(stored: NDArray[Any], scale: tuple[float, float] | None) -> NDArray[np.float64]:
+    """Return some of the values that are numbers and no fill values; none where the unit is one of huge numbers."""
+    flat = stored.ravel(order="K")
+    values = _scaled(flat[:: len(flat) // _SAMPLED | 1], scale)
+    finite = values[np.isfinite(values)]
+    is_usual = np.abs(finite) < _FILL
+    usual, rest = finite[is_usual], finite[~is_usual]
+    return usual if len(usual) >= len(rest) or len(np.unique(rest)) <= 2 else usual[:0]
+
+
+def _ends(slices: NDArray[Any], scale: tuple[float, float] | None, limits: _Limits) -> NDArray[np.float64]:
+    """Return of each slice the lowest and highest value in range, NaN where there is none, and how many voxels are out
+    of range, and how many hold no value: (n, 4).
+    """
+    ends = np.full((len(slices), 4), np.nan)
+    for target, plane in zip(ends, slices, strict=True):
+        low, high = sorted(_scaled(np.array([plane.min(), plane.max()]), scale))  # NaN where one voxel is
+        if limits.low <= low and high <= limits.high and max(-low, high) < limits.fill:
+            target[:] = low, high, 0, 0
+            continue
+        values = _scaled(plane, scale)
+        known = _known(values, limits)
+        inside = known & (values >= limits.low) & (values <= limits.high)
+        target[2:] = np.count_nonzero(known & ~inside), known.size - np.count_nonzero(known)
+        if inside.any():
+            target[:2] = values[inside].min(), values[inside].max()
+    return ends
+
+
+def _known(values: NDArray[np.float64], limits: _Limits) -> NDArray[np.bool_]:
+    return np.abs(values) < limits.fill  # NaN is not
+
+
+def _notes(ends: NDArray[np.float64], unit: str) -> Iterator[str]:
+    beyond, unknown = (int(count) for count in ends[:, 2:].sum(axis=0))
+    if beyond:
+        yield f"voxels out of range, clipped: {beyond:,}"
+    if unknown:
+        yield f"voxels without a number, taken as {'air' if unit == 'HU' else 'the lowest value'}: {unknown:,}"
+
+
+def stored_voxels(path: Path, facts: Mapping[str, Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Return the voxels as the file holds them, in its own axes: ``facts["file_shape"]``, unscaled; and notes."""
     dtype, shape = np.dtype(facts["dtype"]), tuple(facts["file_shape"])
     needed = math.prod(shape) * dtype.itemsize
     with _opened(path) as (file, _):
         _skip(file, facts["offset"])
-        data = bytearray()
-        while len(data) < needed and (chunk := file.read(min(1 << 22, needed - len(data)))):
-            data += chunk  # grows with what is really there, whatever the header claims
-        file.read(1)  # at the end, gzip compares its checksum
+        data = _read(file, needed)
+        notes = _rest(file)
     if len(data) < needed:
         raise DataError(f"truncated: {len(data):,} of {needed:,} bytes of voxels are there")
-    return np.frombuffer(data, dtype).reshape(shape, order="F")
+    return np.frombuffer(data, dtype).reshape(shape, order="F"), notes
 
 
-def _skip(file: BinaryIO, count: int) -> None:
+def _read(file: BinaryIO | _Inflated, needed: int) -> bytearray:
+    """Return so many bytes, fewer where there are no more; takes memory for what is really there alone."""
+    data = bytearray()
+    while len(data) < needed and (chunk := file.read(min(1 << 22, needed - len(data)))):
+        data += chunk
+    return data
+
+
+def _rest(file: BinaryIO | _Inflated) -> tuple[str, ...]:
+    """Compare the checksum of what is compressed; note what follows it."""
+    if not isinstance(file, _Inflated):
+        return ()
+    file.finish()
+    try:
+        file.read(1)
+    except (EOFError, zlib.error):  # the voxels are whole
+        return (_TRAILING,)
+    return (_TRAILING,) if file.trailing else ()
+
+
+def _skip(file: BinaryIO | _Inflated, count: int) -> None:
     while count > 0 and (chunk := file.read(min(1 << 20, count))):
         count -= len(chunk)
-
-
-def _ends(slices: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the lowest and highest finite stored value of each slice: (n, 2), NaN where there is none."""
-    ends = np.full((len(slices), 2), np.nan)
-    for target, plane in zip(ends, slices, strict=True):
-        finite = plane[np.isfinite(plane)] if plane.dtype.kind == "f" else plane
-        if finite.size:
-            target[:] = finite.min(), finite.max()
-    return ends
-
-
-def _range(ends: NDArray[np.float64], scale: tuple[float, float] | None) -> tuple[float, float]:
-    """Return the lowest and highest value of a volume in its unit."""
-    known = _scaled(ends[~np.isnan(ends)], scale)
-    if not known.size or not np.abs(known).max() < np.finfo(np.float32).max:
-        raise DataError("it holds no finite value, or values too large for 32 bits")
-    return float(known.min()), float(known.max())
-
-
-def _unit(low: float, high: float) -> Literal["HU", "arbitrary"]:
-    return "HU" if -32768 <= low <= _HIGHEST_AIR and high <= 32767 else "arbitrary"
 
 
 def _type(unit: str, scale: tuple[float, float] | None, stored: np.dtype[Any]) -> np.dtype[Any]:
@@ -273,20 +419,21 @@ def _type(unit: str, scale: tuple[float, float] | None, stored: np.dtype[Any]) -
     return stored.newbyteorder("=") if scale is None and stored.kind in "iu" else np.dtype(np.float32)
 
 
-def _hu(plane: NDArray[Any], scale: tuple[float, float] | None) -> NDArray[Any]:
+def _hu(plane: NDArray[Any], scale: tuple[float, float] | None, limits: _Limits) -> NDArray[Any]:
     if scale is None and plane.dtype.kind == "i" and plane.dtype.itemsize == 2:
         return np.where(plane > _PADDING, plane, np.int16(AIR))
     values = _scaled(plane, scale)
-    values = np.where(np.isfinite(values) & (values > _PADDING), values, AIR)
-    return np.asarray(np.rint(values.clip(-32768, 32767)))
+    values = np.where(_known(values, limits) & (values > _PADDING), values, AIR)
+    return np.asarray(np.rint(values.clip(_LOWEST, limits.high)))
 
 
-def _arbitrary(plane: NDArray[Any], scale: tuple[float, float] | None, low: float) -> NDArray[Any]:
+def _arbitrary(plane: NDArray[Any], scale: tuple[float, float] | None, limits: _Limits) -> NDArray[Any]:
     """Return values as they are stored where they can be, with the lowest of the volume for what is no number."""
-    if scale is None and plane.dtype.kind in "iu":
-        return plane
     values = _scaled(plane, scale)
-    return np.where(np.isfinite(values), values, low)
+    clipped = np.where(_known(values, limits), values.clip(limits.low, limits.high), limits.low)
+    if scale is None and plane.dtype.kind in "iu":  # of 64 bits, a float is not each of them
+        return np.where(clipped == values, plane, clipped.astype(plane.dtype))
+    return clipped
 
 
 def _scaled(plane: NDArray[Any], scale: tuple[float, float] | None) -> NDArray[np.float64]:

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from ctkit.contracts import Ints, Pixels, Skipped, SourceFile, Volume
 from ctkit_datasets.dicom import SeriesDataset
 from ctkit_datasets.filters import RecipeParams, chosen, unwanted
+from ctkit_datasets.nifti_files import slice_places
 from ctkit_datasets.pet_ct_nifti import CT, RESAMPLED_CT, inspect_tree_file, read_tree_volume, tree_volumes
 
 _NIFTI = (".nii", ".nii.gz")
@@ -29,6 +32,8 @@ class PetCtParams(RecipeParams):
 
 class PetCt(SeriesDataset[PetCtParams]):
     """The CT scans of FDG-PET-CT-Lesions."""
+
+    version = 2
 
     def inspect(self, file: SourceFile) -> Mapping[str, Any] | Skipped:
         """What the header of one file says; that of a NIfTI file under ``nifti``."""
@@ -64,3 +69,9 @@ class PetCt(SeriesDataset[PetCtParams]):
         if not volume.files[0].path.endswith(_NIFTI):
             return super().read(volume, wanted)
         return read_tree_volume(self.params.root, volume, wanted, self.params.recipe == "published")
+
+    def places(self, volume: Volume, index: Ints) -> NDArray[np.float64] | None:
+        """Where slices lie; the published recipe takes those of NIfTI files as they are stored."""
+        if not volume.files[0].path.endswith(_NIFTI):
+            return super().places(volume, index)
+        return None if self.params.recipe == "published" else slice_places(volume.details, index)

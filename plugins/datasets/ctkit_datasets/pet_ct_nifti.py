@@ -68,7 +68,8 @@ def _read_published(path: Path, volume: Volume, wanted: Ints | None) -> Pixels:
 
     Stretched once more from minimum to maximum, as evidence is, such a slice stays as it is.
     """
-    slices = stored_voxels(path, volume.details).transpose(2, 1, 0)
+    stored, notes = stored_voxels(path, volume.details)
+    slices = stored.transpose(2, 1, 0)
     slope, intercept = volume.details["scale"] or (1.0, 0.0)
     index = np.arange(len(slices)) if wanted is None else np.asarray(wanted, np.int64)
     finite = np.array([np.isfinite(slices[number]).all() for number in index], np.bool_)
@@ -78,4 +79,4 @@ def _read_published(path: Path, volume: Volume, wanted: Ints | None) -> Pixels:
         low = plane.min()
         target[...] = np.rint((plane - low) / (plane.max() - low + 1e-5) * 255)
     skipped = tuple((int(number), "it holds values that are no number") for number in index[~finite])
-    return Pixels(values, index[finite], "arbitrary", skipped)
+    return Pixels(values, index[finite], "arbitrary", skipped, notes=notes)

@@ -8,7 +8,7 @@ format     leaves in the folder
 ``list``   ``slices.txt``: a source file a line; where files hold several slices, a tab and the number in the file
 ``dicom``  ``VOLUME/VOLUME-INDEX.dcm``: hard links to the source files, copies where the disk has no links
 ``png``    ``VOLUME/VOLUME-INDEX.png``: 8 bits at the full matrix, in the run's training rendering
-``nifti``  ``VOLUME.nii.gz``: a volume's kept slices, and ``slices.csv``, which says which they are
+``nifti``  ``VOLUME.nii.gz``: a volume's kept slices where they lay, and ``slices.csv``, which says which they are
 =========  =========================================================================================================
 
 The list, and what is in the DICOM files, names patients where the source does. A hard link *is* the source file: who
@@ -166,27 +166,39 @@ def _write_nifti(_: Levels, dataset: Dataset[Any], one: Kept) -> int:
         return 0
     pixels = dataset.read(one.volume, one.index)
     if len(pixels.index) == len(one.index):
-        write_bytes(one.nifti, gzip.compress(_nifti(pixels, one.volume), mtime=0))
+        at = affine(one.volume, pixels.index, dataset.places(one.volume, pixels.index))
+        write_bytes(one.nifti, gzip.compress(_nifti(pixels, at), mtime=0))
     return len(one.index) - len(pixels.index)
 
 
-def _nifti(pixels: Pixels, volume: Volume) -> bytes:
-    """Slices as a NIfTI file: columns run to the patient's left, rows to the back (so both axes are negative)."""
+def _nifti(pixels: Pixels, at: NDArray[np.float64]) -> bytes:
+    """Slices as a NIfTI file with an affine (4, 4): columns run to the patient's left, rows to the back."""
     import nibabel
 
     values: NDArray[Any] = pixels.values.transpose(2, 1, 0)  # (columns, rows, slices)
     make: Any = nibabel.Nifti1Image  # nibabel types only part of itself
-    image = make(values, affine(volume, pixels.index))
+    image = make(values, at)
     image.header.set_xyzt_units("mm")
     return bytes(image.to_bytes())
 
 
-def affine(volume: Volume, index: Ints) -> NDArray[np.float64]:
-    """Affine (4, 4) in mm, to the patient's right, front and head, with the first pixel at the origin.
+def affine(volume: Volume, index: Ints, places: NDArray[Any] | None = None) -> NDArray[np.float64]:
+    """Affine (4, 4) in mm, to the patient's right, front and head, of the kept slices ``index`` of a volume.
 
-    Kept slices need not be evenly spaced: their distance is the median of that between neighbours. An unknown spacing
-    is 1 mm.
+    With their ``places``, as ``Dataset.places`` gives them, the first and the last slice lie where they lay, and those
+    between evenly from one to the other, as NIfTI knows no other way. Without, the first pixel is the origin, the
+    distance of slices is the median of that between neighbours, and an unknown spacing is 1 mm.
     """
     x, y, z = (1.0 if step is None else step for step in volume.spacing)
     apart = float(np.median(np.diff(index))) if len(index) > 1 else 1.0
-    return np.diag([-x, -y, z * apart, 1.0])
+    matrix = np.diag([-x, -y, z * apart, 1.0])
+    if places is None:
+        return matrix
+    across, down, first = places[0].T
+    normal = np.cross(across, down)  # to the head, where slices are axial
+    up = (places[-1, :, 2] - first) / (len(index) - 1) if len(index) > 1 else normal / np.linalg.norm(normal) * z
+    found = np.column_stack([across, down, up, first])
+    if not np.linalg.det(found[:, :3]):  # all in one place
+        return matrix
+    matrix[:3] = found
+    return matrix

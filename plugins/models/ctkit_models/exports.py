@@ -39,7 +39,7 @@ def export_backbone(path: Path, form: ExportFormat, out: Path) -> Exported:
     chosen = FORMATS[form]()
     missing = [name for name in chosen.needs if find_spec(name) is None]
     if missing:
-        raise RequestError(f'format {form} needs {" and ".join(missing)}: pip install "ctkit[{form}]"')
+        raise RequestError(f'format {form} needs {" and ".join(missing)}: pip install "ctkit-ssl[{form}]"')
     network = ExportedNetwork.of(load_backbone(path))
     images = network.random_images(IMAGES)
     original: Tensor = network.module(images)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 
-from ctkit.contracts import Difference, Floats, Params, Predictions, Protocol, Score
+from ctkit.contracts import Bools, Difference, Floats, Params, Predictions, Protocol, Score
 from ctkit.errors import DataError
+from ctkit_tasks.intervals import NORMAL, Ends, Estimate, auc_ends, difference, share_ends
 from ctkit_tasks.metrics import Outcome, measure, outcome_of
 from ctkit_tasks.splitting import Units, units_of
-from ctkit_tasks.statistics import against_zero, bootstrap, delong, interval, seed_variance, variance_of
+from ctkit_tasks.statistics import SeedPart, bootstrap, degrees_of_freedom, delong, interval, seed_part, variance_of
 
 P = TypeVar("P", bound=Params)
 
@@ -20,46 +21,121 @@ P = TypeVar("P", bound=Params)
 class Classification(Protocol[P]):
     """A protocol whose predictions are scored by the metrics of ``ctkit_tasks.metrics``."""
 
-    version = 2
+    version = 3
 
     def scores(self, runs: Sequence[Predictions]) -> tuple[Score, ...]:
         """Every metric as the mean over ``runs``, with the 95 % interval of that mean.
 
-        The interval resamples test images (patients where they are known) within each class and the runs keep their
-        predictions: it says what other test images would change, not what another seed would. The spread over seeds
-        is that of the values of single runs.
+        The interval is over other test images (patients where they are known) of the same number in each class, and
+        the runs keep their predictions: it says what other test images would change, not what another seed would. It
+        is a score interval (``ctkit_tasks.intervals``): Wilson's for shares, Newcombe's for AUC, scaled to the variance
+        of DeLong or of a bootstrap. Brier score and ECE have the bootstrap's percentiles.
         """
-        outcomes, units = _aligned(runs)
-        resampled = bootstrap(outcomes, units)
-        values = _point_values(outcomes)
-        return tuple(
-            _score(metric, float(value.mean()), resampled[metric].mean(axis=1)) for metric, value in values.items()
-        )
+        sample = _Sample.of(runs)
+        mean = np.full(len(runs), 1 / len(runs))
+        return tuple(_score(sample, metric, mean) for metric in sample.values)
 
     def compare(self, arm: Sequence[Predictions], reference: Sequence[Predictions]) -> tuple[Difference, ...]:
         """Mean of ``arm`` less mean of ``reference`` for every metric, paired over the same test images.
 
         Repeats count as one value of their seed, their mean. Two chances add up: that of the test images, by DeLong's
         variance for the AUC of two classes where every image counts for itself, else by a paired bootstrap; and that of
-        training, by the variance over seeds where a side has several. Then the test is Student's t with as many degrees
-        of freedom as the seeds leave, as of two means; with one seed on both sides it is normal.
+        training, by what seeds vary beyond it, where a side has several. The test is Student's t, with degrees of
+        freedom by Satterthwaite's formula.
         """
-        outcomes, units = _aligned([*arm, *reference])
-        ours, theirs = _seed_means(arm), _seed_means(reference)
-        contrast = np.r_[ours.mean(axis=0), -theirs.mean(axis=0)]
-        freedom = len(ours) + len(theirs) - 2
-        resampled = bootstrap(outcomes, units)
-        two_classes = units.single_images and len(arm[0].classes) == 2
-        found = []
-        for metric, values in _point_values(outcomes).items():
-            exact = two_classes and metric == "auc"
-            over_images = _delong_variance(outcomes, contrast) if exact else variance_of(resampled[metric] @ contrast)
-            over_seeds = seed_variance(ours @ values[: len(arm)]) + seed_variance(theirs @ values[len(arm) :])
-            value = float(values @ contrast)
-            tested = against_zero(value, over_images + over_seeds, freedom)
-            test = ("DeLong" if exact else "paired bootstrap") + (", with variance over seeds" if freedom else "")
-            found.append(Difference(metric, value, tested.low, tested.high, tested.p, test))
-        return tuple(found)
+        sample = _Sample.of([*arm, *reference])
+        sides = _side(arm, 0, len(reference)), _side(reference, len(arm), 0)
+        return tuple(_difference(sample, metric, *sides) for metric in sample.values)
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """What ``r`` runs scored on the same test images, and how that would vary over other images."""
+
+    outcomes: list[Outcome]
+    units: Units
+    values: dict[str, Floats]  #: by metric (r,)
+    resampled: dict[str, Floats]  #: by metric (resamples, r)
+
+    @classmethod
+    def of(cls, runs: Sequence[Predictions]) -> _Sample:
+        outcomes, units = _aligned(runs)
+        return cls(outcomes, units, _point_values(outcomes), bootstrap(outcomes, units))
+
+    def exact(self, metric: str) -> bool:
+        """Whether the variance is DeLong's: for the AUC of two classes, where every image counts for itself."""
+        return metric == "auc" and self.units.single_images and self.outcomes[0].probabilities.shape[1] == 2
+
+    def variance(self, metric: str, contrast: Floats) -> float:
+        """Variance over other images of the runs' sum by ``contrast`` (r,)."""
+        if not self.exact(metric):
+            return variance_of(self.resampled[metric] @ contrast)
+        positive = self.outcomes[0].positive
+        scores = np.stack([outcome.probabilities[:, positive] for outcome in self.outcomes])
+        return delong(self.outcomes[0].labels == positive, scores, contrast)[1]
+
+    @property
+    def freedom(self) -> int:
+        """Degrees of freedom of a variance over images."""
+        return len(self.units.label) - len(np.unique(self.units.label))
+
+    def estimate(self, metric: str, weights: Floats) -> Estimate:
+        """The mean of the runs by ``weights`` (r,), and its variance over images."""
+        value, variance = float(weights @ self.values[metric]), self.variance(metric, weights)
+        if metric == "accuracy" and len(weights) == 1 and self.units.single_images and variance >= 0:
+            variance = value * (1 - value) / len(self.units.label)  # no need to resample: this is Wilson's own
+        return Estimate(value, variance, self._ends(metric, variance))
+
+    def part(self, metric: str, seeds: Floats) -> SeedPart:
+        """What a side's seeds add to the variance; ``seeds`` (k, r) averages the runs within each."""
+        deviations = seeds - seeds.mean(axis=0)
+        interaction = sum(self.variance(metric, deviation) for deviation in deviations) if len(seeds) > 1 else 0.0
+        return seed_part(seeds @ self.values[metric], interaction)
+
+    def _ends(self, metric: str, variance: float) -> Ends | None:
+        labels, classes = self.outcomes[0].labels, self.outcomes[0].probabilities.shape[1]
+        positive = self.outcomes[0].positive
+        inside = [self._count(labels == number) for number in range(classes)]
+        present = np.array([count for count in inside if count])
+        if metric in ("brier", "ece"):  # sums of small errors, which vary by far less than shares do
+            return None if variance else share_ends(len(self.units.label))
+        if metric == "accuracy":
+            return share_ends(len(self.units.label))
+        if metric == "auc":
+            groups = [
+                (inside[number], self._count(labels != number)) for number in range(1 if classes == 2 else classes)
+            ]
+            return auc_ends([(max(cases, 1), max(controls, 1)) for cases, controls in groups])
+        if metric in ("balanced_accuracy", "f1_macro") or positive is None:
+            return share_ends(len(present) ** 2 / float(np.sum(1 / present)))
+        return share_ends(max(inside[positive], 1))
+
+    def _count(self, images: Bools) -> int:
+        """How many units have one of these images (n,)."""
+        return len(np.unique(self.units.of_image[images]))
+
+
+def _score(sample: _Sample, metric: str, weights: Floats) -> Score:
+    estimate, resampled = sample.estimate(metric, weights), sample.resampled[metric] @ weights
+    if estimate.ends is not None:
+        return Score(metric, estimate.value, *estimate.limits(NORMAL))
+    if metric == "ece":  # resampling adds noise to every bin, and noise adds to this error: take off what it added
+        resampled = np.maximum(resampled + estimate.value - resampled.mean(), 0)
+    return Score(metric, estimate.value, *interval(resampled))
+
+
+def _difference(sample: _Sample, metric: str, ours: Floats, theirs: Floats) -> Difference:
+    """``ours`` and ``theirs`` (seeds of that side, runs of both) average the runs within each seed."""
+    over_seeds = [sample.part(metric, side) for side in (ours, theirs)]
+    arm, reference = ours.mean(axis=0), theirs.mean(axis=0)
+    over_images = sample.variance(metric, arm - reference)
+    freedom, seeds_lead = degrees_of_freedom(over_images, sample.freedom, over_seeds)
+    one, other = sample.estimate(metric, arm), sample.estimate(metric, reference)
+    tested = difference(one, other, over_images, sum(part.alone for part in over_seeds), freedom)
+    test = "DeLong" if sample.exact(metric) else "paired bootstrap"
+    if freedom:
+        test += ", with variance over seeds" + (" that exceeds the one over images" if seeds_lead else "")
+    return Difference(metric, one.value - other.value, tested.low, tested.high, tested.p, test)
 
 
 def _aligned(runs: Sequence[Predictions]) -> tuple[list[Outcome], Units]:
@@ -89,10 +165,9 @@ def _point_values(outcomes: Sequence[Outcome]) -> dict[str, Floats]:
     return {name: np.concatenate([run[name] for run in measured]) for name in measured[0]}
 
 
-def _score(metric: str, value: float, resampled: Floats) -> Score:
-    if metric == "ece":  # resampling adds noise to every bin, and noise adds to this error: take off what it added
-        resampled = np.maximum(resampled + value - resampled.mean(), 0)
-    return Score(metric, value, *interval(resampled))
+def _side(runs: Sequence[Predictions], before: int, after: int) -> Floats:
+    """What averages runs within each seed, with zeros for the runs of the other side."""
+    return np.pad(_seed_means(runs), ((0, 0), (before, after)))
 
 
 def _seed_means(runs: Sequence[Predictions]) -> Floats:
@@ -101,10 +176,3 @@ def _seed_means(runs: Sequence[Predictions]) -> Floats:
     same: Floats = np.array([[one == seed for one in seeds] for seed in dict.fromkeys(seeds)], float)
     same /= same.sum(axis=1, keepdims=True)
     return same
-
-
-def _delong_variance(outcomes: Sequence[Outcome], contrast: Floats) -> float:
-    positive = outcomes[0].positive
-    assert positive is not None
-    scores = np.stack([outcome.probabilities[:, positive] for outcome in outcomes])
-    return delong(outcomes[0].labels == positive, scores, contrast)[1]

@@ -1,4 +1,4 @@
-"""Intervals and tests: stratified bootstrap and DeLong's test. Pure functions with fixed seeds."""
+"""Variances and tests: stratified bootstrap, DeLong's test, seeds beside images. Pure functions with fixed seeds."""
 
 from __future__ import annotations
 
@@ -92,6 +92,43 @@ def delong(positive: Bools, scores: Floats, coefficients: Floats) -> tuple[float
 
 
 @dataclass(frozen=True)
+class SeedPart:
+    """What the seeds of one side add to the variance of their mean."""
+
+    observed: float  #: variance of the mean, by the values that were seen, which are all of the same images
+    alone: float  #: of that, what the images do not explain
+    freedom: int
+
+
+def seed_part(values: Floats, interaction: float) -> SeedPart:
+    """What ``k`` seeds of values (k,) add; ``interaction`` is the variance over images of their deviations, summed.
+
+    Seeds and images are crossed: seeds differ on these images more than they would on all, since each errs on images of
+    its own. That interaction is part of the variance over images as well, so it is taken off here.
+    """
+    seeds, observed = len(values), seed_variance(values)
+    explained = interaction / (seeds - 1) / seeds if seeds > 1 else 0.0
+    return SeedPart(observed, max(observed - explained, 0.0), seeds - 1)
+
+
+def degrees_of_freedom(images: float, image_freedom: int, sides: Sequence[SeedPart]) -> tuple[float, bool]:
+    """Of the variance ``images`` over images, with that over the seeds of both sides (Satterthwaite 1946).
+
+    Each part counts with its own degrees of freedom, so that few seeds cost power only as far as they vary. With one
+    seed on each side it is 0, for the normal distribution. The second value says whether seeds vary more than images
+    do: then what decides is an estimate from few seeds, which may be small by chance, and the degrees of freedom are at
+    most those of the seeds.
+    """
+    of_seeds, alone = sum(side.freedom for side in sides), sum(side.alone for side in sides)
+    if not of_seeds:
+        return 0.0, False
+    parts = [(images, image_freedom), *((side.observed, side.freedom) for side in sides if side.alone)]
+    spread = sum(variance**2 / max(freedom, 1) for variance, freedom in parts)
+    freedom = (images + alone) ** 2 / spread if spread > 0 else float(of_seeds)
+    return (min(freedom, of_seeds), True) if alone > images else (freedom, False)
+
+
+@dataclass(frozen=True)
 class Tested:
     """The 95 % interval of a value, and the two-sided p value against zero."""
 
@@ -100,7 +137,7 @@ class Tested:
     p: float
 
 
-def against_zero(value: float, variance: float, freedom: int) -> Tested:
+def against_zero(value: float, variance: float, freedom: float) -> Tested:
     """Test a value by its variance: Student's t with ``freedom`` degrees of freedom, normal where that is 0.
 
     NaN where the variance is, or where a value other than zero has none to be judged by.

@@ -47,7 +47,7 @@ def start(name: str, run: RunInfo) -> Followed:
     try:
         found = _TRACKERS[name]()
     except ModuleNotFoundError as error:
-        raise RequestError(f"the tracker {name} needs its library: pip install 'ctkit[{name}]'") from error
+        raise RequestError(f"the tracker {name} needs its library: pip install 'ctkit-ssl[{name}]'") from error
     return Followed(found(run, dict(flat(run.config))), _states(run.folder))
 
 

@@ -8,12 +8,12 @@ from markdown_it import MarkdownIt
 from ctkit.cli.description import describe_plugin, plugin_reference
 from ctkit.plugins.registry import KINDS, Entry, load
 
-OURS = [entry for entry in load().entries if entry.distribution == "ctkit" and entry.kind in KINDS]
+OURS = [entry for entry in load().entries if entry.distribution == "ctkit-ssl" and entry.kind in KINDS]
 
 
 @pytest.fixture(scope="module")
 def reference() -> str:
-    return plugin_reference(entry for entry in load().entries if entry.distribution == "ctkit")
+    return plugin_reference(entry for entry in load().entries if entry.distribution == "ctkit-ssl")
 
 
 @pytest.mark.parametrize("entry", OURS, ids=lambda entry: f"{entry.kind}-{entry.name}")

@@ -17,7 +17,7 @@ def test_what_may_name_a_patient_or_a_path_is_hidden(key: str, value: str) -> No
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("use", "ctkit:lidc-idri"), ("id", "HASH-6"), ("like", "hash6"), ("intensity", "hu-window"),
+    [("use", "ctkit-ssl:lidc-idri"), ("id", "HASH-6"), ("like", "hash6"), ("intensity", "hu-window"),
      ("backbone", "resnet50"), ("precision", "bf16-mixed"), ("threshold", 6),
      ("images", False), ("keep", None), ("name", "study_2")],
 )  # fmt: skip

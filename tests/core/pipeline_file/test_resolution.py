@@ -126,7 +126,7 @@ def test_the_resolved_document_resolves_to_itself(tmp_path: Path) -> None:
     text = MINIMAL + '\n[[reduce]]\nuse = "hash"\nthreshold = 4\n'
     document = read(tmp_path, text).document
     assert document["reduce"][1]["steps"][0]["threshold"] == 4
-    assert document["dataset"]["use"] == "ctkit:phantom"
+    assert document["dataset"]["use"] == "ctkit-ssl:phantom"
 
 
 @pytest.mark.parametrize(

@@ -299,7 +299,7 @@ def test_a_hook_that_is_called_fails_with_its_plugin_s_name_or_an_error_of_ours(
 
 def test_the_built_in_plugins_come_by_entry_points() -> None:
     plugins.load.cache_clear()
-    ours = [entry for entry in plugins.load().entries if entry.distribution == "ctkit"]
+    ours = [entry for entry in plugins.load().entries if entry.distribution == "ctkit-ssl"]
     assert {entry.kind for entry in ours} == {*KINDS, "command", "output", "tracker"}
     assert [entry.error for entry in ours if entry.status != "ok"] == []
 

@@ -16,24 +16,34 @@ from ctkit.console.output import Console
 from ctkit.contracts import Dataset
 from ctkit.errors import LockedError, RequestError
 from ctkit.files import read_csv, read_json
+from ctkit.session import EVERYTHING, Only
 from ctkit.slices import rendering
 from ctkit.storage import RunFolder
 from ctkit_datasets.phantom import Phantom, PhantomParams
+from phantom_files import write_nifti
 
 PHANTOM = PhantomParams(patients=3, slices=10, slice_spacing=4.0, matrix=64)
 Open = Callable[..., RevisitedArm]
 
 
-def made(tmp_path: Path, *reducers: dict[str, Any], images: bool = True) -> Path:
+def made(
+    tmp_path: Path,
+    *reducers: dict[str, Any],
+    images: bool = True,
+    dataset: dict[str, Any] | None = None,
+    only: str = "",
+) -> Path:
     document = {
         "run": {"name": "x", "out": str(tmp_path / "run")},
         "compute": {"workers": 1},
         "report": {"images": images},
-        "dataset": {"use": "phantom", "intensity": "lung"} | PHANTOM.model_dump(),
+        "dataset": dataset or {"use": "phantom", "intensity": "lung"} | PHANTOM.model_dump(),
         "reduce": list(reducers),
     }
     registry = plugins.load()
-    runner.run(pipeline_file.resolve(document, registry, tmp_path), registry, Console(quiet=True), "select")
+    pipeline = pipeline_file.resolve(document, registry, tmp_path)
+    part = Only(arm=frozenset({only})) if only else EVERYTHING
+    runner.run(pipeline, registry, Console(quiet=True), "select", part)
     return tmp_path / "run"
 
 
@@ -149,6 +159,40 @@ def test_without_the_cache_it_says_what_to_do(tmp_path: Path) -> None:
     with (
         pytest.raises(RequestError, match="run it again, or say in CTKIT_CACHE where its cache is"),
         ctkit.open_run(run).revisit("hash6"),
+    ):
+        pass
+
+
+def test_what_cannot_be_opened_in_the_data_blocks_no_arm(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_nifti(data, Phantom(PHANTOM))
+    (data / "gone.nii.gz").symlink_to("../.git/annex/objects/x")
+    run = made(tmp_path, {"use": "hash"}, dataset={"use": "nifti", "root": str(data)})
+    with ctkit.open_run(run).revisit("hash") as arm:
+        assert len(arm.volumes) == 3
+        assert arm.write_curve()
+    assert ctkit.open_run(run).skipped == {"cannot be read: No such file or directory": 1}
+    (data / "phantom-0.nii.gz").unlink()
+    with (
+        pytest.raises(RequestError, match="the source files are not those that it scanned"),
+        ctkit.open_run(run).revisit("hash"),
+    ):
+        pass
+
+
+def test_an_arm_needs_no_other_one_to_be_chosen(tmp_path: Path) -> None:
+    arms = (
+        {"use": "hash"},
+        {"use": "ssim", "threshold": 0.3, "id": "ssim"},
+        {"use": "random", "keep": {"like": "hash"}, "id": "alike"},
+    )
+    run = made(tmp_path, *arms, only="alike")
+    for name in ("hash", "alike"):
+        with ctkit.open_run(run).revisit(name) as arm:
+            assert arm.selection.kept.sum() > 0
+    with (
+        pytest.raises(RequestError, match=r"3 volumes of 3 not described for it in the cache.*--only arm=ssim"),
+        ctkit.open_run(run).revisit("ssim"),
     ):
         pass
 

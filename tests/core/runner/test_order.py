@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import nibabel
+import numpy as np
 import pytest
 
 from ctkit import pipeline_file, plugins, runner
@@ -18,6 +20,7 @@ from ctkit.errors import DataError
 from ctkit.hookspecs import RunInfo, hookimpl
 from ctkit.runner.order import outline
 from ctkit.storage import RunFolder
+from ctkit.storage.records import VolumeRow, read_rows
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -167,3 +170,26 @@ def test_a_run_leaves_exactly_the_files_that_its_folder_lists(tmp_path: Path, to
     fewer = run.files(outline(pipeline_file.resolve(document, registry, tmp_path)))
     assert left(run) == (fewer | about) - on_request
     assert {path.name for path in listed - fewer} >= {"explain.html", "pictures.npz", "mistakes.npz", "results.csv"}
+
+
+def test_notes_from_pixels_stand_beside_those_from_headers_also_when_nothing_is_read_again(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(-1000, 1000, (12, 11, 5)).astype(np.float32)
+    values[0, :2, 0] = -3.4e38
+    image = nibabel.Nifti1Image(values, np.eye(4))
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    (tmp_path / "data").mkdir()
+    nibabel.save(image, tmp_path / "data" / "a.nii.gz")
+    document = {
+        "run": {"name": "x", "out": str(tmp_path / "run")},
+        "dataset": {"use": "nifti", "root": str(tmp_path / "data")},
+        "reduce": [{"use": "all"}],
+    }
+    registry = plugins.load()
+    for _ in range(2):
+        found = runner.run(pipeline_file.resolve(document, registry, tmp_path), registry, Console(quiet=True), "select")
+        (volume,) = read_rows(found.volumes, VolumeRow)
+        assert volume.notes == (
+            "its header holds no orientation: taken as ANALYZE's, first axis to the left",
+            "voxels without a number, taken as air: 2",
+        )

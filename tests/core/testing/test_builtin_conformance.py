@@ -31,7 +31,7 @@ COUNTS = {"train": 6, "val": 4, "test": 4}
 
 def of_kind(kind: str) -> list[Any]:
     entries = plugins.load().of_kind(kind)
-    return [pytest.param(entry, id=entry.name) for entry in entries if entry.distribution == "ctkit"]
+    return [pytest.param(entry, id=entry.name) for entry in entries if entry.distribution == "ctkit-ssl"]
 
 
 def plugin(entry: Entry, parameters: Parameters) -> tuple[Any, Params]:
@@ -40,7 +40,7 @@ def plugin(entry: Entry, parameters: Parameters) -> tuple[Any, Params]:
 
 
 def test_the_distribution_conforms() -> None:
-    check_distribution("ctkit")
+    check_distribution("ctkit-ssl")
 
 
 # --- reducers -----------------------------------------------------------------------------------------------------

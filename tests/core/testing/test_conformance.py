@@ -501,6 +501,10 @@ def test_a_good_dataset_passes(arrays: ArraysParams) -> None:
             variant(Arrays, read=reading(lambda p: Pixels(p.values * np.nan, p.index, "arbitrary"))),
             "values must be finite",
         ),
+        case(
+            variant(Arrays, places=lambda _, volume, index: np.zeros((len(index), 4, 4))),
+            r"places must be None, or \(3, 3, 3\) and finite for 3 slices, but they are \(3, 4, 4\)",
+        ),
         case(variant(Arrays, read=normalised), "reading some slices must give what reading all gives"),
         case(
             variant(Arrays, arrange=volumes(details={"shape": (1,)}), read=expecting_tuples),
@@ -854,11 +858,13 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     monkeypatch.syspath_prepend(str(tmp_path))
     plugins.load.cache_clear()
 
-    def make(module: str, entry_points: str = "[ctkit]\nct-trial = ct_trial\n") -> str:
+    def make(module: str, entry_points: str = "[ctkit]\nct-trial = ct_trial\n", requirement: str = "ctkit-ssl") -> str:
         (tmp_path / "ct_trial.py").write_text(module)
         folder = tmp_path / "ct_trial-1.0.dist-info"
         folder.mkdir()
-        (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: ct-trial\nVersion: 1.0\n")
+        (folder / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: ct-trial\nVersion: 1.0\nRequires-Dist: {requirement}\n"
+        )
         (folder / "entry_points.txt").write_text(entry_points)
         return "ct-trial"
 
@@ -906,6 +912,11 @@ def test_what_is_wrong_with_a_distribution_is_named(install: Callable[..., str],
 def test_a_distribution_without_an_entry_point_is_told_what_to_write(install: Callable[..., str]) -> None:
     with pytest.raises(NonConformance, match=r"add \[project.entry-points.ctkit\]"):
         check_distribution(install(ANNOUNCING, entry_points=""))
+
+
+def test_a_distribution_that_requires_the_other_project_is_told_what_to_write(install: Callable[..., str]) -> None:
+    with pytest.raises(NonConformance, match=r'write dependencies = \["ctkit-ssl"\]'):
+        check_distribution(install(ANNOUNCING, requirement="ctkit>=0.1"))
 
 
 def test_a_distribution_that_is_not_installed_is_named() -> None:
