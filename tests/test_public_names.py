@@ -26,7 +26,7 @@ PUBLIC = {
         RunInfo Spec
         ctkit_register_commands ctkit_register_datasets ctkit_register_methods ctkit_register_protocols
         ctkit_register_reducers ctkit_register_tasks
-        ctkit_check_device
+        ctkit_check_device ctkit_check_run
         ctkit_run_outputs
         ctkit_metric_logged ctkit_run_failed ctkit_run_finished ctkit_run_started ctkit_stage_finished
         ctkit_stage_started

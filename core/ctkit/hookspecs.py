@@ -86,12 +86,17 @@ def ctkit_register_commands() -> Sequence[Spec]:  # type: ignore[empty-body]  # 
     """
 
 
-# --- asking: called once, when a run would use a GPU. What is raised stops the run ---------------------------------
+# --- asking: before a run; of devices only where one would be used. What is raised stops the run ------------------
 
 
 @hookspec
 def ctkit_check_device(device: str) -> str | None:
     """Say why what computes on ``device`` ("cuda") cannot use it, and what to do; None where it can."""
+
+
+@hookspec
+def ctkit_check_run() -> Sequence[str]:  # type: ignore[empty-body]  # a hook spec has no body
+    """Say what would keep a tracker or an output from its part in a run, a line each; before anything is started."""
 
 
 # --- outputs: what a run leaves for readers. A hook that raises fails the run ---------------------------------------

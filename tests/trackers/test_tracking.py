@@ -92,6 +92,18 @@ def test_an_unknown_tracker_is_a_warning_with_the_nearest_and_stops_nothing(
     assert "there is no tracker 'mflow'; did you mean 'mlflow'?" in record.getMessage()
 
 
+def test_a_run_with_an_unknown_tracker_is_not_started(
+    folder: Path, command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CTKIT_TRACKERS", "mflow")
+    assert command("run", "p.toml") == (
+        2,
+        "",
+        "ctkit: CTKIT_TRACKERS: there is no tracker 'mflow'; did you mean 'mlflow'?\n",
+    )
+    assert not (folder / "runs").exists()
+
+
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, object]]:
     """What a library in the place of wandb is told by its settings; it starts no run."""

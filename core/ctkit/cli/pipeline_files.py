@@ -23,13 +23,17 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key: dataset.size=128.")
 def validate(file: Path, overrides: tuple[str, ...]) -> None:
-    """Check a pipeline FILE without running it."""
-    from ctkit import pipeline_file, plugins
+    """Check a pipeline FILE without running it.
+
+    Data, weights and folders that it needs must be there as well.
+    """
+    from ctkit import pipeline_file, plugins, runner
     from ctkit.console import Console, count
 
     registry = plugins.load()
     resolved = pipeline_file.load(file, registry, overrides)
     warn_of_broken(registry, Console())
+    runner.check_file(resolved, registry, runner.run_folder(resolved))
     parts = (
         count(len(resolved.arms), "arm"),
         count(len(resolved.pretrains), "pre-training"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from numpy.typing import NDArray
@@ -87,12 +86,6 @@ class Dataset(Plugin[P], ABC):
     """
 
     dicom: ClassVar[bool] = False  #: the source files are DICOM, so that they can be handed on as they are
-
-    @property
-    def root(self) -> Path | None:
-        """Folder that ``SourceFile.path`` is relative to; None for synthetic data."""
-        root = getattr(self.params, "root", None)
-        return root if isinstance(root, Path) else None
 
     @abstractmethod
     def files(self) -> Iterator[SourceFile]:

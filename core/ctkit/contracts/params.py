@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast, get_args
 
@@ -78,3 +79,18 @@ class Plugin(Generic[P]):
 
     def __init__(self, params: P | None = None) -> None:
         self.params: P = cast(P, self.params_type()) if params is None else params
+
+    @property
+    def root(self) -> Path | None:
+        """Folder that paths of a data set's or a task's files are relative to; None for synthetic data."""
+        root = getattr(self.params, "root", None)
+        return root if isinstance(root, Path) else None
+
+    def check(self, device: str | None) -> Iterable[str]:
+        """Say what would keep the plugin from its work, a line each: what is missing, where, and what to do.
+
+        Asked before a run starts anything, and by ``ctkit validate``, once ``root`` is known to hold something; a
+        ``CtkitError`` that is raised is a line too. Be cheap: decode nothing, and ask the network for seconds, only for
+        what is not on this machine. ``device`` is "cpu" or "cuda"; None where it is not known yet.
+        """
+        return ()

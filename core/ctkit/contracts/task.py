@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -29,12 +28,6 @@ class Task(Plugin[P], ABC):
 
     positive: ClassVar[str | None] = None  #: the class that sensitivity and F1 speak of, in a task of two classes
     mean_std: ClassVar[tuple[float, float] | None] = None  #: on the scale 0..1; None: as the backbone was trained
-
-    @property
-    def root(self) -> Path | None:
-        """Folder the images lie in; None for synthetic data."""
-        root = getattr(self.params, "root", None)
-        return root if isinstance(root, Path) else None
 
     def files(self) -> Iterator[SourceFile]:
         """Every file that the result depends on; none for synthetic data."""

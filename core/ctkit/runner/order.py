@@ -14,9 +14,11 @@ from pathlib import Path
 from ctkit import stopping
 from ctkit.compute import Jobs
 from ctkit.console import Console, count, percent
+from ctkit.errors import CtkitError, RequestError
 from ctkit.hookspecs import STAGES, Stage
 from ctkit.pipeline_file import Pipeline
 from ctkit.plugins import Registry
+from ctkit.runner.checks import check_start
 from ctkit.session import EVERYTHING, Only, Session, open_session
 from ctkit.session.usage import used_by
 from ctkit.stages import compare as comparing
@@ -45,12 +47,14 @@ def run(
     """Run a pipeline, or ``only`` parts of it, up to and with the stage ``until``; what is there is not made again.
 
     ``jobs`` backbones are trained or evaluated at once, each on devices of its own, on which evidence is made as well.
-    Raises a ``CtkitError`` where the run cannot go on. An arm that fails in training or evaluation is noted in
-    ``run.json`` and the others go on.
+    Raises a ``RequestError`` before anything is started, another ``CtkitError`` where the run cannot go on. An arm that
+    fails in training or evaluation is noted in ``run.json`` and the others go on.
     """
     folder = run_folder(pipeline)
+    session = replace(open_session(pipeline, registry, console, folder, jobs), only=only)
+    check_start(session, until)
     with folder.locked(), console.log_to(folder.log):
-        session = replace(open_session(pipeline, registry, console, folder, jobs), only=only)
+        session = replace(session, provenance=replace(session.provenance))  # what another run wrote meanwhile counts
         with stopping.patient(), used_by(session.cache, folder.path), session.workers, session.crew, _told(session):
             _stages(session, STAGES[: STAGES.index(until) + 1])
     return folder
@@ -76,6 +80,8 @@ def _told(session: Session) -> Iterator[None]:
         session.provenance.error = None if interrupted else f"{type(error).__name__}: {error}"
         session.provenance.write(finished=True)
         session.registry.notify("ctkit_run_failed", run=session.info, error=error)
+        if isinstance(error, RequestError):  # its exit code says that nothing was started
+            raise CtkitError(str(error)) from error
         raise
     session.provenance.write(finished=True)
     session.registry.notify("ctkit_run_finished", run=session.info)

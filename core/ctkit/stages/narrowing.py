@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ctkit.pipeline_file import Arm, Pipeline
-from ctkit.session import Session
+from ctkit.session import Only, Session
 from ctkit.stages import select as selecting
 from ctkit.stages.data import Data
 from ctkit.stages.selected import keys
@@ -20,14 +20,18 @@ def of_one_arm(session: Session, arm: str) -> Session:
 
 def narrowed(session: Session) -> Session:
     """Return the session with the arms that are wanted or needed for these."""
-    pipeline = session.pipeline
-    if not session.only.arm:
-        return session
+    return replace(session, arms=wanted_arms(session.pipeline, session.only))
+
+
+def wanted_arms(pipeline: Pipeline, only: Only) -> tuple[Arm, ...]:
+    """The arms of a pipeline that are wanted or needed for these."""
+    if not only.arm:
+        return pipeline.arms
     known = {arm.id for arm in pipeline.arms}  # a baseline is no arm
-    wanted = {name for arm in session.only.arm & known for name in _needed(arm, pipeline)}
+    wanted = {name for arm in only.arm & known for name in _needed(arm, pipeline)}
     if pipeline.baselines:  # they take their grey levels from the reference
         wanted |= _needed(pipeline.reference.id, pipeline)
-    return _with_arms(session, wanted)
+    return tuple(arm for arm in pipeline.arms if arm.id in wanted)
 
 
 def widened(session: Session, data: Data) -> Session:

@@ -16,7 +16,7 @@ import numpy as np
 from ctkit.contracts import Dataset, Ints, Params, Pixels, Skipped, SourceFile, Volume
 from ctkit.contracts.promises import Judge, check_pixels, check_volume, json_of
 from ctkit.errors import DataError
-from ctkit.testing.plugins import build
+from ctkit.testing.plugins import build, check_check
 
 Headers = list[tuple[SourceFile, Mapping[str, Any]]]
 
@@ -46,6 +46,7 @@ def check_dataset(plugin: type[Dataset[Any]], params: Params | None = None, *, v
         _check_reading(judge, dataset, plugin(dataset.params), volume)
         _check_facts(judge, dataset, volume)
         _check_places(judge, dataset, volume)
+    check_check(judge, dataset)
 
 
 # --- scan ---------------------------------------------------------------------------------------------------------

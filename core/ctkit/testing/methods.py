@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ctkit.contracts import Method, Params, Pretrained, Pretraining
 from ctkit.contracts.promises import Judge, check_pretrained
 from ctkit.testing import samples
-from ctkit.testing.plugins import build
+from ctkit.testing.plugins import build, check_check
 
 METADATA = {"arm": "a", "fingerprint": "0"}
 FEWEST_STEPS = 4
@@ -30,6 +30,7 @@ def check_method(plugin: type[Method[Any]], params: Params | None = None) -> Non
     ``NonConformance`` for the first promise that is broken.
     """
     method, judge = build("method", plugin, params)
+    check_check(judge, method)
     with tempfile.TemporaryDirectory() as folder:
         trial = _TrialJob(judge, Path(folder))
         first = trial.train(method, "first")

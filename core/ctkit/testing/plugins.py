@@ -29,6 +29,21 @@ def build(kind: Kind, plugin: type[PluginT], params: Params | None) -> tuple[Plu
     return built, judge
 
 
+def check_check(judge: Judge, built: Plugin[Any]) -> None:
+    """Check that a plugin that can work finds nothing missing."""
+    try:
+        found = [fault for device in (None, "cpu") for fault in built.check(device)]
+    except Exception as error:  # a stranger's plugin may raise anything
+        raise judge.break_off("check must find nothing where the plugin can work", error, "mend check") from error
+    judge.must(
+        all(isinstance(fault, str) for fault in found),
+        "check must give lines of text",
+        f"they are of type {', '.join(sorted({type(fault).__name__ for fault in found}))}",
+        "say what is missing, where, and what to do",
+    )
+    judge.must(not found, "check must find nothing where the plugin can work", repr(found[:1]), "mend check")
+
+
 def _check_class(judge: Judge, kind: Kind, plugin: type[Plugin[Any]]) -> None:
     base = BASES[kind]
     promise = f"a {kind} must be a subclass of ctkit.contracts.{base.__name__}"

@@ -13,7 +13,7 @@ import numpy as np
 from ctkit.contracts import Difference, Evaluation, Params, Predictions, Protocol, Score
 from ctkit.contracts.promises import Judge, check_predictions
 from ctkit.testing import samples
-from ctkit.testing.plugins import build
+from ctkit.testing.plugins import build, check_check
 
 
 def check_protocol(plugin: type[Protocol[Any]], params: Params | None = None) -> None:
@@ -22,6 +22,7 @@ def check_protocol(plugin: type[Protocol[Any]], params: Params | None = None) ->
     Pass parameters that make it quick. Raises ``NonConformance`` for the first promise that is broken.
     """
     protocol, judge = build("protocol", plugin, params)
+    check_check(judge, protocol)
     task = samples.Brightness()
     with tempfile.TemporaryDirectory() as folder:
         backbone = samples.backbone(Path(folder) / "backbone.safetensors")
@@ -108,7 +109,7 @@ def _check_nothing_differs(judge: Judge, found: Difference, metrics: set[str]) -
     _check_difference(judge, found, metrics)
     judge.must(
         found.difference == 0 and abs(found.low + found.high) < 1e-9 and found.p == 1,
-        f"predictions compared with themselves must not differ in {found.metric}: 0 in an interval around it with p = 1",
+        f"predictions compared with themselves must not differ in {found.metric}: 0, in an interval around it, p = 1",
         f"it is {found.difference:g} in {found.low:g}..{found.high:g} with p = {found.p:g}",
         "pair the images, and define p where nothing varies",
     )

@@ -15,7 +15,7 @@ from ctkit.contracts.promises import Judge, check_decision
 from ctkit.errors import CtkitError
 from ctkit.pipeline_file.sections import SCOPES
 from ctkit.testing import samples
-from ctkit.testing.plugins import build
+from ctkit.testing.plugins import build, check_check
 
 SEEDS = range(8)
 
@@ -29,6 +29,7 @@ def check_reducer(plugin: type[Reducer[Any]], params: Params | None = None, *, w
     Raises ``NonConformance`` for the first promise that is broken.
     """
     reducer, judge = build("reducer", plugin, params)
+    check_check(judge, reducer)
     _check_declarations(judge, reducer)
     if reducer.device == "cpu":
         judge.must(

@@ -10,7 +10,7 @@ import numpy as np
 
 from ctkit.contracts import Params, Split, Task
 from ctkit.contracts.promises import Judge, check_classes, check_image, check_splits
-from ctkit.testing.plugins import build
+from ctkit.testing.plugins import build, check_check
 
 IMAGES = 16  #: of each part that are looked at, from the first to the last
 
@@ -30,6 +30,7 @@ def check_task(plugin: type[Task[Any]], params: Params | None = None) -> None:
         for number in np.unique(np.linspace(0, len(split.names) - 1, IMAGES, dtype=int)).tolist():
             _check_image(judge, task, part, number)
     _check_files(judge, task)
+    check_check(judge, task)
 
 
 def _check_classes(judge: Judge, task: Task[Any]) -> None:

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
-from ctkit.contracts import Dataset, Ints, Pixels, Skipped, SourceFile, Volume
+from ctkit.contracts import Dataset, Ints, Pixels, Skipped, SourceFile, Volume, VolumeFacts
 from ctkit.errors import DataError
 from ctkit_datasets.filters import FolderParams, chosen, unwanted
-from ctkit_datasets.nifti_files import Unit, header_facts, read_slices, slice_places
+from ctkit_datasets.nifti_files import Unit, header_facts, label_values, read_slices, slice_places
+from ctkit_datasets.nifti_layouts import mask_by_place, roles
+from ctkit_datasets.nifti_masks import mask_findings
 from ctkit_datasets.source_files import walk
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -25,7 +27,13 @@ class NiftiParams(FolderParams):
     patient: str = Field(
         "",
         description="regular expression that is searched in a file's path below root; its first group, or all of it, "
-        "names the patient. Empty: the first folder of the path, the file's name where there is none",
+        "names the patient. Empty: as the layout has it, else the first folder of the path that holds one patient's "
+        "files, or the file's name",
+    )
+    layout: Literal["auto", "any"] = Field(
+        "auto",
+        description="auto: label maps, and what the layouts of public archives hold beside CT, are left out. "
+        "any: each file is a CT scan",
     )
     unit: Unit = Field(
         "auto",
@@ -64,10 +72,18 @@ class Nifti(Dataset[NiftiParams]):
         """Read one header."""
         if not file.path.lower().endswith(SUFFIXES):
             return Skipped(file.path, "no NIfTI file by its name, which should end in .nii or .nii.gz")
+        place = mask_by_place(file.path) if self.params.layout == "auto" else ""
+        if place:
+            return Skipped(file.path, place)
+        path = self.params.root / file.path
         try:
-            return header_facts(self.params.root / file.path, file.size)
+            facts = header_facts(path, file.size, labels=self.params.layout == "any")
         except DataError as error:
             return Skipped(file.path, str(error), error.retry)
+        labels = label_values(path, facts) if self.params.layout == "auto" else ()
+        if len(labels):
+            return Skipped(file.path, f"a label map: whole numbers from 0 on, {len(labels)} different ones")
+        return facts
 
     def arrange(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
         """Yield a volume per file, in the order of their paths."""
@@ -75,14 +91,21 @@ class Nifti(Dataset[NiftiParams]):
 
     def _volumes(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
         """Yield a volume per file that is asked for, and the others with the reason."""
+        wanted: list[tuple[SourceFile, Mapping[str, Any]]] = []
         for file, facts in headers:
-            reason = unwanted(file.path, self.params)
+            if reason := unwanted(file.path, self.params):
+                yield Skipped(file.path, reason)
+            else:
+                wanted.append((file, facts))
+        found = roles(self.params.root, [file.path for file, _ in wanted])
+        for (file, facts), (patient, other) in zip(wanted, found, strict=True):
+            reason = other if self.params.layout == "auto" else ""
             if not reason and self.params.orientation != "any" and facts["plane"] != "axial":
                 reason = f"acquired in {facts['plane']} slices"
             if reason:
                 yield Skipped(file.path, reason)
             else:
-                yield nifti_volume(file, facts, self._patient(file.path))
+                yield nifti_volume(file, facts, self._patient(file.path) or patient)
 
     def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
         """Decode a file. Unlike in DICOM, all of a volume is lost with its file."""
@@ -92,11 +115,14 @@ class Nifti(Dataset[NiftiParams]):
         """Where slices lie, from the file's header."""
         return slice_places(volume.details, index)
 
+    def facts(self, volume: Volume) -> VolumeFacts:
+        """On which slices organs or lesions are, by the label maps that lie with the scan."""
+        return VolumeFacts(findings=mask_findings(self.params.root, volume))
+
     def _patient(self, path: str) -> str:
+        """The patient by the parameter, "" where it does not say."""
         found = re.search(self.params.patient, path) if self.params.patient else None
-        if found:
-            return found.group(1 if found.re.groups else 0) or path
-        return path.partition("/")[0]
+        return (found.group(1 if found.re.groups else 0) or path) if found else ""
 
 
 def nifti_volume(file: SourceFile, facts: Mapping[str, Any], patient: str) -> Volume:

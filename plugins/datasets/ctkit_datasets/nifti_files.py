@@ -32,6 +32,9 @@ _RARE = 0.001  # share of a volume's voxels that may be anything
 _FEW = 0.01  # share of its voxels that metal may be
 _OUTLYING = 8  # times the range of the other values: farther than this from it, one voxel flattens all of them
 _SAMPLED = 1 << 20  # voxels that the unit is told by
+_FEW_LABELS, _SOME_LABELS, _MANY_LABELS = 8, 32, 256
+_ALIKE = 0.7  # of neighbours inside of what is labelled
+_PIECE = 1 << 20  # bytes
 _GZIP = b"\x1f\x8b"
 _TRAILING = "bytes that follow the compressed data are ignored"
 _INFLATION = 200  # bytes that one byte of a compressed file may become; noise keeps real CT far below it
@@ -52,11 +55,12 @@ _PLANES = ("sagittal", "coronal", "axial")
 # --- headers ------------------------------------------------------------------------------------------------------
 
 
-def header_facts(path: Path, size: int) -> dict[str, Any]:
+def header_facts(path: Path, size: int, *, labels: bool = False) -> dict[str, Any]:
     """Return JSON-able facts from the header of a file of ``size`` bytes, compressed or not.
 
     ``shape`` counts slices, rows and columns of the common orientation. Raises ``DataError``, with a reason that names
-    no file, where there is no volume or not all of it: no memory is taken for what a header claims.
+    no file, where there is no volume or not all of it: no memory is taken for what a header claims. A file whose header
+    says that it is a label map is one only for who wants ``labels``.
     """
     with _opened(path) as (file, compressed):
         block = bytes(_read(file, 540))
@@ -65,7 +69,7 @@ def header_facts(path: Path, size: int) -> dict[str, Any]:
     with np.errstate(all="ignore"):  # of numbers in damaged headers; what comes out is looked at
         facts = {
             **_orientation(header, shape),
-            "dtype": _dtype(header),
+            "dtype": _dtype(header, labels),
             "offset": _offset(header),
             "scale": _scale(header),
         }
@@ -163,9 +167,9 @@ def _shape(header: Any) -> tuple[int, int, int]:
     return x, y, z
 
 
-def _dtype(header: Any) -> str:
+def _dtype(header: Any, labels: bool) -> str:
     code = int(header["datatype"])
-    if int(header["intent_code"]) == _LABELS:
+    if int(header["intent_code"]) == _LABELS and not labels:
         raise DataError("a label map")
     if code in _COLOURS:
         raise DataError("colours, not intensities")
@@ -373,6 +377,39 @@ def _notes(ends: NDArray[np.float64], unit: str) -> Iterator[str]:
         yield f"voxels out of range, clipped: {beyond:,}"
     if unknown:
         yield f"voxels without a number, taken as {'air' if unit == 'HU' else 'the lowest value'}: {unknown:,}"
+
+
+def label_values(path: Path, facts: Mapping[str, Any]) -> NDArray[np.float64]:
+    """Return the values of a label map, ascending; none of anything else, such as a damaged file.
+
+    A label map holds whole numbers from 0 on: up to 8, up to 32 that leave few out, or up to 256 where neighbours are
+    mostly equal, as they are nowhere in CT, also of 8 bits. It is read to its end; of CT a first piece is enough, which
+    holds negative or many values.
+    """
+    values, alike, no = np.zeros(0), np.zeros(2, np.int64), np.zeros(0)
+    dtype = np.dtype(facts["dtype"])
+    left = math.prod(facts["file_shape"]) * dtype.itemsize
+    try:
+        with _opened(path) as (file, _):
+            _skip(file, facts["offset"])
+            while left > 0:
+                piece = _read(file, min(left, _PIECE))
+                if not piece or len(piece) % dtype.itemsize:
+                    return no
+                left -= len(piece)
+                stored = np.frombuffer(piece, dtype)
+                found = _scaled(np.unique(stored), facts["scale"])
+                whole = found.round()
+                values = np.union1d(values, whole)
+                if len(values) > _MANY_LABELS or not (whole >= 0).all() or not np.allclose(found, whole, atol=1e-3):
+                    return no
+                inside = (stored[1:] != 0) & (stored[:-1] != 0)
+                alike += np.count_nonzero(inside & (stored[1:] == stored[:-1])), np.count_nonzero(inside)
+    except DataError:
+        return no
+    count = len(values)
+    few = count <= _FEW_LABELS or (count <= _SOME_LABELS and values[-1] < 2 * count)
+    return values if few or alike[0] >= _ALIKE * alike[1] else no
 
 
 def stored_voxels(path: Path, facts: Mapping[str, Any]) -> tuple[NDArray[Any], tuple[str, ...]]:

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ctkit.contracts import Ints, Pixels, Skipped, SourceFile, Volume
+from ctkit.contracts import Ints, Pixels, Skipped, SourceFile, Volume, VolumeFacts
 from ctkit_datasets.dicom import SeriesDataset
 from ctkit_datasets.filters import RecipeParams, chosen, unwanted
 from ctkit_datasets.nifti_files import slice_places
+from ctkit_datasets.nifti_masks import mask_findings
 from ctkit_datasets.pet_ct_nifti import CT, RESAMPLED_CT, inspect_tree_file, read_tree_volume, tree_volumes
 
 _NIFTI = (".nii", ".nii.gz")
@@ -75,3 +76,10 @@ class PetCt(SeriesDataset[PetCtParams]):
         if not volume.files[0].path.endswith(_NIFTI):
             return super().places(volume, index)
         return None if self.params.recipe == "published" else slice_places(volume.details, index)
+
+    def facts(self, volume: Volume) -> VolumeFacts:
+        """On which slices lesions are, by the segmentation of a NIfTI tree; of DICOM, manufacturer and kernel."""
+        if not volume.files[0].path.endswith(_NIFTI):
+            return super().facts(volume)
+        published = self.params.recipe == "published"  # takes slices in the file's own order
+        return VolumeFacts(findings={} if published else mask_findings(self.params.root, volume))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ctkit.contracts import Exported, ExportFormat, Method, Pretrained, Pretraining
 from ctkit.errors import DataError
-from ctkit_models.parameters import ContrastiveParams, MultiCropParams
+from ctkit_models.parameters import ContrastiveParams, MultiCropParams, faults_on_cpu
 from ctkit_models.plan import Plan, plan_run
+from ctkit_torch.weights import faults_of_file
 
 if TYPE_CHECKING:
     from ctkit_models.network import Network
@@ -70,6 +71,13 @@ class Contrastive(Method[P], ABC):
             return plan_run(self.params, slices, volumes=volumes).steps
         except DataError:  # too few, which the training itself will say
             return None
+
+    def check(self, device: str | None) -> Iterable[str]:
+        """Say why ``init`` cannot be loaded, and what the CPU cannot do."""
+        if self.params.init is not None:
+            yield from faults_of_file(self.params.init, self.params.backbone)
+        if device == "cpu":
+            yield from faults_on_cpu(self.params)
 
     def pretrain(self, job: Pretraining) -> Pretrained:
         """Train on the job's slices, from its last checkpoint where there is one, and write the backbone."""

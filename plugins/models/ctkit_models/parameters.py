@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -205,3 +206,11 @@ class MultiCropParams(ContrastiveParams):
         None, ge=16, description="side of a small view, pixels; none: 3/7 of size, which makes 96 of 224"
     )
     local_scale: LocalScale = (0.1, 0.33)
+
+
+def faults_on_cpu(params: ContrastiveParams) -> Iterator[str]:
+    """Say what of the parameters needs a GPU."""
+    if params.precision == "fp16":
+        yield "precision fp16 needs a GPU; on the CPU use bf16 or fp32"
+    if params.batch == "auto":
+        yield 'batch "auto" looks for what the memory of a GPU holds; on the CPU give a number'

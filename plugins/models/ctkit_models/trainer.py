@@ -15,7 +15,7 @@ from torch import nn
 from ctkit.contracts import Pretraining
 from ctkit.errors import RequestError
 from ctkit_models.lightning_overrides import OwnTermination
-from ctkit_models.parameters import ContrastiveParams
+from ctkit_models.parameters import ContrastiveParams, faults_on_cpu
 from ctkit_models.ranks import Placed, Rank
 from ctkit_torch.precision import has_bf16, unusable
 
@@ -27,10 +27,8 @@ def check_device(params: ContrastiveParams, job: Pretraining) -> None:
         raise RequestError(f'{why}, or compute on "cpu"')
     if on_gpu and torch.cuda.device_count() < job.devices:
         raise RequestError(f"devices is {job.devices} but torch sees {torch.cuda.device_count()} GPUs; ask for less")
-    if params.precision == "fp16" and not on_gpu:
-        raise RequestError("precision fp16 needs a GPU; on the CPU use bf16 or fp32")
-    if params.batch == "auto" and not on_gpu:
-        raise RequestError('batch "auto" looks for what the memory of a GPU holds; on the CPU give a number')
+    for fault in () if on_gpu else faults_on_cpu(params):
+        raise RequestError(fault)
 
 
 def job_on_gpu(job: Pretraining) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, Field
 from ctkit.contracts import InputPath, Method, Params, Pretrained, Pretraining
 from ctkit.errors import DataError
 from ctkit_torch.architectures import check_architecture
+from ctkit_torch.weights import faults_of_file
 
 
 class UntrainedParams(Params):
@@ -38,6 +40,10 @@ class Untrained(Method[UntrainedParams]):
     def __init__(self, params: UntrainedParams | None = None) -> None:
         super().__init__(params)
         self.draws = self.params.init is None
+
+    def check(self, device: str | None) -> Iterable[str]:
+        """Say why ``init`` cannot be loaded."""
+        return faults_of_file(self.params.init, self.params.backbone) if self.params.init else ()
 
     def pretrain(self, job: Pretraining) -> Pretrained:
         """Write the trunk as it is. Raises ``DataError`` where ``init`` holds another network."""

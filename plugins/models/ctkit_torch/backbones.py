@@ -7,7 +7,6 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from ctkit.errors import DataError
 from ctkit.files import write_bytes
-from ctkit_torch.architectures import check_architecture
+from ctkit_torch.headers import RESNETS, is_safetensors, read_header, resnet_of
 from ctkit_torch.seeding import seeded
 from ctkit_torch.trunks import Trunk, build_trunk
 
@@ -25,15 +24,6 @@ PUBLISHED_MEAN_STD = (0.1806, 0.1907)
 
 #: Where the authors' checkpoints keep the trunk: plain, SwAV and SparK, MoCo, BYOL.
 PREFIXES = ("", "model.", "encoder_q.", "online_network.encoder.")
-
-#: Blocks per stage of the plain ResNets; those of three convolutions a block are the deeper ones.
-RESNETS: dict[tuple[tuple[int, ...], bool], str] = {
-    ((2, 2, 2, 2), False): "resnet18",
-    ((3, 4, 6, 3), False): "resnet34",
-    ((3, 4, 6, 3), True): "resnet50",
-    ((3, 4, 23, 3), True): "resnet101",
-    ((3, 8, 36, 3), True): "resnet152",
-}
 
 
 @dataclass(frozen=True)
@@ -74,11 +64,11 @@ def load_backbone(path: Path, architecture: str | None = None) -> Backbone:
     Raises ``DataError`` where the file is none of them, holds less than a whole trunk, or wants to run code.
     """
     try:
-        if _is_safetensors(path):
+        if is_safetensors(path):
             return _load_safetensors(path)
         if architecture is None or architecture in RESNETS.values():
             weights = _trunk_weights(path, _unpickled(path))
-            architecture = _resnet_of(path, weights)
+            architecture = resnet_of(path, weights)
             return Backbone(_filled(path, architecture, weights), architecture, *PUBLISHED_MEAN_STD)
         return Backbone(_filled(path, architecture, _unpickled(path)), architecture, *PUBLISHED_MEAN_STD)
     except OSError as error:
@@ -100,22 +90,10 @@ def _with_sorted_header(data: bytes) -> bytes:
     return len(header).to_bytes(8, "little") + header + data[start:]
 
 
-def _is_safetensors(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(9)[8:] == b"{"
-
-
 def _load_safetensors(path: Path) -> Backbone:
-    try:
-        weights, metadata = read_safetensors(path)
-    except safetensors.SafetensorError as error:
-        raise DataError(f"{path} is not a whole safetensors file: {error}") from error
-    try:
-        architecture = check_architecture(metadata["architecture"])
-        mean, std = float(metadata["mean"]), float(metadata["std"])
-    except (KeyError, ValueError) as error:
-        raise DataError(f"{path} is no backbone of ctkit: its metadata lacks a valid {error}") from error
-    return Backbone(_filled(path, architecture, weights), architecture, mean, std, metadata)
+    header = read_header(path)
+    trunk = _filled(path, header.architecture, read_safetensors(path)[0])
+    return Backbone(trunk, *header)
 
 
 def _unpickled(path: Path) -> Mapping[str, Tensor]:
@@ -127,7 +105,10 @@ def _unpickled(path: Path) -> Mapping[str, Tensor]:
             f"{path} is refused: it holds more than weights, and loading it could run code; "
             "save its state_dict alone and use that file"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:  # what torch raises on damaged files
+    except (
+        *(RuntimeError, EOFError, ValueError, KeyError, IndexError),  # what torch raises on damaged files
+        safetensors.SafetensorError,  # it reads those too, by their name
+    ) as error:
         raise DataError(f"{path} is neither a safetensors file nor a torch checkpoint: {error}") from error
     for name in ("state_dict", "module"):
         if isinstance(content, dict) and isinstance(content.get(name), dict):
@@ -151,21 +132,6 @@ def _trunk_weights(path: Path, found: Mapping[str, Tensor]) -> dict[str, Tensor]
 
 
 _RESNET_PARTS = frozenset({"conv1", "bn1", "layer1", "layer2", "layer3", "layer4"})
-
-
-def _resnet_of(path: Path, weights: Mapping[str, Any]) -> str:
-    """Name of the plain ResNet that has as many blocks as ``weights`` shows."""
-    blocks = tuple(
-        len({name.split(".")[1] for name in weights if name.startswith(f"layer{stage}.")}) for stage in range(1, 5)
-    )
-    deep = any(name.endswith(".conv3.weight") for name in weights)
-    architecture = RESNETS.get((blocks, deep))
-    if architecture is None:
-        raise DataError(
-            f"{path} holds no whole ResNet: {len(weights)} weights of a trunk were found, with "
-            f"{'/'.join(map(str, blocks))} blocks in its four stages"
-        )
-    return architecture
 
 
 def _filled(path: Path, architecture: str, weights: Mapping[str, Tensor]) -> Trunk:

@@ -5,6 +5,7 @@ The network is imported on use.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from pydantic import AfterValidator, Field
 from ctkit.contracts import InputPath, Params, Reducer, Slices, knob
 from ctkit_reducers.similarity import Similarity
 from ctkit_torch.architectures import check_architecture
+from ctkit_torch.weights import faults_of_file, faults_of_library
 
 DECIMALS = 6  #: of a distance, as many as products of float32 vectors are good for, so that equal slices are 0 apart
 
@@ -48,6 +50,11 @@ class Embedded(Reducer[N]):
     shared_evidence = "embedding"
     evidence = "slice"
     device = "accelerator"
+
+    def check(self, device: str | None) -> Iterable[str]:
+        """Say why the network's weights cannot be had."""
+        path, network = self.params.backbone, self.params.network
+        return faults_of_library(network) if path is None else faults_of_file(path)
 
     def describe(self, slices: Slices) -> NDArray[np.float32]:
         """Features (n, width) of unit length."""

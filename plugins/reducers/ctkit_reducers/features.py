@@ -18,6 +18,7 @@ from ctkit_torch.architectures import TORCHVISION
 from ctkit_torch.backbones import Backbone, load_backbone
 from ctkit_torch.precision import exact_convolutions
 from ctkit_torch.trunks import Trunk, build_trunk, timm_width
+from ctkit_torch.weights import torchvision_weights
 
 BATCH = 64  #: slices in one forward pass
 IMAGENET_MEAN_STD = (0.449, 0.226)  #: the means over the three channels that the weights were trained with
@@ -65,9 +66,9 @@ def _of_timm(network: str) -> Backbone:
     return Backbone(trunk, network, float(np.mean(means)), float(np.mean(deviations)))
 
 
-def _unreachable(network: str, error: Exception) -> str:
+def _unreachable(which: str, error: Exception) -> str:
     return (
-        f"cannot fetch the weights of {network} ({error}); "
+        f"cannot fetch the weights of {which} ({error}); "
         "give the path of a checkpoint as `backbone`, or fetch them once on this machine"
     )
 
@@ -83,7 +84,9 @@ def _of_torchvision(network: str) -> Backbone:
     try:
         values = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (URLError, OSError, RuntimeError) as error:
-        raise DataError(_unreachable(network, error), retry=True) from error
+        url, path = torchvision_weights(network)
+        which = f"{network} from {url}, to keep them in {path.parent}"
+        raise DataError(_unreachable(which, error), retry=True) from error
     trunk = build_trunk(network)
     trunk.load({name: values[name] for name in trunk.weights()})
     return Backbone(trunk.eval(), network, *IMAGENET_MEAN_STD)

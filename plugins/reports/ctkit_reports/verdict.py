@@ -160,7 +160,7 @@ def missing(run: Run) -> list[str]:
     arms = [arm["id"] for arm in run.pipeline.get("reduce", []) if "id" in arm]
     methods = [method["id"] for method in run.pipeline.get("pretrain", []) if "id" in method]
     trained = {(training.arm, training.pretrain, training.seed) for training in run.trainings}
-    lost = [f"{arm}: no selection" for arm in arms if run.arm(arm) is None]
+    lost = [f"{arm}: no selection" for arm in arms if run.arm(arm) is None and arm not in failed]
     lost += [
         f"{arm}, {method}, seed {seed}: no backbone"
         for arm in arms

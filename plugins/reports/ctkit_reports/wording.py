@@ -117,7 +117,8 @@ def times(ratio: float) -> str:
 
 def work(stage: str) -> str:
     """What a stage does, to begin a sentence with."""
-    return {"pretrain": "Pre-training", "evaluate": "Evaluation"}.get(stage, stage.capitalize())
+    known = {"describe": "Describing", "select": "Selection", "pretrain": "Pre-training", "evaluate": "Evaluation"}
+    return known.get(stage, stage.capitalize())
 
 
 def labels(share: float) -> str:

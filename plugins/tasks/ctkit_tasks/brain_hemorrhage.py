@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ctkit.contracts import InputPath, Params
 from ctkit.errors import RequestError
-from ctkit_tasks.image_files import ImageFiles, LabelledFile, found_instead, image_paths
+from ctkit_tasks.image_files import ImageFiles, LabelledFile, found_instead, image_paths, read_table
 from ctkit_tasks.splitting import hold_out, units_of
 
 _FOLDERS = ("a_without", "b_with")  # the paper's names of the classes
@@ -37,15 +37,25 @@ class BrainHemorrhage(ImageFiles[BrainHemorrhageParams]):
 
     def listed(self) -> Mapping[str, Sequence[LabelledFile]]:
         """The files of whichever layout is there."""
-        root = self.params.root
-        if (root / _TABLE).is_file() and (root / "head_ct").is_dir():
+        for fault in self.lacking():
+            raise RequestError(f"task brain-hemorrhage {fault}")
+        if self._is_of_kaggle:
             return self._drawn()
-        if all((root / split / folder).is_dir() for split in ("train", "test") for folder in _FOLDERS):
-            return {split: _in_folders(root / split) for split in ("train", "test")}
-        raise RequestError(
-            "task brain-hemorrhage expects head_ct/ and labels.csv, or a_without/ and b_with/ in both train/ and test/ "
-            f"in {root}, but {found_instead(root)}"
-        )
+        return {split: _in_folders(self.params.root / split) for split in ("train", "test")}
+
+    def lacking(self) -> Iterator[str]:
+        """Say that neither layout is there."""
+        root = self.params.root
+        folders = (root / split / folder for split in ("train", "test") for folder in _FOLDERS)
+        if not self._is_of_kaggle and not all(folder.is_dir() for folder in folders):
+            yield (
+                "expects head_ct/ and labels.csv, or a_without/ and b_with/ in both train/ and test/ "
+                f"in {root}, but {found_instead(root)}"
+            )
+
+    @property
+    def _is_of_kaggle(self) -> bool:
+        return (self.params.root / _TABLE).is_file() and (self.params.root / "head_ct").is_dir()
 
     def tables(self) -> Sequence[Path]:
         """Kaggle's table of labels."""
@@ -71,13 +81,12 @@ def _in_table(root: Path) -> list[LabelledFile]:
     """Read ``labels.csv``: its header is ``id, hemorrhage`` with a space, and ``7`` means ``007.png``."""
     folder = root / "head_ct" / "head_ct" if (root / "head_ct" / "head_ct").is_dir() else root / "head_ct"
     files = []
-    with (root / _TABLE).open(newline="", encoding="utf-8-sig") as file:
-        for row in csv.DictReader(file, skipinitialspace=True):
-            number, label = row.get("id") or "", row.get("hemorrhage") or ""
-            if not number.isdigit() or label.strip() not in ("0", "1"):
-                raise RequestError(
-                    f"task brain-hemorrhage expects columns id (a number) and hemorrhage (0 or 1) in {root / _TABLE}, "
-                    f"but one row is {dict(row)}"
-                )
-            files.append(LabelledFile(folder / f"{int(number):03d}.png", int(label)))
+    for row in csv.DictReader(read_table(root / _TABLE).splitlines(), skipinitialspace=True):
+        number, label = row.get("id") or "", row.get("hemorrhage") or ""
+        if not number.isdigit() or label.strip() not in ("0", "1"):
+            raise RequestError(
+                f"task brain-hemorrhage expects columns id (a number) and hemorrhage (0 or 1) in {root / _TABLE}, "
+                f"but one row is {dict(row)}"
+            )
+        files.append(LabelledFile(folder / f"{int(number):03d}.png", int(label)))
     return files

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import Field
 
 from ctkit.contracts import InputPath, Params
 from ctkit.errors import RequestError
-from ctkit_tasks.image_files import ImageFiles, LabelledFile, found_instead
+from ctkit_tasks.image_files import ImageFiles, LabelledFile, found_instead, read_table
+
+_SPLITS = ("train", "val", "test")
 
 
 class CovidCtParams(Params):
@@ -31,40 +33,43 @@ class CovidCt(ImageFiles[CovidCtParams]):
     positive = "COVID"
     mean_std = (0.56, 0.29)  # the paper's
 
+    def lacking(self) -> Iterator[str]:
+        """Name the folders and lists that are missing."""
+        root = self.params.root
+        for name in self.classes:
+            if not self._folder(name).is_dir():
+                yield (
+                    f"expects a folder CT_{name} in {root} or its Images-processed (unpack CT_{name}.zip), but "
+                    f"{found_instead(root)}"
+                )
+        for path in self.tables():
+            if not path.is_file():
+                yield f"expects {path.relative_to(root).as_posix()} in {root}, but {found_instead(root)}"
+
     def listed(self) -> Mapping[str, Sequence[LabelledFile]]:
         """The files that the official lists name."""
-        folders = [self._folder(name) for name in self.classes]
+        for fault in self.lacking():
+            raise RequestError(f"task covid-ct {fault}")
         return {
             split: [
-                LabelledFile(folder / line, label)
-                for label, (name, folder) in enumerate(zip(self.classes, folders, strict=True))
+                LabelledFile(self._folder(name) / line, label)
+                for label, name in enumerate(self.classes)
                 for line in _lines(self._list(split, name))
             ]
-            for split in ("train", "val", "test")
+            for split in _SPLITS
         }
 
     def tables(self) -> Sequence[Path]:
         """The six lists."""
-        return [self._list(split, name) for split in ("train", "val", "test") for name in self.classes]
+        return [self._list(split, name) for split in _SPLITS for name in self.classes]
 
     def _list(self, split: str, name: str) -> Path:
-        path = self.params.root / "Data-split" / name / f"{split}CT_{name}.txt"
-        if not path.is_file():
-            raise RequestError(
-                f"task covid-ct expects Data-split/{name}/{split}CT_{name}.txt in {self.params.root}, but "
-                f"{found_instead(self.params.root)}"
-            )
-        return path
+        return self.params.root / "Data-split" / name / f"{split}CT_{name}.txt"
 
     def _folder(self, name: str) -> Path:
-        for parent in (self.params.root, self.params.root / "Images-processed"):
-            if (parent / f"CT_{name}").is_dir():
-                return parent / f"CT_{name}"
-        raise RequestError(
-            f"task covid-ct expects a folder CT_{name} in {self.params.root} or its Images-processed (unpack "
-            f"CT_{name}.zip), but {found_instead(self.params.root)}"
-        )
+        here = self.params.root / f"CT_{name}"
+        return here if here.is_dir() else self.params.root / "Images-processed" / f"CT_{name}"
 
 
 def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line.strip() for line in read_table(path).splitlines() if line.strip()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -47,6 +47,20 @@ class ImageFiles(Task[P]):
     def tables(self) -> Sequence[Path]:
         """Files besides the images that the splits or labels come from."""
         return ()
+
+    def lacking(self) -> Iterator[str]:
+        """Say what is missing of the layout, by looking at folders only."""
+        return iter(())
+
+    def check(self, device: str | None) -> Iterable[str]:
+        """Say what is missing of the layout, or of a split: all its images, or all but one class to learn from."""
+        found = list(self.lacking())
+        yield from found
+        for name, files in () if found else self.listed().items():
+            if not any(file.path.is_file() for file in files):
+                yield f"not one of the {len(files)} images of {name} is in {self.root}; unpack them there"
+            elif name == "train" and len({file.label for file in files}) < 2:
+                yield f"the images of train in {self.root} are all of one class; a classifier needs two or more"
 
     def files(self) -> Iterator[SourceFile]:
         """Every table and every listed image."""
@@ -97,6 +111,15 @@ def source_file(path: Path, name: str) -> SourceFile:
     """Describe a file that a result depends on."""
     status = path.stat()
     return SourceFile(name, status.st_size, status.st_mtime_ns)
+
+
+def read_table(path: Path) -> str:
+    """Read a table of labels. Raises ``DataError`` where that cannot be done."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise DataError(f"cannot read the table {path}: {reason}") from error
 
 
 def image_paths(folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -44,7 +44,8 @@ class ImageFolder(ImageFiles[ImageFolderParams]):
     @cached_property
     def classes(self) -> tuple[str, ...]:
         """Names of the class folders of all splits, sorted."""
-        _check_layout(self.params.root)
+        for fault in self.lacking():
+            raise RequestError(f"task image-folder {fault}")
         return tuple(sorted({name for split in self._split_names for name in subfolders(self.params.root / split)}))
 
     @property
@@ -58,6 +59,26 @@ class ImageFolder(ImageFiles[ImageFolderParams]):
         if named not in classes:
             raise RequestError(f"task image-folder: no class is called {named!r}; {nearest(named, classes)}")
         return named
+
+    def lacking(self) -> Iterator[str]:
+        """Name the splits that are missing or have no class."""
+        root = self.params.root
+        for split in ("train", "test"):
+            if split not in subfolders(root):
+                yield (
+                    f"expects train/<class>/ and test/<class>/ (and val/<class>/, if any) with images in {root}, but "
+                    f"{found_instead(root)}"
+                )
+                return
+            if not subfolders(root / split):
+                yield f"expects one folder a class with images in {root / split}, but {found_instead(root / split)}"
+
+    def check(self, device: str | None) -> Iterable[str]:
+        """Say what is missing, and where ``positive`` or ``patient`` do not fit."""
+        found = list(super().check(device))
+        yield from found
+        if not found:
+            _ = self.positive_class  # raises where it does not fit
 
     def listed(self) -> Mapping[str, Sequence[LabelledFile]]:
         """Every image file below the class folders."""
@@ -85,17 +106,3 @@ class ImageFolder(ImageFiles[ImageFolderParams]):
                 f"task image-folder: patient = {self.params.patient!r} does not match {path.as_posix()!r}"
             )
         return match.group(1) if match.re.groups else match.group()
-
-
-def _check_layout(root: Path) -> None:
-    for split in ("train", "test"):
-        if split not in subfolders(root):
-            raise RequestError(
-                f"task image-folder expects train/<class>/ and test/<class>/ (and val/<class>/, if any) with images in "
-                f"{root}, but {found_instead(root)}"
-            )
-        if not subfolders(root / split):
-            folder = root / split
-            raise RequestError(
-                f"task image-folder expects one folder a class with images in {folder}, but {found_instead(folder)}"
-            )

@@ -1,14 +1,16 @@
 """MLflow and Weights & Biases, where the environment variable CTKIT_TRACKERS names ``mlflow`` or ``wandb``.
 
 They get parameters without paths, the curves, the pooled scores, and the files that hold no patient data. Neither
-library is imported before a run starts with its tracker.
+library is imported before it is asked for.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ctkit.errors import RequestError
 from ctkit.hookspecs import RunInfo, hookimpl
 
 if TYPE_CHECKING:
@@ -20,14 +22,31 @@ _following: list[Followed] = []  # the trackers of the run that goes on; a proce
 
 
 @hookimpl
+def ctkit_check_run() -> Sequence[str]:
+    """Say which trackers the environment asks for that there are not, or whose library is missing."""
+    found = []
+    for name in _names():
+        from ctkit_trackers.tracking import find
+
+        try:
+            find(name)
+        except RequestError as error:
+            found.append(f"{VARIABLE}: {error}")
+    return found
+
+
+@hookimpl
 def ctkit_run_started(run: RunInfo) -> None:
     """Start what the environment asks for."""
-    names = [name for name in os.environ.get(VARIABLE, "").replace(" ", "").split(",") if name]
     _following.clear()
-    if names:
+    for name in _names():
         from ctkit_trackers.tracking import start
 
-        _following.extend(start(name, run) for name in names)
+        _following.append(start(name, run))
+
+
+def _names() -> list[str]:
+    return [name for name in os.environ.get(VARIABLE, "").replace(" ", "").split(",") if name]
 
 
 @hookimpl

@@ -42,13 +42,17 @@ _TRACKERS: dict[str, Callable[[], type[Tracker]]] = {"mlflow": _mlflow, "wandb":
 
 def start(name: str, run: RunInfo) -> Followed:
     """Start a tracker. Raises ``RequestError`` where there is none of that name, or its library is missing."""
+    return Followed(find(name)(run, dict(flat(run.config))), _states(run.folder))
+
+
+def find(name: str) -> type[Tracker]:
+    """Import a tracker. Raises ``RequestError`` where there is none of that name, or its library is missing."""
     if name not in _TRACKERS:
         raise RequestError(f"there is no tracker {name!r}; {nearest(name, _TRACKERS)}")
     try:
-        found = _TRACKERS[name]()
+        return _TRACKERS[name]()
     except ModuleNotFoundError as error:
         raise RequestError(f"the tracker {name} needs its library: pip install 'ctkit-ssl[{name}]'") from error
-    return Followed(found(run, dict(flat(run.config))), _states(run.folder))
 
 
 def end(followed: Followed, run: RunInfo, *, finished: bool) -> None:

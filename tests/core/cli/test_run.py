@@ -207,12 +207,13 @@ def test_an_arm_that_left_the_file_leaves_the_run_folder(folder: Path, command: 
     assert [path.name for path in (folder / "runs" / "small" / "arms").iterdir()] == ["all"]
 
 
-def test_an_empty_folder_is_said_to_be_empty(folder: Path, command: Run) -> None:
+def test_an_empty_folder_is_said_to_be_empty_before_anything_is_started(folder: Path, command: Run) -> None:
     (folder / "scans").mkdir()
     (folder / "p.toml").write_text('[run]\nname="x"\n[dataset]\nuse="dicom"\nroot="scans"\n[[reduce]]\nuse="all"\n')
     code, _, err = command("run", "p.toml")
-    assert code == 1
-    assert "there is not a single file in" in err
+    assert code == 2
+    assert f"data set 'dicom': {folder / 'scans'} is empty" in err
+    assert not (folder / "runs").exists()
 
 
 def test_a_folder_without_a_ct_says_what_it_found(folder: Path, command: Run) -> None:

@@ -711,6 +711,9 @@ def test_a_good_task_passes() -> None:
             "an image must be the same each time",
         ),
         case(variant(Stripes, files=lambda self: [SourceFile("a", 1, 1)]), "files must give every file"),
+        case(variant(Stripes, check=lambda self, device: ["no images"]), "check must find nothing where"),
+        case(variant(Stripes, check=lambda self, device: [1]), "check must give lines of text"),
+        case(variant(Stripes, check=lambda self, device: device.upper()), "check must find nothing where"),
         case(
             variant(Stripes, files=lambda self: [SourceFile("a", 1, 1)], root=Path("nowhere")),
             "files must be relative to the root, with their sizes",

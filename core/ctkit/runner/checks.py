@@ -1,0 +1,157 @@
+"""What would keep a pipeline from running, found before it starts: plugins, folders and device are asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ctkit.contracts.promises import Judge
+from ctkit.errors import ConfigError, CtkitError
+from ctkit.hookspecs import STAGES, Stage
+from ctkit.pipeline_file import Chosen, Pipeline
+from ctkit.plugins import Registry
+from ctkit.session import EVERYTHING, Only, Session
+from ctkit.stages import describe as describing
+from ctkit.stages import evaluate as evaluating
+from ctkit.stages import pretrain as pretraining
+from ctkit.stages import scan as scanning
+from ctkit.stages import select as selecting
+from ctkit.stages.narrowing import narrowed, wanted_arms
+from ctkit.stages.readings import read_readings
+from ctkit.stages.selected import keys
+from ctkit.storage import Cache, RunFolder, address
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is missing."""
+
+    text: str  #: names plugin and arm or task, what is missing, where, and what to do
+    plugin: Chosen[Any] | None = None  #: that needs it; None for the run itself
+
+
+def check_start(session: Session, until: Stage = "report") -> None:
+    """Raise ``ConfigError``, a line for each fault, where something is missing for what this start has to do."""
+    found = list(_faults(session.pipeline, session.registry, session.folder, session.device, session.only, until))
+    if found and all(fault.plugin and fault.plugin.entry.kind not in ("dataset", "task") for fault in found):
+        at_work = _at_work(session)
+        found = [fault for fault in found if fault.plugin in at_work]
+    _refuse(found)
+
+
+def check_file(pipeline: Pipeline, registry: Registry, folder: RunFolder) -> None:
+    """Raise ``ConfigError``, a line for each fault, where something that a pipeline needs is missing."""
+    asked = pipeline.compute.device
+    _refuse(list(_faults(pipeline, registry, folder, None if asked == "auto" else asked)))
+
+
+def _refuse(found: list[Fault]) -> None:
+    if found:
+        raise ConfigError(*(fault.text for fault in found))
+
+
+def _faults(
+    pipeline: Pipeline,
+    registry: Registry,
+    folder: RunFolder,
+    device: str | None = None,
+    only: Only = EVERYTHING,
+    until: Stage = "report",
+) -> Iterator[Fault]:
+    """Yield what is missing for a start of a pipeline, whatever is cached of it. ``device`` may not be known yet."""
+    targets, cache = list(_of_target(folder.path)), Cache.beside(folder.path).folder
+    if not targets or cache.parent != folder.path.parent:
+        targets += _of_target(cache)
+    yield from (Fault(f"run: {text}") for text in targets)
+    for texts in registry.call("ctkit_check_run"):
+        yield from map(Fault, texts)
+    users: dict[str, tuple[Chosen[Any], dict[str, None]]] = {}
+    for user, chosen in _used(pipeline, only, STAGES.index(until)):
+        at = address("check", kind=chosen.entry.kind, plugin=chosen.full_identity)
+        users.setdefault(at, (chosen, {}))[1][user] = None
+    for chosen, names in users.values():
+        user = " and ".join(filter(None, names))
+        place = ", ".join(dict.fromkeys(filter(None, (user, chosen.title))))
+        for text in _texts(chosen, device):
+            yield Fault(f"{place}: {text}", chosen)
+
+
+def _used(pipeline: Pipeline, only: Only, last: int) -> Iterator[tuple[str, Chosen[Any]]]:
+    """Yield the plugins that a start up to the stage of number ``last`` uses, each with whose it is."""
+    yield "", pipeline.dataset
+    if last >= STAGES.index("describe"):
+        yield from ((f"arm {arm.id!r}", step.reducer) for arm in wanted_arms(pipeline, only) for step in arm.steps)
+    if last >= STAGES.index("select"):  # which knows the addresses of all that follows
+        yield from ((f"task {plan.id!r}", plan.task) for plan in pipeline.tasks)
+    if last >= STAGES.index("pretrain"):
+        for kind, plans in (("pretrain", pipeline.pretrains), ("baseline", pipeline.baselines)):
+            wanted = (plan for plan in plans if only.wants(**{"arm" if kind == "baseline" else kind: plan.id}))
+            yield from ((f"{kind} {plan.id!r}", plan.method) for plan in wanted)
+    if last >= STAGES.index("evaluate"):
+        wanted_tasks = (plan for plan in pipeline.tasks if only.wants(task=plan.id))
+        yield from ((f"task {plan.id!r}", plan.protocol) for plan in wanted_tasks)
+
+
+def _texts(chosen: Chosen[Any], device: str | None) -> list[str]:
+    """What a plugin misses; what its check raises is one thing more."""
+    found: list[str] = []
+    try:
+        with Judge(chosen.title).calling("check"):
+            plugin = chosen.build()
+            found.extend(_of_source(plugin.root) if plugin.root else ())
+            found.extend(map(str, () if found else plugin.check(device)))
+    except CtkitError as error:
+        found.append(str(error))
+    return found
+
+
+def _at_work(session: Session) -> list[Chosen[Any] | None]:
+    """Reducers, methods and protocols whose results are not all cached; what is cached needs no weights and no GPU."""
+    pipeline, data = session.pipeline, scanning.found_before(session)[1]
+    steps = [step.reducer for arm in session.arms for step in arm.steps]
+    later: list[Chosen[Any]] = [plan.method for plan in (*pipeline.pretrains, *pipeline.baselines)]
+    later += [plan.protocol for plan in pipeline.tasks]
+    if data is None:
+        return [*steps, *later]
+    session = narrowed(session)
+    volumes = [data.catalogue.address(number) for number in range(len(data.catalogue))]
+
+    def lacks_evidence(one: Chosen[Any]) -> bool:
+        looking = [one] if one.build().evidence != "none" else []
+        return any(describing.is_missing(session.cache, at, looking) for at in volumes)
+
+    if found := [one for one in steps if lacks_evidence(one)]:
+        return [*found, *later]
+    data = selecting.numbered(replace(data, readings=read_readings(session.cache, data.catalogue)))
+    data = selecting.chosen_before(session, data)
+    if any(key not in data.selections for key in keys(session.arms, pipeline.seeds)):
+        return [*steps, *later]
+    data = evaluating.plan_evaluations(session, pretraining.plan_jobs(session, data))
+    trainings = (job for job in data.jobs if not pretraining.folder_of(session, job).path.is_dir())
+    evaluations = (one for one in data.evaluations if not evaluating.folder_of(session, one).is_dir())
+    return [*(job.plan.method for job in trainings), *(one.plan.protocol for one in evaluations)]
+
+
+# --- folders ------------------------------------------------------------------------------------------------------
+
+
+def _of_source(folder: Path) -> Iterator[str]:
+    """Say why nothing can be read from a folder."""
+    try:
+        with os.scandir(folder) as entries:
+            if not any(entries):
+                yield f"{folder} is empty; put the data there, or give the folder where they are"
+    except OSError as error:
+        yield f"cannot read {folder}: {error.strerror}; give a folder that you may read"
+
+
+def _of_target(folder: Path) -> Iterator[str]:
+    """Say why a folder cannot be made or written to. It is not made."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        yield f"cannot write {folder}: {there} is a file; give another folder"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        yield f"cannot write {folder}: {there} may not be written; give another folder"

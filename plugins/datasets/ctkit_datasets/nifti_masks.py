@@ -1,0 +1,157 @@
+"""Which slices of a CT show an organ or a lesion, by the label maps that lie with it."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctkit.contracts import Volume
+from ctkit.errors import DataError
+from ctkit_datasets.nifti_files import header_facts, label_values, slice_places, stored_voxels
+from ctkit_datasets.nifti_layouts import BIDS_SUBJECT, NNUNET_IMAGES, PET_CT_TREE, SUFFIX, dataset_json, stem
+
+_KITS = {1: ("kidney",), 2: ("tumour",), 3: ("cyst",)}
+_WORDS = re.compile(  # that tell a scan from its label map; what is left of two names is equal
+    r"(?<![a-z])(ct|img|image|imaging|volume|vol|scan|orig|seg|segmentation|mask|msk|label|labels|gt|roi)(?![a-z])"
+)
+_SAME = 1e-3  # mm
+Names = Mapping[int, tuple[str, ...]]
+
+
+def mask_findings(root: Path, volume: Volume) -> dict[str, tuple[int, ...]]:
+    """Return the numbers of the slices on which each label lies; {} where there is no label map."""
+    found: dict[str, set[int]] = defaultdict(set)
+    scan = root / volume.files[0].path
+    for path, names in _masks(root, scan):
+        for name, numbers in _labelled(path, names, _title(path, scan), volume.details).items():
+            found[name] |= numbers
+    return {name: tuple(sorted(numbers)) for name, numbers in sorted(found.items())}
+
+
+def _title(path: Path, scan: Path) -> str:
+    """What a file's name says beside the words of the scan's, which may be the patient's."""
+    known = set(re.split(r"[\W_]+", f"{scan.parent.parent.name} {scan.parent.name} {stem(scan.name)}".lower()))
+    words = [word for word in re.split(r"[\W_]+", stem(path.name)) if word.lower() not in known]
+    return " ".join(word for word in words if not _WORDS.fullmatch(word.lower())) or "label"
+
+
+def _labelled(path: Path, names: Names, title: str, scan: Mapping[str, Any]) -> dict[str, set[int]]:
+    """Return the slices of the scan on which each label of a file lies; {} where it is no label map that fits."""
+    try:
+        facts = header_facts(path, path.stat().st_size, labels=True)
+        values = label_values(path, facts)
+        own = _slices_at(facts, scan) if values.size else None
+        if own is None:
+            return {}
+        stored, _ = stored_voxels(path, facts)
+    except (DataError, OSError):
+        return {}
+    slices = stored.transpose(facts["axes"])[:: -1 if facts["flips"][0] else 1]
+    slope, intercept = facts["scale"] or (1.0, 0.0)
+    labels = [int(value) for value in values if value]
+    usual = (
+        {label: (f"{title} {label}",) for label in labels}
+        if len(labels) > 1
+        else {labels[0] if labels else 1: (title,)}
+    )
+    found: dict[str, set[int]] = {name: set() for titles in (names or usual).values() for name in titles}
+    for label in labels:
+        shown = np.isclose(slices, (label - intercept) / slope, atol=1e-3 / abs(slope)).any(axis=(1, 2))
+        numbers = {number for number, there in enumerate(own) if shown[there].any()}
+        for name in names.get(label, usual[label]):
+            found.setdefault(name, set()).update(numbers)
+    return found
+
+
+def _slices_at(mask: Mapping[str, Any], scan: Mapping[str, Any]) -> list[list[int]] | None:
+    """Return for each slice of the scan those of the mask that lie there, None where their slices are not parallel."""
+    count, many = scan["shape"][0], mask["shape"][0]
+    here, there = np.array(scan["place"]), np.array(mask["place"])
+    if mask["shape"] == scan["shape"] and np.allclose(here, there, atol=_SAME):
+        return [[number] for number in range(count)]
+    first, second = (np.cross(place[:, 0], place[:, 1]) for place in (here, there))
+    normal = first / np.linalg.norm(first)
+    if abs(normal @ second) < (1 - _SAME) * np.linalg.norm(second):
+        return None
+    middles = slice_places(scan, np.arange(count)) @ [scan["shape"][2] / 2, scan["shape"][1] / 2, 1]
+    heights, own = middles @ normal, (there[:, 3] + np.outer(np.arange(many), there[:, 2])) @ normal
+    step = np.abs(there[:, 2] @ normal)
+    apart = np.abs(heights[:, None] - own)
+    nearest = (apart.argmin(axis=0)[None, :] == np.arange(count)[:, None]) & (apart <= np.abs(here[:, 2] @ normal) / 2)
+    reached = (apart.argmin(axis=1)[:, None] == np.arange(many)[None, :]) & (apart <= step / 2)
+    return [np.flatnonzero(row).tolist() for row in nearest | reached]
+
+
+# --- which they are -----------------------------------------------------------------------------------------------
+
+
+def _masks(root: Path, scan: Path) -> Iterator[tuple[Path, Names]]:
+    """Yield the files that may be label maps of a scan, with the names of their labels as far as they are known."""
+    folder, name = scan.parent, stem(scan.name)
+    for path in _files(folder / "segmentations"):
+        yield path, {}
+    if name == "imaging":
+        yield from ((path, _KITS) for path in _files(folder) if stem(path.name) == "segmentation")
+    elif name in PET_CT_TREE:
+        yield from ((path, {1: ("lesion",)}) for path in _files(folder) if stem(path.name) == "SEG")
+    elif NNUNET_IMAGES.match(folder.name):
+        names = _label_names(folder.parent)
+        cases = {name, re.sub(r"_\d{4}$", "", name)}
+        paths = [path for path in _files(folder.parent / ("labels" + folder.name[6:])) if stem(path.name) in cases]
+        yield from ((path, names) for path in sorted(paths, key=lambda path: -len(path.name))[:1])
+    elif subject := BIDS_SUBJECT.match(name) or BIDS_SUBJECT.match(folder.name):
+        yield from ((path, {}) for path in _derivatives(root, scan, subject[0]))
+    else:
+        yield from ((path, {}) for path in _alike(root, scan))
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if SUFFIX.search(path.name))
+    except OSError:
+        return []
+
+
+def _label_names(folder: Path) -> dict[int, tuple[str, ...]]:
+    """Return the names of labels by ``dataset.json``: by number, or the number, or several of them, by name."""
+    labels = dataset_json(folder).get("labels", {})
+    names: dict[int, tuple[str, ...]] = {}
+    for one, other in labels.items() if isinstance(labels, dict) else ():
+        by_number = str(one).isdecimal()
+        numbers = [int(one)] if by_number else other if isinstance(other, list) else [other]
+        for number in numbers:
+            if isinstance(number, int) and number:
+                names[number] = (*names.get(number, ()), str(other if by_number else one))
+    return names
+
+
+def _derivatives(root: Path, scan: Path, subject: str) -> Iterator[Path]:
+    """Yield what BIDS derivatives hold of a subject, and of the scan's session where it has one."""
+    session = re.search(r"ses-[a-z0-9]+", str(scan.relative_to(root)), re.IGNORECASE)
+    above = [folder for folder in scan.parents if folder.is_relative_to(root)]
+    for path in sorted({path for folder in above for path in folder.glob(f"derivatives/**/{subject}/**/{subject}*")}):
+        if SUFFIX.search(path.name) and (session is None or session[0] in path.relative_to(root).as_posix()):
+            yield path
+
+
+def _alike(root: Path, scan: Path) -> Iterator[Path]:
+    """Yield the files beside a scan, or in a folder beside its own, that are named as it is but for words as "mask"."""
+    key, folder = _key(scan), scan.parent
+    yield from (path for path in _files(folder) if path != scan and _key(path)[: len(key)] == key)
+    if folder != root and _is_word(folder.name):
+        for other in sorted(folder.parent.iterdir()):
+            if other != folder and other.is_dir() and _is_word(other.name):
+                yield from (path for path in _files(other) if _key(path)[: len(key)] == key)
+
+
+def _is_word(folder: str) -> bool:
+    return _WORDS.search(folder.lower().removesuffix("s")) is not None
+
+
+def _key(path: Path) -> list[str]:
+    return [word for word in re.split(r"[\W_]+", _WORDS.sub("", stem(path.name).lower())) if word]
