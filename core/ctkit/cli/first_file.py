@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_origin
 
 from ctkit.contracts.reducer import knob_of
 from ctkit.hookspecs import Kind
-from ctkit.pipeline_file.sections import BASELINE, TABLES
+from ctkit.pipeline_file.sections import BASELINE, TABLES, File
 from ctkit.plugins import Registry
 
 
@@ -31,10 +31,10 @@ def first_file(wishes: Wishes, registry: Registry) -> str:
     """Return a commented pipeline file. Raises ``PluginError`` where a name is unknown."""
 
     def table(key: str, root: str = "", **given: Any) -> list[str]:
-        kind = TABLES[key]
-        model = kind.model(registry.find(kind.kind, str(given.get("use", kind.use)))) if kind.kind else kind.keys
+        kind, field = TABLES.get(key), File.model_fields[key].annotation
+        model: Any = kind.model(registry.find(kind.kind, str(given.get("use", kind.use)))) if kind else field
         given |= {"root": root} if root and "root" in model.model_fields else {}
-        header = f"[[{key}]]" if kind.many else f"[{key}]"
+        header = f"[[{key}]]" if get_origin(field) is list else f"[{key}]"
         stated = (f"{key} = {_toml(value)}" for key, value in given.items())
         return [header, *stated, *_comments(model, set(given)), ""]
 

@@ -38,7 +38,7 @@ class NoParams(Params):
 def _refuse_escapes(path: Path) -> Path:
     if _ESCAPED.search(str(path)):
         raise ValueError(
-            "TOML makes a tab or line break of its backslash: write '...' in place of \"...\", or / in place of \\"
+            "must be written '...' or with /: in \"...\" a backslash and a letter make a tab or line break"
         )
     return path
 

@@ -152,7 +152,6 @@ class Pipeline:
     pretrains: tuple[PretrainPlan, ...]
     baselines: tuple[PretrainPlan, ...]
     tasks: tuple[TaskPlan, ...]
-    document: Document  #: the file as it was understood, defaults filled in
 
     @property
     def seeds(self) -> range:

@@ -9,33 +9,18 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveFloat,
-    PositiveInt,
-    create_model,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, create_model, model_validator
 
 from ctkit.contracts.params import WrittenPath
-from ctkit.errors import PluginError, nearest
+from ctkit.errors import PluginError
 from ctkit.hookspecs import Kind
 from ctkit.plugins import Entry
 
 ID = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"  #: what a run, an arm, a pre-training or a task may be called
-#: Windows by name: centre and width in HU. ``hu-window`` spans air to contrast-filled vessels.
-WINDOWS: dict[str, tuple[float, float]] = {
-    "hu-window": (-300, 1400),
-    "lung": (-600, 1500),
-    "mediastinum": (50, 350),
-    "abdomen": (50, 400),
-    "bone": (400, 1800),
-    "brain": (40, 80),
-}
-INTENSITIES = (*WINDOWS, "slice-min-max", "volume-min-max")
+#: ``slices.rendering`` says what windows these are.
+Intensity = Literal[
+    "hu-window", "lung", "mediastinum", "abdomen", "bone", "brain", "slice-min-max", "volume-min-max"
+]  # fmt: skip
 Scope = Literal["volume", "patient", "dataset"]
 SCOPES: frozenset[str] = frozenset(get_args(Scope))
 BASELINE = "untrained"  #: method of a ``[[baseline]]`` that names none
@@ -86,18 +71,12 @@ class Window(Section):
     width: PositiveFloat = Field(description="extent of the range, HU")
 
 
-def _rendering(name: str) -> str:
-    if name not in INTENSITIES:
-        raise ValueError(f"there is no rendering {name!r}; {nearest(name, INTENSITIES)}")
-    return name
-
-
 class Rendering(Section):
     """How the slice store shows a slice to training."""
 
-    intensity: (
-        Annotated[str, AfterValidator(_rendering), Field(json_schema_extra={"enum": list(INTENSITIES)})] | Window
-    ) = Field("hu-window", description="grey scale: a name, or { centre = ..., width = ... } in HU")
+    intensity: Intensity | Window = Field(
+        "hu-window", description="grey scale: a name, or { centre = ..., width = ... } in HU"
+    )
     size: int = Field(256, ge=16, le=1024, description="side of a stored slice, pixels")
 
     @property
@@ -109,6 +88,7 @@ class Rendering(Section):
 class Keep(Section):
     """A budget: the share or the number of the data set's slices to keep, or as many as another arm."""
 
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
     share: float | None = Field(None, gt=0, le=1)
     count: PositiveInt | None = None
     like: str | None = None
@@ -134,14 +114,8 @@ class StepKeys(Section):
     scope: Scope | None = Field(None, description="what one decision covers; none: what suits the reducer")
 
 
-class OneStepKeys(ArmKeys, StepKeys):
+class ReduceKeys(ArmKeys, StepKeys):
     """The keys of ``[[reduce]]`` that are the core's, where it has one step."""
-
-
-class StepsKeys(ArmKeys):
-    """The keys of ``[[reduce]]`` that has several steps."""
-
-    steps: list[dict[str, Any]] = Field(min_length=1, description="reducers that choose one after the other")
 
 
 class TaskKeys(Section):
@@ -164,51 +138,51 @@ class PretrainKeys(Section):
     id: str | None = Field(None, pattern=ID, description="what results are listed under; none: the method's name")
 
 
+class File(Section):
+    """The tables of a pipeline file. Those that name a plugin are checked one by one, as ``TABLES`` says."""
+
+    run: RunSection = Field(description="add [run] with a name")
+    compute: ComputeSection = ComputeSection()
+    dataset: dict[str, Any] = Field(description='add [dataset], for instance with use = "phantom"')
+    reduce: list[dict[str, Any]] = Field(min_length=1, description='add [[reduce]], for instance with use = "all"')
+    pretrain: list[dict[str, Any]] = []
+    baseline: list[dict[str, Any]] = []
+    task: list[dict[str, Any]] = []
+    report: ReportSection = ReportSection()
+
+
 @dataclass(frozen=True)
 class Table:
-    """A kind of table in a pipeline file."""
+    """A table that names a plugin, whose parameters stand in it beside keys of the core's."""
 
-    name: str
-    keys: type[Section]  #: that are the core's
-    kind: Kind | None = None  #: of the plugin whose parameters stand beside them
-    many: bool = False  #: it is written as [[name]] and may be repeated
-    use: str | None = None  #: the plugin of a table that names none
+    kind: Kind
+    keys: type[Section]
+    use: str | None = None  #: the plugin where it names none
 
     @cache  # noqa: B019  # tables and entries are few and live as long as the program
     def model(self, entry: Entry) -> type[BaseModel]:
-        """Return the model of a table that uses a plugin. Raises ``PluginError`` where the plugin is not usable."""
+        """Return the model of a table with a plugin. Raises ``PluginError`` where that is not usable."""
         params = entry.load().params_type
         if taken := sorted(core_keys(entry.kind) & params.model_fields.keys()):
             raise PluginError(f"{entry.title} has a parameter {taken[0]!r}, but that key is the core's own")
         qualified = f"{entry.distribution}:{entry.name}"
         names: Any = Literal[(qualified,) if entry.status == "clash" else (entry.name, qualified)]
-        default: Any = Field(entry.name if entry.name == self.use else ..., description=entry.summary)
-        return create_model(
-            f"{self.name}.{entry.name}", __base__=(params, self.keys), __doc__=entry.summary, use=(names, default)
-        )
+        use: Any = Field(self.use if self.use == entry.name else ..., description=entry.summary)
+        return create_model(f"{self.kind}.{entry.name}", __base__=(params, self.keys), use=(names, use))
 
 
-#: The tables of a pipeline file, in the order of ``ctkit init``.
 TABLES = {
-    table.name: table
-    for table in (
-        Table("run", RunSection),
-        Table("compute", ComputeSection),
-        Table("dataset", Rendering, "dataset"),
-        Table("reduce", OneStepKeys, "reducer", many=True),
-        Table("pretrain", PretrainKeys, "method", many=True),
-        Table("baseline", PretrainKeys, "method", many=True, use=BASELINE),
-        Table("task", TaskKeys, "task", many=True),
-        Table("report", ReportSection),
-    )
+    "dataset": Table("dataset", Rendering),
+    "reduce": Table("reducer", ReduceKeys),
+    "steps": Table("reducer", StepKeys),  # of [[reduce]]
+    "pretrain": Table("method", PretrainKeys),
+    "baseline": Table("method", PretrainKeys, use=BASELINE),
+    "task": Table("task", TaskKeys),
+    "protocol": Table("protocol", Section),  # of [[task]]
 }
-STEPS = Table("steps", StepKeys, "reducer", many=True)  #: in [[reduce]], in place of a reducer
-PROTOCOL = Table("protocol", Section, "protocol")  #: in [[task]]
 
 
-@cache
-def core_keys(kind: str) -> frozenset[str]:
+def core_keys(kind: str) -> set[str]:
     """Keys that the core keeps for itself beside the parameters of a kind of plugin."""
-    own = [table.keys for table in (*TABLES.values(), STEPS, PROTOCOL) if table.kind == kind]
-    own += [StepsKeys] if kind == "reducer" else []
-    return frozenset({"use"}.union(*(keys.model_fields for keys in own)))
+    own = (table.keys.model_fields for table in TABLES.values() if table.kind == kind)
+    return {"use"}.union({"steps"} if kind == "reducer" else (), *own)
