@@ -19,8 +19,8 @@ from packaging.utils import canonicalize_name
 from ctkit import __version__
 
 PLUGINS = {
-    *("ctkit_datasets", "ctkit_exporters", "ctkit_models", "ctkit_reducers", "ctkit_reports", "ctkit_tasks"),
-    "ctkit_trackers",
+    *("ctkit_datasets", "ctkit_downloads", "ctkit_exporters", "ctkit_models", "ctkit_reducers", "ctkit_reports"),
+    *("ctkit_tasks", "ctkit_trackers"),
 }
 PACKAGES = {"ctkit", "ctkit_hashing", "ctkit_phantom", "ctkit_torch", *PLUGINS}
 

@@ -41,8 +41,8 @@ main()
 @pytest.mark.parametrize(
     "package",
     [
-        *("ctkit_datasets", "ctkit_exporters", "ctkit_models", "ctkit_reducers", "ctkit_reports", "ctkit_tasks"),
-        *("ctkit_trackers", "ctkit_trackers.tensorboard"),
+        *("ctkit_datasets", "ctkit_downloads", "ctkit_exporters", "ctkit_models", "ctkit_reducers", "ctkit_reports"),
+        *("ctkit_tasks", "ctkit_trackers", "ctkit_trackers.tensorboard"),
     ],
 )
 def test_a_built_in_register_module_imports_the_hook_specifications_alone(package):

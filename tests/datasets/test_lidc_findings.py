@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 
@@ -56,6 +57,18 @@ def test_marked_slices_are_found_whatever_order_the_volume_has(tmp_path: Path, f
     assert named == {"nodule": {below[4], below[5]}, "lesion that is no nodule": {below[0]}}
 
 
+def test_a_reading_apart_from_the_scans_is_found_by_its_series(tmp_path: Path, files: list[Path]) -> None:
+    header = pydicom.dcmread(files[3])
+    folder = tmp_path / "LIDC-XML-only" / "tcia-lidc-xml" / "157"
+    folder.mkdir(parents=True)
+    (folder / "157.xml").write_text(reading("1.2.3", [mark(header.SOPInstanceUID)]))
+    (folder / "158.XML").write_text(reading(header.SeriesInstanceUID, [mark(header.SOPInstanceUID)]))
+    (folder / "159.xml").write_text("<LidcReadMessage>")
+    dataset, (volume,) = volumes(tmp_path)
+    (number,) = dataset.facts(volume).findings["nodule"]
+    assert tmp_path / volume.source(number) == files[3]
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -94,6 +107,74 @@ def test_files_that_went_away_explain_nothing(tmp_path: Path, files: list[Path])
     for path in files:
         path.unlink()
     assert dataset.facts(volume) == VolumeFacts()
+
+
+def segmentation(folder: Path, scan: Path, marked: Sequence[int], code: str = "M-03010", empty: int = 0) -> None:
+    """A reader's outline of a nodule on some slices of a scan, as the standard lays it out (PS3.3 A.51)."""
+    headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in sorted(scan.glob("*.dcm"))]
+    found = pydicom.Dataset()
+    found.file_meta = pydicom.dataset.FileMetaDataset()
+    found.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    found.file_meta.MediaStorageSOPClassUID = found.SOPClassUID = pydicom.uid.SegmentationStorage
+    found.file_meta.MediaStorageSOPInstanceUID = found.SOPInstanceUID = pydicom.uid.generate_uid()
+    found.Modality, found.SeriesInstanceUID = "SEG", pydicom.uid.generate_uid()
+    found.Rows, found.Columns, found.BitsAllocated, found.NumberOfFrames = 5, 5, 1, len(marked) + empty
+    referenced = pydicom.Dataset()
+    referenced.SeriesInstanceUID = headers[0].SeriesInstanceUID
+    found.ReferencedSeriesSequence = [referenced]
+    kind = pydicom.Dataset()
+    kind.CodeValue = code
+    segment = pydicom.Dataset()
+    segment.SegmentNumber, segment.SegmentedPropertyTypeCodeSequence = 1, [kind]
+    found.SegmentSequence = [segment]
+    masks = np.zeros((len(marked) + empty, 5, 5), bool)
+    masks[: len(marked), 2, 3] = True  # 25 bits a frame: frames share bytes
+    found.PixelData = np.packbits(masks.ravel(), bitorder="little").tobytes() + bytes(masks.size // 8 % 2)
+    frames = []
+    for number in [*marked, *range(empty)]:
+        source, derivation, identification, frame = (pydicom.Dataset() for _ in range(4))
+        source.ReferencedSOPInstanceUID = headers[number].SOPInstanceUID
+        derivation.SourceImageSequence = [source]
+        identification.ReferencedSegmentNumber = 1
+        frame.DerivationImageSequence, frame.SegmentIdentificationSequence = [derivation], [identification]
+        frames.append(frame)
+    found.PerFrameFunctionalGroupsSequence = frames
+    folder.mkdir(parents=True)
+    found.save_as(folder / "0b1c.dcm", enforce_file_format=True)
+
+
+def test_without_readings_nodules_come_from_segmentations(tmp_path: Path, files: list[Path]) -> None:
+    scan, study = files[0].parent, files[0].parent.parent
+    names = sorted(scan.glob("*.dcm"))
+    segmentation(study / "seg-1", scan, [3, 4], empty=2)
+    segmentation(study / "seg-2", scan, [7])
+    segmentation(study / "seg-3", scan, [9], code="T-28000")  # the lung, say
+    (study / "seg-4").mkdir()
+    (study / "seg-4/damaged.dcm").write_bytes((study / "seg-1/0b1c.dcm").read_bytes()[:-300])
+    dataset, (volume,) = volumes(tmp_path)
+    found = dataset.facts(volume).findings
+    assert {tmp_path / volume.source(number) for number in found["nodule"]} == {names[3], names[4], names[7]}
+    assert list(found) == ["nodule"]
+
+
+def test_a_segmentation_of_another_scan_says_nothing(tmp_path: Path, files: list[Path]) -> None:
+    segmentation(files[0].parent.parent / "seg", files[0].parent, [3])
+    path = files[0].parent.parent / "seg/0b1c.dcm"
+    other = pydicom.dcmread(path)
+    other.ReferencedSeriesSequence[0].SeriesInstanceUID = "1.2.3"
+    other.save_as(path)
+    dataset, (volume,) = volumes(tmp_path)
+    assert dataset.facts(volume).findings == {}
+
+
+def test_random_names_tell_no_order_for_the_published_recipe(tmp_path: Path, files: list[Path]) -> None:
+    published = LidcIdri(RecipeParams.model_validate({"root": tmp_path, "recipe": "published"}))
+    assert list(published.check(None)) == []
+    for number, path in enumerate(files):
+        path.rename(path.with_name(f"0a1b2c3d-0000-4000-8000-{number:012x}.dcm"))
+    (problem,) = published.check(None)
+    assert 'use recipe = "standard"' in problem
+    assert list(LidcIdri(RecipeParams.model_validate({"root": tmp_path})).check(None)) == []
 
 
 @pytest.mark.real

@@ -24,6 +24,7 @@ ORGANS = (
     "pancreas", "spleen",
 )  # fmt: skip
 #: share kept and the pull towards the right answer, by arm
+RANDOM = "random-like-hash6"
 ARMS = {"all": (1.0, 1.1), "every-n-10": (0.1, 1.0), "hash6": (0.175, 1.5), "random-like-hash6": (0.175, 1.05)}
 VOLUMES = {"3fa91c0e": 133, "b81d22f4": 61, "0c77ae91": 241, "9e10d5b2": 88, "77ab03cd": 120}
 
@@ -198,6 +199,11 @@ class Study:
                     results.append((*key, "all", "all", metric, value, *ends, "", ""))
                     if arm != "all":
                         comparisons.append(self._comparison(key, metric, 0.1 * (ARMS[arm][1] - 1.1), width))
+                if {"hash6", RANDOM} <= set(self.arms):
+                    found = self._comparison(
+                        ("hash6", *key[1:]), metric, 0.1 * (ARMS["hash6"][1] - ARMS[RANDOM][1]), width
+                    )
+                    comparisons.append((found[0], RANDOM, *found[2:-2], "same size", found[-1]))
         write_csv(
             self.folder / "results.csv",
             ScoreRow._fields,
@@ -209,7 +215,9 @@ class Study:
     def _comparison(key: tuple[Any, ...], metric: str, difference: float, width: float) -> tuple[Any, ...]:
         p = float(np.exp(-abs(difference) / width * 6))
         low, high = difference - width / 2, difference + width / 2
-        return (key[0], "all", *key[1:], metric, difference, low, high, p, min(1.0, 2 * p), "paired bootstrap")
+        family = "primary" if metric == "auc" else "secondary"
+        numbers = difference, low, high, p, min(1.0, 2 * p)
+        return (key[0], "all", *key[1:], metric, *numbers, "paired bootstrap", "reference", family)
 
     def provenance(self, **facts: Any) -> None:
         pipeline = {
@@ -299,9 +307,9 @@ def _write_baseline_scores(folder: Path) -> None:
         rows.append((arm, *of, "all", "all", "auc", mean, mean - 0.1, mean + 0.1, 0.7 * apart, 0.71 * apart))
     write_csv(folder / "results.csv", ScoreRow._fields, rows)
     differences = [
-        ("hash6", "all", *key, "auc", 0.1, -0.02, 0.2, 0.06, 0.06, "paired bootstrap"),
-        ("all", "untrained", *key, "auc", 0.1, 0.01, 0.2, 0.02, 0.04, "paired bootstrap"),
-        ("hash6", "untrained", *key, "auc", 0.2, 0.1, 0.3, 0.001, 0.003, "paired bootstrap"),
+        ("hash6", "all", *key, "auc", 0.1, -0.02, 0.2, 0.06, 0.06, "DeLong", "reference", "primary"),
+        ("all", "untrained", *key, "auc", 0.1, 0.01, 0.2, 0.02, 0.04, "DeLong", "baseline", "secondary"),
+        ("hash6", "untrained", *key, "auc", 0.2, 0.1, 0.3, 0.001, 0.003, "DeLong", "baseline", "secondary"),
     ]
     write_csv(folder / "comparisons.csv", ComparisonRow._fields, differences)
 

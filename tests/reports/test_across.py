@@ -47,7 +47,9 @@ def test_rows_are_the_pooled_scores_and_comparisons_of_the_run(full_run: Path) -
         if (row["seed"], row["metric"]) == ("all", "auc")
     }
     compared = {
-        tuple(row[k] for k in key): row for row in read_csv(full_run / "comparisons.csv") if row["metric"] == "auc"
+        (*(row[k] for k in key), row["contrast"]): row
+        for row in read_csv(full_run / "comparisons.csv")
+        if row["metric"] == "auc"
     }
     assert {tuple(row[k] for k in key) for row in rows} == set(scored)
     for row in rows:
@@ -57,7 +59,12 @@ def test_rows_are_the_pooled_scores_and_comparisons_of_the_run(full_run: Path) -
             if row["arm"] == "all":
                 assert row[name] == ""
             else:
-                assert float(row[name]) == pytest.approx(float(compared[here][column]), rel=1e-4)
+                assert float(row[name]) == pytest.approx(float(compared[*here, "reference"][column]), rel=1e-4)
+        controlled = compared.get((*here, "same size"))
+        assert row["control"] == (controlled["reference"] if controlled else "")
+        if controlled:
+            assert float(row["control_difference"]) == pytest.approx(float(controlled["difference"]), rel=1e-4)
+            assert float(row["control_p_adjusted"]) == pytest.approx(float(controlled["p_adjusted"]), rel=1e-4)
     reduced = [row for row in read_csv(full_run / "arms" / "hash6" / "selection.csv") if row["kept"] == "true"]
     assert {row["kept"] for row in rows if row["arm"] == "hash6"} == {str(len(reduced))}
 

@@ -83,7 +83,7 @@ def test_a_whole_set_lacks_nothing(tmp_path: Path, build: Callable[..., Task[Any
     [
         (covid, remove("Images-processed"), ["a folder CT_NonCOVID in", "a folder CT_COVID in"]),
         (covid, remove("Images-processed/CT_COVID"), ["a folder CT_COVID in {root} or its Images-processed"]),
-        (covid, remove("Data-split/COVID"), [f"expects Data-split/COVID/{s}CT_COVID.txt in" for s in COUNTS]),
+        (covid, remove("Data-split/COVID"), [" and ".join(f"Data-split/COVID/{s}CT_COVID.txt" for s in COUNTS)]),
         (covid, empty("Images-processed"), [f"not one of the {n} images of {s} is in {{root}}" for s, n in
                                             (("train", 12), ("val", 4), ("test", 5))]),
         (covid, write("Data-split/COVID/valCT_COVID.txt", b"\xff\xfe\x00"), ["cannot read the table {root}"]),

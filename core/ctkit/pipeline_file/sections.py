@@ -62,6 +62,7 @@ class ReportSection(Section):
     """``[report]``: what the page shows."""
 
     images: bool = Field(True, description="show pixels of slices")
+    margin: PositiveFloat | None = Field(None, description="an arm is as good within this loss of score")
 
 
 class Window(Section):

@@ -213,7 +213,8 @@ class Run:
     @property
     def reference(self) -> str | None:
         """The arm that others are measured against: as compared, else the one that keeps every slice."""
-        compared = next((row.reference for row in self.comparisons if row.reference not in self.baselines), None)
+        rows = (row for row in self.comparisons if row.contrast == "reference" and row.reference not in self.baselines)
+        compared = next((row.reference for row in rows), None)
         return compared or next((arm.name for arm in self.arms if arm.kept == arm.slices), None)
 
     @cached_property
@@ -244,7 +245,7 @@ class Run:
 
     @cached_property
     def comparisons(self) -> tuple[records.ComparisonRow, ...]:
-        """Differences from the reference arm and from the baselines: ``comparisons.csv``."""
+        """Differences from the reference arm, from arms of the same size and from baselines: ``comparisons.csv``."""
         return tuple(read_rows(self.folder.comparisons, records.ComparisonRow))
 
     @cached_property

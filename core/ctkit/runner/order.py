@@ -30,7 +30,7 @@ from ctkit.stages import select as selecting
 from ctkit.stages.data import Data
 from ctkit.stages.describe import describe
 from ctkit.stages.materialise import materialise
-from ctkit.stages.narrowing import narrowed, widened
+from ctkit.stages.narrowing import narrowed, widened, without_failed
 from ctkit.stages.selected import Selected, keys
 from ctkit.storage import Outline, RunFolder
 from ctkit.storage.records import SkippedRow, VolumeRow, write_rows
@@ -48,7 +48,7 @@ def run(
 
     ``jobs`` backbones are trained or evaluated at once, each on devices of its own, on which evidence is made as well.
     Raises a ``RequestError`` before anything is started, another ``CtkitError`` where the run cannot go on. An arm that
-    fails in training or evaluation is noted in ``run.json`` and the others go on.
+    fails at any stage from describe on is noted in ``run.json`` and the others go on.
     """
     folder = run_folder(pipeline)
     session = replace(open_session(pipeline, registry, console, folder, jobs), only=only)
@@ -100,9 +100,10 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     if "select" not in wanted:
         return _stopped(session, "describe")
     data = selecting.numbered(data)
-    session = widened(session, data)
+    session = widened(without_failed(session), data)
     session.folder.keep_only(_expected_files(session))
     data = selecting.select(session, data)
+    session = without_failed(session)
     _say_selected(session, data)
     data = pretraining.plan_jobs(session, data)
     data = evaluation.plan_evaluations(session, data)

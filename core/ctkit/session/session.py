@@ -106,6 +106,12 @@ class Session:
         self.provenance.failures.append({"stage": stage, "item": item, "reason": reason})
         self.console.warn(f"{stage} {item} failed: {reason}")
 
+    @property
+    def failed_arms(self) -> set[str]:
+        """Arms that failed before there was a choice to train on."""
+        early = (one["item"] for one in self.provenance.failures if one["stage"] in ("describe", "select"))
+        return {item.partition("/")[0] for item in early}
+
     @contextmanager
     def going_on(self, stage: str, item: str) -> Iterator[None]:
         """Note what fails of one item, and go on with the others; but not where the disk refuses."""

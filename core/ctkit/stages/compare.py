@@ -13,6 +13,7 @@ from ctkit.contracts import Difference, Score, main_metric
 from ctkit.contracts.promises import Judge
 from ctkit.files import write_json
 from ctkit.session import Session
+from ctkit.stages.contrasts import BASELINE, Contrast, contrasts
 from ctkit.stages.data import Data
 from ctkit.stages.evaluate import predictions_of
 from ctkit.stages.jobs import Evaluated
@@ -79,38 +80,42 @@ def spread(points: Sequence[Sequence[float]]) -> Spread:
 
 
 def compare(session: Session, data: Data) -> None:
-    """Write ``comparisons.csv``: arms against the reference arm and each baseline, with corrected p values."""
+    """Write ``comparisons.csv``: arms against the reference, those of their size, and baselines; p values corrected."""
     cells = _cells(data.predictions)
-    rows: list[tuple[Cell, str, Difference]] = []
-    for cell, other in _pairs(session, cells):
+    rows: list[tuple[Cell, Contrast, Difference]] = []
+    for cell, other, contrast in _pairs(session, cells):
         with session.going_on("score", cell.item):
-            rows += [(cell, other.arm, difference) for difference in _differences(session, cells[cell], cells[other])]
-    adjusted = adjust([difference for *_, difference in rows])
-    written = (_comparison(*row, p) for row, p in zip(rows, adjusted, strict=True))
+            rows += [(cell, contrast, difference) for difference in _differences(session, cells[cell], cells[other])]
+    families = adjust([difference for *_, difference in rows], [contrast.primary for _, contrast, _ in rows])
+    written = (_comparison(*row, *family) for row, family in zip(rows, families, strict=True))
     write_rows(session.folder.comparisons, ComparisonRow, written)
 
 
-def _pairs(session: Session, cells: Collection[Cell]) -> Iterator[tuple[Cell, Cell]]:
-    """What is compared: arms with the reference arm, then all arms with each baseline."""
-    reference = session.pipeline.reference.id
-    trained = [cell for cell in cells if cell.place.pretrain]
-    pairs = [(cell, replace(cell, arm=reference)) for cell in trained if cell.arm != reference]
-    for baseline in session.pipeline.baselines:
-        pairs += [(cell, Cell(baseline.id, cell.place._replace(pretrain=""))) for cell in trained]
-    return ((cell, other) for cell, other in pairs if other in cells)
+def _pairs(session: Session, cells: Collection[Cell]) -> Iterator[tuple[Cell, Cell, Contrast]]:
+    """What is compared with what, of the cells that are there."""
+    pipeline = session.pipeline
+    baselines = [baseline.id for baseline in pipeline.baselines]
+    for contrast in contrasts(pipeline.arms, pipeline.reference, baselines):
+        for cell in cells:
+            if cell.arm == contrast.arm and cell.place.pretrain:
+                place = cell.place._replace(pretrain="") if contrast.kind == BASELINE else cell.place
+                if (other := Cell(contrast.other, place)) in cells:
+                    yield cell, other, contrast
 
 
-def adjust(differences: Sequence[Difference]) -> list[float]:
-    """Adjust p values by Holm's method in two families: the main metric, and all others.
+def adjust(differences: Sequence[Difference], primary: Sequence[bool]) -> list[tuple[float, str]]:
+    """Adjust p values by Holm's method in two families; returns each with its family, ``primary`` or ``secondary``.
 
-    The answer is given in the main metric; metrics that are only looked at should not cost it power.
+    Primary are the contrasts marked so, in the main metric: they give the answer, and what is only looked at should
+    not cost them power.
     """
     main = main_metric(differences)
+    answers = [mark and found.metric == main for found, mark in zip(differences, primary, strict=True)]
     adjusted = np.empty(len(differences))
     for family in (True, False):
-        members = [number for number, found in enumerate(differences) if (found.metric == main) is family]
+        members = [number for number, answer in enumerate(answers) if answer is family]
         adjusted[members] = holm([differences[number].p for number in members])
-    return adjusted.tolist()
+    return [(p, "primary" if answer else "secondary") for p, answer in zip(adjusted.tolist(), answers, strict=True)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -166,6 +171,6 @@ def _rows(
         yield ScoreRow(cell.arm, *cell.place, str(seed), str(repeat), s.metric, s.value, s.low, s.high, *apart)
 
 
-def _comparison(cell: Cell, reference: str, d: Difference, p_adjusted: float) -> ComparisonRow:
+def _comparison(cell: Cell, contrast: Contrast, d: Difference, p_adjusted: float, family: str) -> ComparisonRow:
     numbers = (d.difference, d.low, d.high, d.p, p_adjusted)
-    return ComparisonRow(cell.arm, reference, *cell.place, d.metric, *numbers, d.test)
+    return ComparisonRow(cell.arm, contrast.other, *cell.place, d.metric, *numbers, d.test, contrast.kind, family)

@@ -38,6 +38,14 @@ class Wanted:
     limit: float = 0.0  #: seconds after which some of these were given up
 
 
+@dataclass(frozen=True)
+class Failure:
+    """What a plugin did wrong with a volume."""
+
+    reason: str
+    reducer: Chosen[Reducer[Any]] | None = None  #: None where it is not a reducer's
+
+
 def evidence_path(cache: Cache, chosen: Chosen[Reducer[Any]], volume: str, reading: Reading) -> Path:
     """Where the evidence of a reducer on the readable slices of the volume with address ``volume`` is or would be."""
     looks = {"reducer": chosen.evidence_identity, "rendering": rendering.VERSION}
@@ -45,23 +53,24 @@ def evidence_path(cache: Cache, chosen: Chosen[Reducer[Any]], volume: str, readi
     return cache.path("evidence", at, ".npy")
 
 
-def describe_volume(chosen: Chosen[Dataset[Any]], cache_folder: Path, look: Rendering, item: Wanted) -> str:
+def describe_volume(
+    chosen: Chosen[Dataset[Any]], cache_folder: Path, look: Rendering, item: Wanted
+) -> tuple[Failure, ...]:
     """Read one volume, write what is wanted of it, and last its reading. Runs in a worker process.
 
-    Returns what a plugin did wrong, "" for nothing: that is no fault of the volume, and must not count as one.
+    Returns what plugins did wrong: that is no fault of the volume, and must not count as one.
     """
     cache = Cache(cache_folder)
     try:
         pixels = read(chosen, item)
         reading = Reading.of(len(item.volume), pixels, item.skipped, item.limit)
-        if pixels.index.size and item.evidence:
-            _write_evidence(cache, item, reading, as_slices(pixels))
     except PluginError as error:
-        return str(error)
+        return (Failure(str(error)),)
+    failures = _write_evidence(cache, item, reading, as_slices(pixels)) if pixels.index.size and item.evidence else ()
     if pixels.index.size and item.store:
         store_slices(cache, look, item.address, pixels, reading)
     write_reading(cache, item.address, reading)
-    return ""
+    return tuple(failures)
 
 
 def as_slices(pixels: Pixels) -> Slices:
@@ -70,11 +79,16 @@ def as_slices(pixels: Pixels) -> Slices:
     return Slices(rendering.evidence(pixels.values), hu, pixels.index)
 
 
-def _write_evidence(cache: Cache, item: Wanted, reading: Reading, slices: Slices) -> None:
+def _write_evidence(cache: Cache, item: Wanted, reading: Reading, slices: Slices) -> list[Failure]:
+    failures = []
     for chosen in item.evidence:
         path = evidence_path(cache, chosen, item.address, reading)
         if not path.exists():
-            write_evidence(path, evidence_of(chosen, slices))
+            try:
+                write_evidence(path, evidence_of(chosen, slices))
+            except PluginError as error:
+                failures.append(Failure(str(error), chosen))
+    return failures
 
 
 def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices) -> NDArray[Any]:

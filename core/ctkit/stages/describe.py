@@ -22,7 +22,7 @@ from ctkit.pipeline_file import Chosen
 from ctkit.session import Session
 from ctkit.slices import Catalogue
 from ctkit.stages.data import Data
-from ctkit.stages.decoding import Decoded, Wanted, evidence_of, evidence_path, read_slices, write_evidence
+from ctkit.stages.decoding import Decoded, Failure, Wanted, evidence_of, evidence_path, read_slices, write_evidence
 from ctkit.stages.readings import Reading, read_reading, read_readings, write_reading
 from ctkit.stages.rescue import describe_each, rescue
 from ctkit.storage import Cache, address
@@ -34,7 +34,8 @@ _Outcome = compute.Done[Wanted, Decoded] | compute.Lost[Wanted]
 def describe(session: Session, data: Data) -> Data:
     """Make the evidence that is missing; return the data with each volume's reading.
 
-    Raises ``CtkitError`` where a reducer cannot describe a volume; what it could describe stays.
+    An arm whose reducer cannot describe a volume is noted as failed; what it could describe stays. Raises
+    ``CtkitError`` where the data set breaks its contract, or the slice store cannot be written.
     """
     catalogue, reducers = data.catalogue, described_reducers(session)
     volumes = [number for number in range(len(catalogue)) if _is_wanted(session, catalogue, reducers, number)]
@@ -44,8 +45,9 @@ def describe(session: Session, data: Data) -> Data:
     with session.work("describe"):
         for _ in range(_PASSES):
             failures = [*_describe_all(session, catalogue, volumes, reducers)]
-            if failures:
-                raise CtkitError(failures[0] + (f" (and {len(failures) - 1} more volumes)" if failures[1:] else ""))
+            if of_data := [failure for failure in failures if failure.reducer is None]:
+                raise CtkitError(_in_words(of_data))
+            reducers = _without_failed(session, reducers, failures)
             volumes = [n for n in volumes if is_missing(session.cache, catalogue.address(n), reducers)]
             if not volumes:
                 return replace(data, readings=read_readings(session.cache, catalogue))
@@ -55,14 +57,38 @@ def describe(session: Session, data: Data) -> Data:
 def describe_again(session: Session, catalogue: Catalogue, volume: int, chosen: Chosen[Reducer[Any]]) -> None:
     """Make one volume's evidence that was lost since. Raises ``CtkitError`` where the reducer cannot."""
     for failure in _describe_all(session, catalogue, [volume], [chosen]):
-        raise CtkitError(failure)
+        raise CtkitError(failure.reason)
+
+
+def _without_failed(
+    session: Session, reducers: list[Chosen[Reducer[Any]]], failures: list[Failure]
+) -> list[Chosen[Reducer[Any]]]:
+    """Note the arms of reducers that failed; return the other reducers."""
+    by_evidence: dict[str, list[Failure]] = {}
+    for failure in failures:
+        if failure.reducer is not None:
+            by_evidence.setdefault(_evidence_of(failure.reducer), []).append(failure)
+    for arm in session.arms:
+        found = [by_evidence[at] for step in arm.steps if (at := _evidence_of(step.reducer)) in by_evidence]
+        if found:
+            session.fail("describe", arm.id, CtkitError(_in_words(found[0])))
+    return [chosen for chosen in reducers if _evidence_of(chosen) not in by_evidence]
+
+
+def _in_words(failures: list[Failure]) -> str:
+    return failures[0].reason + (f" (and {len(failures) - 1} more volumes)" if failures[1:] else "")
+
+
+def _evidence_of(chosen: Chosen[Reducer[Any]]) -> str:
+    """What tells the evidence of reducers apart."""
+    return address("reducer", **chosen.evidence_identity)
 
 
 def described_reducers(session: Session) -> list[Chosen[Reducer[Any]]]:
     """Return the reducers of the session's arms that look at pixels, each once."""
     steps = (step.reducer for arm in session.arms for step in arm.steps)
     looking = (chosen for chosen in steps if chosen.build().evidence != "none")
-    return list({address("reducer", **chosen.evidence_identity): chosen for chosen in looking}.values())
+    return list({_evidence_of(chosen): chosen for chosen in looking}.values())
 
 
 # --- what is missing ----------------------------------------------------------------------------------------------
@@ -109,7 +135,7 @@ def _wanted(
 
 def _describe_all(
     session: Session, catalogue: Catalogue, volumes: list[int], reducers: list[Chosen[Reducer[Any]]]
-) -> Iterator[str]:
+) -> Iterator[Failure]:
     """Describe volumes; yield what went wrong with reducers."""
     on_accelerator = [c for c in reducers if session.device != "cpu" and c.build().device == "accelerator"]
     in_workers = [chosen for chosen in reducers if chosen not in on_accelerator]
@@ -124,13 +150,13 @@ def _describe_all(
         session.crew.rest()  # what trainings need of the accelerators' memory is theirs
 
 
-def _in_workers(session: Session, items: Iterable[Wanted], total: int) -> Iterator[str]:
+def _in_workers(session: Session, items: Iterable[Wanted], total: int) -> Iterator[Failure]:
     lost: list[compute.Lost[Wanted]] = []
     for outcome in describe_each(session, items, total):
         if isinstance(outcome, compute.Lost):
             lost.append(outcome)
-        elif outcome.result:
-            yield outcome.result
+        else:
+            yield from outcome.result
     for one in lost:
         yield from rescue(session, one)
 
@@ -140,7 +166,7 @@ def _in_workers(session: Session, items: Iterable[Wanted], total: int) -> Iterat
 
 def _on_accelerator(
     session: Session, catalogue: Catalogue, volumes: list[int], chosen: Chosen[Reducer[Any]]
-) -> list[str]:
+) -> list[Failure]:
     """Describe by whoever has the accelerators, while worker processes decode; return what went wrong."""
     wanted = (_wanted(session, catalogue, [chosen], number) for number in volumes)
     items = [item for item in wanted if item.evidence]
@@ -151,12 +177,13 @@ def _on_accelerator(
     return list(itertools.chain(*failures))
 
 
-def _describe_next(session: Session, decoded: Iterator[_Outcome], chosen: Chosen[Reducer[Any]]) -> Chore[list[str]]:
+def _describe_next(session: Session, decoded: Iterator[_Outcome], chosen: Chosen[Reducer[Any]]) -> Chore[list[Failure]]:
     """Describe the next volume that is decoded until there is none, perhaps beside others; return what went wrong."""
     name, failures = chosen.entry.name, []
     for outcome in decoded:
         if isinstance(outcome, compute.Lost):
-            failures.append(f"a volume that could be read before cannot be read for {name!r}: {outcome.reason}")
+            reason = f"a volume that could be read before cannot be read for {name!r}: {outcome.reason}"
+            failures.append(Failure(reason, chosen))
             continue
         slices, reading = outcome.result
         write_reading(session.cache, outcome.item.address, reading)
@@ -168,9 +195,10 @@ def _describe_next(session: Session, decoded: Iterator[_Outcome], chosen: Chosen
         except StorageError:
             raise
         except PluginError as error:
-            failures.append(str(error))
+            failures.append(Failure(str(error), chosen))
         except CtkitError as error:  # the process died
-            failures.append(f"reducer {name!r}: {error}, on a volume of {len(outcome.item.volume)} slices")
+            reason = f"reducer {name!r}: {error}, on a volume of {len(outcome.item.volume)} slices"
+            failures.append(Failure(reason, chosen))
     return failures
 
 

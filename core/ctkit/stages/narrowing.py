@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ctkit.errors import CtkitError
 from ctkit.pipeline_file import Arm, Pipeline
 from ctkit.session import Only, Session
 from ctkit.stages import select as selecting
@@ -34,20 +35,43 @@ def wanted_arms(pipeline: Pipeline, only: Only) -> tuple[Arm, ...]:
     return tuple(arm for arm in pipeline.arms if arm.id in wanted)
 
 
+def without_failed(session: Session) -> Session:
+    """Return the session without the arms that failed, and those that take their size from one.
+
+    Raises ``CtkitError`` where none is left. Baselines whose grey levels are those of a failed arm are noted as failed.
+    """
+    if not (failed := session.failed_arms):
+        return session
+    pipeline = session.pipeline
+    for arm in session.arms:
+        if arm.id not in failed and (sources := sorted(_needed(arm.id, pipeline) & failed)):
+            session.fail("select", arm.id, CtkitError(f"it takes its size from {sources[0]}, which failed"))
+    lost = [arm for arm in session.arms if arm.id in session.failed_arms]
+    for arm in lost:
+        _leave_out(session, arm)
+    if pipeline.reference in lost:
+        for plan in pipeline.baselines:
+            reason = f"it takes its grey levels from {pipeline.reference.id}, which failed"
+            session.fail("pretrain", plan.id, CtkitError(reason))
+    if len(lost) == len(session.arms):
+        raise CtkitError(session.provenance.failures[0]["reason"])
+    return replace(session, arms=tuple(arm for arm in session.arms if arm not in lost))
+
+
 def widened(session: Session, data: Data) -> Session:
     """Return a narrowed session with the arms too whose choice is cached, so that their results stay in the tables.
 
     Of other arms the folder keeps what is still that of its pipeline, and a note says that the tables are without them.
     """
     pipeline = session.pipeline
-    if session.arms == pipeline.arms:
+    if not session.only.arm:
         return session
     known = selecting.chosen_before(replace(session, arms=pipeline.arms), data).selections
     unknown = {arm for arm, seed in keys(pipeline.arms, pipeline.seeds) if (arm, seed) not in known}
     free = {arm.id for arm in pipeline.arms if arm.id not in unknown} | {arm.id for arm in session.arms}
     wide = _with_arms(session, {arm.id for arm in pipeline.arms if _needed(arm.id, pipeline) <= free})
     for arm in pipeline.arms:
-        if arm not in wide.arms:
+        if arm not in wide.arms and arm.id not in session.failed_arms:
             _leave_out(session, arm)
     return wide
 
@@ -60,6 +84,8 @@ def _leave_out(session: Session, arm: Arm) -> None:
     needed = [one for one in pipeline.arms if one.id in _needed(arm.id, pipeline)]
     is_true = all((facts := _facts(session, one.id)) and selecting.is_of(facts, one) for one in needed)
     if is_true and not session.provenance.data_changed:
+        if arm.id in session.failed_arms:
+            return
         session.note(f"{arm.id} is not in the tables: what it keeps is cached no more; run without --only")
     else:
         forget(session.folder.arm(arm.id).path)

@@ -17,11 +17,11 @@ from ctkit import compute
 from ctkit.contracts import Dataset
 from ctkit.pipeline_file import Chosen
 from ctkit.session import Session
-from ctkit.stages.decoding import Wanted, describe_volume, read
+from ctkit.stages.decoding import Failure, Wanted, describe_volume, read
 from ctkit.stages.readings import Reading, write_reading
 
 
-def rescue(session: Session, lost: compute.Lost[Wanted]) -> Iterator[str]:
+def rescue(session: Session, lost: compute.Lost[Wanted]) -> Iterator[Failure]:
     """Describe what can be described of a volume that was lost; yield what went wrong with reducers."""
     item = lost.item
     if lost.deadly and len(item.volume.files) > 1:
@@ -30,34 +30,35 @@ def rescue(session: Session, lost: compute.Lost[Wanted]) -> Iterator[str]:
     if isinstance(alone, compute.Lost):
         write_reading(session.cache, item.address, Reading.of_nothing(len(item.volume), alone.reason))
     elif alone.result:
-        yield alone.result
+        yield from alone.result
     else:
         yield from _one_by_one(session, item)
 
 
 def describe_each(
     session: Session, items: Iterable[Wanted], total: int
-) -> Iterator[compute.Done[Wanted, str] | compute.Lost[Wanted]]:
-    """Describe volumes in worker processes; results say what a plugin did wrong, "" for nothing."""
+) -> Iterator[compute.Done[Wanted, tuple[Failure, ...]] | compute.Lost[Wanted]]:
+    """Describe volumes in worker processes; results say what plugins did wrong."""
     work = partial(describe_volume, session.pipeline.dataset, session.cache.folder, session.pipeline.rendering)
     yield from session.parallel("describe", work, items, total=total, name=lambda item: item.address)
 
 
-def _one_by_one(session: Session, item: Wanted) -> Iterator[str]:
+def _one_by_one(session: Session, item: Wanted) -> Iterator[Failure]:
     """Do each thing that is wanted of a readable volume by itself."""
     parts = [replace(item, evidence=(chosen,), store=False) for chosen in item.evidence]
     parts += [replace(item, evidence=())] if item.store else []
     for outcome in describe_each(session, parts, len(parts)):
         if isinstance(outcome, compute.Lost):
             yield _blame(outcome)
-        elif outcome.result:
-            yield outcome.result
+        else:
+            yield from outcome.result
 
 
-def _blame(lost: compute.Lost[Wanted]) -> str:
-    who = f"reducer {lost.item.evidence[0].entry.name!r}" if lost.item.evidence else "writing the slice store"
+def _blame(lost: compute.Lost[Wanted]) -> Failure:
+    reducer = lost.item.evidence[0] if lost.item.evidence else None
+    who = reducer.title if reducer else "writing the slice store"
     hint = "; raise compute.time_limit" if lost.reason.startswith("took longer") else ""
-    return f"{who}: {lost.reason}, on a volume of {len(lost.item.volume)} slices{hint}"
+    return Failure(f"{who}: {lost.reason}, on a volume of {len(lost.item.volume)} slices{hint}", reducer)
 
 
 def _without_guilty_slices(session: Session, item: Wanted) -> Wanted:

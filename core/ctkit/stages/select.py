@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ctkit.contracts import Ints
-from ctkit.errors import DataError
+from ctkit.errors import CtkitError, DataError
 from ctkit.files import write_json
 from ctkit.pipeline_file import Arm, Keep
 from ctkit.session import Session
@@ -56,11 +57,15 @@ def _ranks(catalogue: Catalogue, readings: Sequence[Reading]) -> Ints | None:
 
 
 def select(session: Session, data: Data) -> Data:
-    """Choose for every arm, and for every seed where it draws; write the selections into the run folder."""
+    """Choose for every arm, and for every seed where it draws; write the selections into the run folder.
+
+    An arm that fails is noted, and left out; the others go on.
+    """
     done = _Chooser(session, data, make=True).all()
     for arm in session.arms:
         chosen = [selected for (name, _), selected in done.items() if name == arm.id]
-        _write_arm(session, data, arm, chosen)
+        if chosen:
+            _write_arm(session, data, arm, chosen)
     return replace(data, selections=done)
 
 
@@ -81,14 +86,19 @@ class _Chooser:
     def all(self) -> Selections:
         """Every selection of the session's arms; without those not cached, where none may be made."""
         for name, seed in keys(self._session.arms, self._session.pipeline.seeds):
-            self._choose(self._arms[name], seed)
-        return self._done
+            with self._session.going_on("select", _item(name, seed)) if self._make else nullcontext():
+                if name not in self._session.failed_arms:
+                    self._choose(self._arms[name], seed)
+        failed = self._session.failed_arms
+        return {key: selected for key, selected in self._done.items() if key[0] not in failed}
 
     def _choose(self, arm: Arm, seed: int | None) -> Selected | None:
         if (arm.id, seed) not in self._done:
             like = None
             if arm.keep and arm.keep.like:
                 other = self._arms[arm.keep.like]
+                if other.id in self._session.failed_arms:
+                    raise CtkitError(f"it takes its size from {other.id}, which failed")
                 like = self._choose(other, seed if draws(other, self._arms) else None)
                 if like is None:
                     return None
@@ -112,7 +122,7 @@ def _select_one(
     session: Session, evidence: Evidence, table: Table, arm: Arm, seed: int | None, target: int | None, *, make: bool
 ) -> Selected | None:
     at = address("select", version=selection.VERSION, steps=evidence.identities(arm), seed=seed, target=target)
-    item = arm.id if seed is None else f"{arm.id}/draw-{seed}"
+    item = _item(arm.id, seed)
     if session.cache.holds("selection", at):
         if make:
             session.cached("select", item)
@@ -135,6 +145,10 @@ def _select_one(
             seconds=np.array(seconds),
         )
     return Selected(arm, seed, at, chosen, target, seconds)
+
+
+def _item(arm: str, seed: int | None) -> str:
+    return arm if seed is None else f"{arm}/draw-{seed}"
 
 
 def _load(folder: Path) -> tuple[Selection, float]:

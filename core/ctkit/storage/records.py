@@ -110,7 +110,7 @@ class ComparisonRow(NamedTuple):
     """A metric of ``arm`` less that of ``reference``: a row of ``comparisons.csv``."""
 
     arm: str
-    reference: str  #: an arm or a baseline
+    reference: str  #: an arm or a baseline; ``contrast`` says what it is
     pretrain: str
     task: str
     protocol: str
@@ -122,6 +122,8 @@ class ComparisonRow(NamedTuple):
     p: float
     p_adjusted: float
     test: str  #: what interval and p come from
+    contrast: str = "reference"  #: with the "reference", an arm of the "same size", or a "baseline"
+    family: str = ""  #: that p is adjusted in: "primary" where it answers the run's question, else "secondary"
 
     @property
     def place(self) -> Place:
@@ -156,17 +158,20 @@ def write_rows(path: Path, kind: type[Row], rows: Iterable[Row]) -> None:
 def read_rows(path: Path, kind: type[Row]) -> Iterator[Row]:
     """Read a table, one row at a time; nothing where there is none. Other columns than those of ``kind`` are no matter.
 
-    Raises ``DataError`` where the table lacks a column.
+    Raises ``DataError`` where the table lacks a column that has no default.
     """
     if not path.exists():
         return
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         lines = csv.reader(file)
         header = next(lines, [])
-        if lacking := [name for name in kind._fields if name not in header]:
+        if lacking := [name for name in kind._fields if name not in header and name not in kind._field_defaults]:
             raise DataError(f"{path} has no column {lacking[0]!r}; run again to write it anew")
+        later = list(kind._field_defaults.values())  # of the last columns, as text: an earlier version had none
+        header += [name for name in kind._field_defaults if name not in header]
         cells = [(header.index(name), _READ[hint]) for name, hint in _columns(kind).items()]
         for line in filter(None, lines):
+            line += later[len(later) - len(header) + len(line) :]
             yield kind._make(read(line[place]) for place, read in cells)
 
 

@@ -16,5 +16,11 @@ def ctkit_register_datasets() -> Sequence[Spec]:
         Spec("pet-ct", "FDG-PET-CT-Lesions, as DICOM or as its NIfTI tree: the CT", "ctkit_datasets.pet_ct:PetCt"),
         Spec("dicom", "any folder tree of DICOM files: one volume a CT series", "ctkit_datasets.dicom:Dicom"),
         Spec("nifti", "any folder tree of NIfTI files: one volume a file", "ctkit_datasets.nifti:Nifti"),
+        Spec(
+            "metaimage",
+            "any folder tree of MetaImage and NRRD files: one volume a file",
+            "ctkit_datasets.metaimage:MetaImage",
+        ),
+        Spec("luna16", "LUNA16: LIDC-IDRI as MetaImage, with its tables of nodules", "ctkit_datasets.luna16:Luna16"),
         Spec("images", "folders of PNG, JPEG and TIFF slices, grouped by their names", "ctkit_datasets.images:Images"),
     )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -20,16 +21,28 @@ from ctkit_datasets.dicom_pixels import fill
 from ctkit_datasets.dicom_series import Encoding, Slice, SliceMaker, sources
 from ctkit_datasets.filters import RecipeParams, chosen
 from ctkit_datasets.lidc_findings import findings
+from ctkit_datasets.lidc_segmentations import segmented_nodules
 from ctkit_datasets.packed_groups import PackedGroups
 
 _LEVELS = 3  # PATIENT/STUDY/SERIES
 _MORE_THAN = 10  # entries make a folder a series
 _PADDING = -2000  # stored value
 _MISSING_INTERCEPT = -1024  # HU
+_NO_ORDER = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # what Imaging Data Commons calls a file
 
 
 class LidcIdri(SeriesDataset[RecipeParams]):
     """The CT scans of LIDC-IDRI."""
+
+    def check(self, device: str | None) -> Iterable[str]:
+        """The published recipe goes by the names of files, which tell no order where they are random."""
+        if self.params.recipe == "published":
+            first = next((file for file in self.files() if file.path.endswith(".dcm")), None)
+            if first and _NO_ORDER.fullmatch(PurePosixPath(first.path).stem):
+                yield (
+                    'recipe = "published" goes by the names of files, and these have the random names of Imaging Data '
+                    'Commons; use recipe = "standard", or the files of The Cancer Imaging Archive'
+                )
 
     def arrange(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
         """Group into volumes: one series each, or one folder each as the paper's scripts had it."""
@@ -46,8 +59,9 @@ class LidcIdri(SeriesDataset[RecipeParams]):
         return fill(values, "HU", self.params.root, volume, index, _to_published)
 
     def facts(self, volume: Volume) -> VolumeFacts:
-        """Manufacturer and kernel, and on which slices a reader marked a nodule, from the XML beside the files."""
-        return VolumeFacts(super().facts(volume).traits, findings(self.params.root, volume))
+        """Manufacturer and kernel, and on which slices a reader marked a nodule: from the XML, else segmentations."""
+        root = self.params.root
+        return VolumeFacts(super().facts(volume).traits, findings(root, volume) or segmented_nodules(root, volume))
 
     def _arrange_published(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
         """Make a volume of each series folder, slices in the order of file names and numbered through all folders."""

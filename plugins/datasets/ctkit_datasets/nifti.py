@@ -13,7 +13,8 @@ from pydantic import Field, field_validator
 from ctkit.contracts import Dataset, Ints, Pixels, Skipped, SourceFile, Volume, VolumeFacts
 from ctkit.errors import DataError
 from ctkit_datasets.filters import FolderParams, chosen, unwanted
-from ctkit_datasets.nifti_files import Unit, header_facts, label_values, read_slices, slice_places
+from ctkit_datasets.metaimage_files import data_file, volume_header
+from ctkit_datasets.nifti_files import Unit, label_values, read_slices, slice_places
 from ctkit_datasets.nifti_layouts import mask_by_place, roles
 from ctkit_datasets.nifti_masks import mask_findings
 from ctkit_datasets.source_files import walk
@@ -69,27 +70,31 @@ class Nifti(Dataset[NiftiParams]):
         return walk(self.params.root)
 
     def inspect(self, file: SourceFile) -> Mapping[str, Any] | Skipped:
-        """Read one header."""
+        """Read one header, and of what may be a label map the voxels."""
         if not file.path.lower().endswith(SUFFIXES):
             return Skipped(file.path, "no NIfTI file by its name, which should end in .nii or .nii.gz")
+        return self.inspect_volume(file)
+
+    def inspect_volume(self, file: SourceFile) -> Mapping[str, Any] | Skipped:
+        """Read the header of a file that is one of a volume by its name."""
         place = mask_by_place(file.path) if self.params.layout == "auto" else ""
         if place:
             return Skipped(file.path, place)
         path = self.params.root / file.path
         try:
-            facts = header_facts(path, file.size, labels=self.params.layout == "any")
+            facts = volume_header(path, file.size, labels=self.params.layout == "any")
+            labels = label_values(data_file(path, facts), facts) if self.params.layout == "auto" else ()
         except DataError as error:
             return Skipped(file.path, str(error), error.retry)
-        labels = label_values(path, facts) if self.params.layout == "auto" else ()
         if len(labels):
             return Skipped(file.path, f"a label map: whole numbers from 0 on, {len(labels)} different ones")
         return facts
 
     def arrange(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
         """Yield a volume per file, in the order of their paths."""
-        return chosen(self._volumes(headers), self.params)
+        return chosen(self.volumes(headers), self.params)
 
-    def _volumes(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
+    def volumes(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
         """Yield a volume per file that is asked for, and the others with the reason."""
         wanted: list[tuple[SourceFile, Mapping[str, Any]]] = []
         for file, facts in headers:
@@ -109,7 +114,8 @@ class Nifti(Dataset[NiftiParams]):
 
     def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
         """Decode a file. Unlike in DICOM, all of a volume is lost with its file."""
-        return read_slices(self.params.root / volume.files[0].path, volume.details, wanted, self.params.unit)
+        path = data_file(self.params.root / volume.files[0].path, volume.details)
+        return read_slices(path, volume.details, wanted, self.params.unit)
 
     def places(self, volume: Volume, index: Ints) -> NDArray[np.float64]:
         """Where slices lie, from the file's header."""

@@ -36,6 +36,7 @@ _FEW_LABELS, _SOME_LABELS, _MANY_LABELS = 8, 32, 256
 _ALIKE = 0.7  # of neighbours inside of what is labelled
 _PIECE = 1 << 20  # bytes
 _GZIP = b"\x1f\x8b"
+_ANY_ZLIB = 47  # zlib's word for either of its headers
 _TRAILING = "bytes that follow the compressed data are ignored"
 _INFLATION = 200  # bytes that one byte of a compressed file may become; noise keeps real CT far below it
 _SMALL = 1 << 26  # bytes that any compressed file may become
@@ -62,7 +63,7 @@ def header_facts(path: Path, size: int, *, labels: bool = False) -> dict[str, An
     no file, where there is no volume or not all of it: no memory is taken for what a header claims. A file whose header
     says that it is a label map is one only for who wants ``labels``.
     """
-    with _opened(path) as (file, compressed):
+    with opened(path) as (file, compressed):
         block = bytes(_read(file, 540))
     header = _header(block)
     shape = _shape(header)
@@ -73,23 +74,29 @@ def header_facts(path: Path, size: int, *, labels: bool = False) -> dict[str, An
             "offset": _offset(header),
             "scale": _scale(header),
         }
-    needed = facts["offset"] + math.prod(shape) * np.dtype(facts["dtype"]).itemsize
-    if needed > (max(_SMALL, size * _INFLATION) if compressed else size):
-        raise DataError(f"truncated: its header asks for {needed:,} bytes, which a file of {size:,} does not hold")
+    check_size(facts | {"encoding": "gzip" if compressed else "raw"}, size)
     return facts
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO | _Inflated, bool]]:
-    """Yield a file to read from, and whether it is compressed, by its content and not its name.
+def check_size(facts: Mapping[str, Any], size: int) -> None:
+    """Raise ``DataError`` where a file of ``size`` bytes cannot hold the voxels that its header promises."""
+    needed = facts["offset"] + math.prod(facts["file_shape"]) * np.dtype(facts["dtype"]).itemsize
+    there = size - max(0, facts.get("start", 0))
+    if needed > (there if facts["encoding"] == "raw" else max(_SMALL, there * _INFLATION)):
+        raise DataError(f"truncated: its header asks for {needed:,} bytes, which a file of {size:,} does not hold")
 
-    Whatever goes wrong while it is read becomes a ``DataError``.
+
+@contextmanager
+def opened(path: Path, encoding: str = "", start: int = 0) -> Iterator[tuple[BinaryIO | _Inflated, bool]]:
+    """Yield a file to read from, and whether it is compressed, which without an ``encoding`` is told by its content.
+
+    A negative ``start`` counts from the end. Whatever goes wrong while it is read becomes a ``DataError``.
     """
     try:
         with path.open("rb") as file:
-            compressed = file.read(2) == _GZIP
-            file.seek(0)
-            yield (_Inflated(file) if compressed else file), compressed
+            compressed = file.read(2) == _GZIP if not encoding else encoding != "raw"
+            file.seek(start if start >= 0 else max(0, file.seek(0, 2) + start))
+            yield (_Inflated(file, 31 if encoding != "zlib" else _ANY_ZLIB) if compressed else file), compressed
     except (EOFError, zlib.error) as error:
         raise DataError("its compressed data are damaged or end too early") from error
     except OSError as error:
@@ -103,8 +110,8 @@ class _Inflated:
     Python's own reader takes bytes behind a member, which downloads and tapes leave there, for damage of all of it.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._member, self._packed = file, zlib.decompressobj(wbits=31), b""
+    def __init__(self, file: BinaryIO, wbits: int) -> None:
+        self._file, self._member, self._packed = file, zlib.decompressobj(wbits=wbits), b""
         self._ended = False
         self.trailing = False  #: what follows the last whole member is no gzip
 
@@ -195,13 +202,21 @@ def _scale(header: Any) -> tuple[float, float] | None:
 
 
 def _orientation(header: Any, shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Return which axes of the file are slices, rows and columns, which of them to flip, and distances in mm."""
     affine, notes = _affine(header)
-    unit = _MILLIMETRES.get(int(header["xyzt_units"]) % 8, 1.0)
+    return orientation(affine * _MILLIMETRES.get(int(header["xyzt_units"]) % 8, 1.0), notes, shape)
+
+
+def orientation(affine: NDArray[np.float64], notes: list[str], shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Return which axes of the file are slices, rows and columns, which of them to flip, and distances in mm.
+
+    ``affine`` (4, 4) leads from voxels to mm at the patient's right, front and head; its last row is not looked at.
+    """
+    if not _is_usable(affine):
+        raise DataError("damaged header: neither orientation nor spacing can be used")
     steps = _steps(affine)
     cosines = affine[:3, :3] / steps  # of each axis of the file to the patient's right, front and head
     axes = max(itertools.permutations(range(3)), key=lambda axes: np.abs(cosines[range(3), axes]).sum())
-    columns, rows, slices = (float(steps[axis]) * unit for axis in axes)
+    columns, rows, slices = (float(steps[axis]) for axis in axes)
     right, front, head = (bool(cosines[side, axis] > 0) for side, axis in enumerate(axes))
     plane = _plane(columns, rows, slices)
     tilt = math.degrees(math.acos(min(1.0, abs(cosines[2, axes[2]]))))
@@ -216,7 +231,7 @@ def _orientation(header: Any, shape: tuple[int, int, int]) -> dict[str, Any]:
         "flips": [not head, front, right],
     }
     return facts | {
-        "place": (_upright(affine, facts) * unit).tolist(),
+        "place": _upright(affine, facts).tolist(),
         "spacing": [round(step, 6) for step in (columns, rows, slices)],
         "plane": plane,
         "notes": notes,
@@ -379,6 +394,17 @@ def _notes(ends: NDArray[np.float64], unit: str) -> Iterator[str]:
         yield f"voxels without a number, taken as {'air' if unit == 'HU' else 'the lowest value'}: {unknown:,}"
 
 
+@contextmanager
+def _voxels(path: Path, facts: Mapping[str, Any]) -> Iterator[BinaryIO | _Inflated]:
+    """Yield a file that is read up to the first voxel."""
+    start = facts.get("start", 0)
+    if start < 0:  # they end the file
+        start = -math.prod(facts["file_shape"]) * np.dtype(facts["dtype"]).itemsize
+    with opened(path, facts.get("encoding", ""), start) as (file, _):
+        _skip(file, facts["offset"])
+        yield file
+
+
 def label_values(path: Path, facts: Mapping[str, Any]) -> NDArray[np.float64]:
     """Return the values of a label map, ascending; none of anything else, such as a damaged file.
 
@@ -390,8 +416,7 @@ def label_values(path: Path, facts: Mapping[str, Any]) -> NDArray[np.float64]:
     dtype = np.dtype(facts["dtype"])
     left = math.prod(facts["file_shape"]) * dtype.itemsize
     try:
-        with _opened(path) as (file, _):
-            _skip(file, facts["offset"])
+        with _voxels(path, facts) as file:
             while left > 0:
                 piece = _read(file, min(left, _PIECE))
                 if not piece or len(piece) % dtype.itemsize:
@@ -416,8 +441,7 @@ def stored_voxels(path: Path, facts: Mapping[str, Any]) -> tuple[NDArray[Any], t
     """Return the voxels as the file holds them, in its own axes: ``facts["file_shape"]``, unscaled; and notes."""
     dtype, shape = np.dtype(facts["dtype"]), tuple(facts["file_shape"])
     needed = math.prod(shape) * dtype.itemsize
-    with _opened(path) as (file, _):
-        _skip(file, facts["offset"])
+    with _voxels(path, facts) as file:
         data = _read(file, needed)
         notes = _rest(file)
     if len(data) < needed:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-SUFFIX = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+SUFFIX = re.compile(r"\.(nii(\.gz)?|mhd|mha|nrrd|nhdr)$", re.IGNORECASE)  #: of files that hold a volume
 PET_CT_TREE = ("CT", "CTres", "PET", "SUV", "SEG")  #: names of FDG-PET-CT-Lesions; CTres is CT on the grid of the PET
 NNUNET_IMAGES = re.compile(r"images(tr|ts|va|val)$", re.IGNORECASE)
 BIDS_SUBJECT = re.compile(r"sub-[a-z0-9]+", re.IGNORECASE)

@@ -12,7 +12,8 @@ import numpy as np
 
 from ctkit.contracts import Volume
 from ctkit.errors import DataError
-from ctkit_datasets.nifti_files import header_facts, label_values, slice_places, stored_voxels
+from ctkit_datasets.metaimage_files import data_file, volume_header
+from ctkit_datasets.nifti_files import label_values, slice_places, stored_voxels
 from ctkit_datasets.nifti_layouts import BIDS_SUBJECT, NNUNET_IMAGES, PET_CT_TREE, SUFFIX, dataset_json, stem
 
 _KITS = {1: ("kidney",), 2: ("tumour",), 3: ("cyst",)}
@@ -43,7 +44,8 @@ def _title(path: Path, scan: Path) -> str:
 def _labelled(path: Path, names: Names, title: str, scan: Mapping[str, Any]) -> dict[str, set[int]]:
     """Return the slices of the scan on which each label of a file lies; {} where it is no label map that fits."""
     try:
-        facts = header_facts(path, path.stat().st_size, labels=True)
+        facts = volume_header(path, path.stat().st_size, labels=True)
+        path = data_file(path, facts)
         values = label_values(path, facts)
         own = _slices_at(facts, scan) if values.size else None
         if own is None:

@@ -15,17 +15,19 @@ import numpy as np
 from ctkit import ComparisonRow, Run, ScoreRow, open_run, quantities
 from ctkit.contracts import main_metric
 from ctkit.errors import RequestError, nearest
-from ctkit_reports import verdict, wording
+from ctkit_reports import cost, wording
 
 Format = Literal["terminal", "csv", "markdown", "latex"]
 
 COLUMNS = (
     *("run", "arm", "pretrain", "task", "protocol", "labels", "metric", "value", "ci_low", "ci_high"),
     *("kept", "slices", "pretrain_seconds", "reference", "difference", "difference_low", "difference_high"),
-    *("p", "p_adjusted", "test"),
+    *("p", "p_adjusted", "test", "control", "control_difference", "control_low", "control_high"),
+    *("control_p", "control_p_adjusted", "control_test"),
 )
 _KEYS = ("Run", "Arm", "Method", "Task", "Protocol", "Labels", "Metric")
 _VALUES = ("Score (95 % interval)", "Slices kept", "Pre-training", "Difference (95 % interval)", "Adjusted p")
+_CONTROL = ("From an arm of the same size", "Adjusted p")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Row:
     slices: float
     seconds: float  #: of pre-training, mean over seeds; NaN where unknown
     compared: ComparisonRow | None  #: with the reference arm of the same run
+    controlled: ComparisonRow | None = None  #: with the control of the same size
 
 
 def across(runs: Sequence[Path], metric: str | None = None) -> list[Row]:
@@ -79,14 +82,18 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 
 def _rows(name: str, run: Run, metric: str | None) -> Iterator[Row]:
-    against = [row for row in run.comparisons if row.metric == metric and row.reference == run.reference]
-    compared = {(row.arm, row.place): row for row in against}
+    against = [row for row in run.comparisons if row.metric == metric and row.reference not in run.baselines]
+    compared = {(row.arm, row.place): row for row in against if row.contrast == "reference"}
+    controls = {(row.arm, row.reference) for row in run.comparisons if row.family == "primary"}
+    same_size = [row for row in against if row.contrast == "same size" and (row.arm, row.reference) in controls]
+    controlled = {(row.arm, row.place): row for row in reversed(same_size)}
     for score in run.scores:
         if score.pooled and score.metric == metric:
             arm = run.arm(score.arm)
             kept, slices = (arm.kept, arm.slices) if arm else (math.nan, math.nan)
-            seconds = verdict.seconds(run, score.arm, score.place.pretrain)
-            yield Row(name, score, kept, slices, seconds, compared.get((score.arm, score.place)))
+            seconds = cost.seconds(run, score.arm, score.place.pretrain)
+            here = score.arm, score.place
+            yield Row(name, score, kept, slices, seconds, compared.get(here), controlled.get(here))
 
 
 # --- for machines -------------------------------------------------------------------------------------------------
@@ -101,15 +108,15 @@ def _csv(rows: Sequence[Row]) -> str:
 
 
 def _plain(row: Row) -> Iterator[str]:
-    score, place, compared = row.score, row.score.place, row.compared
+    score, place = row.score, row.score.place
     yield from (row.run, score.arm, place.pretrain, place.task, place.protocol, f"{place.labels:g}", score.metric)
     yield from map(_number, (score.value, score.ci_low, score.ci_high, row.kept, row.slices, row.seconds))
-    if compared is None:
-        yield from [""] * 7
-        return
-    yield compared.reference
-    yield from map(_number, (compared.difference, compared.ci_low, compared.ci_high, compared.p, compared.p_adjusted))
-    yield compared.test
+    for one in (row.compared, row.controlled):
+        if one is None:
+            yield from [""] * 7
+        else:
+            numbers = (one.difference, one.ci_low, one.ci_high, one.p, one.p_adjusted)
+            yield from (one.reference, *map(_number, numbers), one.test)
 
 
 def _number(value: float) -> str:
@@ -133,8 +140,13 @@ def _shown(rows: Sequence[Row]) -> _Shown:
     keys = [_keys(row) for row in rows]
     varying = [n for n, name in enumerate(_KEYS) if name == "Arm" or len({key[n] for key in keys}) > 1]
     same = [keys[0][n] for n in range(len(_KEYS)) if n not in varying]
-    cells = tuple((*(key[n] for n in varying), *_values(row)) for key, row in zip(keys, rows, strict=True))
-    return _Shown(", ".join(same), len(varying), (*(_KEYS[n] for n in varying), *_VALUES), cells)
+    controls = any(row.controlled for row in rows)
+    more = _CONTROL if controls else ()
+    cells = tuple(
+        (*(key[n] for n in varying), *_values(row), *(_difference(row.controlled) if controls else ()))
+        for key, row in zip(keys, rows, strict=True)
+    )
+    return _Shown(", ".join(same), len(varying), (*(_KEYS[n] for n in varying), *_VALUES, *more), cells)
 
 
 def _keys(row: Row) -> tuple[str, ...]:
@@ -186,7 +198,7 @@ def _terminal(rows: Sequence[Row]) -> str:
 
 def _markdown(rows: Sequence[Row]) -> str:
     shown = _shown(rows)
-    rules = [":--"] * shown.keys + ["--:"] * len(_VALUES)
+    rules = [":--"] * shown.keys + ["--:"] * (len(shown.columns) - shown.keys)
     lines = [shown.columns, rules, *([cell.replace("|", "\\|") for cell in row] for row in shown.rows)]
     return f"{shown.caption}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
@@ -199,7 +211,7 @@ def _latex(rows: Sequence[Row]) -> str:
         [
             r"\begin{table}",
             rf"  \caption{{{_escaped(shown.caption)}}}",
-            rf"  \begin{{tabular}}{{{'l' * shown.keys}{'r' * len(_VALUES)}}}",
+            rf"  \begin{{tabular}}{{{'l' * shown.keys}{'r' * (len(shown.columns) - shown.keys)}}}",
             r"    \toprule",
             f"    {lines[0]}",
             r"    \midrule",

@@ -27,65 +27,12 @@ def verdict(row: ComparisonRow) -> Verdict:
         return "not tested"
     if row.p_adjusted >= LEVEL or not row.ci_low * row.ci_high > 0:
         return "no difference shown"
-    gain = -row.difference if row.metric in _LOWER_IS_BETTER else row.difference
-    return "better" if gain > 0 else "worse"
+    return "better" if gain(row, row.difference) > 0 else "worse"
 
 
-def seconds(run: Run, arm: str, pretrain: str) -> float:
-    """Mean time of pre-training over seeds, NaN where there is none."""
-    spent = [t.facts["seconds"] for t in run.trainings if (t.arm, t.pretrain) == (arm, pretrain)]
-    return float(np.mean(spent)) if spent else float("nan")
-
-
-def speed_up(run: Run, arm: str, pretrain: str) -> float:
-    """Time of the reference arm over this arm's; NaN where one is missing or they ran on different devices."""
-    pair = [t for t in run.trainings if t.pretrain == pretrain and t.arm in (arm, run.reference)]
-    if run.reference is None or len({t.facts["device"] for t in pair}) > 1:
-        return float("nan")
-    own = seconds(run, arm, pretrain)
-    return seconds(run, run.reference, pretrain) / own if own else float("nan")
-
-
-def headline(run: Run) -> str:
-    """The one sentence that a reader takes away."""
-    if not run.arms:
-        return "No arm has been chosen yet."
-    if not run.trainings and not run.scores:
-        return f"This run holds selections only: {_smallest(run)} No backbone was trained, so nothing is scored."
-    if not run.scores:
-        return f"Backbones were trained but not scored on any task. {_smallest(run)}"
-    metric = main_metric(run.comparisons)
-    rows = [row for row in run.comparisons if row.metric == metric and row.reference not in run.baselines]
-    if metric is None or not rows:
-        return f"There is no reference arm to compare with, so no arm is called better or worse. {_smallest(run)}"
-    return _tally(rows, wording.metric(metric))
-
-
-def _smallest(run: Run) -> str:
-    arm = min(run.arms, key=lambda arm: arm.kept)
-    if arm.kept == arm.slices:
-        return f"Every arm keeps all of {quantities.count(arm.slices, 'slice')}."
-    kept, share = quantities.count(arm.kept), wording.percent(arm.share)
-    return f"“{arm.name}” keeps least, {kept} of {quantities.count(arm.slices, 'slice')} ({share})."
-
-
-def _tally(rows: list[ComparisonRow], metric: str) -> str:
-    counts = Counter(verdict(row) for row in rows)
-    reference = rows[0].reference
-    better, worse = counts["better"], counts["worse"]
-    if not better and not worse:
-        text = f"No difference in {metric} was shown between “{reference}” and any other arm"
-        return f"{text}, in {quantities.count(len(rows), 'comparison')}; that is not proof that there is none."
-    names = {kind: list(dict.fromkeys(f"“{row.arm}”" for row in rows if verdict(row) == kind)) for kind in counts}
-    parts = [
-        f"{wording.listing(names[kind])} scored {kind} than “{reference}” in {counts[kind]}"
-        for kind in ("better", "worse")
-        if counts[kind]
-    ]
-    rest = len(rows) - better - worse
-    if rest:
-        parts.append(f"no difference was shown in {rest}")
-    return f"Of {quantities.count(len(rows), 'comparison')} by {metric}: {wording.listing(parts)}."
+def gain(row: ComparisonRow, difference: float) -> float:
+    """A difference in the metric of a comparison, positive where the arm is better."""
+    return -difference if row.metric in _LOWER_IS_BETTER else difference
 
 
 def gains(run: Run) -> list[str]:
@@ -160,7 +107,11 @@ def missing(run: Run) -> list[str]:
     arms = [arm["id"] for arm in run.pipeline.get("reduce", []) if "id" in arm]
     methods = [method["id"] for method in run.pipeline.get("pretrain", []) if "id" in method]
     trained = {(training.arm, training.pretrain, training.seed) for training in run.trainings}
-    lost = [f"{arm}: no selection" for arm in arms if run.arm(arm) is None and arm not in failed]
+    lost = [
+        f"{arm}: no selection"
+        for arm in arms
+        if run.arm(arm) is None and arm not in {item.partition("/")[0] for item in failed}
+    ]
     lost += [
         f"{arm}, {method}, seed {seed}: no backbone"
         for arm in arms

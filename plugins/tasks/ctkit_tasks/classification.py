@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 
-from ctkit.contracts import Bools, Difference, Floats, Params, Predictions, Protocol, Score
+from ctkit.contracts import Difference, Floats, Params, Predictions, Protocol, Score
 from ctkit.errors import DataError
 from ctkit_tasks.intervals import NORMAL, Ends, Estimate, auc_ends, difference, share_ends
 from ctkit_tasks.metrics import Outcome, measure, outcome_of
@@ -93,26 +94,22 @@ class _Sample:
         return seed_part(seeds @ self.values[metric], interaction)
 
     def _ends(self, metric: str, variance: float) -> Ends | None:
-        labels, classes = self.outcomes[0].labels, self.outcomes[0].probabilities.shape[1]
-        positive = self.outcomes[0].positive
-        inside = [self._count(labels == number) for number in range(classes)]
-        present = np.array([count for count in inside if count])
+        first = self.outcomes[0]
+        counts = np.bincount(first.labels, minlength=first.probabilities.shape[1])
+        images, present = len(first.labels), counts[counts > 0]
+        # How much the images of a patient err together shows in their errors; without any it is taken as halfway, by
+        # ratio, between one by one and all at once.
+        together = math.sqrt(images / len(self.units.label))
         if metric in ("brier", "ece"):  # sums of small errors, which vary by far less than shares do
-            return None if variance else share_ends(len(self.units.label))
+            return None if variance else share_ends(images, together)
         if metric == "accuracy":
-            return share_ends(len(self.units.label))
+            return share_ends(images, together)
         if metric == "auc":
-            groups = [
-                (inside[number], self._count(labels != number)) for number in range(1 if classes == 2 else classes)
-            ]
-            return auc_ends([(max(cases, 1), max(controls, 1)) for cases, controls in groups])
-        if metric in ("balanced_accuracy", "f1_macro") or positive is None:
-            return share_ends(len(present) ** 2 / float(np.sum(1 / present)))
-        return share_ends(max(inside[positive], 1))
-
-    def _count(self, images: Bools) -> int:
-        """How many units have one of these images (n,)."""
-        return len(np.unique(self.units.of_image[images]))
+            groups = [(max(int(cases), 1), max(images - int(cases), 1)) for cases in counts]
+            return auc_ends(groups[:1] if len(groups) == 2 else groups, together)
+        if metric in ("balanced_accuracy", "f1_macro") or first.positive is None:
+            return share_ends(len(present) ** 2 / float(np.sum(1 / present)), together)
+        return share_ends(max(int(counts[first.positive]), 1), together)
 
 
 def _score(sample: _Sample, metric: str, weights: Floats) -> Score:

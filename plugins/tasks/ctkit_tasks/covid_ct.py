@@ -42,9 +42,8 @@ class CovidCt(ImageFiles[CovidCtParams]):
                     f"expects a folder CT_{name} in {root} or its Images-processed (unpack CT_{name}.zip), but "
                     f"{found_instead(root)}"
                 )
-        for path in self.tables():
-            if not path.is_file():
-                yield f"expects {path.relative_to(root).as_posix()} in {root}, but {found_instead(root)}"
+        if missing := [path.relative_to(root).as_posix() for path in self.tables() if not path.is_file()]:
+            yield f"expects {' and '.join(missing)} in {root}, but {found_instead(root)}"
 
     def listed(self) -> Mapping[str, Sequence[LabelledFile]]:
         """The files that the official lists name."""

@@ -16,28 +16,30 @@ class Ends:
     """How the variance of a score falls to 0 at both ends of its scale, 0 and 1."""
 
     size: float  #: of the sample of a share that has this score's variance near 1
-    variance: Callable[[float], float]  #: of the score over samples, at a true value
+    variance: Callable[[float], float]  #: of the score over samples of images that err one by one, at a true value
+    together: float = 1.0  #: by what factor the variance is larger where images err together, taken where none errs
 
 
-def share_ends(size: float) -> Ends:
+def share_ends(size: float, together: float = 1.0) -> Ends:
     """Of a share of ``size`` images, which is binomial: Wilson's interval comes of it (Wilson 1927)."""
-    return Ends(size, lambda share: share * (1 - share) / size)
+    return Ends(size, lambda share: share * (1 - share) / size, together)
 
 
-def auc_ends(groups: Sequence[tuple[int, int]]) -> Ends:
+def auc_ends(groups: Sequence[tuple[int, int]], together: float = 1.0) -> Ends:
     """Of the mean AUC over ``groups``, each the number of cases and of controls.
 
     The variance of Hanley & McNeil (1982) in the form of method 5 of Newcombe (2006), which does not change when cases
-    and controls are exchanged. Several AUCs are taken to move together, which is the widest that they can.
+    and controls are exchanged. Of several classes, each against the rest, an image in error lowers two.
     """
+    shared = min(2, len(groups)) / len(groups) ** 2
 
     def variance(auc: float) -> float:
         spread = (1 - auc) / (2 - auc) + auc / (1 + auc)
         each = ((1 + ((cases + controls) / 2 - 1) * spread) / (cases * controls) for cases, controls in groups)
-        return auc * (1 - auc) * sum(each) / len(groups)
+        return auc * (1 - auc) * sum(each) * shared
 
     near = 1 - 1e-9
-    return Ends(near * (1 - near) / variance(near), variance)
+    return Ends(near * (1 - near) / variance(near), variance, together)
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ class Estimate:
             reach = critical * math.sqrt(self.variance)
             return self.value - reach, self.value + reach
         one_error = self.ends.variance(1 - 1 / max(self.ends.size, 2.0))
-        ratio = (self.variance + one_error) / (self.ends.variance(self.value) + one_error)
+        shown = self.variance + self.ends.together * one_error
+        ratio = shown / (self.ends.variance(self.value) + one_error)
         return self._limit(critical, ratio, 0.0), self._limit(critical, ratio, 1.0)
 
     def _limit(self, critical: float, ratio: float, end: float) -> float:

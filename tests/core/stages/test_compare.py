@@ -26,12 +26,15 @@ def test_one_value_has_no_spread() -> None:
     assert math.isnan(over_repeats)
 
 
-def test_metrics_that_are_only_looked_at_cost_the_main_metric_no_power() -> None:
-    p_values = {"auc": [0.01, 0.02], "f1": [0.01, 0.02, 0.5], "ece": [0.001, math.nan]}
+def test_what_is_only_looked_at_costs_the_answer_no_power() -> None:
+    """The first family is of the contrasts marked so, in the main metric; every other row is in the second."""
+    p_values = {"auc": [0.01, 0.02, 0.03], "f1": [0.01, 0.02, 0.5], "ece": [0.001, math.nan, 0.2]}
     rows = [Difference(name, 0.1, 0.05, 0.15, p, "t") for name, values in p_values.items() for p in values]
-    adjusted = adjust(rows[::-1])[::-1]
-    assert adjusted[:2] == holm(p_values["auc"]) == [0.02, 0.02]
-    assert adjusted[2:] == pytest.approx(holm([*p_values["f1"], *p_values["ece"]]), nan_ok=True)
+    adjusted = adjust(rows[::-1], [True, False, True] * 3)[::-1]
+    assert [family for _, family in adjusted] == ["primary", "secondary", "primary", *["secondary"] * 6]
+    assert [adjusted[number][0] for number in (0, 2)] == holm([0.01, 0.03]) == [0.02, 0.03]
+    rest = holm([0.02, *p_values["f1"], *p_values["ece"]])
+    assert [p for p, family in adjusted if family == "secondary"] == pytest.approx(rest, nan_ok=True)
 
 
 def test_p_values_are_corrected_by_holms_steps() -> None:

@@ -43,8 +43,8 @@ ROWS: list[tuple[Any, str]] = [
         "all,simclr,organs,knn,0.1,42,all,auc,0.75,0.5,1,,",
     ),
     (
-        ComparisonRow("few", "all", *PLACE, "auc", -0.25, -0.5, 0.1, 1e-7, 0.5, "paired bootstrap"),
-        "few,all,simclr,organs,knn,0.1,auc,-0.25,-0.5,0.1,1e-07,0.5,paired bootstrap",
+        ComparisonRow("few", "all", *PLACE, "auc", -0.25, -0.5, 0.1, 1e-7, 0.5, "DeLong", "same size", "primary"),
+        "few,all,simclr,organs,knn,0.1,auc,-0.25,-0.5,0.1,1e-07,0.5,DeLong,same size,primary",
     ),
 ]  # fmt: skip
 
@@ -98,6 +98,13 @@ def test_a_table_that_lacks_a_column_is_named(tmp_path: Path) -> None:
     write_csv(tmp_path / "t.csv", ("at", "kept"), [(6, 3)])
     with pytest.raises(DataError, match=r"t\.csv has no column 'share'; run again"):
         list(read_rows(tmp_path / "t.csv", CurveRow))
+
+
+def test_comparisons_of_an_earlier_version_are_read(tmp_path: Path) -> None:
+    row = ComparisonRow("few", "all", *PLACE, "auc", -0.25, -0.5, 0.1, 0.1, 0.5, "DeLong")
+    write_csv(tmp_path / "t.csv", ComparisonRow._fields[:-2], [row[:-2]])
+    assert list(read_rows(tmp_path / "t.csv", ComparisonRow)) == [row]
+    assert (row.contrast, row.family) == ("reference", "")
 
 
 def test_a_score_knows_its_place() -> None:

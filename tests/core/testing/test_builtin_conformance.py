@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK
 from PIL import Image
 
 import layouts
@@ -76,6 +77,17 @@ def nifti(folder: Path) -> Parameters:
     return {"root": folder}
 
 
+def metaimage(folder: Path) -> Parameters:
+    """Headers beside their voxels, and what is no volume."""
+    write_nifti(folder, phantom())
+    for number, path in enumerate(sorted(folder.glob("*.nii.gz"))):
+        image = SimpleITK.ReadImage(str(path))
+        SimpleITK.WriteImage(image, str(folder / f"1.2.{number}.mhd"), useCompression=number == 1)
+        path.unlink()
+    (folder / "damaged.nrrd").write_bytes(b"no NRRD")
+    return {"root": folder}
+
+
 def pet_ct(folder: Path) -> Parameters:
     write_nifti(folder, phantom(), "{patient}/study-1/CT.nii.gz")
     for study in folder.glob("*/*"):
@@ -101,6 +113,8 @@ DATASETS: dict[str, Callable[[Path], Parameters]] = {
     "dicom": dicom,
     "images": images,
     "lidc-idri": dicom,
+    "luna16": metaimage,
+    "metaimage": metaimage,
     "nifti": nifti,
     "pet-ct": pet_ct,
     "phantom": lambda _: {"patients": 3, "slices": 4, "matrix": 32},

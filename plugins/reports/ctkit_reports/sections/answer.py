@@ -9,7 +9,7 @@ import numpy as np
 
 from ctkit import ComparisonRow, Run, RunArm, ScoreRow, quantities
 from ctkit.contracts import main_metric
-from ctkit_reports import naming, verdict, wording
+from ctkit_reports import cost, naming, question, verdict, wording
 from ctkit_reports.elements import Looks, unique
 from ctkit_reports.figures import Look
 
@@ -22,6 +22,7 @@ class Line:
     where: str
     score: str
     against: str
+    same_size: tuple[str, ...]  #: what it shows against the arms of its size
     bought: tuple[str, ...]  #: by pre-training, over each baseline
 
 
@@ -34,8 +35,8 @@ class Card:
     reference: bool
     share: str
     kept: str
-    speed: str  #: "5.4 ×", or ""
-    times: tuple[str, ...]
+    cost: tuple[str, str]  #: of pre-training against the reference, such as ("5.4 ×", "less to pre-train"); or empty
+    trainings: tuple[str, ...]
     lines: tuple[Line, ...]
 
 
@@ -44,6 +45,7 @@ class Answer:
     """The first section."""
 
     headline: str
+    further: tuple[str, ...]
     gains: tuple[str, ...]  #: over the baselines
     cards: tuple[Card, ...]
     cautions: tuple[str, ...]
@@ -53,23 +55,23 @@ def answer(run: Run, looks: Looks) -> Answer:
     """The answer: per arm what it kept, what it saved and how it scored."""
     order = sorted(run.arms, key=lambda arm: arm.name != run.reference)
     cards = tuple(_card(run, arm, looks[arm.name]) for arm in order)
-    return Answer(verdict.headline(run), tuple(verdict.gains(run)), cards, tuple(verdict.cautions(run)))
+    gains, cautions = tuple(verdict.gains(run)), tuple(verdict.cautions(run))
+    return Answer(question.headline(run), question.further(run), gains, cards, cautions)
 
 
 def _card(run: Run, arm: RunArm, look: Look) -> Card:
     reference = arm.name == run.reference
     methods = unique(training.pretrain for training in run.trainings)
-    ratios = [] if reference else [verdict.speed_up(run, arm.name, method) for method in methods]
-    known = [ratio for ratio in ratios if np.isfinite(ratio)]
+    ratios = [] if reference else [cost.saving(run, arm.name, method) for method in methods]
     return Card(
         arm=arm.name,
         look=look,
         reference=reference,
         share=wording.percent(arm.share),
         kept=f"{quantities.count(arm.kept)} of {quantities.count(arm.slices, 'slice')}",
-        speed=wording.times(float(np.mean(known))) if known else "",
-        times=(
-            *(_time_sentence(run, arm.name, method) for method in methods if _trained(run, arm.name, method)),
+        cost=_cost([ratio for ratio in ratios if np.isfinite(ratio)]),
+        trainings=(
+            *(cost.sentence(run, arm.name, method) for method in methods if cost.trainings_of(run, arm.name, method)),
             *_failures(run, arm.name),
         ),
         lines=tuple(_lines(run, arm.name)),
@@ -84,17 +86,14 @@ def _failures(run: Run, arm: str) -> Iterable[str]:
             yield f"Pre-training failed: {', '.join(which)}."
 
 
-def _trained(run: Run, arm: str, method: str) -> bool:
-    return any((training.arm, training.pretrain) == (arm, method) for training in run.trainings)
-
-
-def _time_sentence(run: Run, arm: str, method: str) -> str:
-    own = wording.duration(verdict.seconds(run, arm, method))
-    steps = np.mean([t.facts["steps"] for t in run.trainings if (t.arm, t.pretrain) == (arm, method)])
-    sentence = f"Pre-training with {method} took {own} ({quantities.count(float(steps), 'step')})"
-    if arm == run.reference or run.reference is None or not _trained(run, run.reference, method):
-        return f"{sentence}."
-    return f"{sentence} instead of {wording.duration(verdict.seconds(run, run.reference, method))}."
+def _cost(ratios: list[float]) -> tuple[str, str]:
+    """The reference's cost over an arm's, by method, in two words for the card; nothing where it is unknown."""
+    if not ratios:
+        return "", ""
+    if set(ratios) == {1.0}:
+        return "Same", "cost of pre-training"
+    mean = float(np.mean(ratios))
+    return (wording.times(mean), "less to pre-train") if mean > 1 else (wording.times(1 / mean), "more to pre-train")
 
 
 def _lines(run: Run, arm: str) -> Iterable[Line]:
@@ -103,8 +102,10 @@ def _lines(run: Run, arm: str) -> Iterable[Line]:
     compared = {row.place: row for row in own if row.reference == run.reference}
     for row in run.scores:
         if row.pooled and (row.arm, row.metric) == (arm, metric):
-            over = [other for other in own if other.place == row.place and other.reference in run.baselines]
-            yield _line(naming.title(run, row.place), row, compared.get(row.place), tuple(map(_bought, over)))
+            here = [other for other in own if other.place == row.place]
+            same_size = tuple(_against(other) for other in here if other.contrast == "same size")
+            bought = tuple(_bought(other) for other in here if other.reference in run.baselines)
+            yield _line(naming.title(run, row.place), row, compared.get(row.place), same_size, bought)
 
 
 def _bought(row: ComparisonRow) -> str:
@@ -113,13 +114,17 @@ def _bought(row: ComparisonRow) -> str:
     return gain + f"{verdict.verdict(row)}, adjusted {wording.p_statement(row.p_adjusted)}"
 
 
-def _line(where: str, row: ScoreRow, comparison: ComparisonRow | None, bought: tuple[str, ...]) -> Line:
+def _line(
+    where: str, row: ScoreRow, comparison: ComparisonRow | None, same_size: tuple[str, ...], bought: tuple[str, ...]
+) -> Line:
     score = f"{wording.metric(row.metric)} {wording.score(row.value)} ({wording.interval(row.ci_low, row.ci_high)})"
     score += f", SD over seeds {wording.score(row.sd_seeds)}" if np.isfinite(row.sd_seeds) else ""
     if comparison is None:
-        return Line("", where, score, "", bought)
-    change = wording.difference(comparison.difference)
-    span = wording.interval(comparison.ci_low, comparison.ci_high, signed=True)
-    p = wording.p_statement(comparison.p_adjusted)
-    against = f"{change} against “{comparison.reference}” ({span}), adjusted {p}"
-    return Line(verdict.verdict(comparison), where, score, against, bought)
+        return Line("", where, score, "", same_size, bought)
+    return Line(verdict.verdict(comparison), where, score, _against(comparison, shown=False), same_size, bought)
+
+
+def _against(row: ComparisonRow, *, shown: bool = True) -> str:
+    span = wording.interval(row.ci_low, row.ci_high, signed=True)
+    text = f"{wording.difference(row.difference)} against “{row.reference}” ({span}), adjusted "
+    return text + wording.p_statement(row.p_adjusted) + (f": {verdict.verdict(row)}" if shown else "")

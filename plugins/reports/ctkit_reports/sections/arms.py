@@ -10,7 +10,7 @@ import numpy as np
 
 from ctkit import ArmFacts, Run, RunTraining, StepFacts, quantities, redaction
 from ctkit.contracts import main_metric
-from ctkit_reports import diagnostics, figures, naming, verdict, wording
+from ctkit_reports import cost, diagnostics, figures, naming, wording
 from ctkit_reports.elements import Cell, Looks, Matrix, Plot, Table, number, table, text, unique
 from ctkit_reports.figures import Point
 
@@ -86,15 +86,15 @@ def _trained_table(run: Run, looks: Looks) -> Table | None:
     for training in run.trainings:
         groups.setdefault((training.pretrain, training.arm), []).append(training)
     rows = [_trained_row(run, looks, arm, method, group) for (method, arm), group in groups.items()]
-    columns = ("Arm", "Method", "Seeds", "Steps", "Epochs", "Batch", "Time", "Speed-up", "Slices/s", "Device")
-    return table("What pre-training cost: means over seeds", columns, rows)
+    columns = ("Arm", "Method", "Seeds", "Steps", "Epochs", "Batch", "Cost", "Time", "Slices/s", "Device")
+    return table("What pre-training cost, as a share of the reference: means over seeds", columns, rows)
 
 
 def _trained_row(run: Run, looks: Looks, arm: str, method: str, group: Sequence[RunTraining]) -> list[Cell]:
     def mean(fact: Literal["steps", "epochs", "batch", "seconds", "slices_per_second"]) -> float:
         return float(np.mean([training.facts[fact] for training in group]))
 
-    ratio = verdict.speed_up(run, arm, method)
+    share = 1 / cost.saving(run, arm, method)
     return [
         looks.cell(arm),
         text(method),
@@ -102,8 +102,8 @@ def _trained_row(run: Run, looks: Looks, arm: str, method: str, group: Sequence[
         number(mean("steps"), quantities.count(mean("steps"))),
         number(mean("epochs")),
         number(mean("batch")),
+        number(share, wording.percent(share)),
         number(mean("seconds"), wording.duration(mean("seconds"))),
-        number(ratio, wording.times(ratio)),
         number(mean("slices_per_second")),
         text(wording.listing(unique(str(training.facts["device"]) for training in group))),
     ]

@@ -1,0 +1,110 @@
+"""The command ``ctkit get``."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+from ctkit import output_options, quantities
+from ctkit.errors import RequestError, StorageError, nearest
+from ctkit_downloads import idc, medmnist
+
+if TYPE_CHECKING:
+    from ctkit import Console
+
+
+class Order(Protocol):
+    """What is to be fetched, once its size is known."""
+
+    @property
+    def summary(self) -> str:
+        """One line for the question: what it is and how much of it there is."""
+
+    @property
+    def missing(self) -> int:
+        """Bytes that are not in the folder yet."""
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Licence and citation, a line each."""
+
+    def fetch(self, console: Console) -> str:
+        """Fetch and check it; return a line that says how it is used."""
+
+
+@click.command()
+@click.argument("name", metavar="NAME")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder; what lies there whole is kept.")
+@click.option("--patients", type=click.IntRange(1), help="Only the first so many patients of a set of scans.")
+@click.option(
+    "--size", type=click.Choice([str(size) for size in medmnist.SIZES]), help="Side of MedMNIST's images, in pixels."
+)
+@click.option("--endpoint", metavar="URL", help="Server to fetch from, instead of the public one: a mirror.")
+@click.option("--dry-run", is_flag=True, help="Say what would be fetched; fetch nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@output_options
+def get(
+    name: str,
+    out: Path,
+    patients: int | None,
+    size: str | None,
+    endpoint: str | None,
+    dry_run: bool,
+    yes: bool,
+    console: Console,
+) -> None:
+    """Fetch the public data set NAME into the folder --out. A stopped download goes on where it stopped.
+
+    \b
+    lidc-idri           CT scans and nodule segmentations, from Imaging Data Commons
+    fdg-pet-ct-lesions  CT scans, from Imaging Data Commons
+    organsmnist, ...    a set of MedMNIST with one label an image, from its archive
+
+    The scans need pip install 'ctkit-ssl[get]'. Files are checked: scans by their number and size, which is all that
+    their index holds, MedMNIST by its MD5.
+    """  # noqa: D301  # a real backspace is click's mark for lines that stay as they are
+    order = _order(name, out, patients, size, endpoint)
+    console.say(f"{order.summary}, of which {quantities.size(order.missing)} are missing in {out}")
+    for line in order.terms:
+        console.say(line)
+    if dry_run:
+        return
+    if order.missing and not (yes or _agreed(f"Fetch {quantities.size(order.missing)} into {out}?")):
+        return
+    _room_for(order.missing, out)
+    console.say(order.fetch(console))
+
+
+def _order(name: str, out: Path, patients: int | None, size: str | None, endpoint: str | None) -> Order:
+    if name in idc.COLLECTIONS:
+        if size is not None:
+            raise RequestError(f"--size is for sets of MedMNIST; {name} has scans")
+        return idc.order(name, out, patients, endpoint or idc.ENDPOINT)
+    if name in medmnist.FILES:
+        if patients is not None:
+            raise RequestError(f"--patients is for sets of scans; {name} is one file")
+        return medmnist.order(name, int(size or medmnist.SIZES[0]), out, endpoint or medmnist.ENDPOINT)
+    raise RequestError(
+        f"there is no data set {name!r} to fetch; "
+        + (medmnist.UNFIT.get(name) or nearest(name, [*idc.COLLECTIONS, *medmnist.FILES]))
+    )
+
+
+def _agreed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise RequestError("there is no terminal to ask on; say --yes to fetch it, or --dry-run to look only")
+    return click.confirm(question)
+
+
+def _room_for(needed: int, folder: Path) -> None:
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise StorageError(
+            f"{folder} needs {quantities.size(needed)}, but {quantities.size(free)} are free; give another --out, or "
+            "fewer --patients"
+        )

@@ -1,0 +1,153 @@
+"""The question of a run in sentences: how many slices, how good against all and against chance, how sure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from ctkit import ComparisonRow, Run, quantities
+from ctkit.contracts import main_metric
+from ctkit_reports import cost, wording
+from ctkit_reports.elements import unique
+from ctkit_reports.verdict import aside, gain, verdict
+
+
+def headline(run: Run) -> str:
+    """The one sentence that a reader takes away."""
+    if not run.arms:
+        return "No arm has been chosen yet."
+    if not run.trainings and not run.scores:
+        return f"This run holds selections only: {_smallest(run)} No backbone was trained, so nothing is scored."
+    if not run.scores:
+        return f"Backbones were trained but not scored on any task. {_smallest(run)}"
+    if not _primary(run):
+        return f"There is no reference arm to compare with, so no arm is called better or worse. {_smallest(run)}"
+    return _answer(run, _asked(run)[0])
+
+
+def further(run: Run) -> tuple[str, ...]:
+    """What follows the headline: its margin, what the arms cost, alike pairs, and the answer of every other arm."""
+    asked = _asked(run)
+    found = [sentence for arm in asked[:1] for sentence in _sayings(run, arm)]
+    for arm in asked[1:]:
+        found.append(" ".join([_answer(run, arm), *_margins(run, arm)]))
+    return (*found, *_alike_pairs(run))
+
+
+def _primary(run: Run) -> list[ComparisonRow]:
+    """The comparisons that answer the question; of a run that has no families, those with the reference."""
+    metric = main_metric(run.comparisons)
+    known = any(row.family for row in run.comparisons)
+    return [
+        row
+        for row in run.comparisons
+        if row.metric == metric and row.reference not in run.baselines and (row.family == "primary" or not known)
+    ]
+
+
+def _asked(run: Run) -> list[str]:
+    """The arms that the question is asked of, as the pipeline orders them."""
+    compared = unique(row.arm for row in _primary(run))
+    order = [arm.name for arm in run.arms]
+    return sorted(compared, key=lambda name: order.index(name) if name in order else len(order))
+
+
+def _answer(run: Run, name: str) -> str:
+    rows = [row for row in _primary(run) if row.arm == name]
+    same_size = [row for row in rows if row.contrast == "same size"]
+    parts = [_against(run, [row for row in rows if row not in same_size], "")]
+    parts += [
+        _against(run, [row for row in same_size if row.reference == other], ", an arm of the same size,")
+        for other in unique(row.reference for row in same_size)
+    ]
+    arm = run.arm(name)
+    of = quantities.count(arm.slices, "slice") if arm else ""
+    kept = f"keeps {quantities.count(arm.kept)} of {of} ({wording.percent(arm.share)}) and " if arm else ""
+    text = f"“{name}” {kept}scored {wording.listing([part for part in parts if part])}; {_seeds(run, name)}"
+    return f"{text}." if same_size else f"{text}, and no arm of the same size tells whether the choice matters."
+
+
+def _against(run: Run, rows: Sequence[ComparisonRow], what: str) -> str:
+    """What comparisons with one arm show: of a single one its numbers, of several what they span."""
+    if not rows:
+        return ""
+    metric, other = wording.metric(rows[0].metric), f"“{rows[0].reference}”{what}"
+    low, high = (np.nanmin([row.ci_low for row in rows]), np.nanmax([row.ci_high for row in rows]))
+    span = wording.interval(low, high, signed=True)
+    if len(rows) == 1:
+        sure = ", ".join(filter(None, [span and f"95 % interval {span}", f"adjusted {_p(rows[0])}"]))
+        return f"{aside(rows[0].difference, metric)} {other.removesuffix(',')} ({sure}: {verdict(rows[0])})"
+    counts = Counter(verdict(row) for row in rows)
+    shown = wording.listing([f"{kind} in {counts[kind]}" for kind in counts])
+    ends = [wording.difference(end(row.difference for row in rows)) for end in (min, max)]
+    sure = "; ".join(filter(None, [span and f"95 % intervals inside {span}", shown]))
+    return f"{ends[0]} to {ends[1]} {metric} against {other} in {len(rows)} comparisons ({sure})"
+
+
+def _p(row: ComparisonRow) -> str:
+    return wording.p_statement(row.p_adjusted)
+
+
+def _seeds(run: Run, arm: str) -> str:
+    seeds = len({training.seed for training in run.trainings if training.arm == arm})
+    if seeds == 1:
+        return "this is one seed, so the luck in training is not counted"
+    return f"over {seeds} seeds" if seeds else "the number of seeds is not known"
+
+
+def _sayings(run: Run, arm: str) -> Iterator[str]:
+    yield from _margins(run, arm)
+    for method in unique(training.pretrain for training in run.trainings):
+        if words := cost.in_words(run, arm, method):
+            yield f"Pre-training with {method} on “{arm}”: {words}."
+
+
+def _margins(run: Run, arm: str) -> Iterator[str]:
+    """How much worse than the reference an arm may be by the intervals: the widest, where there are several."""
+    rows = [row for row in _primary(run) if row.arm == arm and row.contrast == "reference"]
+    ends = [end for row in rows for end in [-min(gain(row, row.ci_low), gain(row, row.ci_high))] if np.isfinite(end)]
+    if not ends or len(ends) < len(rows):
+        return
+    metric, other = wording.metric(rows[0].metric), f"“{rows[0].reference}”"
+    margin, supported = run.pipeline.get("report", {}).get("margin"), max(ends)
+    value = f"{_rounded_up(supported)} {metric}"
+    interval, support = ("interval", "supports") if len(rows) == 1 else ("intervals", "support")
+    if supported <= 0:
+        yield f"“{arm}” is not worse than {other} by anything that the {interval} would leave room for."
+    elif margin is None:
+        yield f"“{arm}” is worse than {other} by {value} at most: the smallest margin that the {interval} {support}."
+    elif supported <= margin:
+        yield f"“{arm}” is within {margin:g} of {other}; the {interval} {support} {value}."
+    else:
+        yield f"“{arm}” is not shown to be within {margin:g} of {other}; the {interval} {support} {value}."
+
+
+def _rounded_up(margin: float) -> str:
+    """A margin with three decimals that is no smaller than it is."""
+    return wording.score(np.ceil(margin * 1000 - 1e-6) / 1000)
+
+
+def _alike_pairs(run: Run) -> Iterator[str]:
+    """How many pairs in a batch are alike, by which the paper explains what reduction gains."""
+    for method in unique(training.pretrain for training in run.trainings):
+        shares = []
+        for arm in run.arms:
+            curves = [
+                t.history["alike-pairs"][1]
+                for t in cost.trainings_of(run, arm.name, method)
+                if "alike-pairs" in t.history
+            ]
+            if curves:
+                shares.append(f"“{arm.name}” {wording.percent(float(np.mean([curve.mean() for curve in curves])))}")
+        if shares:
+            yield f"Alike pairs of slices in a batch, which act as false negatives, with {method}: {', '.join(shares)}."
+
+
+def _smallest(run: Run) -> str:
+    arm = min(run.arms, key=lambda arm: arm.kept)
+    if arm.kept == arm.slices:
+        return f"Every arm keeps all of {quantities.count(arm.slices, 'slice')}."
+    kept, share = quantities.count(arm.kept), wording.percent(arm.share)
+    return f"“{arm.name}” keeps least, {kept} of {quantities.count(arm.slices, 'slice')} ({share})."
