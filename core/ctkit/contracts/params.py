@@ -15,8 +15,6 @@ Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-_ESCAPED = re.compile(r"[\b\t\n\f\r]")
-
 
 class Params(BaseModel):
     """Base of a plugin's parameters: frozen, unknown keys refused. Give each field a type, bounds and a description.
@@ -36,7 +34,7 @@ class NoParams(Params):
 
 
 def _refuse_escapes(path: Path) -> Path:
-    if _ESCAPED.search(str(path)):
+    if re.search(r"[\b\t\n\f\r]", str(path)):
         raise ValueError(
             "must be written '...' or with /: in \"...\" a backslash and a letter make a tab or line break"
         )
