@@ -9,7 +9,7 @@ from typing import Any, get_origin
 
 from ctkit.contracts.reducer import knob_of
 from ctkit.hookspecs import Kind
-from ctkit.pipeline_file.sections import BASELINE, TABLES, File
+from ctkit.pipeline_file.sections import BASELINE, TABLES, PipelineFile
 from ctkit.plugins import Registry
 
 
@@ -31,7 +31,7 @@ def first_file(wishes: Wishes, registry: Registry) -> str:
     """Return a commented pipeline file. Raises ``PluginError`` where a name is unknown."""
 
     def table(key: str, root: str = "", **given: Any) -> list[str]:
-        kind, field = TABLES.get(key), File.model_fields[key].annotation
+        kind, field = TABLES.get(key), PipelineFile.model_fields[key].annotation
         model: Any = kind.model(registry.find(kind.kind, str(given.get("use", kind.use)))) if kind else field
         given |= {"root": root} if root and "root" in model.model_fields else {}
         header = f"[[{key}]]" if get_origin(field) is list else f"[{key}]"

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, create_model
 from pydantic.json_schema import models_json_schema
 
 from ctkit.errors import PluginError
-from ctkit.pipeline_file.sections import TABLES, ArmKeys, File, Table
+from ctkit.pipeline_file.sections import TABLES, ArmKeys, PipelineFile, PluginTable
 from ctkit.plugins import Registry
 
 Schema = dict[str, Any]
@@ -20,7 +20,7 @@ def pipeline_schema(registry: Registry) -> Schema:
     """Return the schema of a pipeline file for the plugins that are installed; broken ones are left out."""
     of = {name: list(_models(registry, table)) for name, table in TABLES.items()}
     several = create_model("reduce.steps", __base__=ArmKeys, steps=(list[dict[str, Any]], Field(min_length=1)))
-    every: list[type[BaseModel]] = [File, several, *itertools.chain(*of.values())]
+    every: list[type[BaseModel]] = [PipelineFile, several, *itertools.chain(*of.values())]
     found, definitions = models_json_schema([(model, "validation") for model in every], ref_template="#/$defs/{model}")
     defined: Schema = definitions["$defs"]
 
@@ -35,16 +35,16 @@ def pipeline_schema(registry: Registry) -> Schema:
     protocol = {"anyOf": [*names, *any_of("protocol")]}
     for model in of["task"]:
         properties(model)["protocol"] |= {"anyOf": [protocol, {"type": "array", "minItems": 1, "items": protocol}]}
-    for name, table in properties(File).items():
+    for name, table in properties(PipelineFile).items():
         if name in TABLES:
             one = {"anyOf": any_of(name) + ([found[several, "validation"]] if name == "reduce" else [])}
             table.update({"items": one} if table["type"] == "array" else one)
-    properties(File)["dataset"].pop("type")
-    properties(File)["dataset"].pop("additionalProperties")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **defined.pop("File"), "$defs": defined}
+    properties(PipelineFile)["dataset"].pop("type")
+    properties(PipelineFile)["dataset"].pop("additionalProperties")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **defined.pop("PipelineFile"), "$defs": defined}
 
 
-def _models(registry: Registry, table: Table) -> Iterator[type[BaseModel]]:
+def _models(registry: Registry, table: PluginTable) -> Iterator[type[BaseModel]]:
     """The models of a table, one for each plugin."""
     for entry in registry.of_kind(table.kind):
         try:

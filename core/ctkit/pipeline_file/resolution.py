@@ -15,7 +15,7 @@ from ctkit.contracts.reducer import knob_of
 from ctkit.errors import ConfigError, CtkitError, PluginError, nearest
 from ctkit.pipeline_file.mistakes import Location, meant, validated
 from ctkit.pipeline_file.pipeline import Arm, Chosen, Document, Pipeline, PretrainPlan, Step, TaskPlan
-from ctkit.pipeline_file.sections import SCOPES, TABLES, ArmKeys, File, Rendering, Table
+from ctkit.pipeline_file.sections import SCOPES, TABLES, ArmKeys, PipelineFile, PluginTable, Rendering
 from ctkit.plugins import Entry, Registry
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -61,14 +61,14 @@ class _Resolver:
         self.mistakes.append((location, " ".join(message.split())))
 
     def pipeline(self, document: Document) -> Pipeline | None:
-        file = self.validated(File, document, ())
+        file = self.validated(PipelineFile, document, ())
         dataset = document.get("dataset")
         chosen = self.choose(TABLES["dataset"], dataset, ("dataset",)) if isinstance(dataset, dict) else None
         arms, names = self.arms(_tables(document, "reduce"))
         pretrains = self.pretrains("pretrain", _tables(document, "pretrain"))
         baselines = self.baselines(_tables(document, "baseline"), names, pretrains)
         tasks = self.tasks(_tables(document, "task"))
-        stated = {key for key in document if document[key]} | meant(document, File.model_fields)
+        stated = {key for key in document if document[key]} | meant(document, PipelineFile.model_fields)
         if "task" in stated and not stated & {"pretrain", "baseline"}:
             self.note(("task", 0), "a task needs a [[pretrain]] to make the backbone that it scores")
         if self.mistakes or file is None or chosen is None:
@@ -131,7 +131,7 @@ class _Resolver:
             keys.id or _arm_id(table, keys.keep and keys.keep.model_dump()), tuple(filter(None, steps)), keys.keep
         )
 
-    def step(self, table: Table, given: Document, location: Location, *, budget: bool) -> Step | None:
+    def step(self, table: PluginTable, given: Document, location: Location, *, budget: bool) -> Step | None:
         found, entry = self.choose(table, given, location), self.entry(table, given, location)
         if entry is None:
             return None
@@ -218,7 +218,7 @@ class _Resolver:
 
     # any table
 
-    def entry(self, table: Table, given: Document, location: Location) -> Entry | None:
+    def entry(self, table: PluginTable, given: Document, location: Location) -> Entry | None:
         """The plugin that a table names, None where it is not usable."""
         use, location = given.get("use", table.use), (*location, "use")
         if not isinstance(use, str):
@@ -234,7 +234,7 @@ class _Resolver:
             return None
         return entry
 
-    def choose(self, table: Table, given: Document, location: Location) -> tuple[Chosen[Any], Any] | None:
+    def choose(self, table: PluginTable, given: Document, location: Location) -> tuple[Chosen[Any], Any] | None:
         """The plugin that a table uses with its parameters, and the whole table validated."""
         entry = self.entry(table, given, location)
         if entry is None:
@@ -271,7 +271,7 @@ def _part(whole: BaseModel, model: type[ModelT]) -> ModelT:
     return model.model_construct(whole.model_fields_set & values.keys(), **values)
 
 
-def _id(given: Document, table: Table) -> str:
+def _id(given: Document, table: PluginTable) -> str:
     """What is called by its plugin where it has no id; "" where it has neither."""
     return str(given.get("id") or str(given.get("use", table.use or "")).rpartition(":")[2])
 

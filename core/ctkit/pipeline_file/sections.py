@@ -139,7 +139,7 @@ class PretrainKeys(Section):
     id: str | None = Field(None, pattern=ID, description="what results are listed under; none: the method's name")
 
 
-class File(Section):
+class PipelineFile(Section):
     """The tables of a pipeline file. Those that name a plugin are checked one by one, as ``TABLES`` says."""
 
     run: RunSection = Field(description="add [run] with a name")
@@ -153,7 +153,7 @@ class File(Section):
 
 
 @dataclass(frozen=True)
-class Table:
+class PluginTable:
     """A table that names a plugin, whose parameters stand in it beside keys of the core's."""
 
     kind: Kind
@@ -173,13 +173,13 @@ class Table:
 
 
 TABLES = {
-    "dataset": Table("dataset", Rendering),
-    "reduce": Table("reducer", ReduceKeys),
-    "steps": Table("reducer", StepKeys),  # of [[reduce]]
-    "pretrain": Table("method", PretrainKeys),
-    "baseline": Table("method", PretrainKeys, use=BASELINE),
-    "task": Table("task", TaskKeys),
-    "protocol": Table("protocol", Section),  # of [[task]]
+    "dataset": PluginTable("dataset", Rendering),
+    "reduce": PluginTable("reducer", ReduceKeys),
+    "steps": PluginTable("reducer", StepKeys),  # of [[reduce]]
+    "pretrain": PluginTable("method", PretrainKeys),
+    "baseline": PluginTable("method", PretrainKeys, use=BASELINE),
+    "task": PluginTable("task", TaskKeys),
+    "protocol": PluginTable("protocol", Section),  # of [[task]]
 }
 
 
