@@ -36,7 +36,6 @@ from ctkit_torch.backbones import load_backbone, random_backbone, save_backbone
 from ctkit_torch.preparation import normalised
 
 ORGANSMNIST = {"train": 13_932, "val": 2_452, "test": 8_827}
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 MEAN, STD = 0.5, 0.5
 
 
@@ -64,10 +63,9 @@ class Noise(Task[NoParams]):
 
     def __init__(self, scale: Scale) -> None:
         super().__init__()
-        rng = np.random.default_rng(0)
         self.images = {
-            name: rng.integers(0, 256, (count, scale.side, scale.side), dtype=np.uint8)
-            for name, count in scale.images.items()
+            name: np.random.default_rng(number).integers(0, 256, (count, scale.side, scale.side), dtype=np.uint8)
+            for number, (name, count) in enumerate(scale.images.items())
         }
 
     def splits(self) -> Mapping[str, Split]:
@@ -88,8 +86,9 @@ def main() -> None:
     chosen = sys.argv[1:] or list(BENCHMARKS)
     print(f"{'':62} {'in memory':>10} {'ctkit':>10} {'share':>7}")
     with tempfile.TemporaryDirectory() as folder:
-        scale = SCALES[DEVICE]
-        job = evaluation(Path(folder), scale)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        scale = SCALES[device]
+        job = evaluation(Path(folder), scale, device)
         for name in chosen:
             for what, plain, ours, goal in BENCHMARKS[name](job, scale):
                 share = plain / ours
@@ -97,12 +96,12 @@ def main() -> None:
                 print(f"{what:<62} {plain:9.2f}s {ours:9.2f}s {share:7.0%}  (goal {goal:.0%}: {verdict})", flush=True)
 
 
-def evaluation(folder: Path, scale: Scale) -> Evaluation:
-    """A job with an untrained network on noise."""
+def evaluation(folder: Path, scale: Scale, device: str) -> Evaluation:
+    """A job with an untrained network on noise: on a GPU with all cores as readers, on the CPU with one."""
     backbone = folder / "backbone.safetensors"
     save_backbone(backbone, random_backbone(scale.network, 0).trunk, mean=MEAN, std=STD, metadata={})
-    workers = len(os.sched_getaffinity(0)) if DEVICE == "cuda" else 1
-    return Evaluation(Noise(scale), backbone, folder, 1.0, 0, DEVICE, workers, lambda done, total: None)
+    workers = len(os.sched_getaffinity(0)) if device == "cuda" else 1
+    return Evaluation(Noise(scale), backbone, folder, 1.0, 0, device, workers, lambda done, total: None)
 
 
 # --- finetune -----------------------------------------------------------------------------------------------------
@@ -110,18 +109,23 @@ def evaluation(folder: Path, scale: Scale) -> Evaluation:
 
 def finetune(job: Evaluation, scale: Scale) -> Iterator[tuple[str, float, float, float]]:
     """Epochs of training and validation, against the same steps on normalised tensors on the device."""
-    params = FinetuneParams(size=scale.side, epochs=scale.epochs + 1, frozen_epochs=0)
-    parts = parts_of(job)
-    normalise = partial(normalised, mean=MEAN, std=STD)
-    training = _Training(classifier_of(job), job, parts, params, normalise)
-    plain = PlainLoop(classifier_of(job), job, params)
+    training = tuning_of(job, scale)
+    plain = PlainLoop(classifier_of(job), job, training.params)
     for once in (training.epoch, plain.epoch):
         once()  # warm up
     ours, in_memory = (
-        timed(lambda once=once: [once() for _ in range(scale.epochs)]) for once in (training.epoch, plain.epoch)
+        timed(lambda once=once: [once() for _ in range(scale.epochs)], job.device)
+        for once in (training.epoch, plain.epoch)
     )
-    count = len(parts.train.numbers)
-    yield f"finetune, {scale.network}, {count:,} images at {scale.side} px on {DEVICE}", in_memory, ours, 0.85
+    count = scale.images["train"]
+    yield f"finetune, {scale.network}, {count:,} images at {scale.side} px on {job.device}", in_memory, ours, 0.85
+
+
+def tuning_of(job: Evaluation, scale: Scale) -> _Training:
+    """The training of ``finetune`` with nothing frozen, at its start; each ``epoch()`` ends with a validation."""
+    params = FinetuneParams(size=scale.side, epochs=scale.epochs + 1, frozen_epochs=0)
+    normalise = partial(normalised, mean=MEAN, std=STD)
+    return _Training(classifier_of(job), job, parts_of(job), params, normalise)
 
 
 def classifier_of(job: Evaluation) -> Classifier:
@@ -169,13 +173,13 @@ def linear(job: Evaluation, scale: Scale) -> Iterator[tuple[str, float, float, f
                     trunk(batch.expand(-1, 3, -1, -1))
 
     forward_pass()  # warm up
-    in_memory = timed(forward_pass)
-    extractions = [timed(lambda seed=seed: features(job, scale, seed)) for seed in range(6)]
+    in_memory = timed(forward_pass, job.device)
+    extractions = [timed(lambda seed=seed: features(job, scale, seed), job.device) for seed in range(6)]
     images = sum(scale.images.values())
-    where = f"{scale.network}, {images:,} images at {scale.side} px on {DEVICE}"
+    where = f"{scale.network}, {images:,} images at {scale.side} px on {job.device}"
     yield f"features for linear, {where}", in_memory, extractions[0], 0.8
     yield "the same with five repeats of the evaluation", in_memory, sum(extractions), 0.75
-    fitting = timed(lambda: Linear(LinearParams(size=scale.side)).predict(job))
+    fitting = timed(lambda: Linear(LinearParams(size=scale.side)).predict(job), job.device)
     print(f"  (findings and the logistic regression then take {fitting:.2f} s)")
 
 
@@ -188,12 +192,12 @@ def features(job: Evaluation, scale: Scale, seed: int) -> None:
 # --- what they share ----------------------------------------------------------------------------------------------
 
 
-def timed(work: Callable[[], Any]) -> float:
+def timed(work: Callable[[], Any], device: str) -> float:
     """CPU seconds, or seconds on the wall where a GPU works."""
-    clock = time.process_time if DEVICE == "cpu" else time.perf_counter
+    clock = time.process_time if device == "cpu" else time.perf_counter
     begin = clock()
     work()
-    if DEVICE == "cuda":
+    if device == "cuda":
         torch.cuda.synchronize()
     return clock() - begin
 

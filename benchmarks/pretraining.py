@@ -5,9 +5,9 @@
 
 Settings are the paper's where no option says otherwise. Each method trains in four ways, each in its own process:
 
+network     forward and backward pass, and the optimiser, on views that lie on the device already, in a plain loop
+on device   ctkit's engine on a batch of slices that lies on the device already: the ceiling of what reading costs
 ctkit       the engine as it is: slices from a slice store, read, copied and augmented while the network learns
-on device   the same steps, but for a batch of slices that lies on the device already: the ceiling of what reading costs
-network     the same steps, but for views that lie there already: nothing is augmented either
 plain       lightly's transforms on PIL images from PNG files, on a GPU in a DataLoader with a worker for each core, and
             the same network and optimiser in a loop
 
@@ -15,7 +15,8 @@ Beside them it says how many slices a second one core gets ready for the device:
 augments in the plain way. Times the number of cores, that is the most that a device of any speed is given.
 
 The slices are those of the phantom, few enough to stay in the page cache, which favours the plain way; on a GPU the
-arm repeats them until it fills MoCo's queue. On a GPU seconds are those on the wall and memory is the device's; on the
+arm repeats them until it fills MoCo's queue. A loss is logged at the first and the last step only: in a training of
+weeks the 500 that are logged cost nothing. On a GPU seconds are those on the wall and memory is the device's; on the
 CPU they are CPU seconds of one thread, so that a busy machine does not distort the ratios, and memory is that of the
 process with all its libraries.
 """
@@ -23,19 +24,21 @@ process with all its libraries.
 from __future__ import annotations
 
 import argparse
+import math
 import resource
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from multiprocessing import get_context
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
+from figures import Figure
 from PIL import Image
+from processes import alone, tried
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
@@ -46,9 +49,12 @@ from ctkit.contracts import Pretraining, Rows
 from ctkit.slices.rendering import training as rendered
 from ctkit_datasets.phantom import Phantom, PhantomParams
 from ctkit_models import engine
+from ctkit_models.acceleration import accelerate, channels_last
 from ctkit_models.contrastive import Contrastive
+from ctkit_models.metering import Meters
+from ctkit_models.network import Network
 from ctkit_models.optimisers import build_optimiser
-from ctkit_models.plan import plan_run
+from ctkit_models.plan import Plan, plan_run
 from ctkit_models.slices import Batches
 from ctkit_models.views import Draws, Normalise
 from ctkit_torch.trunks import build_trunk
@@ -56,12 +62,14 @@ from ctkit_torch.trunks import build_trunk
 METHODS = ("simclr", "moco", "swav", "byol")
 GOALS = {"on device": 0.9, "plain": 5.0}  #: of their rates, on an H200 with 16 cores
 WARM = 3  #: first steps that do not count
+FEWEST, MOST = WARM + 4, 500  #: steps, where seconds decide
 VOLUMES, SLICES = 4, 32  #: in the slice store, and slices of each
 MEAN, STD = 0.2, 0.2
 FED = 128  #: slices whose making ready is timed
-MATRIX = 8192  #: side of the matrices whose product measures the device
+MATRIX = {"cuda": 8192, "cpu": 1024}  #: side of the matrices whose product measures the device
 
-Result = TypeVar("Result")
+Figures = Iterator[Figure]
+Prepare = Callable[[Network, list[Tensor]], Callable[[list[Tensor]], object]]
 
 
 @dataclass(frozen=True)
@@ -70,9 +78,10 @@ class Setting:
 
     folder: Path  #: holds the slice store and the PNG files
     device: str
-    steps: int
+    steps: int  #: of a training, at most where ``seconds`` are given
     slice: int  #: side of a stored slice, pixels
     options: dict[str, Any]  #: parameters of the method that are not the paper's
+    seconds: float = math.inf  #: that a training may take on the wall once it is warm
 
 
 @dataclass(frozen=True)
@@ -80,9 +89,10 @@ class Measured:
     """What a training did."""
 
     rate: float  #: slices a second
+    batch: int
     memory: float  #: peak, GB
-    waiting: float = 0.0  #: share of the time in which the device waited for slices
-    flops: float = 0.0  #: of the network, a second
+    warming: float  #: seconds before the steps that count
+    waiting: float | None = None  #: share of the time in which the device waited for slices
 
 
 def main() -> None:
@@ -96,55 +106,112 @@ def main() -> None:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--backbone")
     words = parser.parse_args()
+    if words.steps < FEWEST:
+        parser.error(f"--steps must be at least {FEWEST} but is {words.steps}: the first {WARM} do not count")
     options = {name: getattr(words, name) for name in ("size", "batch", "backbone") if getattr(words, name)}
     with tempfile.TemporaryDirectory() as name:
         setting = Setting(Path(name), words.device, words.steps, words.slice, options)
-        write_slices(setting)
-        peak = matrix_rate(words.device) if words.device == "cuda" else 0.0
+        alone(write_slices, setting)
         for method in words.methods or METHODS:
-            compare(method, setting, peak)
+            print(f"{method}: {described(method, setting)}, {setting.device}")
+            for figure in (*feeding(method, setting), *compare(method, setting)):
+                print(figure, flush=True)
 
 
-def compare(method: str, setting: Setting, peak: float) -> None:
-    """Print what one method does in each way."""
-    params = built(method, setting).params
-    print(f"{method}: {params.backbone}, batch {params.batch}, views of {params.size} pixels, {setting.device}")
-    print("  a core gets ready {:,.0f} slices/s for ctkit, {:,.0f} the plain way".format(*alone(fed, method, setting)))
-    found = {}
-    for way in WAYS:
-        found[way] = alone(WAYS[way], method, setting)
-        print(f"  {way:<9} {found[way].rate:10,.1f} slices/s  {found[way].memory:6.2f} GB at most", flush=True)
+def compare(method: str, setting: Setting, ways: Iterable[str] = ("network", "on device", "ctkit", "plain")) -> Figures:
+    """What one method does in each way, and how ``ctkit`` compares with the others.
+
+    Where ``setting`` gives seconds, the network's own rate says how many steps of the engine fill them.
+    """
+    found: dict[str, Measured] = {}
+    for way in ways:
+        measured = tried(WAYS[way], method, setting)
+        if isinstance(measured, str):
+            yield Figure(way, None, "slices/s", measured)
+            continue
+        found[way] = measured
+        yield Figure(way, measured.rate, "slices/s")
+        yield Figure(f"{way}, peak memory", measured.memory, "GB")
+        if way == "network" and math.isfinite(setting.seconds):
+            setting = replace(setting, steps=fitting(measured, setting))
+    if "ctkit" in found:
+        yield from judged(method, setting, found)
+
+
+def judged(method: str, setting: Setting, found: dict[str, Measured]) -> Figures:
+    """What follows from the rates: ratios, the share of waiting, and how well the device's arithmetic is used."""
     ours = found["ctkit"]
-    for way in list(WAYS)[1:]:
-        report(f"times the rate of {way}", ours.rate / found[way].rate, GOALS.get(way) if peak else None)
-    print(f"  {ours.waiting:10.1%} of the time the device waited for slices")
-    if peak:
-        print(
-            f"  {ours.flops / 1e12:.1f} TFLOP/s of the network, {ours.flops / peak:.0%} of {peak / 1e12:.0f} measured"
-        )
+    for way, other in found.items():
+        if way != "ctkit":
+            yield Figure(f"ctkit / {way}", ours.rate / other.rate, "", goal(way, ours.rate / other.rate, setting))
+    yield Figure("waiting for slices", None if ours.waiting is None else 100 * ours.waiting, "%")
+    flops = tried(flops_of_step, method, setting, ours.batch)
+    if isinstance(flops, str):
+        yield Figure("arithmetic of the network", None, "TFLOP/s", flops)
+        return
+    rate = flops * ours.rate / ours.batch
+    yield Figure("arithmetic of the network", rate / 1e12, "TFLOP/s")
+    matrices = tried(matrix_rate, setting.device)
+    if isinstance(matrices, str):
+        yield Figure("product of large matrices", None, "TFLOP/s", matrices)
+        return
+    yield Figure("product of large matrices", matrices / 1e12, "TFLOP/s")
+    yield Figure("arithmetic of the network / of matrices", 100 * rate / matrices, "%")
 
 
-def alone(measure: Callable[[str, Setting], Result], method: str, setting: Setting) -> Result:
-    """What ``measure`` finds in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(measure, method, setting).result()
+def goal(way: str, ratio: float, setting: Setting) -> str:
+    """Whether a ratio reaches its goal, where it has one."""
+    if way not in GOALS or setting.device == "cpu":
+        return ""
+    return f"goal {GOALS[way]:g}: {'reached' if ratio >= GOALS[way] else 'MISSED'}"
 
 
-def report(what: str, ratio: float, goal: float | None = None) -> None:
-    """Print a ratio, beside its goal where there is one."""
-    verdict = f"  (goal {goal:g}: {'reached' if ratio >= goal else 'MISSED'})" if goal else ""
-    print(f"  {ratio:10.2f} {what}{verdict}")
+def fitting(network: Measured, setting: Setting) -> int:
+    """Steps that fill the seconds at the network's own rate."""
+    return min(MOST, max(FEWEST, WARM + round(network.rate / network.batch * setting.seconds)))
+
+
+def described(method: str, setting: Setting) -> str:
+    """The settings that matter, in words."""
+    params = built(method, setting).params
+    return (
+        f"{params.backbone}, batch {params.batch}, views of {params.size} pixels of slices of {setting.slice}, "
+        f"precision {params.precision}"
+    )
 
 
 # --- ctkit's ways -------------------------------------------------------------------------------------------------
 
 
+def network_alone(name: str, setting: Setting) -> Measured:
+    """Train on views of one batch that stay on the device, without Lightning."""
+    return network_with(name, setting, None)
+
+
+def network_with(name: str, setting: Setting, prepare: Prepare | None) -> Measured:
+    """The same; what ``prepare(network, views)`` returns, if anything, takes the place of forward and backward pass."""
+    clock = Clock(setting.device, setting.seconds)
+    method = built(name, setting)
+    network, plan = on_device_network(method, setting)
+    views = ready_views(method, setting, plan.batch)
+    torch.backends.cudnn.benchmark = setting.device == "cuda"
+    gradients = prepare(network, views) if prepare else None
+    learn(network, method, [views] * setting.steps, clock, gradients)
+    return Measured(plan.batch * clock.steps_per_second, plan.batch, clock.memory, clock.warming)
+
+
 def as_it_is(name: str, setting: Setting) -> Measured:
     """Train by ctkit's engine."""
     method, clock = built(name, setting), Clock(setting.device)
-    rows = arm(setting)
+    meters: list[Meters] = []
+
+    def metered(device: torch.device) -> Meters:
+        meters.append(Meters(device))
+        return meters[-1]
+
+    clock.at_start = lambda: meters[-1].waiting.take()  # the start of the processes that read is nothing of a step
     job = Pretraining(
-        rows=rows,
+        rows=arm(setting),
         seed=0,
         device=setting.device,
         workers=usable_cores(),
@@ -153,11 +220,11 @@ def as_it_is(name: str, setting: Setting) -> Measured:
         progress=clock.tick,
         metric=lambda name, value, step: None,
     )
-    done = method.pretrain(job)
-    rate = clock.steps_per_second
+    with patch.object(engine, "Meters", metered):
+        done = method.pretrain(job)
     memory = done.peak_bytes / 1e9 if done.peak_bytes else clock.memory  # the engine resets a GPU's counter
-    flops = flops_of_step(method, setting, done.batch) * rate if setting.device == "cuda" else 0.0
-    return Measured(done.batch * rate, memory, done.waiting or 0.0, flops)
+    waiting = None if done.waiting is None else done.waiting * done.seconds / clock.seconds_on_wall
+    return Measured(done.batch * clock.steps_per_second, done.batch, memory, clock.warming, waiting)
 
 
 def on_device(name: str, setting: Setting) -> Measured:
@@ -166,22 +233,8 @@ def on_device(name: str, setting: Setting) -> Measured:
     def ready(batches: Dataset[Tensor], **_: Any) -> Any:
         return DataLoader(Held(batches[0].to(setting.device)), batch_size=None, sampler=range(setting.steps))
 
-    engine.DataLoader = ready  # type: ignore[assignment,misc]  # in a process of its own
-    return as_it_is(name, setting)
-
-
-def network_alone(name: str, setting: Setting) -> Measured:
-    """Train on views of one batch that stay on the device."""
-    augment = engine.Training._augmented
-    views: list[Tensor] = []
-
-    def ready(training: engine.Training, slices: Tensor) -> list[Tensor]:
-        if not views:
-            views.extend(view.clone() for view in augment(training, slices))
-        return views
-
-    engine.Training._augmented = ready  # type: ignore[method-assign]  # in a process of its own
-    return on_device(name, setting)
+    with patch.object(engine, "DataLoader", ready):
+        return as_it_is(name, setting)
 
 
 @dataclass(frozen=True)
@@ -195,21 +248,29 @@ class Held(Dataset[Tensor]):
 
 
 class Clock:
-    """Watches a training's steps, and the memory they take."""
+    """Watches a training's steps, and the memory they take. The last step is left out: the engine saves and judges."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, seconds: float = math.inf, warm: int = WARM) -> None:
         self._on_gpu = device == "cuda"
         if not self._on_gpu:
             torch.set_num_threads(1)
-        self._start = self._end = 0.0
+        self._seconds, self._warm = seconds, warm
+        self._made = self._start_wall = time.perf_counter()
+        self._start = self._end = self.seconds_on_wall = 0.0
         self._steps = 0
+        self.over = False  #: the seconds are used up
+        self.at_start: Callable[[], object] = lambda: None  #: called before the first step that counts
 
     def tick(self, done: int, total: int) -> None:
         """Note that ``done`` of ``total`` steps are done."""
-        if done in (WARM, total):
-            now = self._now()
-            self._start, self._end = (now, now) if done == WARM else (self._start, now)
-            self._steps = total - WARM
+        if done == self._warm:
+            self.at_start()
+            self._start, self._start_wall = self._now(), time.perf_counter()
+        elif done > self._warm and not self.over:
+            self.over = time.perf_counter() - self._start_wall >= self._seconds
+            if self.over or done == total - 1:
+                self._end, self._steps = self._now(), done - self._warm
+                self.seconds_on_wall = time.perf_counter() - self._start_wall
 
     def _now(self) -> float:
         if self._on_gpu:
@@ -220,6 +281,11 @@ class Clock:
     def steps_per_second(self) -> float:
         """Of the steps that count."""
         return self._steps / (self._end - self._start)
+
+    @property
+    def warming(self) -> float:
+        """Seconds on the wall from the making of this clock to the first step that counts."""
+        return self._start_wall - self._made
 
     @property
     def memory(self) -> float:
@@ -248,31 +314,19 @@ class Pictures(Dataset[list[Tensor]]):
 
 def plain(name: str, setting: Setting) -> Measured:
     """Train as lightly's examples do."""
-    method, clock = built(name, setting, channels=3), Clock(setting.device)
-    plan = plan_run(method.params, len(arm(setting)))
-    pictures = Pictures(setting.folder / "png", lightly_transform(name, method), plan.batch * setting.steps)
     on_gpu = torch.backends.cudnn.benchmark = setting.device == "cuda"
     workers = usable_cores() if on_gpu else 0
+    # Each worker's first batch is there at about the same time: rounds of them are counted, from the end of the first.
+    clock = Clock(setting.device, setting.seconds, max(WARM, workers))
+    method = built(name, setting, channels=3)
+    plan = plan_run(method.params, len(arm(setting)))
+    steps = max(setting.steps, 4 * workers)
+    pictures = Pictures(setting.folder / "png", lightly_transform(name, method), plan.batch * steps)
     loader = DataLoader(pictures, plan.batch, shuffle=True, num_workers=workers, pin_memory=on_gpu)
     network = method.network(build_trunk(method.params.backbone), plan).to(setting.device).train()
-    optimiser = build_optimiser(network, method.params)
-    for step, views in enumerate(loader):
-        loss = loss_of(network, [view.to(setting.device, non_blocking=True) for view in views])
-        optimiser.zero_grad()
-        loss.backward()
-        network.after_backward(step)
-        optimiser.step()
-        network.after_step(step)
-        clock.tick(step + 1, setting.steps)
-    return Measured(plan.batch * clock.steps_per_second, clock.memory)
-
-
-def loss_of(network: torch.nn.Module, views: list[Tensor]) -> Tensor:
-    """The loss, in the arithmetic that ctkit takes on this device."""
-    on_gpu = views[0].is_cuda
-    with torch.autocast("cuda" if on_gpu else "cpu", torch.bfloat16, enabled=on_gpu):
-        loss: Tensor = network(views)
-    return loss
+    batches = ([view.to(setting.device, non_blocking=True) for view in views] for views in loader)
+    learn(network, method, batches, clock, total=steps)
+    return Measured(plan.batch * clock.steps_per_second, plan.batch, clock.memory, clock.warming)
 
 
 def lightly_transform(name: str, method: Contrastive[Any]) -> Any:
@@ -293,10 +347,22 @@ def lightly_transform(name: str, method: Contrastive[Any]) -> Any:
             return transforms.SwaVTransform((size, small), (2, method.params.local_views))
 
 
-WAYS = {"ctkit": as_it_is, "on device": on_device, "network": network_alone, "plain": plain}
+WAYS: dict[str, Callable[[str, Setting], Measured]] = {
+    "network": network_alone,
+    "on device": on_device,
+    "ctkit": as_it_is,
+    "plain": plain,
+}
 
 
 # --- feeding -------------------------------------------------------------------------------------------------------
+
+
+def feeding(method: str, setting: Setting) -> Figures:
+    """What one core gets ready in each way."""
+    ours, plain = alone(fed, method, setting)
+    yield Figure("a core gets ready for ctkit", ours, "slices/s")
+    yield Figure("a core gets ready the plain way", plain, "slices/s")
 
 
 def fed(name: str, setting: Setting) -> tuple[float, float]:
@@ -327,8 +393,62 @@ def per_second(prepare: Callable[[int], object], times: int) -> float:
 def built(name: str, setting: Setting, **more: Any) -> Contrastive[Any]:
     """The method, for as many steps as the benchmark takes."""
     kind: Any = plugins.load().find("method", name).load()
-    method: Contrastive[Any] = kind(kind.params_type(steps=setting.steps, **setting.options, **more))
+    options = {"steps": setting.steps, "log_every": setting.steps, **setting.options, **more}
+    method: Contrastive[Any] = kind(kind.params_type(**options))
     return method
+
+
+def on_device_network(method: Contrastive[Any], setting: Setting) -> tuple[Network, Plan]:
+    """The network that the engine would train, on the device, and for how long."""
+    plan = plan_run(method.params, len(arm(setting)))
+    network = method.network(build_trunk(method.params.backbone, method.params.channels), plan)
+    network = accelerate(network, method.params, on_gpu=setting.device == "cuda")
+    return network.to(setting.device).train(), plan
+
+
+@torch.no_grad()
+def ready_views(method: Contrastive[Any], setting: Setting, batch: int) -> list[Tensor]:
+    """Views of a batch on the device, as the engine makes them."""
+    params = method.params
+    slices = Batches(arm(setting), 0, batch)[0].to(setting.device)
+    draws = Draws(0, 0, batch, device=slices.device)
+    views = [view(slices, draws).expand(-1, params.channels, -1, -1) for view in method.views(Normalise(MEAN, STD))]
+    side_by_side = channels_last(params, on_gpu=slices.is_cuda)
+    form = torch.channels_last if side_by_side else torch.contiguous_format
+    return [view.contiguous(memory_format=form) for view in views]
+
+
+def learn(
+    network: Network,
+    method: Contrastive[Any],
+    batches: Iterable[list[Tensor]],
+    clock: Clock,
+    gradients: Callable[[list[Tensor]], object] | None = None,
+    total: int | None = None,
+) -> None:
+    """Train in a plain loop until batches or the clock's seconds end; ``gradients(views)`` replaces a backward pass."""
+    optimiser = build_optimiser(network, method.params)
+    total = total or method.params.steps or 0
+    for step, views in enumerate(batches):
+        if gradients:
+            gradients(views)
+        else:
+            optimiser.zero_grad()
+            loss_of(network, views).backward()  # type: ignore[no-untyped-call]  # torch types it not
+        network.after_backward(step)
+        optimiser.step()
+        network.after_step(step)
+        clock.tick(step + 1, total)
+        if clock.over:
+            return
+
+
+def loss_of(network: torch.nn.Module, views: list[Tensor]) -> Tensor:
+    """The loss, in the arithmetic that ctkit takes on this device."""
+    on_gpu = views[0].is_cuda
+    with torch.autocast("cuda" if on_gpu else "cpu", torch.bfloat16, enabled=on_gpu):
+        loss: Tensor = network(views)
+    return loss
 
 
 def write_slices(setting: Setting) -> None:
@@ -351,32 +471,32 @@ def arm(setting: Setting) -> Rows:
     return Rows(shards, number // SLICES, number % SLICES, number // SLICES, setting.slice, MEAN, STD)
 
 
-def flops_of_step(method: Contrastive[Any], setting: Setting, batch: int) -> float:
+def flops_of_step(name: str, setting: Setting, batch: int) -> float:
     """Floating-point operations of the network in one step, forward and backward."""
-    plan = plan_run(method.params, len(arm(setting)))
-    network = method.network(build_trunk(method.params.backbone, method.params.channels), plan).to(setting.device)
-    made = method.views(Normalise(MEAN, STD))
-    slices = torch.zeros(batch, setting.slice, setting.slice, dtype=torch.uint8, device=setting.device)
-    views = [
-        view(slices, Draws(0, 0, batch, device=setting.device)).expand(-1, method.params.channels, -1, -1)
-        for view in made
-    ]
+    method = built(name, setting)
+    network, _ = on_device_network(method, setting)
+    views = ready_views(method, setting, batch)
     with FlopCounterMode(display=False) as counter:
-        loss_of(network, views).backward()
+        loss_of(network, views).backward()  # type: ignore[no-untyped-call]  # torch types it not
     return float(counter.get_total_flops())
 
 
 def matrix_rate(device: str) -> float:
-    """Floating-point operations a second of a product of large matrices in bf16."""
-    matrix = torch.rand(MATRIX, MATRIX, device=device, dtype=torch.bfloat16)
+    """Floating-point operations a second of a product of large matrices: in bf16 on a GPU, in fp32 on one thread."""
+    on_gpu, side = device == "cuda", MATRIX[device]
+    torch.set_num_threads(1)
+    matrix = torch.rand(side, side, device=device, dtype=torch.bfloat16 if on_gpu else torch.float32)
     for _ in range(WARM):
         matrix @ matrix
-    torch.cuda.synchronize()
-    start, times = time.perf_counter(), 50
+    if on_gpu:
+        torch.cuda.synchronize()
+    clock = time.perf_counter if on_gpu else time.process_time
+    start, times = clock(), 50 if on_gpu else 10
     for _ in range(times):
         matrix @ matrix
-    torch.cuda.synchronize()
-    return times * 2 * MATRIX**3 / (time.perf_counter() - start)
+    if on_gpu:
+        torch.cuda.synchronize()
+    return times * 2 * side**3 / (clock() - start)
 
 
 if __name__ == "__main__":

@@ -22,13 +22,12 @@ from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
-import imagehash
 import numpy as np
 import pydicom
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from skimage.metrics import structural_similarity
+from scans import lidc_scan
 
 from ctkit.contracts import Decision, Group, Slices
 from ctkit_reducers.hash import Hash, packed
@@ -40,7 +39,6 @@ VOLUMES = 891
 LIDC_SLICES, LIDC_VOLUMES = 243_958, 1018
 LOOP = 50_000  # codes that the plain loops go through
 LOOP_SECONDS = 20  # after which a plain loop is stopped, and the rest of it extrapolated
-DEVICES = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
 
 @dataclass(frozen=True)
@@ -74,6 +72,8 @@ def main() -> None:
 
 def hash_dataset() -> Iterator[Row]:
     """Greedy selection of codes that resemble their neighbours, in data-set scope."""
+    import imagehash
+
     codes = random_walks(CODES, CODES // VOLUMES)
     decision, ours = timed(lambda: select(Hash(), codes, 6))
     megabytes = peak_megabytes(lambda: select(Hash(), codes, 6))
@@ -120,6 +120,8 @@ def comparisons_of_loop(decision: Decision) -> int:
 
 def hash_threshold() -> Iterator[Row]:
     """Another threshold in volume scope: from cached codes, against a script that reads and hashes every PNG again."""
+    import imagehash
+
     codes = random_walks(CODES, CODES // VOLUMES)
     volumes = np.array_split(codes, VOLUMES)
     _, ours = timed(lambda: [select(Hash(), volume, 8) for volume in volumes], times=3)
@@ -144,6 +146,8 @@ def hash_threshold() -> Iterator[Row]:
 
 def ssim() -> Iterator[Row]:
     """Every pair of a real volume, against scikit-image slice by slice."""
+    from skimage.metrics import structural_similarity
+
     yield from pairs(Ssim(), lambda one, other: structural_similarity(one, other, data_range=255), goal=10)
 
 
@@ -158,7 +162,7 @@ def pairs(reducer: Any, plain: Callable[[Any, Any], float], goal: float) -> Iter
     some = list(islice(combinations(grey[::10], 2), 30))
     _, plain_seconds = timed(lambda: [plain(one, other) for one, other in some], times=3)
     baseline, goals = plain_seconds / len(some), {"cpu": goal, "cuda": 20.0}
-    for device in DEVICES:
+    for device in devices():
         volume = grey[:24] if device == "cpu" else grey
         reducer.describe(seen(volume[:4], device))  # warm up
         _, ours = timed(lambda volume=volume, device=device: reducer.describe(seen(volume, device)), device, 3)
@@ -197,7 +201,7 @@ def embedding() -> Iterator[Row]:
     from ctkit_reducers.features import BATCH, embed
     from ctkit_torch.backbones import random_backbone
 
-    for device in DEVICES:
+    for device in devices():
         backbone = random_backbone("resnet50", seed=0)
         backbone.trunk.to(device)
         grey = np.resize(real_volume(), (BATCH if device == "cpu" else 20 * BATCH, 512, 512))
@@ -221,8 +225,9 @@ def embedding() -> Iterator[Row]:
 def real_volume() -> NDArray[np.uint8]:
     """(123, 512, 512): a LIDC scan, each slice from its minimum to its maximum, in file order."""
     if not _read:
-        default = Path(__file__).resolve().parents[2] / "shared" / "data"
-        root = Path(os.environ.get("CTKIT_REAL_DATA", default)) / "lidc-idri" / "LIDC-IDRI" / "LIDC-IDRI-0306"
+        root = lidc_scan()
+        if root is None:
+            raise SystemExit("no real scans: set CTKIT_REAL_DATA to a folder that holds them")
         pixels = np.stack([pydicom.dcmread(path).pixel_array for path in sorted(root.glob("*/*/*.dcm"))]).astype(float)
         low, high = pixels.min(axis=(1, 2), keepdims=True), pixels.max(axis=(1, 2), keepdims=True)
         _read.append(np.rint((pixels - low) / (high - low) * 255).astype(np.uint8))
@@ -230,6 +235,11 @@ def real_volume() -> NDArray[np.uint8]:
 
 
 _read: list[NDArray[np.uint8]] = []
+
+
+def devices() -> tuple[str, ...]:
+    """Where reducers that use an accelerator are measured."""
+    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
 
 
 def seen(grey: NDArray[np.uint8], device: str = "cpu") -> Slices:

@@ -192,7 +192,7 @@ def declared(*folders: type) -> set[str]:
 def test_the_page_on_run_folders_names_the_files_that_the_owner_knows(described):
     text = (REPOSITORY / "docs" / "run-folder.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| `([^`/]+)` \|", text, re.MULTILINE))
-    of_run = declared(RunFolder) - {".lock", ".journal"}
+    of_run = declared(RunFolder) - {".lock"}
     predictions = {name for name in {**COLUMNS, **KEYS} if "/" in name}
     known = {"selection.csv", *declared(ArmFolder, TrainingFolder), *predictions}
     assert listed == of_run

@@ -19,6 +19,7 @@ from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from ctkit.contracts import Pixels, Skipped, Volume
 from ctkit.errors import DataError
+from ctkit.files import read_csv
 from ctkit_datasets.dicom import Dicom
 from ctkit_datasets.filters import SeriesParams
 
@@ -114,7 +115,7 @@ def test_every_real_file_that_is_no_slice_is_left_out_with_its_reason(real_data:
     (truncated,) = (source for source in skipped if source.endswith("1-084.dcm"))
     assert skipped[truncated] == "truncated: 51,078 of 524,288 bytes of pixels are there"
     others = {reason for source, reason in skipped.items() if source not in reasons and source != truncated}
-    assert others == {"not a DICOM file"}
+    assert others == {"not a DICOM file", "NIfTI, which data set nifti reads"}
 
 
 def test_a_tree_of_links_is_walked_once(make_slice: Slices, write_slices: Write, scan: Scan, tmp_path: Path) -> None:
@@ -192,6 +193,25 @@ def enhanced(make_slice: Slices, stored: NDArray[np.int16], heights: list[float]
         frame.PixelValueTransformationSequence[0].RescaleIntercept = "-1000"
         data.PerFrameFunctionalGroupsSequence.append(frame)
     return data
+
+
+def test_two_reconstructions_of_one_scan_are_said_at_the_scan_and_noted(
+    make_slice: Slices, write_slices: Write, tmp_path: Path, command: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    for number, kernel in enumerate(("B30f", "B70f", "DOE^JANE")):
+        slices = [make_slice(float(z), SeriesInstanceUID=f"1.{number}", ConvolutionKernel=kernel) for z in range(3)]
+        write_slices(slices, [f"{number}\r/{z}" for z in range(3)])  # a carriage return in a name is as any other
+    code, out, _ = command("reduce", "data", "--dataset", "dicom", "--reducer", "every-n", "--out", "out", "--quiet")
+    assert code == 0, out
+    first, second, third = read_csv(tmp_path / "out" / "volumes.csv")
+    assert [row["kernel"] for row in (first, second, third)] == ["B30f", "B70f", "other"]
+    assert [row["thickness"] for row in (first, second, third)] == ["2.5"] * 3
+    assert [row["notes"] for row in (first, second, third)] == ["", *[f"same scan as volume {first['volume']}"] * 2]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "DOE" not in page
+    assert "same scan as volume" in page
 
 
 # --- damaged files ------------------------------------------------------------------------------------------------

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
 from pydicom.uid import JPEG2000Lossless, RLELossless, SegmentationStorage
 
 from ctkit.contracts import Skipped, SourceFile
@@ -48,7 +50,8 @@ def test_facts_are_what_the_header_says(make_slice: Callable[..., Dataset], insp
     (only,) = facts["slices"]
     assert only["position"] == [-8, -8, 7.5]
     assert (only["slope"], only["intercept"], only["padding"]) == (1.0, -1024.0, [-2000, -2000])
-    assert (only["spacing"], only["thickness"], only["acquisition"]) == ([0.5, 0.75], 2.5, "3")
+    assert (only["spacing"], only["thickness"]) == ([0.5, 0.75], 2.5)
+    assert only["marks"] == {"kernel": "B30f", "acquisition": 3.0}
 
 
 def test_padding_that_is_labelled_unsigned_follows_the_sign_of_the_pixels(
@@ -97,6 +100,11 @@ def test_padding_that_is_labelled_unsigned_follows_the_sign_of_the_pixels(
             id="position beyond the moon",
         ),
         pytest.param({"RescaleSlope": "0"}, "damaged header: RescaleSlope is 0", id="slope"),
+        pytest.param(
+            {"NumberOfFrames": "0", "Rows": 8},
+            "damaged header: more pixels than the one frame that NumberOfFrames speaks of",
+            id="no frames, but two",
+        ),
     ],
 )
 def test_a_header_that_cannot_be_right_is_refused_with_the_reason(
@@ -108,6 +116,66 @@ def test_a_header_that_cannot_be_right_is_refused_with_the_reason(
 def test_text_where_a_number_should_be_is_named(make_slice: Callable[..., Dataset], inspect: Inspect) -> None:
     found = inspect(make_slice(12.25), lambda data: data.replace(b"12.25", b"Meier"))
     assert reason(found) == "damaged header: ImagePositionPatient is no number"
+
+
+UNKNOWN = " is damaged, so unknown"
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "fact", "expected", "note"),
+    [
+        (0x00180050, b"1.25mm", "thickness", None, "SliceThickness" + UNKNOWN),  # pydicom #173, ITK PR #6639
+        (0x00180050, b"5\\5 ", "thickness", None, "SliceThickness" + UNKNOWN),
+        (0x00180050, b"1e30", "thickness", None, "SliceThickness" + UNKNOWN),
+        (0x00180050, b"NaN ", "thickness", None, "SliceThickness" + UNKNOWN),
+        (0x00280030, b"0.7 ", "spacing", None, "PixelSpacing" + UNKNOWN),  # cornerstoneWADOImageLoader #28
+        (0x00280030, b"0,7\\0,7 ", "spacing", None, "PixelSpacing" + UNKNOWN),
+        (0x00280030, b"\\ ", "spacing", None, "PixelSpacing" + UNKNOWN),
+        (0x00280030, b"0\\-1", "spacing", None, "PixelSpacing" + UNKNOWN),
+        (0x00281053, b"1\\1 ", "slope", 1.0, "RescaleSlope is given twice, with the same value"),
+        (0x00281052, b"-1024,0 ", "intercept", -1024.0, ""),
+        (0x00280008, b"0 ", "slope", 1.0, "NumberOfFrames is 0, taken as 1"),  # pydicom #1844
+        (0x00280008, b"one ", "slope", 1.0, "NumberOfFrames" + UNKNOWN),
+        (0x00200032, b"-8,5\\-8,5\\2,5 ", "position", [-8.5, -8.5, 2.5], ""),
+        (0x00180060, b"120kV ", "marks", {"kernel": "B30f"}, ""),
+        (0x00200013, b"first ", "marks", {"kernel": "B30f"}, ""),
+    ],
+    ids=str,
+)
+def test_a_number_that_a_slice_can_do_without_costs_no_file(
+    make_slice: Callable[..., Dataset], inspect: Inspect, tag: int, value: bytes, fact: str, expected: Any, note: str
+) -> None:
+    data = make_slice()
+    data[tag] = RawDataElement(BaseTag(tag), "DS", len(value), value, 0, False, True)
+    facts = inspect(data)
+    assert not isinstance(facts, Skipped), facts
+    assert facts["slices"][0][fact] == expected
+    assert facts["slices"][0]["notes"] == [note] * bool(note)
+
+
+def test_direction_cosines_that_are_a_little_off_are_put_right(
+    make_slice: Callable[..., Dataset], inspect: Inspect
+) -> None:
+    facts = inspect(make_slice(ImageOrientationPatient=["1.03", "0", "0", "0.03", "0.98", "0"]))
+    assert not isinstance(facts, Skipped)
+    np.testing.assert_allclose(facts["slices"][0]["orientation"], [1, 0, 0, 0, 1, 0], atol=1e-9)
+    assert facts["slices"][0]["notes"] == ["direction cosines were no perpendicular unit vectors, put right"]
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.113619.5.2", "1.2.840.10008.1.2.4.100", "1.2.840.10008.1.2.6.1"])
+def test_a_transfer_syntax_that_is_not_known_is_named(
+    make_slice: Callable[..., Dataset], inspect: Inspect, syntax: str
+) -> None:
+    data = make_slice()
+    data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"  # dicomParser #107, fo-dicom #749
+    plain, other = (f"UI\x14\0{uid}".ljust(24, "\0").encode() for uid in (data.file_meta.TransferSyntaxUID, syntax))
+    named = inspect(data, lambda whole: whole.replace(plain, other[:2] + bytes([len(other) - 4, 0]) + other[4:]))
+    assert reason(named) == f"unknown transfer syntax {syntax}"
+
+
+def test_no_text_in_place_of_a_transfer_syntax_is_told(make_slice: Callable[..., Dataset], inspect: Inspect) -> None:
+    found = inspect(make_slice(), lambda data: data.replace(b"1.2.840.10008.1.2.1\0", b"DOE^JANE 19991231\0\0\0"))
+    assert reason(found) == "unknown transfer syntax of a damaged name"
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.9, 0.999])

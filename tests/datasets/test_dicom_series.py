@@ -31,8 +31,8 @@ def names(volume: Volume) -> list[str]:
 def header(path: str, z: float, **slice_facts: Any) -> tuple[SourceFile, dict[str, Any]]:
     """Facts as ``inspect_file`` gives them."""
     series = {
-        "patient": "p", "study": "s", "series": "1.2", "label": "l", "scan": "c", "modality": "CT", "sop_class": "",
-        "image_type": ["ORIGINAL"], "body_part": "", "kernel": "",
+        "patient": "p", "study": "s", "frame_of_reference": "f", "series": "1.2", "label": "l", "event": "e",
+        "modality": "CT", "sop_class": "", "image_type": ["ORIGINAL"], "body_part": "",
     }  # fmt: skip
     storage = {
         "syntax": "1.2.840.10008.1.2.1", "order": "<", "rows": 4, "columns": 4, "frames": 1, "samples": 1,
@@ -40,7 +40,7 @@ def header(path: str, z: float, **slice_facts: Any) -> tuple[SourceFile, dict[st
     }  # fmt: skip
     plain = {
         "position": [0.0, 0.0, z], "orientation": [1.0, 0, 0, 0, 1.0, 0], "spacing": [1.0, 1.0], "thickness": 1.0,
-        "acquisition": "", "moment": "", "slope": 1.0, "intercept": 0.0, "rescale_type": "HU", "padding": None,
+        "marks": {}, "slope": 1.0, "intercept": 0.0, "rescale_type": "HU", "ends": None, "padding": None, "notes": [],
     }  # fmt: skip
     facts = {"series": series, "storage": storage, "offset": 0, "slices": [plain | slice_facts]}
     return SourceFile(path, 32, 0), facts
@@ -208,7 +208,7 @@ def test_an_acquisition_number_for_each_slice_does_not_shatter_a_series(
     write_slices(make_slice(z, AcquisitionNumber=str(int(z))) for z in (0.0, 1.0, 2.0, 3.0, 3.0))
     (volume,), skipped = scan()
     assert len(volume) == 4
-    assert skipped == {"0004.dcm": "duplicate: another slice of its series lies at the same position"}
+    assert skipped == {"0004.dcm": "duplicate: the same pixels as another slice of its series at the same height"}
 
 
 def test_a_second_copy_of_a_series_is_left_out_file_by_file(

@@ -68,6 +68,8 @@ PATIENTS: dict[str, dict[str, str]] = {
     "numbers": {"0001/x.nii.gz": "0001", "0002/x.nii.gz": "0002"},
     "studies of patients": {f"p{n}/study{k}/ct.nii.gz": f"p{n}" for n in range(4) for k in range(2)},
     "many studies of patients": {f"p{n}/study{k}/ct.nii.gz": f"p{n}" for n in range(7) for k in range(6)},
+    "series of patients": {f"p{n}/1.2.{n}{k}.nii.gz": f"p{n}" for n in range(5) for k in range(1 + n % 2)},
+    "one flat folder among others": {"ours/a.nii": "ours"} | {f"theirs/{n}.nii": f"{n}.nii" for n in range(3)},
     "files named after their folders": {f"p{n}/p{n}_{k}.nii.gz": f"p{n}" for n in range(2) for k in range(6)},
     "two hospitals": {f"{site}/{site}{n}/ct.nii": f"{site}{n}" for site in ("north", "south") for n in range(9)},
     "two flat hospitals": {f"{site}/{site[0]}{n}.nii": f"{site[0]}{n}.nii" for site in ("XX", "YY") for n in range(9)},

@@ -120,11 +120,13 @@ def test_derivatives_of_bids_belong_to_subject_and_session(tmp_path: Path) -> No
         ("images/img0001.nii.gz", "masks/img0001.nii.gz", "label"),
         ("ct_scans/p1.nii.gz", "lung_and_infection_mask/p1.nii.gz", "label"),
         ("volume-0.nii", "segmentation-0.nii", "label"),
+        ("images/Mueller1.nii", "masks/maskMueller1.nii", None),
+        ("images/img0001.nii", "labels/label0001.nii", "label"),
         ("Mueller/ct.nii.gz", "Mueller/liver.nii.gz", "liver"),
     ],
 )
 def test_label_maps_elsewhere_belong_to_the_scan_that_is_named_like_them(
-    tmp_path: Path, scan: str, label: str, title: str
+    tmp_path: Path, scan: str, label: str, title: str | None
 ) -> None:
     ct(tmp_path / scan)
     ct(tmp_path / scan.replace("Mueller", "Mueller10").replace("1.nii", "12.nii").replace("-0", "-01"))
@@ -133,5 +135,5 @@ def test_label_maps_elsewhere_belong_to_the_scan_that_is_named_like_them(
     volumes, _ = scan_folder(dataset)
     assert len(volumes) == 2
     assert {volume.key: dict(dataset.facts(volume).findings) for volume in volumes} == {
-        volume.key: {title: (6,)} if volume.key == scan else {} for volume in volumes
+        volume.key: {title: (6,)} if title and volume.key == scan else {} for volume in volumes
     }

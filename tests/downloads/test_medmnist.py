@@ -21,10 +21,10 @@ BODY = bytes(range(256)) * 12_000  # 3 MB: more than a block
 @pytest.fixture
 def published(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     """A server with the published file of organsmnist at 64 pixels, as far as its MD5 is concerned."""
-    facts = medmnist.FILES["organsmnist"]
+    facts = medmnist.SETS["organsmnist"]
     digest = hashlib.md5(BODY, usedforsecurity=False).hexdigest()
-    md5s = (facts.md5s[0], digest, *facts.md5s[2:])
-    monkeypatch.setitem(medmnist.FILES, "organsmnist", dataclasses.replace(facts, md5s=md5s))
+    md5s = (facts.md5[0], digest, *facts.md5[2:])
+    monkeypatch.setitem(medmnist.SETS, "organsmnist", dataclasses.replace(facts, md5=md5s))
     server.files["organsmnist_64.npz"] = BODY
     return server
 
@@ -128,6 +128,6 @@ def test_a_server_that_is_not_there_is_said(command: Run, published: Server, tmp
 
 
 def test_every_listed_file_has_four_checksums() -> None:
-    sums = [md5 for facts in medmnist.FILES.values() for md5 in facts.md5s]
-    assert len(set(sums)) == 4 * len(medmnist.FILES)
+    sums = [md5 for facts in medmnist.SETS.values() for md5 in facts.md5]
+    assert len(set(sums)) == 4 * len(medmnist.SETS)
     assert all(len(md5) == 32 and int(md5, 16) for md5 in sums)

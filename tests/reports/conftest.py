@@ -66,7 +66,10 @@ class Study:
         return sum((self.volumes or {}).values())
 
     def scan(self) -> None:
-        columns = ["volume", "patient", "slices", "rows", "columns", "spacing_x", "spacing_y", "spacing_z", "notes"]
+        columns = [
+            *("volume", "patient", "slices", "rows", "columns", "spacing_x", "spacing_y", "spacing_z"),
+            *("kernel", "thickness", "notes"),
+        ]
         rows = [
             (
                 name,
@@ -77,6 +80,8 @@ class Study:
                 0.7,
                 0.7,
                 (1.25, 2.5, 3.0)[i % 3],
+                "B30f",
+                "",
                 "gap; tilt of 12 degrees" if i == 1 else "",
             )
             for i, (name, n) in enumerate((self.volumes or {}).items())
@@ -248,8 +253,8 @@ class Study:
             "stages": [{"stage": s, "item": "", "seconds": t, "cached": s == "scan"} for s, t in stages],
             "failures": [],
             "notes": [
-                "the folder /data/clinic/jdoe was read over the network",
-                "hash6/simclr/seed-42/covid-ct/linear: 12 of 40 training labels were used",
+                {"item": "", "text": "the folder /data/clinic/jdoe was read over the network"},
+                {"item": "covid-ct", "text": "12 of 40 training labels were used"},
             ],
         }  # fmt: skip
         write_json(self.folder / "run.json", record | facts)

@@ -316,6 +316,7 @@ def test_pre_training_says_how_it_went(page: Page) -> None:
     columns = "Arm Seeds Loss at the end Alike pairs Spread of features Effective rank Slices/s Waiting for data Energy"
     assert f"How pre-training went: means over seeds {columns} GPU memory" in page.text
     assert "11.0 GiB" in page.text
+    assert "they cannot be compared between arms" in page.text  # spread and rank: each arm's are of its own slices
     shown = [plot["aria-label"] or "" for plot in page.all("div") if plot.get("role") == "img"]
     order = ["Loss", "Alike pairs in a batch", "Spread of features", "Effective rank of features", "Learning rate"]
     assert [label.partition(" over steps")[0] for label in shown if " over steps" in label] == order

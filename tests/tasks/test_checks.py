@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,6 @@ from ctkit_tasks.brain_hemorrhage import BrainHemorrhage, BrainHemorrhageParams
 from ctkit_tasks.covid_ct import CovidCt, CovidCtParams
 from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
 from ctkit_tasks.medmnist import MedMnist, MedMnistParams
-from ctkit_torch import weights
 from layouts import covid_ct, hemorrhage_kaggle, hemorrhage_paper, image_folder, medmnist
 
 COUNTS = {"train": 6, "val": 2, "test": 2}
@@ -137,22 +134,15 @@ def test_another_set_of_medmnist_is_found_by_its_labels_and_shapes_alone(
     assert set(read) == {"train_labels", "val_labels", "test_labels"}
 
 
-def test_a_set_that_its_package_cannot_fetch_is_said_with_address_and_folder(
+def test_a_set_that_is_not_there_is_said_with_the_command_that_fetches_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = SimpleNamespace(
-        info=SimpleNamespace(DEFAULT_ROOT=str(tmp_path)), INFO={"organsmnist": {"url": "https://example.org/o.npz"}}
-    )
-    monkeypatch.setitem(sys.modules, "medmnist", package)
-
-    def refuse(request: object, timeout: float) -> None:
-        raise OSError("no network")
-
-    monkeypatch.setattr(weights, "urlopen", refuse)
+    monkeypatch.setenv("HOME", str(tmp_path))
     (fault,) = faults(MedMnist(MedMnistParams(name="organsmnist")))
-    assert fault.startswith("cannot fetch organsmnist.npz from https://example.org/o.npz (no network)")
-    assert str(tmp_path) in fault
-    medmnist(tmp_path / "organsmnist.npz", 11, {"train": 22, "val": 11, "test": 12})
+    assert fault.startswith(f"expects organsmnist.npz in {tmp_path / '.medmnist'}")
+    assert "ctkit get organsmnist --out DIR fetches it" in fault
+    (tmp_path / ".medmnist").mkdir()
+    medmnist(tmp_path / ".medmnist/organsmnist.npz", 11, {"train": 22, "val": 11, "test": 12})
     assert faults(MedMnist(MedMnistParams(name="organsmnist"))) == []
 
 

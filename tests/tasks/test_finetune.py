@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -107,7 +107,7 @@ def test_a_gpu_that_would_emulate_bfloat16_trains_without(has_it: bool, monkeypa
     monkeypatch.setattr(torch, "autocast", autocast)
     classifier = torch.nn.Linear(3, 2)
     optimiser = torch.optim.Adam(classifier.parameters())
-    with FakeTensorMode(allow_non_fake_inputs=True), pytest.raises(FakeTensorDeviceMismatchError):  # where it computes
+    with FakeTensorMode(allow_non_fake_inputs=True), pytest.raises(RuntimeError, match="devices"):  # as it computes
         tuning._learn(classifier, optimiser, torch.zeros(2, 3, device="cuda"), torch.zeros(2))
     assert asked == [("cuda", has_it)]
 

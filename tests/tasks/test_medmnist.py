@@ -1,16 +1,16 @@
 from __future__ import annotations
 
-import sys
+import dataclasses
 from hashlib import md5
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from ctkit.errors import DataError, RequestError
-from ctkit_tasks.medmnist import CLASSES, MedMnist, MedMnistParams, OrganSMnist, OrganSMnistParams
+from ctkit_downloads.medmnist import SETS
+from ctkit_tasks.medmnist import MedMnist, MedMnistParams, OrganSMnist, OrganSMnistParams
 from layouts import medmnist
 
 COUNTS = {"train": 22, "val": 11, "test": 12}
@@ -50,12 +50,15 @@ def test_colour_images_keep_their_channels(tmp_path: Path) -> None:
 
 def test_the_positive_class_is_the_disease_whatever_its_number() -> None:
     assert MedMnist(MedMnistParams(name="breastmnist")).positive_class == "malignant"
-    assert all(len(set(classes)) == len(classes) for classes in CLASSES.values())
+    assert all(len(set(classes)) == len(classes) for facts in SETS.values() for classes in [facts.classes])
 
 
-@pytest.mark.parametrize("name", ["chestmnist", "organmnist3d", "organsmnst"])
-def test_sets_without_one_label_for_each_flat_image_are_refused(name: str) -> None:
-    with pytest.raises(ValidationError, match=rf"no 2-D set of MedMNIST .* called '{name}'"):
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("chestmnist", "several labels an image"), ("organmnist3d", "it holds volumes"), ("organsmnst", "did you mean")],
+)
+def test_sets_without_one_label_for_each_flat_image_are_refused(name: str, why: str) -> None:
+    with pytest.raises(ValidationError, match=rf"no 2-D set of MedMNIST .* called '{name}'; .*{why}"):
         MedMnistParams(name=name)
 
 
@@ -81,55 +84,33 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path) -> None:
         OrganSMnist(OrganSMnistParams(root=path)).splits()
 
 
-def test_without_a_root_the_package_fetches_the_file_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fetched = []
-
-    def fetch(split: str, *, download: bool, size: int, root: str) -> None:
-        fetched.append((split, download, size))
-        medmnist(Path(root) / "organsmnist_64.npz", 11, COUNTS, size)
-
-    twin = medmnist(tmp_path / "twin" / "organsmnist_64.npz", 11, COUNTS, 64)
-    package = SimpleNamespace(
-        INFO={"organsmnist": {"python_class": "OrganSMNIST", "MD5_64": md5(twin.read_bytes()).hexdigest()}},
-        OrganSMNIST=fetch,
-        info=SimpleNamespace(DEFAULT_ROOT=str(tmp_path)),
-    )
-    monkeypatch.setitem(sys.modules, "medmnist", package)  # type: ignore[arg-type]  # all that is asked of it
-    for _ in range(2):
-        task = OrganSMnist(OrganSMnistParams(size=64))
-        assert (task.root, list(task.files())) == (None, [])
-        assert len(task.splits()["train"].names) == 22
-    assert fetched == [("train", True, 64)]
-
-
-def test_a_file_that_is_not_the_one_the_package_lists_is_refused(
+def test_without_a_root_the_file_lies_where_the_package_medmnist_keeps_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    medmnist(tmp_path / "organsmnist.npz", 11, COUNTS)
-    package = SimpleNamespace(
-        INFO={"organsmnist": {"python_class": "OrganSMNIST", "MD5": md5(b"another").hexdigest()}},
-        info=SimpleNamespace(DEFAULT_ROOT=str(tmp_path)),
-    )
-    monkeypatch.setitem(sys.modules, "medmnist", package)  # type: ignore[arg-type]  # all that is asked of it
-    with pytest.raises(DataError, match=r"organsmnist.npz must have the MD5 b32d73e5.* delete it"):
-        OrganSMnist().splits()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    task = OrganSMnist(OrganSMnistParams(size=64))
+    with pytest.raises(RequestError, match=r"organsmnist_64.npz in .*ctkit get organsmnist --size 64 --out DIR"):
+        task.splits()
+    (tmp_path / ".medmnist").mkdir()
+    medmnist(tmp_path / ".medmnist/organsmnist_64.npz", 11, COUNTS, 64)
+    task = OrganSMnist(OrganSMnistParams(size=64))
+    assert [file.path for file in task.files()] == ["organsmnist_64.npz"]
+    assert len(task.splits()["train"].names) == 22
 
 
-def test_without_a_root_and_the_package_both_ways_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "medmnist", None)  # type: ignore[arg-type]
-    with pytest.raises(RequestError, match=r"root, the folder of organsmnist.npz .* pip install medmnist"):
-        OrganSMnist().splits()
-
-
-def test_a_fetch_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(**_: object) -> None:
-        raise RuntimeError("no network")
-
-    package = SimpleNamespace(
-        INFO={"organsmnist": {"python_class": "OrganSMNIST"}},
-        OrganSMNIST=fail,
-        info=SimpleNamespace(DEFAULT_ROOT=str(tmp_path)),
-    )
-    monkeypatch.setitem(sys.modules, "medmnist", package)  # type: ignore[arg-type]  # all that is asked of it
-    with pytest.raises(DataError, match=r"could not fetch organsmnist.npz: no network"):
-        OrganSMnist().splits()
+def test_another_file_than_the_published_one_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = medmnist(tmp_path / "organsmnist.npz", 11, COUNTS)
+    published = dataclasses.replace(SETS["organsmnist"], images=tuple(COUNTS.values()))
+    assert OrganSMnist(OrganSMnistParams(root=path)).splits()
+    assert "organsmnist: not the official file of MedMNIST: train, val and test have" in caplog.text
+    caplog.clear()
+    monkeypatch.setitem(SETS, "organsmnist", published)
+    assert OrganSMnist(OrganSMnistParams(root=path)).splits()
+    assert f"its MD5 is {md5(path.read_bytes()).hexdigest()}, where {published.md5[0]} is published" in caplog.text
+    caplog.clear()
+    right = dataclasses.replace(published, md5=(md5(path.read_bytes()).hexdigest(), *published.md5[1:]))
+    monkeypatch.setitem(SETS, "organsmnist", right)
+    assert OrganSMnist(OrganSMnistParams(root=path)).splits()
+    assert caplog.text == ""

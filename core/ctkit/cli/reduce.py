@@ -12,7 +12,7 @@ from ctkit.cli.completion import plugins_of
 from ctkit.cli.messages import say_outcome
 from ctkit.cli.options import output_options
 from ctkit.contracts import SliceFormat, refuse_without_sources
-from ctkit.errors import RequestError
+from ctkit.errors import CtkitError, RequestError
 
 if TYPE_CHECKING:
     from ctkit.console import Console
@@ -75,10 +75,13 @@ def reduce(
         refuse_without_sources(resolved.dataset.build(), resolved.dataset.entry.name, form)
     run = runner.run(resolved, registry, console).path
     arm, context = resolved.arms[0].id, click.get_current_context()
-    if curve:
-        context.invoke(curve, run=run, arm=arm, console=console)
-    if export:
-        context.invoke(export, run=run, arm=arm, form=form, out=run / f"slices-{form}", console=console)
+    try:
+        if curve:
+            context.invoke(curve, run=run, arm=arm, console=console)
+        if export:
+            context.invoke(export, run=run, arm=arm, form=form, out=run / f"slices-{form}", console=console)
+    except RequestError as error:  # its exit code says that nothing was started
+        raise CtkitError(str(error)) from error
     say_outcome(run, console)
 
 

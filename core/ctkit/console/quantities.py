@@ -21,14 +21,9 @@ def percent(share: float) -> str:
 def age(seconds: float) -> str:
     """Seconds as "3 days", in the largest unit that fits; "just now" below a minute."""
     name = next((name for name in reversed(_AGES) if seconds >= _AGES[name]), None)
-    if name is None:
-        return "just now"
-    return count(seconds // _AGES[name], name)
+    return count(seconds // _AGES[name], name) if name else "just now"
 
 
 def count(value: float, noun: str = "") -> str:
     """``1234`` as "1,234"; with a noun "1,234 slices", in the singular for one."""
-    text = f"{value:,.0f}"
-    if not noun:
-        return text
-    return f"{text} {noun if value == 1 else noun + 's'}"
+    return f"{value:,.0f} {noun}{'' if value == 1 else 's'}" if noun else f"{value:,.0f}"

@@ -47,6 +47,9 @@ class Volume:
     order: tuple[str, ...] = ()  #: (n,) keys that order slices inside any group; () orders by patient, key and index
     notes: tuple[str, ...] = ()  #: what a reader should know: tilt, gaps, uneven spacing, mixed thickness
     details: Mapping[str, Any] = field(default_factory=dict)  #: JSON-able facts that ``read`` needs again
+    kernel: str = ""  #: of the reconstruction: a name that scanners write, "other", or "" where unknown
+    thickness: float | None = None  #: of a slice, mm
+    same_scan: str = ""  #: key of an earlier volume that was reconstructed from the same scan
 
     def __len__(self) -> int:
         return len(self.slices)

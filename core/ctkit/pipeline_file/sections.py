@@ -49,7 +49,7 @@ class ComputeSection(Section):
     workers: Literal["auto"] | PositiveInt = Field("auto", description="worker processes; auto: one a usable core")
     backend: Literal["processes", "dask"] = Field("processes", description="a process pool here, or a Dask cluster")
     scheduler: str | None = Field(None, description='address of the Dask scheduler, "tcp://host:8786"')
-    time_limit: PositiveFloat = Field(300.0, description="seconds one volume may take before it is given up")
+    time_limit: PositiveFloat = Field(300.0, description="seconds one volume may take, or a process be stopped")
 
     @model_validator(mode="after")
     def _scheduler_needs_dask(self) -> ComputeSection:

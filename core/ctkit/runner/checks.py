@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ctkit.contracts.promises import Judge
-from ctkit.errors import ConfigError, CtkitError
-from ctkit.hookspecs import STAGES, Stage
+from ctkit.errors import ConfigError, CtkitError, RequestError
+from ctkit.hookspecs import DISTRIBUTION, STAGES, Stage
 from ctkit.pipeline_file import Chosen, Pipeline
-from ctkit.plugins import Registry
+from ctkit.plugins import Registry, missing_extra
 from ctkit.session import EVERYTHING, Only, Session
 from ctkit.stages import describe as describing
 from ctkit.stages import evaluate as evaluating
@@ -23,6 +26,9 @@ from ctkit.stages.narrowing import narrowed, wanted_arms
 from ctkit.stages.readings import read_readings
 from ctkit.stages.selected import keys
 from ctkit.storage import Cache, RunFolder, address
+
+_DASK = 8786  #: port of a scheduler
+_PATIENCE = 5.0  #: seconds that one has to answer
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,13 @@ class Fault:
 
 def check_start(session: Session, until: Stage = "report") -> None:
     """Raise ``ConfigError``, a line for each fault, where something is missing for what this start has to do."""
+    if said := missing_packages(session.pipeline, session.only, until):
+        raise RequestError(said)
     found = list(_faults(session.pipeline, session.registry, session.folder, session.device, session.only, until))
     if found and all(fault.plugin and fault.plugin.entry.kind not in ("dataset", "task") for fault in found):
-        at_work = _at_work(session)
-        found = [fault for fault in found if fault.plugin in at_work]
+        with suppress(CtkitError):  # what cannot be told is needed
+            at_work = _at_work(session)
+            found = [fault for fault in found if fault.plugin in at_work]
     _refuse(found)
 
 
@@ -46,6 +55,16 @@ def check_file(pipeline: Pipeline, registry: Registry, folder: RunFolder) -> Non
     """Raise ``ConfigError``, a line for each fault, where something that a pipeline needs is missing."""
     asked = pipeline.compute.device
     _refuse(list(_faults(pipeline, registry, folder, None if asked == "auto" else asked)))
+
+
+def missing_packages(pipeline: Pipeline, only: Only = EVERYTHING, until: Stage = "report") -> str:
+    """Say in one line which plugins of a start need what is not installed, and what pip installs; "" where all is."""
+    entries = [chosen.entry for _, chosen in _used(pipeline, only, STAGES.index(until)) if chosen.entry.needs]
+    needs = {f"{entry.kind} {entry.name!r}": entry.needs for entry in entries}
+    if pipeline.compute.backend == "dask" and (extra := missing_extra(DISTRIBUTION, "dask")):
+        needs['backend "dask"'] = extra
+    extras = " ".join(f"'{extra}'" for extra in dict.fromkeys(needs.values()))
+    return f"packages are missing for {', '.join(needs)}: pip install {extras}" if needs else ""
 
 
 def _refuse(found: list[Fault]) -> None:
@@ -66,6 +85,8 @@ def _faults(
     if not targets or cache.parent != folder.path.parent:
         targets += _of_target(cache)
     yield from (Fault(f"run: {text}") for text in targets)
+    if pipeline.compute.scheduler:
+        yield from map(Fault, _of_scheduler(pipeline.compute.scheduler))
     for texts in registry.call("ctkit_check_run"):
         yield from map(Fault, texts)
     users: dict[str, tuple[Chosen[Any], dict[str, None]]] = {}
@@ -87,17 +108,20 @@ def _used(pipeline: Pipeline, only: Only, last: int) -> Iterator[tuple[str, Chos
     if last >= STAGES.index("select"):  # which knows the addresses of all that follows
         yield from ((f"task {plan.id!r}", plan.task) for plan in pipeline.tasks)
     if last >= STAGES.index("pretrain"):
-        for kind, plans in (("pretrain", pipeline.pretrains), ("baseline", pipeline.baselines)):
-            wanted = (plan for plan in plans if only.wants(**{"arm" if kind == "baseline" else kind: plan.id}))
-            yield from ((f"{kind} {plan.id!r}", plan.method) for plan in wanted)
+        methods = (plan for plan in pipeline.pretrains if only.wants(pretrain=plan.id))
+        yield from ((f"pretrain {plan.id!r}", plan.method) for plan in methods)
+        baselines = (plan for plan in pipeline.baselines if only.wants(arm=plan.id, pretrain=""))
+        yield from ((f"baseline {plan.id!r}", plan.method) for plan in baselines)
     if last >= STAGES.index("evaluate"):
         wanted_tasks = (plan for plan in pipeline.tasks if only.wants(task=plan.id))
         yield from ((f"task {plan.id!r}", plan.protocol) for plan in wanted_tasks)
 
 
 def _texts(chosen: Chosen[Any], device: str | None) -> list[str]:
-    """What a plugin misses; what its check raises is one thing more."""
+    """What a plugin misses beside packages; what its check raises is one thing more."""
     found: list[str] = []
+    if chosen.entry.needs:
+        return found
     try:
         with Judge(chosen.title).calling("check"):
             plugin = chosen.build()
@@ -135,7 +159,7 @@ def _at_work(session: Session) -> list[Chosen[Any] | None]:
     return [*(job.plan.method for job in trainings), *(one.plan.protocol for one in evaluations)]
 
 
-# --- folders ------------------------------------------------------------------------------------------------------
+# --- folders and hosts --------------------------------------------------------------------------------------------
 
 
 def _of_source(folder: Path) -> Iterator[str]:
@@ -155,3 +179,15 @@ def _of_target(folder: Path) -> Iterator[str]:
         yield f"cannot write {folder}: {there} is a file; give another folder"
     elif not os.access(there, os.W_OK | os.X_OK):
         yield f"cannot write {folder}: {there} may not be written; give another folder"
+
+
+def _of_scheduler(address: str) -> Iterator[str]:
+    """Say that nothing answers where a Dask scheduler should be."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("tcp", "tls"):
+        return
+    try:
+        socket.create_connection((parts.hostname, parts.port or _DASK), _PATIENCE).close()
+    except OSError as error:
+        how = f"start one: dask scheduler, and dask worker {address}"
+        yield f"compute.scheduler: no Dask scheduler answers at {address} ({error.strerror or error}); {how}"

@@ -55,7 +55,8 @@ def run(
     check_start(session, until)
     with folder.locked(), console.log_to(folder.log):
         session = replace(session, provenance=replace(session.provenance))  # what another run wrote meanwhile counts
-        with stopping.patient(), used_by(session.cache, folder.path), session.workers, session.crew, _told(session):
+        pools = session.workers, session.device_pool
+        with stopping.patient(), used_by(session.cache, folder.path), pools[0], pools[1], _told(session):
             _stages(session, STAGES[: STAGES.index(until) + 1])
     return folder
 
@@ -148,6 +149,7 @@ def _whole_size(pipeline: Pipeline) -> tuple[int, int]:
 
 def _stopped(session: Session, stage: Stage) -> None:
     session.provenance.state = f"stopped at {stage}"
+    session.provenance.stopped_at = stage
 
 
 def _report(session: Session, data: Data) -> None:
@@ -181,9 +183,10 @@ def _write_volumes(session: Session, data: Data) -> None:
     for volume, reading in zip(data.catalogue, data.readings, strict=True):
         unreadable += [SkippedRow(volume.source(number), reason) for number, reason in reading.skipped]
         digests = session.cache.pseudonym(volume.key), session.cache.pseudonym(volume.patient)
-        x, y, z = (math.nan if value is None else value for value in volume.spacing)
-        notes = (*volume.notes, *reading.notes)
-        rows.append(VolumeRow(*digests, len(reading.index), volume.rows, volume.columns, x, y, z, notes))
+        x, y, z, thick = (math.nan if value is None else value for value in (*volume.spacing, volume.thickness))
+        same = (f"same scan as volume {session.cache.pseudonym(volume.same_scan)}",) if volume.same_scan else ()
+        sizes, notes = (len(reading.index), volume.rows, volume.columns), (*volume.notes, *reading.notes, *same)
+        rows.append(VolumeRow(*digests, *sizes, x, y, z, volume.kernel, thick, notes))
     write_rows(session.folder.volumes, VolumeRow, rows)
     skipped = heapq.merge((SkippedRow(skip.source, skip.reason) for skip in data.skipped), sorted(unreadable))
     write_rows(session.folder.skipped, SkippedRow, (row for row, _ in itertools.groupby(skipped)))
@@ -220,6 +223,8 @@ def _say_scanned(session: Session, data: Data) -> None:
         f"{count(len(counts), 'volume')} of {count(patients, 'patient')}, {count(counts.sum(), 'slice')}"
         + (f"; {count(len(data.skipped), 'file')} left out, see skipped.csv" if data.skipped else "")
     )
+    if repeated := data.catalogue.repeated:
+        session.console.say(f"{count(repeated, 'volume')} of a scan that another volume shows too, see volumes.csv")
 
 
 def _say_read(session: Session, data: Data) -> None:

@@ -24,11 +24,12 @@ class Provenance:
     pipeline: Pipeline
     device: str
     state: str = "running"
+    stopped_at: str | None = None  #: the last stage that was asked for, where it is not that of the pipeline
     error: str | None = None
     going: list[dict[str, str]] = field(default_factory=list)  #: stage and item of work that goes on
     jobs: int = 1  #: trainings or evaluations at once
     fingerprint: str | None = None
-    notes: list[str] = field(default_factory=list)
+    notes: list[dict[str, str]] = field(default_factory=list)  #: text, and the item that it is about
     failures: list[dict[str, str]] = field(default_factory=list)
     stages: list[dict[str, Any]] = field(default_factory=list)
     trainings: dict[str, dict[str, Any]] = field(default_factory=dict)  #: what each cost, also in an earlier run
@@ -113,6 +114,7 @@ class Provenance:
                 "started": self.started,
                 "finished": _now() if finished else None,
                 "state": self.state,
+                "stopped_at": self.stopped_at,
                 "error": self.error,
                 "at": self.going[-1] if self.going else None,
                 "failures": self.failures,

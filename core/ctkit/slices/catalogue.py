@@ -13,6 +13,7 @@ from ctkit.contracts import Ints, SourceFile, Volume
 from ctkit.contracts.promises import arranged
 from ctkit.storage import address
 
+_TOLD = ("notes", "kernel", "thickness", "same_scan")
 _LINES, _INDEX = "volumes.jsonl", "volumes.npz"
 
 
@@ -25,13 +26,14 @@ def write_catalogue(folder: Path, volumes: Iterable[Volume], dataset: Mapping[st
     unsorted = folder / ".unsorted"
     places: list[tuple[str, str, int, int]] = []
     counts: list[int] = []
-    ordered = False
+    ordered, repeated = False, 0
     with unsorted.open("wb") as file:
         for volume in arranged(f"data set {dataset['plugin']!r}", volumes):
             line = _line(volume)
             places.append((volume.patient, volume.key, file.tell(), len(line)))
             counts.append(len(volume))
             ordered = ordered or bool(volume.order)
+            repeated += bool(volume.same_scan)
             file.write(line)
     ranks = sorted(range(len(places)), key=lambda number: places[number][:2])
     patients = {name: number for number, name in enumerate(dict.fromkeys(places[rank][0] for rank in ranks))}
@@ -50,6 +52,7 @@ def write_catalogue(folder: Path, volumes: Iterable[Volume], dataset: Mapping[st
         patients=np.array([patients[places[rank][0]] for rank in ranks], np.int64),
         addresses=np.frombuffer(b"".join(addresses), np.uint8).reshape(-1, 32),
         ordered=np.array(ordered),
+        repeated=np.array(repeated),
     )
 
 
@@ -61,6 +64,7 @@ class Catalogue:
         with np.load(folder / _INDEX, allow_pickle=False) as index:
             self.counts: Ints = index["counts"]  #: (volumes,) slices of each
             self.patients: Ints = index["patients"]  #: (volumes,) number of each one's patient
+            self.repeated = int(index.get("repeated", 0))  #: volumes that show the same scan as another one
             self.ordered = bool(index["ordered"])  #: whether volumes carry keys that order their slices in groups
             self._addresses = index["addresses"]
             lengths: Ints = index["lengths"]
@@ -89,8 +93,8 @@ def _line(volume: Volume) -> bytes:
 
 
 def _contents(line: bytes) -> Any:
-    """What the pixels of a volume depend on: all but the words of its notes."""
-    return {name: value for name, value in json.loads(line).items() if name != "notes"}
+    """What the pixels of a volume depend on: all but what is only told of it."""
+    return {name: value for name, value in json.loads(line).items() if name not in _TOLD}
 
 
 def _volume(line: bytes) -> Volume:

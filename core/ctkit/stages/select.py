@@ -66,7 +66,26 @@ def select(session: Session, data: Data) -> Data:
         chosen = [selected for (name, _), selected in done.items() if name == arm.id]
         if chosen:
             _write_arm(session, data, arm, chosen)
+        for selected in chosen:
+            if thin := too_few(data.table, selected.selection):
+                session.note(f"{_item(arm.id, selected.seed)} {thin}")
     return replace(data, selections=done)
+
+
+def too_few(table: Table, chosen: Selection) -> str:
+    """What to warn of where a selection leaves no slice, or hardly any of a volume that had more; "" where it does not.
+
+    Of a volume of up to two slices one that is left is not few.
+    """
+    if not chosen.kept.any():
+        return "keeps no slice: nothing can be trained on it; a lower threshold or a larger budget keeps more"
+    had = np.bincount(table.volume)
+    left = np.bincount(table.volume[chosen.kept], minlength=len(had))
+    none, few = int(np.sum((left == 0) & (had > 0))), int(np.sum((left > 0) & (left <= 2) & (had > 2)))
+    parts = [
+        words for count, words in ((none, f"no slice in {none}"), (few, f"only one or two slices in {few}")) if count
+    ]
+    return f"keeps {' and '.join(parts)} of {np.count_nonzero(had)} volumes; is that meant?" if parts else ""
 
 
 def chosen_before(session: Session, data: Data) -> Data:

@@ -31,6 +31,8 @@ class VolumeRow(NamedTuple):
     spacing_x: float  #: mm, NaN where unknown
     spacing_y: float
     spacing_z: float  #: the median
+    kernel: str
+    thickness: float  #: mm, NaN where unknown
     notes: tuple[str, ...]  #: what is unusual
 
 

@@ -13,6 +13,7 @@ from ctkit_datasets.dicom_header import inspect_file, traits
 from ctkit_datasets.dicom_pixels import read_volume
 from ctkit_datasets.dicom_places import slice_places
 from ctkit_datasets.dicom_series import arrange_series
+from ctkit_datasets.file_kinds import other_kind
 from ctkit_datasets.filters import SeriesParams
 from ctkit_datasets.source_files import walk
 
@@ -23,6 +24,7 @@ class SeriesDataset(Dataset[P]):
     """Base of data sets that consist of DICOM series: one volume a series, its slices ascending along their normal."""
 
     dicom = True
+    version = 2
 
     def files(self) -> Iterator[SourceFile]:
         """Every file below the root."""
@@ -30,7 +32,10 @@ class SeriesDataset(Dataset[P]):
 
     def inspect(self, file: SourceFile) -> Mapping[str, Any] | Skipped:
         """What the header of one file says."""
-        return inspect_file(self.params.root, file)
+        found = inspect_file(self.params.root, file)
+        if isinstance(found, Skipped) and not found.retry:
+            return Skipped(file.path, other_kind(self.params.root / file.path, "dicom") or found.reason)
+        return found
 
     def arrange(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
         """Group by series, plane, matrix and pass, and order by position along the normal."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from ctkit_datasets.dicom_series import Encoding
+    from ctkit_datasets.dicom_slices import Encoding
 
 _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 _FOR_12_BITS = "pylibjpeg pylibjpeg-libjpeg"  # the latter is GPL, so ctkit does not bring it
@@ -49,10 +49,7 @@ def _decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
 
-    try:
-        decoder = get_decoder(encoding.syntax)
-    except NotImplementedError:
-        raise DecodeError("unknown transfer syntax") from None
+    decoder = get_decoder(encoding.syntax)
     name = UID(encoding.syntax).name
     if not decoder.is_available:
         raise DecodeError(f"{name} needs other packages: pip install {_package(encoding.syntax)}", missing=True)

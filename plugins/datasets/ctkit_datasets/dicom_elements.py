@@ -6,9 +6,10 @@ Follows DICOM PS3.5 chapter 7 (data elements and sequences) and annex A (transfe
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -18,6 +19,12 @@ EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 UNCOMPRESSED = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED})
+_UID = re.compile(r"[0-9.]{1,64}")
+_JPEG = "1.2.840.10008.1.2.4."
+_COMPRESSED = frozenset(  # run lengths; JPEG, JPEG-LS, JPEG 2000 and its high-throughput form
+    {"1.2.840.10008.1.2.5", *(_JPEG + kind for kind in ("50", "51", "57", "70", "80", "81", "90", "91"))}
+    | {_JPEG + kind for kind in ("201", "202", "203")}
+)
 
 PIXEL_DATA = 0x7FE00010
 
@@ -63,7 +70,7 @@ class Header:
     size: int  #: bytes of the file, or of the inflated data set
 
 
-def read_header(file: BinaryIO, size: int, wanted: frozenset[int]) -> Header:
+def read_header(file: BinaryIO, size: int, wanted: Container[int]) -> Header:
     """Return the ``wanted`` top-level elements of a file of ``size`` bytes; its pixels are not read.
 
     Raises ``HeaderError`` where the file is no DICOM file or its header is damaged.
@@ -172,10 +179,12 @@ def _item_end(data: bytes, start: int, stop: int, coding: Coding, depth: int) ->
     raise _HeadTooShortError
 
 
-def _parse(data: bytes, size: int, wanted: frozenset[int]) -> Header:
+def _parse(data: bytes, size: int, wanted: Container[int]) -> Header:
     """Parse what was read so far of a file of ``size`` bytes; ``_HeadTooShortError`` asks for more."""
     meta, start = _meta_information(data)
     syntax = meta.get(_TRANSFER_SYNTAX, b"").decode("latin-1").strip(" \0")
+    if syntax and syntax not in UNCOMPRESSED | _COMPRESSED:
+        raise HeaderError(f"unknown transfer syntax {syntax if _UID.fullmatch(syntax) else 'of a damaged name'}")
     if syntax == DEFLATED:
         if len(data) < size:
             raise _HeadTooShortError

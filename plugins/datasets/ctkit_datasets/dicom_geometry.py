@@ -16,6 +16,7 @@ PLANES: tuple[Literal["sagittal", "coronal", "axial"], ...] = ("sagittal", "coro
 # For each axis of the normal: the axis and sign that column numbers, and that row numbers, increase along.
 _UPRIGHT = {2: ((0, 1), (1, 1)), 1: ((0, 1), (2, -1)), 0: ((1, 1), (2, -1))}
 _SAME_PLACE = 0.01  # mm
+_ROUNDED = 0.05  # mm
 _UNEVEN = 0.01  # of the median spacing
 _WHOLE = 0.1  # of a gap: how near to a multiple of the spacing it must be, to be one that missing slices left
 _SHEARED = 0.5  # degrees
@@ -75,9 +76,24 @@ class Plane:
         return tuple(round(p - height * n) for p, n in zip(position, self.normal, strict=True))
 
 
-def same_place(a: float, b: float) -> bool:
-    """Whether two heights, mm, are one."""
-    return abs(a - b) < _SAME_PLACE
+def levels(heights: NDArray[np.float64], thickness: float | None) -> list[int]:
+    """Return for each of the heights (n,), mm, the number of the place it is at, counted upwards.
+
+    Headers round: heights are one place where they differ by less than a twentieth of the slices' thickness, but by no
+    more than 0.05 mm.
+    """
+    least = min(_ROUNDED, thickness / 20) if thickness else _SAME_PLACE
+    order = np.argsort(heights, kind="stable")
+    numbers = np.empty(len(heights), np.int64)
+    numbers[order] = np.cumsum(np.diff(heights[order], prepend=heights[order[:1]]) >= least)
+    return [int(number) for number in numbers]
+
+
+def is_even(heights: NDArray[np.float64]) -> bool:
+    """Whether ascending heights (n,), mm, are equally far from each other."""
+    gaps = np.diff(heights)
+    spacing = float(np.median(gaps))
+    return bool(np.abs(gaps - spacing).max() <= max(_UNEVEN * spacing, 2 * _SAME_PLACE))
 
 
 def describe_spacing(heights: NDArray[np.float64]) -> tuple[float | None, list[str]]:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import math
-import operator
 import os
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from ctkit.contracts import Skipped, SourceFile, Volume
 from ctkit_datasets.dicom_elements import (
+    DEFLATED,
     UNCOMPRESSED,
     UNDEFINED_LENGTH,
     Coding,
@@ -28,27 +31,42 @@ _KEYWORDS = {
     0x00020002: "MediaStorageSOPClassUID",
     0x00080008: "ImageType",
     0x00080016: "SOPClassUID",
+    0x00080020: "StudyDate",
     0x00080022: "AcquisitionDate",
     0x0008002A: "AcquisitionDateTime",
     0x00080032: "AcquisitionTime",
+    0x00080033: "ContentTime",
     0x00080060: "Modality",
     0x0008103E: "SeriesDescription",
     0x00083010: "IrradiationEventUID",
+    0x00089007: "FrameType",
     0x00100020: "PatientID",
     0x00180015: "BodyPartExamined",
     0x00180050: "SliceThickness",
+    0x00180060: "KVP",
+    0x00181060: "TriggerTime",
     0x00181210: "ConvolutionKernel",
+    0x00189074: "FrameAcquisitionDateTime",
+    0x0018937C: "MonoenergeticEnergyEquivalent",
     0x0020000D: "StudyInstanceUID",
     0x0020000E: "SeriesInstanceUID",
     0x00200011: "SeriesNumber",
     0x00200012: "AcquisitionNumber",
+    0x00200013: "InstanceNumber",
     0x00200032: "ImagePositionPatient",
     0x00200037: "ImageOrientationPatient",
     0x00200052: "FrameOfReferenceUID",
     0x00200100: "TemporalPositionIdentifier",
+    0x00204000: "ImageComments",
     0x00209056: "StackID",
     0x00209128: "TemporalPositionIndex",
+    0x00209153: "NominalCardiacTriggerDelayTime",
     0x00209156: "FrameAcquisitionNumber",
+    0x00209157: "DimensionIndexValues",
+    0x00209158: "FrameComments",
+    0x00209241: "NominalPercentageOfCardiacPhase",
+    0x00209245: "NominalPercentageOfRespiratoryPhase",
+    0x0020930D: "TemporalPositionTimeOffset",
     0x00280002: "SamplesPerPixel",
     0x00280004: "PhotometricInterpretation",
     0x00280008: "NumberOfFrames",
@@ -69,20 +87,33 @@ _KEYWORDS = {
 }
 _WANTED = frozenset(_KEYWORDS)
 _FUNCTIONAL_GROUPS = {  # that say where a frame lies and what its values mean (PS3.3 sections C.7.6.16 and C.8.15)
+    0x00189118,  # Cardiac Synchronization: phase, delay
     0x00189314,  # CT Reconstruction: kernel
+    0x00189325,  # CT X-Ray Details: tube voltage
+    0x00189329,  # CT Image Frame Type
+    0x00189364,  # Multi-energy CT Characteristics
+    0x00209253,  # Respiratory Synchronization: phase
+    0x00209310,  # Temporal Position: time
     0x00209111,  # Frame Content: acquisition, stack, phase
     0x00209113,  # Plane Position
     0x00209116,  # Plane Orientation
     0x00289110,  # Pixel Measures: spacing, thickness
     0x00289145,  # Pixel Value Transformation: slope, intercept
 }
+PUT_RIGHT = "direction cosines were no perpendicular unit vectors, put right"
 SERIES, INSTANCE = 0x0020000E, 0x00080018  #: SeriesInstanceUID, SOPInstanceUID
+_PER_FRAME = 0x52009230  # functional groups
 _TRAITS = {0x00080070: "manufacturer", 0x00181210: "kernel"}
 _LONGEST = 64  # characters of a long string (PS3.5 section 6.2)
 _DICOMDIR = "1.2.840.10008.1.3.10"
 _MOST_PIXELS = 4096 * 4096  # of one slice; the largest CT matrix there is
 _MOST_COMPRESSION = 1000  # times; a slice of nothing but air may reach some hundred
 _FARTHEST = 1e6  # mm
+_SKEWED = (0.01, 0.1)  # direction cosines that are off by more are put right, by still more refused
+_PLAIN = re.compile(rb"[0-9. +-]+")
+_ENERGY = re.compile(r"(?<![0-9.])([0-9]{2,3})[ _]?KEV", re.IGNORECASE)
+_TIME = re.compile(r"([0-9]{2}):?([0-9]{2}):?([0-9]{2}(?:\.[0-9]*)?).*")
+_DAY = 86_400  # s
 _CODE = re.compile(r"[A-Z0-9_ ]{1,16}")  # a code string (PS3.5 section 6.2) can be quoted; anything else may be a name
 
 
@@ -132,24 +163,26 @@ def _facts(stream: BinaryIO, size: int) -> dict[str, Any]:
     if header.pixels_at is None:
         raise HeaderError(f"no pixel data (modality {values.code('Modality')})")
     storage = _storage(values, header.syntax)
-    _check_pixels(stream, header, storage)
+    _check_pixels(stream, header, values, storage)
     frames = list(_frames(values))
     if not frames or (len(frames) > 1 and len(frames) != storage["frames"]):
         raise HeaderError(f"damaged header: {storage['frames']} frames, but positions for {len(frames)}")
+    ends = _ends(stream, header, storage) if _rescale_type(frames[0]) == "US" else None
     return {
         "series": _series(frames[0]),
         "storage": storage,
         "offset": header.pixels_at,
-        "slices": [_slice(frame, storage) for frame in frames],
+        "slices": [_slice(frame, storage, ends) for frame in frames],
     }
 
 
 class _Values:
-    """Decodes element values by keyword; ``HeaderError`` where one is not what the standard says."""
+    """Decodes element values by keyword. What is not as the standard says is noted, or a ``HeaderError`` if needed."""
 
-    def __init__(self, raw: dict[str, bytes], coding: Coding) -> None:
+    def __init__(self, raw: dict[str, bytes], coding: Coding, notes: Sequence[str] = ()) -> None:
         self.raw = raw
         self.coding = coding
+        self.notes = list(notes)
 
     def text(self, keyword: str) -> str:
         """Return the value as it stands, "" where absent."""
@@ -161,15 +194,18 @@ class _Values:
         return text if _CODE.fullmatch(text) else "unknown"
 
     def numbers(self, keyword: str, count: int) -> list[float] | None:
-        """Return ``count`` decimal numbers, None where absent."""
-        text = self.text(keyword)
+        """Return ``count`` decimal numbers, None where absent. They may have a decimal comma, one be written twice."""
+        text = self.text(keyword).rstrip("\\ ")
         if not text:
             return None
         try:
-            numbers = [float(part) for part in text.split("\\")]
+            numbers = [float(part) for part in text.replace(",", ".").split("\\")]
         except ValueError:
             raise HeaderError(f"damaged header: {keyword} is no number") from None
-        if len(numbers) != count or not all(abs(number) <= _FARTHEST for number in numbers):
+        if count == 1 < len(numbers) and len(set(numbers)) == 1:
+            del numbers[1:]
+            self.notes.append(f"{keyword} is given twice, with the same value")
+        if len(numbers) != count or not _are_plausible(numbers):
             raise HeaderError(f"damaged header: {keyword} must be {count} numbers up to {_FARTHEST:.0f}")
         return numbers
 
@@ -177,6 +213,35 @@ class _Values:
         """Return one decimal number, None where absent."""
         numbers = self.numbers(keyword, 1)
         return numbers[0] if numbers else None
+
+    def known(self, keyword: str, count: int) -> list[float] | None:
+        """Return ``count`` decimal numbers that a slice can do without, None where they are absent or damaged."""
+        text = self.text(keyword)
+        try:
+            numbers = [float(part) for part in text.split("\\")] if text else []
+        except ValueError:
+            numbers = []
+        if text and (len(numbers) != count or not _are_plausible(numbers)):
+            self.notes.append(f"{keyword} is damaged, so unknown")
+            return None
+        return numbers or None
+
+    def mark(self, keyword: str) -> float | None:
+        """Return a number, decimal or binary, that only tells slices apart; None where absent or damaged."""
+        raw = self.raw.get(keyword, b"")
+        try:
+            if len(raw) in (4, 8) and not _PLAIN.fullmatch(raw.rstrip(b"\0 ")):
+                value = float(struct.unpack(self.coding.order + {4: "f", 8: "d"}[len(raw)], raw)[0])
+            else:
+                value = float(self.text(keyword) or "nan")
+        except ValueError:
+            return None
+        return round(value, 3) if math.isfinite(value) else None
+
+    def indices(self, keyword: str) -> list[int] | None:
+        """Return 32-bit unsigned numbers, None where absent."""
+        raw = self.raw.get(keyword, b"")
+        return list(struct.unpack(f"{self.coding.order}{len(raw) // 4}L", raw[: len(raw) // 4 * 4])) or None
 
     def word(self, keyword: str, default: int | None = None) -> int:
         """Return a 16-bit unsigned number."""
@@ -188,21 +253,23 @@ class _Values:
         return int(struct.unpack_from(self.coding.order + "H", raw)[0])
 
 
+def _are_plausible(numbers: list[float]) -> bool:
+    return all(abs(number) <= _FARTHEST for number in numbers)
+
+
 def _series(values: _Values) -> dict[str, Any]:
     """Return what tells a series from others and what filters ask for."""
-    study, frame_of_reference = values.text("StudyInstanceUID"), values.text("FrameOfReferenceUID")
-    number = values.text("SeriesNumber")
     return {
         "patient": values.text("PatientID"),
-        "study": study,
+        "study": values.text("StudyInstanceUID"),
+        "frame_of_reference": values.text("FrameOfReferenceUID"),
         "series": values.text("SeriesInstanceUID"),
-        "label": _digest(study, frame_of_reference, number, values.text("SeriesDescription")),
-        "scan": _digest(study, frame_of_reference, values.text("IrradiationEventUID")),
+        "label": _digest(values.text("SeriesNumber"), values.text("SeriesDescription")),
+        "event": _digest(values.text("IrradiationEventUID")),
         "modality": values.code("Modality"),
         "sop_class": values.text("SOPClassUID") or values.text("MediaStorageSOPClassUID"),
         "image_type": values.text("ImageType").upper().split("\\"),
         "body_part": values.text("BodyPartExamined"),
-        "kernel": values.text("ConvolutionKernel"),
     }
 
 
@@ -210,18 +277,21 @@ def _storage(values: _Values, syntax: str) -> dict[str, Any]:
     """Return how the pixels are written (PS3.3 section C.7.6.3.1)."""
     bits = values.word("BitsAllocated")
     stored = values.word("BitsStored", bits)
-    frames = values.number("NumberOfFrames")
+    high = values.word("HighBit", stored - 1)
+    if 0 < stored <= bits and not stored <= high + 1 <= bits:
+        high = stored - 1
+        values.notes.append("HighBit is damaged, so unknown")
     storage: dict[str, Any] = {
         "syntax": syntax,
         "order": values.coding.order,
         "rows": values.word("Rows"),
         "columns": values.word("Columns"),
-        "frames": 1 if frames is None else int(frames),
+        "frames": _count_of_frames(values),
         "samples": values.word("SamplesPerPixel", 1),
         "photometric": values.code("PhotometricInterpretation"),
         "bits": bits,
         "stored": stored,
-        "high": values.word("HighBit", stored - 1),
+        "high": high,
         "signed": bool(values.word("PixelRepresentation", 0)),
     }
     if not 0 < stored <= storage["high"] + 1 <= bits <= 64:
@@ -233,7 +303,14 @@ def _storage(values: _Values, syntax: str) -> dict[str, Any]:
     return storage
 
 
-def _check_pixels(stream: BinaryIO, header: Header, storage: Mapping[str, Any]) -> None:
+def _count_of_frames(values: _Values) -> int:
+    frames = values.known("NumberOfFrames", 1)
+    if frames and frames[0] < 1:
+        values.notes.append(f"NumberOfFrames is {frames[0]:g}, taken as 1")
+    return max(int(frames[0]), 1) if frames else 1
+
+
+def _check_pixels(stream: BinaryIO, header: Header, values: _Values, storage: Mapping[str, Any]) -> None:
     """Raise ``HeaderError`` where the file cannot hold the pixels that its header claims."""
     assert header.pixels_at is not None
     pixels = storage["rows"] * storage["columns"] * storage["samples"] * storage["frames"]
@@ -244,6 +321,8 @@ def _check_pixels(stream: BinaryIO, header: Header, storage: Mapping[str, Any]) 
             raise HeaderError("damaged header: uncompressed pixels of undefined length")
         if there < needed:
             raise HeaderError(f"truncated: {there:,} of {needed:,} bytes of pixels are there")
+        if values.notes and storage["frames"] == 1 and there >= 2 * needed and values.text("NumberOfFrames"):
+            raise HeaderError("damaged header: more pixels than the one frame that NumberOfFrames speaks of")
         return
     if header.pixels_length != UNDEFINED_LENGTH:
         raise HeaderError("damaged header: compressed pixels of defined length")
@@ -275,45 +354,95 @@ def _frames(values: _Values) -> Iterator[_Values]:
 
     An image without functional groups per frame (PS3.3 section C.7.6.16) yields once.
     """
-    shared = next(_functional_groups(values, "SharedFunctionalGroupsSequence"), {})
-    whole = _Values(values.raw | shared, values.coding)
+    shared = next(_groups(values, "SharedFunctionalGroupsSequence"), {})
+    whole = _Values(values.raw | shared, values.coding, values.notes)
     if "PerFrameFunctionalGroupsSequence" not in values.raw:
         yield whole
-    for frame in _functional_groups(values, "PerFrameFunctionalGroupsSequence"):
-        yield _Values(whole.raw | frame, values.coding)
+    for frame in _groups(values, "PerFrameFunctionalGroupsSequence"):
+        yield _Values(whole.raw | frame, values.coding, values.notes)
 
 
-def _functional_groups(values: _Values, keyword: str) -> Iterator[dict[str, bytes]]:
+def _groups(values: _Values, keyword: str) -> Iterator[dict[str, bytes]]:
     """Yield, for each item of a sequence of functional groups, the wanted values that its groups hold."""
-    data, coding = values.raw.get(keyword, b""), values.coding
+    for found in _functional_groups(values.raw.get(keyword, b""), values.coding, _FUNCTIONAL_GROUPS, _WANTED):
+        yield {_KEYWORDS[tag]: value for tag, value in found.items()}
+
+
+def _functional_groups(
+    data: bytes, coding: Coding, groups: Container[int], wanted: Container[int]
+) -> Iterator[dict[int, bytes]]:
     for first, last in items(data, 0, len(data), coding):
-        found: dict[str, bytes] = {}
+        found: dict[int, bytes] = {}
         for group, start, stop in elements(data, first, last, coding):
-            if group in _FUNCTIONAL_GROUPS:
+            if group in groups:
                 for inner_first, inner_last in items(data, start, stop, coding):
                     for tag, a, b in elements(data, inner_first, inner_last, coding):
-                        if tag in _WANTED:
-                            found[_KEYWORDS[tag]] = data[a:b]
+                        if tag in wanted:
+                            found[tag] = data[a:b]
         yield found
 
 
-def _slice(values: _Values, storage: Mapping[str, Any]) -> dict[str, Any]:
-    """Return where one slice lies and what its stored values mean."""
+class _Everything(Container[int]):
+    def __contains__(self, tag: object) -> bool:
+        return True
+
+
+def every_element(path: Path, longest: int) -> list[dict[int, bytes]]:
+    """Return the values of up to ``longest`` bytes of all elements of a file by tag, for each of its frames.
+
+    Values in functional groups go before those of the whole file. [] where it cannot be read.
+    """
+    frames: list[dict[int, bytes]] = [{}]
+    try:
+        with path.open("rb", buffering=0) as stream:
+            header = read_header(stream, os.fstat(stream.fileno()).st_size, _Everything())
+        if data := header.values.get(_PER_FRAME):
+            frames = list(_functional_groups(data, header.coding, _Everything(), _Everything()))
+    except (HeaderError, OSError, struct.error):
+        return []
+    whole = {tag: value for tag, value in header.values.items() if len(value) <= longest}
+    return [whole | {tag: value for tag, value in frame.items() if len(value) <= longest} for frame in frames]
+
+
+def _slice(values: _Values, storage: Mapping[str, Any], ends: list[float] | None) -> dict[str, Any]:
+    """Return where one slice lies and what its stored values mean; ``ends`` are those of the stored values."""
     slope, intercept = values.number("RescaleSlope"), values.number("RescaleIntercept")
     if slope == 0:
         raise HeaderError("damaged header: RescaleSlope is 0")
+    thickness = values.known("SliceThickness", 1)
     return {
         "position": values.numbers("ImagePositionPatient", 3),
         "orientation": _orientation(values),
-        "spacing": _positive(values.numbers("PixelSpacing", 2)),
-        "thickness": values.number("SliceThickness"),
-        "acquisition": _acquisition(values),
-        "moment": _digest(*map(values.text, ("AcquisitionDate", "AcquisitionDateTime", "AcquisitionTime"))),
+        "spacing": _spacing(values),
+        "thickness": thickness[0] if thickness else None,
+        "marks": {name: value for name, value in _marks(values) if value not in (None, "")},
         "slope": slope,
         "intercept": intercept,
-        "rescale_type": values.code("RescaleType") if values.text("RescaleType") else "HU",
+        "rescale_type": _rescale_type(values),
+        "ends": [(1.0 if slope is None else slope) * end + (intercept or 0.0) for end in ends] if ends else None,
         "padding": _padding(values, storage),
+        "notes": list(dict.fromkeys(values.notes)),
     }
+
+
+def _rescale_type(values: _Values) -> str:
+    """Return what rescaled values are: HU, US where the header leaves it open, or other."""
+    text = "".join(filter(str.isalpha, values.text("RescaleType").upper()))
+    if text in ("", "HU", "HUS", "HUHU") or "HOUN" in text or "SFIELD" in text:
+        return "HU"
+    return "US" if text in ("US", "USUS", "UNSPECIFIED", "UNKNOWN", "NONE") else "other"
+
+
+def _ends(stream: BinaryIO, header: Header, storage: Mapping[str, Any]) -> list[float] | None:
+    """Return the first and the last percentile of a file's stored values, None where they are compressed."""
+    if header.syntax not in UNCOMPRESSED - {DEFLATED} or storage["bits"] not in (8, 16):
+        return None
+    stream.seek(header.pixels_at or 0)
+    pixels = storage["rows"] * storage["columns"] * storage["frames"]
+    dtype = np.dtype(f"{storage['order']}{'i' if storage['signed'] else 'u'}{storage['bits'] // 8}")
+    stored = np.frombuffer(stream.read(pixels * dtype.itemsize), dtype)
+    lowest, highest = np.percentile(stored, (1, 99))
+    return [float(lowest), float(highest)]
 
 
 def _orientation(values: _Values) -> list[float] | None:
@@ -321,23 +450,75 @@ def _orientation(values: _Values) -> list[float] | None:
     cosines = values.numbers("ImageOrientationPatient", 6)
     if cosines is None:
         return None
-    row, column = cosines[:3], cosines[3:]
-    lengths = math.hypot(*row), math.hypot(*column)
-    if abs(lengths[0] - 1) > 0.01 or abs(lengths[1] - 1) > 0.01 or abs(sum(map(operator.mul, row, column))) > 0.01:
+    row, column = np.array(cosines).reshape(2, 3)
+    skew = max(abs(math.hypot(*row) - 1), abs(math.hypot(*column) - 1), abs(float(row @ column)))
+    if skew <= _SKEWED[0]:
+        return cosines
+    if skew > _SKEWED[1]:
         raise HeaderError("damaged header: ImageOrientationPatient must be two perpendicular unit vectors")
-    return cosines
+    values.notes.append(PUT_RIGHT)
+    row /= np.linalg.norm(row)
+    column -= (row @ column) * row
+    return [*row.tolist(), *(column / np.linalg.norm(column)).tolist()]
 
 
-def _positive(spacing: list[float] | None) -> list[float] | None:
-    return spacing if spacing and min(spacing) > 0 else None
+def _spacing(values: _Values) -> list[float] | None:
+    spacing = values.known("PixelSpacing", 2)
+    if spacing and min(spacing) <= 0:
+        values.notes.append("PixelSpacing is damaged, so unknown")
+        return None
+    return spacing
 
 
-def _acquisition(values: _Values) -> str:
-    """Return what tells passes over the same positions apart: acquisition, phase and stack numbers."""
-    names = ("AcquisitionNumber", "TemporalPositionIdentifier", "StackID")
-    binary = ("FrameAcquisitionNumber", "TemporalPositionIndex")
-    parts = [values.text(name) for name in names] + [values.raw.get(name, b"").hex() for name in binary]
-    return "/".join(parts).strip("/")
+def _marks(values: _Values) -> Iterator[tuple[str, Any]]:
+    """Yield what may tell the scans of one series apart, as ``dicom_slices.Marks`` has it."""
+    yield "phase", _first(map(values.mark, ("NominalPercentageOfCardiacPhase", "NominalPercentageOfRespiratoryPhase")))
+    yield "delay", _first(map(values.mark, ("NominalCardiacTriggerDelayTime", "TriggerTime")))
+    index = values.indices("TemporalPositionIndex")
+    yield "temporal", float(index[0]) if index else values.mark("TemporalPositionIdentifier")
+    yield "offset", values.mark("TemporalPositionTimeOffset")
+    yield "voltage", values.mark("KVP")
+    yield "energy", _energy(values)
+    yield "kernel", values.text("ConvolutionKernel")
+    yield "frame_type", values.text("FrameType").upper()
+    comments = values.text("ImageComments") + values.text("FrameComments")
+    yield "comment", comments and _digest(comments)
+    yield "stack", values.text("StackID")
+    yield "dimensions", values.indices("DimensionIndexValues")
+    frame = values.word("FrameAcquisitionNumber", -1)
+    yield "acquisition", values.mark("AcquisitionNumber") if frame < 0 else float(frame)
+    yield "acquired", _acquired(values)
+    yield "content", _seconds(values.text("ContentTime"))
+    yield "number", values.mark("InstanceNumber")
+
+
+def _first(found: Iterable[float | None]) -> float | None:
+    return next((value for value in found if value is not None), None)
+
+
+def _energy(values: _Values) -> float | None:
+    """Return the energy of a virtual monoenergetic image, keV, which most scanners write into some text."""
+    texts = map(values.text, ("SeriesDescription", "ImageComments", "ImageType", "FrameType", "FrameComments"))
+    found = _ENERGY.search(" ".join(texts))
+    return values.mark("MonoenergeticEnergyEquivalent") or (float(found[1]) if found else None)
+
+
+def _acquired(values: _Values) -> float | None:
+    """Return when a slice was acquired, in seconds after the midnight before its study: no date lies in the cache."""
+    moment = values.text("FrameAcquisitionDateTime") or values.text("AcquisitionDateTime")
+    day, time = (moment[:8], moment[8:]) if moment else map(values.text, ("AcquisitionDate", "AcquisitionTime"))
+    seconds = _seconds(time)
+    try:
+        days = (datetime.strptime(day, "%Y%m%d") - datetime.strptime(values.text("StudyDate"), "%Y%m%d")).days
+    except ValueError:
+        days = 0
+    return None if seconds is None else seconds + days * _DAY
+
+
+def _seconds(time: str) -> float | None:
+    """Return the seconds after midnight of a time of day (PS3.5 section 6.2: TM), None where it is none."""
+    found = _TIME.fullmatch(time)
+    return float(found[1]) * 3600 + float(found[2]) * 60 + float(found[3]) if found else None
 
 
 def _padding(values: _Values, storage: Mapping[str, Any]) -> list[int] | None:

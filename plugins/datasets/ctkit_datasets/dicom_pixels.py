@@ -22,7 +22,7 @@ from ctkit.errors import DataError
 from ctkit_datasets.dicom_decoders import DecodeError, decode
 from ctkit_datasets.dicom_elements import DEFLATED, EXPLICIT_BIG, UNCOMPRESSED, HeaderError, inflate
 from ctkit_datasets.dicom_geometry import Turn
-from ctkit_datasets.dicom_series import Encoding
+from ctkit_datasets.dicom_slices import Encoding
 
 AIR = -1024  #: HU; the lowest value of a 12-bit CT scale, and what padding becomes
 _TISSUE = (-900, 3000)  # HU; padding in here would blank real pixels, so there the header is wrong
@@ -170,8 +170,14 @@ def _keep_stored_bits(stored: NDArray[Any], encoding: Encoding) -> None:
     if encoding.stored >= allocated:
         return
     low, high = _stored_range(stored, encoding)
-    if encoding.high + 1 == encoding.stored and low <= stored.min() and stored.max() <= high:
-        return
+    least, greatest = stored.min(), stored.max()
+    if low <= least and greatest <= high:
+        return  # no higher bit is in use, whatever the header says of the highest one
+    if low <= least < 0 and greatest < 1 << encoding.stored:
+        return  # negative values carry their sign, so that large ones are none: there are more bits than stored
+    below = 1 << encoding.high + 1 - encoding.stored
+    if below > 1 and np.count_nonzero(np.bincount((stored & (below - 1)).ravel())) > below // 2:
+        return  # the bits below hold measurements too, not an overlay: the header is wrong
     stored <<= allocated - 1 - encoding.high
     stored >>= allocated - encoding.stored  # carries the sign of signed values along
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ctkit.contracts import Skipped, SourceFile, Volume
-from ctkit_datasets.dicom_geometry import Plane, Turn, describe_spacing, same_place, tilt
+from ctkit_datasets.dicom_geometry import Plane, describe_spacing, tilt
+from ctkit_datasets.dicom_header import PUT_RIGHT
+from ctkit_datasets.dicom_kernels import known_kernel
+from ctkit_datasets.dicom_passes import Pass, overlapping_folders, passes
+from ctkit_datasets.dicom_slices import Slice, SliceMaker, sources, with_units
 from ctkit_datasets.filters import NOT_SLICES, SeriesParams, chosen, matches, unwanted
 from ctkit_datasets.packed_groups import PackedGroups
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_LEAST_PASS = 3  # slices, on average
-_REMEMBERED = 1000  # parts that slices share
+_Name = tuple[str, str, str, str]  # patient, series, study, frame of reference
+_LOOSE = 0.1  # of direction cosines that had to be put right
 _CLOSE = 0.01  # direction cosines differ by less, and pixel spacings by less than this share, within one volume
 
 
@@ -29,23 +34,26 @@ def arrange_series(
     A volume's slices ascend along their normal, to the patient's head where they are axial. Volumes come in the order
     of their series' first file.
     """
-    groups: PackedGroups[tuple[str, str], Slice] = PackedGroups()
+    groups: PackedGroups[_Name, Slice] = PackedGroups()
+    sizes: Counter[_Name] = Counter()
     several: set[str] = set()
-    maker = SliceMaker()
+    maker = SliceMaker(params.unit)
     for file, facts in headers:
         slices = maker.slices(file, facts)
         reason = next(_reasons(slices, params), "")
         if reason:
             yield Skipped(file.path, reason)
             continue
-        groups.add(_series_of(slices[0]), slices)
+        name = _name_of(slices[0])
+        groups.add(name, slices)
+        sizes[name] += len(slices)
         if len(slices) > 1:
             several.add(file.path)
-    stacks = _stacks(groups, params)
+    stacks = _stacks(groups, sizes, params)
     if params.same_scan == "largest":
         stacks = _largest(stacks)
-    volumes = (found if isinstance(found, Skipped) else found.volume() for found in stacks)
-    yield from _accounted(chosen(volumes, params), several)
+    outlines: dict[str, _Outline] = {}
+    yield from _accounted(_related(chosen(_volumes(stacks, outlines), params), outlines), several)
 
 
 def _accounted(found: Iterable[Volume | Skipped], several: set[str]) -> Iterator[Volume | Skipped]:
@@ -63,71 +71,25 @@ def _accounted(found: Iterable[Volume | Skipped], several: set[str]) -> Iterator
     yield from (skipped for path, skipped in left.items() if path not in used)
 
 
-class Series(NamedTuple):
-    """What the slices of a series share."""
-
-    patient: str
-    study: str
-    series: str  #: SeriesInstanceUID
-    label: str  #: stands for it where it is empty
-    scan: str  #: equal for reconstructions of one scan
-    modality: str
-    sop_class: str
-    image_type: tuple[str, ...]
-    body_part: str
-    kernel: str
-
-
-class Encoding(NamedTuple):
-    """How pixels are written, and what a stored value means."""
-
-    syntax: str  #: transfer syntax UID
-    order: str  #: "<" or ">"
-    rows: int
-    columns: int
-    frames: int
-    samples: int
-    photometric: str
-    bits: int  #: allocated
-    stored: int  #: bits
-    high: int  #: number of the highest bit stored
-    signed: bool
-    hounsfield: bool
-    slope: float
-    intercept: float | None
-    padding: tuple[int, int] | None  #: lowest and highest stored value that is no measurement
-
-
-class Slice(NamedTuple):
-    """One slice as its header describes it."""
-
-    file: SourceFile
-    frame: int
-    offset: int  #: of the file's pixels, bytes
-    series: Series
-    encoding: Encoding
-    position: tuple[float, ...]  #: of the centre of the first pixel, mm; () where unknown
-    orientation: tuple[float, ...]  #: direction cosines of a row and of a column; () where unknown
-    spacing: tuple[float, ...]  #: of rows, of columns, mm; () where unknown
-    thickness: float | None  #: mm
-    acquisition: str
-    moment: str
-
-
 @dataclass(frozen=True)
 class Stack:
     """Parallel slices in the order of their heights: a volume to be."""
 
     key: str
     plane: Plane
-    slices: list[Slice]
-    duplicates: int  #: slices left out because another one lies at the same height
+    part: Pass
+    notes: tuple[str, ...] = ()  #: on its series
+
+    @property
+    def slices(self) -> list[Slice]:
+        """Its slices."""
+        return self.part.slices
 
     @property
     def patient(self) -> str:
         """PatientID, or what comes nearest to it."""
         first = self.slices[0]
-        return first.series.patient or first.series.study or _folder(first.file) or "unknown"
+        return first.series.patient or first.series.study or first.folder or "unknown"
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -137,7 +99,8 @@ class Stack:
     def volume(self) -> Volume:
         """Return the volume, with what a reader of it should know."""
         first = self.slices[0]
-        turn, spacing = self.plane.turn, first.spacing or (None, None)
+        turn = self.plane.turn
+        spacing = next((slice_.spacing for slice_ in self.slices if slice_.spacing), (None, None))
         shape = (first.encoding.rows, first.encoding.columns)
         heights = np.array([self.plane.height(slice_.position) for slice_ in self.slices])
         between, notes = describe_spacing(heights)
@@ -148,6 +111,8 @@ class Stack:
             columns=shape[not turn.transpose],
             spacing=(spacing[not turn.transpose], spacing[turn.transpose], between),
             notes=(*notes, *self._notes()),
+            kernel=known_kernel(_commonest(slice_.marks.kernel for slice_ in self.slices)),
+            thickness=_commonest(slice_.thickness for slice_ in self.slices),
             **sources(self.slices, turn),
         )
 
@@ -160,71 +125,26 @@ class Stack:
             yield f"slice thickness {min(thicknesses):g} to {max(thicknesses):g} mm"
         if self.plane.turn:
             yield "stored turned or mirrored, put upright"
-        if self.duplicates:
-            yield f"duplicates left out: {self.duplicates}"
+        yield from self.part.notes
+        if self.part.duplicates:
+            yield f"duplicates left out: {self.part.duplicates}"
+        if self.part.unclear:
+            yield f"slices left out, as several different ones lie at one height: {len(self.part.unclear)}"
+        if folders := overlapping_folders(self.slices, self.plane):
+            yield f"its slices lie in {folders} folders whose heights overlap: perhaps {folders} scans"
         if not self.slices[0].encoding.hounsfield:
             yield "values are not in Hounsfield units"
         if not self.slices[0].series.patient:
             yield "no patient id in the header"
+        if any(slice_.series.respelled for slice_ in self.slices):
+            yield "the patient id differs in capitals or blanks from that of other files"
+        wrong = Counter(note for slice_ in self.slices for note in slice_.notes)
+        yield from (note if count == len(self.slices) else f"{note} (slices: {count})" for note, count in wrong.items())
+        yield from self.notes
 
 
-def sources(slices: Sequence[Slice], turn: Turn) -> dict[str, Any]:
-    """Return the fields of ``Volume`` that say where its slices come from and how they are read."""
-    files = {slice_.file.path: (slice_.file, slice_.offset) for slice_ in slices}
-    numbers = {path: number for number, path in enumerate(files)}
-    encodings = {encoding: number for number, encoding in enumerate(dict.fromkeys(s.encoding for s in slices))}
-    return {
-        "files": tuple(file for file, _ in files.values()),
-        "slices": tuple((numbers[slice_.file.path], slice_.frame) for slice_ in slices),
-        "details": {
-            "encodings": [encoding._asdict() for encoding in encodings],
-            "encoding": [encodings[slice_.encoding] for slice_ in slices],
-            "offsets": [offset for _, offset in files.values()],
-            "turn": asdict(turn),
-        },
-    }
-
-
-# --- from facts to slices -----------------------------------------------------------------------------------------
-
-
-class SliceMaker:
-    """Makes slices from facts, with one object for equal parts of slices that come soon after each other."""
-
-    def __init__(self) -> None:
-        self._one = lru_cache(maxsize=_REMEMBERED)(lambda value: value)
-
-    def slices(self, file: SourceFile, facts: Mapping[str, Any]) -> list[Slice]:
-        """Return the slices of one file, at least one."""
-        series = self._one(Series(**facts["series"] | {"image_type": tuple(facts["series"]["image_type"])}))
-        return [
-            Slice(
-                file,
-                frame,
-                facts["offset"],
-                series,
-                self._one(_encoding(facts["storage"], found, series.modality)),
-                tuple(found["position"] or ()),
-                self._one(tuple(found["orientation"] or ())),
-                self._one(tuple(found["spacing"] or ())),
-                found["thickness"],
-                found["acquisition"],
-                found["moment"],
-            )
-            for frame, found in enumerate(facts["slices"])
-        ]
-
-
-def _encoding(storage: Mapping[str, Any], found: Mapping[str, Any], modality: str) -> Encoding:
-    """Join how a file's pixels are written with what the stored values of one of its slices mean."""
-    hounsfield = modality == "CT" and found["intercept"] is not None and found["rescale_type"] == "HU"
-    return Encoding(
-        **storage,
-        hounsfield=hounsfield,
-        slope=1.0 if found["slope"] is None else found["slope"],
-        intercept=found["intercept"],
-        padding=tuple(found["padding"]) if found["padding"] else None,
-    )
+def _commonest(values: Iterable[Any]) -> Any:
+    return Counter(values).most_common(1)[0][0]
 
 
 def _reasons(slices: list[Slice], params: SeriesParams) -> Iterator[str]:
@@ -247,7 +167,7 @@ def _reasons(slices: list[Slice], params: SeriesParams) -> Iterator[str]:
         yield "no image position or orientation"
     if params.body_part and not matches(series.body_part, params.body_part):
         yield "body part not asked for"
-    if params.kernel and not matches(series.kernel, params.kernel):
+    if params.kernel and not matches(slices[0].marks.kernel, params.kernel):
         yield "kernel not asked for"
     if params.thickness:
         least, greatest = params.thickness
@@ -267,62 +187,90 @@ def _wrong_types(found: tuple[str, ...], wanted: tuple[str, ...], unwanted: tupl
     )
 
 
-def _folder(file: SourceFile) -> str:
-    return file.path.rpartition("/")[0]
-
-
-def _series_of(slice_: Slice) -> tuple[str, str]:
+def _name_of(slice_: Slice) -> _Name:
     """Return what names a slice's series. Files without SeriesInstanceUID belong together within their folder."""
     series = slice_.series
-    return series.patient, series.series or f"{_folder(slice_.file)}/{series.label}"
+    name = series.series or f"{slice_.folder}/{series.label}"
+    return series.patient, name, series.study, series.frame_of_reference
 
 
 # --- from series to stacks ----------------------------------------------------------------------------------------
 
 
-def _stacks(groups: PackedGroups[tuple[str, str], Slice], params: SeriesParams) -> Iterator[Stack | Skipped]:
+def _stacks(
+    groups: PackedGroups[_Name, Slice], sizes: Mapping[_Name, int], params: SeriesParams
+) -> Iterator[Stack | Skipped]:
     """Cut each series into stacks; skip the slices that belong to none."""
-    series = Counter(name for _, name in groups)
-    for patient, name in groups:
-        key = name if series[name] == 1 else f"{patient}/{name}"
-        for number, (plane, part) in enumerate(_parts(groups.take((patient, name)))):
-            if params.orientation not in ("any", plane.name):
-                yield from _left(part, f"{plane.name} slices")
-                continue
-            part.sort(key=lambda slice_: (plane.height(slice_.position), slice_.file.path, slice_.frame))
-            kept, doubles = _one_at_each_height(part, plane)
-            yield from _left(doubles, "duplicate: another slice of its series lies at the same position")
-            yield Stack(f"{key}/{number + 1}" if number else key, plane, kept, len(doubles))
+    names: dict[tuple[str, str], list[_Name]] = defaultdict(list)
+    for name in groups:
+        names[name[:2]].append(name)
+    count = Counter(series for _, series in names)
+    for (patient, series), found in names.items():
+        joined, notes = _joined(found, sizes)
+        for parts in joined:
+            scope = "/".join(parts[0][2:]) + "/" if len(joined) > 1 else ""
+            key = scope + (series if count[series] == 1 else f"{patient}/{series}")
+            slices = with_units([slice_ for part in parts for slice_ in groups.take(part)])
+            yield from _stacks_of(key, slices, notes, params)
+
+
+def _joined(names: list[_Name], sizes: Mapping[_Name, int]) -> tuple[list[list[_Name]], tuple[str, ...]]:
+    """Join the names of one series that differ only in what their headers lack, or from file to file, with a note."""
+    known = [{name[field] for name in names} - {""} for field in (2, 3)]
+    groups: dict[tuple[str, ...], list[_Name]] = defaultdict(list)
+    for name in names:
+        groups[tuple(min(found) if len(found) == 1 else own for own, found in zip(name[2:], known, strict=True))] += [
+            name
+        ]
+    if len(groups) > 1 and 2 * len(groups) > sum(map(sizes.__getitem__, names)):
+        return [names], ("each file names another study or frame of reference",)
+    return list(groups.values()), ()
+
+
+def _stacks_of(
+    key: str, slices: list[Slice], notes: tuple[str, ...], params: SeriesParams
+) -> Iterator[Stack | Skipped]:
+    numbers = itertools.count(1)
+    for alike in _alike(slices):
+        plane = Plane.of(alike[0].orientation)
+        if params.orientation not in ("any", plane.name):
+            next(numbers)
+            yield from _left(alike, f"{plane.name} slices")
+            continue
+        found, left = passes(alike, plane, params.root)
+        yield from (Skipped(slice_.file.path, reason) for slice_, reason in left)
+        for one in found:
+            number = next(numbers)
+            one.slices.sort(key=lambda slice_: plane.height(slice_.position))
+            yield Stack(f"{key}/{number}" if number > 1 else key, plane, one, notes)
 
 
 def _left(slices: Iterable[Slice], reason: str) -> Iterator[Skipped]:
     return (Skipped(slice_.file.path, reason) for slice_ in slices)
 
 
-def _parts(slices: list[Slice]) -> Iterator[tuple[Plane, list[Slice]]]:
-    """Cut a series where orientation, matrix, pixel spacing or unit change, and into passes over the same heights."""
+def _alike(slices: list[Slice]) -> list[list[Slice]]:
+    """Cut a series where orientation, matrix, pixel spacing or unit change."""
     alike: list[list[Slice]] = []
-    for slice_ in slices:
+    for slice_ in sorted(slices, key=lambda slice_: (not slice_.spacing, PUT_RIGHT in slice_.notes)):
         for part in alike:
             if _are_alike(slice_, part[0]):
                 part.append(slice_)
                 break
         else:
             alike.append([slice_])
-    for part in alike:
-        plane = Plane.of(part[0].orientation)
-        for pass_ in _passes(part, plane):
-            yield plane, pass_
+    return alike
 
 
 def _are_alike(a: Slice, b: Slice) -> bool:
     """Whether two slices can lie in one volume."""
-    matrix = (a.encoding.rows, a.encoding.columns) == (b.encoding.rows, b.encoding.columns)
+    close = _LOOSE if PUT_RIGHT in a.notes else _CLOSE
+    near = _CLOSE * min(b.spacing, default=0)
     return (
-        matrix
+        (a.encoding.rows, a.encoding.columns) == (b.encoding.rows, b.encoding.columns)
         and a.encoding.hounsfield == b.encoding.hounsfield
-        and (a.orientation == b.orientation or _are_close(a.orientation, b.orientation, _CLOSE))
-        and (a.spacing == b.spacing or _are_close(a.spacing, b.spacing, _CLOSE * min(b.spacing, default=0)))
+        and (a.orientation == b.orientation or _are_close(a.orientation, b.orientation, close))
+        and (a.spacing == b.spacing or not a.spacing or _are_close(a.spacing, b.spacing, near))
     )
 
 
@@ -330,47 +278,51 @@ def _are_close(a: tuple[float, ...], b: tuple[float, ...], tolerance: float) -> 
     return len(a) == len(b) and all(abs(one - other) < tolerance for one, other in zip(a, b, strict=True))
 
 
-def _passes(slices: list[Slice], plane: Plane) -> list[list[Slice]]:
-    """Cut slices into passes (fields of view, acquisitions, phases) where heights repeat and passes explain it.
-
-    They explain it where most repeats lie in different passes, and where they do not shatter the slices: there are
-    scanners that count an acquisition for each slice.
-    """
-    repeats = _repeats(slices, plane)
-    ways: tuple[Callable[[Slice], Hashable], ...] = (
-        lambda slice_: plane.place(slice_.position),
-        lambda slice_: slice_.acquisition,
-        lambda slice_: slice_.moment,
-    )
-    for way in ways if repeats else ():
-        passes: dict[Hashable, list[Slice]] = defaultdict(list)
-        for slice_ in slices:
-            passes[way(slice_)].append(slice_)
-        inside = sum(_repeats(part, plane) for part in passes.values())
-        if 2 * inside <= repeats and len(passes) * _LEAST_PASS <= len(slices):
-            return list(passes.values())
-    return [slices]
-
-
-def _repeats(slices: list[Slice], plane: Plane) -> int:
-    """Return how many slices lie at a height where there is one already."""
-    heights = sorted(plane.height(slice_.position) for slice_ in slices)
-    return sum(map(same_place, heights, heights[1:]))
-
-
-def _one_at_each_height(slices: list[Slice], plane: Plane) -> tuple[list[Slice], list[Slice]]:
-    """Return the first of the slices at each height, and the others. Slices are in order."""
-    kept: list[Slice] = []
-    doubles: list[Slice] = []
-    for slice_ in slices:
-        if kept and same_place(plane.height(kept[-1].position), plane.height(slice_.position)):
-            doubles.append(slice_)
-        else:
-            kept.append(slice_)
-    return kept, doubles
-
-
 # --- from stacks to volumes ---------------------------------------------------------------------------------------
+
+
+class _Outline(NamedTuple):
+    """A stack without its slices."""
+
+    empty: Stack
+    size: int  #: slices
+    scan: Hashable  #: equal for reconstructions of one scan
+    ends: tuple[float, float]  #: heights, mm
+    acquired: tuple[float, float] | None  #: first and last time, s
+
+    @classmethod
+    def of(cls, stack: Stack) -> _Outline:
+        empty = replace(stack, part=replace(stack.part, slices=[]))
+        return cls(empty, len(stack.slices), _scan_of(stack), stack.ends, _times(stack.slices))
+
+    def shows_scan_of(self, other: _Outline) -> bool:
+        """Whether two stacks may be reconstructions of one scan: at the same heights and the same time."""
+        if self.scan != other.scan or not _overlap(self.ends, other.ends):
+            return False
+        a, b = self.acquired, other.acquired
+        return a is None or b is None or (a[0] <= b[1] and b[0] <= a[1])
+
+
+def _volumes(stacks: Iterator[Stack | Skipped], outlines: dict[str, _Outline]) -> Iterator[Volume | Skipped]:
+    """Make volumes of stacks, and put down the outline of each under its key."""
+    for stack in stacks:
+        if isinstance(stack, Stack):
+            outlines[stack.key] = _Outline.of(stack)
+        yield stack.volume() if isinstance(stack, Stack) else stack
+
+
+def _related(found: Iterator[Volume | Skipped], outlines: Mapping[str, _Outline]) -> Iterator[Volume | Skipped]:
+    """Name in each volume the first one that shows the same scan."""
+    scans: dict[Hashable, list[_Outline]] = defaultdict(list)
+    for one in found:
+        if isinstance(one, Volume):
+            outline = outlines[one.key]
+            rivals = scans[outline.scan]
+            same = next((rival.empty.key for rival in rivals if outline.shows_scan_of(rival)), "")
+            rivals.append(outline)
+            yield replace(one, same_scan=same)
+        else:
+            yield one
 
 
 def _largest(stacks: Iterator[Stack | Skipped]) -> Iterator[Stack | Skipped]:
@@ -382,22 +334,14 @@ def _largest(stacks: Iterator[Stack | Skipped]) -> Iterator[Stack | Skipped]:
             yield stack
         else:
             slices.add(len(outlines), stack.slices)
-            outlines.append(_Outline(replace(stack, slices=[]), len(stack.slices), _scan_of(stack), stack.ends))
+            outlines.append(_Outline.of(stack))
     largest = _without_rivals(outlines)
     for number in slices:
         if number not in largest:
             yield from _left(slices.take(number), "another reconstruction or copy of a scan that is used")
     for number in slices:
-        yield replace(outlines[number].empty, slices=slices.take(number))
-
-
-class _Outline(NamedTuple):
-    """A stack without its slices."""
-
-    empty: Stack
-    size: int  #: slices
-    scan: Hashable  #: equal for reconstructions of one scan
-    ends: tuple[float, float]
+        empty = outlines[number].empty
+        yield replace(empty, part=replace(empty.part, slices=slices.take(number)))
 
 
 def _without_rivals(outlines: list[_Outline]) -> set[int]:
@@ -405,16 +349,26 @@ def _without_rivals(outlines: list[_Outline]) -> set[int]:
     kept: dict[Hashable, list[int]] = defaultdict(list)
     for number in sorted(range(len(outlines)), key=lambda number: -outlines[number].size):
         rivals = kept[outlines[number].scan]
-        if not any(_overlap(outlines[number].ends, outlines[rival].ends) for rival in rivals):
+        if not any(outlines[number].shows_scan_of(outlines[rival]) for rival in rivals):
             rivals.append(number)
     return {number for numbers in kept.values() for number in numbers}
 
 
+_SCAN = ("acquisition", "phase", "delay", "temporal", "offset")  # marks that differ between scans, if constant in each
+
+
 def _scan_of(stack: Stack) -> Hashable:
     """Return what reconstructions of one scan have in common."""
-    acquisitions = {slice_.acquisition for slice_ in stack.slices}
-    acquisition = acquisitions.pop() if len(acquisitions) == 1 else ""
-    return stack.patient, stack.slices[0].series.scan, acquisition, stack.plane.name
+    marks = [{getattr(slice_.marks, name) for slice_ in stack.slices} for name in _SCAN]
+    constant = tuple(min(values) if len(values) == 1 else None for values in marks)
+    events = {slice_.series.event for slice_ in stack.slices}
+    study = max((slice_.series.study, slice_.series.frame_of_reference) for slice_ in stack.slices)
+    return stack.patient, study, min(events), constant, stack.plane.name, stack.part.moment
+
+
+def _times(slices: Sequence[Slice]) -> tuple[float, float] | None:
+    times = [slice_.marks.acquired for slice_ in slices if slice_.marks.acquired is not None]
+    return (min(times), max(times)) if times else None
 
 
 def _overlap(a: tuple[float, float], b: tuple[float, float]) -> bool:

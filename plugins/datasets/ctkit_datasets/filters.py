@@ -12,6 +12,9 @@ from typing import Any, Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from ctkit.contracts import InputPath, Params, Skipped, Volume
+from ctkit_datasets.file_kinds import other_kind
+
+Unit = Literal["auto", "HU", "arbitrary"]  #: of values, as a data set is told it
 
 _ALWAYS = frozenset({"root", "recipe", "max_volumes", "max_patients"})
 
@@ -52,13 +55,19 @@ class FolderParams(Params):
     @classmethod
     def _is_folder(cls, root: Path) -> Path:
         if not root.is_dir():
-            raise ValueError(f"must be a folder, but is a file: {root}")
+            kind = other_kind(root, "other")
+            raise ValueError(f"must be a folder, but is a file: {root}" + (f"; it is {kind}" if kind else ""))
         return root
 
 
 class SeriesParams(FolderParams):
     """Parameters of a data set that consists of DICOM series."""
 
+    unit: Unit = Field(
+        "auto",
+        description="unit of the values. auto: HU where the header of a CT says so, or leaves it open and its series "
+        "holds values as CT does; else arbitrary",
+    )
     modality: tuple[str, ...] = _choosing(("CT",), "modalities to use", min_length=1)
     image_type: tuple[str, ...] = _choosing((), 'values that ImageType must hold, such as "ORIGINAL"')
     not_image_type: tuple[str, ...] = _choosing(
@@ -126,7 +135,7 @@ def chosen(volumes: Iterable[Volume | Skipped], params: FolderParams) -> Iterato
             yield volume
             continue
         if len(volume) < params.min_slices:
-            reason = f"a volume of fewer than {params.min_slices} slices"
+            reason = f"a volume of fewer than {params.min_slices} slices (parameter min_slices)"
         elif params.max_patients and len(patients | {volume.patient}) > params.max_patients:
             reason = f"beyond the first {params.max_patients} patients"
         elif params.max_volumes and count == params.max_volumes:

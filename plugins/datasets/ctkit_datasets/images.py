@@ -17,13 +17,19 @@ from pydantic import Field, field_validator
 
 from ctkit.contracts import Dataset, Ints, Pixels, Skipped, SourceFile, Volume
 from ctkit.errors import DataError
+from ctkit_datasets.file_kinds import other_kind
 from ctkit_datasets.filters import FolderParams, chosen, unwanted
 from ctkit_datasets.packed_groups import PackedGroups
 from ctkit_datasets.source_files import walk
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 PATTERN = r"(?P<patient>[^/]+?)(?:(?:_(?P<volume>\d+))?_(?P<index>\d+))?$"
+NUMBERED = r"(?P<patient>[^/]+?)\D*(?P<index>\d+)$"  #: reads the number at a name's end as the index of a slice
 
+_NO_INDEX = (
+    f"a single picture, as the parameter pattern finds no index in its name: try pattern = '{NUMBERED}', "
+    "or min_slices = 1 for a set of single slices"
+)
 _FORMATS = ("PNG", "JPEG", "TIFF")
 _DEEP = {"I;16": "<u2", "I;16L": "<u2", "I;16B": "<u2", "I": "<i4", "F": "<f4"}  # Pillow's modes beyond 8 bits
 
@@ -64,7 +70,8 @@ class Images(Dataset[ImagesParams]):
     def inspect(self, file: SourceFile) -> Mapping[str, Any] | Skipped:
         """Read size, depth and number of frames from one header."""
         if not file.path.lower().endswith(SUFFIXES):
-            return Skipped(file.path, f"no image by its name, which should end in {', '.join(SUFFIXES)}")
+            other = other_kind(self.params.root / file.path, "images")
+            return Skipped(file.path, other or f"no image by its name, which should end in {', '.join(SUFFIXES)}")
         try:
             with _opened(self.params.root / file.path) as image:
                 shape = image.height, image.width, _DEEP.get(image.mode, "|u1")
@@ -85,7 +92,8 @@ class Images(Dataset[ImagesParams]):
             key = _Key(file.path.rpartition("/")[0], names.get("patient") or "", names.get("volume") or "")
             groups.add(key, [_Named(names.get("index") or "", file, tuple(facts["shape"]), facts["frames"])])
         ordered = sorted(groups, key=lambda key: [_natural(part) for part in key])
-        yield from chosen((found for key in ordered for found in _outcomes(key, groups.take(key))), self.params)
+        outcomes = (one for key in ordered for one in _outcomes(key, groups.take(key)))
+        yield from chosen((_hinted(one, self.params) for one in outcomes), self.params)
 
     def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
         """Decode the files of the slices; a file that fails costs its slices."""
@@ -154,6 +162,20 @@ def _outcomes(key: _Key, members: list[_Named]) -> Iterator[Volume | Skipped]:
         columns=columns,
         details={"kind": kind},
     )
+
+
+def _hinted(found: Volume | Skipped, params: ImagesParams) -> Volume | Skipped:
+    """Return what was found, but say what helps where a picture is a volume by itself though its name is numbered."""
+    if isinstance(found, Volume) and len(found) == 1 < params.min_slices:
+        name = str(PurePosixPath(found.files[0].path).with_suffix(""))
+        if re.search(r"\d$", name) and "index" not in _groups(params.pattern, name):
+            return Skipped(found.files[0].path, _NO_INDEX)
+    return found
+
+
+def _groups(pattern: str, name: str) -> dict[str, str]:
+    found = re.search(pattern, name)
+    return {group: text for group, text in found.groupdict().items() if text} if found else {}
 
 
 def _words(shape: tuple[int, int, str]) -> str:

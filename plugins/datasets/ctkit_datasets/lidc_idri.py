@@ -18,7 +18,7 @@ from ctkit.contracts import Ints, Pixels, Skipped, SourceFile, Volume, VolumeFac
 from ctkit_datasets.dicom import SeriesDataset
 from ctkit_datasets.dicom_geometry import Turn
 from ctkit_datasets.dicom_pixels import fill
-from ctkit_datasets.dicom_series import Encoding, Slice, SliceMaker, sources
+from ctkit_datasets.dicom_slices import Encoding, Slice, SliceMaker, sources
 from ctkit_datasets.filters import RecipeParams, chosen
 from ctkit_datasets.lidc_findings import findings
 from ctkit_datasets.lidc_segmentations import segmented_nodules

@@ -12,9 +12,10 @@ from pydantic import Field, field_validator
 
 from ctkit.contracts import Dataset, Ints, Pixels, Skipped, SourceFile, Volume, VolumeFacts
 from ctkit.errors import DataError
-from ctkit_datasets.filters import FolderParams, chosen, unwanted
+from ctkit_datasets.file_kinds import other_kind
+from ctkit_datasets.filters import FolderParams, Unit, chosen, unwanted
 from ctkit_datasets.metaimage_files import data_file, volume_header
-from ctkit_datasets.nifti_files import Unit, label_values, read_slices, slice_places
+from ctkit_datasets.nifti_files import label_values, read_slices, slice_places
 from ctkit_datasets.nifti_layouts import mask_by_place, roles
 from ctkit_datasets.nifti_masks import mask_findings
 from ctkit_datasets.source_files import walk
@@ -38,8 +39,8 @@ class NiftiParams(FolderParams):
     )
     unit: Unit = Field(
         "auto",
-        description="unit of the values. auto: HU where a volume holds values of -200 or less, as air and lung have, "
-        "and no value beyond 16 bits; else arbitrary",
+        description="unit of the values. auto: HU where one voxel in a thousand is at -200 or less, as air and lung, "
+        "and few are beyond bone; else arbitrary",
     )
     orientation: Literal["axial", "any"] = Field(
         "axial",
@@ -72,7 +73,8 @@ class Nifti(Dataset[NiftiParams]):
     def inspect(self, file: SourceFile) -> Mapping[str, Any] | Skipped:
         """Read one header, and of what may be a label map the voxels."""
         if not file.path.lower().endswith(SUFFIXES):
-            return Skipped(file.path, "no NIfTI file by its name, which should end in .nii or .nii.gz")
+            other = other_kind(self.params.root / file.path, "nifti")
+            return Skipped(file.path, other or "no NIfTI file by its name, which should end in .nii or .nii.gz")
         return self.inspect_volume(file)
 
     def inspect_volume(self, file: SourceFile) -> Mapping[str, Any] | Skipped:

@@ -12,6 +12,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 SUFFIX = re.compile(r"\.(nii(\.gz)?|mhd|mha|nrrd|nhdr)$", re.IGNORECASE)  #: of files that hold a volume
@@ -42,7 +43,7 @@ _SHARED = _PARTS | {
     *("public", "private", "patients", "cases", "subjects", "studies", "all", "input", "inputs", "output", "nnunet"),
     *("preprocessed", "resampled", "derivatives", "original", "originals", "anat", "the", "of", "and", "files", "new"),
 }
-_MANY = 4  # files with names of their own, directly in one folder among others: it is shared
+_SOME, _MANY = 3, 10  # files with names of their own, directly in one folder: it may be shared, and it is
 
 
 class Role(NamedTuple):
@@ -226,14 +227,16 @@ def _shared_by_contents(folders: Mapping[str, Sequence[tuple[str, list[str]]]]) 
     """Which of some folders hold several patients, by what lies in them."""
     if len(folders) == 1:
         return {name for name, inside in folders.items() if len(inside) > 1}
+    direct = {folder: sum(len(parts) == 1 for _, parts in inside) for folder, inside in folders.items()}
+    single = len(folders) > 2 and median(direct.values()) < _SOME  # as folders of patients hold
     names = Counter(name for inside in folders.values() for name in {parts[0] for _, parts in inside})
     shared = set()
     for folder, inside in folders.items():
         own = {parts[0] for _, parts in inside if len(parts) == 1}
         own = {name for name in own if names[name] == 1 and not name.startswith(folder)}
-        if len(own) >= _MANY:
+        if len(own) >= (_MANY if single else _SOME):
             shared.add(folder)
     deep = {folder: len({parts[0] for _, parts in inside if len(parts) > 1}) for folder, inside in folders.items()}
-    if sum(deep.values()) > len(folders) * max(_MANY, len(folders)):  # few folders, with many in each of them
+    if sum(deep.values()) > len(folders) * max(_SOME, len(folders)):  # few folders, with many in each of them
         shared |= {folder for folder, count in deep.items() if count > 1}
     return shared

@@ -36,9 +36,11 @@ def mask_findings(root: Path, volume: Volume) -> dict[str, tuple[int, ...]]:
 
 def _title(path: Path, scan: Path) -> str:
     """What a file's name says beside the words of the scan's, which may be the patient's."""
-    known = set(re.split(r"[\W_]+", f"{scan.parent.parent.name} {scan.parent.name} {stem(scan.name)}".lower()))
-    words = [word for word in re.split(r"[\W_]+", stem(path.name)) if word.lower() not in known]
-    return " ".join(word for word in words if not _WORDS.fullmatch(word.lower())) or "label"
+    known = {
+        *re.split(r"[\W_]+", f"{scan.parent.parent.name} {scan.parent.name} {stem(scan.name)}".lower()),
+        *_key(scan),
+    }
+    return " ".join(word for word in _key(path) if word not in known) or "label"
 
 
 def _labelled(path: Path, names: Names, title: str, scan: Mapping[str, Any]) -> dict[str, set[int]]:
@@ -136,7 +138,8 @@ def _derivatives(root: Path, scan: Path, subject: str) -> Iterator[Path]:
     """Yield what BIDS derivatives hold of a subject, and of the scan's session where it has one."""
     session = re.search(r"ses-[a-z0-9]+", str(scan.relative_to(root)), re.IGNORECASE)
     above = [folder for folder in scan.parents if folder.is_relative_to(root)]
-    for path in sorted({path for folder in above for path in folder.glob(f"derivatives/**/{subject}/**/{subject}*")}):
+    places = [folder.glob(f"derivatives/{'*/' * deep}{subject}") for folder in above for deep in range(3)]
+    for path in sorted({path for place in places for found in place for path in found.rglob(f"{subject}*")}):
         if SUFFIX.search(path.name) and (session is None or session[0] in path.relative_to(root).as_posix()):
             yield path
 

@@ -69,7 +69,7 @@ class PetCt(SeriesDataset[PetCtParams]):
         """Decode slices to Hounsfield units."""
         if not volume.files[0].path.endswith(_NIFTI):
             return super().read(volume, wanted)
-        return read_tree_volume(self.params.root, volume, wanted, self.params.recipe == "published")
+        return read_tree_volume(self.params.root, volume, wanted, self.params.recipe == "published", self.params.unit)
 
     def places(self, volume: Volume, index: Ints) -> NDArray[np.float64] | None:
         """Where slices lie; the published recipe takes those of NIfTI files as they are stored."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from ctkit.contracts import Ints, Pixels, Skipped, SourceFile, Volume
 from ctkit.errors import DataError
+from ctkit_datasets.filters import Unit
 from ctkit_datasets.nifti import nifti_volume
 from ctkit_datasets.nifti_files import header_facts, read_slices, stored_voxels
 
@@ -57,10 +58,12 @@ def _as_published(volume: Volume, number: int) -> Volume:
     )
 
 
-def read_tree_volume(root: Path, volume: Volume, wanted: Ints | None, published: bool) -> Pixels:
-    """Decode a volume's slices, in Hounsfield units, or as the paper's scripts write them."""
+def read_tree_volume(root: Path, volume: Volume, wanted: Ints | None, published: bool, unit: Unit = "auto") -> Pixels:
+    """Decode a volume's slices, in Hounsfield units if nothing else is said, or as the paper's scripts write them."""
     path = root / volume.files[0].path
-    return _read_published(path, volume, wanted) if published else read_slices(path, volume.details, wanted, "HU")
+    if published:
+        return _read_published(path, volume, wanted)
+    return read_slices(path, volume.details, wanted, "HU" if unit == "auto" else unit)
 
 
 def _read_published(path: Path, volume: Volume, wanted: Ints | None) -> Pixels:

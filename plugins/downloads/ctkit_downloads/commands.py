@@ -84,13 +84,14 @@ def _order(name: str, out: Path, patients: int | None, size: str | None, endpoin
         if size is not None:
             raise RequestError(f"--size is for sets of MedMNIST; {name} has scans")
         return idc.order(name, out, patients, endpoint or idc.ENDPOINT)
-    if name in medmnist.FILES:
+    if name in medmnist.SETS:
+        sizes = {str(side): side for side in medmnist.SIZES}
         if patients is not None:
             raise RequestError(f"--patients is for sets of scans; {name} is one file")
-        return medmnist.order(name, int(size or medmnist.SIZES[0]), out, endpoint or medmnist.ENDPOINT)
+        return medmnist.order(name, sizes.get(size or "", 28), out, endpoint or medmnist.ENDPOINT)
     raise RequestError(
         f"there is no data set {name!r} to fetch; "
-        + (medmnist.UNFIT.get(name) or nearest(name, [*idc.COLLECTIONS, *medmnist.FILES]))
+        + (medmnist.UNFIT.get(name) or nearest(name, [*idc.COLLECTIONS, *medmnist.SETS]))
     )
 
 

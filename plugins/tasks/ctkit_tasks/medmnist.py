@@ -5,10 +5,10 @@ Yang et al. 2023, Scientific Data 10:41, doi:10.1038/s41597-022-01721-8.
 
 from __future__ import annotations
 
-import hashlib
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 from zipfile import BadZipFile, ZipFile
@@ -19,74 +19,11 @@ from pydantic import Field, field_validator
 
 from ctkit.contracts import InputPath, Params, SourceFile, Split, Task
 from ctkit.errors import DataError, RequestError, nearest
+from ctkit_downloads.medmnist import SETS, SIZES, UNFIT, Size, file_name, md5
 from ctkit_tasks.image_files import found_instead, source_file
-from ctkit_torch.weights import faults_of_fetching
 
-_ORGANS = (
-    "bladder",
-    "femur-left",
-    "femur-right",
-    "heart",
-    "kidney-left",
-    "kidney-right",
-    "liver",
-    "lung-left",
-    "lung-right",
-    "pancreas",
-    "spleen",
-)
-
-#: Classes of each set with one label an image, in the order of their numbers.
-CLASSES: dict[str, tuple[str, ...]] = {
-    "bloodmnist": (
-        "basophil",
-        "eosinophil",
-        "erythroblast",
-        "immature granulocyte",
-        "lymphocyte",
-        "monocyte",
-        "neutrophil",
-        "platelet",
-    ),
-    "breastmnist": ("malignant", "normal or benign"),
-    "dermamnist": (
-        "actinic keratosis",
-        "basal cell carcinoma",
-        "benign keratosis",
-        "dermatofibroma",
-        "melanoma",
-        "melanocytic nevus",
-        "vascular lesion",
-    ),
-    "octmnist": ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal"),
-    "organamnist": _ORGANS,
-    "organcmnist": _ORGANS,
-    "organsmnist": _ORGANS,
-    "pathmnist": (
-        "adipose",
-        "background",
-        "debris",
-        "lymphocytes",
-        "mucus",
-        "smooth muscle",
-        "normal colon mucosa",
-        "cancer-associated stroma",
-        "colorectal adenocarcinoma epithelium",
-    ),
-    "pneumoniamnist": ("normal", "pneumonia"),
-    "retinamnist": ("grade 0", "grade 1", "grade 2", "grade 3", "grade 4"),
-    "tissuemnist": (
-        "collecting duct or connecting tubule",
-        "distal convoluted tubule",
-        "glomerular endothelial cell",
-        "interstitial endothelial cell",
-        "leukocyte",
-        "podocyte",
-        "proximal tubule segment",
-        "thick ascending limb",
-    ),
-}
-_POSITIVE = {"breastmnist": "malignant", "pneumoniamnist": "pneumonia"}
+_log = logging.getLogger(__name__)
+_md5 = cache(md5)  # the larger files have gigabytes
 
 
 class MedMnistParams(Params):
@@ -95,17 +32,16 @@ class MedMnistParams(Params):
     name: str = Field(description="the set's name at MedMNIST, such as pneumoniamnist")
     root: InputPath | None = Field(
         None,
-        description="the .npz file or its folder; without it the package medmnist fetches and checks the file",
+        description="the .npz file or its folder; without it ~/.medmnist, where the package medmnist keeps files",
     )
-    size: Literal[28, 64, 128, 224] = Field(28, description="side of the images in the file, in pixels")
+    size: Size = Field(28, description="side of the images in the file, in pixels")
 
     @field_validator("name")
     @classmethod
     def _is_known(cls, name: str) -> str:
-        if name not in CLASSES:
-            raise ValueError(
-                f"no 2-D set of MedMNIST with one label an image is called {name!r}; {nearest(name, CLASSES)}"
-            )
+        if name not in SETS:
+            why = UNFIT.get(name) or nearest(name, SETS)
+            raise ValueError(f"no 2-D set of MedMNIST with one label an image is called {name!r}; {why}")
         return name
 
 
@@ -126,34 +62,28 @@ class MedMnistFile(Task[P]):
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the set's classes."""
-        return CLASSES[self.params.name]
+        return SETS[self.params.name].classes
 
     @property
     def positive_class(self) -> str | None:
         """The disease, in a set of two classes."""
-        return _POSITIVE.get(self.params.name)
+        return SETS[self.params.name].positive
 
     @property
-    def root(self) -> Path | None:
-        """Folder of the file; None where the package medmnist keeps it."""
-        root = self.params.root
-        return root.parent if root is not None and root.is_file() else root
+    def root(self) -> Path:
+        """Folder of the file."""
+        return self._place.parent
 
     def check(self, device: str | None) -> Iterable[str]:
-        """Say why the file cannot be had, or is another one. Of the images it reads type and shape alone."""
-        path = self._place
-        if path.is_file():
-            self._all_checked(_headers(path))
-        elif self.params.root is not None:
-            yield self._lacking
+        """Say that the file is missing, or is another one. Of the images it reads type and shape alone."""
+        if self._place.is_file():
+            self._all_checked(_headers(self._place))
         else:
-            listed = _package(self.params.name, path.name).INFO[self.params.name]
-            yield from faults_of_fetching(path.name, listed[f"url{_suffix(self.params.size)}"], path.parent)
+            yield self._lacking
 
     def files(self) -> Iterator[SourceFile]:
-        """The one file; none where the package medmnist keeps it and vouches for it by a checksum."""
-        if self.params.root is not None:
-            yield source_file(self._file, self._file.name)
+        """The one file."""
+        yield source_file(self._file, self._file.name)
 
     def splits(self) -> Mapping[str, Split]:
         """The set's own train, val and test."""
@@ -169,30 +99,40 @@ class MedMnistFile(Task[P]):
 
     @property
     def _place(self) -> Path:
-        """Where the file is or would be."""
-        name, root = f"{self.params.name}{_suffix(self.params.size)}.npz", self.params.root
-        if root is None:
-            return Path(_package(self.params.name, name).info.DEFAULT_ROOT) / name
+        """Where the file is or should be."""
+        name, root = file_name(self.params.name, self.params.size), self.params.root or Path.home() / ".medmnist"
         return root if root.is_file() else root / name
 
     @property
     def _lacking(self) -> str:
-        place = self._place
-        return f"expects {place.name} in {place.parent}, but {found_instead(place.parent)}"
+        place, params = self._place, self.params
+        size = "" if params.size == SIZES[0] else f" --size {params.size}"
+        return (
+            f"expects {place.name} in {place.parent}, but {found_instead(place.parent)}; "
+            f"ctkit get {params.name}{size} --out DIR fetches it"
+        )
 
     @cached_property
     def _file(self) -> Path:
-        path = self._place
-        if self.params.root is None:
-            return _fetched(self.params.name, self.params.size, path)
-        if not path.is_file():
+        if not self._place.is_file():
             raise RequestError(f"task {self.params.name} {self._lacking}")
-        return path
+        return self._place
 
     @cached_property
     def _arrays(self) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]]:
         with _opened(self._file) as content:
-            return self._all_checked(content)
+            found = self._all_checked(content)
+        if difference := self._unofficial({split: len(labels) for split, (_, labels) in found.items()}):
+            _log.warning("task %s: not the official file of MedMNIST: %s", self.params.name, difference)
+        return found
+
+    def _unofficial(self, counts: Mapping[str, int]) -> str:
+        """Return what differs from the published file, "" where nothing does."""
+        published = SETS[self.params.name]
+        if (found := tuple(counts.values())) != published.images:
+            return f"train, val and test have {found} images, where {published.images} are published"
+        listed = published.md5[SIZES.index(self.params.size)]
+        return "" if (sum_ := _md5(self._file)) == listed else f"its MD5 is {sum_}, where {listed} is published"
 
     def _all_checked(self, content: Mapping[str, Any]) -> dict[str, tuple[NDArray[np.uint8], NDArray[np.int64]]]:
         return {split: self._checked(content, split) for split in ("train", "val", "test")}
@@ -215,7 +155,7 @@ class MedMnistFile(Task[P]):
 
 
 class MedMnist(MedMnistFile[MedMnistParams]):
-    """Any of the sets in ``CLASSES``."""
+    """Any of the sets of ``ctkit_downloads.medmnist``."""
 
 
 class OrganSMnist(MedMnistFile[OrganSMnistParams]):
@@ -243,44 +183,3 @@ def _headers(path: Path) -> dict[str, NDArray[Any]]:
                 shape, _, dtype = read(member)
             found[name] = np.broadcast_to(np.zeros((), dtype), shape)
     return found
-
-
-def _package(name: str, file: str) -> Any:
-    """Import the package medmnist. Raises ``RequestError`` where it is missing."""
-    try:
-        import medmnist
-    except ImportError as error:
-        raise RequestError(
-            f"task {name} needs root, the folder of {file} (from medmnist.com), or the package that fetches it: "
-            "pip install medmnist"
-        ) from error
-    return medmnist
-
-
-def _fetched(name: str, size: int, path: Path) -> Path:
-    """Let the package medmnist fetch a file into its own folder; the checksum that it lists must be the file's."""
-    medmnist = _package(name, path.name)
-    if not path.is_file():
-        kind = getattr(medmnist, medmnist.INFO[name]["python_class"])
-        try:
-            kind(split="train", download=True, size=size, root=str(path.parent))
-        except (RuntimeError, OSError) as error:
-            raise DataError(f"the package medmnist could not fetch {path.name}: {error}") from error
-    listed, found = medmnist.INFO[name][f"MD5{_suffix(size)}"], _md5(path)
-    if found != listed:
-        raise DataError(
-            f"{path} must have the MD5 {listed}, as the package medmnist lists it, but has {found}: "
-            "delete it to have it fetched anew, or give root where it is a file of your own"
-        )
-    return path
-
-
-def _suffix(size: int) -> str:
-    """How MedMNIST marks the size in names."""
-    return "" if size == 28 else f"_{size}"
-
-
-@cache  # the larger files have gigabytes
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()

@@ -10,7 +10,6 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ctkit.errors import RequestError
 from ctkit.hookspecs import RunInfo, hookimpl
 
 if TYPE_CHECKING:
@@ -24,25 +23,21 @@ _following: list[Followed] = []  # the trackers of the run that goes on; a proce
 @hookimpl
 def ctkit_check_run() -> Sequence[str]:
     """Say which trackers the environment asks for that there are not, or whose library is missing."""
-    found = []
-    for name in _names():
-        from ctkit_trackers.tracking import find
+    if not (names := _names()):
+        return []
+    from ctkit_trackers.tracking import faults
 
-        try:
-            find(name)
-        except RequestError as error:
-            found.append(f"{VARIABLE}: {error}")
-    return found
+    return [f"{VARIABLE}: {fault}" for fault in faults(names)]
 
 
 @hookimpl
 def ctkit_run_started(run: RunInfo) -> None:
     """Start what the environment asks for."""
     _following.clear()
-    for name in _names():
+    if names := _names():
         from ctkit_trackers.tracking import start
 
-        _following.append(start(name, run))
+        _following.extend(start(name, run) for name in names)
 
 
 def _names() -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,15 @@ _TRACKERS: dict[str, Callable[[], type[Tracker]]] = {"mlflow": _mlflow, "wandb":
 def start(name: str, run: RunInfo) -> Followed:
     """Start a tracker. Raises ``RequestError`` where there is none of that name, or its library is missing."""
     return Followed(find(name)(run, dict(flat(run.config))), _states(run.folder))
+
+
+def faults(names: Iterable[str]) -> Iterator[str]:
+    """Say which trackers there are not, or are without their library."""
+    for name in names:
+        try:
+            find(name)
+        except RequestError as error:
+            yield str(error)
 
 
 def find(name: str) -> type[Tracker]:

@@ -53,7 +53,7 @@ def test_every_file_has_the_columns_of_the_contract(folder: Path, command: Run) 
     selection = "slice,volume,source,index,kept,represented_by,distance"
     assert header == {
         run / "skipped.csv": "source,reason",
-        run / "volumes.csv": "volume,patient,slices,rows,columns,spacing_x,spacing_y,spacing_z,notes",
+        run / "volumes.csv": "volume,patient,slices,rows,columns,spacing_x,spacing_y,spacing_z,kernel,thickness,notes",
         run / "arms" / "all" / "selection.csv": selection,
         run / "arms" / "hash6" / "selection.csv": selection,
         run / "arms" / "hash6" / "curve.csv": "at,kept,share",
@@ -97,7 +97,7 @@ def test_a_run_beside_a_gpu_that_torch_cannot_use_says_so_and_computes_on_the_cp
     assert out.count("this run computes on the CPU: there is a GPU but this torch cannot use it") == 1
     facts = json.loads((folder / "runs" / "small" / "run.json").read_text())
     assert facts["device"] == "cpu"
-    assert any(note.startswith("this run computes on the CPU") for note in facts["notes"])
+    assert any(note["text"].startswith("this run computes on the CPU") for note in facts["notes"])
 
 
 def test_another_threshold_decodes_nothing(folder: Path, command: Run) -> None:

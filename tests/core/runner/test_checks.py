@@ -19,6 +19,10 @@ Run = Callable[..., tuple[int, str, str]]
 STUDY = """
 [run]
 name = "small"
+[compute]
+workers = 1
+[report]
+images = false
 [dataset]
 use = "phantom"
 patients = 2
@@ -153,10 +157,12 @@ def test_the_device_is_said_where_it_is_known(study: Path, command: Run, lacking
         return ()
 
     lacking(notes, Hash)
-    for words in (("validate", "p.toml"), ("run", "p.toml", "--until", "scan"), ("run", "p.toml", "--dry-run")):
-        command(*words)
-    command("run", "p.toml", "--until", "describe", "--set", "compute.device=cpu")
-    assert asked == [None, "cpu", "cpu"]
+    command("validate", "p.toml")
+    command("validate", "p.toml", "--set", "compute.device=cpu")
+    command("run", "p.toml", "--until", "scan")
+    command("run", "p.toml", "--until", "describe")
+    command("run", "p.toml", "--dry-run")
+    assert asked == [None, "cpu", "cpu", "cpu"]
 
 
 def test_a_cache_that_cannot_be_written_is_found(study: Path, command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +172,13 @@ def test_a_cache_that_cannot_be_written_is_found(study: Path, command: Run, monk
         2,
         f"ctkit: run: cannot write {study}/p.toml/cache: {study}/p.toml is a file; give another folder\n",
     )
+
+
+def test_a_scheduler_that_does_not_answer_is_found(study: Path, command: Run) -> None:
+    (study / "p.toml").write_text(STUDY.replace("workers = 1", 'backend = "dask"\nscheduler = "tcp://127.0.0.1:9"'))
+    code, _, err = command("run", "p.toml")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no Dask scheduler answers at tcp://127.0.0.1:9 (Connection refused); start one" in err
 
 
 def test_a_module_says_by_its_hook_what_is_missing(study: Path, command: Run) -> None:

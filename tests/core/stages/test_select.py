@@ -10,10 +10,11 @@ import pytest
 from ctkit.contracts import Ints
 from ctkit.errors import DataError
 from ctkit.files import read_csv, read_json
+from ctkit.slices import Selection, Table
 from ctkit.stages.describe import describe
 from ctkit.stages.readings import Reading
 from ctkit.stages.scan import scan
-from ctkit.stages.select import chosen_before, is_of, numbered
+from ctkit.stages.select import chosen_before, is_of, numbered, too_few
 
 DRAWN = [{"use": "hash", "id": "h", "threshold": 6}, {"use": "random", "id": "r", "keep": {"like": "h"}}]
 
@@ -79,3 +80,32 @@ def test_where_no_slice_can_be_read_the_reason_is_said(start) -> None:
     dark = data.__class__(data.address, data.catalogue, data.skipped, [Reading.of_nothing(8, "it is dark")] * 2)
     with pytest.raises(DataError, match="not a single slice of 2 volumes can be read, for instance: it is dark"):
         numbered(dark)
+
+
+@pytest.mark.parametrize(
+    ("left", "warned"),
+    [
+        pytest.param([4, 3, 2], "", id="enough, and a volume of two slices whole"),
+        pytest.param([1, 3, 2], "keeps only one or two slices in 1 of 3 volumes; is that meant?", id="one slice"),
+        pytest.param([2, 2, 1], "keeps only one or two slices in 2 of 3 volumes; is that meant?", id="two slices"),
+        pytest.param(
+            [1, 0, 1], "keeps no slice in 1 and only one or two slices in 1 of 3 volumes; is that meant?", id="no slice"
+        ),
+        pytest.param([0, 0, 0], "keeps no slice: nothing can be trained on it", id="nothing"),
+    ],
+)
+def test_a_selection_that_hardly_leaves_a_slice_of_a_volume_is_warned_of(left: list[int], warned: str) -> None:
+    had = [8, 8, 2]
+    volume = np.repeat(np.arange(3), had)
+    kept = np.concatenate([np.arange(many) < few for many, few in zip(had, left, strict=True)])
+    table = Table(volume, np.arange(18), volume, None)
+    found = too_few(table, Selection(kept, np.full(18, -1), np.full(18, np.nan, np.float32), 6.0))
+    assert found.startswith(warned)
+    assert bool(found) is bool(warned)
+
+
+def test_the_warning_stays_with_the_run(start, chosen) -> None:
+    session = start(reduce=[{**DRAWN[0], "threshold": 64}])
+    chosen(session)
+    texts = [note["text"] for note in session.provenance.notes]
+    assert texts == ["h keeps only one or two slices in 2 of 2 volumes; is that meant?"]

@@ -31,8 +31,14 @@ from ctkit.storage.records import (
 NAN = math.nan
 PLACE = Place("simclr", "organs", "knn", 0.1)
 ROWS: list[tuple[Any, str]] = [
-    (VolumeRow("3fa9", "p3fa", 133, 512, 512, 0.7, 0.7, NAN, ("a", "b")), "3fa9,p3fa,133,512,512,0.7,0.7,,a; b"),
-    (VolumeRow("3fa9", "p3fa", 133, 512, 512, 0.7, 0.7, 2.5, ()), "3fa9,p3fa,133,512,512,0.7,0.7,2.5,"),
+    (
+        VolumeRow("3fa9", "p3fa", 133, 512, 512, 0.7, 0.7, NAN, "", NAN, ("a", "b")),
+        "3fa9,p3fa,133,512,512,0.7,0.7,,,,a; b",
+    ),
+    (
+        VolumeRow("3fa9", "p3fa", 133, 512, 512, 0.7, 0.7, 2.5, "B30f", 3.0, ()),
+        "3fa9,p3fa,133,512,512,0.7,0.7,2.5,B30f,3,",
+    ),
     (SkippedRow("a,b/7.dcm", "no CT"), '"a,b/7.dcm",no CT'),
     (SliceRow(7, "3fa9", "a/7.dcm", 6, False, 4, 2.0), "7,3fa9,a/7.dcm,6,false,4,2"),
     (SliceRow(8, "3fa9", "a/8.dcm", 7, True, None, NAN), "8,3fa9,a/8.dcm,7,true,,"),

@@ -573,7 +573,7 @@ def returning(**facts: Any) -> Any:
     return lambda self, job: replace(Averaging.pretrain(self, job), **facts)
 
 
-def deaf(self: Averaging, job: Pretraining) -> Pretrained:
+def swallowing(self: Averaging, job: Pretraining) -> Pretrained:
     def progress(done: int, total: int) -> None:
         with suppress(BaseException):
             job.progress(done, total)
@@ -600,7 +600,7 @@ def test_a_good_method_passes() -> None:
         case(variant(Averaging, pretrain=returning(backbone=Path("trunk.pt"))), "the backbone must be written to"),
         case(variant(Averaging, steps=3), "a training must take 4 steps or more to be checked"),
         case(variant(Averaging, pretrain=mute), "job.progress must be told rising steps"),
-        case(variant(Averaging, pretrain=deaf), "an exception in job.progress must end the training"),
+        case(variant(Averaging, pretrain=swallowing), "an exception in job.progress must end the training"),
         case(variant(Averaging, pretrain=returning(history=())), 'history must have finite values called "loss"'),
         case(variant(Averaging, pretrain=returning(batch=32)), "a batch is no larger than the arm of 16 slices"),
         case(variant(Averaging, save=saving(lambda w: {"module.conv1.weight": w})), "it holds module.conv1.weight"),
@@ -901,6 +901,7 @@ def test_a_distribution_that_only_follows_runs_passes(install: Callable[..., str
         ("import nothing_like_this" + ANNOUNCING, "No module named 'nothing_like_this'"),
         ("", "it has no hook of ctkit; mark its functions with @hookimpl"),
         (ANNOUNCING.replace("return", "return [] and"), "a distribution must announce at least one plugin"),
+        (ANNOUNCING.replace(")]", ', requires="tarin")]'), "there is no extra 'tarin'"),
         ("print('hello')\nimport matplotlib" + ANNOUNCING, "but ct_trial import matplotlib"),
         (ANNOUNCING.replace("trial", "hash"), "also claimed by ctkit"),
         (ANNOUNCING.replace("ctkit_reducers.hash:Hash", "no_module:Hash"), "there is no module no_module"),

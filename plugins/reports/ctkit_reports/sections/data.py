@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from ctkit_reports.elements import Plot, Table, number, table, text
 from ctkit_reports.figures import Look
 
 VOLUME_ROWS = 20  #: more volumes than that are shown as histograms
+_NAME = re.compile(r"\b[0-9a-f]{12}\b")  # the digest of another volume
 REASONS = 20  #: kinds of notes and of reasons that are listed
 
 
@@ -34,7 +36,7 @@ def data(run: Run) -> Data | None:
     if not run.volumes and not run.skipped:
         return None
     many = len(run.volumes) > VOLUME_ROWS
-    notes = Counter(redaction.without_paths(note) for volume in run.volumes for note in volume.notes)
+    notes = Counter(redaction.without_paths(_NAME.sub("…", note)) for one in run.volumes for note in one.notes)
     reasons: Counter[str] = Counter()
     for reason, files in run.skipped.items():
         reasons[redaction.without_paths(reason)] += files
@@ -85,12 +87,14 @@ def _volume_table(volumes: Sequence[VolumeRow]) -> Table | None:
             text(f"{one.rows} × {one.columns}"),
             number(one.spacing_x),
             number(one.spacing_z),
+            number(one.thickness),
+            text(one.kernel),
             text(redaction.without_paths("; ".join(one.notes))),
         ]
         for one in volumes
     ]
-    columns = ("Volume", "Slices", "Pixels", "Pixel spacing, mm", "Slice spacing, mm", "Notes")
-    return table("Volumes, by digest", columns, rows)
+    columns = ("Volume", "Slices", "Pixels", "Pixel spacing, mm", "Slice spacing, mm", "Thickness, mm", "Kernel")
+    return table("Volumes, by digest", (*columns, "Notes"), rows)
 
 
 def _volume_plots(volumes: Sequence[VolumeRow]) -> Iterable[Plot]:

@@ -18,8 +18,8 @@ CURVES = {
     "loss": ("Loss", ""),
     "mean-loss": ("Mean loss of each hundredth of the run", ""),
     "alike-pairs": ("Alike pairs in a batch", "share of pairs"),
-    "feature-std": ("Spread of features", "standard deviation"),
-    "effective-rank": ("Effective rank of features", "dimensions"),
+    "feature-std": ("Spread of features", "standard deviation, own slices"),
+    "effective-rank": ("Effective rank of features", "dimensions, own slices"),
 }
 WATCHED = "knn-"  #: what the curve of a task that was watched is called, before the task's id
 

@@ -1,0 +1,395 @@
+"""Tells the scans apart that share a series, such as cardiac phases, kernels, energies and passes over one place.
+
+They are told apart where several slices lie at one height, by what differs there. The name of a file tells nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctkit.contracts import Volume
+from ctkit_datasets.dicom_geometry import Plane, Turn, is_even, levels
+from ctkit_datasets.dicom_header import every_element
+from ctkit_datasets.dicom_kernels import known_kernel
+from ctkit_datasets.dicom_pixels import SliceError, SliceReader
+from ctkit_datasets.dicom_slices import Encoding, Slice, sources
+
+DUPLICATE = "duplicate: the same pixels as another slice of its series at the same height"
+UNCLEAR = "several different slices of its series lie at its height, and nothing tells which belong together"
+
+_LEAST = 3  # slices of a pass: on average, or of each where heights do not repeat
+_MANY = 10  # slices on average: then more passes are believed than slices lie at one height
+_FILLING = 0.2  # share of a set's slices that may lie where another set lacks slices, if these are two scans
+_LONGEST = 64  # bytes of an element that may tell scans apart
+_Value: TypeAlias = Any
+
+
+class _Way(NamedTuple):
+    """A fact that may differ between the scans of one series."""
+
+    name: str
+    value: Callable[[Slice, Plane], _Value]
+    unit: str | None = None  #: its number may be told
+    repeated: bool = True  #: it tells other moments apart, not other reconstructions of one scan
+
+
+_WAYS = (  # the first ones say best what differs
+    _Way("field of view", lambda slice_, plane: plane.place(slice_.position), repeated=False),
+    _Way("phase", lambda slice_, _: slice_.marks.phase, "%"),
+    _Way("temporal position", lambda slice_, _: slice_.marks.temporal),
+    _Way("trigger delay", lambda slice_, _: slice_.marks.delay, "ms"),
+    _Way("time offset", lambda slice_, _: slice_.marks.offset, "s"),
+    _Way("tube voltage", lambda slice_, _: slice_.marks.voltage, "kV", repeated=False),
+    _Way("energy", lambda slice_, _: slice_.marks.energy, "keV", repeated=False),
+    _Way("kernel", lambda slice_, _: slice_.marks.kernel, repeated=False),
+    _Way("slice thickness", lambda slice_, _: slice_.thickness, "mm", repeated=False),
+    _Way("acquisition number", lambda slice_, _: slice_.marks.acquisition, ""),
+    _Way("irradiation event", lambda slice_, _: slice_.series.event),
+    _Way("image type", lambda slice_, _: (slice_.series.image_type, slice_.marks.frame_type), repeated=False),
+    _Way("stack", lambda slice_, _: slice_.marks.stack),
+    _Way("series number or description", lambda slice_, _: slice_.series.label),
+    _Way("comment", lambda slice_, _: slice_.marks.comment),
+    _Way("acquisition time", lambda slice_, _: slice_.marks.acquired),
+)
+"""Facts whose equal values make a scan."""
+
+_ORDERS = (_WAYS[3], _WAYS[15], _WAYS[9])
+"""Facts that count on from slice to slice, and further from one pass to the next."""
+
+_FILE = _Way("file", lambda slice_, _: slice_.file.path if slice_.encoding.frames > 1 else "")
+_FOLDER = _Way("folder", lambda slice_, _: slice_.folder)
+_CONTENT = _Way("time of the image", lambda slice_, _: slice_.marks.content)
+_NUMBER = _Way("order of the instances", lambda slice_, _: _number(slice_))
+
+
+def _number(slice_: Slice) -> tuple[float, int] | None:
+    number = slice_.marks.number
+    return (number or 0.0, slice_.frame) if number is not None or slice_.encoding.frames > 1 else None
+
+
+def _index(dimension: int, slice_: Slice, _: Plane) -> int | None:
+    indices = slice_.marks.dimensions or ()
+    return indices[dimension] if dimension < len(indices) else None
+
+
+@dataclass(frozen=True)
+class Pass:
+    """The slices of one scan of a series, each at a height of its own."""
+
+    slices: list[Slice]
+    notes: tuple[str, ...] = ()  #: what tells it from the others
+    moment: tuple[int, ...] = ()  #: equal for passes of several series that may be reconstructions of one scan
+    duplicates: int = 0  #: that were left out
+    unclear: tuple[Slice, ...] = ()  #: that were left out, as it is not known whose they are
+
+
+def passes(slices: list[Slice], plane: Plane, root: Path) -> tuple[list[Pass], list[tuple[Slice, str]]]:
+    """Return the scans that parallel slices of one series belong to, and the slices of none, each with the reason.
+
+    ``root`` is the folder of the files, which are opened where no known fact explains why heights repeat.
+    """
+    found: list[Pass] = []
+    left: list[tuple[Slice, str]] = []
+    for one in _known(Pass(slices), plane):
+        if _repeats(one.slices, plane):
+            kept, copies = _without_copies(one.slices, plane, root)
+            left += ((copy, DUPLICATE) for copy in copies)
+            one = replace(one, slices=kept, duplicates=len(copies))
+        for last in _unknown(one, plane, root):
+            single, unclear = _single(last, plane)
+            left += ((slice_, UNCLEAR) for slice_ in unclear)
+            if single:
+                found.append(replace(last, slices=single, unclear=unclear))
+    return found, left
+
+
+_Parts: TypeAlias = list[tuple[_Value, list[Slice]]]
+
+
+class _Found(NamedTuple):
+    """A fact that tells scans apart."""
+
+    way: _Way
+    parts: _Parts
+    unclear: Sequence[Slice] = ()  #: slices of which it does not tell whose they are
+
+
+def _known(whole: Pass, plane: Plane) -> Iterator[Pass]:
+    """Cut by the facts of ``_WAYS`` and ``_ORDERS``, until no height repeats or none of them explains it."""
+    at = _levels(whole.slices, plane)
+    dimensions = range(len(whole.slices[0].marks.dimensions or ()))
+    ways = (*_WAYS, *(_Way("dimension index", partial(_index, dimension)) for dimension in dimensions))
+    found = _by_values(whole.slices, at, plane, ways) or _by_orders(whole.slices, at, plane)
+    if found is None:
+        yield whole
+        return
+    for part in _cut(whole, found):
+        yield from _known(part, plane)
+
+
+def _unknown(whole: Pass, plane: Plane, root: Path) -> Iterator[Pass]:
+    """Cut by whatever else differs: any element of the header, the folder, at last the order of the instances."""
+    at = _levels(whole.slices, plane)
+    if len(set(at)) == len(at):
+        yield from _evened(whole, plane)
+        return
+    ways = (_FILE, _CONTENT, *_element_ways(whole.slices, at, root), _FOLDER)
+    found = (
+        _by_values(whole.slices, at, plane, ways, strict=True)
+        or _by_order(whole.slices, at, plane, _CONTENT, ranked=False)
+        or _by_order(whole.slices, at, plane, _NUMBER, ranked=True)
+    )
+    if found is None:
+        yield whole
+        return
+    for part in _cut(whole, found):
+        yield from _unknown(part, plane, root)
+
+
+def _evened(whole: Pass, plane: Plane) -> Iterator[Pass]:
+    """Cut slices at uneven distances by folder, or where their numbers begin anew, if both parts are even then."""
+    heights = np.sort(_heights(whole.slices, plane))
+    for found in _rounds(whole.slices, plane) if len(heights) > 1 and not is_even(heights) else ():
+        each = [np.sort(_heights(part, plane)) for _, part in found.parts]
+        if len(each) > 1 and _lie_in_each_other(each) and all(map(is_even, each)):
+            yield from _cut(whole, found)
+            return
+    yield whole
+
+
+def _rounds(slices: list[Slice], plane: Plane) -> Iterator[_Found]:
+    """Yield the slices of each folder, and those that follow each other upwards or downwards by their numbers."""
+    folders: dict[str, list[Slice]] = defaultdict(list)
+    for slice_ in slices:
+        folders[slice_.folder].append(slice_)
+    yield _Found(_FOLDER, [(None, folders[name]) for name in sorted(folders)])
+    numbered = [slice_ for slice_ in slices if _number(slice_) is not None]
+    if len(numbered) == len(slices):
+        ordered = sorted(slices, key=lambda slice_: _number(slice_) or ())
+        steps = np.sign(np.diff(_heights(ordered, plane)))
+        turns = np.flatnonzero(steps != np.median(steps)) + 1
+        ends = [0, *turns.tolist(), len(ordered)]
+        yield _Found(_NUMBER, [(None, ordered[first:last]) for first, last in itertools.pairwise(ends)])
+
+
+def _cut(whole: Pass, found: _Found) -> Iterator[Pass]:
+    way, parts, unclear = found
+    for number, (value, part) in enumerate(parts):
+        told = _told(way, value)
+        note = f"one of {len(parts)} scans in its series, told apart by {way.name}{f' ({told})' if told else ''}"
+        moment = (*whole.moment, number) if way.repeated else whole.moment
+        notes, left = (*whole.notes, note), () if number else (*whole.unclear, *unclear)
+        yield Pass(part, notes, moment, 0 if number else whole.duplicates, left)
+
+
+def _told(way: _Way, value: _Value) -> str:
+    """Return a value as it may be told: a number, or a kernel that is known. Any other text might name somebody."""
+    if way.name == "kernel":
+        return known_kernel(value)
+    return f"{value:g} {way.unit}".strip() if way.unit is not None and isinstance(value, float) else ""
+
+
+# --- heights ------------------------------------------------------------------------------------------------------
+
+
+def _heights(slices: Iterable[Slice], plane: Plane) -> NDArray[np.float64]:
+    return np.array([plane.height(slice_.position) for slice_ in slices])
+
+
+def _levels(slices: Sequence[Slice], plane: Plane) -> list[int]:
+    """Return for each slice the number of the height it lies at, counted upwards."""
+    thickness = [slice_.thickness for slice_ in slices if slice_.thickness]
+    return levels(_heights(slices, plane), float(np.median(thickness)) if thickness else None)
+
+
+def _repeats(slices: Sequence[Slice], plane: Plane) -> int:
+    """Return how many slices lie at a height where there is one already."""
+    return len(slices) - len(set(_levels(slices, plane)))
+
+
+def _single(one: Pass, plane: Plane) -> tuple[list[Slice], tuple[Slice, ...]]:
+    """Return the slices that lie alone at their height, and those that are left out for they do not."""
+    at = _levels(one.slices, plane)
+    count = Counter(at)
+    single = [slice_ for slice_, level in zip(one.slices, at, strict=True) if count[level] == 1]
+    others = (slice_ for slice_, level in zip(one.slices, at, strict=True) if count[level] > 1)
+    return single, (*one.unclear, *others)
+
+
+# --- by values ----------------------------------------------------------------------------------------------------
+
+
+def _by_values(
+    slices: list[Slice], at: list[int], plane: Plane, ways: Iterable[_Way], *, strict: bool = False
+) -> _Found | None:
+    """Return the fact whose equal values explain best why heights repeat, and the parts they make.
+
+    It explains it where most slices of one height differ in it. It does not where it shatters a scan, as there are
+    scanners that count an acquisition for each slice. Where no height repeats, the parts must lie in each other.
+    ``strict``: only where no height repeats in any part.
+    """
+    count = Counter(at)
+    most, repeated = max(count.values()), {level for level, slices_ in count.items() if slices_ > 1}
+    best: tuple[int, int, int] | None = None
+    found: _Found | None = None
+    for rank, way in enumerate(ways):
+        parts: dict[_Value, list[int]] = defaultdict(list)
+        for number, slice_ in enumerate(slices):
+            parts[way.value(slice_, plane)].append(number)
+        if not 1 < len(parts) <= len(slices) / _LEAST:
+            continue
+        if repeated:
+            if len(parts) > most and len(slices) < _MANY * len(parts):
+                continue
+            values: dict[int, set[_Value]] = defaultdict(set)
+            for value, numbers in parts.items():
+                for number in numbers:
+                    values[at[number]].add(value)
+            left = sum(len(numbers) - len({at[number] for number in numbers}) for numbers in parts.values())
+            if 2 * sum(len(values[level]) > 1 for level in repeated) < len(repeated) or (strict and left):
+                continue
+        elif _lie_in_each_other([_heights((slices[n] for n in numbers), plane) for numbers in parts.values()]):
+            left = 0
+        else:
+            continue
+        score = (left, len(parts), rank)
+        if best is None or score < best:
+            best = score
+            ordered = sorted(parts.items(), key=lambda item: (str(type(item[0])), item[0]))
+            found = _Found(way, [(value, [slices[number] for number in numbers]) for value, numbers in ordered])
+    return found
+
+
+def _lie_in_each_other(parts: list[NDArray[np.float64]]) -> bool:
+    """Whether parts without a common height are scans of one place: not one of them fills what another one lacks."""
+    if min(map(len, parts)) < _LEAST:
+        return False
+    parts = [np.sort(part) for part in parts]
+    for number, part in enumerate(parts):
+        others = np.concatenate([*parts[:number], *parts[number + 1 :]])
+        inside = others[(others > part[0]) & (others < part[-1])]
+        gaps = np.diff(part)
+        filling = gaps[np.searchsorted(part, inside) - 1] > 1.5 * np.median(gaps)
+        within = part[(part > others.min()) & (part < others.max())]
+        if 2 * len(within) < len(part) or (len(inside) and filling.mean() > _FILLING):
+            return False
+    return True
+
+
+# --- by order -----------------------------------------------------------------------------------------------------
+
+
+def _by_orders(slices: list[Slice], at: list[int], plane: Plane) -> _Found | None:
+    return next(filter(None, (_by_order(slices, at, plane, way, ranked=True) for way in _ORDERS)), None)
+
+
+def _by_order(slices: list[Slice], at: list[int], plane: Plane, way: _Way, *, ranked: bool) -> _Found | None:
+    """Return the passes that slices come in: a new one begins when a height repeats.
+
+    There must be as many as slices at one height. Otherwise, where ``ranked``, the first ones of all heights with so
+    many slices make a pass, and the second ones; then nothing tells whose the slices of the other heights are.
+    """
+    values = [way.value(slice_, plane) for slice_ in slices]
+    most = max(Counter(at).values())
+    if most == 1 or None in values or len(set(zip(values, at, strict=True))) < len(slices):
+        return None
+    ordered = sorted(range(len(slices)), key=lambda number: (values[number], at[number]))
+    swept: list[list[int]] = [[]]
+    unclear: list[Slice] = []
+    seen: set[int] = set()
+    ranks: Counter[int] = Counter()
+    rank: list[list[int]] = [[] for _ in range(most)]
+    for number in ordered:
+        if at[number] in seen:
+            swept.append([])
+            seen.clear()
+        swept[-1].append(number)
+        seen.add(at[number])
+        rank[ranks[at[number]]].append(number)
+        ranks[at[number]] += 1
+    if len(swept) != most:
+        full = {level for level, count in ranks.items() if count == most}
+        if not ranked or 2 * len(full) < len(ranks):
+            return None
+        swept = [[number for number in part if at[number] in full] for part in rank]
+        unclear = [slices[number] for number in ordered if at[number] not in full]
+    return _Found(way, [(None, [slices[number] for number in part]) for part in swept], unclear)
+
+
+# --- by the files themselves --------------------------------------------------------------------------------------
+
+
+def _element_ways(slices: list[Slice], at: list[int], root: Path) -> Iterator[_Way]:
+    """Yield each element of the headers, standard or private, that takes as many values as slices lie at one height."""
+    headers: dict[str, list[dict[int, bytes]]] = {}
+    for slice_ in slices:
+        if slice_.file.path not in headers:
+            headers[slice_.file.path] = every_element(root / slice_.file.path, _LONGEST)
+    values: dict[int, set[bytes]] = defaultdict(set)
+    most = max(Counter(at).values())
+    for frames in headers.values():
+        for frame in frames:
+            for tag, value in frame.items():
+                if len(values[tag]) <= most:
+                    values[tag].add(value)
+
+    def value_of(slice_: Slice, tag: int) -> bytes:
+        frames = headers[slice_.file.path]
+        return frames[slice_.frame].get(tag, b"") if slice_.frame < len(frames) else b""
+
+    for tag in sorted(values):
+        if most - 1 <= len(values[tag]) <= most:
+            name = f"element ({tag >> 16:04X},{tag & 0xFFFF:04X})"
+            yield _Way(name, lambda slice_, _, tag=tag: value_of(slice_, tag), repeated=False)  # type: ignore[misc]
+
+
+def _without_copies(slices: list[Slice], plane: Plane, root: Path) -> tuple[list[Slice], list[Slice]]:
+    """Return one of the slices of equal values at each height, and the others."""
+    at = _levels(slices, plane)
+    count = Counter(at)
+    first = slices[0].encoding
+    shape = (first.rows, first.columns)
+    volume = Volume("copies", "copies", rows=shape[0], columns=shape[1], **sources(slices, Turn()))
+    kept: list[Slice] = []
+    copies: list[Slice] = []
+    seen: set[tuple[int, bytes]] = set()
+    values = np.empty(shape, np.float64)
+    with SliceReader(root, volume) as reader:
+        for number, slice_ in enumerate(slices):
+            mark = (at[number], b"")
+            if count[at[number]] > 1:
+                try:
+                    reader.read(number, values, _rescaled)
+                    mark = (at[number], hashlib.blake2b(values.tobytes()).digest())
+                except SliceError:
+                    mark = (at[number], str(number).encode())  # what cannot be read is nobody's copy
+            (copies if mark in seen else kept).append(slice_)
+            seen.add(mark)
+    return kept, copies
+
+
+def _rescaled(stored: NDArray[Any], encoding: Encoding, out: NDArray[np.float64]) -> None:
+    """Write what stored values mean into ``out``; both are (rows, columns)."""
+    out[...] = stored * encoding.slope + (encoding.intercept or 0.0)
+
+
+def overlapping_folders(slices: Sequence[Slice], plane: Plane) -> int:
+    """Return how many folders the slices lie in whose heights overlap, 0 for none."""
+    ends: dict[str, list[float]] = {}
+    for slice_ in slices:
+        height = plane.height(slice_.position)
+        low, high = ends.get(slice_.folder, (height, height))
+        ends[slice_.folder] = [min(low, height), max(high, height)]
+    ranges = sorted(ends.values())
+    overlap = any(after[0] < before[1] for before, after in itertools.pairwise(ranges))
+    return len(ranges) if overlap else 0
