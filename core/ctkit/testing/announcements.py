@@ -47,6 +47,7 @@ def check_distribution(name: str) -> None:
             check_spec(Spec(entry.name, entry.summary, entry.target), kind)
         elif entry.kind == "command":
             _check_command(judge, entry)
+    _check_extras(judge, name)
 
 
 def check_spec(spec: Spec, kind: Kind) -> None:
@@ -75,6 +76,24 @@ def check_spec(spec: Spec, kind: Kind) -> None:
         f"{spec.target} is none",
         f"derive it, or announce it from another hook than ctkit_register_{kind}s",
     )
+
+
+def _check_extras(judge: Judge, name: str) -> None:
+    known = {
+        extra
+        for owner in (name, DISTRIBUTION)
+        for found in metadata.distributions(name=owner)
+        for extra in found.metadata.get_all("Provides-Extra", ())
+    }
+    for registered, module in plugins.load().manager.list_name_plugin():
+        hooks = [hook for hook in vars(module) if hook.startswith(f"{PROJECT}_register_")]
+        for spec in (spec for hook in hooks for spec in vars(module)[hook]() if registered.startswith(f"{name}:")):
+            judge.must(
+                spec.requires in ("", *known),
+                f"plugin {spec.name!r} must require an extra of {name} or of {DISTRIBUTION}",
+                f"there is no extra {spec.requires!r}",
+                f"write one of {', '.join(sorted(known))}, or add it to [project.optional-dependencies]",
+            )
 
 
 def _check_command(judge: Judge, entry: Entry) -> None:
