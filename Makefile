@@ -10,7 +10,8 @@ VENV := .venv
 CONSTRAINTS := constraints.txt
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-WALLS := $(VENV)/.walls
+TESTABLE := $(VENV)/.testable
+comma := ,
 
 # Where .venv is, it measures; else the machine's own Python, with the wheels that `make wheels` packed elsewhere.
 MINUTES ?= 9
@@ -26,17 +27,18 @@ PACKED = $(if $(wildcard $(BIN)/python),,$(if $(wildcard $(WHEELS)/*.whl),--whee
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
 
-install: $(INSTALLED) ## make .venv and install ctkit into it, to be edited in place
+install: $(INSTALLED) ## make .venv and install ctkit into it with all that training needs, to be edited in place
 
 $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@$(BIN)/python -c '' 2>/dev/null || { test -n "$(PYTHON)" && $(PYTHON) -m venv --clear $(VENV); } \
 	    || { echo "ctkit needs Python 3.11 to 3.13 with venv and pip (Debian: python3-venv); say make PYTHON=..." >&2; exit 1; }
-	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable '.[dev,docs,onnx,timm]'
+	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable '.[train]'
 	@touch $@
 
-# Import contracts are checked by a tool that wants a newer click and rich than ctkit does.
-$(WALLS): $(INSTALLED)
-	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) --editable '.[walls]'
+# Import contracts are checked by a tool that wants a newer click and rich than ctkit does, so not beside the oldest.
+$(TESTABLE): $(INSTALLED)
+	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) \
+	    --editable '.[train,dask,dev,docs,onnx,timm$(if $(filter oldest.txt,$(CONSTRAINTS)),,$(comma)walls)]'
 	@touch $@
 
 # The oldest release of each dependency that pyproject.toml allows: `make tests VENV=.venv-oldest CONSTRAINTS=oldest.txt`.
@@ -48,22 +50,22 @@ quickstart: $(INSTALLED) ## reduce, pre-train and evaluate on synthetic CT, in m
 
 test: lint types docs tests ## everything that must pass; the tests also build the wheel, install it and start it
 
-lint: $(WALLS) ## style, and which module may import which
+lint: $(TESTABLE) ## style, and which module may import which
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 
-format: $(INSTALLED) ## mend what lint can mend
+format: $(TESTABLE) ## mend what lint can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-types: $(INSTALLED) ## mypy, strict
+types: $(TESTABLE) ## mypy, strict
 	$(BIN)/mypy
 
-tests: $(INSTALLED) ## pytest on $(JOBS) processes
+tests: $(TESTABLE) ## pytest on $(JOBS) processes
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal
 
-docs: $(INSTALLED) ## the documentation, into site/
+docs: $(TESTABLE) ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 gpu: ## measure on a GPU in $(MINUTES) minutes; ARGUMENTS='--device cpu --tiny' rehearses

@@ -28,7 +28,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,14 @@ class Piece:
     name: str
     share: float  #: of the time, in relation to the other pieces: the seconds that it needs on a fast GPU
     what: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a process ended."""
+
+    state: str  #: done, failed, cut off, not started
+    reason: str | None  #: where it is not done
 
 
 #: In the order in which they run: what is worth most comes first.
@@ -137,8 +145,10 @@ class Run:
         """Find out what the machine has, and say what is missing."""
         path = self.out / "machine.json"
         command = ["machine", "--file", str(path), *(["--wheels", str(wheels)] if wheels else [])]
-        reason = self._run(command, min(LOOKING, self.deadline - time.monotonic()))
-        self.machine = read(path) or {"missing": [f"a look at the machine: {reason}"]}
+        outcome = self._run(command, min(LOOKING, self.deadline - time.monotonic()))
+        self.machine = read(path) or {
+            "missing": [f"what the machine has: the look at it is {outcome.state}: {outcome.reason}"]
+        }
         for name, value in facts_of(self.machine):
             print(f"{name:<14} {value}")
         print("missing        " + ("\n               ".join(self.machine["missing"]) or "nothing"), flush=True)
@@ -170,29 +180,24 @@ class Run:
         }
         print(f"\n{piece.name}: {piece.what}, at most {limit:.0f} s", flush=True)
         save(path, document)
-        if limit < LEAST:
-            document |= {"state": "not started", "reason": "no time was left"}
-        else:
-            words = [piece.name, "--device", self.device, "--seconds", f"{limit:.1f}", "--file", str(path)]
-            reason: str | None = "it was interrupted"
-            try:
-                reason = self._run([*words, *(["--tiny"] if self.tiny else [])], limit)
-            finally:
-                document = read(path) or document
-                document |= {"state": state_of(reason), "reason": reason, "seconds": round(time.monotonic() - begin, 1)}
-                self._keep(path, document)
-            return
-        self._keep(path, document)
+        outcome = Outcome("cut off", "it was interrupted")
+        try:
+            if limit < LEAST:
+                outcome = Outcome("not started", "no time was left")
+            else:
+                words = [piece.name, "--device", self.device, "--seconds", f"{limit:.1f}", "--file", str(path)]
+                outcome = self._run([*words, *(["--tiny"] if self.tiny else [])], limit)
+        finally:
+            document = read(path) or document
+            document |= {**asdict(outcome), "seconds": round(time.monotonic() - begin, 1)}
+            save(path, document)
+            self.documents.append(document)
+            self.write_table()
+        if outcome.reason:
+            print(f"  {outcome.state}: {outcome.reason}", flush=True)
 
-    def _keep(self, path: Path, document: dict[str, Any]) -> None:
-        save(path, document)
-        self.documents.append(document)
-        self.write_table()
-        if document["reason"]:
-            print(f"  {document['state']}: {document['reason']}", flush=True)
-
-    def _run(self, words: Sequence[str], seconds: float) -> str | None:
-        """Run a piece's process for so many seconds at most; why it did not end well, None where it did."""
+    def _run(self, words: Sequence[str], seconds: float) -> Outcome:
+        """Run a piece's process for so many seconds at most."""
         log = self.scratch / "log"
         command = [sys.executable, "-W", "ignore", str(HERE / "gpu_pieces.py"), *words]
         with log.open("wb") as errors:
@@ -200,15 +205,15 @@ class Run:
             try:
                 code = process.wait(max(seconds, 0.1))
             except subprocess.TimeoutExpired:
-                return f"it took longer than {seconds:.0f} s"
+                return Outcome("cut off", f"it took longer than {seconds:.0f} s")
             finally:
                 end(process)
         if code == 0:
-            return None
+            return Outcome("done", None)
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         print("\n".join(lines[-15:]), file=sys.stderr)
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        return f"{how}: {lines[-1].strip()[:300]}" if lines else how
+        return Outcome("failed", f"{how}: {lines[-1].strip()[:300]}" if lines else how)
 
     def write_table(self) -> None:
         """Write the table of what has ended so far."""
@@ -223,13 +228,6 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait(3)
     except subprocess.TimeoutExpired:
         print(f"  process {process.pid} cannot be ended", file=sys.stderr)
-
-
-def state_of(reason: str | None) -> str:
-    """How a piece ended, in a word or two."""
-    if reason is None:
-        return "done"
-    return "cut off" if reason.startswith("it ") else "failed"
 
 
 def read(path: Path) -> dict[str, Any] | None:

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import sysconfig
 import venv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from ctkit import main
+from requirements import brought_by
 
 settings.register_profile("ctkit", deadline=None)  # a test that times out on a busy machine says nothing
 settings.load_profile("ctkit")
@@ -110,14 +112,20 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
 
 
 class Environment:
-    """A virtual environment of its own. It sees the libraries of the outer one, but its ctkit only once installed."""
+    """A virtual environment of its own. It sees libraries of the outer one, but its ctkit only once installed.
 
-    def __init__(self, folder: Path) -> None:
+    It sees them all, or those that requirements bring, such as ["numpy>=2"].
+    """
+
+    def __init__(self, folder: Path, requirements: Sequence[str] | None = None) -> None:
         venv.create(folder, symlinks=os.name != "nt")
         self.scripts = folder / ("Scripts" if os.name == "nt" else "bin")
         self.python = self.scripts / "python"
         site = self.run(self.python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").stdout.strip()
         outer = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+        if requirements is not None:
+            outer = [str(folder / "libraries")]
+            _link_libraries(brought_by(requirements), folder / "libraries")
         (Path(site) / "outer.pth").write_text("\n".join(outer))
 
     def run(self, *command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -138,6 +146,15 @@ class Environment:
     def ctkit(self, *arguments: str | Path, cwd: Path | None = None) -> str:
         """Run this environment's ``ctkit`` and return what it printed."""
         return self.run(self.scripts / "ctkit", *arguments, cwd=cwd).stdout
+
+
+def _link_libraries(names: Iterable[str], folder: Path) -> None:
+    """Make a folder of links to the packages and metadata of installed distributions."""
+    folder.mkdir()
+    for found in map(metadata.distribution, names):
+        for part in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
+            if not (folder / part).exists():  # several may share a namespace
+                (folder / part).symlink_to(found.locate_file(part))
 
 
 @pytest.fixture(scope="session")

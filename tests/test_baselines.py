@@ -146,7 +146,8 @@ def test_a_slice_of_the_pre_training_data_among_the_test_images_is_found(run: Pa
     assert warned == {"all": [True], "first": [], "untrained": []}  # "first" keeps slice 1 of each volume
     page = (run / "report.html").read_text()
     assert page.index(leak) < page.index('<section id="arms"')
-    assert f"leaky: {leak} (16 or fewer of 256 hash bits differ)" in json.loads((run / "run.json").read_text())["notes"]
+    note = {"item": "leaky", "text": f"{leak} (16 or fewer of 256 hash bits differ)"}
+    assert note in json.loads((run / "run.json").read_text())["notes"]
 
 
 def test_pre_training_is_watched_by_the_task_that_asks_for_it(run: Path) -> None:
@@ -168,7 +169,7 @@ def test_without_the_stored_slices_the_predictions_say_for_good_that_they_were_n
         again = start(tmp_path / "copy", "--only", "arm=first", "--only", "seed=1", "--set", "task.leaky.monitor=false")
         facts = json.loads((again / "arms/first/simclr/seed-1/leaky/knn/repeat-0-labels-0.5.json").read_text())
         assert facts["warnings"] == [said]
-        assert f"leaky: {said}" in json.loads((again / "run.json").read_text())["notes"]
+        assert {"item": "leaky", "text": said} in json.loads((again / "run.json").read_text())["notes"]
     assert said in (again / "report.html").read_text()
 
 

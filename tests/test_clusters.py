@@ -82,6 +82,16 @@ def test_slices_are_chosen_and_stored_by_a_dask_cluster_that_the_script_starts(t
     assert not list(tmp_path.glob(".dask-*"))
 
 
+def test_a_scheduler_that_ends_at_once_ends_the_script_with_a_message(tmp_path: Path) -> None:
+    stand_in(tmp_path, "srun", 'exec "$@"')
+    stand_in(tmp_path, "dask", 'echo "no $1 today" >&2; exit 1')
+    done = submit("select.sbatch", tmp_path)
+    assert done.returncode == 1
+    assert "no scheduler today" in done.stderr
+    assert done.stderr.splitlines()[-1] == "select.sbatch: the Dask scheduler ended; what it said is above"
+    assert not list(tmp_path.glob(".dask-*"))
+
+
 @pytest.mark.parametrize(("code", "again"), [(0, False), (1, False), (130, True)])
 def test_a_training_that_slurm_interrupts_queues_again(tmp_path: Path, code: int, again: bool) -> None:
     stand_in(tmp_path, "srun", f'echo "$@" > started; exit {code}')

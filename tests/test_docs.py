@@ -26,8 +26,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ctkit import hookspecs, pipeline_file
-from ctkit.cli import main
+from ctkit import hookspecs
+from ctkit.cli import main, pipeline_text
 from ctkit.plugins.registry import load
 from ctkit.storage import ArmFolder, RunFolder, TrainingFolder, records
 from ctkit.storage.run_folder import File
@@ -92,7 +92,7 @@ def accept(block: Block) -> None:
     if "run" not in document:
         text = '[run]\nname = "page"\n' + text
     Path("block.toml").write_text(text)
-    pipeline_file.load(Path("block.toml"), load())  # `ctkit validate` would miss the data
+    pipeline_text.load(Path("block.toml"), load())  # `ctkit validate` would miss the data
 
 
 def execute(block: Block) -> None:
@@ -192,7 +192,7 @@ def declared(*folders: type) -> set[str]:
 def test_the_page_on_run_folders_names_the_files_that_the_owner_knows(described):
     text = (REPOSITORY / "docs" / "run-folder.md").read_text(encoding="utf-8")
     listed = set(re.findall(r"^\| `([^`/]+)` \|", text, re.MULTILINE))
-    of_run = declared(RunFolder) - {".lock", ".journal"}
+    of_run = declared(RunFolder) - {".lock"}
     predictions = {name for name in {**COLUMNS, **KEYS} if "/" in name}
     known = {"selection.csv", *declared(ArmFolder, TrainingFolder), *predictions}
     assert listed == of_run

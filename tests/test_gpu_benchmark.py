@@ -5,6 +5,8 @@ Most tests replace the pieces by small scripts, so that only ``gpu.py`` itself i
 
 from __future__ import annotations
 
+import ast
+import importlib
 import json
 import os
 import shutil
@@ -14,6 +16,7 @@ import sys
 import time
 import tomllib
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -145,6 +148,24 @@ def test_figures_of_an_earlier_run_stay(benchmark: Path, tmp_path: Path) -> None
     assert done.returncode == 2
     assert "holds the figures of an earlier run" in done.stderr
     assert (tmp_path / "tests.json").read_text() == "{}"
+
+
+def test_what_benchmarks_import_of_ctkit_is_there(repository: Path) -> None:
+    """Nothing else runs them in continuous integration, and they look behind the public names."""
+    imported = {
+        (node.module, alias.name)
+        for path in (repository / "benchmarks").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("ctkit")
+        for alias in node.names
+    }
+    lacking = [
+        (module, name)
+        for module, name in imported
+        if not hasattr(importlib.import_module(module), name) and find_spec(f"{module}.{name}") is None
+    ]
+    assert imported
+    assert lacking == []
 
 
 def test_what_a_bare_machine_lacks_is_packed(repository: Path) -> None:

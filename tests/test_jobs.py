@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ctkit_models import cluster
 
 PIPELINE = """\
 [run]
-name = "beside"
+name = "several"
 [compute]
 device = "cpu"
 workers = 2
@@ -70,12 +71,12 @@ def ctkit_register_methods():
 class Fragile(Method[NoParams]):
     def pretrain(self, job):
         if job.metadata["arm"] == "half":
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), int(os.environ["SENT"]))
         return Pretrained(backbone(job.folder / "backbone.safetensors"), 0, 0.0, 0, 0.0)
 """
 
 Run = Callable[..., tuple[int, dict[str, Any]]]
-FOLDER = Path("runs/beside")
+FOLDER = Path("runs/several")
 
 
 @pytest.fixture
@@ -118,31 +119,39 @@ def test_trainings_at_once_give_the_backbones_and_scores_of_one_after_the_other(
     code, facts = run("--jobs", "2")
     said = capsys.readouterr().out
     assert (code, facts["state"], facts["jobs"], facts["at"]) == (0, "done", 2, None)
-    assert (
-        "all/simclr/seed-42: up to 2 trainings shared the cores, so its time is not that of one alone" in facts["notes"]
-    )
+    slower = "up to 2 trainings shared the cores, so its time is not that of one alone"
+    assert {"item": "all/simclr/seed-42", "text": slower} in facts["notes"]
     assert "pretrain all/simclr/seed-42: 3 done" in said
-    beside, scores = backbones(), read_csv(FOLDER / "results.csv")
+    together, scores = backbones(), read_csv(FOLDER / "results.csv")
     made = [stage["item"] for stage in facts["stages"] if stage["stage"] == "pretrain" and not stage["cached"]]
     assert len(made) == len(set(made)) == 3  # of four backbones two are the same
-    assert len(beside) == 4
+    assert len(together) == 4
 
     monkeypatch.setenv("CTKIT_CACHE", "another-cache")
     code, facts = run()
     assert (code, facts["jobs"]) == (0, 1)
-    assert backbones() == beside
+    assert backbones() == together
     assert read_csv(FOLDER / "results.csv") == scores
 
 
-def test_when_the_process_of_one_dies_the_others_go_on_and_a_twin_is_tried_for_itself(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system has no SIGSTOP")
+@pytest.mark.parametrize(
+    ("sent", "how"),
+    [
+        ("SIGKILL", "died (SIGKILL, as when memory runs out)"),
+        ("SIGSTOP", "was stopped, or waited for a disk, for 1 s"),
+    ],
+)
+def test_when_the_process_of_one_dies_or_is_stopped_the_others_go_on_and_a_twin_is_tried_for_itself(
+    run: Run, sent: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setenv("SENT", str(int(signal.Signals[sent])))
     install(tmp_path / "site", "fragile", FRAGILE, monkeypatch)
     arms = PIPELINE.split("[[baseline]]")[0]
     (tmp_path / "p.toml").write_text(arms + '[[pretrain]]\nuse = "fragile"\n')
-    code, facts = run("-j", "2")
+    code, facts = run("-j", "2", "--set", "compute.time_limit=1")
     plugins.load.cache_clear()
-    reason = "the process that worked on it died (SIGKILL, as when memory runs out)"
+    reason = f"the process that worked on it {how}"
     assert (code, facts["state"]) == (1, "failed in part")
     assert facts["failures"] == [{"stage": "pretrain", "item": "half/fragile/seed-42", "reason": reason}]
     assert reason in capsys.readouterr().err
@@ -235,13 +244,13 @@ def test_what_describes_on_the_accelerator_ends_before_the_trainings_and_leaves_
     assert describing
     assert training
     assert not describing & (training | {str(os.getpid())})
-    beside = evidence()
-    assert len(beside) == 3
+    together = evidence()
+    assert len(together) == 3
 
     monkeypatch.setenv("CTKIT_CACHE", "another-cache")
     assert run("--until", "select")[0] == 0
     assert processes("describing") == describing | {str(os.getpid())}
-    assert evidence() == beside
+    assert evidence() == together
 
 
 @pytest.mark.usefixtures("accelerated")

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
-from ctkit import pipeline_file, plugins
-from ctkit.cli import main
+from ctkit import plugins
+from ctkit.cli import main, pipeline_text
 from ctkit.files import read_csv
 from ctkit.pipeline_file.pipeline import Pipeline
 from ctkit.testing import samples
@@ -29,7 +31,7 @@ def study(tmp_path: Path) -> Path:
 
 
 def resolved(path: Path) -> Pipeline:
-    return pipeline_file.load(path, plugins.load())
+    return pipeline_text.load(path, plugins.load())
 
 
 @pytest.mark.parametrize("name", ["lidc-idri", "pet-ct", "miniature"])
@@ -63,19 +65,59 @@ def test_a_study_says_what_pre_training_bought_over_random_weights_and_imagenets
     assert imagenet["init"] is not None
 
 
-def test_what_the_files_state_is_what_methods_do_by_default_but_for_mocos_head(study: Path) -> None:
-    """The defaults are the paper's settings, stated again for readers; the paper's MoCo had no hidden layer."""
+def test_what_the_files_state_is_what_methods_do_by_default_but_for_head_and_decay(study: Path) -> None:
+    """The defaults are the paper's settings, stated again for readers.
+
+    Its MoCo had no hidden layer, and all weights of SwAV and BYOL decayed. Warm-up, local size and freeze, left out,
+    come to the same in so long a run.
+    """
     differing = {}
     for plan in resolved(study / "methods.toml").pretrains:
         defaults = type(plan.method.params)().model_dump()
         stated = plan.method.params.model_dump()
         differing[plan.id] = {name: value for name, value in stated.items() if value != defaults[name]}
     assert differing == {
-        "swav": {"warmup": 10, "local_size": 96, "frozen": 1},  # left out, they come to the same in so long a run
+        "swav": {
+            "decay": "all",
+            "warmup": 10,
+            "local_size": 96,
+            "frozen": 1,
+        },  # left out, they come to the same in so long a run
         "moco": {"head": "linear"},
         "simclr": {"warmup": 10},
-        "byol": {"warmup": 10},
+        "byol": {"decay": "all", "warmup": 10},
     }
+
+
+@pytest.mark.parametrize("method", ["swav", "moco", "simclr", "byol"])
+def test_what_decays_is_what_decayed_in_the_scripts(study: Path, method: str) -> None:
+    """Of SimCLR, which the scripts do not have, biases and normalisation are spared, as in its paper."""
+    from ctkit_models.optimisers import build_optimiser
+
+    (params,) = (plan.method.params for plan in resolved(study / "methods.toml").pretrains if plan.id == method)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+    weights, others = build_optimiser(network, params).param_groups
+    published = {"swav": 1e-6, "moco": 1e-4, "byol": 1.5e-6, "simclr": 1e-6}[method]
+    assert (len(weights["params"]), len(others["params"])) == (2, 4)
+    assert weights["weight_decay"] == published
+    assert others["weight_decay"] == (0 if method == "simclr" else published)
+
+
+def test_the_first_step_of_swavs_batch_norm_is_the_published_one(study: Path) -> None:
+    """LARS of pl_bolts, which the scripts call with its defaults: the trust ratio is of all weights, 1-d ones too."""
+    from ctkit_models.optimisers import build_optimiser
+
+    (params,) = (plan.method.params for plan in resolved(study / "methods.toml").pretrains if plan.id == "swav")
+    layer = nn.BatchNorm2d(64)
+    gradient = torch.linspace(-1.0, 2.0, 64)
+    layer.weight.grad, layer.bias.grad = gradient.clone(), torch.zeros(64)
+    build_optimiser(layer, params).step()
+    scale, decay = torch.ones(64, dtype=torch.float64), 1e-6
+    ratio = 0.001 * scale.norm() / (gradient.double().norm() + decay * scale.norm() + 1e-8)
+    expected = scale - 0.15 * ratio * (gradient.double() + decay * scale)
+    assert torch.allclose(layer.weight.double(), expected, rtol=0, atol=1e-7)
+    relative = (layer.weight.detach() - 1).norm() / scale.norm()
+    assert relative == pytest.approx(0.15 * 0.001, rel=1e-3)
 
 
 def test_the_miniature_runs_from_scans_to_report(

@@ -48,6 +48,7 @@ class Spec:
     name: str  #: what a pipeline file says after ``use``, or a person after ``ctkit``: lower case, digits and hyphens
     summary: str  #: one line for ``ctkit list-plugins``, and of a command for ``ctkit --help``
     target: str
+    requires: str = ""  #: extra whose packages it needs, of its distribution or else of ctkit-ssl, such as "train"
 
 
 # --- registering: called once, when plugins are loaded ------------------------------------------------------------

@@ -241,10 +241,7 @@ def test_a_link_that_leads_out_since_the_scan_is_not_followed(tmp_path: Path) ->
         ("MET_SHORT", "MET_SHORT_ARRAY", "no integers or real numbers"),
         ("ElementType", "ElementNumberOfChannels = 3\nElementType", "several values for each voxel"),
         ("BinaryData = True", "BinaryData = False", "written as text"),
-        ("1 0 0 0 1 0 0 0 1", "1 0 0 0 1 0 0 1 0", "neither orientation nor spacing"),
         ("1 0 0 0 1 0 0 0 1", "1 0 0 0 1 0", "numbers are missing"),
-        ("0.5 0.75 2.5", "0.5 0 2.5", "neither orientation nor spacing"),
-        ("0.5 0.75 2.5", "0.5 nan 2.5", "neither orientation nor spacing"),
         ("ElementDataFile = LOCAL\n", "", "not a MetaImage file"),
         ("ObjectType = Image", "ObjectType = Tube", "not a MetaImage file"),
         ("ObjectType = Image", "\0\1\2", "not a MetaImage file"),
@@ -256,6 +253,27 @@ def test_damaged_headers_are_left_out_with_the_reason(tmp_path: Path, old: str, 
     _, volumes, skipped = scan(tmp_path)
     assert volumes == []
     assert reason in skipped["a.mha"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "spacing", "notes"),
+    [
+        ("0.5 0.75 2.5", "0.5 0 2.5", (0.5, None, 2.5), 1),
+        ("0.5 0.75 2.5", "nan 0.75 inf", (None, 0.75, None), 1),
+        ("1 0 0 0 1 0 0 0 1", "1 0 0 0 1 0 0 1 0", (0.5, 0.75, 2.5), 1),
+        ("1 0 0 0 1 0 0 0 1", "nan 0 0 0 1 0 0 1 0", (0.5, 0.75, 2.5), 1),
+        ("Offset = -1 -2 -3", "Offset = nan -2 -3", (0.5, 0.75, 2.5), 0),
+        ("TransformMatrix = 1 0 0 0 1 0 0 0 1\n", "", (0.5, 0.75, 2.5), 1),
+        ("ElementSpacing = 0.5 0.75 2.5\n", "", (1.0, 1.0, 1.0), 0),
+    ],
+)
+def test_a_number_that_pixels_do_not_need_costs_nothing(
+    tmp_path: Path, old: str, new: str, spacing: Any, notes: int
+) -> None:
+    (tmp_path / "a.mha").write_bytes(MHD.format("LOCAL").replace(old, new).encode() + values().tobytes())
+    volume, pixels = only(tmp_path)
+    np.testing.assert_array_equal(pixels.values, values())
+    assert (volume.spacing, len(volume.notes)) == (spacing, notes)
 
 
 @pytest.mark.parametrize("suffix", [".mha", ".nrrd"])
@@ -315,6 +333,11 @@ def test_files_of_voxels_are_accounted_for_with_their_headers(tmp_path: Path) ->
     _, (volume,), skipped = scan(tmp_path)
     assert [file.path for file in volume.files] == ["a.mhd", "x.raw"]
     assert set(skipped) == {"b.mhd", "y.zraw"}
+    (tmp_path / "x.mhd").write_text(MHD.format("./x.raw"))  # whose name is the voxels'
+    _, (volume,), skipped = scan(tmp_path)
+    assert volume.key == "x.mhd"
+    assert skipped["a.mhd"] == "another header names the same file of voxels"
+    (tmp_path / "x.mhd").unlink()
     assert scan(tmp_path, min_slices=9)[2].keys() == {"a.mhd", "b.mhd", "x.raw", "y.zraw"}
     assert scan(tmp_path, include=["b*"])[1][0].files[0].path == "b.mhd"
 

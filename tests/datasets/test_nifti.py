@@ -168,6 +168,24 @@ def test_a_header_without_orientation_is_read_as_analyze_and_noted(tmp_path: Pat
     assert "no orientation" in volume.notes[0]
 
 
+@pytest.mark.parametrize("step", [0.0, math.nan, math.inf, -0.0, 1e30])
+def test_a_spacing_that_makes_no_sense_is_unknown_and_costs_nothing(tmp_path: Path, step: float) -> None:
+    path = save(tmp_path / "a.nii", ct())
+    damaged(path, 76, struct.pack("<4f", 1, 0.75, 0.5, step))
+    damaged(path, 280, struct.pack("<12f", *[math.nan] * 12))
+    volume, pixels = only(tmp_path)
+    np.testing.assert_array_equal(pixels.values, ct().transpose(2, 1, 0)[:, ::-1])  # first axis to the left
+    assert volume.spacing == (0.75, 0.5, None)
+    assert "no orientation" in volume.notes[0]
+    assert "no usable spacing" in volume.notes[1]
+
+
+def test_a_fourth_dimension_of_none_is_one(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.nii", ct())
+    damaged(path, 40, struct.pack("<8h", 5, 6, 5, 4, 0, 0, 1, 1))
+    assert only(tmp_path)[1].values.shape == (4, 5, 6)
+
+
 @pytest.mark.parametrize(("code", "factor"), [(0, 1.0), (1, 1000.0), (2, 1.0), (3, 0.001)])
 def test_spacing_is_in_millimetres_whatever_the_unit(tmp_path: Path, code: int, factor: float) -> None:
     save(tmp_path / "a.nii", ct(), np.diag([0.75, 0.5, 0.7, 1.0]), xyzt_units=code)
@@ -329,6 +347,17 @@ def test_few_low_voxels_make_no_hounsfield_units(tmp_path: Path) -> None:
     assert only(tmp_path)[1].unit == "arbitrary"
 
 
+def test_a_hip_of_metal_leaves_hounsfield_units_and_a_bright_lesion_in_pet_makes_none(tmp_path: Path) -> None:
+    values = body()
+    values[:, :9, 0] = 60000  # 4.7 % of all
+    save(tmp_path / "a.nii", values)
+    assert only(tmp_path)[1].unit == "HU"
+    activity = np.abs(body()) * 10
+    activity[:, :2] = -300
+    save(tmp_path / "a.nii", activity)
+    assert only(tmp_path)[1].unit == "arbitrary"
+
+
 def test_far_outliers_are_clipped_where_there_is_no_unit_as_well(tmp_path: Path) -> None:
     values = (body() + 1100).astype(np.uint16)
     highest = values.max()
@@ -362,7 +391,6 @@ def test_a_unit_of_huge_numbers_is_left_alone(tmp_path: Path) -> None:
         (70, struct.pack("<h", 32), "data type 32"),
         (108, struct.pack("<f", math.nan), "its voxels begin nowhere"),
         (108, struct.pack("<f", 1e9), "truncated"),
-        (280, struct.pack("<12f", *[math.nan] * 12), "neither orientation nor spacing"),
         (344, b"ni1\0", "voxels lie in another file"),
         (344, b"\0\0\0\0", "ANALYZE"),
         (0, b"\0\0\0\0", "not a NIfTI file"),
@@ -410,7 +438,10 @@ def test_a_flipped_bit_in_compressed_voxels_is_found_by_the_checksum(tmp_path: P
         Nifti(NiftiParams(root=tmp_path)).read(volume)
 
 
-@pytest.mark.parametrize("trailing", [b"garbage!!", b"\x1f", b"\x1f\x8b", b"\x1f\x8b\x08broken", b"\0" * 600 + b"x"])
+@pytest.mark.parametrize(
+    "trailing",
+    [b"garbage!!", b"\x1f", b"\x1f\x8b", b"\x1f\x8b\x08broken", b"\x1f\x8b\x08\0\0\0\0\0garbage", b"\0" * 600 + b"x"],
+)
 def test_what_follows_a_whole_gzip_member_is_ignored_with_a_note(tmp_path: Path, trailing: bytes) -> None:
     path = save(tmp_path / "a.nii.gz", ct())
     expected = by_nibabel(path)
@@ -425,8 +456,8 @@ def test_padding_with_zeros_and_files_of_several_members_are_whole(tmp_path: Pat
     expected, content = by_nibabel(path).copy(), path.read_bytes()
     for cut in (10, 352, 400):  # inside the header, after it, among the voxels
         parts = gzip.compress(content[:cut]), gzip.compress(content[cut:])
-        for between in (b"", b"\0" * 512):
-            path.write_bytes(between.join(parts) + bytes(1024))
+        for between in (b"", b"\0" * 512, gzip.compress(b"")):
+            path.write_bytes(between.join(parts) + between + bytes(1024))
             _, pixels = only(tmp_path)
             np.testing.assert_array_equal(pixels.values, expected)
             assert pixels.notes == ()

@@ -75,6 +75,14 @@ def test_labels_of_nnunet_and_the_decathlon_have_the_names_of_dataset_json(
     assert findings(tmp_path, 1) == {}
 
 
+def test_a_mask_that_was_scaled_to_16_bits_is_read(tmp_path: Path) -> None:
+    ct(tmp_path / "p.nii.gz")
+    image = nibabel.Nifti1Image(mask(_1=(2,), _2=(3,)).astype(np.float64), AFFINE)
+    image.set_data_dtype(np.int16)
+    nibabel.save(image, tmp_path / "p_seg.nii.gz")
+    assert findings(tmp_path) == {"label 1": (2,), "label 2": (3,)}
+
+
 def test_kits_and_pet_ct_name_their_labels(tmp_path: Path) -> None:
     ct(tmp_path / "kits" / "case_00000" / "imaging.nii.gz")
     write(tmp_path / "kits" / "case_00000" / "segmentation.nii.gz", mask(_1=range(8), _2=(4,)))
@@ -120,11 +128,13 @@ def test_derivatives_of_bids_belong_to_subject_and_session(tmp_path: Path) -> No
         ("images/img0001.nii.gz", "masks/img0001.nii.gz", "label"),
         ("ct_scans/p1.nii.gz", "lung_and_infection_mask/p1.nii.gz", "label"),
         ("volume-0.nii", "segmentation-0.nii", "label"),
+        ("images/Mueller1.nii", "masks/maskMueller1.nii", None),
+        ("images/img0001.nii", "labels/label0001.nii", "label"),
         ("Mueller/ct.nii.gz", "Mueller/liver.nii.gz", "liver"),
     ],
 )
 def test_label_maps_elsewhere_belong_to_the_scan_that_is_named_like_them(
-    tmp_path: Path, scan: str, label: str, title: str
+    tmp_path: Path, scan: str, label: str, title: str | None
 ) -> None:
     ct(tmp_path / scan)
     ct(tmp_path / scan.replace("Mueller", "Mueller10").replace("1.nii", "12.nii").replace("-0", "-01"))
@@ -133,5 +143,5 @@ def test_label_maps_elsewhere_belong_to_the_scan_that_is_named_like_them(
     volumes, _ = scan_folder(dataset)
     assert len(volumes) == 2
     assert {volume.key: dict(dataset.facts(volume).findings) for volume in volumes} == {
-        volume.key: {title: (6,)} if volume.key == scan else {} for volume in volumes
+        volume.key: {title: (6,)} if title and volume.key == scan else {} for volume in volumes
     }

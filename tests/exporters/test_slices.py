@@ -244,6 +244,16 @@ def test_a_list_counts_slices_inside_files_that_hold_several(tmp_path: Path) -> 
     assert lines == [f"{file}\t{row['index']}" for row in rows if row["kept"] == "true"]
 
 
+def test_names_with_line_breaks_are_exported_but_not_listed(tmp_path: Path) -> None:
+    for path in write_dicom(tmp_path / "scan", Phantom(PhantomParams.model_validate(PHANTOM | {"patients": 1}))):
+        path.rename(path.with_name(f"{path.stem}\rx\n.dcm"))
+    export = run_of(tmp_path, {"use": "dicom", "root": str(tmp_path / "scan")})
+    with pytest.raises(RequestError, match="holds a line break"):
+        export("list", tmp_path / "list")
+    assert not (tmp_path / "list" / "slices.txt").exists()
+    assert export("nifti", tmp_path / "nifti") == 4
+
+
 def test_files_of_several_slices_are_not_linked(tmp_path: Path) -> None:
     phantom = Phantom(PhantomParams.model_validate(PHANTOM))
     write_nifti(tmp_path / "scans", phantom, "{patient}/study/CT.nii.gz")

@@ -13,7 +13,7 @@ import pytest
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from ctkit_models import cluster
-from ctkit_models.cluster import leader, main
+from ctkit_models.cluster import first_rank, main
 
 PIPELINE = """\
 [run]
@@ -164,4 +164,4 @@ def test_without_a_launcher_the_command_says_what_is_missing(
     assert capsys.readouterr().err == (
         "ctkit: no launcher is found that starts a process for each device; start this with srun or torchrun\n"
     )
-    assert leader() is None
+    assert first_rank() is None

@@ -25,7 +25,7 @@ from ctkit_models.byol import BYOL
 from ctkit_models.engine import train
 from ctkit_models.moco import MoCo
 from ctkit_models.plan import plan_run
-from ctkit_models.processes import among
+from ctkit_models.processes import launch
 from ctkit_models.ranks import Rank, joined
 from ctkit_models.simclr import SimCLR, SimCLRParams
 from ctkit_models.swav import SwAV
@@ -75,7 +75,11 @@ def train_all(job: Pretraining, rank: Rank) -> None:
         folder.mkdir(exist_ok=True)
         training = train(method, plan_run(method.params, len(job.rows), rank.world), replace(job, folder=folder), rank)
         torch.save(
-            {"state": training.network.state_dict(), "history": training.done.history},
+            {
+                "state": training.network.state_dict(),
+                "history": training.done.history,
+                "plots": "matplotlib" in sys.modules,
+            },
             folder / f"rank-{rank.number}-of-{rank.world}.pt",
         )
 
@@ -98,7 +102,7 @@ def test_two_processes_train_as_one_with_the_same_batch_or_go_on_for_one(
         small(BYOL).pretrain(make_job(rows, "killed", make_watcher(2)))
     (shared.folder.parent / "killed").rename(shared.folder / "BYOL")
     train_all(alone, Rank())
-    with among(2, partial(train_all, shared), "cpu", start_child) as rank:
+    with launch(2, partial(train_all, shared), "cpu", start_child) as rank:
         train_all(shared, rank)
     for kind in SETTINGS:
         one = result(alone, kind, 0, 1)
@@ -106,6 +110,7 @@ def test_two_processes_train_as_one_with_the_same_batch_or_go_on_for_one(
         expected, got = ([value for _, name, value in found["history"] if name == "loss"] for found in (one, first))
         np.testing.assert_allclose(got, expected, rtol=2e-5, err_msg=kind.__name__)
         assert len(set(expected)) == 5, "the losses change from step to step"
+        assert not second["plots"], "the other processes need no matplotlib"
         noted = [step for step, name, _ in second["history"] if name == "loss"]
         assert noted == ([1, 2] if kind is BYOL else []), "only the first process notes what it does"
         for name, value in first["state"].items():
@@ -157,29 +162,38 @@ def test_two_processes_end_early_at_the_same_step(make_rows: Make, make_job: Mak
     assert done.notes[-1] == "the backbone is that of step 1 of 3, where the mean loss was lowest"
 
 
-class DyingNetwork(Network):
-    """The second process dies after its second step."""
+def dying(sent: signal.Signals) -> SimCLR:
+    """A method whose second process gets a signal after its second step."""
 
-    def forward(self, views: list[torch.Tensor]) -> torch.Tensor:
-        return (self.trunk(views[0]) - self.trunk(views[1])).pow(2).mean()
+    class DyingNetwork(Network):
+        def forward(self, views: list[torch.Tensor]) -> torch.Tensor:
+            return (self.trunk(views[0]) - self.trunk(views[1])).pow(2).mean()
 
-    def after_step(self, step: int) -> None:
-        if torch.distributed.get_rank() == 1 and step == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
+        def after_step(self, step: int) -> None:
+            if torch.distributed.get_rank() == 1 and step == 1:
+                os.kill(os.getpid(), sent)
 
+    class Dying(SimCLR):
+        def network(self, trunk: Trunk, plan: Plan) -> Network:
+            return DyingNetwork(Trunk(nn.Sequential(nn.Conv2d(1, 4, 9, stride=8), nn.Flatten()), trunk.architecture, 4))
 
-class Dying(SimCLR):
-    def network(self, trunk: Trunk, plan: Plan) -> Network:
-        return DyingNetwork(Trunk(nn.Sequential(nn.Conv2d(1, 4, 9, stride=8), nn.Flatten()), trunk.architecture, 4))
+    return Dying(Dying.params_type.model_validate(TINY))
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
-def test_a_process_that_dies_ends_the_training_with_an_error_that_says_so(make_rows: Make, make_job: Make) -> None:
-    method = Dying(Dying.params_type.model_validate(TINY))
-    with pytest.raises(
-        TrainingError, match=r"process 2 of 2 died \(SIGKILL, as when memory runs out\); the same command"
-    ):
-        method.pretrain(replace(make_job(make_rows()), devices=2))
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        ("SIGKILL", r"died \(SIGKILL, as when memory runs out\)"),
+        ("SIGSTOP", "was stopped, or waited for a disk, for 1 s"),
+    ],
+)
+def test_a_process_that_dies_or_is_stopped_ends_the_training_with_an_error_that_says_so(
+    sent: str, reason: str, make_rows: Make, make_job: Make
+) -> None:
+    job = replace(make_job(make_rows()), devices=2, start_child=partial(start_child, limit=1.0))
+    with pytest.raises(TrainingError, match=f"process 2 of 2 {reason}; the same command"):
+        dying(signal.Signals[sent]).pretrain(job)
 
 
 def fail_in_others(rank: Rank) -> None:
@@ -188,7 +202,7 @@ def fail_in_others(rank: Rank) -> None:
 
 @pytest.mark.slow
 def test_what_another_process_fails_with_is_said(tmp_path: Path) -> None:
-    others = among(2, fail_in_others, "cpu", start_child)
+    others = launch(2, fail_in_others, "cpu", start_child)
     with pytest.raises(TrainingError, match="process 2 of 2: a shard is damaged"), others:
         torch.distributed.barrier()
 

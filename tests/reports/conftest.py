@@ -253,8 +253,8 @@ class Study:
             "stages": [{"stage": s, "item": "", "seconds": t, "cached": s == "scan"} for s, t in stages],
             "failures": [],
             "notes": [
-                "the folder /data/clinic/jdoe was read over the network",
-                "hash6/simclr/seed-42/covid-ct/linear: 12 of 40 training labels were used",
+                {"item": "", "text": "the folder /data/clinic/jdoe was read over the network"},
+                {"item": "covid-ct", "text": "12 of 40 training labels were used"},
             ],
         }  # fmt: skip
         write_json(self.folder / "run.json", record | facts)

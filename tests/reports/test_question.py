@@ -86,13 +86,11 @@ def test_the_question_is_asked_of_every_arm_but_the_control(run: Run) -> None:
 @pytest.mark.parametrize(
     ("changes", "margin", "words"),
     [
-        pytest.param(
-            {}, None, "is not worse than “all” by anything that the interval would leave room for", id="better"
-        ),
+        pytest.param({}, None, "is not worse than “all”: the whole of the interval speaks for it.", id="better"),
         pytest.param(
             {"ci_low": -0.0326},
             None,
-            "“hash6” is worse than “all” by 0.033 AUC at most: the smallest margin that the interval supports.",
+            "“hash6” may be worse than “all” by 0.033 AUC at most, the smallest margin the interval supports.",
             id="rounded up",
         ),
         pytest.param(
@@ -120,6 +118,13 @@ def test_the_smallest_margin_that_the_interval_supports_is_said(
 def test_a_margin_that_is_not_known_everywhere_is_not_said(run: Run) -> None:
     lost = WITH_ALL._replace(task="organs", ci_low=float("nan"), ci_high=float("nan"))
     assert not any("margin" in sentence for sentence in question.further(compared(run, WITH_ALL, lost)))
+
+
+def test_what_has_no_interval_is_answered_without_one(run: Run) -> None:
+    nothing = dict.fromkeys(("ci_low", "ci_high", "p", "p_adjusted"), float("nan"))
+    row = WITH_ALL._replace(**nothing)
+    assert "0.040 AUC above “all” (adjusted p = –: not tested)" in plain(question.headline(compared(run, row)))
+    assert "(not tested in 2)" in question.headline(compared(run, row, row._replace(task="organs")))
 
 
 def test_alike_pairs_stand_beside_the_answer(run: Run) -> None:
@@ -161,6 +166,11 @@ def test_equal_epochs_are_said(run: Run) -> None:
 def test_times_of_two_devices_do_not_compare(run: Run) -> None:
     assert "do not compare" not in cost.sentence(run, "hash6", "simclr")
     assert "the devices differ" in cost.sentence(with_facts(run, "hash6", device="cpu"), "hash6", "simclr")
+
+
+def test_a_method_that_trains_nothing_has_no_cost(run: Run) -> None:
+    assert cost.in_words(with_facts(run, "all", steps=0), "hash6", "simclr") == ""
+    assert cost.in_words(with_facts(run, "hash6", steps=0), "hash6", "simclr") == ""
 
 
 def test_what_was_not_trained_has_no_cost(run: Run) -> None:

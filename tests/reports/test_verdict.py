@@ -64,7 +64,7 @@ def test_a_large_run_with_equal_steps_needs_no_caution(run: Run) -> None:
 
 def test_a_run_that_was_told_to_stop_misses_nothing(selection_run: Path) -> None:
     run = open_run(selection_run)
-    stopped = altered(run, facts={**run.facts, "state": "stopped at select"}, arms=run.arms[:1])
+    stopped = altered(run, facts={**run.facts, "state": "stopped at select", "stopped_at": "select"}, arms=run.arms[:1])
     assert verdict.missing(stopped) == []
     assert verdict.missing(altered(run, arms=run.arms[:3])) == [
         "Missing from this run: random-like-hash6: no selection."

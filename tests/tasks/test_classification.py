@@ -13,7 +13,8 @@ from ctkit.contracts import Floats, Predictions
 from ctkit.errors import DataError
 from ctkit_tasks import classification
 from ctkit_tasks.linear import Linear
-from ctkit_tasks.metrics import Outcome, Weights, auc, ranking
+from ctkit_tasks.metrics import Outcome, Weights, auc, outcome_of, ranking
+from ctkit_tasks.splitting import units_of
 from ctkit_tasks.statistics import bootstrap, degrees_of_freedom
 
 
@@ -89,6 +90,18 @@ def test_auc_is_compared_by_bootstrap_where_delong_does_not_apply(change: str, c
     auc = Linear().compare([arm], [reference])[0]
     assert (auc.metric, auc.test) == ("auc", "paired bootstrap")
     assert auc.p < 0.05
+
+
+@pytest.mark.parametrize(("classes", "images_each"), [(2, 1), (6, 1), (6, 12), (2, 4)])
+def test_away_from_the_ends_intervals_are_as_wide_as_the_bootstraps(classes: int, images_each: int) -> None:
+    """What is added for scores next to 1 is lost in the middle, for several classes and for patients of many images."""
+    run = with_patients(predictions(0, 1.3, n=240, classes=classes), images_each)
+    outcome = outcome_of(run)
+    resampled = bootstrap([outcome], units_of(run.names, run.labels, run.patients))
+    for score in Linear().scores([run]):
+        low, high = np.quantile(resampled[score.metric], (0.025, 0.975))
+        if score.metric != "ece":
+            assert 0.85 < (score.high - score.low) / (high - low) < 1.3, score.metric
 
 
 def test_bootstrap_and_delong_agree() -> None:

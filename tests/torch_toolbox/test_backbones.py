@@ -26,6 +26,15 @@ def prefixed(prefix: str, weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}{name}": value for name, value in weights.items()}
 
 
+ONES = torch.ones(2, 2)
+
+
+def in_sequence(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names as ``nn.Sequential(*resnet.children())`` has them."""
+    places = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
+    return {f"{places[name.partition('.')[0]]}.{name.partition('.')[2]}": value for name, value in weights.items()}
+
+
 LAYOUTS: dict[str, Callable[[dict[str, Tensor]], object]] = {
     "torchvision": lambda weights: {**weights, "fc.weight": torch.rand(10, 512), "fc.bias": torch.rand(10)},
     "swav": lambda weights: {
@@ -44,6 +53,37 @@ LAYOUTS: dict[str, Callable[[dict[str, Tensor]], object]] = {
             "encoder_q.fc.weight": torch.rand(4, 512),
             "queue": torch.rand(4, 8),
         }
+    },
+    "data parallel": lambda weights: prefixed("module.", weights),
+    "compiled": lambda weights: {"model": prefixed("_orig_mod.", weights)},
+    "moco of its authors": lambda weights: {
+        "arch": "resnet18",
+        "state_dict": {
+            **prefixed("module.encoder_q.", weights),
+            **prefixed("module.encoder_k.", {name: torch.zeros_like(value) for name, value in weights.items()}),
+        },
+    },
+    "solo-learn": lambda weights: {
+        "state_dict": {
+            **prefixed("backbone.", weights),
+            **prefixed("momentum_backbone.", {name: torch.zeros_like(value) for name, value in weights.items()}),
+            "projector.0.weight": torch.rand(4, 4),
+        }
+    },
+    "lightly": lambda weights: {"state_dict": prefixed("backbone.", in_sequence(weights))},
+    "vissl": lambda weights: {
+        "classy_state_dict": {
+            "base_model": {"model": {"trunk": prefixed("_feature_blocks.", weights), "heads": {"0.clf.weight": ONES}}}
+        },
+        "iteration": 7,
+    },
+    "dino": lambda weights: {
+        "student": prefixed("module.backbone.", {name: torch.zeros_like(value) for name, value in weights.items()}),
+        "teacher": prefixed("backbone.", weights),
+    },
+    "one channel": lambda weights: {**weights, "conv1.weight": weights["conv1.weight"].sum(dim=1, keepdim=True)},
+    "half precision": lambda weights: {
+        name: value.half() if value.is_floating_point() else value for name, value in weights.items()
     },
     "byol": lambda weights: {
         "state_dict": {
@@ -92,9 +132,59 @@ def test_a_released_checkpoint_is_recognised_by_its_keys(layout: str, tmp_path: 
     backbone = load_backbone(tmp_path / "checkpoint.pt")
     assert backbone.architecture == "resnet18"
     assert (backbone.mean, backbone.std) == PUBLISHED_MEAN_STD
-    images = torch.rand(2, 3, 32, 32)
+    images = torch.rand(2, 1, 32, 32).expand(-1, 3, -1, -1)
     with torch.no_grad():
-        assert torch.equal(backbone.trunk(images), trunk(images))
+        exact = layout not in ("one channel", "half precision")
+        torch.testing.assert_close(
+            backbone.trunk(images), trunk(images), **({"rtol": 0, "atol": 0} if exact else LOOSE)
+        )
+
+
+LOOSE = {"rtol": 1e-2, "atol": 1e-2}
+
+
+def test_safetensors_of_other_projects_are_taken(tmp_path: Path) -> None:
+    trunk = trunk_with_seed(2)
+    save_file({**trunk.weights(), "fc.weight": torch.rand(10, 512)}, tmp_path / "model.safetensors")  # as timm writes
+    assert load_backbone(tmp_path / "model.safetensors").architecture == "resnet18"
+    save_file(prefixed("resnet.", trunk.weights()), tmp_path / "hub.safetensors", metadata={"format": "pt"})
+    assert load_backbone(tmp_path / "hub.safetensors", "resnet18").architecture == "resnet18"
+
+
+def test_a_file_with_two_trunks_is_refused_unless_one_is_the_others_copy(tmp_path: Path) -> None:
+    weights = trunk_with_seed(2).weights()
+    torch.save({**prefixed("left.", weights), **prefixed("right.", weights)}, tmp_path / "two.pt")
+    with pytest.raises(DataError, match=r"holds 2 whole trunks, under 'left.' and 'right.'; save the one"):
+        load_backbone(tmp_path / "two.pt")
+    torch.save(prefixed("momentum_encoder.", weights), tmp_path / "copy.pt")
+    assert load_backbone(tmp_path / "copy.pt").architecture == "resnet18"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: value * torch.nan, "NaN or infinite values"),
+        (lambda value: value * torch.inf, "NaN or infinite values"),
+        (lambda value: value.to(torch.complex64), "sparse, quantised or complex"),
+        (lambda value: value.to_sparse(), "sparse, quantised or complex"),
+    ],
+    ids=["NaN", "infinite", "complex", "sparse"],
+)
+def test_weights_that_cannot_be_used_are_refused(
+    tmp_path: Path, change: Callable[[Tensor], Tensor], message: str
+) -> None:
+    weights = trunk_with_seed(2).weights()
+    weights["layer2.0.conv1.weight"] = change(weights["layer2.0.conv1.weight"] + 1)
+    torch.save(weights, tmp_path / "checkpoint.pt")
+    with pytest.raises(DataError, match=message):
+        load_backbone(tmp_path / "checkpoint.pt")
+
+
+@pytest.mark.parametrize(("mean", "std"), [(0.5, 0.0), (0.5, -1.0), (float("nan"), 0.5), (0.5, float("inf"))])
+def test_a_backbone_whose_images_cannot_be_normalised_is_refused(tmp_path: Path, mean: float, std: float) -> None:
+    save_backbone(tmp_path / "b.safetensors", trunk_with_seed(2), mean=mean, std=std, metadata={})
+    with pytest.raises(DataError, match="says that its images have mean"):
+        load_backbone(tmp_path / "b.safetensors")
 
 
 def test_a_deep_resnet_is_told_from_a_shallow_one(tmp_path: Path) -> None:
@@ -155,8 +245,11 @@ def test_a_truncated_file_is_refused_with_a_sentence(kind: str, keep: int, tmp_p
 
 def test_foreign_safetensors_are_refused_with_what_they_lack(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(DataError, match="is no backbone of ctkit: its metadata lacks a valid 'architecture'"):
+    with pytest.raises(DataError, match="holds no ResNet trunk: none of its 1 weights is called conv1.weight"):
         load_backbone(tmp_path / "other.safetensors")
+    save_file({"a": torch.zeros(2)}, tmp_path / "ours.safetensors", metadata={"mean": "0.5", "std": "0.5"})
+    with pytest.raises(DataError, match="is no backbone of ctkit: its metadata lacks a valid 'architecture'"):
+        load_backbone(tmp_path / "ours.safetensors")
 
 
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_what_is_no_file_of_weights_is_found(tmp_path: Path) -> None:
     notes.write_text("not a network")
     plain = tmp_path / "plain.safetensors"
     save_file({"a": torch.zeros(2)}, plain)
-    for path, said in ((notes, "is refused"), (plain, "no backbone of ctkit"), (tmp_path, "directory")):
+    for path, said in ((notes, "is refused"), (plain, "holds no ResNet trunk"), (tmp_path, "directory")):
         (fault,) = faults_of_file(path, NETWORK)
         assert said in fault
         assert str(path) in fault

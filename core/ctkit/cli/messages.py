@@ -26,7 +26,7 @@ def say_outcome(run: Path, console: Console) -> None:
     facts = read_provenance(run)
     failures = facts.get("failures", [])
     page = RunFolder(run).report
-    whole = str(facts.get("state")).startswith(("done", "failed in part")) and page.exists()
+    whole = facts.get("stopped_at") is None and page.exists()
     where = f"report: {page}" if whole else f"results: {run}"
     if not failures and all(stage["cached"] for stage in facts.get("stages", [])):
         console.say(f"nothing to do, everything is up to date; {where}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from ctkit.cli.completion import plugins_of
+from ctkit.cli.table import listed
 from ctkit.hookspecs import Kind
 
 if TYPE_CHECKING:
@@ -35,16 +36,12 @@ def list_plugins(kind: str | None, as_json: bool) -> None:
 
 def _plugin_table(entries: list[Entry]) -> str:
     """Plain columns: a table library would cost more than all the rest of this command."""
-    rows = [(entry.kind, entry.name, f"{entry.distribution} {entry.version}", _summary(entry)) for entry in entries]
+    rows = [(entry.kind, entry.name, f"{entry.distribution} {entry.version}", listed(entry)) for entry in entries]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
     lines = (
         "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]) for row in rows
     )
     return "".join(f"{line.rstrip()}\n" for line in lines)
-
-
-def _summary(entry: Entry) -> str:
-    return entry.summary if entry.status == "ok" else f"[{entry.status}] {entry.error}"
 
 
 @click.command()

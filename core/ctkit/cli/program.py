@@ -9,7 +9,8 @@ from typing import NoReturn
 
 import click
 
-from ctkit import plugins, stopping
+from ctkit import stopping
+from ctkit.cli.other_project import other_project
 from ctkit.cli.table import cli
 from ctkit.errors import ConfigError, CtkitError
 
@@ -18,7 +19,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its code: 0 done, 1 failed, 2 a wrong request, 130 or 143 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
-    if (warning := plugins.other_project()) and "_CTKIT_COMPLETE" not in os.environ:
+    if (warning := other_project()) and "_CTKIT_COMPLETE" not in os.environ:
         click.echo(f"ctkit: {warning}", err=True)
     try:
         plain = [word for word in words if word != "--debug"]

@@ -63,29 +63,32 @@ def run(
 
     --only arm=hash6 may be given several times: one key takes any of its names, several keys must all fit.
     """
-    from ctkit import pipeline_file, plugins, runner
+    from ctkit import plugins, runner
+    from ctkit.cli import pipeline_text
     from ctkit.session import parse
 
     registry = plugins.load()
     extra = (f"run.out={json.dumps(str(out.absolute()), ensure_ascii=False)}",) if out else ()
-    resolved = pipeline_file.load(file, registry, (*overrides, *extra))
+    resolved = pipeline_text.load(file, registry, (*overrides, *extra))
     only = parse(parts, resolved)
     warn_of_broken(registry, console)
     if dry_run:
-        _print_plan(resolved, registry, console, only, jobs)
+        _print_plan(resolved, registry, console, until, only, jobs)
         return
     folder = runner.run(resolved, registry, console, until, only, jobs)
     say_outcome(folder.path, console)
 
 
-def _print_plan(resolved: Any, registry: Registry, console: Console, only: Only, jobs: int | Literal["auto"]) -> None:
+def _print_plan(
+    resolved: Any, registry: Registry, console: Console, until: Stage, only: Only, jobs: int | Literal["auto"]
+) -> None:
     from ctkit import runner
     from ctkit.runner import check_start, dry_run
     from ctkit.session import open_session
 
     folder = runner.run_folder(resolved)
     session = replace(open_session(resolved, registry, console, folder, jobs), only=only)
-    check_start(session)
+    check_start(session, until)
     if console.as_json:
         rows = [(line.stage, line.item, line.state, line.detail) for line in dry_run.plan(session)]
         console.table(("stage", "item", "state", "detail"), rows)

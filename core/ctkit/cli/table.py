@@ -8,7 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from ctkit import hookspecs, plugins
-from ctkit.errors import nearest
+from ctkit.errors import PluginError, nearest
 from ctkit.hookspecs import Spec
 
 COMMANDS = {
@@ -109,7 +109,10 @@ def find(name: str) -> click.Command | None:
     registry = plugins.load()
     if all(entry.name != name.rpartition(":")[2] for entry in registry.of_kind("command")):
         return None
-    return registry.find("command", name).load_command()
+    entry = registry.find("command", name)
+    if entry.needs:
+        raise PluginError(f"{entry.title}: {entry.error}")
+    return entry.load_command()
 
 
 def summaries() -> dict[str, str]:
@@ -117,5 +120,11 @@ def summaries() -> dict[str, str]:
     found = {name: spec.summary for name, spec in COMMANDS.items()}
     for entry in plugins.load().of_kind("command"):
         name = entry.name if entry.status != "clash" else entry.qualified.removeprefix("ctkit ")
-        found[name] = entry.summary if entry.status != "broken" else f"[broken] {entry.error}"
+        found[name] = entry.summary if entry.status == "clash" else listed(entry)
     return dict(sorted(found.items()))
+
+
+def listed(entry: plugins.Entry) -> str:
+    """What a list says of a plugin: its summary or its error, after its status where that is not "ok"."""
+    said = entry.error if entry.status in ("broken", "clash") else entry.summary
+    return said if entry.status == "ok" else f"[{entry.status}] {said}"

@@ -1,12 +1,13 @@
-"""Work in other processes, which may die: worker pool, processes for devices, and which devices there are."""
+"""Work in other processes, which may die: worker pool, pool of processes for devices, and which devices there are."""
 
 from __future__ import annotations
 
-from ctkit.compute.child import start_child
+from ctkit.compute.child import Cause, start_child
+from ctkit.compute.device_pool import Call, Coroutine, DevicePool, Wait
 from ctkit.compute.devices import Jobs
-from ctkit.compute.errands import Chore, Crew, Errand, Later
-from ctkit.compute.pool import Backend, Done, Lost, Workers, usable_cores
+from ctkit.compute.pool import Backend, Done, Lost, Workers, attempt_alone, usable_cores
 
 __all__ = [
-    "Backend", "Chore", "Crew", "Done", "Errand", "Jobs", "Later", "Lost", "Workers", "start_child", "usable_cores",
+    "Backend", "Call", "Cause", "Coroutine", "DevicePool", "Done", "Jobs", "Lost", "Wait", "Workers", "attempt_alone",
+    "start_child", "usable_cores",
 ]  # fmt: skip

@@ -1,24 +1,24 @@
-"""What runs inside a worker process: one item at a time, marked in the journal and under a time limit."""
+"""What runs in a child process: one job after the other, as the parent sends them by standard input."""
 
 from __future__ import annotations
 
-import faulthandler
+import logging
 import os
 import pickle
 import signal
 import threading
-import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
-from multiprocessing.connection import Connection
-from pathlib import Path
-from typing import Any, TextIO
+from functools import lru_cache, partial
+from logging.handlers import QueueHandler
+from queue import SimpleQueue
+from typing import IO, Any
 
-from ctkit.errors import CtkitError, StorageError
+from ctkit import stopping
+from ctkit.errors import CtkitError
 
 #: Native libraries start as many threads as there are cores; in a worker for each core that would be far too many.
 ONE_THREAD = {
@@ -29,6 +29,30 @@ ONE_THREAD = {
     "NUMEXPR_NUM_THREADS": "1",
     "VECLIB_MAXIMUM_THREADS": "1",
 }
+Levels = tuple[int, int]  #: of the root logger and of ours
+
+
+@dataclass(frozen=True)
+class Request:
+    """Pickled work on pickled arguments. In the child, it may call ``callbacks`` by name, which the parent hears."""
+
+    number: int
+    work: bytes
+    arguments: bytes
+    callbacks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Everything that a job needs is imported, and its work begins."""
+
+
+@dataclass(frozen=True)
+class Called:
+    """A job has called one of its callbacks."""
+
+    name: str
+    values: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -40,21 +64,11 @@ class Returned:
 
 @dataclass(frozen=True)
 class Raised:
-    """The work raised an exception."""
+    """The work raised an exception; one that cannot be sent is a ``CtkitError`` here, with the words of the other."""
 
-    reason: str  #: safe to show
+    error: BaseException
+    kind: str  #: name of its type
     trace: str  #: for the debug log
-    storage: bool  #: the disk is full or cannot be written
-
-
-@dataclass(frozen=True)
-class Suspect:
-    """The work ended its process, outlasted its time, or took more memory than there was."""
-
-    reason: str = ""  #: safe to show
-
-
-Outcome = Returned | Raised | Suspect
 
 
 def pickled(thing: Any) -> bytes:
@@ -64,99 +78,106 @@ def pickled(thing: Any) -> bytes:
     return bytes(cloudpickle.dumps(thing))
 
 
-def attempt(work: bytes, item: bytes, name: str, mark: Path, time_limit: float) -> Outcome:
-    """Do pickled ``work`` on a pickled item, unless a mark says that another worker died at it.
+def serve() -> None:
+    """Do jobs until the parent ends this process, or ends itself.
 
-    An item that outlasts its time ends this process. What is raised here is no fault of the item: the process cannot
-    import what it needs.
-    """
-    do, thing = unpickled(work), pickle.loads(item)  # noqa: S301  # from our own main process
-    try:
-        journal = mark.open("x", encoding="utf-8")
-    except FileExistsError:
-        return Suspect()
-    except OSError as error:
-        return Raised(f"a worker cannot write its journal {mark.parent}: {error.strerror}", "", storage=True)
-    with journal:
-        journal.write(f"{name}\n")
-        journal.flush()
-        with _ending_after(time_limit, journal):
-            outcome = call(do, thing)
-    mark.unlink(missing_ok=True)
-    return outcome
-
-
-@lru_cache(maxsize=4)
-def unpickled(work: bytes) -> Callable[[Any], Any]:
-    """Unpickle the work of a stage once per process."""
-    return pickle.loads(work)  # type: ignore[no-any-return]  # noqa: S301  # from our own main process
-
-
-def call(do: Callable[[Any], Any], thing: Any) -> Outcome:
-    """Do the work. Warnings about the data are dropped: they would quote patients, and nobody sees this process."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return Returned(do(thing))
-    except MemoryError:
-        return Suspect("ran out of memory")
-    except CtkitError as error:
-        return Raised(str(error), traceback.format_exc(), isinstance(error, StorageError))
-    except BaseException as error:
-        return Raised(f"failed with {type(error).__name__}", traceback.format_exc(), storage=False)
-
-
-# --- time limit ---------------------------------------------------------------------------------------------------
-
-_deadlines: dict[TextIO, float] = {}
-_deadlines_lock = threading.Lock()
-
-
-@contextmanager
-def _ending_after(seconds: float, journal: TextIO) -> Iterator[None]:
-    """End this process when the block takes longer; where it was then is written to ``journal``.
-
-    ``faulthandler`` watches from a thread that needs no interpreter, so native code that never comes back is ended
-    too. It has one alarm for the whole process, and a Dask worker may have several threads: the first deadline counts.
-    """
-    with _deadlines_lock:
-        _deadlines[journal] = time.monotonic() + seconds
-        _set_alarm()
-    try:
-        yield
-    finally:
-        with _deadlines_lock:
-            del _deadlines[journal]
-            _set_alarm()
-
-
-def _set_alarm() -> None:
-    if not _deadlines:
-        faulthandler.cancel_dump_traceback_later()
-        return
-    journal, deadline = min(_deadlines.items(), key=lambda entry: entry[1])
-    faulthandler.dump_traceback_later(max(deadline - time.monotonic(), 0.001), exit=True, file=journal)
-
-
-# --- a process of our own -----------------------------------------------------------------------------------------
-
-
-def settle_in(parent: Connection, quiet: bool) -> None:
-    """Make this process a worker: deaf to Ctrl-C, gone when its parent is gone, and ``quiet`` where nobody debugs.
-
-    Batch systems send SIGTERM to all processes of a job; what it means for the work, the parent decides.
+    Ctrl-C is the parent's. So is SIGTERM, which batch systems send to all processes: what it means, the parent decides.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    if quiet:  # native decoders write to the terminal, and quote headers there
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
+    incoming, outgoing = (os.fdopen(os.dup(stream), mode) for stream, mode in ((0, "rb"), (1, "wb")))
+    quiet, levels = pickle.load(incoming)  # noqa: S301  # from our own parent, as all that follows
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream, target in ((0, nowhere), (1, nowhere if quiet else 2), (2, nowhere if quiet else 2)):
+        os.dup2(target, stream)  # native decoders write to the terminal, and quote headers there
+    channel, jobs = _Channel(outgoing), SimpleQueue[Request]()
+    threading.Thread(target=_listen, args=(incoming, jobs), daemon=True).start()
+    if levels is None:
+        warnings.simplefilter("ignore")  # they would quote patients, and nobody sees this process
+    else:
+        _log_through(channel, levels)
+    while True:
+        _do(jobs.get(), channel)
 
 
-def _end_with(parent: Connection) -> None:
+def _listen(incoming: IO[bytes], jobs: SimpleQueue[Request]) -> None:
+    """Hear in a thread, as the work must learn in its midst that it is to stop, or that the parent has ended."""
+    with suppress(Exception):
+        while True:
+            message = pickle.load(incoming)  # noqa: S301
+            if isinstance(message, Request):
+                jobs.put(message)
+            else:
+                stopping.ask()
+    os._exit(1)
+
+
+def _do(job: Request, channel: _Channel) -> None:
     try:
-        parent.recv_bytes()  # nothing is ever sent: it ends when the other end closes
-    except EOFError:
-        os._exit(1)
+        do, arguments = _unpickled(job.work), pickle.loads(job.arguments)  # noqa: S301
+        channel.send(job.number, Begun())
+        callbacks = {name: partial(channel.call, job.number, name) for name in job.callbacks}
+        channel.send(job.number, Returned(do(*arguments, **callbacks)))
+    except BaseException as error:
+        channel.send(job.number, _raised(error))
+
+
+@lru_cache(maxsize=4)
+def _unpickled(work: bytes) -> Callable[..., Any]:
+    """Unpickle the work of a stage once per process."""
+    return pickle.loads(work)  # type: ignore[no-any-return]  # noqa: S301
+
+
+def _raised(error: BaseException) -> Raised:
+    kind, trace = type(error).__name__, traceback.format_exc()
+    error.add_note(trace)
+    error.__cause__ = error.__context__ = None  # may be what cannot be sent
+    with suppress(Exception):
+        again = pickle.loads(pickled(error))  # noqa: S301
+        if isinstance(again, Exception | KeyboardInterrupt) and str(again) == str(error):
+            return Raised(error, kind, trace)
+    words = CtkitError(f"{kind}: {error}")
+    words.add_note(trace)
+    return Raised(words, kind, trace)
+
+
+class _Channel:
+    """Sends to the parent, from any thread."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def send(self, job: int, message: object) -> None:
+        """Send what concerns a job; 0 for what concerns none."""
+        content = pickled((job, message))
+        try:
+            with self._lock:
+                pickle.dump(content, self._stream)
+                self._stream.flush()
+        except OSError:  # nobody hears this process any more
+            os._exit(1)
+
+    def call(self, job: int, name: str, *values: Any) -> None:
+        """Have the parent call one of a job's callbacks."""
+        self.send(job, Called(name, values))
+
+
+class _LogSender(QueueHandler):
+    """Hands log records to the parent."""
+
+    def __init__(self, channel: _Channel) -> None:
+        super().__init__(SimpleQueue())  # which stays empty
+        self._channel = channel
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        self._channel.send(0, record)
+
+
+def _log_through(channel: _Channel, levels: Levels) -> None:
+    """Let the parent log what this process has to say, from the levels on that hold there."""
+    root = logging.getLogger()
+    root.addHandler(_LogSender(channel))
+    for logger, level in zip((root, logging.getLogger("ctkit")), levels, strict=True):
+        logger.setLevel(level)
+    logging.captureWarnings(True)

@@ -39,7 +39,7 @@ class ChildProcess(Protocol):
 
     @property
     def died(self) -> bool:
-        """Whether the process is gone and had not done its work."""
+        """Whether the process is gone and had not done its work. To be asked each second; ends one that is stopped."""
 
     def failure(self) -> str | None:
         """Why the process died, in words that begin with its name; None where it did not. To be asked once."""

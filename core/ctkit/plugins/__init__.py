@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from ctkit.plugins.distributions import other_project, requires
+from ctkit.plugins.distributions import missing_extra
 from ctkit.plugins.registry import DISABLE, KINDS, Entry, Registry, imported, load, load_target
 
-__all__ = [
-    "DISABLE", "KINDS", "Entry", "Registry", "imported", "load", "load_target", "other_project", "requires",
-]  # fmt: skip
+__all__ = ["DISABLE", "KINDS", "Entry", "Registry", "imported", "load", "load_target", "missing_extra"]

@@ -1,32 +1,35 @@
-"""Distributions: which of them are in each other's way."""
+"""Distributions: which extra of one has packages that are missing. None is imported."""
 
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib import metadata
 
-from ctkit.hookspecs import DISTRIBUTION, PROJECT
+from ctkit.hookspecs import DISTRIBUTION
 
 
-def other_project() -> str:
-    """Say in one line that another project called "ctkit" is installed, and what to do; "" where none is.
-
-    It has the same import name, so that one of the two has overwritten files of the other.
-    """
-    for found in metadata.distributions(name=PROJECT):
-        if found.entry_points.select(group=PROJECT):  # ours, from before it was called ctkit-ssl
-            continue
-        announcing = {point.dist.name: point.dist for point in metadata.entry_points(group=PROJECT) if point.dist}
-        brought = sorted(name for name, dist in announcing.items() if requires(dist, PROJECT))
-        reason = f" ({', '.join(brought)} requires it and should require {DISTRIBUTION})" if brought else ""
-        return (
-            f"the package {PROJECT} {found.version} is another project, and overwrites files of {DISTRIBUTION}{reason}:"
-            f" pip uninstall {PROJECT}, then pip install --force-reinstall --no-deps {DISTRIBUTION}"
-        )
-    return ""
+@cache
+def missing_extra(distribution: str, extra: str) -> str:
+    """What pip installs where an extra of a distribution, or else of ctkit-ssl, lacks packages: "ctkit-ssl[train]"."""
+    for owner in (distribution, DISTRIBUTION):
+        for found in metadata.distributions(name=owner):
+            if extra and extra in found.metadata.get_all("Provides-Extra", ()):
+                return "" if _is_whole(found, extra) else f"{owner}[{extra}]"
+    return ""  # there is no such extra, which check_distribution tells the author
 
 
-def requires(distribution: metadata.Distribution, name: str) -> bool:
-    """Whether a distribution's metadata requires the one of a normalised name, with an extra or without."""
-    names = (re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in distribution.requires or ())
-    return any(re.sub(r"[-_.]+", "-", found).lower() == name for found in names)
+def _is_whole(distribution: metadata.Distribution, extra: str) -> bool:
+    """Whether all packages of an extra are there, and all of those extras that it asks for in turn."""
+    for text in distribution.requires or ():
+        requirement, _, marker = text.partition(";")
+        alone = re.fullmatch(r"""\s*extra\s*==\s*["'](.*?)["']\s*""", marker)
+        applies = alone is not None and alone[1] == extra
+        if "extra" in marker and not alone:
+            from packaging.markers import Marker  # slow to import, and few markers ask for more than the extra
+
+            applies = Marker(marker).evaluate({"extra": extra})
+        name, *more = re.findall(r"[\w.-]+", re.split(r"[^]\w.,[ -]", requirement)[0])
+        if applies and not any(all(_is_whole(at, one) for one in more) for at in metadata.distributions(name=name)):
+            return False
+    return True

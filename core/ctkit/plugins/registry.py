@@ -21,13 +21,13 @@ from ctkit import hookspecs
 from ctkit.console import without_paths
 from ctkit.errors import CtkitError, PluginError, nearest
 from ctkit.hookspecs import COMMANDS, DISTRIBUTION, PROJECT, Kind, Spec
+from ctkit.plugins.distributions import missing_extra
 
 if TYPE_CHECKING:
     import click
 
     from ctkit.contracts import Plugin
 
-Status = Literal["ok", "broken", "clash"]
 Announced = Kind | Literal["command"]  #: what register hooks return
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DISABLE = "CTKIT_DISABLE_PLUGINS"
@@ -55,13 +55,13 @@ class Entry:
     distribution: str
     version: str
     target: str = ""
-    status: Status = "ok"
+    status: str = "ok"  #: or "broken", "clash", or "needs EXTRA" where packages of that are missing
     error: str = ""
+    needs: str = ""  #: what pip has to install before it works, such as "ctkit-ssl[train]"
 
     def load(self) -> type[Plugin[Any]]:
         """Import the class. Raises ``PluginError`` where that fails, or it is not a whole one of its kind."""
-        self._refuse_broken()
-        found = load_target(self.target)
+        found: type[Plugin[Any]] = self._imported(load_target)
         if fault := _unfit(cast(Kind, self.kind), found):  # other kinds have no class that could be found
             raise PluginError(f"{self.title}: {self.target} {fault}")
         return found
@@ -70,11 +70,7 @@ class Entry:
         """Import the command. Raises ``PluginError`` where that fails, or it is none."""
         import click
 
-        self._refuse_broken()
-        try:
-            found = imported(self.target)
-        except PluginError as error:
-            raise PluginError(f"{self.title}: {error}") from error
+        found = self._imported(imported)
         if not isinstance(found, click.Command):
             raise PluginError(
                 f"{self.title}: {self.target} must be a command but is {found!r}; decorate it with @click.command()"
@@ -97,9 +93,13 @@ class Entry:
         name = f"{self.distribution}:{self.name}"
         return f"ctkit {name}" if self.kind == "command" else f'use = "{name}"'
 
-    def _refuse_broken(self) -> None:
+    def _imported(self, load: Callable[[str], Any]) -> Any:
         if self.status == "broken":
             raise PluginError(f"{self.title} is broken: {self.error}")
+        try:
+            return load(self.target)
+        except PluginError as error:
+            raise PluginError(f"{self.title}: {self.error if self.needs else error}") from error
 
 
 def imported(target: str) -> Any:
@@ -154,9 +154,8 @@ class Registry:
 
     def find(self, kind: Announced, use: str) -> Entry:
         """Return what ``use`` means: ``"name"``, or ``"distribution:name"`` where two claim a name."""
-        distribution, _, name = use.rpartition(":")
-        distribution = _present_name(distribution)
-        found = [e for e in self.of_kind(kind) if e.name == name and distribution in ("", e.distribution)]
+        name = use.rpartition(":")[2]
+        found = [e for e in self.of_kind(kind) if use in (e.name, f"{e.distribution}:{e.name}", e.address)]
         if not found:
             broken = [f"{e.distribution}: {e.error}" for e in self.entries if e.kind == "unknown"]
             hint = f"; broken plugins: {'; '.join(broken)}" if broken else ""
@@ -228,12 +227,8 @@ def load() -> Registry:
 
 
 def _distribution(point: metadata.EntryPoint) -> tuple[str, str]:
-    return (_present_name(point.dist.name), point.dist.version) if point.dist else ("unknown", "")
-
-
-def _present_name(distribution: str) -> str:
-    """The name of a distribution that announces plugins; ours was called "ctkit" before."""
-    return DISTRIBUTION if distribution == PROJECT else distribution
+    assert point.dist  # what is installed has one
+    return DISTRIBUTION if point.dist.name == PROJECT else point.dist.name, point.dist.version  # ours was "ctkit"
 
 
 def _register(
@@ -253,9 +248,10 @@ def _register(
     for role in roles:
         yield Entry(role, point.name, _first_line(module), distribution, version, point.value)
     for kind, spec in announced:
-        fault = _fault(kind, spec)
-        status: Status = "broken" if fault else "ok"
-        yield Entry(kind, spec.name, spec.summary, distribution, version, spec.target, status, fault)
+        fault, needs = _fault(kind, spec), missing_extra(distribution, spec.requires)
+        status = "broken" if fault else f"needs {spec.requires}" if needs else "ok"
+        fault = fault or (needs and f"packages are missing: pip install '{needs}'")
+        yield Entry(kind, spec.name, spec.summary, distribution, version, spec.target, status, fault, needs)
 
 
 def _roles(manager: pluggy.PluginManager, module: Any) -> Iterator[Literal["output", "tracker"]]:

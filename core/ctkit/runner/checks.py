@@ -12,10 +12,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ctkit.contracts.promises import Judge
-from ctkit.errors import ConfigError, CtkitError
-from ctkit.hookspecs import STAGES, Stage
+from ctkit.errors import ConfigError, CtkitError, RequestError
+from ctkit.hookspecs import DISTRIBUTION, STAGES, Stage
 from ctkit.pipeline_file import Chosen, Pipeline
-from ctkit.plugins import Registry
+from ctkit.plugins import Registry, missing_extra
 from ctkit.session import EVERYTHING, Only, Session
 from ctkit.stages import describe as describing
 from ctkit.stages import evaluate as evaluating
@@ -41,6 +41,8 @@ class Fault:
 
 def check_start(session: Session, until: Stage = "report") -> None:
     """Raise ``ConfigError``, a line for each fault, where something is missing for what this start has to do."""
+    if said := missing_packages(session.pipeline, session.only, until):
+        raise RequestError(said)
     found = list(_faults(session.pipeline, session.registry, session.folder, session.device, session.only, until))
     if found and all(fault.plugin and fault.plugin.entry.kind not in ("dataset", "task") for fault in found):
         with suppress(CtkitError):  # what cannot be told is needed
@@ -53,6 +55,16 @@ def check_file(pipeline: Pipeline, registry: Registry, folder: RunFolder) -> Non
     """Raise ``ConfigError``, a line for each fault, where something that a pipeline needs is missing."""
     asked = pipeline.compute.device
     _refuse(list(_faults(pipeline, registry, folder, None if asked == "auto" else asked)))
+
+
+def missing_packages(pipeline: Pipeline, only: Only = EVERYTHING, until: Stage = "report") -> str:
+    """Say in one line which plugins of a start need what is not installed, and what pip installs; "" where all is."""
+    entries = [chosen.entry for _, chosen in _used(pipeline, only, STAGES.index(until)) if chosen.entry.needs]
+    needs = {f"{entry.kind} {entry.name!r}": entry.needs for entry in entries}
+    if pipeline.compute.backend == "dask" and (extra := missing_extra(DISTRIBUTION, "dask")):
+        needs['backend "dask"'] = extra
+    extras = " ".join(f"'{extra}'" for extra in dict.fromkeys(needs.values()))
+    return f"packages are missing for {', '.join(needs)}: pip install {extras}" if needs else ""
 
 
 def _refuse(found: list[Fault]) -> None:
@@ -106,8 +118,10 @@ def _used(pipeline: Pipeline, only: Only, last: int) -> Iterator[tuple[str, Chos
 
 
 def _texts(chosen: Chosen[Any], device: str | None) -> list[str]:
-    """What a plugin misses; what its check raises is one thing more."""
+    """What a plugin misses beside packages; what its check raises is one thing more."""
     found: list[str] = []
+    if chosen.entry.needs:
+        return found
     try:
         with Judge(chosen.title).calling("check"):
             plugin = chosen.build()

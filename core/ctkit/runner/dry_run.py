@@ -96,7 +96,7 @@ def _chosen(session: Session, data: Data) -> Iterator[Planned]:
 def _trainings(session: Session, table: Table, jobs: list[Job], missing: list[Job]) -> Iterator[Planned]:
     """A line for each training, after one for all that are to do, where it is known how long these take."""
     before = estimates.trainings(session.cache) if missing else []
-    at_once = session.crew.at_once(len([job for job in missing if not job.baseline]))
+    at_once = session.device_pool.at_once(len([job for job in missing if not job.baseline]))
     lines, seconds = [], []
     for job in jobs:
         words, expected = _training(session, table, job, before, at_once)
@@ -109,15 +109,15 @@ def _trainings(session: Session, table: Table, jobs: list[Job], missing: list[Jo
     known = [one for one in seconds if one is not None]
     if len(known) > 1 and len(known) == len(seconds):
         total = estimates.altogether(known, at_once)
-        beside = f", {at_once} at a time" if at_once > 1 else ""
-        yield Planned("pretrain", "", "to do", f"{len(known)} trainings{beside}; about {hours(total)}")
+        several = f", {at_once} at a time" if at_once > 1 else ""
+        yield Planned("pretrain", "", "to do", f"{len(known)} trainings{several}; about {hours(total)}")
     yield from lines
 
 
 def _training(
     session: Session, table: Table, job: Job, before: list[TrainingFacts], at_once: int
 ) -> tuple[str, float | None]:
-    """What a training is made of, and how many seconds it takes beside others as far as that is known."""
+    """What a training is made of, and how many seconds it takes with others at once as far as that is known."""
     if job.baseline:
         return "baseline", None
     kept = job.selected.selection.kept

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ctkit.compute import isolation, worker
+from ctkit.compute import Done, attempt_alone
 from ctkit.contracts import Dataset, Ints, Reducer, Slices
 from ctkit.pipeline_file import Chosen
 from ctkit.session import Session
@@ -61,10 +61,10 @@ def describing(
     index = np.arange(max(0, middle - TRIED // 2), min(int(catalogue.counts[typical]), middle + TRIED // 2))
     item = Wanted(typical, catalogue.address(typical), catalogue[typical], index)
     work = partial(_try, session.pipeline.dataset, reducers, session.device)
-    outcome = isolation.attempt(worker.pickled(work), worker.pickled(item), LIMIT)
-    if not isinstance(outcome, worker.Returned) or outcome.result is None:
+    outcome = attempt_alone(work, item, LIMIT)
+    if not isinstance(outcome, Done) or outcome.result is None:
         return None
-    workers, accelerators = session.workers.backend.workers, session.crew.at_once(len(volumes))
+    workers, accelerators = session.workers.backend.workers, session.device_pool.at_once(len(volumes))
     return _scaled(outcome.result, catalogue.counts[volumes], workers, accelerators)
 
 

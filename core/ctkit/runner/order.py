@@ -55,7 +55,8 @@ def run(
     check_start(session, until)
     with folder.locked(), console.log_to(folder.log):
         session = replace(session, provenance=replace(session.provenance))  # what another run wrote meanwhile counts
-        with stopping.patient(), used_by(session.cache, folder.path), session.workers, session.crew, _told(session):
+        pools = session.workers, session.device_pool
+        with stopping.patient(), used_by(session.cache, folder.path), pools[0], pools[1], _told(session):
             _stages(session, STAGES[: STAGES.index(until) + 1])
     return folder
 
@@ -148,6 +149,7 @@ def _whole_size(pipeline: Pipeline) -> tuple[int, int]:
 
 def _stopped(session: Session, stage: Stage) -> None:
     session.provenance.state = f"stopped at {stage}"
+    session.provenance.stopped_at = stage
 
 
 def _report(session: Session, data: Data) -> None:

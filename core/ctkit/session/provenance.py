@@ -12,6 +12,7 @@ from typing import Any
 from ctkit.files import write_json
 from ctkit.hookspecs import VERSION
 from ctkit.pipeline_file import Pipeline
+from ctkit.session.document import document_of
 from ctkit.storage import RunFolder, read_provenance
 
 
@@ -23,11 +24,12 @@ class Provenance:
     pipeline: Pipeline
     device: str
     state: str = "running"
+    stopped_at: str | None = None  #: the last stage that was asked for, where it is not that of the pipeline
     error: str | None = None
     going: list[dict[str, str]] = field(default_factory=list)  #: stage and item of work that goes on
     jobs: int = 1  #: trainings or evaluations at once
     fingerprint: str | None = None
-    notes: list[str] = field(default_factory=list)
+    notes: list[dict[str, str]] = field(default_factory=list)  #: text, and the item that it is about
     failures: list[dict[str, str]] = field(default_factory=list)
     stages: list[dict[str, Any]] = field(default_factory=list)
     trainings: dict[str, dict[str, Any]] = field(default_factory=dict)  #: what each cost, also in an earlier run
@@ -41,7 +43,7 @@ class Provenance:
         times = [*self._earlier.get("unreached", []), *self._earlier.get("stages", [])]
         self._seconds = {(one["stage"], one["item"]): one["seconds"] for one in times}
         known = self._earlier.get("pipeline", {}).get("report")
-        self.report_changes = known is not None and known != self.pipeline.document["report"]
+        self.report_changes = known is not None and known != document_of(self.pipeline)["report"]
 
     def began(self, stage: str, item: str) -> None:
         """Note what is worked on now."""
@@ -82,7 +84,7 @@ class Provenance:
 
         Its report is then still true.
         """
-        now = {"pipeline": json.loads(json.dumps(self.pipeline.document)), "fingerprint": self.fingerprint}
+        now = {"pipeline": json.loads(json.dumps(document_of(self.pipeline))), "fingerprint": self.fingerprint}
         same = all(self._earlier.get(key) == value for key, value in now.items())
         before = {(one["stage"], one["item"]) for one in self._earlier.get("stages", [])}
         same = same and self._reached <= before
@@ -112,10 +114,11 @@ class Provenance:
                 "started": self.started,
                 "finished": _now() if finished else None,
                 "state": self.state,
+                "stopped_at": self.stopped_at,
                 "error": self.error,
                 "at": self.going[-1] if self.going else None,
                 "failures": self.failures,
-                "pipeline": self.pipeline.document,
+                "pipeline": document_of(self.pipeline),
                 "plugins": _plugins(self.pipeline),
                 "seeds": list(self.pipeline.seeds),
                 "device": self.device,

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from ctkit import compute, stopping
-from ctkit.compute import Chore, Crew, Jobs, Later, devices
+from ctkit.compute import Coroutine, DevicePool, Jobs, Wait, devices
 from ctkit.console import Console, redacted
 from ctkit.errors import CtkitError, StorageError
 from ctkit.hookspecs import RunInfo
 from ctkit.pipeline_file import Arm, Pipeline
 from ctkit.plugins import Registry
+from ctkit.session.document import document_of
 from ctkit.session.only import EVERYTHING, Only
 from ctkit.session.provenance import Provenance
 from ctkit.storage import Cache, RunFolder
@@ -42,7 +43,7 @@ class Session:
     provenance: Provenance
     device: str  #: "cpu" or "cuda"
     info: RunInfo
-    crew: Crew  #: does what needs the device
+    device_pool: DevicePool  #: does what needs the device
     only: Only = EVERYTHING  #: what to work on; the rest stays as it is
 
     @contextmanager
@@ -63,7 +64,7 @@ class Session:
         self.provenance.write()
         self.registry.notify("ctkit_stage_finished", run=self.info, stage=stage, item=item, seconds=seconds)
 
-    def once(self, stage: str, item: str, at: str, work: Callable[[Path], Chore[None]]) -> Chore[None]:
+    def once(self, stage: str, item: str, at: str, work: Callable[[Path], Coroutine[None]]) -> Coroutine[None]:
         """Do work whose result is the cache's entry ``at``, unless it is there, nor while somebody else does the same.
 
         ``work`` is given a folder for what is unfinished, which outlives a kill.
@@ -81,21 +82,22 @@ class Session:
             if not waited:
                 self.console.say(f"{stage} {item}: waiting, as another arm or run is making the same")
             waited = True
-            yield Later()
+            yield Wait()
 
-    def workers_each(self, errands: int) -> int:
-        """Workers for each of so many errands, of which as many are done at once as the crew can."""
-        return max(1, self.workers.backend.workers // self.crew.at_once(errands))
+    def workers_each(self, calls: int) -> int:
+        """Workers for each of so many calls, of which as many are done at once as the device pool can."""
+        return max(1, self.workers.backend.workers // self.device_pool.at_once(calls))
 
     def cached(self, stage: str, item: str = "") -> None:
         """Note that a stage's result was there already."""
         self.provenance.found(stage, item)
 
-    def note(self, text: str) -> None:
-        """Say once something that the user should know, and keep it with the run."""
-        if text not in self.provenance.notes:
-            self.provenance.notes.append(text)
-            self.console.say(text)
+    def note(self, text: str, item: str = "") -> None:
+        """Say once what the user should know of an item, or of the run as a whole, and keep it with the run."""
+        note = {"item": item, "text": text}
+        if note not in self.provenance.notes:
+            self.provenance.notes.append(note)
+            self.console.say(f"{item}: {text}" if item else text)
 
     def fail(self, stage: str, item: str, error: Exception) -> None:
         """Note that one item failed; the others go on, and the run ends with an error."""
@@ -150,7 +152,7 @@ def open_session(
     settings = pipeline.compute
     unusable = cache(lambda: next(iter(registry.call("ctkit_check_device", device="cuda")), None))
     device = devices.resolve(settings.device, settings.devices, unusable)
-    crew = Crew(devices.shares(device, jobs, settings.devices))
+    pool = DevicePool(devices.shares(device, jobs, settings.devices), settings.time_limit)
     backend = compute.Backend.of(settings.backend, settings.workers, settings.scheduler, settings.time_limit)
     session = Session(
         pipeline=pipeline,
@@ -158,12 +160,12 @@ def open_session(
         registry=registry,
         cache=Cache.beside(folder.path),
         folder=folder,
-        workers=compute.Workers(backend, folder.journal),
+        workers=compute.Workers(backend),
         console=console,
-        provenance=Provenance(folder, pipeline, device, jobs=crew.size),
+        provenance=Provenance(folder, pipeline, device, jobs=pool.size),
         device=device,
-        info=RunInfo(pipeline.run.name, folder.path, redacted(pipeline.document)),
-        crew=crew,
+        info=RunInfo(pipeline.run.name, folder.path, redacted(document_of(pipeline))),
+        device_pool=pool,
     )
     if (settings.device, device) == ("auto", "cpu") and devices.cuda_devices():
         session.note(f"this run computes on the CPU: {unusable()}")

@@ -16,7 +16,7 @@ from ctkit.errors import DataError, PluginError
 from ctkit.files import writing
 from ctkit.pipeline_file import Chosen, Rendering
 from ctkit.slices import SliceStore, rendering
-from ctkit.stages.readings import Reading, Skips, write_reading
+from ctkit.stages.readings import NOTHING_KNOWN, Known, Reading, write_reading
 from ctkit.storage import Cache, address
 
 NOT_FINITE = "holds values that are infinite or no numbers, which the data set's plugin must fill or skip"
@@ -34,8 +34,7 @@ class Wanted:
     index: Ints | None  #: slices to read; None for all
     evidence: tuple[Chosen[Reducer[Any]], ...] = ()
     store: bool = False  #: also write what is read to the store
-    skipped: Skips = ()  #: slices that are known to be unreadable
-    limit: float = 0.0  #: seconds after which some of these were given up
+    known: Known = NOTHING_KNOWN  #: of the others
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def describe_volume(
     cache = Cache(cache_folder)
     try:
         pixels = read(chosen, item)
-        reading = Reading.of(len(item.volume), pixels, item.skipped, item.limit)
+        reading = Reading.of(len(item.volume), pixels, item.known)
     except PluginError as error:
         return (Failure(str(error)),)
     failures = _write_evidence(cache, item, reading, as_slices(pixels)) if pixels.index.size and item.evidence else ()
@@ -153,4 +152,4 @@ def _finite(pixels: Pixels) -> Pixels:
 def read_slices(chosen: Chosen[Dataset[Any]], item: Wanted) -> Decoded:
     """Read one volume's slices. Runs in a worker process."""
     pixels = read(chosen, item)
-    return as_slices(pixels), Reading.of(len(item.volume), pixels, item.skipped, item.limit)
+    return as_slices(pixels), Reading.of(len(item.volume), pixels, item.known)

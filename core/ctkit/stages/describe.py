@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ctkit import compute
-from ctkit.compute import Chore, Errand
+from ctkit.compute import Call, Coroutine
 from ctkit.contracts import Reducer, Slices
 from ctkit.errors import CtkitError, DataError, PluginError, StorageError
 from ctkit.pipeline_file import Chosen
@@ -23,7 +23,7 @@ from ctkit.session import Session
 from ctkit.slices import Catalogue
 from ctkit.stages.data import Data
 from ctkit.stages.decoding import Decoded, Failure, Wanted, evidence_of, evidence_path, read_slices, write_evidence
-from ctkit.stages.readings import Reading, read_reading, read_readings, write_reading
+from ctkit.stages.readings import Known, Reading, read_reading, read_readings, write_reading
 from ctkit.stages.rescue import describe_each, rescue
 from ctkit.storage import Cache, address
 
@@ -127,7 +127,7 @@ def _wanted(
     if known is None or _is_tried_again(session, known):
         return Wanted(number, at, catalogue[number], None, tuple(reducers), store)
     missing = _without_evidence(session.cache, at, known, reducers)
-    return Wanted(number, at, catalogue[number], known.index, missing, store, known.skipped, known.limit)
+    return Wanted(number, at, catalogue[number], known.index, missing, store, Known(known.skipped, limit=known.limit))
 
 
 # --- decoding -----------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def _describe_all(
         for chosen in on_accelerator:
             yield from _on_accelerator(session, catalogue, volumes, chosen)
     finally:
-        session.crew.rest()  # what trainings need of the accelerators' memory is theirs
+        session.device_pool.release()  # what trainings need of the accelerators' memory is theirs
 
 
 def _in_workers(session: Session, items: Iterable[Wanted], total: int) -> Iterator[Failure]:
@@ -172,13 +172,15 @@ def _on_accelerator(
     items = [item for item in wanted if item.evidence]
     work = partial(read_slices, session.pipeline.dataset)
     decoded = session.parallel("describe", work, items, total=len(items), name=lambda item: item.address)
-    at_once = session.crew.at_once(len(items))
-    failures = session.crew.do([_describe_next(session, decoded, chosen) for _ in range(at_once)])
+    at_once = session.device_pool.at_once(len(items))
+    failures = session.device_pool.run([_describe_next(session, decoded, chosen) for _ in range(at_once)])
     return list(itertools.chain(*failures))
 
 
-def _describe_next(session: Session, decoded: Iterator[_Outcome], chosen: Chosen[Reducer[Any]]) -> Chore[list[Failure]]:
-    """Describe the next volume that is decoded until there is none, perhaps beside others; return what went wrong."""
+def _describe_next(
+    session: Session, decoded: Iterator[_Outcome], chosen: Chosen[Reducer[Any]]
+) -> Coroutine[list[Failure]]:
+    """Describe the next volume that is decoded until there is none; return what went wrong."""
     name, failures = chosen.entry.name, []
     for outcome in decoded:
         if isinstance(outcome, compute.Lost):
@@ -191,7 +193,7 @@ def _describe_next(session: Session, decoded: Iterator[_Outcome], chosen: Chosen
         if not reading.index.size or path.exists():
             continue
         try:
-            yield Errand(partial(_make_evidence, path, chosen, replace(slices, device=session.device)), {})
+            yield Call(partial(_make_evidence, path, chosen, replace(slices, device=session.device)), {})
         except StorageError:
             raise
         except PluginError as error:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
-from ctkit.compute import Chore, Errand
+from ctkit.compute import Call, Coroutine
 from ctkit.contracts import Evaluation, Predictions, Rows
 from ctkit.contracts.promises import Judge, check_classes, check_predictions, check_splits
 from ctkit.pipeline_file import TaskPlan
@@ -70,7 +70,7 @@ def evaluate(session: Session, data: Data) -> Data:
     others = [one for one in missing if first.setdefault(one.work_address, one) is not one]
     lacking = set()
     for some in (list(first.values()), others):
-        made = session.crew.do([_try(session, evaluated, slices, len(some)) for evaluated in some])
+        made = session.device_pool.run([_try(session, evaluated, slices, len(some)) for evaluated in some])
         lacking |= {one.item for one, done in zip(some, made, strict=True) if not done}
     for one in absent:  # backbones may be the same: what was made for one is there for the other
         if not (one.is_wanted(session.only) or _show_if_cached(session, one)):
@@ -110,20 +110,20 @@ def _show(session: Session, evaluated: Evaluated) -> None:
     place(folder_of(session, evaluated) / _FACTS, facts_beside(shown))
     predictions = predictions_of(session, evaluated)
     for note in (*predictions.notes, *predictions.warnings):
-        session.note(f"{plan.id}: {note}")
+        session.note(note, plan.id)
 
 
-def _try(session: Session, evaluated: Evaluated, slices: _Stored, beside: int) -> Chore[bool]:
+def _try(session: Session, evaluated: Evaluated, slices: _Stored, others: int) -> Coroutine[bool]:
     """Make predictions, with so many others to make; say whether they are there."""
     with session.going_on("evaluate", evaluated.item):
-        work = _predict(session, evaluated, slices, session.workers_each(beside))
+        work = _predict(session, evaluated, slices, session.workers_each(others))
         yield from session.once("evaluate", evaluated.item, evaluated.address, lambda _: work)
         _show(session, evaluated)
         return True
     return False
 
 
-def _predict(session: Session, evaluated: Evaluated, stored: _Stored, workers: int) -> Chore[None]:
+def _predict(session: Session, evaluated: Evaluated, stored: _Stored, workers: int) -> Coroutine[None]:
     job, selected = evaluated.job, evaluated.job.selected
     slices = None if job.baseline else stored(selected.arm.id, selected.seed)
     known = partial(
@@ -138,7 +138,7 @@ def _predict(session: Session, evaluated: Evaluated, stored: _Stored, workers: i
     )
     with session.console.progress(f"evaluate {evaluated.item}", None) as bar:
         work = partial(_predicted, evaluated.plan, known)
-        predictions: Predictions = yield Errand(work, {"progress": bar.update})
+        predictions: Predictions = yield Call(work, {"progress": bar.update})
     if slices is None and not evaluated.job.baseline:
         predictions = replace(predictions, warnings=(*predictions.warnings, NOT_COMPARED))
     with session.cache.entry("evaluate", evaluated.address) as entry:

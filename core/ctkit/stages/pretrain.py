@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ctkit.compute import Chore, Errand, start_child
+from ctkit.compute import Call, Coroutine, start_child
 from ctkit.contracts import Method, Pretrained, Pretraining, Rows, Task
 from ctkit.contracts.promises import Judge, check_pretrained
 from ctkit.files import link, write_json
@@ -77,8 +77,8 @@ def pretrain(session: Session, data: Data) -> Data:
     One that fails does not stop the others.
     """
     wanted = missing(session, data)
-    at_once = session.crew.at_once(len([job for job in wanted if not job.baseline]))
-    made = session.crew.do([_try(session, data, job, at_once) for job in wanted])
+    at_once = session.device_pool.at_once(len([job for job in wanted if not job.baseline]))
+    made = session.device_pool.run([_try(session, data, job, at_once) for job in wanted])
     there = {job.item for job in data.backbones} | {job.item for job, done in zip(wanted, made, strict=True) if done}
     for job in data.jobs:  # two arms may choose the same slices: what was made for one is there for the other
         if job.item not in there and not job.is_wanted(session.only) and _show_if_cached(session, job):
@@ -126,8 +126,8 @@ def show_folder(session: Session, job: Job) -> TrainingFolder:
     return session.folder.pretrain(job.arm, job.pretrain, job.seed)
 
 
-def _try(session: Session, data: Data, job: Job, at_once: int) -> Chore[bool]:
-    """Make a backbone, perhaps beside others, ``at_once`` in all; say whether it is there."""
+def _try(session: Session, data: Data, job: Job, at_once: int) -> Coroutine[bool]:
+    """Make a backbone, ``at_once`` of them at the same time; say whether it is there."""
     with session.going_on("pretrain", job.item):
         work = partial(_train, session, data, job, at_once)
         yield from session.once("pretrain", job.item, job.address, work)
@@ -136,7 +136,7 @@ def _try(session: Session, data: Data, job: Job, at_once: int) -> Chore[bool]:
     return False
 
 
-def _train(session: Session, data: Data, job: Job, at_once: int, folder: Path) -> Chore[None]:
+def _train(session: Session, data: Data, job: Job, at_once: int, folder: Path) -> Coroutine[None]:
     rows = rows_of(data.table, job.selected.selection, data.shards, session.pipeline.rendering.size)
     slices = 0 if job.baseline else len(rows)
     with session.console.progress(f"pretrain {job.item}", None) as bar:
@@ -154,11 +154,11 @@ def _train(session: Session, data: Data, job: Job, at_once: int, folder: Path) -
             folder=folder,
             metadata=_metadata(session, job, slices),
             devices=session.pipeline.compute.devices,
-            start_child=start_child,
+            start_child=partial(start_child, limit=session.workers.backend.time_limit),
         )
         watched = {} if job.baseline else watched_tasks(session.pipeline)
         work = partial(_trained, job.plan.method, watched, known)
-        trained: Pretrained = yield Errand(work, {"progress": bar.update, "metric": metric})
+        trained: Pretrained = yield Call(work, {"progress": bar.update, "metric": metric})
     if session.device == "cpu" and at_once > 1 and not job.baseline:
         slower = f"up to {at_once} trainings shared the cores, so its time is not that of one alone"
         trained = replace(trained, notes=(*trained.notes, slower))
@@ -234,4 +234,4 @@ def _show(session: Session, job: Job) -> None:
     facts: dict[str, Any] = json.loads(source.facts.read_text(encoding="utf-8"))
     session.provenance.trainings[job.item] = {name: facts[name] for name in COSTS}
     for note in facts["notes"]:
-        session.note(f"{job.item}: {note}")
+        session.note(note, job.item)

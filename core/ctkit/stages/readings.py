@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 
@@ -15,6 +14,18 @@ from ctkit.slices import Catalogue
 from ctkit.storage import Cache, address
 
 Skips = tuple[tuple[int, str], ...]  #: numbers and reasons of slices that are left out
+
+
+@dataclass(frozen=True)
+class Known:
+    """Slices that are known to be unreadable before a volume is read."""
+
+    skipped: Skips = ()
+    retry: bool = False  #: one of them for what may pass
+    limit: float = 0.0  #: seconds after which one was given up; 0 for none
+
+
+NOTHING_KNOWN = Known()
 
 
 @dataclass(frozen=True)
@@ -30,14 +41,12 @@ class Reading:
     notes: tuple[str, ...] = ()  #: what a reader of the volume should know
 
     @classmethod
-    def of(cls, slices: int, pixels: Pixels, known: Iterable[tuple[int, str]] = (), limit: float = 0.0) -> Reading:
+    def of(cls, slices: int, pixels: Pixels, known: Known) -> Reading:
         """Return the reading of a volume of ``slices`` of which all were read but those ``known`` to be unreadable."""
-        known = tuple(known)
-        skipped = tuple(sorted({**dict(known), **dict(pixels.skipped)}.items()))
+        skipped = tuple(sorted({**dict(known.skipped), **dict(pixels.skipped)}.items()))
         values = pixels.values
         span = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-        retry = pixels.retry or any("memory" in reason for _, reason in known)
-        return cls(slices, skipped, pixels.unit, span, retry, limit, pixels.notes)
+        return cls(slices, skipped, pixels.unit, span, pixels.retry or known.retry, known.limit, pixels.notes)
 
     @classmethod
     def of_nothing(cls, slices: int, reason: str) -> Reading:

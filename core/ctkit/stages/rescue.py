@@ -14,18 +14,19 @@ from typing import Any
 import numpy as np
 
 from ctkit import compute
+from ctkit.compute import Cause
 from ctkit.contracts import Dataset
 from ctkit.pipeline_file import Chosen
 from ctkit.session import Session
 from ctkit.stages.decoding import Failure, Wanted, describe_volume, read
-from ctkit.stages.readings import Reading, write_reading
+from ctkit.stages.readings import Known, Reading, write_reading
 
 
 def rescue(session: Session, lost: compute.Lost[Wanted]) -> Iterator[Failure]:
     """Describe what can be described of a volume that was lost; yield what went wrong with reducers."""
     item = lost.item
-    if lost.deadly and len(item.volume.files) > 1:
-        item = _without_guilty_slices(session, item)
+    if lost.cause is not Cause.RAISED and len(item.volume.files) > 1:
+        item = _without_bad_slices(session, item)
     (alone,) = describe_each(session, [replace(item, evidence=(), store=False)], 1)
     if isinstance(alone, compute.Lost):
         write_reading(session.cache, item.address, Reading.of_nothing(len(item.volume), alone.reason))
@@ -49,36 +50,36 @@ def _one_by_one(session: Session, item: Wanted) -> Iterator[Failure]:
     parts += [replace(item, evidence=())] if item.store else []
     for outcome in describe_each(session, parts, len(parts)):
         if isinstance(outcome, compute.Lost):
-            yield _blame(outcome)
+            yield _failure(outcome)
         else:
             yield from outcome.result
 
 
-def _blame(lost: compute.Lost[Wanted]) -> Failure:
+def _failure(lost: compute.Lost[Wanted]) -> Failure:
     reducer = lost.item.evidence[0] if lost.item.evidence else None
     who = reducer.title if reducer else "writing the slice store"
-    hint = "; raise compute.time_limit" if lost.reason.startswith("took longer") else ""
+    hint = "; raise compute.time_limit" if lost.cause is Cause.TIME else ""
     return Failure(f"{who}: {lost.reason}, on a volume of {len(lost.item.volume)} slices{hint}", reducer)
 
 
-def _without_guilty_slices(session: Session, item: Wanted) -> Wanted:
+def _without_bad_slices(session: Session, item: Wanted) -> Wanted:
     """Find the slices that end or hang their reader, by reading each one alone, and want the others."""
     numbers = range(len(item.volume)) if item.index is None else item.index.tolist()
     singles = [replace(item, index=np.array([number]), evidence=(), store=False) for number in numbers]
     work = partial(_try_to_read, session.pipeline.dataset)
-    guilty: dict[int, str] = {}
+    bad: dict[int, compute.Lost[Wanted]] = {}
     for outcome in session.parallel("describe", work, singles, total=len(singles), name=lambda one: str(one.index)):
         if isinstance(outcome, compute.Lost) and outcome.item.index is not None:
-            guilty[int(outcome.item.index[0])] = outcome.reason
-    if not guilty:
+            bad[int(outcome.item.index[0])] = outcome
+    if not bad:
         return item
-    hung = any(reason.startswith("took longer") for reason in guilty.values())
-    return replace(
-        item,
-        index=np.setdiff1d(np.array(numbers), list(guilty)),
-        skipped=(*item.skipped, *guilty.items()),
-        limit=session.workers.backend.time_limit if hung else item.limit,
+    causes = {one.cause for one in bad.values()}
+    known = Known(
+        skipped=(*item.known.skipped, *((number, one.reason) for number, one in bad.items())),
+        retry=any(cause.may_pass for cause in causes),
+        limit=session.workers.backend.time_limit if Cause.TIME in causes else item.known.limit,
     )
+    return replace(item, index=np.setdiff1d(np.array(numbers), list(bad)), known=known)
 
 
 def _try_to_read(chosen: Chosen[Dataset[Any]], item: Wanted) -> None:

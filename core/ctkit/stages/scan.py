@@ -192,7 +192,7 @@ def _inspect_alone(session: Session, chosen: Chosen[Dataset[Any]], chunk: _Chunk
     for outcome in session.parallel("scan", work, singles, total=len(singles), name=lambda single: single.address):
         file = outcome.item.files[0]
         if isinstance(outcome, compute.Lost):
-            found[file.path] = Skipped(file.path, outcome.reason, retry="memory" in outcome.reason)
+            found[file.path] = Skipped(file.path, outcome.reason, retry=outcome.cause.may_pass)
         else:
             (found[file.path],) = outcome.result or _cached(session.cache, outcome.item) or [Skipped(file.path, _LOST)]
     return _keep(session.cache, chunk, [found[file.path] for file in chunk.files])

@@ -105,7 +105,6 @@ class RunFolder:
     comparisons = File("comparisons.csv")
     mistakes = File("mistakes.npz", pixels=True)
     report = File("report.html")
-    journal = File(".journal")
     lock = File(".lock")
 
     def arm(self, arm: str) -> ArmFolder:
@@ -251,6 +250,6 @@ _WRITTEN = (
 )
 #: What may lie in a run folder that has no ``run.json`` yet.
 _BEFORE_PROVENANCE = (
-    *(file.name for file in (RunFolder.lock, RunFolder.journal, RunFolder.log)),
-    *("run.jsonl", ".run.json.*.part", ".DS_Store"),
+    *(file.name for file in (RunFolder.lock, RunFolder.log)),
+    *("run.jsonl", ".journal", ".run.json.*.part", ".DS_Store"),
 )

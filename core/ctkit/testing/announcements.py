@@ -39,12 +39,15 @@ def check_distribution(name: str) -> None:
         "return specs from ctkit_register_reducers or another register hook, and mark it with @hookimpl",
     )
     for entry in entries:
-        judge.must(entry.status == "ok", f"plugin {entry.name!r} must be usable", entry.error, "see there")
+        judge.must(
+            entry.status not in ("broken", "clash"), f"plugin {entry.name!r} must be usable", entry.error, "see there"
+        )
         kind = next((kind for kind in BASES if kind == entry.kind), None)
         if kind:
             check_spec(Spec(entry.name, entry.summary, entry.target), kind)
         elif entry.kind == "command":
             _check_command(judge, entry)
+    _check_extras(judge, name)
 
 
 def check_spec(spec: Spec, kind: Kind) -> None:
@@ -75,6 +78,24 @@ def check_spec(spec: Spec, kind: Kind) -> None:
     )
 
 
+def _check_extras(judge: Judge, name: str) -> None:
+    known = {
+        extra
+        for owner in (name, DISTRIBUTION)
+        for found in metadata.distributions(name=owner)
+        for extra in found.metadata.get_all("Provides-Extra", ())
+    }
+    for registered, module in plugins.load().manager.list_name_plugin():
+        hooks = [hook for hook in vars(module) if hook.startswith(f"{PROJECT}_register_")]
+        for spec in (spec for hook in hooks for spec in vars(module)[hook]() if registered.startswith(f"{name}:")):
+            judge.must(
+                spec.requires in ("", *known),
+                f"plugin {spec.name!r} must require an extra of {name} or of {DISTRIBUTION}",
+                f"there is no extra {spec.requires!r}",
+                f"write one of {', '.join(sorted(known))}, or add it to [project.optional-dependencies]",
+            )
+
+
 def _check_command(judge: Judge, entry: Entry) -> None:
     try:
         entry.load_command()
@@ -90,7 +111,7 @@ def _modules(judge: Judge, name: str) -> list[str]:
     except metadata.PackageNotFoundError as error:
         raise judge.break_off("a distribution must be installed to be checked", error, "pip install it") from None
     judge.must(
-        not plugins.requires(distribution, PROJECT),
+        not any(re.match(rf"{PROJECT}(?![\w.-])", text, re.IGNORECASE) for text in distribution.requires or ()),
         f"a plugin distribution must not require {PROJECT!r}, which is another project on the package index",
         "it does",
         f'write dependencies = ["{DISTRIBUTION}"] in its pyproject.toml',

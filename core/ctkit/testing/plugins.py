@@ -10,19 +10,10 @@ from pydantic import ValidationError
 from ctkit.contracts import BASES, Params, Plugin
 from ctkit.contracts.promises import Judge, check_parameters_stored
 from ctkit.hookspecs import Kind
-from ctkit.pipeline_file import sections
+from ctkit.pipeline_file.sections import core_keys
 from ctkit.testing.judging import NonConformance
 
 PluginT = TypeVar("PluginT", bound=Plugin[Any])
-
-#: Keys of a pipeline file that the core keeps for itself, beside each kind of plugin's parameters.
-CORE_KEYS: dict[Kind, frozenset[str]] = {
-    "dataset": frozenset({"use", *sections.Rendering.model_fields}),
-    "reducer": frozenset({"use", "steps", *sections.ArmKeys.model_fields, *sections.StepKeys.model_fields}),
-    "method": frozenset({"use", *sections.PretrainKeys.model_fields}),
-    "task": frozenset({"use", "protocol", *sections.TaskKeys.model_fields}),
-    "protocol": frozenset({"use"}),
-}
 
 
 def build(kind: Kind, plugin: type[PluginT], params: Params | None) -> tuple[PluginT, Judge]:
@@ -97,10 +88,10 @@ def _check_parameter_model(judge: Judge, kind: Kind, model: type[Params]) -> Non
             "it has no description",
             f"write {name}: ... = Field(..., description=...)",
         )
-    taken = sorted(CORE_KEYS[kind] & model.model_fields.keys())
+    taken = sorted(core_keys(kind) & model.model_fields.keys())
     judge.must(
         not taken,
-        f"a {kind}'s parameters must not be named {', '.join(sorted(CORE_KEYS[kind]))}: those keys are the core's",
+        f"a {kind}'s parameters must not be named {', '.join(sorted(core_keys(kind)))}: those keys are the core's",
         f"there is {', '.join(taken)}, which no pipeline file can set",
         "give it another name",
     )
@@ -141,7 +132,7 @@ def _check_constructor(judge: Judge, plugin: type[Plugin[Any]], built: Plugin[An
     added = sorted(name for name in vars(built) if name != "params" and not hasattr(plugin, name))
     judge.must(
         not added,
-        "the constructor must do nothing but store parameters (a reducer may narrow its knob)",
+        "the constructor must do nothing but store parameters",
         f"it also sets {', '.join(added)}",
         "work it out where it is used, for instance in a functools.cached_property",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ctkit.contracts import Decision, Group, Ints, Knob, Params, Reducer, Slices
 from ctkit.contracts.promises import Judge, check_decision
 from ctkit.errors import CtkitError
-from ctkit.pipeline_file import StepKeys
+from ctkit.pipeline_file.sections import SCOPES
 from ctkit.testing import samples
-from ctkit.testing.plugins import CORE_KEYS, build, check_check
+from ctkit.testing.plugins import build, check_check
 
 SEEDS = range(8)
 
@@ -42,22 +42,23 @@ def check_reducer(plugin: type[Reducer[Any]], params: Params | None = None, *, w
     evidence = [_described(judge, reducer, volume) for volume in volumes]
     _check_purity(judge, plugin, reducer, volumes, evidence)
     groups = list(_groups(reducer, volumes, evidence))
-    for at in settings(reducer.knob):
+    for at in settings(reducer):
         for group in groups:
             _check_choice(judge, reducer, group, at, within_knob=within_knob)
     if reducer.draws:
         _check_draws(judge, reducer, groups)
 
 
-def settings(knob: Knob | None) -> list[float]:
-    """Values of a knob worth trying: its ends, its default and some between; NaN where there is none."""
+def settings(reducer: Reducer[Any]) -> list[float]:
+    """Values of a reducer's knob worth trying: its ends, its own and some between; NaN where there is none."""
+    knob = reducer.knob
     if knob is None:
         return [float("nan")]
     by_ratio = knob.low > 0 and knob.high / knob.low > 1000
     spread = np.geomspace if by_ratio else np.linspace
     values = {knob.low, *spread(knob.low, knob.high, 7)[1:-1].tolist(), knob.high}
-    if knob.default is not None:
-        values.add(knob.default)
+    if (own := getattr(reducer.params, knob.name)) is not None:
+        values.add(own)
     return sorted({float(round(value)) if knob.integer else float(value) for value in values})
 
 
@@ -65,15 +66,14 @@ def settings(knob: Knob | None) -> list[float]:
 
 
 def _check_declarations(judge: Judge, reducer: Reducer[Any]) -> None:
-    scopes = set(get_args(get_args(StepKeys.model_fields["scope"].annotation)[0]))
     valid = {"evidence": ("none", "slice", "pair"), "device": ("cpu", "accelerator"), "draws": (True, False)}
     for name, values in valid.items():
         value = getattr(reducer, name)
         choices = ", ".join(map(repr, values))
         judge.must(value in values, f"{name} must be one of {choices}", f"it is {value!r}", "choose one of these")
     judge.must(
-        reducer.scopes and set(reducer.scopes) <= scopes,
-        f"scopes must be some of {', '.join(sorted(scopes))}",
+        reducer.scopes and set(reducer.scopes) <= SCOPES,
+        f"scopes must be some of {', '.join(sorted(SCOPES))}",
         f"they are {sorted(reducer.scopes)}",
         "leave the others out",
     )
@@ -90,21 +90,26 @@ def _check_declarations(judge: Judge, reducer: Reducer[Any]) -> None:
         "set scopes = frozenset({'volume'})",
     )
     if reducer.knob is not None:
-        _check_knob(judge, reducer.knob, set(type(reducer.params).model_fields))
+        _check_knob(judge, reducer, reducer.knob)
 
 
-def _check_knob(judge: Judge, knob: Knob, parameters: set[str]) -> None:
+def _check_knob(judge: Judge, reducer: Reducer[Any], knob: Knob) -> None:
+    marked = [
+        name
+        for name, field in type(reducer.params).model_fields.items()
+        if isinstance(field.json_schema_extra, dict) and "knob" in field.json_schema_extra
+    ]
     judge.must(
-        knob.name.isidentifier() and knob.name not in CORE_KEYS["reducer"] | parameters,
-        "the knob's name is a key of the pipeline file, so no parameter and no key of the core may have it",
-        f"it is {knob.name!r}",
-        "rename it",
+        marked == [knob.name],
+        "the knob must be the one parameter marked as such",
+        f"the knob is {knob.name!r}, and {' and '.join(marked) or 'none'} marked",
+        "mark one with ctkit.contracts.knob",
     )
     judge.must(knob.unit, "the knob must have a unit", "it is empty", "name it, for instance 'slices' or 'bits'")
     judge.must(
-        knob.low < knob.high and (knob.default is None or knob.low <= knob.default <= knob.high),
-        "the knob's low must be below its high, and its default between them",
-        f"they are {knob.low:g}, {knob.high:g} and {knob.default}",
+        knob.low < knob.high,
+        "the knob's low must be below its high",
+        f"they are {knob.low:g} and {knob.high:g}",
         "correct the range",
     )
     judge.must(
@@ -112,13 +117,6 @@ def _check_knob(judge: Judge, knob: Knob, parameters: set[str]) -> None:
         "a knob that is a share must lie in 0..1",
         f"it goes from {knob.low:g} to {knob.high:g}",
         "change its ends, or leave share out",
-    )
-    numbers = (knob.low, knob.high, knob.low if knob.default is None else knob.default)
-    judge.must(
-        not knob.integer or all(float(number).is_integer() for number in numbers),
-        "an integer knob's low, high and default must be whole numbers",
-        f"they are {numbers}",
-        "correct them or set integer = False",
     )
 
 
@@ -310,7 +308,7 @@ def _check_dtype(judge: Judge, name: str, column: NDArray[Any], dtype: np.dtype[
 def _check_draws(judge: Judge, reducer: Reducer[Any], cases: list[_Case]) -> None:
     differ = any(
         len({reducer.select(case.group, at, np.random.default_rng(seed)).kept.tobytes() for seed in SEEDS}) > 1
-        for at in settings(reducer.knob)
+        for at in settings(reducer)
         for case in cases
     )
     judge.must(

@@ -1,4 +1,4 @@
-"""Barlow Twins for ctkit. This module is light: every ctkit command imports it, and torch comes with ``method``."""
+"""Barlow Twins for ctkit. This module is light: every ctkit command imports it, and torch comes with ``network``."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ from ctkit.hookspecs import Spec, hookimpl
 def ctkit_register_methods() -> Sequence[Spec]:
     """Announce the method; ``use = "barlow-twins"`` in a pipeline file finds it."""
     summary = "features of two views agree one by one, and with no other (Zbontar et al. 2021)"
-    return [Spec("barlow-twins", summary, "ctkit_barlow_twins.method:BarlowTwins")]
+    return [Spec("barlow-twins", summary, "ctkit_barlow_twins.method:BarlowTwins", requires="train")]

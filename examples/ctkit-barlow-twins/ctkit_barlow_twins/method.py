@@ -1,13 +1,15 @@
-"""Barlow Twins (Zbontar et al. 2021, arXiv 2103.03230): a whole pre-training method on ctkit's engine."""
+"""Barlow Twins (Zbontar et al. 2021, arXiv 2103.03230), on ctkit's engine. Its network is imported on use."""
 
 from __future__ import annotations
 
-from lightly.loss import BarlowTwinsLoss
-from lightly.models.modules.heads import BarlowTwinsProjectionHead
-from pydantic import Field
-from torch import Tensor
+from typing import TYPE_CHECKING
 
-from ctkit_models import Contrastive, ContrastiveParams, Network, Plan, Trunk, full_precision
+from pydantic import Field
+
+from ctkit_models import Contrastive, ContrastiveParams
+
+if TYPE_CHECKING:
+    from ctkit_models import Network, Plan, Trunk
 
 
 class BarlowTwinsParams(ContrastiveParams):
@@ -20,25 +22,11 @@ class BarlowTwinsParams(ContrastiveParams):
     redundancy: float = Field(5e-3, gt=0, description="weight of the correlations between different features")
 
 
-class BarlowTwinsNetwork(Network):
-    """Trunk and projection head; the loss wants the correlation matrix of two views to be the identity."""
-
-    def __init__(self, trunk: Trunk, params: BarlowTwinsParams) -> None:
-        super().__init__(trunk)
-        self.head = BarlowTwinsProjectionHead(trunk.width, params.width, params.width)
-        self.criterion = BarlowTwinsLoss(params.redundancy, gather_distributed=True)
-
-    def forward(self, views: list[Tensor]) -> Tensor:
-        """The loss of two views (n, channels, size, size)."""
-        first, second = (self.head(self.trunk(view)) for view in views)  # (n, width)
-        with full_precision(first):
-            loss: Tensor = self.criterion(first.float(), second.float())
-        return loss
-
-
 class BarlowTwins(Contrastive[BarlowTwinsParams]):
     """Each feature of a view correlates with itself in the other view of the slice, and with no other feature."""
 
     def network(self, trunk: Trunk, plan: Plan) -> Network:
         """What is trained; everything else is the engine's."""
-        return BarlowTwinsNetwork(trunk, self.params)
+        from ctkit_barlow_twins.network import BarlowTwinsNetwork
+
+        return BarlowTwinsNetwork(trunk, self.params.width, self.params.redundancy)

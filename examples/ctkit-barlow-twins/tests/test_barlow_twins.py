@@ -9,16 +9,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ctkit.testing import check_distribution, check_method
-from ctkit_barlow_twins.method import BarlowTwins, BarlowTwinsNetwork, BarlowTwinsParams
+from ctkit_barlow_twins.method import BarlowTwins, BarlowTwinsParams
+from ctkit_barlow_twins.network import BarlowTwinsNetwork
 from ctkit_models import Trunk
 
 
 def small_network(redundancy: float = 5e-3) -> BarlowTwinsNetwork:
     torch.manual_seed(1)
     layers = (nn.Conv2d(1, 16, 5, stride=2), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
-    return BarlowTwinsNetwork(
-        Trunk(nn.Sequential(*layers), "two layers", 256), BarlowTwinsParams(width=32, redundancy=redundancy)
-    )
+    return BarlowTwinsNetwork(Trunk(nn.Sequential(*layers), "two layers", 256), 32, redundancy)
 
 
 def barlow_twins(first: NDArray[np.float64], second: NDArray[np.float64], redundancy: float) -> float:

@@ -13,6 +13,7 @@ from ctkit_datasets.file_kinds import other_kind
 from ctkit_datasets.metaimage_files import METAIMAGE, NRRD
 from ctkit_datasets.nifti import Nifti
 from ctkit_datasets.nifti_files import check_size
+from ctkit_datasets.nifti_layouts import stem
 
 _NO_HEADER = f"no header by its name ({', '.join((*METAIMAGE, *NRRD))}), nor the voxels of a volume that is used"
 
@@ -43,29 +44,36 @@ class MetaImage(Nifti):
                 else:
                     others[file.path] = file
 
-        for found in super().volumes(with_facts()):
-            yield found if isinstance(found, Skipped) else _whole(found, others)
+        found = list(super().volumes(with_facts()))
+        owners: dict[str, str] = {}
+        for one in found:
+            if isinstance(one, Volume):
+                path = _data(one)
+                if path not in owners or stem(one.key) == path.rpartition("/")[2].rpartition(".")[0]:
+                    owners[path] = one.key
+        for one in found:
+            yield one if isinstance(one, Skipped) else _whole(one, owners, others)
         yield from (Skipped(path, _NO_HEADER) for path in others)
 
 
-def _data(header: str, facts: Mapping[str, Any]) -> str:
-    """Path below the root of the file that holds the voxels of a header."""
-    folder = posixpath.dirname(header)
-    return posixpath.normpath(posixpath.join(folder, facts["data"])) if facts["data"] else header
+def _data(volume: Volume) -> str:
+    """Path below the root of the file that holds the voxels of a volume."""
+    name, header = volume.details["data"], volume.key
+    return posixpath.normpath(posixpath.join(posixpath.dirname(header), name)) if name else header
 
 
-def _whole(volume: Volume, others: dict[str, SourceFile]) -> Volume | Skipped:
+def _whole(volume: Volume, owners: Mapping[str, str], others: dict[str, SourceFile]) -> Volume | Skipped:
     """Return the volume with the file of its voxels, which is taken from ``others``, or why it cannot be used."""
     (header,) = volume.files
-    path = _data(header.path, volume.details)
+    path = _data(volume)
     if path == header.path:
         return volume
-    data = others.get(path)
-    if data is None:
-        return Skipped(header.path, "its voxels are missing: no such file, or one of another header")
+    if owners[path] != header.path:
+        return Skipped(header.path, "another header names the same file of voxels")
+    if path not in others:
+        return Skipped(header.path, "its voxels are missing: there is no such file")
     try:
-        check_size(volume.details, data.size)
+        check_size(volume.details, others[path].size)
     except DataError as error:
         return Skipped(header.path, str(error))
-    del others[path]
-    return replace(volume, files=(header, data))
+    return replace(volume, files=(header, others.pop(path)))

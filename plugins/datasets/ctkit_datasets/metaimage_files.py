@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.errors import DataError
-from ctkit_datasets.nifti_files import check_size, header_facts, opened, orientation
+from ctkit_datasets.nifti_files import check_size, header_facts, opened, orientation, usable_steps
 
 METAIMAGE, NRRD = (".mhd", ".mha"), (".nrrd", ".nhdr")
+_FLAT = 0.05  # determinant of direction cosines; below, axes lie in one plane
 _LONGEST = 1 << 20  # bytes of a header; those of segmentations list their segments
 _META_TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
@@ -106,7 +107,7 @@ def _metaimage(block: bytes) -> dict[str, Any]:
     local = fields["ElementDataFile"].upper() in ("LOCAL", "")
     skipped = int(fields.get("HeaderSize", "0"))
     return {
-        **orientation(*_meta_affine(fields, count), sizes),
+        **_meta_affine(fields, count, sizes),
         "dtype": np.dtype(_META_TYPES[fields["ElementType"]]).newbyteorder(">" if big else "<").str,
         "offset": 0,
         "scale": None,
@@ -120,13 +121,12 @@ def _first(fields: Mapping[str, str], *keys: str) -> str:
     return next((fields[key] for key in keys if key in fields), "")
 
 
-def _meta_affine(fields: Mapping[str, str], count: int) -> tuple[NDArray[np.float64], list[str]]:
+def _meta_affine(fields: Mapping[str, str], count: int, sizes: tuple[int, int, int]) -> dict[str, Any]:
     spacing = _numbers(_first(fields, "ElementSpacing", "ElementSize") or "1 " * count, count)
     first = _numbers(_first(fields, "Offset", "Position", "Origin") or "0 " * count, count)
     turned = _first(fields, "TransformMatrix", "Rotation", "Orientation")
-    steps = np.reshape(_numbers(turned, count * count), (count, count)) if turned else np.eye(count)
-    notes = [] if turned else ["its header holds no orientation: taken as first axis to the left"]
-    return _to_ras((steps[:3, :3] * spacing[:3, None]).T, first[:3], (-1.0, -1.0, 1.0)), notes
+    cosines = np.reshape(_numbers(turned, count * count), (count, count)) if turned else np.eye(count)
+    return _placed(cosines[:3, :3].T if turned else None, spacing[:3], first[:3], (-1.0, -1.0, 1.0), sizes)
 
 
 # --- NRRD ---------------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ def _nrrd(block: bytes) -> dict[str, Any]:
     sizes = [int(size) for size in fields.get("sizes", "").split()]
     if len(sizes) != count or _first(fields, "line skip", "lineskip") not in ("", "0"):
         raise DataError("damaged header: its dimensions make no sense")
-    axes, steps, notes = _nrrd_axes(fields, sizes)
+    axes, directions, spacing = _nrrd_axes(fields, sizes)
     space = _SPACES.get(fields.get("space", "").lower(), fields.get("space", "").lower()).split("-")
     signs = [_TO_RIGHT_AND_FRONT.get(way, 1.0) for way in space] if len(space) == 3 else [-1.0, -1.0, 1.0]
     if not {"left", "right"} & set(space):  # scanner's and unknown spaces, as ITK takes them
@@ -160,7 +160,7 @@ def _nrrd(block: bytes) -> dict[str, Any]:
         raise DataError("an NRRD encoding that is neither raw nor gzip")
     skipped = int(_first(fields, "byte skip", "byteskip") or 0)
     return {
-        **orientation(_to_ras(steps, first, tuple(signs)), notes, _three([sizes[axis] for axis in axes], len(axes))),
+        **_placed(directions, spacing, first, tuple(signs), _three([sizes[axis] for axis in axes], len(axes))),
         "dtype": _nrrd_type(fields.get("type", "")).newbyteorder(">" if fields.get("endian") == "big" else "<").str,
         "offset": max(0, skipped) if encoding != "raw" else 0,
         "scale": None,
@@ -176,19 +176,21 @@ def _nrrd_start(start: int, skipped: int, encoding: str) -> int:
     return -1 if skipped < 0 else start + skipped
 
 
-def _nrrd_axes(fields: Mapping[str, str], sizes: list[int]) -> tuple[list[int], NDArray[np.float64], list[str]]:
-    """Return which axes lie in space, and their steps (3, 3) as columns."""
+def _nrrd_axes(
+    fields: Mapping[str, str], sizes: list[int]
+) -> tuple[list[int], NDArray[np.float64] | None, NDArray[np.float64]]:
+    """Return which axes lie in space, their directions (3, 3) as columns, None where unknown, and their spacings."""
     vectors = re.findall(r"none|\([^)]*\)", _first(fields, "space directions", "spacedirections"))
     if len(vectors) == len(sizes) and sum(vector != "none" for vector in vectors) == 3:
         axes = [axis for axis, vector in enumerate(vectors) if vector != "none"]
         if any(size != 1 for axis, size in enumerate(sizes) if axis not in axes):
             raise DataError("several values for each voxel, or several volumes; save the one to be used as 3-D")
-        rows = [_numbers(re.sub(r"[(),]", " ", vectors[axis]), 3) for axis in axes]
-        return axes, np.array(rows).T, []
-    spacings = [float(step) for step in fields.get("spacings", "").split()] or [1.0] * len(sizes)
+        steps = np.array([_numbers(re.sub(r"[(),]", " ", vectors[axis]), 3) for axis in axes]).T
+        lengths = np.linalg.norm(steps, axis=0)
+        return axes, steps / lengths, lengths
     _three(sizes, len(sizes))
-    steps = np.diag(np.array([*spacings, 1.0, 1.0, 1.0])[:3])
-    return list(range(len(sizes))), steps, ["its header holds no orientation: taken as first axis to the left"]
+    spacings = [float(step) for step in fields.get("spacings", "").split()]
+    return list(range(len(sizes))), None, np.array([*spacings, 1.0, 1.0, 1.0])[:3]
 
 
 def _nrrd_type(name: str) -> np.dtype[Any]:
@@ -231,8 +233,24 @@ def _single(name: str) -> str:
     return name
 
 
-def _to_ras(steps: NDArray[np.float64], first: NDArray[np.float64], signs: tuple[float, ...]) -> NDArray[np.float64]:
-    """Return the affine (4, 4) to right, front and head of steps (3, 3) as columns and a first voxel."""
+def _placed(
+    cosines: NDArray[np.float64] | None,
+    spacing: NDArray[np.float64],
+    first: NDArray[np.float64],
+    signs: tuple[float, ...],
+    sizes: tuple[int, int, int],
+) -> dict[str, Any]:
+    """Return facts on orientation, by direction cosines (3, 3) as columns, spacings, and the place of the first voxel.
+
+    What makes no sense of them is unknown, with a note. ``signs`` lead to the patient's right, front and head.
+    """
+    steps, known = usable_steps(spacing)
+    notes = []
+    if cosines is None or not np.isfinite(cosines).all() or abs(np.linalg.det(cosines)) <= _FLAT:
+        notes = ["its header holds no orientation: taken as first axis to the left, second to the back"]
+        cosines, signs = np.eye(3), (-1.0, -1.0, 1.0)
     affine = np.eye(4)
-    affine[:3] = np.column_stack([steps, first]) * np.array(signs)[:, None]
-    return affine
+    affine[:3, :3] = cosines * steps
+    affine[:3, 3] = np.where(np.isfinite(first), first, 0.0)
+    affine[:3] *= np.array(signs)[:, None]
+    return orientation(affine, notes, sizes, known)

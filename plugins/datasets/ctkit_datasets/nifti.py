@@ -39,8 +39,8 @@ class NiftiParams(FolderParams):
     )
     unit: Unit = Field(
         "auto",
-        description="unit of the values. auto: HU where a volume holds values of -200 or less, as air and lung have, "
-        "and no value beyond 16 bits; else arbitrary",
+        description="unit of the values. auto: HU where one voxel in a thousand is at -200 or less, as air and lung, "
+        "and few are beyond bone; else arbitrary",
     )
     orientation: Literal["axial", "any"] = Field(
         "axial",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
@@ -28,7 +28,7 @@ _LOWEST, _HIGHEST = -32768, 32767  # HU, of 16 bits
 _HIGHEST_BONE = 3071  # HU of 12 bits, which scanners without an extended scale end at
 _FILL = 1e9  # no unit of CT comes near; converters fill with the ends of 32-bit integers and floats
 _RARE = 0.001  # share of a volume's voxels that may be anything
-_FEW = 0.01  # share of its voxels that metal may be
+_FEW = 0.05  # share of its voxels that may be metal
 _OUTLYING = 8  # times the range of the other values: farther than this from it, one voxel flattens all of them
 _SAMPLED = 1 << 20  # voxels that the unit is told by
 _FEW_LABELS, _SOME_LABELS, _MANY_LABELS = 8, 32, 256
@@ -50,6 +50,7 @@ _LAYOUTS: tuple[tuple[Any, int, int], ...] = (  # class, bytes of the header, pl
 _LABELS = 1002  # intent code of a label map
 _MILLIMETRES = {1: 1000.0, 3: 0.001}  # by the code of the unit of length; any other is taken as millimetres
 _ISOTROPIC = 1.5  # times its other spacings: from here on an axis is the one that slices were acquired along
+_SHORTEST, _LONGEST = 1e-6, 1e6  # of a spacing that makes sense, in any unit
 _PLANES = ("sagittal", "coronal", "axial")
 
 # --- headers ------------------------------------------------------------------------------------------------------
@@ -165,9 +166,10 @@ def _header(block: bytes) -> Any:
 def _shape(header: Any) -> tuple[int, int, int]:
     """Return the voxels along the three axes of the file."""
     count, *sizes = (int(size) for size in header["dim"])
-    if not 1 <= count <= 7 or any(size < 1 for size in sizes[:count]):
+    if not 1 <= count <= 7 or any(size < 1 for size in sizes[: min(count, 3)]):
         raise DataError("damaged header: its dimensions make no sense")
     x, y, z, *more = (*sizes[:count], *[1] * (7 - count))
+    more = [max(size, 1) for size in more]  # a time of no moment, as some programs write
     if math.prod(more) > 1:
         raise DataError(f"{count}-D: {math.prod(more)} volumes in one file; save the one to be used as 3-D")
     return x, y, z
@@ -201,15 +203,25 @@ def _scale(header: Any) -> tuple[float, float] | None:
 
 
 def _orientation(header: Any, shape: tuple[int, int, int]) -> dict[str, Any]:
-    affine, notes = _affine(header)
-    return orientation(affine * _MILLIMETRES.get(int(header["xyzt_units"]) % 8, 1.0), notes, shape)
+    affine, notes, known = _affine(header)
+    return orientation(affine * _MILLIMETRES.get(int(header["xyzt_units"]) % 8, 1.0), notes, shape, known)
 
 
-def orientation(affine: NDArray[np.float64], notes: list[str], shape: tuple[int, int, int]) -> dict[str, Any]:
+def usable_steps(steps: NDArray[np.float64]) -> tuple[NDArray[np.float64], list[bool]]:
+    """Return distances of voxels along the axes of a file, 1 where they make no sense, and which of them do."""
+    known = np.isfinite(steps) & (np.abs(steps) > _SHORTEST) & (np.abs(steps) < _LONGEST)
+    return np.where(known, steps, 1.0), known.tolist()
+
+
+def orientation(
+    affine: NDArray[np.float64], notes: list[str], shape: tuple[int, int, int], known: Sequence[bool] = (True,) * 3
+) -> dict[str, Any]:
     """Return which axes of the file are slices, rows and columns, which of them to flip, and distances in mm.
 
     ``affine`` (4, 4) leads from voxels to mm at the patient's right, front and head; its last row is not looked at.
+    ``known`` says of which axes of the file the distance is: that of others is None, with a note.
     """
+    notes = list(notes) if all(known) else [*notes, "its header holds no usable spacing along some axis: unknown"]
     if not _is_usable(affine):
         raise DataError("damaged header: neither orientation nor spacing can be used")
     steps = _steps(affine)
@@ -231,7 +243,9 @@ def orientation(affine: NDArray[np.float64], notes: list[str], shape: tuple[int,
     }
     return facts | {
         "place": _upright(affine, facts).tolist(),
-        "spacing": [round(step, 6) for step in (columns, rows, slices)],
+        "spacing": [
+            round(step, 6) if known[axis] else None for step, axis in zip((columns, rows, slices), axes, strict=True)
+        ],
         "plane": plane,
         "notes": notes,
     }
@@ -253,8 +267,8 @@ def slice_places(facts: Mapping[str, Any], index: Ints) -> NDArray[np.float64]:
     return np.stack([np.stack([across, down, first + up * number], axis=1) for number in index.tolist()])
 
 
-def _affine(header: Any) -> tuple[NDArray[np.float64], list[str]]:
-    """Return the matrix from voxels to the patient that can be used: sform, qform, or spacings alone."""
+def _affine(header: Any) -> tuple[NDArray[np.float64], list[str], list[bool]]:
+    """Return the matrix from voxels to the patient that can be used: sform, qform, or what spacings there are."""
     forms = [form for form in ("sform", "qform") if int(header[f"{form}_code"]) > 0]
     for form in forms:
         try:
@@ -262,18 +276,19 @@ def _affine(header: Any) -> tuple[NDArray[np.float64], list[str]]:
         except (ValueError, nibabel.spatialimages.HeaderDataError):  # a quaternion that is no rotation
             continue
         if _is_usable(affine):
-            return affine, []
-    affine = header.get_base_affine()
-    if not _is_usable(affine):
-        raise DataError("damaged header: neither orientation nor spacing can be used")
-    return affine, ["its header holds no orientation: taken as ANALYZE's, first axis to the left"]
+            return affine, [], [True] * 3
+    header["pixdim"][1:4], known = usable_steps(header["pixdim"][1:4].astype(np.float64))
+    note = "its header holds no orientation: taken as ANALYZE's, first axis to the left"
+    return header.get_base_affine(), [note], known
 
 
 def _is_usable(affine: NDArray[np.float64]) -> bool:
     if not np.isfinite(affine).all():
         return False
     steps = _steps(affine)
-    return bool((steps > 1e-6).all() and (steps < 1e6).all() and abs(np.linalg.det(affine[:3, :3] / steps)) > 0.05)
+    return bool(
+        (steps > _SHORTEST).all() and (steps < _LONGEST).all() and abs(np.linalg.det(affine[:3, :3] / steps)) > 0.05
+    )
 
 
 def _steps(affine: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -296,7 +311,7 @@ def read_slices(path: Path, facts: Mapping[str, Any], wanted: Ints | None = None
     """Decode the ``wanted`` slices (all by default) of a file with ``facts`` from its header.
 
     With ``unit`` "auto" a volume is in Hounsfield units if one voxel in a thousand is at -200 or less, as air and lung
-    are, and hardly one is beyond 16 bits; else its unit is arbitrary. HU are rounded to int16, and what is no number,
+    are, and few are beyond bone; else its unit is arbitrary. HU are rounded to int16, and what is no number,
     a fill value, or at -2000 HU or less, which is padding, becomes -1024. The few voxels that are out of range are
     clipped to the nearest value in it, and the notes count them. Constant slices are skipped. Raises ``DataError``
     where the file is damaged, with a reason that names no file.
@@ -335,7 +350,7 @@ class _Limits(NamedTuple):
 def _unit(stored: NDArray[Any], scale: tuple[float, float] | None) -> Literal["HU", "arbitrary"]:
     values = _sample(stored, scale)
     inside = values[(values >= _LOWEST) & (values <= _HIGHEST)]
-    few = np.count_nonzero(values > _HIGHEST) <= _FEW * len(values)
+    few = np.count_nonzero(values > _HIGHEST_BONE) <= _FEW * len(values)
     if not inside.size or 2 * len(inside) < len(values) or not few:
         return "arbitrary"
     return "HU" if np.quantile(inside, _RARE) <= _HIGHEST_AIR else "arbitrary"
@@ -462,10 +477,10 @@ def _rest(file: BinaryIO | _Inflated) -> tuple[str, ...]:
         return ()
     file.finish()
     try:
-        file.read(1)
+        more = file.read(1)  # none of the empty members that some programs end a file with
     except (EOFError, zlib.error):  # the voxels are whole
         return (_TRAILING,)
-    return (_TRAILING,) if file.trailing else ()
+    return (_TRAILING,) if more or file.trailing else ()
 
 
 def _skip(file: BinaryIO | _Inflated, count: int) -> None:

@@ -21,6 +21,7 @@ _WORDS = re.compile(  # that tell a scan from its label map; what is left of two
     r"(?<![a-z])(ct|img|image|imaging|volume|vol|scan|orig|seg|segmentation|mask|msk|label|labels|gt|roi)(?![a-z])"
 )
 _SAME = 1e-3  # mm
+_NEAR = 0.01  # of a label that was scaled
 Names = Mapping[int, tuple[str, ...]]
 
 
@@ -36,9 +37,11 @@ def mask_findings(root: Path, volume: Volume) -> dict[str, tuple[int, ...]]:
 
 def _title(path: Path, scan: Path) -> str:
     """What a file's name says beside the words of the scan's, which may be the patient's."""
-    known = set(re.split(r"[\W_]+", f"{scan.parent.parent.name} {scan.parent.name} {stem(scan.name)}".lower()))
-    words = [word for word in re.split(r"[\W_]+", stem(path.name)) if word.lower() not in known]
-    return " ".join(word for word in words if not _WORDS.fullmatch(word.lower())) or "label"
+    known = {
+        *re.split(r"[\W_]+", f"{scan.parent.parent.name} {scan.parent.name} {stem(scan.name)}".lower()),
+        *_key(scan),
+    }
+    return " ".join(word for word in _key(path) if word not in known) or "label"
 
 
 def _labelled(path: Path, names: Names, title: str, scan: Mapping[str, Any]) -> dict[str, set[int]]:
@@ -63,7 +66,8 @@ def _labelled(path: Path, names: Names, title: str, scan: Mapping[str, Any]) -> 
     )
     found: dict[str, set[int]] = {name: set() for titles in (names or usual).values() for name in titles}
     for label in labels:
-        shown = np.isclose(slices, (label - intercept) / slope, atol=1e-3 / abs(slope)).any(axis=(1, 2))
+        is_label = slices == label if facts["scale"] is None else np.abs(slices * slope + intercept - label) < _NEAR
+        shown = is_label.any(axis=(1, 2))
         numbers = {number for number, there in enumerate(own) if shown[there].any()}
         for name in names.get(label, usual[label]):
             found.setdefault(name, set()).update(numbers)
@@ -136,7 +140,8 @@ def _derivatives(root: Path, scan: Path, subject: str) -> Iterator[Path]:
     """Yield what BIDS derivatives hold of a subject, and of the scan's session where it has one."""
     session = re.search(r"ses-[a-z0-9]+", str(scan.relative_to(root)), re.IGNORECASE)
     above = [folder for folder in scan.parents if folder.is_relative_to(root)]
-    for path in sorted({path for folder in above for path in folder.glob(f"derivatives/**/{subject}/**/{subject}*")}):
+    places = [folder.glob(f"derivatives/{'*/' * deep}{subject}") for folder in above for deep in range(3)]
+    for path in sorted({path for place in places for found in place for path in found.rglob(f"{subject}*")}):
         if SUFFIX.search(path.name) and (session is None or session[0] in path.relative_to(root).as_posix()):
             yield path
 
@@ -146,9 +151,16 @@ def _alike(root: Path, scan: Path) -> Iterator[Path]:
     key, folder = _key(scan), scan.parent
     yield from (path for path in _files(folder) if path != scan and _key(path)[: len(key)] == key)
     if folder != root and _is_word(folder.name):
-        for other in sorted(folder.parent.iterdir()):
-            if other != folder and other.is_dir() and _is_word(other.name):
+        for other in _folders(folder.parent):
+            if other != folder and _is_word(other.name):
                 yield from (path for path in _files(other) if _key(path)[: len(key)] == key)
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError:
+        return []
 
 
 def _is_word(folder: str) -> bool:

@@ -16,6 +16,7 @@ def ctkit_register_commands() -> Sequence[Spec]:
             "Export the backbones of the folder RUN for use without ctkit: all, or those of an arm, a pre-training, a"
             " seed.",
             "ctkit_exporters.commands:export",
+            requires="train",
         ),
         Spec(
             "export-slices",

@@ -126,6 +126,10 @@ def _write_list(run: RevisitedArm, kept: Iterable[Kept], path: Path) -> None:
             single = len(one.volume.files) == len(one.volume)
             for number in one.index.tolist():
                 source = str(root / one.volume.source(number))
+                if set(source) & set("\n\r\t"):
+                    raise RequestError(
+                        "a source's name holds a line break or tab, which no list can; take another format"
+                    )
                 file.write(f"{source}\n" if single else f"{source}\t{one.volume.slices[number][1]}\n")
 
 

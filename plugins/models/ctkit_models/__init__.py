@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ctkit.hookspecs import Spec, hookimpl
@@ -17,30 +19,43 @@ if TYPE_CHECKING:
 __all__ = ["Contrastive", "ContrastiveParams", "Network", "Plan", "Trunk", "full_precision"]
 
 
-def __getattr__(name: str) -> Any:  # the public names arrive on use, so that listing plugins imports no torch
+def __getattr__(name: str) -> Any:  # the public names arrive on use, so that listing and describing imports no torch
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from ctkit_models import contrastive, network, parameters, plan
-    from ctkit_torch import trunks
-
-    return next(getattr(home, name) for home in (contrastive, network, parameters, plan, trunks) if hasattr(home, name))
+    owner: ModuleType
+    if name == "Contrastive":
+        from ctkit_models import contrastive as owner
+    elif name == "ContrastiveParams":
+        from ctkit_models import parameters as owner
+    elif name == "Plan":
+        from ctkit_models import plan as owner
+    elif name == "Trunk":
+        from ctkit_torch import trunks as owner
+    else:
+        from ctkit_models import network as owner
+    return getattr(owner, name)
 
 
 @hookimpl
 def ctkit_register_methods() -> Sequence[Spec]:
     """The built-in methods, and the baseline that takes no step."""
+    spec = partial(Spec, requires="train")
     return [
-        Spec("simclr", "two views against all others of the batch (Chen et al. 2020)", "ctkit_models.simclr:SimCLR"),
-        Spec("moco", "two views against a queue of earlier slices (He et al. 2020, v2)", "ctkit_models.moco:MoCo"),
-        Spec("swav", "views predict each other's prototypes (Caron et al. 2020)", "ctkit_models.swav:SwAV"),
-        Spec("byol", "a view predicts another, without negatives (Grill et al. 2020)", "ctkit_models.byol:BYOL"),
-        Spec("untrained", "random or given weights, as a baseline", "ctkit_models.untrained:Untrained"),
+        spec("simclr", "two views against all others of the batch (Chen et al. 2020)", "ctkit_models.simclr:SimCLR"),
+        spec("moco", "two views against a queue of earlier slices (He et al. 2020, v2)", "ctkit_models.moco:MoCo"),
+        spec("swav", "views predict each other's prototypes (Caron et al. 2020)", "ctkit_models.swav:SwAV"),
+        spec("byol", "a view predicts another, without negatives (Grill et al. 2020)", "ctkit_models.byol:BYOL"),
+        spec("untrained", "random or given weights, as a baseline", "ctkit_models.untrained:Untrained"),
     ]
 
 
 @hookimpl
 def ctkit_check_device(device: str) -> str | None:
     """Why torch cannot use a GPU that is there."""
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        return "torch, which computes on a GPU, is missing; pip install 'ctkit-ssl[train]'"
     from ctkit_torch.precision import unusable  # imports torch
 
     return unusable() if device == "cuda" else None

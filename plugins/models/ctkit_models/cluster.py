@@ -1,7 +1,7 @@
 """Training on several nodes: ``srun python -m ctkit_models.cluster run FILE`` in place of ``ctkit run FILE``.
 
-A cluster's launcher, Slurm or torchrun, starts one process for each device. The first of them runs the command and
-leads; the others wait for trainings to take part in. Lightning knows how each launcher says who is who.
+A cluster's launcher, Slurm or torchrun, starts one process for each device. The first rank runs the command; the others
+wait for trainings to take part in. Lightning knows how each launcher says who is who.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from ctkit_models.ranks import PATIENCE, Rank, Work, joined
 _GOODBYE = timedelta(minutes=1)
 _OVER = ""
 
-_leader: ContextVar[Leader | None] = ContextVar("leader", default=None)
+_first: ContextVar[FirstRank | None] = ContextVar("first rank", default=None)
 
 
-class Leader:
+class FirstRank:
     """The first process of a cluster, which tells the others what to do."""
 
     def __init__(self, rank: Rank, store: Store) -> None:
@@ -44,7 +44,7 @@ class Leader:
         self._trainings = itertools.count()
 
     @contextmanager
-    def among(self, work: Work, device: str) -> Iterator[Rank]:
+    def launch(self, work: Work, device: str) -> Iterator[Rank]:
         """Be the first of all processes that do ``work``; the block is this process's own part in it."""
         name = _name(next(self._trainings))
         self._store.set(name, cloudpickle.dumps((work, device)))
@@ -58,9 +58,9 @@ class Leader:
             self._store.wait([f"gone-{number}" for number in range(1, self.rank.world)], _GOODBYE)
 
 
-def leader() -> Leader | None:
+def first_rank() -> FirstRank | None:
     """What this process is to a cluster; None where it was started by itself."""
-    return _leader.get()
+    return _first.get()
 
 
 def main(arguments: list[str]) -> None:
@@ -78,8 +78,8 @@ def main(arguments: list[str]) -> None:
         sys.exit(0)
     from ctkit import main as ctkit
 
-    first = Leader(rank, store)
-    _leader.set(first)
+    first = FirstRank(rank, store)
+    _first.set(first)
     try:
         ctkit(arguments)
     finally:
@@ -147,6 +147,6 @@ def _name(number: int) -> str:
 
 
 if __name__ == "__main__":
-    from ctkit_models import cluster  # the module by its name, which the engine asks for the leader
+    from ctkit_models import cluster  # the module by its name, which the engine asks for the first rank
 
     cluster.main(sys.argv[1:])

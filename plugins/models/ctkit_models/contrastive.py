@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ctkit.contracts import Exported, ExportFormat, Method, Pretrained, Pretraining
 from ctkit.errors import DataError
+from ctkit_models.imports import without_matplotlib
 from ctkit_models.parameters import ContrastiveParams, MultiCropParams, faults_on_cpu
 from ctkit_models.plan import Plan, plan_run
 from ctkit_torch.weights import faults_of_file
@@ -81,7 +81,7 @@ class Contrastive(Method[P], ABC):
 
     def pretrain(self, job: Pretraining) -> Pretrained:
         """Train on the job's slices, from its last checkpoint where there is one, and write the backbone."""
-        with _no_matplotlib():
+        with without_matplotlib():
             from ctkit_models.engine import pretrain
 
         return pretrain(self, job)
@@ -105,20 +105,3 @@ class MultiCrop(Contrastive[M], ABC):
         local_size = params.local_size or round(params.size * 3 / 7)
         small = augmented_view(params, normalise, local_size, params.local_scale)
         return [*super().views(normalise), *[small] * params.local_views]
-
-
-@contextmanager
-def _no_matplotlib() -> Iterator[None]:
-    """Have torchmetrics, which Lightning imports, find no matplotlib: nothing here plots, and its import takes time."""
-    from lightning_utilities.core.imports import RequirementCache
-
-    found = RequirementCache.__bool__
-
-    def answer(self: RequirementCache) -> bool:
-        return self.requirement != "matplotlib" and found(self)
-
-    RequirementCache.__bool__ = answer  # type: ignore[method-assign]  # it is asked in passing, by a module on import
-    try:
-        yield
-    finally:
-        RequirementCache.__bool__ = found  # type: ignore[method-assign]  # likewise

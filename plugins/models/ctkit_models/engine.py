@@ -26,7 +26,7 @@ from ctkit_models.acceleration import accelerate, channels_last
 from ctkit_models.batch_size import found_batch, unheard
 from ctkit_models.collapse import Probe, collapse, numbers
 from ctkit_models.divergence import FirstBadLoss, diverged
-from ctkit_models.lightning_overrides import deaf_to_interrupts, honest_interrupt, quiet_lightning
+from ctkit_models.lightning_overrides import honest_interrupt, ignore_interrupts, quiet_lightning
 from ctkit_models.metering import Meters, TimedLoader
 from ctkit_models.monitors import Monitors
 from ctkit_models.network import Network, Trainable
@@ -206,7 +206,7 @@ class Training(lightning.LightningModule):
             # On the CPU workers would take the cores that train.
             num_workers=min(MOST_READERS, -(-self.job.workers // self.rank.neighbours)) if on_gpu else 0,
             pin_memory=on_gpu,
-            worker_init_fn=deaf_to_interrupts,
+            worker_init_fn=ignore_interrupts,
         )
         self.meters = Meters(self.device)
         return TimedLoader(loader, self.meters.waiting)
@@ -278,7 +278,7 @@ class Training(lightning.LightningModule):
 
     @property
     def _piece(self) -> int:
-        """Number of what this process has of the batch at the moment, among ``plan.pieces``."""
+        """Number of what this process has of the batch at the moment, of ``plan.pieces``."""
         return len(self._part_losses) * self.rank.world + self.rank.number
 
     @torch.no_grad()

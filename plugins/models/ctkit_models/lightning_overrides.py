@@ -35,7 +35,7 @@ def quiet_lightning() -> Iterator[None]:
 
 @contextmanager
 def honest_interrupt() -> Iterator[None]:
-    """Let Ctrl-C through: Lightning turns it into ``SystemExit(1)`` and leaves the process deaf to the next one."""
+    """Let Ctrl-C through: Lightning turns it into ``SystemExit(1)`` and has the process ignore the next one."""
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT) if main else None
     try:
@@ -61,7 +61,7 @@ class OwnTermination(lightning.Callback):
             signal.signal(signal.SIGTERM, self._handler)
 
 
-def deaf_to_interrupts(worker: int) -> None:
+def ignore_interrupts(worker: int) -> None:
     """Make a loader's process ignore Ctrl-C, which is for the process that it serves: that one finishes its step.
 
     So it is with the first SIGTERM, which may have been for all processes; the second is how Python ends children.

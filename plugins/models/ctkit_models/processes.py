@@ -1,7 +1,7 @@
 """The processes that do a training: this one alone, others of our own with it, or all that a cluster started.
 
-Those of our own are for the other devices of this machine; the process that asks for them is the first. They end with
-that one, however it ends. When one of them dies, the others do not wait for it.
+Those of our own are for the other devices of this machine; the process that asks for them is the first rank. They end
+with that one, however it ends. When one of them dies or is stopped, the others do not wait for it.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from threading import Event, Thread
 
 import torch
 from torch.distributed import TCPStore, distributed_c10d  # type: ignore[attr-defined]  # torch exports it no other way
 
 from ctkit.contracts import ChildProcess, Pretraining, StartChild
-from ctkit.errors import CtkitError, TrainingError
-from ctkit_models.cluster import leader
+from ctkit.errors import TrainingError
+from ctkit_models.cluster import first_rank
+from ctkit_models.imports import Importing
 from ctkit_models.ranks import PATIENCE, Rank, Work, joined, meet
 
 _HOST, _NAME = "127.0.0.1", "training"
@@ -28,19 +28,19 @@ _END = 60.0  #: seconds that processes may take to end after the work is done
 
 def world_size(job: Pretraining) -> int:
     """Number of processes that share the training."""
-    first = leader()
+    first = first_rank()
     return job.devices if first is None else first.rank.world
 
 
 @contextmanager
 def process_group(job: Pretraining, work: Work) -> Iterator[Rank]:
     """Have the other processes do ``work`` during the block, which is this process's own part."""
-    first = leader()
+    first = first_rank()
     if first is not None:
-        with first.among(work, job.device) as rank:
+        with first.launch(work, job.device) as rank:
             yield rank
     elif job.devices > 1:
-        with among(job.devices, work, job.device, job.start_child) as rank:
+        with launch(job.devices, work, job.device, job.start_child) as rank:
             yield rank
     else:
         yield Rank()
@@ -56,20 +56,20 @@ def group_notes(job: Pretraining) -> tuple[str, ...]:
 
 
 @contextmanager
-def among(world: int, work: Work, device: str, start_child: StartChild) -> Iterator[Rank]:
-    """Be the first of ``world`` processes, whose others do ``work``; the block is this one's own part in it.
+def launch(world: int, work: Work, device: str, start_child: StartChild) -> Iterator[Rank]:
+    """Be the first of ``world`` ranks, whose others do ``work``; the block is this one's own part in it.
 
     ``work`` is pickled. Raises ``TrainingError`` where another process fails.
     """
     store = TCPStore(_HOST, 0, is_master=True, timeout=PATIENCE, wait_for_workers=False)
-    do = partial(_take_part, work, device, store.port)
+    do = Importing(_take_part, work, device, store.port)
     threads = 1 if torch.device(device).type == "cuda" else torch.get_num_threads()  # ``joined`` shares out the CPU's
     first, *rest = (Rank(number, world, number, world) for number in range(world))
     others = [start_child(f"process {rank.number + 1} of {world}", do, rank, threads) for rank in rest]
     try:
         for other in others:
             _wait_until_ready(other)
-        with joined(first, store, _NAME, device), _ending(others), _watching(others, device), _blaming(others):
+        with joined(first, store, _NAME, device), _watching(others, device):
             yield first
             meet()
         for other in others:
@@ -86,48 +86,41 @@ def _wait_until_ready(other: ChildProcess) -> None:
 
 
 @contextmanager
-def _ending(others: list[ChildProcess]) -> Iterator[None]:
-    """Where the block fails, end the others before this process leaves them: they might wait for it."""
+def _watching(others: list[ChildProcess], device: str) -> Iterator[None]:
+    """Ask about the others all the time, which ends one that is stopped; say so where the block fails by its death.
+
+    Where it fails, the others are ended before this process leaves them: they might wait for it.
+    """
+    over = Event()
+    Thread(target=_watch, args=(others, over, torch.device(device).type == "cuda"), daemon=True).start()
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        by_talk = isinstance(error, RuntimeError | ValueError)  # the latter of a group that was left
+        failure = _failure(others) if by_talk and not isinstance(error, torch.OutOfMemoryError) else None
         for other in others:
             other.kill()
-        raise
-
-
-@contextmanager
-def _blaming(others: list[ChildProcess]) -> Iterator[None]:
-    """Where what fails here is the talk with a process that is gone, say so instead."""
-    try:
-        yield
-    except (CtkitError, torch.OutOfMemoryError):
-        raise
-    except (RuntimeError, ValueError) as error:  # the latter for a group that was left
-        until = time.monotonic() + _BLAME
-        while not any(other.died for other in others) and time.monotonic() < until:
-            time.sleep(0.05)
-        for failure in (other.failure() for other in others if other.died):
+        if failure:
             raise TrainingError(f"{failure}; the same command goes on from the last checkpoint") from error
         raise
-
-
-@contextmanager
-def _watching(others: list[ChildProcess], device: str) -> Iterator[None]:
-    """Leave the talk when one of the processes dies: NCCL would wait for it to the end of its patience."""
-    over = Event()
-    if torch.device(device).type == "cuda":  # gloo notices by itself
-        Thread(target=_leave_when_one_dies, args=(others, over), daemon=True).start()
-    try:
-        yield
     finally:
         over.set()
 
 
-def _leave_when_one_dies(others: list[ChildProcess], over: Event) -> None:
+def _failure(others: list[ChildProcess]) -> str | None:
+    """Why one of the others died, once that is known; None where none did."""
+    until = time.monotonic() + _BLAME
+    while not any(other.died for other in others) and time.monotonic() < until:
+        time.sleep(0.05)
+    return next((other.failure() for other in others if other.died), None)
+
+
+def _watch(others: list[ChildProcess], over: Event, on_gpu: bool) -> None:
+    """Leave the group when one of the processes dies: NCCL would wait for it to the end; gloo notices by itself."""
     while not over.wait(1.0):
         if any(other.died for other in others):
-            distributed_c10d._abort_process_group()
+            if on_gpu:
+                distributed_c10d._abort_process_group()
             return
 
 

@@ -1,4 +1,4 @@
-"""Processes that train together, each on a device of its own: what a process must know of its place among them."""
+"""Ranks: processes that train together, each on a device of its own, and how they meet."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PATIENCE = timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class Rank:
-    """A process's place: number ``number`` of ``world`` and number ``local`` on its machine.
+    """Which process of a training this is: number ``number`` of ``world`` and number ``local`` on its machine.
 
-    ``neighbours`` is the number of processes that share the cores it may use, itself among them.
+    ``neighbours`` is the number of processes that share the cores it may use, with itself.
     """
 
     number: int = 0
@@ -94,8 +94,8 @@ def any_says(own: bool, device: torch.device) -> bool:
     return bool(answer)
 
 
-class Placed(ClusterEnvironment):
-    """Tells Lightning the place of this process, which has joined already. To Lightning it is alone on its machine."""
+class JoinedRank(ClusterEnvironment):
+    """Tells Lightning the rank of this process, which has joined already. To Lightning it is alone on its machine."""
 
     def __init__(self, rank: Rank) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class Placed(ClusterEnvironment):
         """It is known already."""
 
     def local_rank(self) -> int:
-        """Number of this process's device among those that Lightning is given: the only one."""
+        """Number of this process's device, the only one that Lightning is given."""
         return 0
 
     def node_rank(self) -> int:

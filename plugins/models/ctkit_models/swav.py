@@ -40,7 +40,9 @@ class SwAVParams(parameters.MultiCropParams):
         "none: 1 epoch, or a tenth of the run where that is less",
     )
     sinkhorn_iterations: int = Field(3, ge=1, description="iterations of the Sinkhorn algorithm")
-    epsilon: float = Field(0.05, gt=0, description="entropy regularisation of the Sinkhorn algorithm")
+    epsilon: float = Field(
+        0.05, ge=0.02, description="entropy regularisation of the Sinkhorn algorithm; exp(1 / epsilon) must be finite"
+    )
 
 
 class SwAV(MultiCrop[SwAVParams]):

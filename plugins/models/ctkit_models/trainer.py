@@ -16,7 +16,7 @@ from ctkit.contracts import Pretraining
 from ctkit.errors import RequestError
 from ctkit_models.lightning_overrides import OwnTermination
 from ctkit_models.parameters import ContrastiveParams, faults_on_cpu
-from ctkit_models.ranks import Placed, Rank
+from ctkit_models.ranks import JoinedRank, Rank
 from ctkit_torch.precision import has_bf16, unusable
 
 
@@ -45,7 +45,7 @@ def trainer_for(params: ContrastiveParams, job: Pretraining, rank: Rank) -> ligh
         devices=[rank.gpu] if on_gpu else 1,
         strategy="auto" if alone else "ddp",
         callbacks=[OwnTermination()],
-        plugins=[LightningEnvironment() if alone else Placed(rank), *shared],  # no cluster that Lightning may find
+        plugins=[LightningEnvironment() if alone else JoinedRank(rank), *shared],  # no cluster that Lightning may find
         precision=_precision(params, on_gpu),
         accumulate_grad_batches=params.accumulate,
         max_epochs=1,  # to Lightning, what is left of the run is one pass over the loader

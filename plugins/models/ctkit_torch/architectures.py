@@ -32,7 +32,7 @@ def check_architecture(name: str) -> str:
     """Return ``name``; raise ``ValueError`` with the nearest valid one where no library has it."""
     if name in TORCHVISION or _timm_has(name):
         return name
-    more = "" if find_spec("timm") else "; with timm installed also every name that timm lists"
+    more = "" if find_spec("timm") else "; with timm (pip install 'ctkit-ssl[timm]') also every name that timm lists"
     raise ValueError(f"no network is called {name!r}; {nearest(name, TORCHVISION)}{more}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,23 +35,37 @@ def is_safetensors(path: Path) -> bool:
         return file.read(9)[8:] == b"{"
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a safetensors file says that it is a backbone of ctkit.
+
+    Raises ``DataError`` where the file is not whole.
+    """
+    return {"architecture", "mean", "std"} & _names_and_metadata(path)[1].keys() != set()
+
+
+def _names_and_metadata(path: Path) -> tuple[list[str], Mapping[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return list(file.keys()), file.metadata() or {}
+    except SafetensorError as error:
+        raise DataError(f"{path} is not a whole safetensors file: {error}") from error
+
+
 def read_header(path: Path) -> Header:
     """Read the header of a backbone of ctkit. Imports no torch.
 
     Raises ``DataError`` where the file is not whole, is no backbone, or names another ResNet than its weights make.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            names, metadata = list(file.keys()), file.metadata() or {}
-    except SafetensorError as error:
-        raise DataError(f"{path} is not a whole safetensors file: {error}") from error
+    names, metadata = _names_and_metadata(path)
     try:
         architecture = check_architecture(metadata["architecture"])
         mean, std = float(metadata["mean"]), float(metadata["std"])
     except (KeyError, ValueError) as error:
         raise DataError(f"{path} is no backbone of ctkit: its metadata lacks a valid {error}") from error
+    if not (isfinite(mean) and isfinite(std) and std > 0):
+        raise DataError(f"{path} says that its images have mean {mean:g} and std {std:g}: it cannot be used")
     if architecture in RESNETS.values() and (held := resnet_of(path, names)) != architecture:
         raise DataError(f"{path} says that it is a {architecture} but holds a {held}")
     return Header(architecture, mean, std, metadata)

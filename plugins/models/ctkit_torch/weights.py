@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 
 from ctkit.errors import DataError
 from ctkit_torch.architectures import TORCHVISION
-from ctkit_torch.headers import is_safetensors, read_header
+from ctkit_torch.headers import is_ours, is_safetensors, read_header
 
 PATIENCE = 5.0  #: seconds that a server has to answer
 
@@ -19,10 +19,10 @@ PATIENCE = 5.0  #: seconds that a server has to answer
 def faults_of_file(path: Path, architecture: str | None = None) -> Iterator[str]:
     """Say why ``load_backbone`` would refuse a file, or that it holds another network than ``architecture``.
 
-    Of safetensors the header is read, without torch; other files are loaded.
+    Of a backbone of ctkit the header is read, without torch; other files are loaded.
     """
     try:
-        if is_safetensors(path):
+        if is_safetensors(path) and is_ours(path):
             held = read_header(path).architecture
         else:
             from ctkit_torch.backbones import load_backbone

@@ -22,9 +22,19 @@ def ctkit_register_reducers() -> Sequence[Spec]:
             "ctkit_reducers.mutual_information:MutualInformation",
         ),
         Spec("entropy", "drop slices with little information, such as air", "ctkit_reducers.entropy:Entropy"),
-        Spec("embedding", "drop slices that a network sees alike", "ctkit_reducers.embedding:Embedding"),
         Spec(
-            "k-center", "keep the slices that cover all others in a network's eyes", "ctkit_reducers.k_center:KCenter"
+            "embedding", "drop slices that a network sees alike", "ctkit_reducers.embedding:Embedding", requires="train"
         ),
-        Spec("semdedup", "drop near-copies within clusters of embeddings", "ctkit_reducers.semdedup:SemDedup"),
+        Spec(
+            "k-center",
+            "keep the slices that cover all others in a network's eyes",
+            "ctkit_reducers.k_center:KCenter",
+            requires="train",
+        ),
+        Spec(
+            "semdedup",
+            "drop near-copies within clusters of embeddings",
+            "ctkit_reducers.semdedup:SemDedup",
+            requires="train",
+        ),
     )

@@ -23,10 +23,10 @@ COLUMNS = (
     *("run", "arm", "pretrain", "task", "protocol", "labels", "metric", "value", "ci_low", "ci_high"),
     *("kept", "slices", "pretrain_seconds", "reference", "difference", "difference_low", "difference_high"),
     *("p", "p_adjusted", "test", "control", "control_difference", "control_low", "control_high"),
-    *("control_p", "control_p_adjusted", "control_test"),
+    *("control_p", "control_p_adjusted", "control_test", "pretrain_cost"),
 )
 _KEYS = ("Run", "Arm", "Method", "Task", "Protocol", "Labels", "Metric")
-_VALUES = ("Score (95 % interval)", "Slices kept", "Pre-training", "Difference (95 % interval)", "Adjusted p")
+_VALUES = ("Score (95 % interval)", "Slices kept", "Cost", "Difference (95 % interval)", "Adjusted p")
 _CONTROL = ("From an arm of the same size", "Adjusted p")
 
 
@@ -41,6 +41,8 @@ class Row:
     seconds: float  #: of pre-training, mean over seeds; NaN where unknown
     compared: ComparisonRow | None  #: with the reference arm of the same run
     controlled: ComparisonRow | None = None  #: with the control of the same size
+    cost: float = math.nan  #: of pre-training: steps x batch x size
+    share: float = math.nan  #: of that, of what the reference arm cost
 
 
 def across(runs: Sequence[Path], metric: str | None = None) -> list[Row]:
@@ -93,7 +95,9 @@ def _rows(name: str, run: Run, metric: str | None) -> Iterator[Row]:
             kept, slices = (arm.kept, arm.slices) if arm else (math.nan, math.nan)
             seconds = cost.seconds(run, score.arm, score.place.pretrain)
             here = score.arm, score.place
-            yield Row(name, score, kept, slices, seconds, compared.get(here), controlled.get(here))
+            work = cost.cost(run, score.arm, score.place.pretrain)
+            share = 1 / cost.saving(run, score.arm, score.place.pretrain)
+            yield Row(name, score, kept, slices, seconds, compared.get(here), controlled.get(here), work, share)
 
 
 # --- for machines -------------------------------------------------------------------------------------------------
@@ -117,6 +121,7 @@ def _plain(row: Row) -> Iterator[str]:
         else:
             numbers = (one.difference, one.ci_low, one.ci_high, one.p, one.p_adjusted)
             yield from (one.reference, *map(_number, numbers), one.test)
+    yield _number(row.cost)
 
 
 def _number(value: float) -> str:
@@ -161,7 +166,7 @@ def _values(row: Row) -> tuple[str, ...]:
     return (
         _with_interval(wording.score(row.score.value), wording.interval(row.score.ci_low, row.score.ci_high)),
         kept,
-        wording.duration(row.seconds),
+        wording.percent(row.share),
         *_difference(row.compared),
     )
 

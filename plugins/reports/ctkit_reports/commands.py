@@ -29,9 +29,10 @@ def report(run: Path) -> None:
 @click.option("--format", "form", type=click.Choice(get_args(Format)), default="terminal", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="File to write the table to.")
 def compare(runs: tuple[Path, ...], metric: str | None, form: Format, out: Path | None) -> None:
-    """Print one table of the scores of all RUNs: slices kept, pre-training time, difference from the reference arm.
+    """Print one table of the scores of all RUNs: slices kept, cost of pre-training, differences.
 
-    The reference is that of each run, and p values are adjusted (Holm) within their run.
+    Differences are from the reference of each run, and from the random arm of the same size where there is one; p
+    values are adjusted (Holm) within their run.
     """
     from ctkit.files import write_text
     from ctkit_reports.across import across, render, without_rows

@@ -24,15 +24,20 @@ def seconds(run: Run, arm: str, pretrain: str) -> float:
 
 
 def cost(run: Run, arm: str, pretrain: str) -> float:
-    """Steps times batch times the side of a view in pixels, mean over seeds; NaN where there is no training."""
+    """Steps times batch times the side of a view in pixels, mean over seeds; NaN where there is no training.
+
+    A method that has no parameter ``size`` counts slices alone.
+    """
     found = [training.facts for training in trainings_of(run, arm, pretrain)]
-    return _mean([facts["steps"] * facts["batch"] * facts["parameters"].get("size", 1) for facts in found])
+    sizes = [facts["parameters"].get("size") for facts in found]
+    sides = [size if isinstance(size, int | float) else 1 for size in sizes]
+    return _mean([facts["steps"] * facts["batch"] * side for facts, side in zip(found, sides, strict=True)])
 
 
 def saving(run: Run, arm: str, pretrain: str) -> float:
     """Cost of the reference arm over this arm's; 1 where they cost the same, NaN where one is missing."""
-    own = cost(run, arm, pretrain)
-    ratio = cost(run, run.reference, pretrain) / own if own and run.reference is not None else float("nan")
+    own, other = cost(run, arm, pretrain), cost(run, run.reference or "", pretrain)
+    ratio = other / own if own and other else float("nan")
     return 1.0 if abs(ratio - 1) < SAME else ratio
 
 

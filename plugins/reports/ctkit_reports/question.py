@@ -74,16 +74,17 @@ def _against(run: Run, rows: Sequence[ComparisonRow], what: str) -> str:
     if not rows:
         return ""
     metric, other = wording.metric(rows[0].metric), f"“{rows[0].reference}”{what}"
-    low, high = (np.nanmin([row.ci_low for row in rows]), np.nanmax([row.ci_high for row in rows]))
-    span = wording.interval(low, high, signed=True)
+    ends = [(row.ci_low, row.ci_high) for row in rows if np.isfinite(row.ci_low) and np.isfinite(row.ci_high)]
+    known = len(ends) == len(rows)
+    span = wording.interval(min(low for low, _ in ends), max(high for _, high in ends), signed=True) if known else ""
     if len(rows) == 1:
         sure = ", ".join(filter(None, [span and f"95 % interval {span}", f"adjusted {_p(rows[0])}"]))
         return f"{aside(rows[0].difference, metric)} {other.removesuffix(',')} ({sure}: {verdict(rows[0])})"
     counts = Counter(verdict(row) for row in rows)
     shown = wording.listing([f"{kind} in {counts[kind]}" for kind in counts])
-    ends = [wording.difference(end(row.difference for row in rows)) for end in (min, max)]
+    least, most = (wording.difference(end(row.difference for row in rows)) for end in (min, max))
     sure = "; ".join(filter(None, [span and f"95 % intervals inside {span}", shown]))
-    return f"{ends[0]} to {ends[1]} {metric} against {other} in {len(rows)} comparisons ({sure})"
+    return f"{least} to {most} {metric} against {other} in {len(rows)} comparisons ({sure})"
 
 
 def _p(row: ComparisonRow) -> str:
@@ -115,9 +116,9 @@ def _margins(run: Run, arm: str) -> Iterator[str]:
     value = f"{_rounded_up(supported)} {metric}"
     interval, support = ("interval", "supports") if len(rows) == 1 else ("intervals", "support")
     if supported <= 0:
-        yield f"“{arm}” is not worse than {other} by anything that the {interval} would leave room for."
+        yield f"“{arm}” is not worse than {other}: the whole of the {interval} speaks for it."
     elif margin is None:
-        yield f"“{arm}” is worse than {other} by {value} at most: the smallest margin that the {interval} {support}."
+        yield f"“{arm}” may be worse than {other} by {value} at most, the smallest margin the {interval} {support}."
     elif supported <= margin:
         yield f"“{arm}” is within {margin:g} of {other}; the {interval} {support} {value}."
     else:

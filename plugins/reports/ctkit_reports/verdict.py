@@ -101,7 +101,7 @@ def _unfinished(run: Run) -> list[str]:
 
 def missing(run: Run) -> list[str]:
     """What the pipeline asks for and the folder lacks, where no failure explains it and nobody stopped the run."""
-    if run.facts.get("state", "").startswith("stopped"):
+    if run.facts.get("stopped_at"):
         return []
     failed = {failure["item"] for failure in run.facts.get("failures", [])}
     arms = [arm["id"] for arm in run.pipeline.get("reduce", []) if "id" in arm]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from ctkit.hookspecs import Spec, hookimpl
 
@@ -32,8 +33,9 @@ def ctkit_register_tasks() -> Sequence[Spec]:
 @hookimpl
 def ctkit_register_protocols() -> Sequence[Spec]:
     """Announce the protocols; their modules are imported on first use."""
+    spec = partial(Spec, requires="train")
     return (
-        Spec("finetune", "the trunk and a linear layer, trained as in the paper", "ctkit_tasks.finetune:Finetune"),
-        Spec("linear", "logistic regression on features of the frozen trunk", "ctkit_tasks.linear:Linear"),
-        Spec("knn", "nearest neighbours among features of the frozen trunk", "ctkit_tasks.knn:Knn"),
+        spec("finetune", "the trunk and a linear layer, trained as in the paper", "ctkit_tasks.finetune:Finetune"),
+        spec("linear", "logistic regression on features of the frozen trunk", "ctkit_tasks.linear:Linear"),
+        spec("knn", "nearest neighbours among features of the frozen trunk", "ctkit_tasks.knn:Knn"),
     )

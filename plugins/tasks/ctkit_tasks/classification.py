@@ -30,7 +30,7 @@ class Classification(Protocol[P]):
         The interval is over other test images (patients where they are known) of the same number in each class, and
         the runs keep their predictions: it says what other test images would change, not what another seed would. It
         is a score interval (``ctkit_tasks.intervals``): Wilson's for shares, Newcombe's for AUC, scaled to the variance
-        of DeLong or of a bootstrap. Brier score and ECE have the bootstrap's percentiles.
+        of DeLong or of a bootstrap. ECE, and the Brier score of many classes, have the bootstrap's percentiles.
         """
         sample = _Sample.of(runs)
         mean = np.full(len(runs), 1 / len(runs))
@@ -100,10 +100,10 @@ class _Sample:
         # How much the images of a patient err together shows in their errors; without any it is taken as halfway, by
         # ratio, between one by one and all at once.
         together = math.sqrt(images / len(self.units.label))
-        if metric in ("brier", "ece"):  # sums of small errors, which vary by far less than shares do
-            return None if variance else share_ends(images, together)
-        if metric == "accuracy":
+        if metric == "accuracy" or (metric == "brier" and len(counts) == 2):
             return share_ends(images, together)
+        if metric in ("brier", "ece"):  # not on a scale of 0 to 1, and biased
+            return None if variance else share_ends(images, together)
         if metric == "auc":
             groups = [(max(int(cases), 1), max(images - int(cases), 1)) for cases in counts]
             return auc_ends(groups[:1] if len(groups) == 2 else groups, together)

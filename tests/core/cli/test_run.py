@@ -97,7 +97,7 @@ def test_a_run_beside_a_gpu_that_torch_cannot_use_says_so_and_computes_on_the_cp
     assert out.count("this run computes on the CPU: there is a GPU but this torch cannot use it") == 1
     facts = json.loads((folder / "runs" / "small" / "run.json").read_text())
     assert facts["device"] == "cpu"
-    assert any(note.startswith("this run computes on the CPU") for note in facts["notes"])
+    assert any(note["text"].startswith("this run computes on the CPU") for note in facts["notes"])
 
 
 def test_another_threshold_decodes_nothing(folder: Path, command: Run) -> None:

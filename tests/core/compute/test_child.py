@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import pickle
@@ -13,8 +14,9 @@ import cloudpickle
 import psutil
 import pytest
 
-from ctkit.compute.child import LocalProcess, ending, start_child
-from ctkit.compute.worker import ONE_THREAD, Returned
+from ctkit.compute import child as children
+from ctkit.compute.child import Cause, Child, Died, LocalProcess, death, start_child
+from ctkit.compute.worker import ONE_THREAD, Raised, Returned, pickled
 from ctkit.errors import DataError
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # processes cannot import the tests
@@ -77,14 +79,13 @@ def test_a_process_that_is_killed_has_died_of_the_signal(start: Start) -> None:
     child = start(lambda sent: os.kill(os.getpid(), sent), signal.SIGKILL)
     child.join(LONG)
     assert child.died
-    assert child.failure() == child.death == "process 2 of 2 died (SIGKILL, as when memory runs out)"
-    assert child.outcome(0) is None
+    assert child.failure() == "process 2 of 2 died (SIGKILL, as when memory runs out)"
+    assert child.outcome(0) == Died(Cause.MEMORY, child.failure())
 
 
 def test_a_process_that_ends_before_it_answers_has_died_though_it_says_all_is_well(start: Start) -> None:
     child = start(os._exit, 0)
-    assert child.outcome(LONG) is None
-    assert child.death == "process 2 of 2 died (exit code 0)"
+    assert child.outcome(LONG) == Died(Cause.DIED, "process 2 of 2 died (exit code 0)")
 
 
 def refuse() -> None:
@@ -100,7 +101,7 @@ def test_a_process_that_cannot_load_its_work_is_never_ready() -> None:
     child = start_child("process 2 of 2", print, Unloadable())
     try:
         assert not child.is_ready(START)
-        assert child.failure() == "process 2 of 2 died (exit code 1)"
+        assert child.failure() == "process 2 of 2: failed with ImportError"
     finally:
         child.kill()
 
@@ -113,22 +114,79 @@ def endless(item: object) -> None:
 def test_a_process_that_goes_on_has_no_outcome_yet_and_can_be_killed_twice(start: Start) -> None:
     child = start(endless)
     assert child.outcome(0) is None
-    assert (child.died, child.death, child.failure()) == (False, None, None)
-    (process,) = (found for found in psutil.Process().children() if found.pid == child._process.pid)
+    assert (child.died, child.failure()) == (False, None)
+    process = psutil.Process(child._process.pid)
     child.kill()
     child.kill()
     assert not process.is_running()
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
-    [(-11, "SIGSEGV"), (-9, "SIGKILL, as when memory runs out"), (3, "exit code 3")],
-    ids=["signal", "memory", "code"],
+    ("code", "died"),
+    [
+        (-11, Died(Cause.DIED, "it died (SIGSEGV)")),
+        (-9, Died(Cause.MEMORY, "it died (SIGKILL, as when memory runs out)")),
+        (-15, Died(Cause.TERMINATED, "it died (SIGTERM)")),
+        (3, Died(Cause.DIED, "it died (exit code 3)")),
+    ],
+    ids=["signal", "memory", "terminated", "code"],
 )
-def test_an_end_is_told_in_words(code: int, words: str) -> None:
-    assert ending(code) == words
+def test_an_exit_code_says_what_a_process_died_of(code: int, died: Died) -> None:
+    assert death("it", code) == died
+
+
+def stopped(item: object) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system has no SIGSTOP")
+def test_a_process_that_is_stopped_is_ended_at_its_limit_and_has_died_of_that() -> None:
+    child = start_child("process 2 of 2", stopped, None, limit=1.0)
+    assert child.is_ready(START)
+    while not child.died:
+        time.sleep(0.1)
+    reason = "process 2 of 2 was stopped, or waited for a disk, for 1 s"
+    assert (child.failure(), child.outcome(0)) == (reason, Died(Cause.STOPPED, reason))
+    assert not child.is_alive
+
+
+def test_a_message_that_a_stopped_process_does_not_take_hangs_nobody() -> None:
+    child = Child("it")
+    os.kill(child._process.pid, signal.SIGSTOP)
+    try:
+        child.start(pickled(len), pickled((bytes(1_000_000),)))  # more than a pipe holds
+        assert child.receive(0.1) is None
+    finally:
+        child.end()
+    assert not child.is_alive
+
+
+def test_time_that_this_process_does_not_see_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while a laptop sleeps, or after Ctrl-Z, when a child is found stopped as well."""
+    child, days = start_child("it", stopped, None, limit=100.0), itertools.count()
+    assert child.is_ready(START)
+    monkeypatch.setattr(children.time, "monotonic", lambda: 86_400.0 * next(days))
+    try:
+        assert not any(child.died for _ in range(5))
+    finally:
+        child.kill()
 
 
 def test_one_thread_is_what_libraries_get_unless_told_otherwise(start: Start) -> None:
     outcome = start(lambda names: {os.environ[name] for name in names}, tuple(ONE_THREAD)).outcome(LONG)
     assert outcome == Returned({"1"})
+
+
+def returning_what_cannot_be_unpickled(item: object) -> Unloadable:
+    return Unloadable()
+
+
+def test_a_result_that_cannot_be_unpickled_is_an_error_of_its_job_alone() -> None:
+    child = Child("it")
+    try:
+        failed = child.call(pickled(returning_what_cannot_be_unpickled), pickled((None,)), LONG)
+        assert isinstance(failed, Raised)
+        assert failed.kind == "ImportError"
+        assert child.call(pickled(len), pickled(("abc",)), LONG) == Returned(3)
+    finally:
+        child.end()

@@ -19,9 +19,9 @@ import psutil
 import pytest
 
 from ctkit import compute, stopping
-from ctkit.compute import worker
-from ctkit.compute.lanes import AHEAD
+from ctkit.compute.child import Cause, Died, Outcome
 from ctkit.compute.pool import Backend, Done, Lost, Workers, usable_cores
+from ctkit.compute.workers import AHEAD, Worker
 from ctkit.errors import CtkitError, DataError, RequestError, StorageError
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests
@@ -31,9 +31,9 @@ WORKERS = 2
 
 
 @pytest.fixture(scope="module", params=["processes", "dask"])
-def workers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+def workers(request: pytest.FixtureRequest) -> Iterator[Workers]:
     backend = Backend(request.param, WORKERS, time_limit=2.0)
-    with Workers(backend, tmp_path_factory.mktemp("journal") / request.param) as started:
+    with Workers(backend) as started:
         yield started
 
 
@@ -49,12 +49,20 @@ def outcomes(workers: Workers, work: Any, items: Any) -> tuple[dict[Any, Any], d
     return done, lost
 
 
+def stopping_itself(number: int, once: int, always: int, folder: Path) -> int:
+    mark = folder / str(number)
+    if number == always or (number == once and not mark.exists()):
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return number * number
+
+
 def square(number: int) -> int:
     return number * number
 
 
-def killing_itself(number: int, guilty: tuple[int, ...], sent: int) -> int:
-    if number in guilty:
+def killing_itself(number: int, fatal: tuple[int, ...], sent: int) -> int:
+    if number in fatal:
         os.kill(os.getpid(), sent)
     return number * number
 
@@ -89,8 +97,7 @@ def test_workers_are_kept_from_run_to_run(workers: Workers) -> None:
 
     first, _ = outcomes(workers, process, range(20))
     second, _ = outcomes(workers, process, range(20))
-    assert set(second.values()) <= set(first.values())
-    assert len(set(first.values())) <= WORKERS
+    assert len({*first.values(), *second.values()}) <= WORKERS
     assert os.getpid() not in first.values()
 
 
@@ -102,24 +109,30 @@ def test_an_item_whose_worker_died_once_is_done_in_the_end(workers: Workers, tmp
 
 
 def test_an_item_that_kills_every_worker_is_lost_and_nothing_else(workers: Workers) -> None:
-    work = partial(killing_itself, guilty=(0, 7), sent=signal.SIGSEGV)
+    work = partial(killing_itself, fatal=(0, 7), sent=signal.SIGSEGV)
     done, lost = outcomes(workers, work, range(12))
     assert done == {number: number * number for number in range(12) if number not in (0, 7)}
     assert set(lost) == {0, 7}
     assert all(loss.reason == "the process that worked on it died (SIGSEGV)" for loss in lost.values())
-    assert all(loss.deadly for loss in lost.values())
+    assert {loss.cause for loss in lost.values()} == {Cause.DIED}
 
 
-def test_after_ctrl_c_no_suspect_is_tried_again(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_ctrl_c_nothing_is_tried_again(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
 
-    def attempt(work: bytes, item: bytes, time_limit: float) -> worker.Suspect:
-        tried.append(item)
+    def attempt(alone: Worker, work: bytes, arguments: bytes, limit: float) -> Outcome:
+        tried.append(arguments)
         signal.raise_signal(signal.SIGINT)
-        return worker.Suspect("it ended")
+        return Died(Cause.DIED, "it ended")
 
-    monkeypatch.setattr(compute.isolation, "attempt", attempt)
-    work = partial(killing_itself, guilty=(0, 3), sent=signal.SIGSEGV)
+    def attempt_alone(*arguments: Any) -> Any:
+        with monkeypatch.context() as patched:
+            patched.setattr(Worker, "attempt", attempt)
+            return really(*arguments)
+
+    really = compute.pool.attempt_alone
+    monkeypatch.setattr(compute.pool, "attempt_alone", attempt_alone)
+    work = partial(killing_itself, fatal=(0, 3), sent=signal.SIGSEGV)
     with stopping.patient(), pytest.raises(KeyboardInterrupt):
         outcomes(workers, work, range(4))
     assert len(tried) == 1
@@ -128,7 +141,27 @@ def test_after_ctrl_c_no_suspect_is_tried_again(workers: Workers, monkeypatch: p
 def test_an_item_that_hangs_is_ended_after_its_time_limit(workers: Workers) -> None:
     done, lost = outcomes(workers, hanging, range(8))
     assert done == {number: number * number for number in range(8) if number != 3}
-    assert lost == {3: Lost(3, "took longer than 2 s", deadly=True)}
+    assert lost == {3: Lost(3, "took longer than 2 s", Cause.TIME)}
+
+
+def test_a_worker_that_is_stopped_is_ended_after_the_time_limit_and_its_item_tried_again(tmp_path: Path) -> None:
+    with Workers(Backend("processes", WORKERS, time_limit=1.0)) as workers:
+        done, lost = outcomes(workers, partial(stopping_itself, once=1, always=2, folder=tmp_path), range(4))
+    assert done == {0: 0, 1: 1, 3: 9}
+    reason = "the process that worked on it was stopped, or waited for a disk, for 1 s"
+    assert lost == {2: Lost(2, reason, Cause.STOPPED)}
+
+
+def test_a_worker_that_is_stopped_while_it_has_nothing_to_do_is_replaced() -> None:
+    def process(number: int) -> int:
+        return os.getpid()
+
+    with Workers(Backend("processes", 1, time_limit=1.0)) as workers:
+        before, _ = outcomes(workers, process, range(2))
+        os.kill(before[0], signal.SIGSTOP)
+        after, lost = outcomes(workers, process, range(2))
+    assert not lost
+    assert not set(before.values()) & set(after.values())
 
 
 def test_an_exception_costs_its_item_and_tells_no_secret(workers: Workers, caplog: pytest.LogCaptureFixture) -> None:
@@ -149,7 +182,7 @@ def test_an_exception_costs_its_item_and_tells_no_secret(workers: Workers, caplo
         2: "nothing of the volume can be read",
         3: "failed with SystemExit",
     }
-    assert not any(loss.deadly for loss in lost.values())
+    assert {loss.cause for loss in lost.values()} == {Cause.RAISED}
     assert all("John Doe" not in record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG)
     assert any("patient John Doe" in record.getMessage() for record in caplog.records)
 
@@ -188,7 +221,7 @@ def test_too_little_memory_costs_its_item_after_a_second_try(workers: Workers) -
 
     done, lost = outcomes(workers, greedy, range(4))
     assert set(done) == {0, 2, 3}
-    assert lost == {1: Lost(1, "ran out of memory", deadly=True)}
+    assert lost == {1: Lost(1, "ran out of memory", Cause.MEMORY)}
 
 
 def test_items_are_taken_lazily(workers: Workers) -> None:
@@ -246,46 +279,38 @@ def test_a_worker_has_one_thread_and_hears_no_interrupt(workers: Workers) -> Non
     assert not lost
 
 
-def test_marks_are_gone_afterwards(tmp_path: Path) -> None:
-    journal = tmp_path / "journal"
-    with Workers(Backend("processes", 1, time_limit=60.0), journal) as workers:
-        outcomes(workers, partial(killing_itself, guilty=(1,), sent=signal.SIGKILL), range(3))
-        assert [mark.read_text() for mark in journal.iterdir()] == ["1\n"]
-    assert not journal.exists()
-
-
-def test_one_worker_is_still_a_process_of_its_own(tmp_path: Path) -> None:
-    work = partial(killing_itself, guilty=(1,), sent=signal.SIGKILL)
-    with Workers(Backend("processes", 1, time_limit=60.0), tmp_path) as workers:
+def test_one_worker_is_still_a_process_of_its_own() -> None:
+    work = partial(killing_itself, fatal=(1,), sent=signal.SIGKILL)
+    with Workers(Backend("processes", 1, time_limit=60.0)) as workers:
         done, lost = outcomes(workers, work, range(5))
     assert set(done) == {0, 2, 3, 4}
     assert lost[1].reason == "the process that worked on it died (SIGKILL, as when memory runs out)"
 
 
-def test_workers_that_cannot_start_end_the_run(tmp_path: Path) -> None:
+def test_workers_that_cannot_start_end_the_run() -> None:
     class Poison:
         def __reduce__(self) -> Any:
             return (os._exit, (3,))
 
-    with Workers(Backend("processes", 1), tmp_path) as workers, pytest.raises(CtkitError, match="before they begin"):
+    with Workers(Backend("processes", 1)) as workers, pytest.raises(CtkitError, match="before they begin"):
         outcomes(workers, partial(map, Poison()), range(100))
 
 
-def test_an_unknown_scheduler_is_a_wrong_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_scheduler_is_a_wrong_request() -> None:
     import dask
 
     with dask.config.set({"distributed.comm.timeouts.connect": "200ms"}):
-        workers = Workers(Backend("dask", 1, scheduler="tcp://127.0.0.1:9"), tmp_path)
+        workers = Workers(Backend("dask", 1, scheduler="tcp://127.0.0.1:9"))
         with workers, pytest.raises(RequestError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9; start"):
             outcomes(workers, square, range(3))
 
 
 @pytest.mark.parametrize("workers", ["dask"], indirect=True)
-def test_an_existing_cluster_is_used_and_left_running(workers: Workers, tmp_path: Path) -> None:
+def test_an_existing_cluster_is_used_and_left_running(workers: Workers) -> None:
     outcomes(workers, square, range(1))
     assert workers._cluster is not None
-    address = workers._cluster._local.scheduler_address
-    with Workers(Backend("dask", 1, scheduler=address), tmp_path) as others:
+    address = workers._cluster._client.scheduler.address
+    with Workers(Backend("dask", 1, scheduler=address)) as others:
         assert outcomes(others, square, range(5))[0] == {0: 0, 1: 1, 2: 4, 3: 9, 4: 16}
     assert outcomes(workers, square, range(5))[0] == {0: 0, 1: 1, 2: 4, 3: 9, 4: 16}
 
@@ -298,18 +323,19 @@ def test_cores_are_counted_within_our_affinity() -> None:
 
 SCRIPT = """
 import sys, time
+from functools import partial
 from pathlib import Path
 from ctkit.compute import Backend, Workers
 
-def work(number):
+def work(folder, number):
     if number < 4:
         return number
-    Path(sys.argv[1], str(number)).touch()
+    Path(folder, str(number)).touch()
     time.sleep(600)
 
 if __name__ == "__main__":
-    with Workers(Backend("processes", 2, time_limit=600.0), Path(sys.argv[1]) / "journal") as workers:
-        for outcome in workers.run(work, range(100), name=str):
+    with Workers(Backend("processes", 2, time_limit=600.0)) as workers:
+        for outcome in workers.run(partial(work, sys.argv[1]), range(100), name=str):
             pass
 """
 

@@ -1,88 +1,72 @@
-"""Distributions that are in each other's way: the other project called ctkit."""
+"""Which extra of a distribution has packages that are missing, by metadata alone."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from ctkit import plugins
-from ctkit.hookspecs import DISTRIBUTION
-from ctkit.pipeline_file.pipeline import Chosen
-from ctkit.plugins import Entry
 
 Install = Callable[..., None]
-SAID = (
-    "the package ctkit 0.1.1 is another project, and overwrites files of ctkit-ssl{}:"
-    " pip uninstall ctkit, then pip install --force-reinstall --no-deps ctkit-ssl"
-)
 
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     """Make a distribution without modules, as an installer would leave it on the path."""
     monkeypatch.syspath_prepend(str(tmp_path))
+    plugins.missing_extra.cache_clear()
 
-    def make(name: str, version: str, *requirements: str, entry_points: str = "") -> None:
-        folder = tmp_path / f"{name.replace('-', '_')}-{version}.dist-info"
+    def make(name: str, *requirements: str, extras: tuple[str, ...] = ()) -> None:
+        folder = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info"
         folder.mkdir()
-        needs = "".join(f"Requires-Dist: {text}\n" for text in requirements)
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{needs}")
-        (folder / "entry_points.txt").write_text(entry_points)
+        lines = [f"Requires-Dist: {text}" for text in requirements] + [f"Provides-Extra: {extra}" for extra in extras]
+        (folder / "METADATA").write_text("\n".join(["Metadata-Version: 2.1", f"Name: {name}", "Version: 1.0", *lines]))
 
     return make
 
 
-def test_nothing_is_said_of_ctkit_ssl_alone(install: Install) -> None:
-    install("ctkit-other", "0.1.1")
-    assert plugins.other_project() == ""
-
-
-def test_another_project_called_ctkit_is_said_at_start_up_beside_what_was_asked_for(
-    install: Install, command: Callable[..., tuple[int, str, str]]
-) -> None:
-    install("ctkit", "0.1.1", entry_points="[console_scripts]\nctkit = ctkit.cli:main\n")
-    code, out, err = command("list-plugins", "--kind", "reducer", "--json")
-    assert (code, err) == (0, f"ctkit: {SAID.format('')}\n")
-    assert {plugin["distribution"] for plugin in json.loads(out)} == {DISTRIBUTION}
-
-
-def test_a_plugin_that_brings_the_other_project_is_named(install: Install) -> None:
-    point = "[ctkit]\nx = x\n"
-    install("CTKit", "0.1.1")
-    install("ctkit-new", "1", "numpy", "ctkit-ssl>=0.1", entry_points=point)
-    install("ctkit-old", "1", "numpy", "CTkit[all]>=0.1 ; python_version > '3'", entry_points=point)
-    assert plugins.other_project() == SAID.format(" (ctkit-old requires it and should require ctkit-ssl)")
-
-
-def test_ours_under_its_former_name_is_not_another_project(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As an editable installation from before the change of name leaves it."""
-    monkeypatch.setattr(plugins, "load", plugins.load.__wrapped__)
-    before = plugins.load().entries
-    install("ctkit", "0.0.9", entry_points="[ctkit]\nctkit-reducers = ctkit_reducers\n")
-    assert plugins.other_project() == ""
-    after = plugins.load().entries
-    assert [(entry.name, entry.status) for entry in after] == [(entry.name, entry.status) for entry in before]
-    assert {entry.distribution for entry in after} == {entry.distribution for entry in before}
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        'nowhere>=1; extra == "net"',
+        "nowhere (>=1) ; extra == 'net'",
+        'numpy; extra == "net"\nRequires-Dist: nowhere; python_version >= "3" and extra == "net"',
+        'deep[net]>=1,<3; extra == "net"',
+        'numpy, deep [ other, net ]; extra == "net"'.replace("numpy, ", ""),
+    ],
+)
+def test_a_package_that_an_extra_asks_for_and_that_is_not_there_is_missed(install: Install, requirement: str) -> None:
+    install("deep", "nowhere; extra == 'net'", extras=("net", "other"))
+    install("mine", "numpy", requirement, extras=("net",))
+    assert plugins.missing_extra("mine", "net") == "mine[net]"
 
 
 @pytest.mark.parametrize(
-    ("text", "answer"),
-    [("ctkit", True), ("ctkit>=1", True), ("ctkit-ssl", False), ("ctkit.ssl[train]", False), ("Ctkit (>=1)", True)],
+    "requirement",
+    [
+        'numpy>=99; extra == "net"',  # versions are pip's matter
+        'NumPy; extra == "net"',
+        'nowhere; extra == "other"',
+        'nowhere; sys_platform == "plan9" and extra == "net"',
+        "nowhere; python_version < '3'",
+        'deep; extra == "net"',
+        'deep[other]; extra == "net"',
+    ],
 )
-def test_a_requirement_is_told_by_its_normalised_name(install: Install, text: str, answer: bool) -> None:
-    install("mine", "1", "numpy>=2", text)
-    assert plugins.requires(metadata.distribution("mine"), "ctkit") is answer
-    assert plugins.requires(metadata.distribution("mine"), "ctkit-ssl") is not answer
+def test_an_extra_whose_packages_are_there_is_whole(install: Install, requirement: str) -> None:
+    install("deep", "nowhere; extra == 'net'", extras=("net", "other"))
+    install("mine", requirement, extras=("net", "other"))
+    assert plugins.missing_extra("mine", "net") == ""
 
 
-def test_results_and_pipelines_from_before_the_change_of_name_stay_valid() -> None:
-    registry = plugins.load()
-    entry = registry.find("reducer", "ctkit:hash")
-    assert entry == registry.find("reducer", "ctkit-ssl:hash")
-    assert Chosen(entry, entry.load().params_type()).identity["plugin"] == "ctkit:hash"
-    theirs = Entry("reducer", "hash", "", "ctkit-mine", "1", entry.target)
-    assert Chosen(theirs, entry.load().params_type()).identity["plugin"] == "ctkit-mine:hash"
+def test_an_extra_that_the_distribution_lacks_is_one_of_ctkit_ssl(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctkit.plugins.distributions.DISTRIBUTION", "of-the-core")
+    install("of-the-core", "nowhere; extra == 'train'", extras=("train",))
+    install("mine", "numpy")
+    assert plugins.missing_extra("mine", "train") == "of-the-core[train]"
+    assert plugins.missing_extra("mine", "tarin") == ""
+    assert plugins.missing_extra("mine", "") == ""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ctkit import pipeline_file, plugins, runner
-from ctkit.compute.errands import Crew
+from ctkit.compute import DevicePool
 from ctkit.console.output import Console
 from ctkit.contracts import Ints, NoParams, Pixels, Slices, SourceFile, Volume
 from ctkit.files import write_json, write_text
@@ -119,11 +119,11 @@ def test_a_training_takes_as_long_as_the_one_most_like_it_took(tmp_path: Path, m
     assert [len(facts) for facts in read] == [3]
     each = ["30 slices, 400 steps; about 16:40", "21 slices, 400 steps; about 16:40"]
     assert lines == ["2 trainings; about 33:20", *each]
-    session = replace(session, crew=Crew([{}, {}]))
+    session = replace(session, device_pool=DevicePool([{}, {}]))
     lines = [line.detail for line in dry_run.plan(session) if line.stage == "pretrain"]
     assert lines == [f"{line.partition(';')[0]}; how long is known after the first one here" for line in each]
-    beside = TrainingFolder(session.cache.path("pretrain", "beside"))
-    write_json(beside.facts, facts | {"slices": 30, "steps": 4, "seconds": 20.0, "jobs": 2})
+    shared = TrainingFolder(session.cache.path("pretrain", "shared"))
+    write_json(shared.facts, facts | {"slices": 30, "steps": 4, "seconds": 20.0, "jobs": 2})
     lines = [line.detail for line in dry_run.plan(session) if line.stage == "pretrain"]
     assert lines[0] == "2 trainings, 2 at a time; about 33:20"
 

@@ -128,7 +128,7 @@ def test_of_an_arm_that_is_not_the_pipelines_any_more_nothing_stays(run: Run) ->
     _, facts = run("--only", "arm=all", "--only", "seed=42")
     assert not hash6.exists()
     assert scored() == {("all", "42"), ("random-weights", "42")}
-    assert not [note for note in facts["notes"] if "not in the tables" in note]
+    assert not [note for note in facts["notes"] if "not in the tables" in note["text"]]
 
 
 def test_an_arm_whose_choice_is_known_no_more_leaves_the_tables_with_a_note_but_stays(run: Run) -> None:
@@ -138,7 +138,8 @@ def test_an_arm_whose_choice_is_known_no_more_leaves_the_tables_with_a_note_but_
     _, facts = run("--only", "arm=all", "--only", "seed=42")
     assert ("hash6", "42") not in scored()
     assert "arms/hash6/untrained/seed-42" in backbones()
-    assert "hash6 is not in the tables: what it keeps is cached no more; run without --only" in facts["notes"]
+    text = "hash6 is not in the tables: what it keeps is cached no more; run without --only"
+    assert {"item": "", "text": text} in facts["notes"]
 
 
 def test_times_outlive_starts_that_come_to_less(run: Run) -> None:

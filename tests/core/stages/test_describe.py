@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from ctkit.stages.scan import found_before
 from ctkit.storage.cache import Cache
 
 MOODY = '''\
+import os
+import signal
 import time
 from pathlib import Path
 import numpy as np
@@ -34,7 +37,7 @@ class Root(Params):
     slip: Literal["", "twisted", "unit", "nothing", "text"] = ""
 
 class Moody(Dataset[Root]):
-    """Slices as .npy files; what lies beside one says how it behaves."""
+    """Slices as .npy files; a file of the same name says how it behaves."""
 
     def files(self):
         for path in sorted(self.params.root.glob("*.npy")):
@@ -42,6 +45,8 @@ class Moody(Dataset[Root]):
             yield SourceFile(path.name, status.st_size, status.st_mtime_ns)
 
     def inspect(self, file):
+        if (self.params.root / file.path).with_suffix(".inspect").exists():
+            os.kill(os.getpid(), signal.SIGSTOP)
         if (self.params.root / file.path).with_suffix(".slip").exists():
             return file.nothing
         if (self.params.root / file.path).with_suffix(".none").exists():
@@ -59,9 +64,18 @@ class Moody(Dataset[Root]):
         paths = [self.params.root / volume.source(number) for number in index.tolist()]
         if any(path.with_suffix(".slow").exists() for path in paths):
             time.sleep(60)
+        if any(path.with_suffix(".read").exists() for path in paths):
+            os.kill(os.getpid(), signal.SIGSTOP)
         here = np.array([not path.with_suffix(".gone").exists() for path in paths], bool)
         values = np.stack([np.load(path) for path, there in zip(paths, here) if there])
         skipped = tuple((number, "cannot be opened: gone") for number in index[~here].tolist())
+        with (self.params.root / "reads.txt").open("a") as log:
+            print("read", file=log)
+        for number, path in zip(index.tolist(), paths):
+            if path.with_suffix(".layout").exists():
+                here[index == number] = False
+                values = np.delete(values, number, axis=0)
+                return Pixels(values, index[here], "arbitrary", ((number, "its memory layout is not supported"),))
         kept, unit = index[here], "arbitrary"
         match self.params.slip:
             case "nothing":
@@ -133,6 +147,24 @@ def run(scans: Path, *arms: dict[str, Any], until: Any = "select", **changes: An
     }
     registry = plugins.load()
     return runner.run(pipeline_file.resolve(document, registry, scans), registry, Console(quiet=True), until).path
+
+
+def test_a_slice_that_is_skipped_for_good_has_its_volume_decoded_once_for_each_reducer_whatever_the_reason_says(
+    scans: Path,
+) -> None:
+    def reads() -> int:
+        return len((scans / "reads.txt").read_text().splitlines())
+
+    (scans / "3.layout").touch()
+    first = run(scans)
+    assert [number for number, _ in selected(first)] == [0, 1, 2, 4, 5, 6, 7]
+    assert reads() == 1
+    run(scans)
+    assert reads() == 1
+    run(scans, {"use": "hash"})  # another reducer, for which the volume is read again without that slice
+    assert reads() == 2
+    run(scans, {"use": "hash"})
+    assert reads() == 2, "no reason is taken for one that may pass"
 
 
 def selected(folder: Path, arm: str = "temper") -> list[tuple[int, bool]]:
@@ -222,13 +254,13 @@ def test_a_slice_that_could_not_be_read_is_read_again_and_its_neighbours_keep_th
     assert selected(run(scans)) == expected
 
 
-def test_a_slice_looks_the_same_whichever_arms_are_beside_it(scans: Path) -> None:
+def test_a_slice_looks_the_same_whatever_other_arms_there_are(scans: Path) -> None:
     alone = first_row(run(scans, {"use": "every-n", "n": 7, "scope": "volume"}, until="materialise"), scans, [0, 7])
     for path in sorted((scans.parent / "runs" / ".cache" / "store").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    beside = run(scans, {"use": "every-n", "n": 7}, {"use": "all"}, until="materialise")
+    both = run(scans, {"use": "every-n", "n": 7}, {"use": "all"}, until="materialise")
     few = run(scans, {"use": "every-n", "n": 4}, until="materialise")
-    assert np.array_equal(alone, first_row(beside, scans, [0]))
+    assert np.array_equal(alone, first_row(both, scans, [0]))
     assert np.array_equal(alone, first_row(few, scans, [0, 4]))
 
 
@@ -248,6 +280,18 @@ def test_a_slice_that_hung_is_tried_again_with_more_time(scans: Path) -> None:
     (scans / "3.slow").unlink()
     assert len(selected(run(scans, time_limit=1))) == SLICES - 1
     assert len(selected(run(scans, time_limit=30))) == SLICES
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system has no SIGSTOP")
+@pytest.mark.parametrize("stopping", ["inspect", "read"])
+def test_a_slice_whose_process_was_stopped_costs_its_time_limit_and_is_tried_again(scans: Path, stopping: str) -> None:
+    (scans / "3.npy").with_suffix(f".{stopping}").touch()
+    folder = run(scans, time_limit=1)
+    reason = "the process that worked on it was stopped, or waited for a disk, for 1 s"
+    assert [row["reason"] for row in read_csv(folder / "skipped.csv")] == [reason]
+    assert len(selected(folder)) == SLICES - 1
+    (scans / "3.npy").with_suffix(f".{stopping}").unlink()
+    assert len(selected(run(scans, time_limit=1))) == SLICES
 
 
 def first_row(folder: Path, scans: Path, index: list[int]) -> Any:

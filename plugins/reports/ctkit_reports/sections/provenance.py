@@ -12,8 +12,6 @@ from ctkit.hookspecs import STAGES
 from ctkit_reports import wording
 from ctkit_reports.elements import Table, number, table, text, unique
 
-_ITEM_NOTE = re.compile(r"([^\s/]+)/\S+: .*")  #: of a training, or of what was made of it
-
 
 @dataclass(frozen=True)
 class Provenance:
@@ -42,12 +40,9 @@ def provenance(run: Run) -> Provenance:
 
 def _notes(run: Run) -> Iterable[str]:
     """Notes on the run as a whole; the other sections show those of trainings and tasks."""
-    of_tasks = tuple(f"{task}: " for task in unique(row.task for row in run.predictions))
-    arms = {arm.name for arm in run.arms}
     for note in run.facts.get("notes", []):
-        item = _ITEM_NOTE.fullmatch(note)
-        if not (item and item[1] in arms) and not note.startswith(of_tasks):
-            yield redaction.without_paths(note)
+        if isinstance(note, Mapping) and not note["item"]:  # earlier versions did not say what a note is about
+            yield redaction.without_paths(note["text"])
 
 
 def _run_facts(facts: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
