@@ -41,9 +41,16 @@ class Judge:
         if not holds:
             raise self.error(f"{self.name}: {message}")
 
-    def break_off(self, promise: str, error: BaseException, advice: str) -> Exception:
-        """Return the error for a promise that ended in an exception; raise it from that exception."""
-        return self.error(f"{self.name}: {promise}, but {type(error).__name__} was raised: {error}; {advice}")
+    @contextmanager
+    def keeping(self, promise: str, advice: str, passing: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+        """Raise where the block raises, which breaks ``promise``, unless it raises ``passing``; say what to do."""
+        try:
+            yield
+        except passing:
+            raise
+        except Exception as error:
+            words = f"{promise}, but {type(error).__name__} was raised: {error}; {advice}"
+            raise self.error(f"{self.name}: {words}") from error
 
     @contextmanager
     def calling(self, function: str, *passing: type[Exception]) -> Iterator[None]:
@@ -111,10 +118,8 @@ def check_volume(judge: Judge, volume: Volume) -> None:
 
 def json_of(judge: Judge, promise: str, facts: Mapping[str, Any], *, allow_nan: bool = False) -> str:
     """Return facts as JSON, which has no NaN, though Python reads and writes it."""
-    try:
+    with judge.keeping(promise, "turn values into plain numbers, strings, lists and dicts"):
         return json.dumps(dict(facts), allow_nan=allow_nan)
-    except (TypeError, ValueError) as error:
-        raise judge.break_off(promise, error, "turn values into plain numbers, strings, lists and dicts") from error
 
 
 def check_pixels(judge: Judge, volume: Volume, pixels: Pixels, wanted: Ints) -> None:
@@ -188,7 +193,7 @@ def _check_column(judge: Judge, name: str, column: Any, n: int, kind: str, dtype
 
 def check_pretrained(judge: Judge, found: Pretrained) -> None:
     """Check that a method gives a backbone: a safetensors file that can be opened and holds weights."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     judge.must(isinstance(found, Pretrained), f"pretrain must return a Pretrained, but {_kind_of(found)}; build one")
     judge.must(
@@ -197,11 +202,9 @@ def check_pretrained(judge: Judge, found: Pretrained) -> None:
         f" {getattr(found.backbone, 'name', found.backbone)!r}; write it there, and return that path",
     )
     promise, advice = "a backbone must be a safetensors file of weights", "write it with safetensors"
-    try:
-        with safe_open(found.backbone, framework="numpy") as file:
-            judge.must(list(file.keys()), f"{promise}, but it holds none; {advice}")
-    except (SafetensorError, OSError) as error:
-        raise judge.break_off(promise, error, advice) from error
+    with judge.keeping(promise, advice), safe_open(found.backbone, framework="numpy") as file:
+        names = list(file.keys())
+    judge.must(names, f"{promise}, but it holds none; {advice}")
 
 
 # --- tasks --------------------------------------------------------------------------------------------------------

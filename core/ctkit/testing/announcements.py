@@ -11,10 +11,8 @@ from importlib import metadata
 from ctkit import plugins
 from ctkit.contracts import BASES
 from ctkit.contracts.promises import Judge
-from ctkit.errors import PluginError
 from ctkit.hookspecs import DISTRIBUTION, PROJECT, Kind, Spec
-from ctkit.plugins import Entry
-from ctkit.testing.judging import NonConformance
+from ctkit.testing.plugins import NonConformance
 
 #: What a module that only announces plugins must not import: each takes longer than all of ctkit.
 HEAVY = ("torch", "monai", "lightly", "matplotlib", "sklearn", "skimage")
@@ -46,7 +44,8 @@ def check_distribution(name: str) -> None:
         if kind:
             check_spec(Spec(entry.name, entry.summary, entry.target), kind)
         elif entry.kind == "command":
-            _check_command(judge, entry)
+            with judge.keeping("a command must be one of click's", "decorate its function with @click.command()"):
+                entry.load_command()
     _check_extras(judge, name)
 
 
@@ -62,10 +61,8 @@ def check_spec(spec: Spec, kind: Kind) -> None:
         f"a summary must be one line of at most {_LONGEST_SUMMARY} characters,"
         f" but it is {spec.summary!r}; say in a few words what it does; details go into the class's docstring",
     )
-    try:
+    with judge.keeping("the target must be importable", 'write "module:Class"'):
         target = plugins.load_target(spec.target)
-    except PluginError as error:
-        raise judge.break_off("the target must be importable", error, 'write "module:Class"') from error
     base = BASES[kind]
     judge.must(
         issubclass(target, base),
@@ -92,20 +89,9 @@ def _check_extras(judge: Judge, name: str) -> None:
             )
 
 
-def _check_command(judge: Judge, entry: Entry) -> None:
-    try:
-        entry.load_command()
-    except PluginError as error:
-        raise judge.break_off(
-            "a command must be one of click's", error, "decorate its function with @click.command()"
-        ) from error
-
-
 def _modules(judge: Judge, name: str) -> list[str]:
-    try:
+    with judge.keeping("a distribution must be installed to be checked", "pip install it"):
         distribution = metadata.distribution(name)
-    except metadata.PackageNotFoundError as error:
-        raise judge.break_off("a distribution must be installed to be checked", error, "pip install it") from None
     judge.must(
         not any(re.match(rf"{PROJECT}(?![\w.-])", text, re.IGNORECASE) for text in distribution.requires or ()),
         f"a plugin distribution must not require {PROJECT!r}, which is another project on the package index,"

@@ -201,16 +201,12 @@ def _some(n: int) -> Iterable[Ints]:
 
 def _read(judge: Judge, dataset: Dataset[Any], volume: Volume, wanted: Ints | None) -> Pixels | None:
     """Read slices; None where nothing of them can be read, which a dataset may say by an error."""
+    promise = "read must skip a bad slice, and raise ctkit.errors.DataError where nothing can be read"
     try:
-        pixels = dataset.read(volume, wanted)
+        with judge.keeping(promise, "catch what decoders raise", DataError):
+            pixels = dataset.read(volume, wanted)
     except DataError:
         return None
-    except Exception as error:
-        raise judge.break_off(
-            "read must skip a bad slice, and raise ctkit.errors.DataError where nothing can be read",
-            error,
-            "catch what decoders raise",
-        ) from error
     check_pixels(judge, volume, pixels, np.arange(len(volume)) if wanted is None else wanted)
     _check_contents(judge, volume, pixels)
     return pixels

@@ -5,15 +5,16 @@ from __future__ import annotations
 import pickle
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
 from ctkit.contracts import BASES, Params, Plugin
 from ctkit.contracts.promises import Judge, check_parameters_stored
 from ctkit.hookspecs import Kind
 from ctkit.pipeline_file.sections import core_keys
-from ctkit.testing.judging import NonConformance
 
 PluginT = TypeVar("PluginT", bound=Plugin[Any])
+
+
+class NonConformance(AssertionError):  # noqa: N818  # says what it is
+    """A plugin breaks a promise of its contract."""
 
 
 def build(kind: Kind, plugin: type[PluginT], params: Params | None) -> tuple[PluginT, Judge]:
@@ -22,7 +23,8 @@ def build(kind: Kind, plugin: type[PluginT], params: Params | None) -> tuple[Plu
     _check_class(judge, kind, plugin)
     _check_parameter_model(judge, kind, plugin.params_type)
     if params is None:
-        params = _default_params(judge, plugin)
+        with judge.keeping("its parameters must be given where they have no defaults", "pass params"):
+            params = plugin.params_type()
     _check_parameters(judge, plugin, params)
     built = plugin(params)
     _check_constructor(judge, plugin, built, params)
@@ -31,16 +33,15 @@ def build(kind: Kind, plugin: type[PluginT], params: Params | None) -> tuple[Plu
 
 def check_check(judge: Judge, built: Plugin[Any]) -> None:
     """Check that a plugin that can work finds nothing missing."""
-    try:
+    promise = "check must find nothing where the plugin can work"
+    with judge.keeping(promise, "mend check"):
         found = [fault for device in (None, "cpu") for fault in built.check(device)]
-    except Exception as error:  # a stranger's plugin may raise anything
-        raise judge.break_off("check must find nothing where the plugin can work", error, "mend check") from error
     judge.must(
         all(isinstance(fault, str) for fault in found),
         "check must give lines of text, but they are of type"
         f" {', '.join(sorted({type(fault).__name__ for fault in found}))}; say what is missing, where, and what to do",
     )
-    judge.must(not found, f"check must find nothing where the plugin can work, but {found[:1]!r}; mend check")
+    judge.must(not found, f"{promise}, but {found[:1]!r}; mend check")
 
 
 def check_pickling(judge: Judge, built: Plugin[Any], promise: str) -> None:
@@ -94,15 +95,6 @@ def _check_parameter_model(judge: Judge, kind: Kind, model: type[Params]) -> Non
         f"a {kind}'s parameters must not be named {', '.join(sorted(core_keys(kind)))}: those keys are the core's,"
         f" but there is {', '.join(taken)}, which no pipeline file can set; give it another name",
     )
-
-
-def _default_params(judge: Judge, plugin: type[Plugin[Any]]) -> Params:
-    try:
-        return plugin.params_type()
-    except ValidationError as error:
-        raise judge.break_off(
-            "its parameters must be given where they have no defaults", error, "pass params"
-        ) from None
 
 
 def _check_parameters(judge: Judge, plugin: type[Plugin[Any]], params: Params) -> None:

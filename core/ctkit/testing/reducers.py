@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -163,17 +164,9 @@ def _check_purity(
                 "describe must be pure: the same slices give the same evidence, whatever was described before,"
                 " but it gave another; keep no state, and draw no random numbers",
             )
-    without = replace(volumes[0], hu=None)
-    try:
-        _described(judge, reducer, without)
-    except CtkitError:
-        return  # it may need Hounsfield units, as long as it says so
-    except Exception as error:
-        raise judge.break_off(
-            "describe must manage without Hounsfield units, which photographs lack, or raise ctkit.errors.DataError",
-            error,
-            "see Slices.hu",
-        ) from error
+    promise = "describe must manage without Hounsfield units, which photographs lack, or raise ctkit.errors.DataError"
+    with suppress(CtkitError), judge.keeping(promise, "see Slices.hu", CtkitError):
+        _described(judge, reducer, replace(volumes[0], hu=None))
 
 
 def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
@@ -242,14 +235,9 @@ def _check_choice(judge: Judge, reducer: Reducer[Any], case: _Case, at: float, *
 def _selected(
     judge: Judge, reducer: Reducer[Any], group: Group, at: float, rng: np.random.Generator, where: str
 ) -> Decision:
-    try:
+    promise = f"select must manage every group, small, empty and read-only ones too, and decide{where}"
+    with judge.keeping(promise, "handle it"):
         return reducer.select(group, at, rng)
-    except Exception as error:
-        raise judge.break_off(
-            f"select must manage every group, small, empty and read-only ones too, and decide{where}",
-            error,
-            "handle it",
-        ) from error
 
 
 def _check_decision(judge: Judge, decision: Decision, group: Group, where: str) -> None:
