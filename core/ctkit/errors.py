@@ -37,7 +37,7 @@ class ConfigError(RequestError):
 
 
 class PluginError(RequestError):
-    """A plugin that a request names is unknown, broken, or claimed by two distributions."""
+    """A plugin that a request names is unknown, broken, or registered by two distributions."""
 
 
 class DataError(CtkitError):

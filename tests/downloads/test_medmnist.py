@@ -112,7 +112,7 @@ def test_a_wrong_request_is_said_before_anything_is_fetched(
 def test_nothing_is_fetched_without_an_answer(command: Run, published: Server, tmp_path: Path) -> None:
     code, _, err = _get(command, published, tmp_path)
     assert code == 2
-    assert "say --yes to fetch it, or --dry-run to look only" in err
+    assert "add --yes to fetch it, or --dry-run to look only" in err
     code, out, _ = _get(command, published, tmp_path, "--dry-run", "--json")
     assert code == 0
     assert all(json.loads(line)["event"] == "message" for line in out.splitlines())

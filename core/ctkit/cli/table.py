@@ -16,7 +16,7 @@ COMMANDS = {
     for spec in (
         Spec(
             "clean",
-            "Free the cache beside the runs in FOLDER, after saying what would go and asking.",
+            "Free space in the cache beside the runs in FOLDER, after confirmation.",
             "ctkit.cli.run_folders:clean",
         ),
         Spec(
@@ -26,17 +26,17 @@ COMMANDS = {
         ),
         Spec(
             "init",
-            "Write a commented pipeline FILE, asking on a terminal for what no option gives.",
+            "Write a commented pipeline FILE; on a terminal, ask for values that no option gives.",
             "ctkit.cli.pipeline_files:init",
         ),
         Spec(
             "list-plugins",
-            "List every plugin that is installed, the broken ones with their error.",
+            "List every installed plugin, and the error of each broken one.",
             "ctkit.cli.plugins:list_plugins",
         ),
         Spec(
             "new-plugin",
-            "Write a package with a working plugin of a KIND called NAME, and its tests, to make your own of.",
+            "Write a package with a working plugin of a KIND called NAME, and its tests, as a template for your own.",
             "ctkit.testing.new_plugin:new_plugin",
         ),
         Spec(
@@ -47,7 +47,7 @@ COMMANDS = {
         Spec("run", "Run a pipeline FILE.", "ctkit.cli.run:run"),
         Spec(
             "runs",
-            "List the runs in FOLDER, the youngest first: how each stands, how long ago it was started, its size.",
+            "List the runs in FOLDER, the newest first, with state, age and size.",
             "ctkit.cli.run_folders:runs",
         ),
         Spec(

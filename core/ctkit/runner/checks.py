@@ -167,9 +167,9 @@ def _of_source(folder: Path) -> Iterator[str]:
     try:
         with os.scandir(folder) as entries:
             if not any(entries):
-                yield f"{folder} is empty; put the data there, or give the folder where they are"
+                yield f"{folder} is empty; put the data there, or give the folder that contains the data"
     except OSError as error:
-        yield f"cannot read {folder}: {error.strerror}; give a folder that you may read"
+        yield f"cannot read {folder}: {error.strerror}; give a readable folder"
 
 
 def _of_target(folder: Path) -> Iterator[str]:
@@ -178,7 +178,7 @@ def _of_target(folder: Path) -> Iterator[str]:
     if not there.is_dir():
         yield f"cannot write {folder}: {there} is a file; give another folder"
     elif not os.access(there, os.W_OK | os.X_OK):
-        yield f"cannot write {folder}: {there} may not be written; give another folder"
+        yield f"cannot write {folder}: {there} is not writable; give another folder"
 
 
 def _of_scheduler(address: str) -> Iterator[str]:

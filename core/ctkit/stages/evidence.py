@@ -70,7 +70,7 @@ class Evidence:
             self._session.cache.discard(path)
         describe_again(self._session, self._data.catalogue, volume, step.reducer)
         if not path.exists():
-            raise DataError("a volume reads differently than before; were files changed? Run again")
+            raise DataError("a volume gives other pixels than before; were files changed? Run again")
         return np.load(path, mode, allow_pickle=False)  # type: ignore[no-any-return]  # likewise
 
     def _all(self, step: Step) -> NDArray[Any]:

@@ -67,7 +67,7 @@ class Cache:
     def path(self, kind: str, at: str, suffix: str = "") -> Path:
         """Where the entry with address ``at`` is or would be. ``kind`` is one of ``KINDS`` or a folder below one."""
         if Path(kind).parts[0] not in KINDS:
-            raise ValueError(f"{kind!r} is no kind of entry, so it would never be freed; valid: {sorted(KINDS)}")
+            raise ValueError(f"{kind!r} is not a kind of entry; valid: {sorted(KINDS)}")
         found = self.folder / kind / at[:2] / f"{at}{suffix}"
         if self.asked is not None:
             self.asked(found)
@@ -98,7 +98,7 @@ class Cache:
     def discard(self, path: Path) -> None:
         """Remove what is damaged, so that it is made anew, and say so. Raises ``StorageError`` where it must stay."""
         of, name = path.relative_to(self.folder).parts[0], path.name[:12]
-        _log.warning("%s/%s... in the cache is damaged, by the disk or a copy cut short; it is made anew", of, name)
+        _log.warning("%s/%s... in the cache is damaged, by the disk or an incomplete copy; it is rebuilt", of, name)
         self._whole.discard(path)
         aside = path.with_name(f".{secrets.token_hex(8)}.part")
         try:
@@ -173,7 +173,7 @@ class Cache:
                 if not _is_salt(path):
                     if path.exists():
                         _log.warning(
-                            "the salt of pseudonyms is damaged: patients and volumes get other names from now on"
+                            "the salt of pseudonyms is damaged: patients and volumes get new pseudonyms from now on"
                         )
                     write_bytes(path, secrets.token_bytes(_SALT))
         return path.read_bytes()

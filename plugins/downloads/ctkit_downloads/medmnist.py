@@ -1,4 +1,4 @@
-"""The 2-D sets of MedMNIST v2 with one label an image, as files of its archive.
+"""The 2-D sets of MedMNIST v2 with one label per image, as files of its archive.
 
 Yang et al. 2023, Scientific Data 10:41, doi:10.1038/s41597-022-01721-8; the archive is doi:10.5281/zenodo.10519652.
 """

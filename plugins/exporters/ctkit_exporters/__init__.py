@@ -20,7 +20,7 @@ def ctkit_register_commands() -> Sequence[Spec]:
         ),
         Spec(
             "export-slices",
-            "Export the slices that ARM of the folder RUN keeps; a stopped export goes on where it stopped.",
+            "Export the slices that ARM of the folder RUN keeps; a stopped export resumes.",
             "ctkit_exporters.commands:export_slices",
         ),
     ]
