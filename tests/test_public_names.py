@@ -15,8 +15,8 @@ PUBLIC = {
     """,
     "ctkit.contracts": """
         BASES Bools ChildProcess Dataset Decision Difference Evaluation ExportFormat Exported Floats Group InputPath
-        Ints Knob Method Mistake NoParams P Params Pixels Plugin Predictions Pretrained Pretraining Protocol Reducer
-        Rows Score Skipped SliceFormat Slices SourceFile Split StartChild Task Volume VolumeFacts image_of main_metric
+        Ints Knob Leak Method Mistake NoParams P PRETRAINING Params Pixels Plugin Predictions Pretrained Pretraining
+        Protocol Reducer Rows Score Skipped SliceFormat Slices SourceFile Split StartChild Task Volume VolumeFacts image_of main_metric
         refuse_without_sources worst_mistakes
     """,
     "ctkit.errors": """

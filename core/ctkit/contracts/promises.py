@@ -246,6 +246,13 @@ def check_splits(judge: Judge, splits: Mapping[str, Split], classes: Sequence[st
     )
     for part, split in splits.items():
         _check_part(judge, part, split, len(classes))
+    names = [name for split in splits.values() for name in split.names]
+    judge.must(
+        len(names) == len(set(names)),
+        "an image must be in one part only, under a name of its own",
+        f"{len(names) - len(set(names))} names come again",
+        "drop doubles, and add the part or the folder to the name",
+    )
 
 
 def _check_part(judge: Judge, part: str, split: Split, classes: int) -> None:
