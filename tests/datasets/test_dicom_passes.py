@@ -205,6 +205,12 @@ def test_heights_that_differ_by_rounding_are_one(scanned: Callable[..., Any], st
     assert scanned(make)[0] == [(8, FIRST), (8, SECOND)]
 
 
+@pytest.mark.parametrize("thickness", ["0", "-2.5", ""])
+def test_a_thickness_that_is_none_tells_no_heights_apart(scanned: Callable[..., Any], thickness: str) -> None:
+    make = two(SliceThickness=(thickness, thickness), TriggerTime=(0, 400))
+    assert scanned(make)[0] == [(6, FIRST), (6, SECOND)]
+
+
 def test_phases_of_a_tilted_gantry_are_two_volumes(scanned: Callable[..., Any]) -> None:
     tilted = [1, 0, 0, 0, 0.9396926, -0.3420201]
     make = two(TriggerTime=(0, 400), ImageOrientationPatient=(tilted, tilted))
@@ -377,6 +383,10 @@ def groups_of(**groups: dict[str, Any]) -> Dataset:
         pytest.param(
             lambda k, scan: {"CTImageFrameTypeSequence": {"FrameType": ["ORIGINAL", "PRIMARY", "VOLUME", "AB"[scan]]}},
             id="frame type",
+        ),
+        pytest.param(
+            lambda k, scan: {"CTImageFrameTypeSequence": {"FrameType": ["DERIVED"]}} if scan else {},
+            id="frame type of some",
         ),
         pytest.param(lambda k, scan: {"FrameContentSequence": {"FrameLabel": "ab"[scan]}}, id="any other element"),
         pytest.param(lambda k, scan: {}, id="order of the frames"),

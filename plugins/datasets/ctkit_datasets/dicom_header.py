@@ -335,7 +335,7 @@ def _check_pixels(stream: BinaryIO, header: Header, values: _Values, storage: Ma
             there = max(0, sum(map(len, inflate(stream, end))) - header.pixels_at)
         if there < needed:
             raise HeaderError(f"truncated: {there:,} of {needed:,} bytes of pixels are there")
-        if values.notes and storage["frames"] == 1 and there >= 2 * needed and values.text("NumberOfFrames"):
+        if storage["frames"] == 1 and there >= 2 * needed and values.text("NumberOfFrames") not in ("", "1"):
             raise HeaderError("damaged header: more pixels than the one frame that NumberOfFrames speaks of")
         return
     if header.pixels_length != UNDEFINED_LENGTH:

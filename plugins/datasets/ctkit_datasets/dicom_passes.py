@@ -54,7 +54,7 @@ _WAYS = (  # the first ones say best what differs
     _Way("energy", lambda slice_, _: slice_.marks.energy, "keV", repeated=False),
     _Way("kernel", lambda slice_, _: slice_.marks.kernel, repeated=False, alone=False),
     _Way("slice thickness", lambda slice_, _: slice_.thickness, "mm", repeated=False, alone=False),
-    _Way("acquisition number", lambda slice_, _: slice_.marks.acquisition, ""),
+    _Way("acquisition number", lambda slice_, _: slice_.marks.acquisition),
     _Way("irradiation event", lambda slice_, _: slice_.series.event),
     _Way(
         "image type", lambda slice_, _: (slice_.series.image_type, slice_.marks.frame_type), repeated=False, alone=False
@@ -216,7 +216,7 @@ def _heights(slices: Iterable[Slice], plane: Plane) -> NDArray[np.float64]:
 
 def _levels(slices: Sequence[Slice], plane: Plane) -> list[int]:
     """Return for each slice the number of the height it lies at, counted upwards."""
-    thickness = [slice_.thickness for slice_ in slices if slice_.thickness]
+    thickness = [slice_.thickness for slice_ in slices if slice_.thickness and slice_.thickness > 0]
     return levels(_heights(slices, plane), float(np.median(thickness)) if thickness else None)
 
 
@@ -275,9 +275,14 @@ def _by_values(
         score = (left, len(parts), rank)
         if best is None or score < best:
             best = score
-            ordered = sorted(parts.items(), key=lambda item: (str(type(item[0])), item[0]))
+            ordered = sorted(parts.items(), key=lambda item: _rank_of(item[0]))
             found = _Found(way, [(value, [slices[number] for number in numbers]) for value, numbers in ordered])
     return found
+
+
+def _rank_of(value: _Value) -> tuple[float, str]:
+    """Order values of any kind: unknown ones, numbers, others."""
+    return (float(value), "") if isinstance(value, float) else (-np.inf if value is None else np.inf, repr(value))
 
 
 def _lie_in_each_other(parts: list[NDArray[np.float64]]) -> bool:
