@@ -26,8 +26,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ctkit import hookspecs, pipeline_file
-from ctkit.cli import main
+from ctkit import hookspecs
+from ctkit.cli import main, pipeline_text
 from ctkit.contracts import Leak
 from ctkit.plugins.registry import load
 from ctkit.storage import ArmFolder, RunFolder, TrainingFolder, records
@@ -93,7 +93,7 @@ def accept(block: Block) -> None:
     if "run" not in document:
         text = '[run]\nname = "page"\n' + text
     Path("block.toml").write_text(text)
-    pipeline_file.load(Path("block.toml"), load())  # `ctkit validate` would miss the data
+    pipeline_text.load(Path("block.toml"), load())  # `ctkit validate` would miss the data
 
 
 def execute(block: Block) -> None:
@@ -175,7 +175,7 @@ KEYS = {
     "TASK/PROTOCOL/repeat-N-labels-SHARE.json": records.PredictionFacts.__annotations__,
 }
 CURVES = {"loss"}  #: of a history: names in it, not columns
-VALUES = {"true", "false", "all"}
+VALUES = {"true", "false", "all", "other"}
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ class Leak(NamedTuple):
     name: str
     label: str
     other_split: str
-    other: str  #: name of the other image; of a slice of the pre-training its number among those of the ``Evaluation``
+    other_name: str  #: of a slice of the pre-training, its number among those of the ``Evaluation``
     other_label: str
     distance: int  #: bits of the hash that differ
 

@@ -161,11 +161,11 @@ def _predict(session: Session, data: Data, evaluated: Evaluated, stored: _Stored
 def _named(data: Data, selected: Selected, leak: Leak) -> Leak:
     """Return a leak that names the file of a slice of the pre-training."""
     numbers = np.flatnonzero(selected.selection.kept)
-    if leak.other_split != PRETRAINING or not leak.other.isdecimal() or int(leak.other) >= len(numbers):
+    if leak.other_split != PRETRAINING or not leak.other_name.isdecimal() or int(leak.other_name) >= len(numbers):
         return leak
-    number = numbers[int(leak.other)]
+    number = numbers[int(leak.other_name)]
     volume = data.catalogue[int(data.table.volume[number])]
-    return leak._replace(other=volume.source(int(data.table.index[number])))
+    return leak._replace(other_name=volume.source(int(data.table.index[number])))
 
 
 def _predicted(plan: TaskPlan, job: Callable[..., Evaluation], progress: Callable[[int, int], None]) -> Predictions:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
+import operator
 import os
 import re
 import struct
@@ -23,9 +25,12 @@ from ctkit_datasets.dicom_elements import (
     Header,
     HeaderError,
     elements,
+    inflate,
     items,
     read_header,
 )
+from ctkit_datasets.dicom_terms import known_kernel, known_manufacturer, known_modality
+from ctkit_datasets.filters import MOST_PIXELS, too_large
 
 _KEYWORDS = {
     0x00020002: "MediaStorageSOPClassUID",
@@ -103,10 +108,9 @@ _FUNCTIONAL_GROUPS = {  # that say where a frame lies and what its values mean (
 PUT_RIGHT = "direction cosines were no perpendicular unit vectors, put right"
 SERIES, INSTANCE = 0x0020000E, 0x00080018  #: SeriesInstanceUID, SOPInstanceUID
 _PER_FRAME = 0x52009230  # functional groups
-_TRAITS = {0x00080070: "manufacturer", 0x00181210: "kernel"}
-_LONGEST = 64  # characters of a long string (PS3.5 section 6.2)
+_TRAITS = {0x00080070: ("manufacturer", known_manufacturer), 0x00181210: ("kernel", known_kernel)}
 _DICOMDIR = "1.2.840.10008.1.3.10"
-_MOST_PIXELS = 4096 * 4096  # of one slice; the largest CT matrix there is
+_MOST_FRAGMENTS = 1_000_000  # of compressed pixels
 _MOST_COMPRESSION = 1000  # times; a slice of nothing but air may reach some hundred
 _FARTHEST = 1e6  # mm
 _SKEWED = (0.01, 0.1)  # direction cosines that are off by more are put right, by still more refused
@@ -137,7 +141,7 @@ def inspect_file(root: Path, file: SourceFile) -> Mapping[str, Any] | Skipped:
 def traits(root: Path, volume: Volume) -> dict[str, str]:
     """Return manufacturer and convolution kernel of a volume, as far as its first file's header gives them."""
     found = texts(root / volume.source(0), frozenset(_TRAITS))
-    return {name: found[tag][:_LONGEST] for tag, name in _TRAITS.items() if found.get(tag)}
+    return {name: known(found[tag]) for tag, (name, known) in _TRAITS.items() if found.get(tag)}
 
 
 def texts(path: Path, tags: frozenset[int]) -> Mapping[int, str]:
@@ -161,13 +165,13 @@ def _facts(stream: BinaryIO, size: int) -> dict[str, Any]:
     if values.text("MediaStorageSOPClassUID") == _DICOMDIR:
         raise HeaderError("DICOMDIR: a directory of other files")
     if header.pixels_at is None:
-        raise HeaderError(f"no pixel data (modality {values.code('Modality')})")
+        raise HeaderError(f"no pixel data (modality {known_modality(values.code('Modality'))})")
     storage = _storage(values, header.syntax)
     _check_pixels(stream, header, values, storage)
     frames = list(_frames(values))
     if not frames or (len(frames) > 1 and len(frames) != storage["frames"]):
         raise HeaderError(f"damaged header: {storage['frames']} frames, but positions for {len(frames)}")
-    ends = _ends(stream, header, storage) if _rescale_type(frames[0]) == "US" else None
+    ends = _ends(stream, header, storage, _padding(frames[0], storage)) if _rescale_type(frames[0]) == "US" else None
     return {
         "series": _series(frames[0]),
         "storage": storage,
@@ -186,7 +190,8 @@ class _Values:
 
     def text(self, keyword: str) -> str:
         """Return the value as it stands, "" where absent."""
-        return _text(self.raw.get(keyword, b""))
+        raw = self.raw.get(keyword)
+        return _text(raw) if raw else ""
 
     def code(self, keyword: str) -> str:
         """Return a code string, "unknown" where it is none."""
@@ -228,19 +233,23 @@ class _Values:
 
     def mark(self, keyword: str) -> float | None:
         """Return a number, decimal or binary, that only tells slices apart; None where absent or damaged."""
-        raw = self.raw.get(keyword, b"")
+        raw = self.raw.get(keyword)
+        if not raw:
+            return None
         try:
             if len(raw) in (4, 8) and not _PLAIN.fullmatch(raw.rstrip(b"\0 ")):
                 value = float(struct.unpack(self.coding.order + {4: "f", 8: "d"}[len(raw)], raw)[0])
             else:
-                value = float(self.text(keyword) or "nan")
+                value = float(_text(raw))
         except ValueError:
             return None
         return round(value, 3) if math.isfinite(value) else None
 
     def indices(self, keyword: str) -> list[int] | None:
         """Return 32-bit unsigned numbers, None where absent."""
-        raw = self.raw.get(keyword, b"")
+        raw = self.raw.get(keyword)
+        if not raw:
+            return None
         return list(struct.unpack(f"{self.coding.order}{len(raw) // 4}L", raw[: len(raw) // 4 * 4])) or None
 
     def word(self, keyword: str, default: int | None = None) -> int:
@@ -266,7 +275,7 @@ def _series(values: _Values) -> dict[str, Any]:
         "series": values.text("SeriesInstanceUID"),
         "label": _digest(values.text("SeriesNumber"), values.text("SeriesDescription")),
         "event": _digest(values.text("IrradiationEventUID")),
-        "modality": values.code("Modality"),
+        "modality": known_modality(values.code("Modality")),
         "sop_class": values.text("SOPClassUID") or values.text("MediaStorageSOPClassUID"),
         "image_type": values.text("ImageType").upper().split("\\"),
         "body_part": values.text("BodyPartExamined"),
@@ -298,7 +307,7 @@ def _storage(values: _Values, syntax: str) -> dict[str, Any]:
         raise HeaderError("damaged header: bits stored, high bit and bits allocated contradict each other")
     if min(storage["rows"], storage["columns"], storage["frames"], storage["samples"]) < 1:
         raise HeaderError("damaged header: an image without pixels")
-    if storage["rows"] * storage["columns"] > _MOST_PIXELS:
+    if storage["rows"] * storage["columns"] > MOST_PIXELS:
         raise HeaderError(f"header claims {storage['rows']} x {storage['columns']} pixels, more than any CT has")
     return storage
 
@@ -315,22 +324,29 @@ def _check_pixels(stream: BinaryIO, header: Header, values: _Values, storage: Ma
     assert header.pixels_at is not None
     pixels = storage["rows"] * storage["columns"] * storage["samples"] * storage["frames"]
     needed = (pixels * storage["bits"] + 7) // 8
+    if reason := too_large(needed):
+        raise HeaderError(reason)
     if header.syntax in UNCOMPRESSED:
         there = min(header.pixels_length, max(header.size - header.pixels_at, 0))
         if header.pixels_length == UNDEFINED_LENGTH:
             raise HeaderError("damaged header: uncompressed pixels of undefined length")
+        if header.syntax == DEFLATED:
+            end = min(header.size, header.pixels_at + needed)
+            there = max(0, sum(map(len, inflate(stream, end))) - header.pixels_at)
         if there < needed:
             raise HeaderError(f"truncated: {there:,} of {needed:,} bytes of pixels are there")
-        if values.notes and storage["frames"] == 1 and there >= 2 * needed and values.text("NumberOfFrames"):
+        if storage["frames"] == 1 and there >= 2 * needed and values.text("NumberOfFrames") not in ("", "1"):
             raise HeaderError("damaged header: more pixels than the one frame that NumberOfFrames speaks of")
         return
     if header.pixels_length != UNDEFINED_LENGTH:
         raise HeaderError("damaged header: compressed pixels of defined length")
-    fragments = list(_fragments(stream, header.pixels_at, header.size))
+    fragments = list(itertools.islice(_fragments(stream, header.pixels_at, header.size), _MOST_FRAGMENTS))
     if len(fragments) < storage["frames"]:
         raise HeaderError(f"truncated: {len(fragments):,} fragments for {storage['frames']:,} compressed frames")
     if needed > sum(fragments) * _MOST_COMPRESSION:
         raise HeaderError(f"header claims {needed:,} bytes of pixels, compressed to {sum(fragments):,}")
+    if reason := too_large(sum(fragments)):
+        raise HeaderError(reason)
 
 
 def _fragments(stream: BinaryIO, start: int, size: int) -> Iterator[int]:
@@ -433,7 +449,9 @@ def _rescale_type(values: _Values) -> str:
     return "US" if text in ("US", "USUS", "UNSPECIFIED", "UNKNOWN", "NONE") else "other"
 
 
-def _ends(stream: BinaryIO, header: Header, storage: Mapping[str, Any]) -> list[float] | None:
+def _ends(
+    stream: BinaryIO, header: Header, storage: Mapping[str, Any], padding: list[int] | None
+) -> list[float] | None:
     """Return the first and the last percentile of a file's stored values, None where they are compressed."""
     if header.syntax not in UNCOMPRESSED - {DEFLATED} or storage["bits"] not in (8, 16):
         return None
@@ -441,6 +459,9 @@ def _ends(stream: BinaryIO, header: Header, storage: Mapping[str, Any]) -> list[
     pixels = storage["rows"] * storage["columns"] * storage["frames"]
     dtype = np.dtype(f"{storage['order']}{'i' if storage['signed'] else 'u'}{storage['bits'] // 8}")
     stored = np.frombuffer(stream.read(pixels * dtype.itemsize), dtype)
+    if padding:
+        inside = stored[(stored < padding[0]) | (stored > padding[1])]
+        stored = inside if inside.size else stored
     lowest, highest = np.percentile(stored, (1, 99))
     return [float(lowest), float(highest)]
 
@@ -450,15 +471,15 @@ def _orientation(values: _Values) -> list[float] | None:
     cosines = values.numbers("ImageOrientationPatient", 6)
     if cosines is None:
         return None
-    row, column = np.array(cosines).reshape(2, 3)
-    skew = max(abs(math.hypot(*row) - 1), abs(math.hypot(*column) - 1), abs(float(row @ column)))
+    a, b = cosines[:3], cosines[3:]
+    skew = max(abs(math.hypot(*a) - 1), abs(math.hypot(*b) - 1), abs(sum(map(operator.mul, a, b))))
     if skew <= _SKEWED[0]:
         return cosines
     if skew > _SKEWED[1]:
         raise HeaderError("damaged header: ImageOrientationPatient must be two perpendicular unit vectors")
     values.notes.append(PUT_RIGHT)
-    row /= np.linalg.norm(row)
-    column -= (row @ column) * row
+    row = np.array(a) / math.hypot(*a)
+    column = np.array(b) - (row @ b) * row
     return [*row.tolist(), *(column / np.linalg.norm(column)).tolist()]
 
 
@@ -499,7 +520,7 @@ def _first(found: Iterable[float | None]) -> float | None:
 def _energy(values: _Values) -> float | None:
     """Return the energy of a virtual monoenergetic image, keV, which most scanners write into some text."""
     texts = map(values.text, ("SeriesDescription", "ImageComments", "ImageType", "FrameType", "FrameComments"))
-    found = _ENERGY.search(" ".join(texts))
+    found = _ENERGY.search("\n".join(texts))
     return values.mark("MonoenergeticEnergyEquivalent") or (float(found[1]) if found else None)
 
 
@@ -507,12 +528,13 @@ def _acquired(values: _Values) -> float | None:
     """Return when a slice was acquired, in seconds after the midnight before its study: no date lies in the cache."""
     moment = values.text("FrameAcquisitionDateTime") or values.text("AcquisitionDateTime")
     day, time = (moment[:8], moment[8:]) if moment else map(values.text, ("AcquisitionDate", "AcquisitionTime"))
-    seconds = _seconds(time)
+    seconds, begun = _seconds(time), values.text("StudyDate")
+    if seconds is None or day == begun:
+        return seconds
     try:
-        days = (datetime.strptime(day, "%Y%m%d") - datetime.strptime(values.text("StudyDate"), "%Y%m%d")).days
+        return seconds + _DAY * (datetime.strptime(day, "%Y%m%d") - datetime.strptime(begun, "%Y%m%d")).days
     except ValueError:
-        days = 0
-    return None if seconds is None else seconds + days * _DAY
+        return seconds
 
 
 def _seconds(time: str) -> float | None:
