@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Bools, Group, Ints, Knob, Reducer
 from ctkit.contracts.promises import Judge, check_decision
+from ctkit.contracts.reducer import Scope
 
 #: Part of the address of selections: raised when the core chooses otherwise on the same evidence.
 VERSION = 1
-
-Scope = Literal["volume", "patient", "dataset"]
 
 
 @dataclass(frozen=True)
