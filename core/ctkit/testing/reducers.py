@@ -59,9 +59,6 @@ def settings(reducer: Reducer[Any]) -> list[float]:
     return sorted({float(round(value)) if knob.integer else float(value) for value in values})
 
 
-# --- declarations -------------------------------------------------------------------------------------------------
-
-
 def _check_declarations(judge: Judge, reducer: Reducer[Any]) -> None:
     valid = {"evidence": ("none", "slice", "pair"), "device": ("cpu", "accelerator"), "draws": (True, False)}
     for name, values in valid.items():
@@ -108,9 +105,6 @@ def _check_knob(judge: Judge, reducer: Reducer[Any], knob: Knob) -> None:
         "a knob that is a share must lie in 0..1,"
         f" but it goes from {knob.low:g} to {knob.high:g}; change its ends, or leave share out",
     )
-
-
-# --- evidence -----------------------------------------------------------------------------------------------------
 
 
 def _described(judge: Judge, reducer: Reducer[Any], volume: Slices) -> NDArray[Any] | None:
@@ -173,9 +167,6 @@ def _check_purity(
 
 def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
     return one.dtype == other.dtype and np.array_equal(one, other)
-
-
-# --- decisions ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -272,14 +263,13 @@ def _check_order(judge: Judge, reducer: Reducer[Any], case: _Case) -> None:
         kept = int(decision.kept.sum())
         judge.must(
             at < before and kept > many,
-            f"order of {case.what} must yield a falling knob and more slices each time",
-            f"it goes from {many} at {before:g} to {kept} at {at:g}",
+            f"order of {case.what} must yield a falling knob and more slices each time, but it goes from {many} at"
+            f" {before:g} to {kept} at {at:g}",
         )
         chosen = _selected(judge, reducer, case.group, at, np.random.default_rng(5), f" of {case.what}")
         judge.must(
             np.array_equal(chosen.kept, decision.kept) and _same(chosen.by, decision.by),
-            f"order of {case.what} must yield what select decides",
-            f"it does not at {at:g}",
+            f"order of {case.what} must yield what select decides, but does not at {at:g}",
         )
         before, many = at, kept
 
