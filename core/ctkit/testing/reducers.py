@@ -57,9 +57,6 @@ def settings(reducer: Reducer[Any]) -> list[float]:
     return sorted({float(round(value)) if knob.integer else float(value) for value in values})
 
 
-# --- declarations -------------------------------------------------------------------------------------------------
-
-
 def _check_declarations(judge: Judge, reducer: Reducer[Any]) -> None:
     valid = {"evidence": ("none", "slice", "pair"), "device": ("cpu", "accelerator"), "draws": (True, False)}
     for name, values in valid.items():
@@ -106,9 +103,6 @@ def _check_knob(judge: Judge, reducer: Reducer[Any], knob: Knob) -> None:
         "a knob that is a share must lie in 0..1,"
         f" but it goes from {knob.low:g} to {knob.high:g}; change its ends, or leave share out",
     )
-
-
-# --- evidence -----------------------------------------------------------------------------------------------------
 
 
 def _described(judge: Judge, reducer: Reducer[Any], volume: Slices) -> NDArray[Any] | None:
@@ -171,9 +165,6 @@ def _check_purity(
 
 def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
     return one.dtype == other.dtype and np.array_equal(one, other)
-
-
-# --- decisions ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
