@@ -17,7 +17,11 @@ from ctkit.pipeline_file.sections import ID
 Location = tuple[str | int, ...]  #: of a key in a document: ("reduce", 1, "threshold")
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-_UNCONVERTED = {"int_type", "float_type", "bool_type"}  #: of strict reading: "3" is no number, and true is none either
+_UNCONVERTED = {
+    "int_type",
+    "float_type",
+    "bool_type",
+}  #: of strict reading: "3" is not a number, and true is none either
 _TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "a string"}
 _TYPES |= {"path": "a path in quotes", "list": "an array", "tuple": "an array", "dict": "a table", "model": "a table"}
 

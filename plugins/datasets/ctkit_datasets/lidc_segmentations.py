@@ -71,5 +71,5 @@ def _marked(path: Path, series: str) -> set[str] | None:
             if is_marked and int(frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber) in nodules
         }
     except Exception as error:  # a parser of others, on what may be damaged
-        _log.debug("%s holds no segmentation that can be read: %s", path, error)
+        _log.debug("%s has no readable segmentation: %s", path, error)
         return None

@@ -27,7 +27,7 @@ class PetCtParams(RecipeParams):
     """Parameters of FDG-PET-CT-Lesions."""
 
     resampled: bool = Field(
-        False, description=f"of a NIfTI tree read {RESAMPLED_CT}, the CT on the grid of the PET, instead of {CT}"
+        False, description=f"of a NIfTI tree, read {RESAMPLED_CT}, the CT on the grid of the PET, instead of {CT}"
     )
 
 
@@ -63,7 +63,7 @@ class PetCt(SeriesDataset[PetCtParams]):
             elif "nifti" in facts:
                 trees.append((file, facts["nifti"]))
             else:
-                left.append(Skipped(file.path, "DICOM, which the published recipe does not take"))
+                left.append(Skipped(file.path, "DICOM, which the published recipe does not use"))
 
     def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
         """Decode slices to Hounsfield units."""

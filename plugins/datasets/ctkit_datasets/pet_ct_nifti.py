@@ -81,5 +81,5 @@ def _read_published(path: Path, volume: Volume, wanted: Ints | None) -> Pixels:
         plane = slices[number].astype(np.float64) * slope + intercept
         low = plane.min()
         target[...] = np.rint((plane - low) / (plane.max() - low + 1e-5) * 255)
-    skipped = tuple((int(number), "it holds values that are no number") for number in index[~finite])
+    skipped = tuple((int(number), "it has NaN values") for number in index[~finite])
     return Pixels(values, index[finite], "arbitrary", skipped, notes=notes)

@@ -48,10 +48,10 @@ def opened(path: Path) -> Iterator[ImageFile]:
         raise DataError(_TOO_LARGE) from error
     except OSError as error:
         if error.errno is None:  # Pillow's own, for a damaged file
-            raise DataError(f"damaged or no image ({type(error).__name__})") from error
+            raise DataError(f"damaged or not an image ({type(error).__name__})") from error
         raise DataError(f"cannot be opened: {error.strerror}", retry=True) from error
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
-        raise DataError(f"damaged or no image ({type(error).__name__})") from error
+        raise DataError(f"damaged or not an image ({type(error).__name__})") from error
 
 
 @contextmanager
@@ -196,7 +196,7 @@ def look_at(path: Path) -> Look:
         pages = getattr(image, "n_frames", 1)
     values = decoded(path).ravel()
     if not np.isfinite(values).all():
-        raise DataError("it holds values that are no number")
+        raise DataError("it has NaN values")
     usual = np.partition(values, last := int(0.99 * (len(values) - 1)))[last]
     return Look(values.dtype.str, float(values.min()), float(values.max()), float(usual), pages)
 

@@ -90,14 +90,14 @@ def _order(name: str, out: Path, patients: int | None, size: str | None, endpoin
             raise RequestError(f"--patients is for sets of scans; {name} is one file")
         return medmnist.order(name, sizes.get(size or "", 28), out, endpoint or medmnist.ENDPOINT)
     raise RequestError(
-        f"there is no data set {name!r} to fetch; "
+        f"there is no data set {name!r} to download; "
         + (medmnist.UNFIT.get(name) or nearest(name, [*idc.COLLECTIONS, *medmnist.SETS]))
     )
 
 
 def _agreed(question: str) -> bool:
     if not sys.stdin.isatty():
-        raise RequestError("there is no terminal to ask on; say --yes to fetch it, or --dry-run to look only")
+        raise RequestError("no terminal to ask for confirmation; add --yes to download, or --dry-run to only look")
     return click.confirm(question)
 
 

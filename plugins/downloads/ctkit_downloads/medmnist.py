@@ -45,10 +45,10 @@ def _read() -> dict[str, Published]:
 
 
 SETS = _read()  #: the sets by their names
-_3D = "it holds volumes, and ctkit reads the 2-D sets"
+_3D = "it has volumes, and ctkit reads only 2-D sets"
 #: Why other sets of MedMNIST are of no use here, by their names.
 UNFIT = {
-    "chestmnist": "it has several labels an image, and tasks of ctkit have one",
+    "chestmnist": "it has several labels per image, but tasks of ctkit have one",
     "adrenalmnist3d": _3D, "fracturemnist3d": _3D, "nodulemnist3d": _3D, "organmnist3d": _3D, "synapsemnist3d": _3D,
     "vesselmnist3d": _3D,
 }  # fmt: skip

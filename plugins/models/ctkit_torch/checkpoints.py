@@ -35,7 +35,7 @@ class Checkpoints:
             try:
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-                log.warning("a checkpoint is damaged and passed over: %s", error)
+                log.warning("a checkpoint is damaged and ignored: %s", error)
             else:
                 return state
         return None

@@ -60,7 +60,7 @@ def test_pairs_grow_with_the_square_and_accelerator_work_is_shared_by_accelerato
 
 def test_a_volume_that_cannot_be_tried_has_no_estimate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = opened(tmp_path, {"use": "hash"})
-    monkeypatch.setattr(estimates, "_try", time.sleep)  # a list of reducers is no number of seconds: it raises
+    monkeypatch.setattr(estimates, "_try", time.sleep)  # a list of reducers is not a number of seconds: it raises
     (line,) = (line for line in dry_run.plan(session) if line.stage == "describe")
     assert line.detail == "3 of 3 volumes to decode"
 
