@@ -189,5 +189,5 @@ def _opened(session: Session, arm: Arm) -> RevisitedArm:
 def _missing(session: Session, arm: Arm, what: str) -> RequestError:
     return RequestError(
         f"arm {arm.id!r} of {session.folder.path} cannot be opened: {what}; run it again, or set CTKIT_CACHE to"
-        f" its cache is (now {session.cache.folder}); `ctkit run` with --only arm={arm.id} runs this arm only"
+        f" its cache (now {session.cache.folder}); `ctkit run` with --only arm={arm.id} runs this arm only"
     )

@@ -333,7 +333,7 @@ class Unfinished(Reducer[NoParams]):
             Whole,
             r"reducer 'x' of d: \S+ must be a subclass of ctkit.contracts.Reducer but is one of Dataset;",
         ),
-        (Unfinished, r"reducer 'x' of d: \S+ must implement the contract of a reducer but lacks select; write them"),
+        (Unfinished, r"reducer 'x' of d: \S+ must implement the contract of a reducer but lacks select; add them"),
     ],
 )
 def test_a_class_that_is_no_whole_one_of_its_kind_is_refused(plugin: type[Plugin[Any]], message: str) -> None:

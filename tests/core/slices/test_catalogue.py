@@ -71,7 +71,7 @@ def test_nothing_is_a_catalogue_too(tmp_path: Path) -> None:
         ),
         ({"details": {"box": np.arange(3)}}, "details must be values that JSON supports, but TypeError was raised"),
         ({"slices": ()}, "a volume must have pixels, but it is empty"),
-        ({"slices": ((0, 0), (9, 0))}, "each slice must be different frame of one of the volume's files"),
+        ({"slices": ((0, 0), (9, 0))}, "each slice must be a different frame of one of the volume's files"),
     ],
     ids=str,
 )
