@@ -1,4 +1,8 @@
-"""Writing files whole or not at all: temporary file beside the target, fsync, rename."""
+"""Writing files whole or not at all: temporary file beside the target, fsync, rename; and sealed, to notice damage.
+
+A seal is a last line, ``#ctkit LENGTH CRC``: how many bytes come before it, and the CRC-32 of the file's name
+and of them. So sealed contents may be laid one after the other into one file, and damage to one costs no other.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +13,23 @@ import json
 import os
 import secrets
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ctkit.errors import StorageError
 
+_SEAL = "\n#ctkit {:016x} {:08x}\n"
+_SEAL_LENGTH = len(_SEAL.format(0, 0))
+
 
 @contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def writing(path: Path, *, sealed: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; when the block ends well, what was written there becomes ``path``.
+
+    With ``sealed``, ``is_sealed`` tells whether it is still what was written; numpy and torch read past a seal.
 
     Raises ``StorageError``, with the path and what was needed, where the disk is full or refuses.
     """
@@ -27,6 +37,9 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        if sealed:
+            with temporary.open("rb+") as file:
+                file.write(_seal(path, iter(lambda: file.read(1 << 20), b"")))
         _synchronise(temporary)
         temporary.replace(path)
         _synchronise(path.parent)
@@ -55,10 +68,50 @@ def is_same(source: Path, target: Path) -> bool:
     return target.exists() and (target.samefile(source) or filecmp.cmp(source, target, shallow=False))
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, sealed: bool = False) -> None:
     """Write a whole file."""
-    with writing(path) as temporary:
+    with writing(path, sealed=sealed) as temporary:
         temporary.write_bytes(data)
+
+
+def is_sealed(path: Path) -> bool:
+    """Whether a file is there and is what was written ``sealed``. Raises ``OSError`` where it may not be read."""
+    with _unless_lost(), path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END) - _SEAL_LENGTH
+        file.seek(0)
+        return _seal(path, _pieces(file, size)) == file.read()
+    return False
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """Return what was written ``sealed``; None where there is no file, or it is damaged, or the disk cannot read it."""
+    with _unless_lost():
+        data = path.read_bytes()
+        content = data[:-_SEAL_LENGTH]
+        return content if data.endswith(_seal(path, (content,))) else None
+    return None
+
+
+@contextmanager
+def _unless_lost() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EIO):
+            raise
+
+
+def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
+    while size > 0 and (piece := file.read(min(size, 1 << 20))):
+        yield piece
+        size -= len(piece)
+
+
+def _seal(path: Path, content: Iterable[bytes]) -> bytes:
+    size, crc = 0, zlib.crc32(path.name.encode(errors="surrogateescape"))
+    for piece in content:
+        size, crc = size + len(piece), zlib.crc32(piece, crc)
+    return _SEAL.format(size, crc).encode()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -145,9 +145,15 @@ class Session:
 
 
 def open_session(
-    pipeline: Pipeline, registry: Registry, console: Console, folder: RunFolder, jobs: Jobs = 1
+    pipeline: Pipeline,
+    registry: Registry,
+    console: Console,
+    folder: RunFolder,
+    jobs: Jobs = 1,
+    *,
+    looking: bool = False,
 ) -> Session:
-    """Put together what the stages share."""
+    """Put together what the stages share. Who is only ``looking`` leaves the cache as it is."""
     settings = pipeline.compute
     unusable = cache(lambda: next(iter(registry.call("ctkit_check_device", device="cuda")), None))
     device = devices.resolve(settings.device, settings.devices, unusable)
@@ -157,7 +163,7 @@ def open_session(
         pipeline=pipeline,
         arms=pipeline.arms,
         registry=registry,
-        cache=Cache.beside(folder.path),
+        cache=Cache.beside(folder.path, looking=looking),
         folder=folder,
         workers=compute.Workers(backend),
         console=console,

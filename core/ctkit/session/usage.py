@@ -12,7 +12,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -107,9 +107,18 @@ class Usage:
 
 @contextmanager
 def used_by(cache: Cache, run: Path) -> Iterator[None]:
-    """Note which entries of a cache a run asks for, and when, until the block ends: what is cleaned later needs it."""
-    with Usage.noting(cache.folder, run) as usage:
-        cache.asked = usage.note
+    """Note which entries of a cache a run asks for, and when, until the block ends: what is cleaned later needs it.
+
+    The cache is closed to others, unless somebody only looks: then nothing is noted where the cache cannot be written.
+    """
+    with ExitStack() as stack:
+        if not cache.looking:
+            stack.enter_context(cache.secured())
+        try:
+            cache.asked = stack.enter_context(Usage.noting(cache.folder, run)).note
+        except StorageError:
+            if not cache.looking:
+                raise
         try:
             yield
         finally:

@@ -1,6 +1,7 @@
 """Results by the address of what made them: an entry appears whole, by rename, and is never changed.
 
-What a disk damages all the same is noticed when it is asked for and made anew: never used, and no end of a run.
+What a disk damages all the same is noticed by its CRC-32 when it is asked for, and rebuilt: never used, and no end of a
+run. An entry is one sealed file (``ctkit.files``), or a folder whose ``sums.json`` has the CRC-32 of each of its files.
 """
 
 from __future__ import annotations
@@ -13,17 +14,22 @@ import logging
 import os
 import secrets
 import shutil
+import stat
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cached_property
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from ctkit.errors import StorageError
-from ctkit.files import concerns_writing, storage_error, write_bytes
+from ctkit.files import concerns_writing, is_sealed, read_sealed, storage_error, write_bytes, writing
 
 LOCATION = "CTKIT_CACHE"  #: environment variable that moves the cache
 #: What a cache may hold. Its folder may be somebody else's as well, such as ``~/.cache``: cleaning looks at these only.
@@ -33,9 +39,14 @@ KINDS = frozenset(
         *("pretrain", "unfinished", "evaluate", "evaluation", "scores", "comparisons"),
     }
 )
-SUMS = "sums.json"  #: of an entry: the CRC-32 of each of its other files
+ENTRY = ".entry"  #: suffix of an entry that is one file
+SUMS = "sums.json"  #: of an entry that is a folder: the CRC-32 of each of its other files
 _SALT = 16  #: bytes
+_OWN = KINDS | {"users", "salt", ".salt.lock"}  # what ctkit puts into a cache
+_FOR_GROUP = 0o660  # of a lock
+Shape = TypeVar("Shape")
 _log = logging.getLogger("ctkit.cache")
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 def address(stage: str, **inputs: Any) -> str:
@@ -52,17 +63,23 @@ def spelled_one_way(folder: Path) -> Path:
 class Cache:
     """A folder of entries ``kind/ab/abcdef...``, shared by every run beside it and safe for concurrent ones."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, looking: bool = False) -> None:
         self.folder = folder
+        self.looking = looking  #: for a command that only looks: what is damaged stays, and the folder may be read-only
         self.asked: Callable[[Path], None] | None = None  #: told of every entry that is asked for
         self._whole: set[Path] = set()  # entries that were found to match their sums
+        self._damaged: set[Path] = set()  # entries that were not, and stay
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For worker processes, which keep no record of what they ask for."""
+        return partial(Cache, looking=self.looking), (self.folder,)
 
     @classmethod
-    def beside(cls, run: Path) -> Cache:
+    def beside(cls, run: Path, *, looking: bool = False) -> Cache:
         """The cache for a run folder: ``.cache`` beside it, unless ``CTKIT_CACHE`` says where."""
         moved = os.environ.get(LOCATION)
         folder = Path(moved).expanduser() if moved else spelled_one_way(run).parent / ".cache"
-        return cls(spelled_one_way(folder))
+        return cls(spelled_one_way(folder), looking=looking)
 
     def path(self, kind: str, at: str, suffix: str = "") -> Path:
         """Where the entry with address ``at`` is or would be. ``kind`` is one of ``KINDS`` or a folder below one."""
@@ -74,36 +91,58 @@ class Cache:
         return found
 
     def holds(self, kind: str, at: str) -> bool:
-        """Whether the entry is there. One that does not match its sums, which are compared once, is discarded."""
+        """Whether the entry, a folder, is there. One that does not match its sums, compared once, is discarded."""
         path = self.path(kind, at)
-        if not path.is_dir():
-            return False
-        if path not in self._whole and not _is_whole(path):
+        return path.is_dir() and self._checked(path, _is_whole)
+
+    def write(self, kind: str, at: str, value: Any) -> None:
+        """Write an entry that is one file: what JSON can say, dataclasses included."""
+        write_bytes(self.path(kind, at, ENTRY), json.dumps(value, default=asdict).encode(), sealed=True)
+
+    def read(self, kind: str, at: str, shape: type[Shape]) -> Shape | None:
+        """Return what ``write`` wrote, as ``shape``; None where there is none. Another shape is damage: discarded."""
+        path = self.path(kind, at, ENTRY)
+        if (content := read_sealed(path)) is not None:
+            with suppress(ValueError):
+                return _adapter(shape).validate_python(json.loads(content))  # type: ignore[no-any-return]
+        elif not path.exists():
+            return None
+        self.discard(path)
+        return None
+
+    def array(self, path: Path, mode: Literal["r"] | None = None) -> NDArray[Any] | None:
+        """Return the array of an entry that is one file, mapped with ``mode`` "r"; None where there is none."""
+        if path.exists() and self._checked(path, is_sealed):
+            with suppress(ValueError):
+                return np.load(path, mode, allow_pickle=False)  # type: ignore[no-any-return]  # archives too
+            self.discard(path)
+        return None
+
+    def _checked(self, path: Path, check: Callable[[Path], bool]) -> bool:
+        """Whether what is there is whole, which is checked once; else it is discarded."""
+        if path not in self._whole and (path in self._damaged or not check(path)):
             self.discard(path)
             return False
         self._whole.add(path)
         return True
 
-    def json(self, kind: str, at: str) -> Any:
-        """Return what an entry that is one JSON file holds; None where there is none. A damaged one is discarded."""
-        path = self.path(kind, at, ".json")
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except ValueError:
-            self.discard(path)
-            return None
-
     def discard(self, path: Path) -> None:
-        """Remove what is damaged, so that it is made anew, and say so. Raises ``StorageError`` where it must stay."""
+        """Remove what is damaged, so that it is rebuilt, and say so. Raises ``StorageError`` where it must stay.
+
+        While somebody only looks it stays, and counts as not there.
+        """
         of, name = path.relative_to(self.folder).parts[0], path.name[:12]
-        _log.warning("%s/%s... in the cache is damaged, by the disk or a copy cut short; it is made anew", of, name)
+        if path not in self._damaged:
+            then = "the next run rebuilds it" if self.looking else "it is rebuilt"
+            _log.warning("%s/%s... in the cache is damaged, by the disk or a copy cut short; %s", of, name, then)
         self._whole.discard(path)
+        if self.looking:
+            self._damaged.add(path)
+            return
         aside = path.with_name(f".{secrets.token_hex(8)}.part")
         try:
             path.rename(aside)
-            if (aside / SUMS).exists() and _is_whole(aside):  # another run has made it anew just now
+            if (aside / SUMS).exists() and _is_whole(aside):  # another run has rebuilt it just now
                 self._publish(aside, path)
                 return
             shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
@@ -120,7 +159,7 @@ class Cache:
         """
         folder = self.path("unfinished", address(kind, at=at))
         _make(folder.parent)
-        lock = FileLock(folder.with_suffix(".lock"))
+        lock = FileLock(folder.with_suffix(".lock"), mode=_FOR_GROUP)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -160,23 +199,70 @@ class Cache:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
+    @contextmanager
+    def secured(self) -> Iterator[None]:
+        """Keep others out: the folder is its user's alone, or its group's as well where it has the set-group-ID bit.
+
+        An older folder is closed to others, unless it holds what is not ctkit's: then there is a warning.
+        """
+        made = not self.folder.exists()
+        _make(self.folder)
+        if os.name == "nt":  # has no such bits
+            yield
+            return
+        if made:
+            self.folder.chmod(0o700)
+        mode, shared = stat.S_IMODE(self.folder.stat().st_mode), self._is_shared
+        if others := mode & (0o007 if shared else 0o077):
+            try:
+                if not {path.name for path in self.folder.iterdir()} <= _OWN:
+                    raise PermissionError
+                self.folder.chmod(mode & ~others)
+            except OSError:
+                _log.warning("others may read the cache; it is not ctkit's alone, so that stays: CTKIT_CACHE moves it")
+        with suppress(OSError):  # it is somebody else's, or not made yet
+            (self.folder / "salt").chmod(self._salt_mode)
+        if not shared:
+            yield
+            return
+        umask = os.umask(0)
+        os.umask(umask & ~0o070)
+        try:
+            yield
+        finally:
+            os.umask(umask)
+
+    @property
+    def _is_shared(self) -> bool:
+        return bool(self.folder.stat().st_mode & stat.S_ISGID)
+
+    @property
+    def _salt_mode(self) -> int:
+        return 0o640 if self._is_shared else 0o600
+
     def pseudonym(self, name: str) -> str:
-        """Return a short salted digest that stands for a patient or a volume; the salt never leaves the cache."""
-        return hmac.new(self._salt, name.encode(errors="surrogateescape"), hashlib.sha256).hexdigest()[:12]
+        """Return a salted digest, 16 hex digits, of a patient or a volume; the salt never leaves the cache."""
+        return hmac.new(self._salt, name.encode(errors="surrogateescape"), hashlib.sha256).hexdigest()[:16]
 
     @cached_property
     def _salt(self) -> bytes:
+        """Raises ``StorageError`` where it may not be read."""
         path = self.folder / "salt"
-        if not _is_salt(path):
-            _make(self.folder)
-            with FileLock(self.folder / ".salt.lock"):
-                if not _is_salt(path):
-                    if path.exists():
-                        _log.warning(
-                            "the salt of pseudonyms is damaged: patients and volumes get other names from now on"
-                        )
-                    write_bytes(path, secrets.token_bytes(_SALT))
-        return path.read_bytes()
+        try:
+            if not _is_salt(path):
+                _make(self.folder)
+                with FileLock(self.folder / ".salt.lock", mode=_FOR_GROUP):
+                    if not _is_salt(path):
+                        if path.exists():
+                            _log.warning(
+                                "the salt of pseudonyms is damaged: patients and volumes get other names from now on"
+                            )
+                        with writing(path) as temporary:
+                            temporary.touch(self._salt_mode)
+                            temporary.write_bytes(secrets.token_bytes(_SALT))
+            return path.read_bytes()
+        except OSError as error:
+            raise StorageError(f"cannot use {path}: {error.strerror or error}") from error
 
     @staticmethod
     def _publish(temporary: Path, final: Path) -> None:
@@ -202,13 +288,8 @@ def _is_whole(entry: Path) -> bool:
     """Whether the files of an entry match its sums; what else may lie there, such as a file manager's, is no matter."""
     try:
         known = json.loads((entry / SUMS).read_text(encoding="utf-8"))
-    except FileNotFoundError:  # it was made before there were sums, unless another run removes it just now
-        return entry.is_dir() and any(entry.iterdir())
-    except ValueError:
-        return False
-    try:
-        return all(_checksum(entry / name) == checksum for name, checksum in known.items())
-    except FileNotFoundError:
+        return bool(known) and all(_checksum(entry / name) == checksum for name, checksum in known.items())
+    except (FileNotFoundError, ValueError, AttributeError):  # AttributeError: it is no table
         return False
     except OSError as error:
         if error.errno == errno.EIO:  # the disk cannot read it
