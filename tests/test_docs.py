@@ -26,8 +26,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ctkit import hookspecs, pipeline_file
-from ctkit.cli import main
+from ctkit import hookspecs
+from ctkit.cli import main, pipeline_text
 from ctkit.plugins.registry import load
 from ctkit.storage import ArmFolder, RunFolder, TrainingFolder, records
 from ctkit.storage.run_folder import File
@@ -92,7 +92,7 @@ def accept(block: Block) -> None:
     if "run" not in document:
         text = '[run]\nname = "page"\n' + text
     Path("block.toml").write_text(text)
-    pipeline_file.load(Path("block.toml"), load())  # `ctkit validate` would miss the data
+    pipeline_text.load(Path("block.toml"), load())  # `ctkit validate` would miss the data
 
 
 def execute(block: Block) -> None:

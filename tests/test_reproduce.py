@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from ctkit import pipeline_file, plugins
-from ctkit.cli import main
+from ctkit import plugins
+from ctkit.cli import main, pipeline_text
 from ctkit.files import read_csv
 from ctkit.pipeline_file.pipeline import Pipeline
 from ctkit.testing import samples
@@ -31,7 +31,7 @@ def study(tmp_path: Path) -> Path:
 
 
 def resolved(path: Path) -> Pipeline:
-    return pipeline_file.load(path, plugins.load())
+    return pipeline_text.load(path, plugins.load())
 
 
 @pytest.mark.parametrize("name", ["lidc-idri", "pet-ct", "miniature"])

@@ -7,20 +7,19 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import Field
 
-from ctkit.contracts import Decision, Group, Knob, Params, Reducer
+from ctkit.contracts import Decision, Group, Params, Reducer, knob
 from ctkit.hookspecs import Spec, hookimpl
 
 
 class EveryKthParams(Params):
-    """Where in each group to begin."""
+    """Where in each group to begin, and how far to go."""
 
+    k: int = knob(10, low=1, high=100_000, unit="slices", description="step from one kept slice to the next")
     offset: int = Field(default=0, ge=0, description="the first slice to keep, counted in slices from 0")
 
 
 class EveryKth(Reducer[EveryKthParams]):
     """Keeps the slices ``offset``, ``offset + k``, ``offset + 2 k``, ... of each group."""
-
-    knob = Knob("k", unit="slices", low=1, high=100_000, default=10, integer=True)
 
     def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
         """Choose by position in the group alone; no pixel is ever read."""

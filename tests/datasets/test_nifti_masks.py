@@ -75,6 +75,14 @@ def test_labels_of_nnunet_and_the_decathlon_have_the_names_of_dataset_json(
     assert findings(tmp_path, 1) == {}
 
 
+def test_a_mask_that_was_scaled_to_16_bits_is_read(tmp_path: Path) -> None:
+    ct(tmp_path / "p.nii.gz")
+    image = nibabel.Nifti1Image(mask(_1=(2,), _2=(3,)).astype(np.float64), AFFINE)
+    image.set_data_dtype(np.int16)
+    nibabel.save(image, tmp_path / "p_seg.nii.gz")
+    assert findings(tmp_path) == {"label 1": (2,), "label 2": (3,)}
+
+
 def test_kits_and_pet_ct_name_their_labels(tmp_path: Path) -> None:
     ct(tmp_path / "kits" / "case_00000" / "imaging.nii.gz")
     write(tmp_path / "kits" / "case_00000" / "segmentation.nii.gz", mask(_1=range(8), _2=(4,)))

@@ -158,6 +158,10 @@ def test_exported_nifti_lies_on_its_dicom_source(tmp_path: Path) -> None:
     for k, j, i in itertools.product((0, 1, 3), (0, 5, 31), (0, 9, 31)):
         point = exported.TransformIndexToPhysicalPoint((i, j, k))
         assert source.GetPixel(source.TransformPhysicalPointToIndex(point)) == values[k, j, i]
+    rows = read_csv(tmp_path / "out" / "slices.csv")
+    assert [int(row["position"]) for row in rows] == [0, 1, 2, 3]
+    heights = [float(pydicom.dcmread(tmp_path / "scan" / row["source"]).ImagePositionPatient[2]) for row in rows]
+    assert [float(row["z"]) for row in rows] == pytest.approx(heights, abs=1e-4)
 
 
 def test_dicom_files_are_links_whose_names_sort_and_tell_nothing(tmp_path: Path, dicom: Export) -> None:

@@ -49,8 +49,9 @@ def test_distances_count_differing_bits(bits: NDArray[np.bool_]) -> None:
 
 @pytest.mark.parametrize(("bits", "high", "default"), [(64, 64, 6), (256, 256, 24)])
 def test_the_threshold_ranges_over_the_bits_of_a_code(bits: int, high: int, default: int) -> None:
-    knob = Hash(HashParams.model_validate({"bits": bits})).knob
-    assert (knob.high, knob.default) == (high, default)
+    reducer = Hash(HashParams.model_validate({"bits": bits}))
+    assert reducer.knob is not None
+    assert (reducer.knob.high, reducer.params.threshold) == (high, default)
 
 
 def plain_loop(hashes: list[imagehash.ImageHash], at: int) -> list[bool]:

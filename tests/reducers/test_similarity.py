@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist, squareform
 
-from ctkit.contracts import Decision, Group, Knob, NoParams
+from ctkit.contracts import Decision, Group, NoParams
 from ctkit_reducers import similarity
 from ctkit_reducers.hash import Hash
 from ctkit_reducers.similarity import Similarity
@@ -22,7 +22,6 @@ class Position(Similarity[NoParams]):
     """Slices that lie on a line, as far apart as their positions."""
 
     evidence = "slice"
-    knob = Knob("threshold", "mm", 0, 100)
 
     def distances(self, some: NDArray[Any], many: NDArray[Any]) -> NDArray[Any]:
         return np.abs(some[:, None] - many[None])
@@ -31,7 +30,6 @@ class Position(Similarity[NoParams]):
 class Pairs(Similarity[NoParams]):
     evidence = "pair"
     scopes = frozenset({"volume"})
-    knob = Knob("threshold", "mm", 0, 100)
 
 
 def group(evidence: NDArray[Any], n: int) -> Group:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,7 +48,9 @@ def follow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Follow:
             registry.notify("ctkit_metric_logged", run=run, **item, name="loss", value=loss, step=step)
         registry.notify("ctkit_stage_finished", run=run, **item, seconds=7.5)
         score = ("hash6", "simclr", "lesions", "knn", "1")
+        baseline = ("untrained", "", "lesions", "knn", "1")
         rows = [(*score, seed, "all", "auc", value, 0, 1, None, None) for seed, value in ((42, 0.7), ("all", 0.8))]
+        rows.append((*baseline, "all", "all", "auc", 0.5, 0, 1, None, None))
         write_csv(folder / "results.csv", ScoreRow._fields, rows)
         (folder / "report.html").write_text("<title>study</title>")
         (folder / "volumes.csv").write_text("a patient")
@@ -158,7 +161,10 @@ def test_what_an_earlier_start_left_is_not_handed_over_as_this_ones(
 
     monkeypatch.setitem(tracking._TRACKERS, "noting", lambda: Noting)
     folder = follow("noting")
-    assert (files, items[-1]) == (["report.html", "results.csv"], "score/hash6/simclr/lesions/knn/labels-1")
+    assert (files, items[-2:]) == (
+        ["report.html", "results.csv"],
+        ["score/hash6/simclr/lesions/knn/labels-1", "score/untrained/lesions/knn/labels-1"],
+    )
 
     registry, run = Registry(), RunInfo("study", folder, CONFIG)
     registry.manager.register(ctkit_trackers)
@@ -168,6 +174,41 @@ def test_what_an_earlier_start_left_is_not_handed_over_as_this_ones(
     write_text(folder / "report.html", "<title>study</title>")
     registry.notify("ctkit_run_failed", run=run, error=KeyboardInterrupt())
     assert (files, items) == (["report.html"], [])
+
+
+def test_a_run_is_closed_whatever_a_tracker_refuses_and_the_others_are_told(
+    follow: Follow, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[object] = []
+
+    class Refusing(Tracker):
+        def __init__(self, run: RunInfo, parameters: Mapping[str, str | float | bool]) -> None:
+            """Begin."""
+
+        def metric(self, item: str, name: str, value: float, step: int) -> None:
+            raise ValueError("no such key")
+
+        def file(self, path: Path) -> None:
+            raise OSError("no room")
+
+        def end(self, *, finished: bool) -> None:
+            told.append(finished)
+
+    class Noting(Refusing):
+        def metric(self, item: str, name: str, value: float, step: int) -> None:
+            told.append(name)
+
+        def file(self, path: Path) -> None:
+            told.append(path.name)
+
+    monkeypatch.setitem(tracking._TRACKERS, "refusing", lambda: Refusing)
+    monkeypatch.setitem(tracking._TRACKERS, "noting", lambda: Noting)
+    with caplog.at_level(logging.WARNING):
+        follow("refusing,noting")
+    assert told == [*("loss", "loss", "seconds"), True, "auc", "auc", "report.html", "results.csv", True]
+    said = [record.getMessage() for record in caplog.records]
+    assert any("refusing did not take loss of pretrain hash6+ simclr seed-42: no such key" in text for text in said)
+    assert any("refusing did not take auc of score hash6 simclr lesions knn labels-1: no" in text for text in said)
 
 
 def test_a_missing_library_is_a_warning_that_says_what_to_install(
@@ -199,6 +240,7 @@ def test_mlflow_holds_parameters_curves_scores_and_files(
     assert [(point.step, point.value) for point in history] == [(1, 3.5), (2, 2.25)]
     assert run.data.metrics["pretrain/hash6_/simclr/seed-42/seconds"] == 7.5
     assert run.data.metrics["score/hash6/simclr/lesions/knn/labels-1/auc"] == 0.8
+    assert run.data.metrics["score/untrained/lesions/knn/labels-1/auc"] == 0.5
     assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"report.html", "results.csv"}
 
     follow("mlflow", fails=True)
@@ -214,7 +256,9 @@ def test_wandb_keeps_all_of_it_here_when_it_is_offline_and_no_path_of_the_comman
     monkeypatch.setattr(sys, "argv", ["ctkit", "run", "--set", f"dataset.labels={tmp_path / 'a-file-of-patients.csv'}"])
     folder = follow("wandb")
     (record,) = folder.rglob("*.wandb")
-    written = record.read_bytes()
+    until = time.monotonic() + 60  # its own process writes, and on a busy machine later than the run ends
+    while b"report.html" not in (written := record.read_bytes()) and time.monotonic() < until:
+        time.sleep(0.1)
     for text in ("reduce.hash6.steps.0.scope", "pretrain/hash6+/simclr/seed-42/loss", "score/hash6/simclr/lesions/knn"):
         assert text.encode() in written
     assert b"report.html" in written

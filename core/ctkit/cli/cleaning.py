@@ -186,3 +186,21 @@ def _existing(paths: Iterable[Path], kind: str) -> Iterator[CacheEntry]:
             files = [file.stat() for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
             own, shared = (sum(file.st_size for file in files if (file.st_nlink > 1) is so) for so in (False, True))
             yield CacheEntry(path, kind, path.stat().st_mtime, own, shared)
+
+
+def parse_size(text: str) -> int:
+    """``"50GB"`` in bytes. Raises ``RequestError`` where it is no size."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)B?\s*", text.replace("K", "k"))
+    if not match:
+        raise RequestError(f"a size is a number with kB, MB, GB or TB, such as 50GB, but this is {text!r}")
+    return int(float(match[1]) * 1000 ** " kMGT".index(match[2] or " "))
+
+
+def parse_age(text: str) -> float:
+    """``"30d"`` in seconds. Raises ``RequestError`` where it is no age."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([mhdw])\s*", text)
+    if not match:
+        raise RequestError(
+            f"an age is a number with m, h, d or w for minutes to weeks, such as 30d, but this is {text!r}"
+        )
+    return float(match[1]) * {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}[match[2]]

@@ -87,13 +87,7 @@ def _table(plugin: type[Plugin[Any]]) -> list[str]:
 
 def _reducer(plugin: type[Reducer[Any]]) -> list[str]:
     scopes = [scope for scope in ("volume", "patient", "dataset") if scope in plugin.scopes]
-    lines = [f"Scopes: {', '.join(scopes)} (default {plugin.default_scope})"]
-    complete = not any(field.is_required() for field in plugin.params_type.model_fields.values())
-    knob = plugin().knob if complete else plugin.knob  # an instance may narrow it
-    if knob is not None:
-        default = "no default: give it or keep" if knob.default is None else f"default {knob.default:g}"
-        lines.append(f"Knob: {knob.name}, {knob.low:g}..{knob.high:g} {knob.unit}, {default}")
-    return lines
+    return [f"Scopes: {', '.join(scopes)} (default {plugin.default_scope})"]
 
 
 def _shown(value: Any) -> str:

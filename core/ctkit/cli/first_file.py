@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_origin
 
-from ctkit.contracts import Params, Reducer
+from ctkit.contracts.reducer import knob_of
 from ctkit.hookspecs import Kind
-from ctkit.pipeline_file import default_id
-from ctkit.pipeline_file.sections import BASELINE, ComputeSection, Rendering, ReportSection, RunSection, TaskKeys
+from ctkit.pipeline_file.sections import BASELINE, TABLES, PipelineFile
 from ctkit.plugins import Registry
 
 
@@ -30,28 +29,29 @@ class Wishes:
 
 def first_file(wishes: Wishes, registry: Registry) -> str:
     """Return a commented pipeline file. Raises ``PluginError`` where a name is unknown."""
+
+    def table(key: str, root: str = "", **given: Any) -> list[str]:
+        kind, field = TABLES.get(key), PipelineFile.model_fields[key].annotation
+        model: Any = kind.model(registry.find(kind.kind, str(given.get("use", kind.use)))) if kind else field
+        given |= {"root": root} if root and "root" in model.model_fields else {}
+        header = f"[[{key}]]" if get_origin(field) is list else f"[{key}]"
+        stated = (f"{key} = {_toml(value)}" for key, value in given.items())
+        return [header, *stated, *_comments(model, set(given)), ""]
+
     lines = ["# A pipeline of ctkit. Check it with `ctkit validate`, try it with `ctkit run --dry-run`.", ""]
-    lines += _section("[run]", RunSection, {"name": wishes.name})
-    lines += _section("[compute]", ComputeSection, {})
-    dataset = registry.find("dataset", wishes.dataset).load().params_type
-    given = {"use": wishes.dataset} | _root(dataset, wishes.root)
-    lines += _section("[dataset]", dataset, given, Rendering)
+    lines += table("run", name=wishes.name) + table("compute")
+    lines += table("dataset", wishes.root, use=wishes.dataset)
     for name in wishes.reducers:
-        lines += _reducer(registry, name, wishes.reducers)
+        lines += table("reduce", use=name, **_knob(registry, name))
     if wishes.method:
-        method = registry.find("method", wishes.method).load().params_type
-        lines += _section("[[pretrain]]", method, {"use": wishes.method})
-        baseline = registry.find("method", BASELINE).load().params_type
+        lines += table("pretrain", use=wishes.method)
         lines += [
             "# What pre-training is measured against: the same network with random weights, or with those of a file."
         ]
-        lines += _section("[[baseline]]", baseline, {"id": BASELINE})
+        lines += table("baseline", id=BASELINE)
     if wishes.method and wishes.task:
-        task = registry.find("task", wishes.task).load().params_type
-        given = {"use": wishes.task, "protocol": list(wishes.protocols)} | _root(task, wishes.task_root)
-        lines += _section("[[task]]", task, given, TaskKeys)
-    lines += _section("[report]", ReportSection, {})
-    return "\n".join(lines).rstrip() + "\n"
+        lines += table("task", wishes.task_root, use=wishes.task, protocol=list(wishes.protocols))
+    return "\n".join([*lines, *table("report")]).rstrip() + "\n"
 
 
 def known(registry: Registry, kind: Kind, answer: str) -> str:
@@ -71,36 +71,12 @@ def has_root(registry: Registry, kind: Kind, name: str) -> bool:
     return "root" in registry.find(kind, name).load().params_type.model_fields
 
 
-def _root(params: type[Params], root: str) -> dict[str, Any]:
-    return {"root": root} if root and "root" in params.model_fields else {}
-
-
-def _reducer(registry: Registry, name: str, all_names: Sequence[str]) -> list[str]:
-    plugin = registry.find("reducer", name).load()
-    knob = plugin.knob if issubclass(plugin, Reducer) else None
-    given = _given(registry, name)
-    lines = _section("[[reduce]]", plugin.params_type, given)[:-1]
-    if knob is not None and knob.default is None:
-        others = [default_id(_given(registry, other)) for other in all_names if other not in ("all", name)]
-        lines.append("keep = { share = 0.1 }  # a budget" + (f', or {{ like = "{others[0]}" }}' if others else ""))
-    return [*lines, ""]
-
-
-def _given(registry: Registry, name: str) -> dict[str, Any]:
-    """What the file says of a reducer: its name, and its knob where that has a default."""
-    plugin = registry.find("reducer", name).load()
-    knob = plugin.knob if issubclass(plugin, Reducer) else None
-    if knob is None or knob.default is None:
-        return {"use": name}
-    return {"use": name, knob.name: int(knob.default) if knob.default == int(knob.default) else knob.default}
-
-
-def _section(header: str, params: type[Any], given: dict[str, Any], *more: type[Any]) -> list[str]:
-    lines = [header]
-    lines += [f"{key} = {_toml(value)}" for key, value in given.items()]
-    for model in (*more, params):
-        lines += _comments(model, set(given))
-    return [*lines, ""]
+def _knob(registry: Registry, name: str) -> dict[str, Any]:
+    """The knob of a reducer, or a budget where that has no default."""
+    params = registry.find("reducer", name).load().params_type
+    knob = knob_of(params)
+    default = params.model_fields[knob.name].default if knob else None
+    return {} if knob is None else {"keep": {"share": 0.1}} if default is None else {knob.name: default}
 
 
 def _comments(model: type[Any], given: set[str]) -> Iterator[str]:
@@ -117,4 +93,6 @@ def _comments(model: type[Any], given: set[str]) -> Iterator[str]:
 
 def _toml(value: Any) -> str:
     """A value as TOML writes it: JSON's spelling fits strings, numbers, booleans and lists of these."""
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {_toml(part)}' for key, part in value.items())} }}"
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False, default=str)

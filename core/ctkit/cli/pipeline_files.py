@@ -27,11 +27,12 @@ def validate(file: Path, overrides: tuple[str, ...]) -> None:
 
     Data, weights and folders that it needs must be there as well.
     """
-    from ctkit import pipeline_file, plugins, runner
+    from ctkit import plugins, runner
+    from ctkit.cli import pipeline_text
     from ctkit.console import Console, count
 
     registry = plugins.load()
-    resolved = pipeline_file.load(file, registry, overrides)
+    resolved = pipeline_text.load(file, registry, overrides)
     warn_of_broken(registry, Console())
     runner.check_file(resolved, registry, runner.run_folder(resolved))
     for said in (runner.missing_packages(resolved), *runner.unwritable(runner.run_folder(resolved))):

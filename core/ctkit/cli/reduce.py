@@ -57,6 +57,7 @@ def reduce(
 ) -> None:
     """Choose slices of SOURCE without a pipeline file: the selection and a report go to --out."""
     from ctkit import pipeline_file, plugins, runner
+    from ctkit.cli import pipeline_text
 
     curve = _of_a_plugin("curve", "--curve", "ctkit-reports") if with_curve else None
     export = _of_a_plugin("export-slices", "--export", "ctkit-exporters") if form else None
@@ -67,9 +68,9 @@ def reduce(
     }
     for key, values in (("reduce.0", parameters), ("dataset", dataset_parameters)):
         for value in values:
-            pipeline_file.override(document, f"{key}.{value}")
+            pipeline_text.override(document, f"{key}.{value}")
     registry = plugins.load()
-    resolved = pipeline_file.resolve(document, registry, Path.cwd(), lambda _: "ctkit reduce")
+    resolved = pipeline_file.resolve(document, registry, Path.cwd(), "ctkit reduce")
     if form:
         refuse_without_sources(resolved.dataset.build(), resolved.dataset.entry.name, form)
     run = runner.run(resolved, registry, console).path

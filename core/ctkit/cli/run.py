@@ -63,12 +63,13 @@ def run(
 
     --only arm=hash6 may be given several times: one key takes any of its names, several keys must all fit.
     """
-    from ctkit import pipeline_file, plugins, runner
+    from ctkit import plugins, runner
+    from ctkit.cli import pipeline_text
     from ctkit.session import parse
 
     registry = plugins.load()
     extra = (f"run.out={json.dumps(str(out.absolute()), ensure_ascii=False)}",) if out else ()
-    resolved = pipeline_file.load(file, registry, (*overrides, *extra))
+    resolved = pipeline_text.load(file, registry, (*overrides, *extra))
     only = parse(parts, resolved)
     warn_of_broken(registry, console)
     if dry_run:

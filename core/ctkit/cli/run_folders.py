@@ -52,13 +52,13 @@ def clean(
     it does not count for --keep-below, and goes with --run.
     """
     from ctkit.cli import cleaning
-    from ctkit.console import Console, parse_age, parse_size, size
+    from ctkit.console import Console, size
     from ctkit.storage import Cache, spelled_one_way
 
     cache = Cache.beside(folder / "any").folder
     wish = cleaning.Wish(
-        older_than=parse_age(older_than) if older_than else None,
-        keep_below=parse_size(keep_below) if keep_below else None,
+        older_than=cleaning.parse_age(older_than) if older_than else None,
+        keep_below=cleaning.parse_size(keep_below) if keep_below else None,
         run=spelled_one_way(folder / run_) if run_ else None,
     )
     planned = cleaning.plan(cache, wish)

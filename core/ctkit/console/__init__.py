@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ctkit.console.output import Console
 from ctkit.console.progress import Progress, hours
-from ctkit.console.quantities import count, parse_age, parse_size, percent, size
+from ctkit.console.quantities import count, percent, size
 from ctkit.console.redaction import redacted, without_paths
 
 __all__ = [
-    "Console", "Progress", "count", "hours", "parse_age", "parse_size", "percent", "redacted", "size",
+    "Console", "Progress", "count", "hours", "percent", "redacted", "size",
     "without_paths",
 ]  # fmt: skip

@@ -56,7 +56,7 @@ from ctkit.contracts.protocol import (
     main_metric,
     worst_mistakes,
 )
-from ctkit.contracts.reducer import Decision, Group, Knob, Reducer, Slices
+from ctkit.contracts.reducer import Decision, Group, Knob, Reducer, Slices, knob
 from ctkit.contracts.task import Split, Task
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ __all__ = [
     "BASES", "Bools", "ChildProcess", "Dataset", "Decision", "Difference", "Evaluation", "ExportFormat", "Exported",
     "Floats", "Group", "InputPath", "Ints", "Knob", "Method", "Mistake", "NoParams", "P", "Params", "Pixels",
     "Plugin", "Predictions", "Pretrained", "Pretraining", "Protocol", "Reducer", "Rows", "Score", "Skipped",
-    "SliceFormat", "Slices", "SourceFile", "Split", "StartChild", "Task", "Volume", "VolumeFacts", "image_of",
+    "SliceFormat", "Slices", "SourceFile", "Split", "StartChild", "Task", "Volume", "VolumeFacts", "image_of", "knob",
     "main_metric", "refuse_without_sources", "worst_mistakes",
 ]  # fmt: skip
 

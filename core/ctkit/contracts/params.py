@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast, get_args
@@ -32,6 +33,14 @@ class NoParams(Params):
     """The parameters of a plugin that has none."""
 
 
+def _refuse_escapes(path: Path) -> Path:
+    if re.search(r"[\b\t\n\f\r]", str(path)):
+        raise ValueError(
+            "must be written '...' or with /: in \"...\" a backslash and a letter make a tab or line break"
+        )
+    return path
+
+
 def _resolve(path: Path, info: ValidationInfo) -> Path:
     base: Path = (info.context or {}).get("base", Path())
     found = (base / path.expanduser()).absolute()
@@ -40,8 +49,10 @@ def _resolve(path: Path, info: ValidationInfo) -> Path:
     return found
 
 
+#: A path as somebody wrote it, which holds no tab or line break: TOML makes them of \t and \n between double quotes.
+WrittenPath = Annotated[Path, AfterValidator(_refuse_escapes)]
 #: A file or folder that must exist; in a pipeline file it is relative to that file.
-InputPath = Annotated[Path, AfterValidator(_resolve)]
+InputPath = Annotated[WrittenPath, AfterValidator(_resolve)]
 
 P = TypeVar("P", bound=Params)
 

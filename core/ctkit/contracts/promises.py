@@ -36,14 +36,21 @@ class Judge:
     name: str  #: of the plugin, for messages
     error: Callable[[str], Exception] = CtkitError  #: what a broken promise raises
 
-    def must(self, holds: object, promise: str, found: str, advice: str) -> None:
-        """Raise unless ``promise`` holds; say what was ``found`` and what to do."""
+    def must(self, holds: object, message: str) -> None:
+        """Raise unless a promise holds: "this must be so, but that is found; do this"."""
         if not holds:
-            raise self.error(f"{self.name}: {promise}, but {found}; {advice}")
+            raise self.error(f"{self.name}: {message}")
 
-    def break_off(self, promise: str, error: BaseException, advice: str) -> Exception:
-        """Return the error for a promise that ended in an exception; raise it from that exception."""
-        return self.error(f"{self.name}: {promise}, but {type(error).__name__} was raised: {error}; {advice}")
+    @contextmanager
+    def keeping(self, promise: str, advice: str, passing: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+        """Raise where the block raises, which breaks ``promise``, unless it raises ``passing``; say what to do."""
+        try:
+            yield
+        except passing:
+            raise
+        except Exception as error:
+            words = f"{promise}, but {type(error).__name__} was raised: {error}; {advice}"
+            raise self.error(f"{self.name}: {words}") from error
 
     @contextmanager
     def calling(self, function: str, *passing: type[Exception]) -> Iterator[None]:
@@ -63,11 +70,11 @@ class Judge:
 def check_parameters_stored(judge: Judge, built: Plugin[Any], params: Params) -> None:
     """Check that a plugin's constructor kept the parameters it was given."""
     found = getattr(built, "params", None)
+    wrong = "is None" if found is None else "holds others"
     judge.must(
         found == params,
-        "the constructor must store its parameters as they are",
-        "self.params is None" if found is None else "self.params holds others",
-        "call super().__init__(params), and keep what is made of them in attributes of its own",
+        f"the constructor must store its parameters as they are, but self.params {wrong};"
+        " call super().__init__(params), and keep what is made of them in attributes of its own",
     )
 
 
@@ -86,72 +93,62 @@ def arranged(plugin: str, found: Iterable[Volume]) -> Iterator[Volume]:
 def check_volume(judge: Judge, volume: Volume) -> None:
     """Check that a volume holds together."""
     judge.must(
-        isinstance(volume, Volume), "arrange must give Volume and Skipped objects", _kind_of(volume), "build them"
+        isinstance(volume, Volume), f"arrange must give Volume and Skipped objects, but {_kind_of(volume)}; build them"
     )
     judge.must(
         _is_name(volume.key) and _is_name(volume.patient),
-        "a volume must have a key and a patient, both strings",
-        f"they are of types {type(volume.key).__name__} and {type(volume.patient).__name__}, or empty",
-        "name them, by str() where they are numbers",
+        f"a volume must have a key and a patient, both strings, but they are of types {type(volume.key).__name__}"
+        f" and {type(volume.patient).__name__}, or empty; name them, by str() where they are numbers",
     )
     n, files = len(volume.slices), range(max(1, len(volume.files)))
-    judge.must(n > 0 and volume.rows > 0 and volume.columns > 0, "a volume must have pixels", "it is empty", "skip it")
+    judge.must(n > 0 and volume.rows > 0 and volume.columns > 0, "a volume must have pixels, but it is empty; skip it")
     distinct = all(one != other for one, other in itertools.pairwise(sorted(volume.slices)))  # a set takes memory
     judge.must(
         distinct and all(file in files and frame >= 0 for file, frame in volume.slices),
-        "each slice must be another frame of one of the volume's files",
-        f"slices are {volume.slices[:3]}... of {len(volume.files)} files",
-        "number files from 0",
+        "each slice must be another frame of one of the volume's files,"
+        f" but slices are {volume.slices[:3]}... of {len(volume.files)} files; number files from 0",
     )
     judge.must(
         len(volume.order) in (0, n) and all(isinstance(key, str) for key in volume.order),
-        "order must hold a key for each slice, or none, and keys are strings",
-        f"it holds {len(volume.order)} for {n} slices",
-        "fill it",
+        "order must hold a key for each slice, or none, and keys are strings,"
+        f" but it holds {len(volume.order)} for {n} slices; fill it",
     )
     json_of(judge, "details must be facts that JSON can hold", volume.details, allow_nan=True)
 
 
 def json_of(judge: Judge, promise: str, facts: Mapping[str, Any], *, allow_nan: bool = False) -> str:
     """Return facts as JSON, which has no NaN, though Python reads and writes it."""
-    try:
+    with judge.keeping(promise, "turn values into plain numbers, strings, lists and dicts"):
         return json.dumps(dict(facts), allow_nan=allow_nan)
-    except (TypeError, ValueError) as error:
-        raise judge.break_off(promise, error, "turn values into plain numbers, strings, lists and dicts") from error
 
 
 def check_pixels(judge: Judge, volume: Volume, pixels: Pixels, wanted: Ints) -> None:
     """Check what was read of a volume where the slices ``wanted`` were asked for, but for values that are finite."""
-    judge.must(isinstance(pixels, Pixels), "read must return Pixels", _kind_of(pixels), "build them")
+    judge.must(isinstance(pixels, Pixels), f"read must return Pixels, but {_kind_of(pixels)}; build them")
     values, index = pixels.values, pixels.index
     judge.must(
         isinstance(index, np.ndarray) and index.dtype == np.int64 and index.ndim == 1 and (np.diff(index) > 0).all(),
-        "index must be ascending int64",
-        f"it is {_form(index)}, in some order",
-        "sort it",
+        f"index must be ascending int64, but it is {_form(index)}, in some order; sort it",
     )
     shape = (len(index), volume.rows, volume.columns)
     judge.must(
         isinstance(values, np.ndarray) and values.shape == shape,
-        f"values must be {shape}: as many slices as index has numbers, each of rows and columns as the volume says",
-        f"they are {_form(values)}",
-        "see ctkit.contracts.Pixels",
+        f"values must be {shape}: as many slices as index has numbers, each of rows and columns as the volume says,"
+        f" but they are {_form(values)}; see ctkit.contracts.Pixels",
     )
     found = np.sort(np.concatenate([index, np.array([number for number, _ in pixels.skipped], np.int64)]))
     judge.must(
         np.array_equal(found, wanted),
-        "each slice that is asked for must be read or skipped, once",
-        f"of {len(wanted)} slices {len(index)} were read and {len(pixels.skipped)} skipped, or they are others",
-        "list the unreadable ones in skipped",
+        f"each slice that is asked for must be read or skipped, once, but of {len(wanted)} slices {len(index)}"
+        f" were read and {len(pixels.skipped)} skipped, or they are others; list the unreadable ones in skipped",
     )
     judge.must(
-        pixels.unit in ("HU", "arbitrary"), "unit must be 'HU' or 'arbitrary'", f"it is {pixels.unit!r}", "choose one"
+        pixels.unit in ("HU", "arbitrary"), f"unit must be 'HU' or 'arbitrary', but it is {pixels.unit!r}; choose one"
     )
     judge.must(
         values.dtype == np.int16 if pixels.unit == "HU" else values.dtype.kind in "biuf",
-        "values must be int16 where they are Hounsfield units, and numbers in any case",
-        f"they are {values.dtype}",
-        "round, clip to int16 and convert",
+        "values must be int16 where they are Hounsfield units, and numbers in any case,"
+        f" but they are {values.dtype}; round, clip to int16 and convert",
     )
 
 
@@ -163,7 +160,9 @@ def check_decision(judge: Judge, decision: Decision, n: int, where: str = "") ->
 
     ``where`` says for messages what group it is.
     """
-    judge.must(isinstance(decision, Decision), f"select{where} must return a Decision", _kind_of(decision), "build one")
+    judge.must(
+        isinstance(decision, Decision), f"select{where} must return a Decision, but {_kind_of(decision)}; build one"
+    )
     kept, by = decision.kept, decision.by
     _check_column(judge, f"kept{where}", kept, n, "b", "bool")
     if by is None:
@@ -172,15 +171,12 @@ def check_decision(judge: Judge, decision: Decision, n: int, where: str = "") ->
     low, high = (int(by.min()), int(by.max())) if n else (-1, -1)
     judge.must(
         low >= -1 and high < n,
-        f"by{where} must be in -1..{n - 1}",
-        f"it goes from {low} to {high}",
-        "give positions in the group",
+        f"by{where} must be in -1..{n - 1}, but it goes from {low} to {high}; give positions in the group",
     )
     judge.must(
         kept[by[by >= 0]].all(),
-        f"by{where} must be the position of a kept slice",
-        "it leads to a dropped one",
-        "follow it on to the one that was kept",
+        f"by{where} must be the position of a kept slice,"
+        " but it leads to a dropped one; follow it on to the one that was kept",
     )
     if decision.distance is not None:
         _check_column(judge, f"distance{where}", decision.distance, n, "f", "float32")
@@ -189,7 +185,7 @@ def check_decision(judge: Judge, decision: Decision, n: int, where: str = "") ->
 def _check_column(judge: Judge, name: str, column: Any, n: int, kind: str, dtype: str) -> None:
     right = isinstance(column, np.ndarray) and column.dtype.kind == kind and column.shape == (n,)
     found = "it is right" if right else f"it is {_form(column)}"  # words are slow
-    judge.must(right, f"{name} must be ({n},) {dtype}", found, "see ctkit.contracts.Decision")
+    judge.must(right, f"{name} must be ({n},) {dtype}, but {found}; see ctkit.contracts.Decision")
 
 
 # --- methods ------------------------------------------------------------------------------------------------------
@@ -197,21 +193,18 @@ def _check_column(judge: Judge, name: str, column: Any, n: int, kind: str, dtype
 
 def check_pretrained(judge: Judge, found: Pretrained) -> None:
     """Check that a method gives a backbone: a safetensors file that can be opened and holds weights."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    judge.must(isinstance(found, Pretrained), "pretrain must return a Pretrained", _kind_of(found), "build one")
+    judge.must(isinstance(found, Pretrained), f"pretrain must return a Pretrained, but {_kind_of(found)}; build one")
     judge.must(
         isinstance(found.backbone, Path) and found.backbone.is_file(),
-        'the backbone must be written to job.folder / "backbone.safetensors"',
-        f"there is no file {getattr(found.backbone, 'name', found.backbone)!r}",
-        "write it there, and return that path",
+        'the backbone must be written to job.folder / "backbone.safetensors", but there is no file'
+        f" {getattr(found.backbone, 'name', found.backbone)!r}; write it there, and return that path",
     )
     promise, advice = "a backbone must be a safetensors file of weights", "write it with safetensors"
-    try:
-        with safe_open(found.backbone, framework="numpy") as file:
-            judge.must(list(file.keys()), promise, "it holds none", advice)
-    except (SafetensorError, OSError) as error:
-        raise judge.break_off(promise, error, advice) from error
+    with judge.keeping(promise, advice), safe_open(found.backbone, framework="numpy") as file:
+        names = list(file.keys())
+    judge.must(names, f"{promise}, but it holds none; {advice}")
 
 
 # --- tasks --------------------------------------------------------------------------------------------------------
@@ -223,52 +216,46 @@ def check_classes(judge: Judge, task: Task[Any]) -> None:
         classes, positive = task.classes, task.positive_class
     judge.must(
         len(classes) > 1 and all(map(_is_name, classes)) and len(set(classes)) == len(classes),
-        "there must be two classes or more, each with a name of its own",
-        f"they are {classes}",
-        "name them in the order of their numbers",
+        "there must be two classes or more, each with a name of its own,"
+        f" but they are {classes}; name them in the order of their numbers",
     )
     judge.must(
         positive is None or positive in classes,
-        f"the positive class must be one of {', '.join(classes)}",
-        f"it is {positive!r}",
-        "set positive to the finding that the task looks for",
+        f"the positive class must be one of {', '.join(classes)},"
+        f" but it is {positive!r}; set positive to the finding that the task looks for",
     )
 
 
 def check_splits(judge: Judge, splits: Mapping[str, Split], classes: Sequence[str]) -> None:
     """Check the parts of a task: their names, labels and patients."""
-    judge.must(isinstance(splits, Mapping), "splits must return a mapping of parts", _kind_of(splits), "build one")
+    judge.must(isinstance(splits, Mapping), f"splits must return a mapping of parts, but {_kind_of(splits)}; build one")
     judge.must(
         {"train", "test"} <= splits.keys() <= {"train", "val", "test"},
-        "splits must be train and test, and val where there is one",
-        f"they are {', '.join(map(str, splits))}",
-        "name them so",
+        "splits must be train and test, and val where there is one,"
+        f" but they are {', '.join(map(str, splits))}; name them so",
     )
     for part, split in splits.items():
         _check_part(judge, part, split, len(classes))
 
 
 def _check_part(judge: Judge, part: str, split: Split, classes: int) -> None:
-    judge.must(isinstance(split, Split), f"part {part} must be a Split", _kind_of(split), "build one")
+    judge.must(isinstance(split, Split), f"part {part} must be a Split, but {_kind_of(split)}; build one")
     n, labels = len(split.names), split.labels
-    judge.must(n > 0, f"part {part} must have images", "it has none", "leave the part out")
+    judge.must(n > 0, f"part {part} must have images, but it has none; leave the part out")
     judge.must(
         isinstance(labels, np.ndarray) and labels.dtype == np.int64 and labels.shape == (n,),
-        f"labels of {part} must be ({n},) int64, as there are {n} names",
-        f"they are {_form(labels)}",
-        "give a class number for each image",
+        f"labels of {part} must be ({n},) int64, as there are {n} names,"
+        f" but they are {_form(labels)}; give a class number for each image",
     )
     judge.must(
         ((labels >= 0) & (labels < classes)).all(),
-        f"labels of {part} must be in 0..{classes - 1}",
-        f"they go from {labels.min()} to {labels.max()}",
-        "number the classes as `classes` does",
+        f"labels of {part} must be in 0..{classes - 1},"
+        f" but they go from {labels.min()} to {labels.max()}; number the classes as `classes` does",
     )
     judge.must(
         split.patients is None or len(split.patients) == n,
-        f"patients of {part} must be {n}, or None where they are not known",
-        f"there are {len(split.patients or ())}",
-        "name the patient of each image",
+        f"patients of {part} must be {n}, or None where they are not known,"
+        f" but there are {len(split.patients or ())}; name the patient of each image",
     )
 
 
@@ -285,15 +272,12 @@ def check_image(judge: Judge, image: NDArray[np.uint8], which: str = "it") -> No
     """Check one image of a task; ``which`` it is."""
     judge.must(
         isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size > 0,
-        "an image must be uint8, and not empty",
-        f"{which} is {_form(image)}",
-        "scale to 0..255 and convert",
+        f"an image must be uint8, and not empty, but {which} is {_form(image)}; scale to 0..255 and convert",
     )
     judge.must(
         image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3),
-        "an image must be (height, width) or (height, width, 3)",
-        f"{which} is {image.shape}",
-        "drop transparency, and turn channels last",
+        "an image must be (height, width) or (height, width, 3),"
+        f" but {which} is {image.shape}; drop transparency, and turn channels last",
     )
 
 
@@ -302,33 +286,29 @@ def check_image(judge: Judge, image: NDArray[np.uint8], which: str = "it") -> No
 
 def check_predictions(judge: Judge, found: Predictions, task: Task[Any]) -> None:
     """Check that predictions are of the test images of a task, and their rows probabilities."""
-    judge.must(isinstance(found, Predictions), "predict must return Predictions", _kind_of(found), "build them")
+    judge.must(isinstance(found, Predictions), f"predict must return Predictions, but {_kind_of(found)}; build them")
     test = task.splits()["test"]
     judge.must(
         found.names == test.names and np.array_equal(found.labels, test.labels),
-        "predictions must be of the test images, in their order, with their labels",
-        f"there are {len(found.names)} names for {len(test.names)} images, or they differ",
-        "take names and labels from the test split",
+        f"predictions must be of the test images, in their order, with their labels, but there are {len(found.names)}"
+        f" names for {len(test.names)} images, or they differ; take names and labels from the test split",
     )
     judge.must(
         found.classes == task.classes and found.positive == task.positive_class and found.patients == test.patients,
-        "classes, positive class and patients must be the task's",
-        f"classes are {found.classes} and the positive one is {found.positive}, or patients differ",
-        "pass them on",
+        "classes, positive class and patients must be the task's,"
+        f" but classes are {found.classes} and the positive one is {found.positive}, or patients differ; pass them on",
     )
     shape, p = (len(test.names), len(task.classes)), found.probabilities
     judge.must(
         isinstance(p, np.ndarray) and p.shape == shape and p.dtype == np.float64,
-        f"probabilities must be {shape} float64",
-        f"they are {_form(p)}",
-        "one row for each image, one column for each class",
+        f"probabilities must be {shape} float64,"
+        f" but they are {_form(p)}; one row for each image, one column for each class",
     )
     sums = p.sum(axis=1)
     judge.must(
         np.isfinite(p).all() and (p >= 0).all() and np.allclose(sums, 1, rtol=0, atol=_SUM_TOLERANCE),
-        "probabilities must be 0 or more, and each row must sum to 1",
-        f"the least is {p.min():g} and rows sum to {sums.min():g}..{sums.max():g}",
-        "end in a softmax, in float64",
+        "probabilities must be 0 or more, and each row must sum to 1,"
+        f" but the least is {p.min():g} and rows sum to {sums.min():g}..{sums.max():g}; end in a softmax, in float64",
     )
 
 

@@ -4,25 +4,49 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from ctkit.contracts.params import Bools, Ints, P, Plugin
+from ctkit.contracts.params import Bools, Ints, P, Params, Plugin
 
 
 @dataclass(frozen=True)
 class Knob:
-    """The one number of a reducer that a budget may turn. For likeness: slices are alike when distance <= knob."""
+    """The number of a reducer that a budget may turn. For similarity: slices are alike when distance <= knob."""
 
-    name: str
+    name: str  #: of the parameter
     unit: str
     low: float
     high: float
-    default: float | None = None  #: None: the pipeline must give the knob or a budget
-    integer: bool = False
-    share: bool = False  #: it is the part of a group's slices that is kept, so a budget need not search for it
+    integer: bool
+    share: bool  #: it is the part of a group's slices that is kept, so a budget need not search for it
+
+
+def knob(default: float | None, *, low: float, high: float, unit: str, description: str, share: bool = False) -> Any:
+    """Mark a parameter as the reducer's knob, as pydantic's ``Field`` makes any other. A reducer has one at most.
+
+    ``select`` gets its value as ``at``, or the one that a budget asks for. ``default`` None: a pipeline must give the
+    knob or a budget::
+
+        class LevelParams(Params):
+            threshold: float | None = knob(None, low=0, high=255, unit="grey levels", description="largest difference")
+    """
+    budget = "give it, or a budget as keep" if default is None else "a budget, keep, turns it"
+    mark: dict[str, Any] = {"unit": unit, "low": low, "high": high, "share": share}
+    extra: dict[str, Any] = {"address": False, "knob": mark}  # its value has a place of its own in addresses
+    return Field(default, ge=low, le=high, description=f"{description}, {unit}; {budget}", json_schema_extra=extra)
+
+
+def knob_of(params: type[Params]) -> Knob | None:
+    """Return the knob among a reducer's parameters, None where there is none."""
+    for name, field in params.model_fields.items():
+        if isinstance(field.json_schema_extra, dict) and isinstance(mark := field.json_schema_extra.get("knob"), dict):
+            integer = int in (field.annotation, *get_args(field.annotation))
+            return Knob(name, integer=integer, **cast(dict[str, Any], mark))
+    return None
 
 
 @dataclass(frozen=True)
@@ -66,7 +90,11 @@ class Reducer(Plugin[P], ABC):
     draws: ClassVar[bool] = False  #: uses the generator, so there is one selection per seed
     shared_evidence: ClassVar[str | None] = None  #: reducers of one name here and equal parameters share evidence
     keeps_all: ClassVar[bool] = False  #: keeps every slice whatever the pixels, so that one pass reads and stores
-    knob: Knob | None = None  #: an instance may narrow it, where its range depends on its parameters
+
+    @property
+    def knob(self) -> Knob | None:
+        """The parameter marked by ``knob``; a reducer may narrow its range, where that depends on other parameters."""
+        return knob_of(type(self.params))
 
     def describe(self, slices: Slices) -> NDArray[Any]:
         """Evidence of one volume: (n, ...) for "slice", condensed (n (n - 1) / 2,) for "pair". Pure."""

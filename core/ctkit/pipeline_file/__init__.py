@@ -6,10 +6,10 @@ Its JSON Schema comes from the same models.
 from __future__ import annotations
 
 from ctkit.pipeline_file.pipeline import Arm, Chosen, Document, Pipeline, PretrainPlan, Step, TaskPlan
-from ctkit.pipeline_file.resolution import default_id, load, override, resolve
-from ctkit.pipeline_file.sections import Keep, Rendering, StepKeys
+from ctkit.pipeline_file.resolution import resolve
+from ctkit.pipeline_file.sections import Keep, Rendering
 
 __all__ = [
-    "Arm", "Chosen", "Document", "Keep", "Pipeline", "PretrainPlan", "Rendering", "Step", "StepKeys", "TaskPlan",
-    "default_id", "load", "override", "resolve",
+    "Arm", "Chosen", "Document", "Keep", "Pipeline", "PretrainPlan", "Rendering", "Step", "TaskPlan",
+    "resolve",
 ]  # fmt: skip

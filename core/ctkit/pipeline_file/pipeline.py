@@ -8,6 +8,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 from ctkit.contracts import Dataset, Method, Params, Plugin, Protocol, Reducer, Task
 from ctkit.contracts.promises import Judge, check_parameters_stored
+from ctkit.contracts.reducer import knob_of
 from ctkit.pipeline_file.sections import ComputeSection, Keep, Rendering, ReportSection, RunSection
 from ctkit.plugins import Entry, load_target
 
@@ -92,6 +93,12 @@ class Step:
         """The reducer's class."""
         return cast(type[Reducer[Any]], load_target(self.reducer.entry.target))
 
+    @property
+    def parameters(self) -> Document:
+        """The reducer's parameters but for the knob, which is ``at``."""
+        knob = knob_of(type(self.reducer.params))
+        return self.reducer.params.model_dump(mode="json", exclude={knob.name} if knob else None)
+
 
 @dataclass(frozen=True)
 class Arm:
@@ -145,7 +152,6 @@ class Pipeline:
     pretrains: tuple[PretrainPlan, ...]
     baselines: tuple[PretrainPlan, ...]
     tasks: tuple[TaskPlan, ...]
-    document: Document  #: the file as it was understood, defaults filled in
 
     @property
     def seeds(self) -> range:

@@ -1,23 +1,28 @@
-"""The sections of a pipeline file that are the core's own, each a validated model."""
+"""What a pipeline file may hold: its tables, each a model of the core's keys and of the parameters of a plugin.
+
+Validation, the JSON Schema, ``ctkit init`` and the checks of ``ctkit.testing`` all read it here.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, create_model, model_validator
+
+from ctkit.contracts.params import WrittenPath
+from ctkit.errors import PluginError
+from ctkit.hookspecs import Kind
+from ctkit.plugins import Entry
 
 ID = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"  #: what a run, an arm, a pre-training or a task may be called
-#: Windows by name: centre and width in HU. ``hu-window`` spans air to contrast-filled vessels.
-WINDOWS: dict[str, tuple[float, float]] = {
-    "hu-window": (-300, 1400),
-    "lung": (-600, 1500),
-    "mediastinum": (50, 350),
-    "abdomen": (50, 400),
-    "bone": (400, 1800),
-    "brain": (40, 80),
-}
-INTENSITIES = (*WINDOWS, "slice-min-max", "volume-min-max")
+#: ``slices.rendering`` says what windows these are.
+Intensity = Literal[
+    "hu-window", "lung", "mediastinum", "abdomen", "bone", "brain", "slice-min-max", "volume-min-max"
+]  # fmt: skip
+Scope = Literal["volume", "patient", "dataset"]
+SCOPES: frozenset[str] = frozenset(get_args(Scope))
 BASELINE = "untrained"  #: method of a ``[[baseline]]`` that names none
 
 
@@ -33,7 +38,7 @@ class RunSection(Section):
     name: str = Field(pattern=ID, description="results go to runs/<name>/ beside the current folder, or to `out`")
     seed: int = Field(42, ge=0, lt=2**32, description="first seed")
     seeds: PositiveInt = Field(1, description="repeats of draw, pre-training and evaluation: seed, seed + 1, ...")
-    out: Path | None = Field(None, description="folder of the run, instead of runs/<name>")
+    out: WrittenPath | None = Field(None, description="folder of the run, instead of runs/<name>")
 
 
 class ComputeSection(Section):
@@ -70,7 +75,9 @@ class Window(Section):
 class Rendering(Section):
     """How the slice store shows a slice to training."""
 
-    intensity: str | Window = "hu-window"
+    intensity: Intensity | Window = Field(
+        "hu-window", description="grey scale: a name, or { centre = ..., width = ... } in HU"
+    )
     size: int = Field(256, ge=16, le=1024, description="side of a stored slice, pixels")
 
     @property
@@ -82,6 +89,7 @@ class Rendering(Section):
 class Keep(Section):
     """A budget: the share or the number of the data set's slices to keep, or as many as another arm."""
 
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
     share: float | None = Field(None, gt=0, le=1)
     count: PositiveInt | None = None
     like: str | None = None
@@ -95,22 +103,27 @@ class Keep(Section):
 
 
 class ArmKeys(Section):
-    """The keys of ``[[reduce]]`` that are the core's."""
+    """The keys of ``[[reduce]]`` that are the core's, but for ``steps``."""
 
-    id: str | None = Field(None, pattern=ID)
-    keep: Keep | None = None
+    id: str | None = Field(None, pattern=ID, description="name of the arm; none: made of its reducer and values")
+    keep: Keep | None = Field(None, description="budget: { share = ... }, { count = ... } or { like = ARM }")
 
 
 class StepKeys(Section):
     """The keys of a step that are the core's."""
 
-    scope: Literal["volume", "patient", "dataset"] | None = None
+    scope: Scope | None = Field(None, description="what one decision covers; none: what suits the reducer")
+
+
+class ReduceKeys(ArmKeys, StepKeys):
+    """The keys of ``[[reduce]]`` that are the core's, where it has one step."""
 
 
 class TaskKeys(Section):
     """The keys of ``[[task]]`` that are the core's."""
 
     id: str | None = Field(None, pattern=ID, description="what results are listed under; none: the task's name")
+    protocol: Any = Field("linear", description='how it is scored: a name, { use = "linear", ... }, or a list of these')
     repeats: PositiveInt = Field(1, description="repeats of the evaluation of each backbone")
     labels: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
         (1.0,), min_length=1, description="shares of the training labels to score with"
@@ -123,4 +136,54 @@ class TaskKeys(Section):
 class PretrainKeys(Section):
     """The keys of ``[[pretrain]]`` and ``[[baseline]]`` that are the core's."""
 
-    id: str | None = Field(None, pattern=ID)
+    id: str | None = Field(None, pattern=ID, description="what results are listed under; none: the method's name")
+
+
+class PipelineFile(Section):
+    """The tables of a pipeline file. Those that name a plugin are checked one by one, as ``TABLES`` says."""
+
+    run: RunSection = Field(description="add [run] with a name")
+    compute: ComputeSection = ComputeSection()
+    dataset: dict[str, Any] = Field(description='add [dataset], for instance with use = "phantom"')
+    reduce: list[dict[str, Any]] = Field(min_length=1, description='add [[reduce]], for instance with use = "all"')
+    pretrain: list[dict[str, Any]] = []
+    baseline: list[dict[str, Any]] = []
+    task: list[dict[str, Any]] = []
+    report: ReportSection = ReportSection()
+
+
+@dataclass(frozen=True)
+class PluginTable:
+    """A table that names a plugin, whose parameters stand in it beside keys of the core's."""
+
+    kind: Kind
+    keys: type[Section]
+    use: str | None = None  #: the plugin where it names none
+
+    @cache  # noqa: B019  # tables and entries are few and live as long as the program
+    def model(self, entry: Entry) -> type[BaseModel]:
+        """Return the model of a table with a plugin. Raises ``PluginError`` where that is not usable."""
+        params = entry.load().params_type
+        if taken := sorted(core_keys(entry.kind) & params.model_fields.keys()):
+            raise PluginError(f"{entry.title} has a parameter {taken[0]!r}, but that key is the core's own")
+        qualified = f"{entry.distribution}:{entry.name}"
+        names: Any = Literal[(qualified,) if entry.status == "clash" else (entry.name, qualified)]
+        use: Any = Field(self.use if self.use == entry.name else ..., description=entry.summary)
+        return create_model(f"{self.kind}.{entry.name}", __base__=(params, self.keys), use=(names, use))
+
+
+TABLES = {
+    "dataset": PluginTable("dataset", Rendering),
+    "reduce": PluginTable("reducer", ReduceKeys),
+    "steps": PluginTable("reducer", StepKeys),  # of [[reduce]]
+    "pretrain": PluginTable("method", PretrainKeys),
+    "baseline": PluginTable("method", PretrainKeys, use=BASELINE),
+    "task": PluginTable("task", TaskKeys),
+    "protocol": PluginTable("protocol", Section),  # of [[task]]
+}
+
+
+def core_keys(kind: str) -> set[str]:
+    """Keys that the core keeps for itself beside the parameters of a kind of plugin."""
+    own = (table.keys.model_fields for table in TABLES.values() if table.kind == kind)
+    return {"use"}.union({"steps"} if kind == "reducer" else (), *own)

@@ -43,7 +43,7 @@ def revisit(run: Path, arm: str, console: Console) -> Iterator[RevisitedArm]:
     document = read_provenance(run)["pipeline"]
     document["run"]["out"] = str(run.absolute())
     document["compute"]["device"] = "cpu"  # nothing is computed anew, so the GPU of the run need not be here
-    resolved = pipeline_file.resolve(document, registry, run, lambda _: f"{run}/run.json")
+    resolved = pipeline_file.resolve(document, registry, run, f"{run}/run.json")
     arms = {one.id: one for one in resolved.arms}
     if arm not in arms:
         raise RequestError(f"{run} has no arm {arm!r}; {nearest(arm, arms)}")

@@ -12,6 +12,7 @@ from typing import Any
 from ctkit.files import write_json
 from ctkit.hookspecs import VERSION
 from ctkit.pipeline_file import Pipeline
+from ctkit.session.document import document_of
 from ctkit.storage import RunFolder, read_provenance
 
 
@@ -42,7 +43,7 @@ class Provenance:
         times = [*self._earlier.get("unreached", []), *self._earlier.get("stages", [])]
         self._seconds = {(one["stage"], one["item"]): one["seconds"] for one in times}
         known = self._earlier.get("pipeline", {}).get("report")
-        self.report_changes = known is not None and known != self.pipeline.document["report"]
+        self.report_changes = known is not None and known != document_of(self.pipeline)["report"]
 
     def began(self, stage: str, item: str) -> None:
         """Note what is worked on now."""
@@ -83,7 +84,7 @@ class Provenance:
 
         Its report is then still true.
         """
-        now = {"pipeline": json.loads(json.dumps(self.pipeline.document)), "fingerprint": self.fingerprint}
+        now = {"pipeline": json.loads(json.dumps(document_of(self.pipeline))), "fingerprint": self.fingerprint}
         same = all(self._earlier.get(key) == value for key, value in now.items())
         before = {(one["stage"], one["item"]) for one in self._earlier.get("stages", [])}
         same = same and self._reached <= before
@@ -117,7 +118,7 @@ class Provenance:
                 "error": self.error,
                 "at": self.going[-1] if self.going else None,
                 "failures": self.failures,
-                "pipeline": self.pipeline.document,
+                "pipeline": document_of(self.pipeline),
                 "plugins": _plugins(self.pipeline),
                 "seeds": list(self.pipeline.seeds),
                 "device": self.device,

@@ -19,6 +19,7 @@ from ctkit.errors import CtkitError, StorageError
 from ctkit.hookspecs import RunInfo
 from ctkit.pipeline_file import Arm, Pipeline
 from ctkit.plugins import Registry
+from ctkit.session.document import document_of
 from ctkit.session.only import EVERYTHING, Only
 from ctkit.session.provenance import Provenance
 from ctkit.storage import Cache, RunFolder
@@ -169,7 +170,7 @@ def open_session(
         console=console,
         provenance=Provenance(folder, pipeline, device, jobs=pool.size),
         device=device,
-        info=RunInfo(pipeline.run.name, folder.path, redacted(pipeline.document)),
+        info=RunInfo(pipeline.run.name, folder.path, redacted(document_of(pipeline))),
         device_pool=pool,
     )
     if (settings.device, device) == ("auto", "cpu") and devices.cuda_devices():

@@ -7,10 +7,18 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.pipeline_file.sections import WINDOWS
-
 #: Part of the address of everything made of rendered slices: raised when a rendering changes.
 VERSION = 1
+
+#: Windows by name: centre and width in HU. ``hu-window`` spans air to contrast-filled vessels.
+WINDOWS: dict[str, tuple[float, float]] = {
+    "hu-window": (-300, 1400),
+    "lung": (-600, 1500),
+    "mediastinum": (50, 350),
+    "abdomen": (50, 400),
+    "bone": (400, 1800),
+    "brain": (40, 80),
+}
 
 #: Up to here a quotient of whole numbers comes out of 32-bit floats on the same side of every half.
 _EXACT_SPAN = 1 << 15
@@ -38,7 +46,7 @@ def training(
 ) -> NDArray[np.uint8]:
     """Render slices (n, rows, columns) for training as (n, size, size).
 
-    ``intensity`` is a name from ``INTENSITIES`` of ``ctkit.pipeline_file.sections``, or a window's centre and width in
+    ``intensity`` is a name from ``Intensity`` of ``ctkit.pipeline_file.sections``, or a window's centre and width in
     HU. Values without Hounsfield units have no window: they fill the grey scale from the volume's minimum to its
     maximum, which are ``span`` where these are not all of its slices. Slices that are not square keep their proportions
     on a black ground.

@@ -198,7 +198,7 @@ def is_of(facts: ArmFacts, arm: Arm) -> bool:
     steps = [
         {
             "use": step.reducer.entry.name,
-            "parameters": step.reducer.params.model_dump(mode="json"),
+            "parameters": step.parameters,
             "at": None if np.isnan(step.at) else step.at,
             "scope": step.scope,
         }
@@ -219,7 +219,7 @@ def _facts(arm: Arm, chosen: list[Selected], slices: int, names: str) -> ArmFact
         steps.append(
             {
                 "use": step.reducer.entry.name,
-                "parameters": step.reducer.params.model_dump(mode="json"),
+                "parameters": step.parameters,
                 "knob": knob.name if knob else None,
                 "unit": knob.unit if knob else None,
                 "at": None if np.isnan(at) else at,

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from ctkit.testing.announcements import check_distribution, check_spec
 from ctkit.testing.datasets import check_dataset
-from ctkit.testing.judging import NonConformance
 from ctkit.testing.methods import check_method
+from ctkit.testing.plugins import NonConformance
 from ctkit.testing.protocols import check_protocol
 from ctkit.testing.reducers import check_reducer
 from ctkit.testing.tasks import check_task

@@ -11,10 +11,8 @@ from importlib import metadata
 from ctkit import plugins
 from ctkit.contracts import BASES
 from ctkit.contracts.promises import Judge
-from ctkit.errors import PluginError
 from ctkit.hookspecs import DISTRIBUTION, PROJECT, Kind, Spec
-from ctkit.plugins import Entry
-from ctkit.testing.judging import NonConformance
+from ctkit.testing.plugins import NonConformance
 
 #: What a module that only announces plugins must not import: each takes longer than all of ctkit.
 HEAVY = ("torch", "monai", "lightly", "matplotlib", "sklearn", "skimage")
@@ -34,19 +32,21 @@ def check_distribution(name: str) -> None:
     entries = [entry for entry in plugins.load().entries if entry.distribution == name]
     judge.must(
         entries,
-        "a distribution must announce at least one plugin",
-        "it announces none",
-        "return specs from ctkit_register_reducers or another register hook, and mark it with @hookimpl",
+        "a distribution must announce at least one plugin, but it announces none;"
+        " return specs from ctkit_register_reducers or another register hook, and mark it with @hookimpl",
     )
     for entry in entries:
         judge.must(
-            entry.status not in ("broken", "clash"), f"plugin {entry.name!r} must be usable", entry.error, "see there"
+            entry.status not in ("broken", "clash"),
+            f"plugin {entry.name!r} must be usable, but {entry.error}; see there",
         )
         kind = next((kind for kind in BASES if kind == entry.kind), None)
         if kind:
             check_spec(Spec(entry.name, entry.summary, entry.target), kind)
         elif entry.kind == "command":
-            _check_command(judge, entry)
+            with judge.keeping("a command must be one of click's", "decorate its function with @click.command()"):
+                entry.load_command()
+    _check_extras(judge, name)
 
 
 def check_spec(spec: Spec, kind: Kind) -> None:
@@ -54,55 +54,54 @@ def check_spec(spec: Spec, kind: Kind) -> None:
     judge = Judge(spec.name, NonConformance)
     judge.must(
         _NAME.fullmatch(spec.name),
-        "a name must be lower-case words or numbers, joined by hyphens",
-        f"it is {spec.name!r}",
-        "rename it",
+        f"a name must be lower-case words or numbers, joined by hyphens, but it is {spec.name!r}; rename it",
     )
     judge.must(
         spec.summary and "\n" not in spec.summary and len(spec.summary) <= _LONGEST_SUMMARY,
-        f"a summary must be one line of at most {_LONGEST_SUMMARY} characters",
-        f"it is {spec.summary!r}",
-        "say in a few words what it does; details go into the class's docstring",
+        f"a summary must be one line of at most {_LONGEST_SUMMARY} characters,"
+        f" but it is {spec.summary!r}; say in a few words what it does; details go into the class's docstring",
     )
-    try:
+    with judge.keeping("the target must be importable", 'write "module:Class"'):
         target = plugins.load_target(spec.target)
-    except PluginError as error:
-        raise judge.break_off("the target must be importable", error, 'write "module:Class"') from error
     base = BASES[kind]
     judge.must(
         issubclass(target, base),
-        f"a {kind} must be a subclass of ctkit.contracts.{base.__name__}",
-        f"{spec.target} is none",
-        f"derive it, or announce it from another hook than ctkit_register_{kind}s",
+        f"a {kind} must be a subclass of ctkit.contracts.{base.__name__},"
+        f" but {spec.target} is none; derive it, or announce it from another hook than ctkit_register_{kind}s",
     )
 
 
-def _check_command(judge: Judge, entry: Entry) -> None:
-    try:
-        entry.load_command()
-    except PluginError as error:
-        raise judge.break_off(
-            "a command must be one of click's", error, "decorate its function with @click.command()"
-        ) from error
+def _check_extras(judge: Judge, name: str) -> None:
+    known = {
+        extra
+        for owner in (name, DISTRIBUTION)
+        for found in metadata.distributions(name=owner)
+        for extra in found.metadata.get_all("Provides-Extra", ())
+    }
+    for registered, module in plugins.load().manager.list_name_plugin():
+        hooks = [hook for hook in vars(module) if hook.startswith(f"{PROJECT}_register_")]
+        for spec in (spec for hook in hooks for spec in vars(module)[hook]() if registered.startswith(f"{name}:")):
+            judge.must(
+                spec.requires in ("", *known),
+                f"plugin {spec.name!r} must require an extra of {name} or of {DISTRIBUTION},"
+                f" but there is no extra {spec.requires!r};"
+                f" write one of {', '.join(sorted(known))}, or add it to [project.optional-dependencies]",
+            )
 
 
 def _modules(judge: Judge, name: str) -> list[str]:
-    try:
+    with judge.keeping("a distribution must be installed to be checked", "pip install it"):
         distribution = metadata.distribution(name)
-    except metadata.PackageNotFoundError as error:
-        raise judge.break_off("a distribution must be installed to be checked", error, "pip install it") from None
     judge.must(
         not any(re.match(rf"{PROJECT}(?![\w.-])", text, re.IGNORECASE) for text in distribution.requires or ()),
-        f"a plugin distribution must not require {PROJECT!r}, which is another project on the package index",
-        "it does",
-        f'write dependencies = ["{DISTRIBUTION}"] in its pyproject.toml',
+        f"a plugin distribution must not require {PROJECT!r}, which is another project on the package index,"
+        f' but it does; write dependencies = ["{DISTRIBUTION}"] in its pyproject.toml',
     )
     points = distribution.entry_points.select(group=PROJECT)
     judge.must(
         len(points),
-        f"a plugin distribution must have an entry point in the group {PROJECT!r}",
-        "there is none",
-        f'add [project.entry-points.{PROJECT}] with a line such as {name} = "module", and install it again',
+        f"a plugin distribution must have an entry point in the group {PROJECT!r}, but there is none;"
+        f' add [project.entry-points.{PROJECT}] with a line such as {name} = "module", and install it again',
     )
     return [point.module for point in points]
 
@@ -120,14 +119,12 @@ print(*(heavy for heavy in {HEAVY!r} if heavy in sys.modules))
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603  # ours
     judge.must(
         done.returncode == 0,
-        "the module of an entry point must be importable",
-        done.stderr.strip().rpartition("\n")[2],
-        "run `python -c 'import ...'` to see where",
+        f"the module of an entry point must be importable, but {''.join(done.stderr.strip().splitlines()[-1:])};"
+        " run `python -c 'import ...'` to see where",
     )
     imported = done.stdout.splitlines()[-1:] or [""]
     judge.must(
         not imported[0],
-        f"a module that announces plugins must not import {', '.join(HEAVY)}",
-        f"{' and '.join(modules)} import {imported[0]}",
-        "put the classes into another module; Spec.target finds them there",
+        f"a module that announces plugins must not import {', '.join(HEAVY)}, but {' and '.join(modules)}"
+        f" import {imported[0]}; put the classes into another module; Spec.target finds them there",
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import pickle
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -16,7 +15,7 @@ import numpy as np
 from ctkit.contracts import Dataset, Ints, Params, Pixels, Skipped, SourceFile, Volume
 from ctkit.contracts.promises import Judge, check_pixels, check_volume, json_of
 from ctkit.errors import DataError
-from ctkit.testing.plugins import build, check_check
+from ctkit.testing.plugins import build, check_check, check_pickling
 
 Headers = list[tuple[SourceFile, Mapping[str, Any]]]
 
@@ -27,12 +26,7 @@ def check_dataset(plugin: type[Dataset[Any]], params: Params | None = None, *, v
     Raises ``NonConformance`` for the first promise that is broken.
     """
     dataset, judge = build("dataset", plugin, params)
-    judge.must(
-        type(pickle.loads(pickle.dumps(dataset))) is plugin,  # noqa: S301  # pickled here
-        "a dataset must survive pickling, for it reads in worker processes",
-        "it comes back as something else",
-        "define it at the top of a module",
-    )
+    check_pickling(judge, dataset, "a dataset must survive pickling, for it reads in worker processes")
     with judge.calling("files"):
         files = list(dataset.files())
     _check_files(judge, dataset, files)
@@ -55,26 +49,27 @@ def check_dataset(plugin: type[Dataset[Any]], params: Params | None = None, *, v
 def _check_files(judge: Judge, dataset: Dataset[Any], files: list[SourceFile]) -> None:
     strangers = {type(file).__name__ for file in files if not isinstance(file, SourceFile)}
     judge.must(
-        not strangers, "files must give SourceFile objects", f"it gave {', '.join(strangers)}", "build them from stat"
+        not strangers, f"files must give SourceFile objects, but it gave {', '.join(strangers)}; build them from stat"
     )
     judge.must(
-        files == list(dataset.files()), "files must come in a fixed order", "a second look differs", "sort each folder"
+        files == list(dataset.files()), "files must come in a fixed order, but a second look differs; sort each folder"
     )
     doubled = [path for path, count in Counter(file.path for file in files).items() if count > 1]
-    judge.must(not doubled, "files must give each file once", f"it gave {doubled[:3]} twice", "follow no links twice")
+    judge.must(not doubled, f"files must give each file once, but it gave {doubled[:3]} twice; follow no links twice")
     root = dataset.root
     for file in files:
         relative = not file.path.startswith("/") and "\\" not in file.path and ".." not in file.path.split("/")
-        judge.must(relative, "paths must be relative to the root, with forward slashes", file.path, "use Path.as_posix")
-        judge.must(root is not None, "a dataset with files must have a root", "root is None", "override root")
+        judge.must(
+            relative, f"paths must be relative to the root, with forward slashes, but {file.path}; use Path.as_posix"
+        )
+        judge.must(root is not None, "a dataset with files must have a root, but root is None; override root")
         assert root is not None
-        judge.must((root / file.path).is_file(), "files must give files that exist", f"{file.path} does not", "look")
+        judge.must((root / file.path).is_file(), f"files must give files that exist, but {file.path} does not; look")
         facts = (root / file.path).stat()
         judge.must(
             (facts.st_size, facts.st_mtime_ns) == (file.size, file.mtime_ns),
-            "a file's size and time must be those of its folder entry",
-            f"{file} has {facts.st_size} bytes and time {facts.st_mtime_ns}",
-            "take them from stat: they tell which files changed",
+            f"a file's size and time must be those of its folder entry, but {file} has"
+            f" {facts.st_size} bytes and time {facts.st_mtime_ns}; take them from stat: they tell which files changed",
         )
 
 
@@ -88,14 +83,12 @@ def _inspect(judge: Judge, dataset: Dataset[Any], files: list[SourceFile]) -> tu
         if isinstance(found, Skipped):
             judge.must(
                 found.source == file.path,
-                "what is skipped must name its file",
-                f"it names {found.source!r}",
-                "use path",
+                f"what is skipped must name its file, but it names {found.source!r}; use path",
             )
             skipped.append(found)
         else:
             headers.append((file, json.loads(json_of(judge, "inspect must return facts that JSON can hold", found))))
-        judge.must(found == again, "inspect must be pure", "a second look differs", "keep no state")
+        judge.must(found == again, "inspect must be pure, but a second look differs; keep no state")
     return headers, skipped
 
 
@@ -104,16 +97,15 @@ def _arranged(judge: Judge, dataset: Dataset[Any], headers: Headers) -> list[Vol
         found = list(dataset.arrange(iter(headers)))
     strangers = {type(one).__name__ for one in found if not isinstance(one, Volume | Skipped)}
     judge.must(
-        not strangers, "arrange must give Volume and Skipped objects", f"it gave {', '.join(strangers)}", "build them"
+        not strangers, f"arrange must give Volume and Skipped objects, but it gave {', '.join(strangers)}; build them"
     )
     for one in found:
         if isinstance(one, Volume):
             check_volume(judge, one)
     judge.must(
         found == list(dataset.arrange(iter(headers))),
-        "arrange must give the same volumes for the same headers",
-        "a second time differs",
-        "sort what comes from sets and dicts",
+        "arrange must give the same volumes for the same headers,"
+        " but a second time differs; sort what comes from sets and dicts",
     )
     return found
 
@@ -132,9 +124,8 @@ def _check_accounts(judge: Judge, files: list[SourceFile], volumes: list[Volume]
     for what, paths in accounts.items():
         judge.must(
             not paths,
-            "every file must end in a volume or in exactly one Skipped",
-            f"{len(paths)} are {what}, such as {min(paths, default='')!r}",
-            "yield a Skipped with the reason for each file that belongs to no volume",
+            f"every file must end in a volume or in exactly one Skipped, but {len(paths)} are {what}, such"
+            f" as {min(paths, default='')!r}; yield a Skipped with the reason for each file that belongs to no volume",
         )
     for item in skipped:
         _check_discreet(judge, item.reason, item.source)
@@ -147,9 +138,8 @@ def _check_discreet(judge: Judge, reason: str, path: str) -> None:
     told = [part for part in telling if part in reason]
     judge.must(
         reason and not told,
-        "a reason must say why, without path, patient or date: the source is a column of its own",
-        f"it is {reason!r}",
-        "leave them out",
+        "a reason must say why, without path, patient or date: the source is a column of its own,"
+        f" but it is {reason!r}; leave them out",
     )
 
 
@@ -160,9 +150,9 @@ def _may_identify(name: str) -> bool:
 
 
 def _check_volumes(judge: Judge, volumes: list[Volume]) -> None:
-    judge.must(volumes, "there must be a volume to check", "there is none", "pass parameters of data that has one")
+    judge.must(volumes, "there must be a volume to check, but there is none; pass parameters of data that has one")
     doubled = [key for key, count in Counter(volume.key for volume in volumes).items() if count > 1]
-    judge.must(not doubled, "volumes must have keys of their own", f"{len(doubled)} are doubled", "add to the key")
+    judge.must(not doubled, f"volumes must have keys of their own, but {len(doubled)} are doubled; add to the key")
     for volume in volumes:
         for note, file in itertools.product(volume.notes, volume.files):
             _check_discreet(judge, note, file.path)
@@ -179,17 +169,14 @@ def _check_reading(judge: Judge, dataset: Dataset[Any], fresh: Dataset[Any], vol
     whole, again = _read(judge, dataset, volume, None), _read(judge, fresh, kept, None)
     judge.must(
         (whole is None) == (again is None),
-        "reading must come to the same end each time",
-        "it does not",
-        "keep no state",
+        "reading must come to the same end each time, but it does not; keep no state",
     )
     if whole is None or again is None:
         return
     judge.must(
         np.array_equal(whole.index, again.index) and np.array_equal(whole.values, again.values),
-        "reading a volume must give the same each time, also when its details come back from JSON",
-        "it gives other pixels",
-        "keep no state, and expect lists where there were tuples",
+        "reading a volume must give the same each time, also when its details come back from JSON,"
+        " but it gives other pixels; keep no state, and expect lists where there were tuples",
     )
     for wanted in _some(len(volume)):
         part = _read(judge, dataset, volume, wanted)
@@ -201,9 +188,8 @@ def _check_part(judge: Judge, whole: Pixels, part: Pixels, wanted: Ints) -> None
     same = np.isin(whole.index, wanted)
     judge.must(
         np.array_equal(part.index, whole.index[same]) and np.array_equal(part.values, whole.values[same]),
-        "reading some slices must give what reading all gives for them",
-        f"it differs for slices {wanted.tolist()}",
-        "let no slice depend on the others that are read",
+        "reading some slices must give what reading all gives for them,"
+        f" but it differs for slices {wanted.tolist()}; let no slice depend on the others that are read",
     )
 
 
@@ -215,16 +201,12 @@ def _some(n: int) -> Iterable[Ints]:
 
 def _read(judge: Judge, dataset: Dataset[Any], volume: Volume, wanted: Ints | None) -> Pixels | None:
     """Read slices; None where nothing of them can be read, which a dataset may say by an error."""
+    promise = "read must skip a bad slice, and raise ctkit.errors.DataError where nothing can be read"
     try:
-        pixels = dataset.read(volume, wanted)
+        with judge.keeping(promise, "catch what decoders raise", DataError):
+            pixels = dataset.read(volume, wanted)
     except DataError:
         return None
-    except Exception as error:
-        raise judge.break_off(
-            "read must skip a bad slice, and raise ctkit.errors.DataError where nothing can be read",
-            error,
-            "catch what decoders raise",
-        ) from error
     check_pixels(judge, volume, pixels, np.arange(len(volume)) if wanted is None else wanted)
     _check_contents(judge, volume, pixels)
     return pixels
@@ -232,7 +214,7 @@ def _read(judge: Judge, dataset: Dataset[Any], volume: Volume, wanted: Ints | No
 
 def _check_contents(judge: Judge, volume: Volume, pixels: Pixels) -> None:
     values = pixels.values
-    judge.must(values.dtype.kind != "f" or np.isfinite(values).all(), "values must be finite", "some are not", "fill")
+    judge.must(values.dtype.kind != "f" or np.isfinite(values).all(), "values must be finite, but some are not; fill")
     for number, reason in pixels.skipped:
         _check_discreet(judge, reason, volume.source(number))
 
@@ -242,16 +224,15 @@ def _check_contents(judge: Judge, volume: Volume, pixels: Pixels) -> None:
 
 def _check_facts(judge: Judge, dataset: Dataset[Any], volume: Volume) -> None:
     facts = dataset.facts(volume)
-    judge.must(facts == dataset.facts(volume), "facts must be pure", "a second look differs", "keep no state")
+    judge.must(facts == dataset.facts(volume), "facts must be pure, but a second look differs; keep no state")
     outside = [number for found in facts.findings.values() for number in found if not 0 <= number < len(volume)]
     judge.must(
         not outside,
-        "findings must be numbers of the volume's slices",
-        f"{outside[:3]} are none of its {len(volume)}",
-        "count slices as Volume.slices does",
+        "findings must be numbers of the volume's slices,"
+        f" but {outside[:3]} are none of its {len(volume)}; count slices as Volume.slices does",
     )
     told = [name for name, value in facts.traits.items() if value in (volume.patient, volume.key)]
-    judge.must(not told, "traits must tell nothing of the patient", f"{told[0] if told else ''} does", "leave it out")
+    judge.must(not told, f"traits must tell nothing of the patient, but {told[0] if told else ''} does; leave it out")
 
 
 def _check_places(judge: Judge, dataset: Dataset[Any], volume: Volume) -> None:
@@ -262,7 +243,6 @@ def _check_places(judge: Judge, dataset: Dataset[Any], volume: Volume) -> None:
     shape = (len(index), 3, 3)
     judge.must(
         places.shape == shape and np.isfinite(places).all(),
-        f"places must be None, or {shape} and finite for {len(index)} slices",
-        f"they are {places.shape}",
-        "give a matrix for each slice, or None where one does not lie in space",
+        f"places must be None, or {shape} and finite for {len(index)} slices,"
+        f" but they are {places.shape}; give a matrix for each slice, or None where one does not lie in space",
     )

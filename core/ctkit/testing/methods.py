@@ -41,40 +41,33 @@ def check_method(plugin: type[Method[Any]], params: Params | None = None) -> Non
         _check_report(judge, first, trial.watcher("first"))
         judge.must(
             not _same(weights, _weights(judge, trial.train(method, "other seed", seed=2))),
-            "another seed must give another backbone",
-            "it gave the same",
-            "seed weights, order and views by job.seed",
+            "another seed must give another backbone, but it gave the same; seed weights, order and views by job.seed",
         )
         trial.interrupt(method, "interrupted", at=first.steps // 2)
         if _same(weights, _weights(judge, trial.train(plugin(method.params), "interrupted"))):
             return
         judge.must(
             _same(weights, _weights(judge, trial.train(plugin(method.params), "second"))),
-            "the same slices and seed must give the same backbone",
-            "a second training gave another",
-            "draw from generators that are seeded by the job, and order nothing by a set",
+            "the same slices and seed must give the same backbone, but a second training gave another;"
+            " draw from generators that are seeded by the job, and order nothing by a set",
         )
         judge.must(
             False,
-            "going on after an interruption must give the backbone of an undisturbed training",
-            f"it gave another after a stop at step {first.steps // 2} of {first.steps}",
-            "keep weights, optimiser, momentum copies and queues in the checkpoint, and make order and views functions"
-            " of seed and step",
+            "going on after an interruption must give the backbone of an undisturbed training,"
+            f" but it gave another after a stop at step {first.steps // 2} of {first.steps}; keep weights, optimiser,"
+            " momentum copies and queues in the checkpoint, and make order and views functions of seed and step",
         )
 
 
 def _check_untrained(trial: _TrialJob, judge: Judge, method: Method[Any], weights: dict[str, NDArray[Any]]) -> None:
     judge.must(
         _same(weights, _weights(judge, trial.train(method, "second"))),
-        "the same seed must give the same backbone",
-        "a second time gave another",
-        "seed weights by job.seed",
+        "the same seed must give the same backbone, but a second time gave another; seed weights by job.seed",
     )
     judge.must(
         _same(weights, _weights(judge, trial.train(method, "other seed", seed=2))) != method.draws,
-        "another seed must give another backbone if the method draws, and the same if not",
-        f"draws is {method.draws}, and it is not so",
-        "seed weights by job.seed, or set draws",
+        "another seed must give another backbone if the method draws, and the same if not,"
+        f" but draws is {method.draws}, and it is not so; seed weights by job.seed, or set draws",
     )
 
 
@@ -119,9 +112,8 @@ class _TrialJob:
         check_pretrained(self._judge, found)
         self._judge.must(
             found.backbone == folder / "backbone.safetensors",
-            'the backbone must be written to job.folder / "backbone.safetensors"',
-            f"it is said to be {found.backbone.name}",
-            "write it there, and return that path",
+            'the backbone must be written to job.folder / "backbone.safetensors",'
+            f" but it is said to be {found.backbone.name}; write it there, and return that path",
         )
         return found
 
@@ -131,37 +123,32 @@ class _TrialJob:
         except _Stop:
             return
         self._judge.must(
-            False, "an exception in job.progress must end the training", "it went on", "do not catch BaseException"
+            False, "an exception in job.progress must end the training, but it went on; do not catch BaseException"
         )
 
 
 def _check_report(judge: Judge, found: Pretrained, watcher: _Watcher) -> None:
     judge.must(
         found.steps >= FEWEST_STEPS,
-        f"a training must take {FEWEST_STEPS} steps or more to be checked",
-        f"it took {found.steps}",
-        "pass parameters with more steps or a smaller batch",
+        f"a training must take {FEWEST_STEPS} steps or more to be checked,"
+        f" but it took {found.steps}; pass parameters with more steps or a smaller batch",
     )
     done = [step for step, _ in watcher.steps]
     judge.must(
         done and done == sorted(done) and watcher.steps[-1] == (found.steps, found.steps),
-        "job.progress must be told rising steps, at last that all are done",
-        f"it was told {watcher.steps[-3:]} of {found.steps}",
-        "call it after each step",
+        "job.progress must be told rising steps, at last that all are done,"
+        f" but it was told {watcher.steps[-3:]} of {found.steps}; call it after each step",
     )
-    judge.must(watcher.metrics, "job.metric must be told the loss", "it was told nothing", "call it now and then")
+    judge.must(watcher.metrics, "job.metric must be told the loss, but it was told nothing; call it now and then")
     losses = [value for _, name, value in found.history if name == "loss"]
     judge.must(
         losses and np.isfinite(losses).all(),
-        'history must have finite values called "loss"',
-        f"they are {losses[:3]}",
-        "add (step, 'loss', value)",
+        f"history must have finite values called \"loss\", but they are {losses[:3]}; add (step, 'loss', value)",
     )
     judge.must(
         found.epochs > 0 and 0 < found.batch <= 16 and found.seconds > 0,
-        "epochs, batch and seconds must say what was done; a batch is no larger than the arm of 16 slices",
-        f"they are {found.epochs}, {found.batch} and {found.seconds}",
-        "lower the batch for a small arm, and note it",
+        "epochs, batch and seconds must say what was done; a batch is no larger than the arm of 16 slices, but"
+        f" they are {found.epochs}, {found.batch} and {found.seconds}; lower the batch for a small arm, and note it",
     )
 
 
@@ -175,22 +162,18 @@ def _weights(judge: Judge, found: Pretrained) -> dict[str, NDArray[Any]]:
     foreign = sorted(name for name in weights if name.startswith(_FOREIGN))
     judge.must(
         not foreign,
-        "a backbone must hold a trunk alone, under torchvision's names",
-        f"it holds {', '.join(foreign[:3])}",
-        "strip prefixes, and leave heads and classifiers out",
+        "a backbone must hold a trunk alone, under torchvision's names,"
+        f" but it holds {', '.join(foreign[:3])}; strip prefixes, and leave heads and classifiers out",
     )
     judge.must(
         any(value.ndim == 4 and value.shape[1] == 3 for value in weights.values()),
-        "a backbone must take 3 input channels",
-        "none of its convolutions does",
-        "repeat the weights of one channel, divided by 3",
+        "a backbone must take 3 input channels,"
+        " but none of its convolutions does; repeat the weights of one channel, divided by 3",
     )
-    judge.must(all(map(_finite, weights.values())), "weights must be finite", "some are not", "lower the rate")
+    judge.must(all(map(_finite, weights.values())), "weights must be finite, but some are not; lower the rate")
     judge.must(
         metadata.items() >= METADATA.items(),
-        "a backbone must carry the job's metadata",
-        f"it carries {metadata}",
-        "pass job.metadata to safetensors",
+        f"a backbone must carry the job's metadata, but it carries {metadata}; pass job.metadata to safetensors",
     )
     return weights
 

@@ -5,24 +5,16 @@ from __future__ import annotations
 import pickle
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
 from ctkit.contracts import BASES, Params, Plugin
 from ctkit.contracts.promises import Judge, check_parameters_stored
 from ctkit.hookspecs import Kind
-from ctkit.pipeline_file import sections
-from ctkit.testing.judging import NonConformance
+from ctkit.pipeline_file.sections import core_keys
 
 PluginT = TypeVar("PluginT", bound=Plugin[Any])
 
-#: Keys of a pipeline file that the core keeps for itself, beside each kind of plugin's parameters.
-CORE_KEYS: dict[Kind, frozenset[str]] = {
-    "dataset": frozenset({"use", *sections.Rendering.model_fields}),
-    "reducer": frozenset({"use", "steps", *sections.ArmKeys.model_fields, *sections.StepKeys.model_fields}),
-    "method": frozenset({"use", *sections.PretrainKeys.model_fields}),
-    "task": frozenset({"use", "protocol", *sections.TaskKeys.model_fields}),
-    "protocol": frozenset({"use"}),
-}
+
+class NonConformance(AssertionError):  # noqa: N818  # says what it is
+    """A plugin breaks a promise of its contract."""
 
 
 def build(kind: Kind, plugin: type[PluginT], params: Params | None) -> tuple[PluginT, Judge]:
@@ -31,7 +23,8 @@ def build(kind: Kind, plugin: type[PluginT], params: Params | None) -> tuple[Plu
     _check_class(judge, kind, plugin)
     _check_parameter_model(judge, kind, plugin.params_type)
     if params is None:
-        params = _default_params(judge, plugin)
+        with judge.keeping("its parameters must be given where they have no defaults", "pass params"):
+            params = plugin.params_type()
     _check_parameters(judge, plugin, params)
     built = plugin(params)
     _check_constructor(judge, plugin, built, params)
@@ -40,43 +33,44 @@ def build(kind: Kind, plugin: type[PluginT], params: Params | None) -> tuple[Plu
 
 def check_check(judge: Judge, built: Plugin[Any]) -> None:
     """Check that a plugin that can work finds nothing missing."""
-    try:
+    promise = "check must find nothing where the plugin can work"
+    with judge.keeping(promise, "mend check"):
         found = [fault for device in (None, "cpu") for fault in built.check(device)]
-    except Exception as error:  # a stranger's plugin may raise anything
-        raise judge.break_off("check must find nothing where the plugin can work", error, "mend check") from error
     judge.must(
         all(isinstance(fault, str) for fault in found),
-        "check must give lines of text",
-        f"they are of type {', '.join(sorted({type(fault).__name__ for fault in found}))}",
-        "say what is missing, where, and what to do",
+        "check must give lines of text, but they are of type"
+        f" {', '.join(sorted({type(fault).__name__ for fault in found}))}; say what is missing, where, and what to do",
     )
-    judge.must(not found, "check must find nothing where the plugin can work", repr(found[:1]), "mend check")
+    judge.must(not found, f"{promise}, but {found[:1]!r}; mend check")
+
+
+def check_pickling(judge: Judge, built: Plugin[Any], promise: str) -> None:
+    """Check that a plugin comes back from a worker process."""
+    again = pickle.loads(pickle.dumps(built))  # noqa: S301  # pickled here
+    judge.must(
+        type(again) is type(built),
+        f"{promise}, but it comes back as something else; define it at the top of a module",
+    )
 
 
 def _check_class(judge: Judge, kind: Kind, plugin: type[Plugin[Any]]) -> None:
     base = BASES[kind]
     promise = f"a {kind} must be a subclass of ctkit.contracts.{base.__name__}"
-    judge.must(isinstance(plugin, type), promise, f"it is {plugin!r}", "pass the class, not an object of it")
+    judge.must(isinstance(plugin, type), f"{promise}, but it is {plugin!r}; pass the class, not an object of it")
     judge.must(
         issubclass(plugin, base),
-        promise,
-        f"it is one of {plugin.__mro__[1].__name__}",
-        f"derive it from {base.__name__}",
+        f"{promise}, but it is one of {plugin.__mro__[1].__name__}; derive it from {base.__name__}",
     )
     missing = sorted(getattr(plugin, "__abstractmethods__", ()))
-    judge.must(not missing, f"a {kind} must implement its contract", f"it lacks {', '.join(missing)}", "write them")
+    judge.must(not missing, f"a {kind} must implement its contract, but it lacks {', '.join(missing)}; write them")
     judge.must(
         plugin.__doc__ and plugin.__doc__ != base.__doc__,
-        "a plugin must say what it does in its docstring, which `ctkit describe` shows",
-        "it has none",
-        "write one",
+        "a plugin must say what it does in its docstring, which `ctkit describe` shows, but it has none; write one",
     )
     version: object = plugin.version
     judge.must(
         isinstance(version, int) and not isinstance(version, bool) and version >= 1,
-        "version must be a whole number from 1 on",
-        f"it is {version!r}",
-        "raise it by 1 whenever results change",
+        f"version must be a whole number from 1 on, but it is {version!r}; raise it by 1 whenever results change",
     )
 
 
@@ -86,53 +80,38 @@ def _check_class(judge: Judge, kind: Kind, plugin: type[Plugin[Any]]) -> None:
 def _check_parameter_model(judge: Judge, kind: Kind, model: type[Params]) -> None:
     judge.must(
         model.model_config.get("frozen") and model.model_config.get("extra") == "forbid",
-        f"{model.__name__} must be frozen and refuse unknown keys",
-        f"its model_config is {model.model_config}",
-        "keep what ctkit.contracts.Params sets",
+        f"{model.__name__} must be frozen and refuse unknown keys,"
+        f" but its model_config is {model.model_config}; keep what ctkit.contracts.Params sets",
     )
     for name, field in model.model_fields.items():
         judge.must(
             field.description,
-            f"parameter {name} must be described, with its unit",
-            "it has no description",
-            f"write {name}: ... = Field(..., description=...)",
+            f"parameter {name} must be described, with its unit,"
+            f" but it has no description; write {name}: ... = Field(..., description=...)",
         )
-    taken = sorted(CORE_KEYS[kind] & model.model_fields.keys())
+    taken = sorted(core_keys(kind) & model.model_fields.keys())
     judge.must(
         not taken,
-        f"a {kind}'s parameters must not be named {', '.join(sorted(CORE_KEYS[kind]))}: those keys are the core's",
-        f"there is {', '.join(taken)}, which no pipeline file can set",
-        "give it another name",
+        f"a {kind}'s parameters must not be named {', '.join(sorted(core_keys(kind)))}: those keys are the core's,"
+        f" but there is {', '.join(taken)}, which no pipeline file can set; give it another name",
     )
-
-
-def _default_params(judge: Judge, plugin: type[Plugin[Any]]) -> Params:
-    try:
-        return plugin.params_type()
-    except ValidationError as error:
-        raise judge.break_off(
-            "its parameters must be given where they have no defaults", error, "pass params"
-        ) from None
 
 
 def _check_parameters(judge: Judge, plugin: type[Plugin[Any]], params: Params) -> None:
     judge.must(
         isinstance(params, plugin.params_type),
-        f"its parameters must be a {plugin.params_type.__name__}",
-        f"they are a {type(params).__name__}",
-        f"write class {plugin.__name__}(...[{type(params).__name__}]), or pass the right parameters",
+        f"its parameters must be a {plugin.params_type.__name__}, but they are a {type(params).__name__};"
+        f" write class {plugin.__name__}(...[{type(params).__name__}]), or pass the right parameters",
     )
     judge.must(
         pickle.loads(pickle.dumps(params)) == params,  # noqa: S301  # pickled here
-        "parameters must survive pickling, for they are sent to worker processes",
-        "they come back different",
-        "hold plain values in them",
+        "parameters must survive pickling, for they are sent to worker processes,"
+        " but they come back different; hold plain values in them",
     )
     judge.must(
         type(params).model_validate(params.model_dump(mode="json")) == params,
-        "parameters must survive JSON, for they are part of every address",
-        f"{params!r} comes back different",
-        "let validators accept what they return",
+        "parameters must survive JSON, for they are part of every address,"
+        f" but {params!r} comes back different; let validators accept what they return",
     )
 
 
@@ -141,7 +120,6 @@ def _check_constructor(judge: Judge, plugin: type[Plugin[Any]], built: Plugin[An
     added = sorted(name for name in vars(built) if name != "params" and not hasattr(plugin, name))
     judge.must(
         not added,
-        "the constructor must do nothing but store parameters (a reducer may narrow its knob)",
-        f"it also sets {', '.join(added)}",
-        "work it out where it is used, for instance in a functools.cached_property",
+        f"the constructor must do nothing but store parameters, but it also sets {', '.join(added)};"
+        " work it out where it is used, for instance in a functools.cached_property",
     )

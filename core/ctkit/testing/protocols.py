@@ -35,14 +35,13 @@ def check_protocol(plugin: type[Protocol[Any]], params: Params | None = None) ->
 
         found = protocol.predict(job("first"))
         check_predictions(judge, found, task)
-        judge.must(told, "job.progress must be told how far it is", "it was told nothing", "call it now and then")
+        judge.must(told, "job.progress must be told how far it is, but it was told nothing; call it now and then")
         for name, where in (("second", "a second time"), ("first", "with what the first time left in job.folder")):
             again = plugin(protocol.params).predict(job(name))
             judge.must(
                 np.array_equal(found.probabilities, again.probabilities),
-                "the same job must give the same predictions",
-                f"{where} they differ",
-                "draw from a generator seeded by job.seed, and keep files under names that tell all they are of",
+                f"the same job must give the same predictions, but {where} they differ;"
+                " draw from a generator seeded by job.seed, and keep files under names that tell all they are of",
             )
     _check_arithmetic(judge, protocol, found)
 
@@ -63,9 +62,8 @@ def _check_arithmetic(judge: Judge, protocol: Protocol[Any], found: Predictions)
         _check_difference(judge, one, metrics)
         judge.must(
             one.metric == reverse.metric and math.isclose(one.difference, -reverse.difference, abs_tol=1e-12),
-            f"the difference in {one.metric} must change its sign when arm and reference change places",
-            f"it is {one.difference:g} and {reverse.difference:g}",
-            "subtract the reference from the arm",
+            f"the difference in {one.metric} must change its sign when arm and reference change places,"
+            f" but it is {one.difference:g} and {reverse.difference:g}; subtract the reference from the arm",
         )
 
 
@@ -79,29 +77,26 @@ def _blurred(found: Predictions) -> Predictions:
 def _check_scores(judge: Judge, scores: Sequence[Score]) -> None:
     names = [score.metric for score in scores]
     judge.must(
-        names and len(set(names)) == len(names), "scores must be of different metrics", f"they are {names}", "name them"
+        names and len(set(names)) == len(names), f"scores must be of different metrics, but they are {names}; name them"
     )
     for score in scores:
         judge.must(
             math.isfinite(score.value) and score.low <= score.value <= score.high,
-            f"{score.metric} must be a number inside its interval",
-            f"it is {score.value:g} in {score.low:g}..{score.high:g}",
-            "see how the interval is found",
+            f"{score.metric} must be a number inside its interval,"
+            f" but it is {score.value:g} in {score.low:g}..{score.high:g}; see how the interval is found",
         )
 
 
 def _check_difference(judge: Judge, found: Difference, metrics: set[str]) -> None:
     judge.must(
         found.metric in metrics and found.test,
-        "what is compared must be one of the scores, with the name of the test",
-        f"it is {found.metric!r} with {found.test!r}",
-        "use the metric's name in scores",
+        "what is compared must be one of the scores, with the name of the test,"
+        f" but it is {found.metric!r} with {found.test!r}; use the metric's name in scores",
     )
     judge.must(
         found.low <= found.difference <= found.high and 0 <= found.p <= 1,
-        f"the difference in {found.metric} must lie inside its interval, and p in 0..1",
-        f"it is {found.difference:g} in {found.low:g}..{found.high:g} with p = {found.p:g}",
-        "see how the interval is found",
+        f"the difference in {found.metric} must lie inside its interval, and p in 0..1, but it is"
+        f" {found.difference:g} in {found.low:g}..{found.high:g} with p = {found.p:g}; see how the interval is found",
     )
 
 
@@ -109,7 +104,7 @@ def _check_nothing_differs(judge: Judge, found: Difference, metrics: set[str]) -
     _check_difference(judge, found, metrics)
     judge.must(
         found.difference == 0 and abs(found.low + found.high) < 1e-9 and found.p == 1,
-        f"predictions compared with themselves must not differ in {found.metric}: 0, in an interval around it, p = 1",
-        f"it is {found.difference:g} in {found.low:g}..{found.high:g} with p = {found.p:g}",
-        "pair the images, and define p where nothing varies",
+        f"predictions compared with themselves must not differ in {found.metric}: 0, in an interval around it, p = 1,"
+        f" but it is {found.difference:g} in {found.low:g}..{found.high:g} with p = {found.p:g};"
+        " pair the images, and define p where nothing varies",
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from ctkit.contracts import Decision, Group, Ints, Knob, Params, Reducer, Slices
 from ctkit.contracts.promises import Judge, check_decision
 from ctkit.errors import CtkitError
-from ctkit.pipeline_file import StepKeys
+from ctkit.pipeline_file.sections import SCOPES
 from ctkit.testing import samples
-from ctkit.testing.plugins import CORE_KEYS, build, check_check
+from ctkit.testing.plugins import build, check_check, check_pickling
 
 SEEDS = range(8)
 
@@ -32,32 +32,28 @@ def check_reducer(plugin: type[Reducer[Any]], params: Params | None = None, *, w
     check_check(judge, reducer)
     _check_declarations(judge, reducer)
     if reducer.device == "cpu":
-        judge.must(
-            type(pickle.loads(pickle.dumps(reducer))) is plugin,  # noqa: S301  # pickled here
-            "a reducer must survive pickling, for it describes in worker processes",
-            "it comes back as something else",
-            "define it at the top of a module",
-        )
+        check_pickling(judge, reducer, "a reducer must survive pickling, for it describes in worker processes")
     volumes = [samples.volume(12, seed=1), samples.volume(9, seed=2), samples.volume(1, seed=3), samples.constant(3)]
     evidence = [_described(judge, reducer, volume) for volume in volumes]
     _check_purity(judge, plugin, reducer, volumes, evidence)
     groups = list(_groups(reducer, volumes, evidence))
-    for at in settings(reducer.knob):
+    for at in settings(reducer):
         for group in groups:
             _check_choice(judge, reducer, group, at, within_knob=within_knob)
     if reducer.draws:
         _check_draws(judge, reducer, groups)
 
 
-def settings(knob: Knob | None) -> list[float]:
-    """Values of a knob worth trying: its ends, its default and some between; NaN where there is none."""
+def settings(reducer: Reducer[Any]) -> list[float]:
+    """Values of a reducer's knob worth trying: its ends, its own and some between; NaN where there is none."""
+    knob = reducer.knob
     if knob is None:
         return [float("nan")]
     by_ratio = knob.low > 0 and knob.high / knob.low > 1000
     spread = np.geomspace if by_ratio else np.linspace
     values = {knob.low, *spread(knob.low, knob.high, 7)[1:-1].tolist(), knob.high}
-    if knob.default is not None:
-        values.add(knob.default)
+    if (own := getattr(reducer.params, knob.name)) is not None:
+        values.add(own)
     return sorted({float(round(value)) if knob.integer else float(value) for value in values})
 
 
@@ -65,60 +61,50 @@ def settings(knob: Knob | None) -> list[float]:
 
 
 def _check_declarations(judge: Judge, reducer: Reducer[Any]) -> None:
-    scopes = set(get_args(get_args(StepKeys.model_fields["scope"].annotation)[0]))
     valid = {"evidence": ("none", "slice", "pair"), "device": ("cpu", "accelerator"), "draws": (True, False)}
     for name, values in valid.items():
         value = getattr(reducer, name)
         choices = ", ".join(map(repr, values))
-        judge.must(value in values, f"{name} must be one of {choices}", f"it is {value!r}", "choose one of these")
+        judge.must(value in values, f"{name} must be one of {choices}, but it is {value!r}; choose one of these")
     judge.must(
-        reducer.scopes and set(reducer.scopes) <= scopes,
-        f"scopes must be some of {', '.join(sorted(scopes))}",
-        f"they are {sorted(reducer.scopes)}",
-        "leave the others out",
+        reducer.scopes and set(reducer.scopes) <= SCOPES,
+        f"scopes must be some of {', '.join(sorted(SCOPES))},"
+        f" but they are {sorted(reducer.scopes)}; leave the others out",
     )
     judge.must(
         reducer.default_scope in reducer.scopes,
-        "default_scope must be one of scopes",
-        f"{reducer.default_scope!r} is not in {sorted(reducer.scopes)}",
-        "change one of the two",
+        "default_scope must be one of scopes,"
+        f" but {reducer.default_scope!r} is not in {sorted(reducer.scopes)}; change one of the two",
     )
     judge.must(
         reducer.evidence != "pair" or set(reducer.scopes) == {"volume"},
-        "evidence of pairs compares slices of one volume, so scopes must be {'volume'}",
-        f"they are {sorted(reducer.scopes)}",
-        "set scopes = frozenset({'volume'})",
+        "evidence of pairs compares slices of one volume, so scopes must be {'volume'},"
+        f" but they are {sorted(reducer.scopes)}; set scopes = frozenset({{'volume'}})",
     )
     if reducer.knob is not None:
-        _check_knob(judge, reducer.knob, set(type(reducer.params).model_fields))
+        _check_knob(judge, reducer, reducer.knob)
 
 
-def _check_knob(judge: Judge, knob: Knob, parameters: set[str]) -> None:
+def _check_knob(judge: Judge, reducer: Reducer[Any], knob: Knob) -> None:
+    marked = [
+        name
+        for name, field in type(reducer.params).model_fields.items()
+        if isinstance(field.json_schema_extra, dict) and "knob" in field.json_schema_extra
+    ]
     judge.must(
-        knob.name.isidentifier() and knob.name not in CORE_KEYS["reducer"] | parameters,
-        "the knob's name is a key of the pipeline file, so no parameter and no key of the core may have it",
-        f"it is {knob.name!r}",
-        "rename it",
+        marked == [knob.name],
+        f"the knob must be the one parameter marked as such, but the knob is {knob.name!r},"
+        f" and {' and '.join(marked) or 'none'} marked; mark one with ctkit.contracts.knob",
     )
-    judge.must(knob.unit, "the knob must have a unit", "it is empty", "name it, for instance 'slices' or 'bits'")
+    judge.must(knob.unit, "the knob must have a unit, but it is empty; name it, for instance 'slices' or 'bits'")
     judge.must(
-        knob.low < knob.high and (knob.default is None or knob.low <= knob.default <= knob.high),
-        "the knob's low must be below its high, and its default between them",
-        f"they are {knob.low:g}, {knob.high:g} and {knob.default}",
-        "correct the range",
+        knob.low < knob.high,
+        f"the knob's low must be below its high, but they are {knob.low:g} and {knob.high:g}; correct the range",
     )
     judge.must(
         not knob.share or (knob.low >= 0 and knob.high <= 1),
-        "a knob that is a share must lie in 0..1",
-        f"it goes from {knob.low:g} to {knob.high:g}",
-        "change its ends, or leave share out",
-    )
-    numbers = (knob.low, knob.high, knob.low if knob.default is None else knob.default)
-    judge.must(
-        not knob.integer or all(float(number).is_integer() for number in numbers),
-        "an integer knob's low, high and default must be whole numbers",
-        f"they are {numbers}",
-        "correct them or set integer = False",
+        "a knob that is a share must lie in 0..1,"
+        f" but it goes from {knob.low:g} to {knob.high:g}; change its ends, or leave share out",
     )
 
 
@@ -132,34 +118,31 @@ def _described(judge: Judge, reducer: Reducer[Any], volume: Slices) -> NDArray[A
     grey, hu = volume.grey.copy(), None if volume.hu is None else volume.hu.copy()
     evidence = reducer.describe(volume)
     n = len(volume.index)
-    wanted = f"({n}, ...)" if reducer.evidence == "slice" else f"({n * (n - 1) // 2},)"
+    objects = " of objects" if isinstance(evidence, np.ndarray) else ""
     judge.must(
         isinstance(evidence, np.ndarray) and not evidence.dtype.hasobject,
-        "describe must return an array of numbers",
-        f"it returned {type(evidence).__name__}" + (" of objects" if isinstance(evidence, np.ndarray) else ""),
-        "it is written to a .npy file without pickling",
+        f"describe must return an array of numbers, but it returned {type(evidence).__name__}{objects};"
+        " it is written to a .npy file without pickling",
     )
-    right = evidence.shape[:1] == (n,) if reducer.evidence == "slice" else evidence.shape == (n * (n - 1) // 2,)
+    if reducer.evidence == "slice":
+        right, wanted, advice = evidence.shape[:1] == (n,), f"({n}, ...)", "a row for each slice"
+    else:
+        pairs = (n * (n - 1) // 2,)
+        right, wanted, advice = evidence.shape == pairs, str(pairs), "the condensed triangle, as pdist does"
     judge.must(
         right,
-        f"evidence {reducer.evidence!r} of {n} slices must have the shape {wanted}",
-        f"it is {evidence.shape}",
-        "return a row for each slice"
-        if reducer.evidence == "slice"
-        else "return the condensed triangle, as pdist does",
+        f"evidence {reducer.evidence!r} of {n} slices must have the shape {wanted}, but it is {evidence.shape};"
+        f" return {advice}",
     )
     judge.must(
         evidence.dtype.kind not in "fc" or np.isfinite(evidence).all(),
-        "evidence must be finite, also of constant slices",
-        "it holds NaN or infinity",
-        "define what a slice without contrast means",
+        "evidence must be finite, also of constant slices,"
+        " but it holds NaN or infinity; define what a slice without contrast means",
     )
     untouched = np.array_equal(grey, volume.grey) and _same(hu, volume.hu)
     judge.must(
         untouched,
-        "describe must leave the pixels alone",
-        "it changed them",
-        "copy before working in place: others read",
+        "describe must leave the pixels alone, but it changed them; copy before working in place: others read",
     )
     return evidence
 
@@ -178,21 +161,12 @@ def _check_purity(
             again = _described(judge, built, volume)
             judge.must(
                 before is not None and again is not None and _equal(before, again),
-                "describe must be pure: the same slices give the same evidence, whatever was described before",
-                "it gave another",
-                "keep no state, and draw no random numbers",
+                "describe must be pure: the same slices give the same evidence, whatever was described before,"
+                " but it gave another; keep no state, and draw no random numbers",
             )
-    without = replace(volumes[0], hu=None)
-    try:
-        _described(judge, reducer, without)
-    except CtkitError:
-        return  # it may need Hounsfield units, as long as it says so
-    except Exception as error:
-        raise judge.break_off(
-            "describe must manage without Hounsfield units, which photographs lack, or raise ctkit.errors.DataError",
-            error,
-            "see Slices.hu",
-        ) from error
+    promise = "describe must manage without Hounsfield units, which photographs lack, or raise ctkit.errors.DataError"
+    with suppress(CtkitError), judge.keeping(promise, "see Slices.hu", CtkitError):
+        _described(judge, reducer, replace(volumes[0], hu=None))
 
 
 def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
@@ -238,42 +212,32 @@ def _check_choice(judge: Judge, reducer: Reducer[Any], case: _Case, at: float, *
         farthest = float(np.nanmax(decision.distance, initial=-np.inf))
         judge.must(
             farthest <= at + 1e-6 * (1 + abs(at)),
-            f"distance{where} must be at most the knob",
-            f"it goes to {farthest:g}",
-            "give distances in the knob's unit; pass within_knob=False where stand-ins may be farther by design",
+            f"distance{where} must be at most the knob, but it goes to {farthest:g};"
+            " give distances in the knob's unit; pass within_knob=False where stand-ins may be farther by design",
         )
     judge.must(
         not reducer.keeps_all or decision.kept.all(),
-        f"a reducer with keeps_all must keep every slice{where}",
-        f"it dropped {int((~decision.kept).sum())}",
-        "set keeps_all = False",
+        f"a reducer with keeps_all must keep every slice{where},"
+        f" but it dropped {int((~decision.kept).sum())}; set keeps_all = False",
     )
     again = _selected(judge, reducer, case.group, at, np.random.default_rng(5), where)
     judge.must(
         np.array_equal(decision.kept, again.kept) and _same(decision.by, again.by),
-        f"select{where} must decide the same for the same generator",
-        "it decided differently",
-        "draw from `rng` alone",
+        f"select{where} must decide the same for the same generator, but it decided differently; draw from `rng` alone",
     )
     judge.must(
         reducer.draws or rng.bit_generator.state == before,
-        "a reducer that draws must say so",
-        f"select{where} used the generator",
-        "set draws = True: then there is a selection for each seed",
+        "a reducer that draws must say so,"
+        f" but select{where} used the generator; set draws = True: then there is a selection for each seed",
     )
 
 
 def _selected(
     judge: Judge, reducer: Reducer[Any], group: Group, at: float, rng: np.random.Generator, where: str
 ) -> Decision:
-    try:
+    promise = f"select must manage every group, small, empty and read-only ones too, and decide{where}"
+    with judge.keeping(promise, "handle it"):
         return reducer.select(group, at, rng)
-    except Exception as error:
-        raise judge.break_off(
-            f"select must manage every group, small, empty and read-only ones too, and decide{where}",
-            error,
-            "handle it",
-        ) from error
 
 
 def _check_decision(judge: Judge, decision: Decision, group: Group, where: str) -> None:
@@ -282,14 +246,12 @@ def _check_decision(judge: Judge, decision: Decision, group: Group, where: str) 
     if decision.by is None:
         judge.must(
             decision.distance is None,
-            f"distance{where} is to the slice that stands in, so by must be given too",
-            "it is not",
-            "give both",
+            f"distance{where} is to the slice that stands in, so by must be given too, but it is not; give both",
         )
         return
     _check_dtype(judge, f"by{where}", decision.by, np.dtype(np.int64))
     judge.must(
-        (decision.by[decision.kept] == -1).all(), f"by{where} must be -1 for a kept slice", "it is not", "set it to -1"
+        (decision.by[decision.kept] == -1).all(), f"by{where} must be -1 for a kept slice, but it is not; set it to -1"
     )
     represented = decision.by >= 0
     if decision.distance is not None:
@@ -297,27 +259,25 @@ def _check_decision(judge: Judge, decision: Decision, group: Group, where: str) 
         given = decision.distance[represented]
         judge.must(
             np.isnan(decision.distance[~represented]).all() and np.isfinite(given).all() and (given >= 0).all(),
-            f"distance{where} must be a number from 0 on where by is given, and NaN where it is -1",
-            f"it is {decision.distance}",
-            "fill it so",
+            f"distance{where} must be a number from 0 on where by is given, and NaN where it is -1,"
+            f" but it is {decision.distance}; fill it so",
         )
 
 
 def _check_dtype(judge: Judge, name: str, column: NDArray[Any], dtype: np.dtype[Any]) -> None:
-    judge.must(column.dtype == dtype, f"{name} must be {dtype}", f"it is {column.dtype}", "convert it")
+    judge.must(column.dtype == dtype, f"{name} must be {dtype}, but it is {column.dtype}; convert it")
 
 
 def _check_draws(judge: Judge, reducer: Reducer[Any], cases: list[_Case]) -> None:
     differ = any(
         len({reducer.select(case.group, at, np.random.default_rng(seed)).kept.tobytes() for seed in SEEDS}) > 1
-        for at in settings(reducer.knob)
+        for at in settings(reducer)
         for case in cases
     )
     judge.must(
         differ,
-        "a reducer with draws must depend on the generator",
-        f"{len(SEEDS)} seeds gave the same selections",
-        "set draws = False, or pass parameters with which it draws",
+        "a reducer with draws must depend on the generator,"
+        f" but {len(SEEDS)} seeds gave the same selections; set draws = False, or pass parameters with which it draws",
     )
 
 

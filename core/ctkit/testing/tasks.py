@@ -39,9 +39,7 @@ def _check_classes(judge: Judge, task: Task[Any]) -> None:
         mean, std = task.mean_std
         judge.must(
             0 <= mean <= 1 and 0 < std <= 1,
-            "mean_std must be on the scale 0..1",
-            f"it is {task.mean_std}",
-            "divide by 255",
+            f"mean_std must be on the scale 0..1, but it is {task.mean_std}; divide by 255",
         )
 
 
@@ -51,16 +49,14 @@ def _check_parts(judge: Judge, task: Task[Any], splits: Mapping[str, Split]) -> 
     shared = [name for name, count in names.items() if count > 1]
     judge.must(
         not shared,
-        "an image must be in one part only, under a name of its own",
-        f"{len(shared)} names come twice, such as {shared[:1]}",
-        "drop doubles, and add the part or the folder to the name",
+        f"an image must be in one part only, under a name of its own, but {len(shared)} names come twice,"
+        f" such as {shared[:1]}; drop doubles, and add the part or the folder to the name",
     )
     missing = set(range(len(task.classes))) - set(splits["train"].labels.tolist())
     judge.must(
         not missing,
-        "each class must have training images",
-        f"{', '.join(task.classes[number] for number in sorted(missing))} has none",
-        "leave the class out, or split within classes",
+        f"each class must have training images, but {', '.join(task.classes[number] for number in sorted(missing))}"
+        " has none; leave the class out, or split within classes",
     )
 
 
@@ -71,7 +67,7 @@ def _check_same(judge: Judge, splits: Mapping[str, Split], again: Mapping[str, S
         and split.patients == again[part].patients
         for part, split in splits.items()
     )
-    judge.must(same, "splits must be the same each time", "they differ", "sort folders, and draw from a fixed seed")
+    judge.must(same, "splits must be the same each time, but they differ; sort folders, and draw from a fixed seed")
 
 
 def _check_image(judge: Judge, task: Task[Any], part: str, number: int) -> None:
@@ -80,9 +76,7 @@ def _check_image(judge: Judge, task: Task[Any], part: str, number: int) -> None:
     check_image(judge, image, f"image {number} of {part}")
     judge.must(
         np.array_equal(image, task.image(part, number)),
-        "an image must be the same each time",
-        "it differs",
-        "augment not",
+        "an image must be the same each time, but it differs; augment not",
     )
 
 
@@ -91,14 +85,12 @@ def _check_files(judge: Judge, task: Task[Any]) -> None:
     root = task.root
     judge.must(
         (root is None) == (not files),
-        "files must give every file that the result depends on, and none for synthetic data",
-        f"root is {'None' if root is None else 'given'} and there are {len(files)} files",
-        "list the images and the tables of labels: they tell when results are out of date",
+        "files must give every file that the result depends on, and none for synthetic data,"
+        f" but root is {'None' if root is None else 'given'} and there are {len(files)} files;"
+        " list the images and the tables of labels: they tell when results are out of date",
     )
     for file in files:
         judge.must(
             root is not None and (root / file.path).is_file() and (root / file.path).stat().st_size == file.size,
-            "files must be relative to the root, with their sizes",
-            repr(file),
-            "take them from the folder",
+            f"files must be relative to the root, with their sizes, but {file!r}; take them from the folder",
         )

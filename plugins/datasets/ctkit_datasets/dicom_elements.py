@@ -21,10 +21,10 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 UNCOMPRESSED = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED})
 _UID = re.compile(r"[0-9.]{1,64}")
 _JPEG = "1.2.840.10008.1.2.4."
-_COMPRESSED = frozenset(  # run lengths; JPEG, JPEG-LS, JPEG 2000 and its high-throughput form
-    {"1.2.840.10008.1.2.5", *(_JPEG + kind for kind in ("50", "51", "57", "70", "80", "81", "90", "91"))}
-    | {_JPEG + kind for kind in ("201", "202", "203")}
-)
+_SYNTAXES = UNCOMPRESSED | {  # run lengths; JPEG, JPEG-LS, JPEG 2000 and its high-throughput form
+    "1.2.840.10008.1.2.5",
+    *(_JPEG + kind for kind in ("50", "51", "57", "70", "80", "81", "90", "91", "201", "202", "203")),
+}
 
 PIXEL_DATA = 0x7FE00010
 
@@ -183,7 +183,7 @@ def _parse(data: bytes, size: int, wanted: Container[int]) -> Header:
     """Parse what was read so far of a file of ``size`` bytes; ``_HeadTooShortError`` asks for more."""
     meta, start = _meta_information(data)
     syntax = meta.get(_TRANSFER_SYNTAX, b"").decode("latin-1").strip(" \0")
-    if syntax and syntax not in UNCOMPRESSED | _COMPRESSED:
+    if syntax and syntax not in _SYNTAXES:
         raise HeaderError(f"unknown transfer syntax {syntax if _UID.fullmatch(syntax) else 'of a damaged name'}")
     if syntax == DEFLATED:
         if len(data) < size:

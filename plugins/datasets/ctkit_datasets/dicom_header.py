@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 import os
 import re
 import struct
@@ -167,7 +168,7 @@ def _facts(stream: BinaryIO, size: int) -> dict[str, Any]:
     frames = list(_frames(values))
     if not frames or (len(frames) > 1 and len(frames) != storage["frames"]):
         raise HeaderError(f"damaged header: {storage['frames']} frames, but positions for {len(frames)}")
-    ends = _ends(stream, header, storage) if _rescale_type(frames[0]) == "US" else None
+    ends = _ends(stream, header, storage, _padding(frames[0], storage)) if _rescale_type(frames[0]) == "US" else None
     return {
         "series": _series(frames[0]),
         "storage": storage,
@@ -186,7 +187,8 @@ class _Values:
 
     def text(self, keyword: str) -> str:
         """Return the value as it stands, "" where absent."""
-        return _text(self.raw.get(keyword, b""))
+        raw = self.raw.get(keyword)
+        return _text(raw) if raw else ""
 
     def code(self, keyword: str) -> str:
         """Return a code string, "unknown" where it is none."""
@@ -228,19 +230,23 @@ class _Values:
 
     def mark(self, keyword: str) -> float | None:
         """Return a number, decimal or binary, that only tells slices apart; None where absent or damaged."""
-        raw = self.raw.get(keyword, b"")
+        raw = self.raw.get(keyword)
+        if not raw:
+            return None
         try:
             if len(raw) in (4, 8) and not _PLAIN.fullmatch(raw.rstrip(b"\0 ")):
                 value = float(struct.unpack(self.coding.order + {4: "f", 8: "d"}[len(raw)], raw)[0])
             else:
-                value = float(self.text(keyword) or "nan")
+                value = float(_text(raw))
         except ValueError:
             return None
         return round(value, 3) if math.isfinite(value) else None
 
     def indices(self, keyword: str) -> list[int] | None:
         """Return 32-bit unsigned numbers, None where absent."""
-        raw = self.raw.get(keyword, b"")
+        raw = self.raw.get(keyword)
+        if not raw:
+            return None
         return list(struct.unpack(f"{self.coding.order}{len(raw) // 4}L", raw[: len(raw) // 4 * 4])) or None
 
     def word(self, keyword: str, default: int | None = None) -> int:
@@ -321,7 +327,7 @@ def _check_pixels(stream: BinaryIO, header: Header, values: _Values, storage: Ma
             raise HeaderError("damaged header: uncompressed pixels of undefined length")
         if there < needed:
             raise HeaderError(f"truncated: {there:,} of {needed:,} bytes of pixels are there")
-        if values.notes and storage["frames"] == 1 and there >= 2 * needed and values.text("NumberOfFrames"):
+        if storage["frames"] == 1 and there >= 2 * needed and values.text("NumberOfFrames") not in ("", "1"):
             raise HeaderError("damaged header: more pixels than the one frame that NumberOfFrames speaks of")
         return
     if header.pixels_length != UNDEFINED_LENGTH:
@@ -433,7 +439,9 @@ def _rescale_type(values: _Values) -> str:
     return "US" if text in ("US", "USUS", "UNSPECIFIED", "UNKNOWN", "NONE") else "other"
 
 
-def _ends(stream: BinaryIO, header: Header, storage: Mapping[str, Any]) -> list[float] | None:
+def _ends(
+    stream: BinaryIO, header: Header, storage: Mapping[str, Any], padding: list[int] | None
+) -> list[float] | None:
     """Return the first and the last percentile of a file's stored values, None where they are compressed."""
     if header.syntax not in UNCOMPRESSED - {DEFLATED} or storage["bits"] not in (8, 16):
         return None
@@ -441,6 +449,9 @@ def _ends(stream: BinaryIO, header: Header, storage: Mapping[str, Any]) -> list[
     pixels = storage["rows"] * storage["columns"] * storage["frames"]
     dtype = np.dtype(f"{storage['order']}{'i' if storage['signed'] else 'u'}{storage['bits'] // 8}")
     stored = np.frombuffer(stream.read(pixels * dtype.itemsize), dtype)
+    if padding:
+        inside = stored[(stored < padding[0]) | (stored > padding[1])]
+        stored = inside if inside.size else stored
     lowest, highest = np.percentile(stored, (1, 99))
     return [float(lowest), float(highest)]
 
@@ -450,15 +461,15 @@ def _orientation(values: _Values) -> list[float] | None:
     cosines = values.numbers("ImageOrientationPatient", 6)
     if cosines is None:
         return None
-    row, column = np.array(cosines).reshape(2, 3)
-    skew = max(abs(math.hypot(*row) - 1), abs(math.hypot(*column) - 1), abs(float(row @ column)))
+    a, b = cosines[:3], cosines[3:]
+    skew = max(abs(math.hypot(*a) - 1), abs(math.hypot(*b) - 1), abs(sum(map(operator.mul, a, b))))
     if skew <= _SKEWED[0]:
         return cosines
     if skew > _SKEWED[1]:
         raise HeaderError("damaged header: ImageOrientationPatient must be two perpendicular unit vectors")
     values.notes.append(PUT_RIGHT)
-    row /= np.linalg.norm(row)
-    column -= (row @ column) * row
+    row = np.array(a) / math.hypot(*a)
+    column = np.array(b) - (row @ b) * row
     return [*row.tolist(), *(column / np.linalg.norm(column)).tolist()]
 
 
@@ -499,7 +510,7 @@ def _first(found: Iterable[float | None]) -> float | None:
 def _energy(values: _Values) -> float | None:
     """Return the energy of a virtual monoenergetic image, keV, which most scanners write into some text."""
     texts = map(values.text, ("SeriesDescription", "ImageComments", "ImageType", "FrameType", "FrameComments"))
-    found = _ENERGY.search(" ".join(texts))
+    found = _ENERGY.search("\n".join(texts))
     return values.mark("MonoenergeticEnergyEquivalent") or (float(found[1]) if found else None)
 
 
@@ -507,12 +518,13 @@ def _acquired(values: _Values) -> float | None:
     """Return when a slice was acquired, in seconds after the midnight before its study: no date lies in the cache."""
     moment = values.text("FrameAcquisitionDateTime") or values.text("AcquisitionDateTime")
     day, time = (moment[:8], moment[8:]) if moment else map(values.text, ("AcquisitionDate", "AcquisitionTime"))
-    seconds = _seconds(time)
+    seconds, begun = _seconds(time), values.text("StudyDate")
+    if seconds is None or day == begun:
+        return seconds
     try:
-        days = (datetime.strptime(day, "%Y%m%d") - datetime.strptime(values.text("StudyDate"), "%Y%m%d")).days
+        return seconds + _DAY * (datetime.strptime(day, "%Y%m%d") - datetime.strptime(begun, "%Y%m%d")).days
     except ValueError:
-        days = 0
-    return None if seconds is None else seconds + days * _DAY
+        return seconds
 
 
 def _seconds(time: str) -> float | None:

@@ -28,8 +28,8 @@ DUPLICATE = "duplicate: the same pixels as another slice of its series at the sa
 UNCLEAR = "several different slices of its series lie at its height, and nothing tells which belong together"
 
 _LEAST = 3  # slices of a pass: on average, or of each where heights do not repeat
+_CLEAR = 2  # times as large must a gap between the values of two passes be as those inside
 _MANY = 10  # slices on average: then more passes are believed than slices lie at one height
-_FILLING = 0.2  # share of a set's slices that may lie where another set lacks slices, if these are two scans
 _LONGEST = 64  # bytes of an element that may tell scans apart
 _Value: TypeAlias = Any
 
@@ -41,6 +41,7 @@ class _Way(NamedTuple):
     value: Callable[[Slice, Plane], _Value]
     unit: str | None = None  #: its number may be told
     repeated: bool = True  #: it tells other moments apart, not other reconstructions of one scan
+    alone: bool = True  #: it may do so where parts meet in a single height
 
 
 _WAYS = (  # the first ones say best what differs
@@ -51,11 +52,13 @@ _WAYS = (  # the first ones say best what differs
     _Way("time offset", lambda slice_, _: slice_.marks.offset, "s"),
     _Way("tube voltage", lambda slice_, _: slice_.marks.voltage, "kV", repeated=False),
     _Way("energy", lambda slice_, _: slice_.marks.energy, "keV", repeated=False),
-    _Way("kernel", lambda slice_, _: slice_.marks.kernel, repeated=False),
-    _Way("slice thickness", lambda slice_, _: slice_.thickness, "mm", repeated=False),
-    _Way("acquisition number", lambda slice_, _: slice_.marks.acquisition, ""),
+    _Way("kernel", lambda slice_, _: slice_.marks.kernel, repeated=False, alone=False),
+    _Way("slice thickness", lambda slice_, _: slice_.thickness, "mm", repeated=False, alone=False),
+    _Way("acquisition number", lambda slice_, _: slice_.marks.acquisition),
     _Way("irradiation event", lambda slice_, _: slice_.series.event),
-    _Way("image type", lambda slice_, _: (slice_.series.image_type, slice_.marks.frame_type), repeated=False),
+    _Way(
+        "image type", lambda slice_, _: (slice_.series.image_type, slice_.marks.frame_type), repeated=False, alone=False
+    ),
     _Way("stack", lambda slice_, _: slice_.marks.stack),
     _Way("series number or description", lambda slice_, _: slice_.series.label),
     _Way("comment", lambda slice_, _: slice_.marks.comment),
@@ -91,6 +94,7 @@ class Pass:
     moment: tuple[int, ...] = ()  #: equal for passes of several series that may be reconstructions of one scan
     duplicates: int = 0  #: that were left out
     unclear: tuple[Slice, ...] = ()  #: that were left out, as it is not known whose they are
+    folders: int = 0  #: that alone tell it from others, or that its slices lie in at overlapping heights
 
 
 def passes(slices: list[Slice], plane: Plane, root: Path) -> tuple[list[Pass], list[tuple[Slice, str]]]:
@@ -109,7 +113,8 @@ def passes(slices: list[Slice], plane: Plane, root: Path) -> tuple[list[Pass], l
             single, unclear = _single(last, plane)
             left += ((slice_, UNCLEAR) for slice_ in unclear)
             if single:
-                found.append(replace(last, slices=single, unclear=unclear))
+                folders = last.folders or _overlapping_folders(single, plane)
+                found.append(replace(last, slices=single, unclear=unclear, folders=folders))
     return found, left
 
 
@@ -128,7 +133,8 @@ def _known(whole: Pass, plane: Plane) -> Iterator[Pass]:
     """Cut by the facts of ``_WAYS`` and ``_ORDERS``, until no height repeats or none of them explains it."""
     at = _levels(whole.slices, plane)
     dimensions = range(len(whole.slices[0].marks.dimensions or ()))
-    ways = (*_WAYS, *(_Way("dimension index", partial(_index, dimension)) for dimension in dimensions))
+    repeats = len(set(at)) < len(at)  # otherwise a field of view is no scan: tilted slices have one each
+    ways = (*_WAYS[not repeats :], *(_Way("dimension index", partial(_index, dimension)) for dimension in dimensions))
     found = _by_values(whole.slices, at, plane, ways) or _by_orders(whole.slices, at, plane)
     if found is None:
         yield whole
@@ -146,8 +152,8 @@ def _unknown(whole: Pass, plane: Plane, root: Path) -> Iterator[Pass]:
     ways = (_FILE, _CONTENT, *_element_ways(whole.slices, at, root), _FOLDER)
     found = (
         _by_values(whole.slices, at, plane, ways, strict=True)
-        or _by_order(whole.slices, at, plane, _CONTENT, ranked=False)
-        or _by_order(whole.slices, at, plane, _NUMBER, ranked=True)
+        or _by_order(whole.slices, at, plane, _CONTENT)
+        or _by_order(whole.slices, at, plane, _NUMBER)
     )
     if found is None:
         yield whole
@@ -189,7 +195,8 @@ def _cut(whole: Pass, found: _Found) -> Iterator[Pass]:
         note = f"one of {len(parts)} scans in its series, told apart by {way.name}{f' ({told})' if told else ''}"
         moment = (*whole.moment, number) if way.repeated else whole.moment
         notes, left = (*whole.notes, note), () if number else (*whole.unclear, *unclear)
-        yield Pass(part, notes, moment, 0 if number else whole.duplicates, left)
+        folders = len(parts) if way is _FOLDER else whole.folders
+        yield Pass(part, notes, moment, 0 if number else whole.duplicates, left, folders)
 
 
 def _told(way: _Way, value: _Value) -> str:
@@ -203,12 +210,13 @@ def _told(way: _Way, value: _Value) -> str:
 
 
 def _heights(slices: Iterable[Slice], plane: Plane) -> NDArray[np.float64]:
-    return np.array([plane.height(slice_.position) for slice_ in slices])
+    positions = np.array([slice_.position for slice_ in slices], np.float64)
+    return np.asarray(positions @ np.array(plane.normal))
 
 
 def _levels(slices: Sequence[Slice], plane: Plane) -> list[int]:
     """Return for each slice the number of the height it lies at, counted upwards."""
-    thickness = [slice_.thickness for slice_ in slices if slice_.thickness]
+    thickness = [slice_.thickness for slice_ in slices if slice_.thickness and slice_.thickness > 0]
     return levels(_heights(slices, plane), float(np.median(thickness)) if thickness else None)
 
 
@@ -220,6 +228,8 @@ def _repeats(slices: Sequence[Slice], plane: Plane) -> int:
 def _single(one: Pass, plane: Plane) -> tuple[list[Slice], tuple[Slice, ...]]:
     """Return the slices that lie alone at their height, and those that are left out for they do not."""
     at = _levels(one.slices, plane)
+    if len(set(at)) == len(at):
+        return one.slices, one.unclear
     count = Counter(at)
     single = [slice_ for slice_, level in zip(one.slices, at, strict=True) if count[level] == 1]
     others = (slice_ for slice_, level in zip(one.slices, at, strict=True) if count[level] > 1)
@@ -243,20 +253,20 @@ def _by_values(
     best: tuple[int, int, int] | None = None
     found: _Found | None = None
     for rank, way in enumerate(ways):
-        parts: dict[_Value, list[int]] = defaultdict(list)
-        for number, slice_ in enumerate(slices):
-            parts[way.value(slice_, plane)].append(number)
-        if not 1 < len(parts) <= len(slices) / _LEAST:
+        values = [way.value(slice_, plane) for slice_ in slices]
+        fewest = most if repeated and len(count) > 1 else 0
+        if not 1 < len(set(values)) <= max(fewest, len(slices) / _LEAST):
             continue
+        parts: dict[_Value, list[int]] = defaultdict(list)
+        for number, value in enumerate(values):
+            parts[value].append(number)
         if repeated:
             if len(parts) > most and len(slices) < _MANY * len(parts):
                 continue
-            values: dict[int, set[_Value]] = defaultdict(set)
-            for value, numbers in parts.items():
-                for number in numbers:
-                    values[at[number]].add(value)
             left = sum(len(numbers) - len({at[number] for number in numbers}) for numbers in parts.values())
-            if 2 * sum(len(values[level]) > 1 for level in repeated) < len(repeated) or (strict and left):
+            pairs = Counter(level for level, _ in set(zip(at, values, strict=True)))
+            told = sum(pairs[level] > 1 for level in repeated)
+            if 2 * told < len(repeated) or (strict and left) or not (way.alone or told > 1):
                 continue
         elif _lie_in_each_other([_heights((slices[n] for n in numbers), plane) for numbers in parts.values()]):
             left = 0
@@ -265,9 +275,14 @@ def _by_values(
         score = (left, len(parts), rank)
         if best is None or score < best:
             best = score
-            ordered = sorted(parts.items(), key=lambda item: (str(type(item[0])), item[0]))
+            ordered = sorted(parts.items(), key=lambda item: _rank_of(item[0]))
             found = _Found(way, [(value, [slices[number] for number in numbers]) for value, numbers in ordered])
     return found
+
+
+def _rank_of(value: _Value) -> tuple[float, str]:
+    """Order values of any kind: unknown ones, numbers, others."""
+    return (float(value), "") if isinstance(value, float) else (-np.inf if value is None else np.inf, repr(value))
 
 
 def _lie_in_each_other(parts: list[NDArray[np.float64]]) -> bool:
@@ -277,11 +292,12 @@ def _lie_in_each_other(parts: list[NDArray[np.float64]]) -> bool:
     parts = [np.sort(part) for part in parts]
     for number, part in enumerate(parts):
         others = np.concatenate([*parts[:number], *parts[number + 1 :]])
-        inside = others[(others > part[0]) & (others < part[-1])]
         gaps = np.diff(part)
-        filling = gaps[np.searchsorted(part, inside) - 1] > 1.5 * np.median(gaps)
-        within = part[(part > others.min()) & (part < others.max())]
-        if 2 * len(within) < len(part) or (len(inside) and filling.mean() > _FILLING):
+        lacking = np.rint(gaps / np.median(gaps)) - 1  # slices
+        inside = np.histogram(others, part)[0]
+        filling = inside[inside <= lacking].sum()
+        within = np.count_nonzero((part > others.min()) & (part < others.max()))
+        if 2 * within < len(part) or 2 * filling > inside.sum():
             return False
     return True
 
@@ -290,40 +306,99 @@ def _lie_in_each_other(parts: list[NDArray[np.float64]]) -> bool:
 
 
 def _by_orders(slices: list[Slice], at: list[int], plane: Plane) -> _Found | None:
-    return next(filter(None, (_by_order(slices, at, plane, way, ranked=True) for way in _ORDERS)), None)
+    return next(filter(None, (_by_order(slices, at, plane, way) for way in _ORDERS)), None)
 
 
-def _by_order(slices: list[Slice], at: list[int], plane: Plane, way: _Way, *, ranked: bool) -> _Found | None:
-    """Return the passes that slices come in: a new one begins when a height repeats.
+def _by_order(slices: list[Slice], at: list[int], plane: Plane, way: _Way) -> _Found | None:
+    """Return the passes that slices come in, one for each slice at a height, and the slices of which that is unclear.
 
-    There must be as many as slices at one height. Otherwise, where ``ranked``, the first ones of all heights with so
-    many slices make a pass, and the second ones; then nothing tells whose the slices of the other heights are.
+    There are three ways to find them, of which the first that explains all heights is taken: the largest gaps between
+    values; where heights turn back; and the first, second and further slices at each height.
     """
-    values = [way.value(slice_, plane) for slice_ in slices]
-    most = max(Counter(at).values())
-    if most == 1 or None in values or len(set(zip(values, at, strict=True))) < len(slices):
+    count = Counter(at)
+    most, values = max(count.values()), [way.value(slice_, plane) for slice_ in slices]
+    if 1 in (most, len(count)) or None in values or len(set(zip(values, at, strict=True))) < len(slices):
         return None
     ordered = sorted(range(len(slices)), key=lambda number: (values[number], at[number]))
-    swept: list[list[int]] = [[]]
-    unclear: list[Slice] = []
+    ranks = [] if way is _CONTENT else _ranks(ordered, at, values, most)  # images are made in any order
+    for found in (_clusters(ordered, values, most), _runs(ordered, at), ranks):
+        if len(found) == most and _are_over_each_other([[at[number] for number in part] for part in found]):
+            used = set(itertools.chain(*found))
+            unclear = [slices[number] for number in ordered if number not in used]
+            return _Found(way, [(None, [slices[number] for number in part]) for part in found], unclear)
+    return None
+
+
+def _clusters(ordered: list[int], values: list[Any], most: int) -> list[list[int]]:
+    """Cut slices at the largest gaps between their values, if these are far larger than the others."""
+    gaps = np.diff([_first_of(values[number]) for number in ordered])
+    cuts = np.sort(np.argsort(gaps)[len(gaps) - most + 1 :])
+    others = np.delete(gaps, cuts)
+    if others.size and gaps[cuts].min() <= _CLEAR * others.max():
+        return []
+    return [ordered[first:last] for first, last in itertools.pairwise([0, *(cuts + 1).tolist(), len(ordered)])]
+
+
+def _first_of(value: Any) -> float:
+    """A number, or the number of an instance without that of its frame."""
+    return float(value[0] if isinstance(value, tuple) else value)
+
+
+def _ranks(ordered: list[int], at: list[int], values: list[Any], most: int) -> list[list[int]]:
+    """Return the first slices of all heights that have so many, then the second ones, and so on.
+
+    Numbers of instances must differ alike at most of these heights, as they do in scans by turns; others mean nothing.
+    """
+    count = Counter(at)
+    full = sorted((number for number in ordered if count[at[number]] == most), key=at.__getitem__)
+    ranks = [full[first::most] for first in range(most)]
+    if 2 * len(ranks[0]) < len(count):
+        return []
+    if isinstance(values[0], tuple):
+        for before, after in itertools.pairwise(ranks):
+            steps = Counter(
+                values[b][0] - values[a][0] or values[b][1] - values[a][1] for a, b in zip(before, after, strict=True)
+            )
+            if 2 * steps.most_common(1)[0][1] < len(before):
+                return []
+    return ranks
+
+
+def _runs(ordered: list[int], at: list[int]) -> list[list[int]]:
+    """Cut slices, by their numbers in order, where their heights turn back.
+
+    Where they turn between a run up and a run down, the slice at the turn may be of either one; if its height is not in
+    both, it is left out.
+    """
+    runs: list[list[int]] = [ordered[:1]]
+    ways = [0]  # 1 for a run up, -1 for a run down
+    for before, number in itertools.pairwise(ordered):
+        step = int(np.sign(at[number] - at[before]))
+        if step == 0 or ways[-1] == -step:
+            runs.append([number])
+            ways.append(0)
+        else:
+            runs[-1].append(number)
+            ways[-1] = step
+    for number, (run, after) in enumerate(itertools.pairwise(runs)):
+        if ways[number] == -ways[number + 1] and at[run[-1]] not in {at[other] for other in after}:
+            run.pop()
+    return runs
+
+
+def _are_over_each_other(passes_: list[list[int]]) -> bool:
+    """Whether no height repeats in a pass, and each has more than one in common with earlier ones, but single slices.
+
+    Otherwise one slice of a scan was taken twice, and the scan goes on behind it.
+    """
     seen: set[int] = set()
-    ranks: Counter[int] = Counter()
-    rank: list[list[int]] = [[] for _ in range(most)]
-    for number in ordered:
-        if at[number] in seen:
-            swept.append([])
-            seen.clear()
-        swept[-1].append(number)
-        seen.add(at[number])
-        rank[ranks[at[number]]].append(number)
-        ranks[at[number]] += 1
-    if len(swept) != most:
-        full = {level for level, count in ranks.items() if count == most}
-        if not ranked or 2 * len(full) < len(ranks):
-            return None
-        swept = [[number for number in part if at[number] in full] for part in rank]
-        unclear = [slices[number] for number in ordered if at[number] not in full]
-    return _Found(way, [(None, [slices[number] for number in part]) for part in swept], unclear)
+    for number, levels_ in enumerate(passes_):
+        if len(set(levels_)) < len(levels_):
+            return False
+        if number and len(levels_) >= _LEAST and len(seen.intersection(levels_)) < 2:
+            return False
+        seen.update(levels_)
+    return True
 
 
 # --- by the files themselves --------------------------------------------------------------------------------------
@@ -383,8 +458,10 @@ def _rescaled(stored: NDArray[Any], encoding: Encoding, out: NDArray[np.float64]
     out[...] = stored * encoding.slope + (encoding.intercept or 0.0)
 
 
-def overlapping_folders(slices: Sequence[Slice], plane: Plane) -> int:
-    """Return how many folders the slices lie in whose heights overlap, 0 for none."""
+def _overlapping_folders(slices: Sequence[Slice], plane: Plane) -> int:
+    """Return how many folders the slices lie in whose heights overlap, 0 for none or where each holds a few slices."""
+    if not 1 < len({slice_.folder for slice_ in slices}) <= len(slices) / _LEAST:
+        return 0
     ends: dict[str, list[float]] = {}
     for slice_ in slices:
         height = plane.height(slice_.position)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,10 +16,12 @@ from ctkit.contracts import Skipped, SourceFile, Volume
 from ctkit_datasets.dicom_geometry import Plane, describe_spacing, tilt
 from ctkit_datasets.dicom_header import PUT_RIGHT
 from ctkit_datasets.dicom_kernels import known_kernel
-from ctkit_datasets.dicom_passes import Pass, overlapping_folders, passes
+from ctkit_datasets.dicom_passes import Pass, passes
 from ctkit_datasets.dicom_slices import Slice, SliceMaker, sources, with_units
 from ctkit_datasets.filters import NOT_SLICES, SeriesParams, chosen, matches, unwanted
 from ctkit_datasets.packed_groups import PackedGroups
+
+_log = logging.getLogger(__name__)
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _Name = tuple[str, str, str, str]  # patient, series, study, frame of reference
@@ -44,11 +47,15 @@ def arrange_series(
         if reason:
             yield Skipped(file.path, reason)
             continue
+        if len(slices) > 1:
+            several.add(file.path)
+            slices = [slice_ for slice_ in slices if _has_kernel(slice_, params) and _has_thickness(slice_, params)]
+            if not slices:
+                yield Skipped(file.path, "no frame with the kernel and the slice thickness asked for")
+                continue
         name = _name_of(slices[0])
         groups.add(name, slices)
         sizes[name] += len(slices)
-        if len(slices) > 1:
-            several.add(file.path)
     stacks = _stacks(groups, sizes, params)
     if params.same_scan == "largest":
         stacks = _largest(stacks)
@@ -130,8 +137,8 @@ class Stack:
             yield f"duplicates left out: {self.part.duplicates}"
         if self.part.unclear:
             yield f"slices left out, as several different ones lie at one height: {len(self.part.unclear)}"
-        if folders := overlapping_folders(self.slices, self.plane):
-            yield f"its slices lie in {folders} folders whose heights overlap: perhaps {folders} scans"
+        if self.part.folders:
+            yield f"its series lies in {self.part.folders} folders whose heights overlap: perhaps not one scan"
         if not self.slices[0].encoding.hounsfield:
             yield "values are not in Hounsfield units"
         if not self.slices[0].series.patient:
@@ -167,13 +174,21 @@ def _reasons(slices: list[Slice], params: SeriesParams) -> Iterator[str]:
         yield "no image position or orientation"
     if params.body_part and not matches(series.body_part, params.body_part):
         yield "body part not asked for"
-    if params.kernel and not matches(slices[0].marks.kernel, params.kernel):
+    if not any(_has_kernel(slice_, params) for slice_ in slices):
         yield "kernel not asked for"
-    if params.thickness:
-        least, greatest = params.thickness
-        thickness = slices[0].thickness
-        if thickness is None or not least <= thickness <= greatest:
-            yield "slice thickness not asked for"
+    if not any(_has_thickness(slice_, params) for slice_ in slices):
+        yield "slice thickness not asked for"
+
+
+def _has_kernel(slice_: Slice, params: SeriesParams) -> bool:
+    return not params.kernel or matches(slice_.marks.kernel, params.kernel)
+
+
+def _has_thickness(slice_: Slice, params: SeriesParams) -> bool:
+    if not params.thickness:
+        return True
+    least, greatest = params.thickness
+    return slice_.thickness is not None and least <= slice_.thickness <= greatest
 
 
 @lru_cache
@@ -305,10 +320,14 @@ class _Outline(NamedTuple):
 
 def _volumes(stacks: Iterator[Stack | Skipped], outlines: dict[str, _Outline]) -> Iterator[Volume | Skipped]:
     """Make volumes of stacks, and put down the outline of each under its key."""
+    mixed = 0
     for stack in stacks:
         if isinstance(stack, Stack):
             outlines[stack.key] = _Outline.of(stack)
+            mixed += bool(stack.part.folders)
         yield stack.volume() if isinstance(stack, Stack) else stack
+    if mixed:
+        _log.warning("series that lie in several folders with overlapping heights: see the notes on %d volumes", mixed)
 
 
 def _related(found: Iterator[Volume | Skipped], outlines: Mapping[str, _Outline]) -> Iterator[Volume | Skipped]:

@@ -21,6 +21,7 @@ _WORDS = re.compile(  # that tell a scan from its label map; what is left of two
     r"(?<![a-z])(ct|img|image|imaging|volume|vol|scan|orig|seg|segmentation|mask|msk|label|labels|gt|roi)(?![a-z])"
 )
 _SAME = 1e-3  # mm
+_NEAR = 0.01  # of a label that was scaled
 Names = Mapping[int, tuple[str, ...]]
 
 
@@ -65,7 +66,8 @@ def _labelled(path: Path, names: Names, title: str, scan: Mapping[str, Any]) -> 
     )
     found: dict[str, set[int]] = {name: set() for titles in (names or usual).values() for name in titles}
     for label in labels:
-        shown = np.isclose(slices, (label - intercept) / slope, atol=1e-3 / abs(slope)).any(axis=(1, 2))
+        is_label = slices == label if facts["scale"] is None else np.abs(slices * slope + intercept - label) < _NEAR
+        shown = is_label.any(axis=(1, 2))
         numbers = {number for number, there in enumerate(own) if shown[there].any()}
         for name in names.get(label, usual[label]):
             found.setdefault(name, set()).update(numbers)
@@ -149,9 +151,16 @@ def _alike(root: Path, scan: Path) -> Iterator[Path]:
     key, folder = _key(scan), scan.parent
     yield from (path for path in _files(folder) if path != scan and _key(path)[: len(key)] == key)
     if folder != root and _is_word(folder.name):
-        for other in sorted(folder.parent.iterdir()):
-            if other != folder and other.is_dir() and _is_word(other.name):
+        for other in _folders(folder.parent):
+            if other != folder and _is_word(other.name):
                 yield from (path for path in _files(other) if _key(path)[: len(key)] == key)
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError:
+        return []
 
 
 def _is_word(folder: str) -> bool:

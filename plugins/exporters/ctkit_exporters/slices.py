@@ -8,10 +8,10 @@ format     leaves in the folder
 ``list``   ``slices.txt``: a source file a line; where files hold several slices, a tab and the number in the file
 ``dicom``  ``VOLUME/VOLUME-INDEX.dcm``: hard links to the source files, copies where the disk has no links
 ``png``    ``VOLUME/VOLUME-INDEX.png``: 8 bits at the full matrix, in the run's training rendering
-``nifti``  ``VOLUME.nii.gz``: a volume's kept slices where they lay, and ``slices.csv``, which says which they are
+``nifti``  ``VOLUME.nii.gz``: a volume's kept slices where they lay, and ``slices.csv``: each one's source and height
 =========  =========================================================================================================
 
-The list, and what is in the DICOM files, names patients where the source does. A hard link *is* the source file: who
+The lists, and what is in the DICOM files, name patients where the source does. A hard link *is* the source file: who
 wants to change it copies it first.
 """
 
@@ -80,8 +80,8 @@ def export_slices(run: RevisitedArm, form: SliceFormat, out: Path) -> int:
     else:
         _write_images(run, kept(), {"png": _write_pngs, "nifti": _write_nifti}[form])
     if form == "nifti":
-        rows = ((one.nifti.name, at, one.name, index) for one in kept() for at, index in enumerate(one.index.tolist()))
-        write_csv(out / "slices.csv", ("file", "position", "volume", "index"), rows)
+        rows = (row for one in kept() for row in _rows(run.dataset, one))
+        write_csv(out / "slices.csv", ("file", "position", "volume", "index", "source", "z"), rows)
     return int(run.selection.kept.sum())
 
 
@@ -92,6 +92,14 @@ def _kept(run: RevisitedArm, out: Path) -> Iterator[Kept]:
         if len(of_volume):
             number = int(run.volume[of_volume[0]])
             yield Kept(run.volumes[number], run.pseudonym(number), run.index[of_volume], run.span(number), out)
+
+
+def _rows(dataset: Dataset[Any], one: Kept) -> Iterator[tuple[Any, ...]]:
+    """Yield for each slice of a NIfTI file which one it is, its source file, and its first pixel's height in mm."""
+    places = dataset.places(one.volume, one.index)
+    for at, index in enumerate(one.index.tolist()):
+        source = one.volume.source(index) if one.volume.files else None
+        yield one.nifti.name, at, one.name, index, source, None if places is None else round(float(places[at, 2, 2]), 4)
 
 
 def _claim(run: RevisitedArm, form: SliceFormat, out: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ctkit.contracts import Decision, Group, Ints, Knob, NoParams, Reducer
+from ctkit.contracts import Decision, Group, Ints, NoParams, Params, Reducer, knob
 
 
 class All(Reducer[NoParams]):
@@ -17,13 +17,17 @@ class All(Reducer[NoParams]):
         return Decision(np.ones(len(group), bool))
 
 
-class EveryN(Reducer[NoParams]):
+class EveryNParams(Params):
+    """How many slices one stands for."""
+
+    n: float = knob(10, low=1, high=1e6, unit="slices", description="step from one kept slice to the next")
+
+
+class EveryN(Reducer[EveryNParams]):
     """Keep the first slice of each volume and every ``n``-th after it; a fractional ``n`` meets any budget.
 
     Slices are counted by their number in the volume, so a missing slice does not shift the later ones.
     """
-
-    knob = Knob("n", "slices", 1, 1e6, 10)
 
     def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
         """Keep a slice where its number, counted from the volume's first slice here, enters another ``n``."""
@@ -31,7 +35,15 @@ class EveryN(Reducer[NoParams]):
         return Decision((number == 0) | (number // at != (number - 1) // at))
 
 
-class Random(Reducer[NoParams]):
+class RandomParams(Params):
+    """How many slices to keep."""
+
+    share: float | None = knob(
+        None, low=1e-6, high=1, unit="of the slices", description="what is kept of each group", share=True
+    )
+
+
+class Random(Reducer[RandomParams]):
     """Keep a random share of each group, rounded to whole slices but never to none.
 
     Every slice draws a number and the smallest are kept, so for one seed a smaller share is part of a larger one.
@@ -40,7 +52,6 @@ class Random(Reducer[NoParams]):
     version = 2
     default_scope = "dataset"
     draws = True
-    knob = Knob("share", "of the slices", 1e-6, 1, share=True)
 
     def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
         """Keep the ``at * n`` slices that draw the smallest numbers."""

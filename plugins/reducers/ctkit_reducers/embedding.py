@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 
-from ctkit.contracts import InputPath, Knob, Params, Reducer, Slices
+from ctkit.contracts import InputPath, Params, Reducer, Slices, knob
 from ctkit_reducers.similarity import Similarity
 from ctkit_torch.architectures import check_architecture
 from ctkit_torch.weights import faults_of_file, faults_of_library
@@ -20,7 +20,7 @@ from ctkit_torch.weights import faults_of_file, faults_of_library
 DECIMALS = 6  #: of a distance, as many as products of float32 vectors are good for, so that equal slices are 0 apart
 
 
-class EmbeddingParams(Params):
+class NetworkParams(Params):
     """Which network looks at the slices."""
 
     backbone: InputPath | None = Field(
@@ -33,10 +33,18 @@ class EmbeddingParams(Params):
     size: int = Field(224, ge=32, le=1024, description="side that slices are resized to, pixels")
 
 
-E = TypeVar("E", bound=EmbeddingParams)
+class EmbeddingParams(NetworkParams):
+    """Which network looks at the slices, and what counts as alike."""
+
+    threshold: float | None = knob(
+        None, low=0, high=2, unit="1 - cosine", description="greatest distance to the slice that another is alike to"
+    )
 
 
-class Embedded(Reducer[E]):
+N = TypeVar("N", bound=NetworkParams)
+
+
+class Embedded(Reducer[N]):
     """A reducer whose evidence is a network's features, globally average-pooled and of length 1."""
 
     shared_evidence = "embedding"
@@ -58,8 +66,6 @@ class Embedded(Reducer[E]):
 
 class Embedding(Embedded[EmbeddingParams], Similarity[EmbeddingParams]):
     """Drop a slice when the cosine distance of its features to an earlier kept one's is at most ``threshold``."""
-
-    knob = Knob("threshold", "1 - cosine", 0, 2)
 
     def distances(self, some: NDArray[np.float32], many: NDArray[np.float32]) -> NDArray[np.float32]:
         """Cosine distances (m, n) between features of unit length."""

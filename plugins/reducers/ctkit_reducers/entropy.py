@@ -5,11 +5,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Decision, Floats, Group, Knob, NoParams, Reducer, Slices
+from ctkit.contracts import Decision, Floats, Group, Params, Reducer, Slices, knob
 from ctkit_reducers.similarity import evidence_of
 
 
-class Entropy(Reducer[NoParams]):
+class EntropyParams(Params):
+    """What counts as information enough."""
+
+    threshold: float | None = knob(
+        None, low=0, high=8, unit="bits", description="least entropy of a slice that is kept"
+    )
+
+
+class Entropy(Reducer[EntropyParams]):
     """Keep a slice when the Shannon entropy of its 256 grey levels is at least ``threshold`` bits.
 
     The levels are those of the evidence rendering, which stretches each slice to its own minimum and maximum: a slice
@@ -17,7 +25,6 @@ class Entropy(Reducer[NoParams]):
     """
 
     evidence = "slice"
-    knob = Knob("threshold", "bits", 0, 8)
 
     def describe(self, slices: Slices) -> Floats:
         """Entropy (n,) in bits."""

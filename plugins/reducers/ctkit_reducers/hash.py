@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from ctkit.contracts import Bools, Decision, Group, Knob, Params, Slices
+from ctkit.contracts import Bools, Decision, Group, Knob, Params, Slices, knob
 from ctkit_hashing.codes import dhash, hamming, packed
 from ctkit_reducers.code_index import KeptCodes, worth_indexing
 from ctkit_reducers.similarity import Kept, Similarity
@@ -23,6 +24,18 @@ class HashParams(Params):
         description="difference (the paper's), perceptual, average or wavelet hash, each as ImageHash computes it",
     )
     bits: Literal[64, 256] = Field(64, description="length of a code in bits")
+    threshold: int = knob(
+        6,
+        low=0,
+        high=256,
+        unit="bits",
+        description="most bits in which codes of alike slices differ, 24 for long codes",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _long_codes_have_another_default(cls, data: Any) -> Any:
+        return {"threshold": 24} | data if isinstance(data, dict) and data.get("bits") == 256 else data
 
 
 class Hash(Similarity[HashParams]):
@@ -32,12 +45,12 @@ class Hash(Similarity[HashParams]):
     """
 
     evidence = "slice"
-    knob = Knob("threshold", "bits", 0, 256, 6, integer=True)  # an instance has as many as its codes
 
-    def __init__(self, params: HashParams | None = None) -> None:
-        super().__init__(params)
-        bits = self.params.bits
-        self.knob = Knob("threshold", "bits", 0, bits, 6 * bits // 64, integer=True)
+    @property
+    def knob(self) -> Knob | None:
+        """The threshold, which goes up to the length of a code."""
+        knob = super().knob
+        return knob and replace(knob, high=self.params.bits)
 
     def describe(self, slices: Slices) -> NDArray[np.uint64]:
         """Codes (n, bits / 64); the bits are ImageHash's, in its order, the first one the highest."""

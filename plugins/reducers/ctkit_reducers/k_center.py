@@ -5,19 +5,25 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Decision, Group, Ints, Knob
-from ctkit_reducers.embedding import Embedded, EmbeddingParams, cosine_distances
+from ctkit.contracts import Decision, Group, Ints, knob
+from ctkit_reducers.embedding import Embedded, NetworkParams, cosine_distances
 from ctkit_reducers.similarity import evidence_of
 
 
-class KCenter(Embedded[EmbeddingParams]):
+class KCenterParams(NetworkParams):
+    """Which network looks at the slices, and how near to a kept one each must be."""
+
+    radius: float | None = knob(
+        None, low=0, high=2, unit="1 - cosine", description="greatest distance to the nearest kept slice"
+    )
+
+
+class KCenter(Embedded[KCenterParams]):
     """Keep the first slice, then always the one farthest from all kept, until none is farther than ``radius``.
 
     The kept slices cover the rest: every dropped one lies within the radius of the kept one nearest to it, which
     stands for it. Features have unit length, where the order of cosine and of Euclidean distances is the same.
     """
-
-    knob = Knob("radius", "1 - cosine", 0, 2)
 
     def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
         """Add centres until the farthest slice is within the radius; of equally far ones take the first."""

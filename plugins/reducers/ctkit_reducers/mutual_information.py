@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Floats, Ints, Knob
+from ctkit.contracts import Floats, Ints, Params, knob
 from ctkit_reducers.pairs import PairSimilarity, upper
 
 if TYPE_CHECKING:
@@ -22,13 +22,19 @@ SLICES_AT_ONCE = 32  #: on an accelerator; a block of joint histograms is then 2
 PIXELS_AT_ONCE = 2048  #: on an accelerator; float16 counts that far without rounding
 
 
-class MutualInformation(PairSimilarity):
+class MutualInformationParams(Params):
+    """What counts as alike."""
+
+    threshold: float | None = knob(
+        None, low=0, high=1, unit="1 - NMI", description="greatest distance to the kept slice that stands for another"
+    )
+
+
+class MutualInformation(PairSimilarity[MutualInformationParams]):
     """Drop a slice when 1 - NMI to an earlier kept one is at most ``threshold``.
 
     Slices of a single grey level are 0 apart from each other and 1 from the rest.
     """
-
-    knob = Knob("threshold", "1 - NMI", 0, 1)
 
     def similarity(self, grey: NDArray[np.uint8], device: str) -> Floats:
         """Normalised mutual information of every two slices."""

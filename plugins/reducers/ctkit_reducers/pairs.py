@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Floats, NoParams, Slices
+from ctkit.contracts import Floats, P, Slices
 from ctkit_reducers.similarity import Similarity
 
 DECIMALS = 7  #: of a distance, as many as float32 holds, so that equal slices are exactly 0 apart
 
 
-class PairSimilarity(Similarity[NoParams], ABC):
+class PairSimilarity(Similarity[P], ABC):
     """A likeness that is known only for two slices at a time: distance = 1 - similarity, inside a volume."""
 
     evidence = "pair"

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ctkit.contracts import Decision, Group, Ints, Knob
+from ctkit.contracts import Decision, Group, Ints
 from ctkit_reducers.embedding import DECIMALS, Embedded, EmbeddingParams, cosine_distances
 from ctkit_reducers.similarity import evidence_of
 
@@ -35,7 +35,6 @@ class SemDedup(Embedded[SemDedupParams]):
 
     default_scope = "dataset"
     draws = True
-    knob = Knob("threshold", "1 - cosine", 0, 2)
 
     def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
         """Cluster with starts drawn from ``rng``, then look for duplicates in each cluster."""

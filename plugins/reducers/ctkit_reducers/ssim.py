@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Floats, Knob
+from ctkit.contracts import Floats, Params, knob
 from ctkit.errors import DataError
 from ctkit_reducers.pairs import PairSimilarity, fetch, place, room, upper
 
@@ -27,13 +27,19 @@ PAIRS = 64  #: worked on at a time on an accelerator
 MEMORY = 2 << 30  #: bytes of an accelerator that rows of all slices may take: so many rows are worked on at a time
 
 
-class Ssim(PairSimilarity):
+class SsimParams(Params):
+    """What counts as alike."""
+
+    threshold: float | None = knob(
+        None, low=0, high=2, unit="1 - SSIM", description="greatest distance to the kept slice that stands for another"
+    )
+
+
+class Ssim(PairSimilarity[SsimParams]):
     """Drop a slice when 1 - SSIM to an earlier kept one is at most ``threshold``.
 
     Constant slices, to which the index gives no meaning, are 0 apart from each other and 1 from the rest.
     """
-
-    knob = Knob("threshold", "1 - SSIM", 0, 2)
 
     def similarity(self, grey: NDArray[np.uint8], device: str) -> Floats:
         """Mean structural similarity of every two slices."""

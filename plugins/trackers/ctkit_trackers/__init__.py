@@ -47,30 +47,33 @@ def _names() -> list[str]:
 @hookimpl
 def ctkit_metric_logged(stage: str, item: str, name: str, value: float, step: int) -> None:
     """Hand a number on."""
-    for followed in _following:
-        followed.tracker.metric(f"{stage}/{item}".rstrip("/"), name, value, step)
+    _raise_first([followed.metric(f"{stage}/{item}", name, value, step) for followed in _following])
 
 
 @hookimpl
 def ctkit_stage_finished(stage: str, item: str, seconds: float) -> None:
     """Hand on how long the work took."""
-    for followed in _following:
-        followed.tracker.metric(f"{stage}/{item}".rstrip("/"), "seconds", seconds, 0)
+    ctkit_metric_logged(stage, item, "seconds", seconds, 0)
 
 
 @hookimpl
 def ctkit_run_finished(run: RunInfo) -> None:
     """Hand on scores and files."""
-    from ctkit_trackers.tracking import end
-
-    while _following:
-        end(_following.pop(), run, finished=True)
+    _end(run, finished=True)
 
 
 @hookimpl
 def ctkit_run_failed(run: RunInfo) -> None:
     """Hand on what there is, and that it is not all."""
-    from ctkit_trackers.tracking import end
+    _end(run, finished=False)
 
-    while _following:
-        end(_following.pop(), run, finished=False)
+
+def _end(run: RunInfo, *, finished: bool) -> None:
+    following, _following[:] = list(_following), []
+    _raise_first([followed.end(run, finished=finished) for followed in following])
+
+
+def _raise_first(refused: Sequence[str]) -> None:
+    """Tell the core, which reports it and goes on, once all trackers were told."""
+    if reasons := [reason for reason in refused if reason]:
+        raise RuntimeError(reasons[0])

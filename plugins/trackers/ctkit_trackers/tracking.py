@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,37 @@ _State = tuple[int, int]  # of a file: inode, and time of the last change in ns
 class Followed:
     """A tracker of a run, and the files that an earlier start had left in its folder."""
 
+    name: str
     tracker: Tracker
     earlier: Mapping[Path, _State]
+
+    def metric(self, item: str, name: str, value: float, step: int) -> str:
+        """Hand a number on; return why the tracker did not take it, "" where it did."""
+        item = "/".join(filter(None, item.split("/")))  # a baseline has no pre-training; no library takes an empty part
+        words = " ".join([name, "of", *item.split("/")])  # with slashes it would be taken for a path and left out
+        return self._handed(words, self.tracker.metric, item, name, value, step)
+
+    def end(self, run: RunInfo, *, finished: bool) -> str:
+        """Hand over scores and files that this start has written, and close the record whatever fails.
+
+        Returns the first thing that the tracker did not take, "" where it took all.
+        """
+        written = [file for file, state in _states(run.folder).items() if state != self.earlier.get(file)]
+        refused = []
+        try:
+            if Run(run.folder).folder.results in written:
+                refused += [self.metric(item, name, value, 0) for item, name, value in _scores(run.folder)]
+            refused += [self._handed(file.name, self.tracker.file, file) for file in written]
+        finally:
+            refused.append(self._handed("its end", partial(self.tracker.end, finished=finished)))
+        return next(filter(None, refused), "")
+
+    def _handed(self, key: str, hand: Callable[..., None], *what: Any) -> str:
+        try:
+            hand(*what)
+        except Exception as error:  # a library of others
+            return f"{self.name} did not take {key}: {error}"
+        return ""
 
 
 def _mlflow() -> type[Tracker]:
@@ -42,7 +72,7 @@ _TRACKERS: dict[str, Callable[[], type[Tracker]]] = {"mlflow": _mlflow, "wandb":
 
 def start(name: str, run: RunInfo) -> Followed:
     """Start a tracker. Raises ``RequestError`` where there is none of that name, or its library is missing."""
-    return Followed(find(name)(run, dict(flat(run.config))), _states(run.folder))
+    return Followed(name, find(name)(run, dict(flat(run.config))), _states(run.folder))
 
 
 def faults(names: Iterable[str]) -> Iterator[str]:
@@ -62,18 +92,6 @@ def find(name: str) -> type[Tracker]:
         return _TRACKERS[name]()
     except ModuleNotFoundError as error:
         raise RequestError(f"the tracker {name} needs its library: pip install 'ctkit-ssl[{name}]'") from error
-
-
-def end(followed: Followed, run: RunInfo, *, finished: bool) -> None:
-    """Hand over the scores and files that this start of the run has written, and close the record."""
-    tracker = followed.tracker
-    written = [file for file, state in _states(run.folder).items() if state != followed.earlier.get(file)]
-    if Run(run.folder).folder.results in written:
-        for item, name, value in _scores(run.folder):
-            tracker.metric(item, name, value, 0)
-    for file in written:
-        tracker.file(file)
-    tracker.end(finished=finished)
 
 
 def flat(value: Any, name: str = "") -> Iterator[tuple[str, str | float | bool]]:

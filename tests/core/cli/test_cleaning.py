@@ -8,9 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ctkit.cli import main
-from ctkit.cli.cleaning import LEFTOVERS, Wish, free, plan
+from ctkit.cli.cleaning import LEFTOVERS, Wish, free, parse_age, parse_size, plan
+from ctkit.console import size
 from ctkit.errors import LockedError, RequestError, StorageError
 from ctkit.files import link
 from ctkit.session.usage import used_by
@@ -327,3 +330,32 @@ def test_a_run_whose_cache_was_freed_makes_it_anew(tmp_path: Path, clean, monkey
         main(run)
     assert left.value.code == 0
     assert chosen.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("50GB", 50 * 10**9), ("1.5 MB", 1_500_000), ("300", 300), ("2kB", 2000), ("2K", 2000)]
+)
+def test_a_size_is_read(text: str, count: int) -> None:
+    assert parse_size(text) == count
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30d", 2_592_000), ("12h", 43_200), ("1.5m", 90), ("2w", 1_209_600)])
+def test_an_age_is_read(text: str, seconds: float) -> None:
+    assert parse_age(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "GB", "-3GB", "3 potatoes", "1e3MB"])
+def test_what_is_no_size_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(RequestError, match="such as 50GB"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize("text", ["", "30", "d", "30 years"])
+def test_what_is_no_age_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(RequestError, match="such as 30d"):
+        parse_age(text)
+
+
+@given(st.integers(0, 10**15))
+def test_a_size_reads_back_as_nearly_what_it_was(count: int) -> None:
+    assert parse_size(size(count)) == pytest.approx(count, rel=0.06)

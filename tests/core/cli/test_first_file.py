@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from ctkit import pipeline_file, plugins
+from ctkit import plugins
+from ctkit.cli import pipeline_text
 from ctkit.cli.first_file import Wishes, first_file
 from ctkit.cli.schema import pipeline_schema
 from ctkit.errors import PluginError
@@ -34,7 +35,7 @@ def wishes(**changes: object) -> Wishes:
 def test_the_file_is_valid_as_it_stands(tmp_path: Path) -> None:
     path = tmp_path / "p.toml"
     path.write_text(first_file(wishes(), plugins.load()))
-    pipeline = pipeline_file.load(path, plugins.load())
+    pipeline = pipeline_text.load(path, plugins.load())
     assert [arm.id for arm in pipeline.arms] == ["all", "every-n-10", "hash-6", "random-share-0.1"]
     assert len(pipeline.tasks) == 1
 
@@ -48,8 +49,8 @@ def test_every_comment_is_a_parameter_that_may_be_switched_on(tmp_path: Path) ->
     path = tmp_path / "p.toml"
     path.write_text("\n".join(lines))
     assert (
-        pipeline_file.load(path, plugins.load()).pretrains[0].method.params
-        == pipeline_file.load(path, plugins.load()).pretrains[0].method.build().params
+        pipeline_text.load(path, plugins.load()).pretrains[0].method.params
+        == pipeline_text.load(path, plugins.load()).pretrains[0].method.build().params
     )
 
 
@@ -88,11 +89,14 @@ def test_a_person_is_asked_again_after_a_wrong_answer_and_may_leave_parts_out(tm
 
 def test_the_schema_knows_every_plugin_and_its_knob() -> None:
     schema = pipeline_schema(plugins.load())
-    reducers = {variant.get("title"): variant for variant in schema["properties"]["reduce"]["items"]["oneOf"]}
-    assert set(reducers) == {entry.name for entry in plugins.load().of_kind("reducer")} | {None}
-    assert reducers["hash"]["properties"]["threshold"]["maximum"] == 256
-    assert {"keep", "scope", "id", "bits"} <= reducers["hash"]["properties"].keys()
-    assert schema["properties"]["pretrain"]["items"]["oneOf"][0]["additionalProperties"] is False
+    defined = schema["$defs"]
+    variants = [one["$ref"].rpartition("/")[2] for one in schema["properties"]["reduce"]["items"]["anyOf"]]
+    titles = {defined[name]["title"]: defined[name] for name in variants}
+    assert set(titles) == {f"reducer.{entry.name}" for entry in plugins.load().of_kind("reducer")} | {"reduce.steps"}
+    reducer = titles["reducer.hash"]["properties"]
+    assert reducer["threshold"]["maximum"] == 256
+    assert {"keep", "scope", "id", "bits"} <= reducer.keys()
+    assert all(defined[name]["additionalProperties"] is False for name in variants)
 
 
 def test_the_schema_is_valid_and_takes_every_example(repository: Path) -> None:

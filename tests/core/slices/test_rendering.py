@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ctkit.pipeline_file.sections import INTENSITIES
+from ctkit.pipeline_file.sections import Intensity
 from ctkit.slices import rendering
 
 VOLUMES = hnp.arrays(
@@ -53,7 +53,7 @@ def test_values_without_hounsfield_units_fill_the_scale_over_the_volume() -> Non
     assert rendering.training(values, "arbitrary", "hu-window", 2)[:, 0].tolist() == [[0, 128], [64, 255]]
 
 
-@pytest.mark.parametrize("intensity", INTENSITIES)
+@pytest.mark.parametrize("intensity", get_args(Intensity))
 def test_a_constant_volume_divides_by_nothing(intensity: str) -> None:
     rows = rendering.training(np.full((2, 4, 4), 7, np.int16), "arbitrary", intensity, 8)
     assert not rows.any()

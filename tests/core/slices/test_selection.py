@@ -11,16 +11,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ctkit.contracts import Decision, Group, Knob, NoParams, Reducer
+from ctkit.contracts import Decision, Group, NoParams, Params, Reducer, knob
 from ctkit.errors import CtkitError
 from ctkit.slices.selection import Choice, Selection, Table, curve, select
 
 
-class Below(Reducer[NoParams]):
+class BelowParams(Params):
+    level: int | None = knob(None, low=0, high=100, unit="levels", description="highest evidence that is kept")
+
+
+class ShareParams(Params):
+    share: float | None = knob(None, low=0, high=1, unit="share", description="what is kept")
+
+
+class PartParams(Params):
+    share: float | None = knob(None, low=1e-6, high=1, unit="share", description="what is kept", share=True)
+
+
+class WavyParams(Params):
+    phase: float | None = knob(None, low=0, high=10, unit="rad", description="phase of the wave")
+
+
+class Below(Reducer[BelowParams]):
     """Keeps slices whose evidence is at or below the knob; the first kept one stands for the others."""
 
     evidence = "slice"
-    knob = Knob("level", "levels", 0, 100, integer=True)
 
     def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
         assert group.evidence is not None
@@ -29,11 +44,11 @@ class Below(Reducer[NoParams]):
         return Decision(kept, np.where(kept, -1, first), np.full(len(group), 0.5, np.float32))
 
 
-class Share(Reducer[NoParams]):
+class Share(Reducer[Any]):
     """Draws."""
 
+    params_type = ShareParams
     draws = True
-    knob = Knob("share", "share", 0, 1)
 
     def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
         order = rng.permutation(len(group))
@@ -45,13 +60,11 @@ class Share(Reducer[NoParams]):
 class Part(Share):
     """Says that its knob is a share, which may be tiny."""
 
-    knob = Knob("share", "share", 1e-6, 1, share=True)
+    params_type = PartParams
 
 
-class Wavy(Reducer[NoParams]):
+class Wavy(Reducer[WavyParams]):
     """Keeps a number of slices that goes up and down with the knob."""
-
-    knob = Knob("phase", "rad", 0, 10)
 
     def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
         count = round((1 + np.sin(at)) / 2 * len(group))

@@ -16,15 +16,17 @@ Run = Callable[..., tuple[int, str, str]]
 PLUGIN = '''\
 import pathlib
 import numpy as np
-from ctkit.contracts import Decision, Knob, NoParams, Reducer
+from ctkit.contracts import Decision, Params, Reducer, knob
 from ctkit.errors import DataError
 from ctkit.hookspecs import Spec, hookimpl
 
-class Unlucky(Reducer[NoParams]):
+class UnluckyParams(Params):
+    threshold: float = knob(0, low=0, high=255, unit="grey levels", description="least brightness")
+
+class Unlucky(Reducer[UnluckyParams]):
     """Keeps what is bright; its weights are gone while there is a file "describe", its judgement while "select"."""
 
     evidence = "slice"
-    knob = Knob("threshold", "grey levels", 0, 255, default=0)
 
     def describe(self, slices):
         if pathlib.Path("describe").exists():

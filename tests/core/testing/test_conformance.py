@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, create_model
 from safetensors.numpy import save_file
 
 from ctkit import plugins
@@ -43,6 +43,7 @@ from ctkit.contracts import (
     Task,
     Volume,
     VolumeFacts,
+    knob,
 )
 from ctkit.hookspecs import Spec
 from ctkit.testing import (
@@ -74,13 +75,13 @@ def case(plugin: type[Any], message: str) -> Any:
 
 class LevelParams(Params):
     invert: bool = Field(False, description="look at dark instead of bright")
+    threshold: float | None = knob(4, low=0, high=255, unit="grey levels", description="largest difference")
 
 
 class Level(Reducer[LevelParams]):
     """Slices of nearly one mean grey level are alike."""
 
     evidence = "slice"
-    knob = Knob("threshold", "grey levels", 0, 255, 4)
 
     def describe(self, slices: Slices) -> NDArray[np.float64]:
         return slices.grey.mean(axis=(1, 2))
@@ -97,6 +98,20 @@ class Level(Reducer[LevelParams]):
             else:
                 kept.append(number)
         return Decision(by < 0, by, distance)
+
+
+class TwoKnobs(LevelParams):
+    other: float = knob(4, low=0, high=255, unit="grey levels", description="another")
+
+
+def with_knob(default: float | None, kind: Any = float | None, **options: Any) -> type[Any]:
+    """Level with another knob."""
+    field = knob(default, description="largest difference", **options)
+    params = create_model(
+        f"LevelParams{len(globals())}", __base__=LevelParams, __module__=__name__, threshold=(kind, field)
+    )
+    globals()[params.__name__] = params
+    return variant(Level, params_type=params)
 
 
 class ThawedParams(LevelParams):
@@ -238,13 +253,12 @@ def never_empty(self: Level, group: Group, at: float, rng: np.random.Generator) 
         case(variant(Level, scopes=frozenset({"study"})), "scopes must be some of dataset, patient, volume"),
         case(variant(Level, scopes=frozenset({"dataset"})), "default_scope must be one of scopes"),
         case(variant(Level, evidence="pair"), "scopes must be {'volume'}"),
-        case(variant(Level, knob=Knob("invert", "x", 0, 1)), "no parameter and no key of the core may have it"),
-        case(variant(Level, knob=Knob("scope", "x", 0, 1)), "no parameter and no key of the core may have it"),
-        case(variant(Level, knob=Knob("threshold", "", 0, 1)), "the knob must have a unit"),
-        case(variant(Level, knob=Knob("threshold", "x", 1, 0)), "the knob's low must be below its high"),
-        case(variant(Level, knob=Knob("threshold", "x", 0, 1, 2)), "and its default between them"),
-        case(variant(Level, knob=Knob("threshold", "x", 0, 1.5, integer=True)), "must be whole numbers"),
-        case(variant(Level, knob=Knob("threshold", "x", 0, 100, share=True)), "a share must lie in 0..1"),
+        case(variant(Level, knob=Knob("invert", "x", 0, 1, False, False)), "the knob must be the one parameter marked"),
+        case(variant(Level, params_type=TwoKnobs), "the knob must be the one parameter marked as such"),
+        case(with_knob(5, low=0, high=9, unit=""), "the knob must have a unit"),
+        case(with_knob(None, low=1, high=0, unit="x"), "the knob's low must be below its high"),
+        case(with_knob(2, low=0, high=1, unit="x"), "parameters must be given where they have no defaults"),
+        case(with_knob(1, low=0, high=100, unit="x", share=True), "a share must lie in 0..1"),
         case(variant(Level, describe=lambda self, slices: [1.0]), "describe must return an array of numbers"),
         case(
             variant(Level, describe=lambda self, slices: np.zeros(3)), r"of 12 slices must have the shape \(12, ...\)"
@@ -887,6 +901,7 @@ def test_a_distribution_that_only_follows_runs_passes(install: Callable[..., str
         ("import nothing_like_this" + ANNOUNCING, "No module named 'nothing_like_this'"),
         ("", "it has no hook of ctkit; mark its functions with @hookimpl"),
         (ANNOUNCING.replace("return", "return [] and"), "a distribution must announce at least one plugin"),
+        (ANNOUNCING.replace(")]", ', requires="tarin")]'), "there is no extra 'tarin'"),
         ("print('hello')\nimport matplotlib" + ANNOUNCING, "but ct_trial import matplotlib"),
         (ANNOUNCING.replace("trial", "hash"), "also claimed by ctkit"),
         (ANNOUNCING.replace("ctkit_reducers.hash:Hash", "no_module:Hash"), "there is no module no_module"),

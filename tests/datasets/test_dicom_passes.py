@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 
-from ctkit.contracts import Volume
+from ctkit.contracts import SourceFile, Volume
 from ctkit_datasets.dicom import Dicom
+from ctkit_datasets.dicom_series import arrange_series
 from ctkit_datasets.filters import SeriesParams
+from dicom_facts import header
 
 Slices = Callable[..., Dataset]
 Write = Callable[..., list[Path]]
@@ -28,6 +30,7 @@ Make = Callable[[Slices], Iterator[Dataset]]
 FIRST, SECOND = 40, 100  #: HU
 TOLD = "one of 2 scans in its series, told apart by "
 UNCLEAR = "several different slices of its series lie at its height, and nothing tells which belong together"
+FOLDERS = "its series lies in 2 folders whose heights overlap: perhaps not one scan"
 DUPLICATE = "duplicate: the same pixels as another slice of its series at the same height"
 
 
@@ -202,6 +205,12 @@ def test_heights_that_differ_by_rounding_are_one(scanned: Callable[..., Any], st
     assert scanned(make)[0] == [(8, FIRST), (8, SECOND)]
 
 
+@pytest.mark.parametrize("thickness", ["0", "-2.5", ""])
+def test_a_thickness_that_is_none_tells_no_heights_apart(scanned: Callable[..., Any], thickness: str) -> None:
+    make = two(SliceThickness=(thickness, thickness), TriggerTime=(0, 400))
+    assert scanned(make)[0] == [(6, FIRST), (6, SECOND)]
+
+
 def test_phases_of_a_tilted_gantry_are_two_volumes(scanned: Callable[..., Any]) -> None:
     tilted = [1, 0, 0, 0, 0.9396926, -0.3420201]
     make = two(TriggerTime=(0, 400), ImageOrientationPatient=(tilted, tilted))
@@ -259,6 +268,56 @@ def test_phases_are_told_apart_whatever_their_files_are_called(
     volumes, skipped = scan()
     assert found(volumes, tmp_path / "data") == [(8, FIRST), (8, SECOND)]
     assert not skipped
+
+
+NAMED = ("phase", "delay", "temporal", "voltage", "kernel", "acquisition", "comment", "acquired")
+COUNTED = ("blocks", "turns", "shuttle", "times", "scattered delays", "times of images")
+
+
+def drawn(draw: random.Random) -> tuple[list[tuple[SourceFile, dict[str, Any]]], dict[str, int]]:
+    """Facts of a series of several scans that differ in one way, some slices missing, and the scan of each file."""
+    count, scans, step = draw.randint(7, 14), draw.choice((2, 2, 3, 5)), draw.choice((0.625, 1.0, 2.5, 5.0))
+    kind = draw.choice((*NAMED, *COUNTED))
+    offset = 0.37 * step * draw.choice((0, 0, 1)) * (kind in NAMED)
+    most = 0 if kind == "turns" else 2  # of what is missing there, nothing tells the scan
+    there = [sorted(draw.sample(range(count), count - draw.randint(0, most))) for _ in range(scans)]
+    order = [(k, scan) for scan in range(scans) for k in there[scan][:: -1 if kind == "shuttle" and scan % 2 else 1]]
+    order.sort(key=lambda slice_: slice_[0] if kind == "turns" else 0)
+    headers, scan_of = [], {}
+    for number, (k, scan) in enumerate(order):
+        marks = {"number": draw.randint(1, 9999)}
+        if kind in NAMED:
+            marks[kind] = f"{scan}" if kind in ("kernel", "comment") else 10.0 * scan
+        elif kind == "times":
+            marks["acquired"] = 36_000 + 0.3 * number
+        elif kind == "times of images":
+            marks["content"] = 36_000.0 + 50 * scan + draw.random()
+        elif kind == "scattered delays":
+            marks["delay"] = 100.0 * scan + draw.randint(0, 40)
+        else:
+            marks["number"] = number
+        name = f"{draw.getrandbits(60)}"
+        scan_of[name] = scan
+        z = step * k + offset * scan + draw.uniform(-0.003, 0.003)
+        headers.append(header(name, z, marks=marks, thickness=step))
+    draw.shuffle(headers)
+    return headers, scan_of
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_slice_of_another_scan_is_ever_in_a_volume(tmp_path: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    slices, lost = 0, 0
+    for _ in range(25):
+        headers, scan_of = drawn(draw)
+        outcomes = list(arrange_series(headers, SeriesParams(root=tmp_path)))
+        volumes = [outcome for outcome in outcomes if isinstance(outcome, Volume)]
+        for volume in volumes:
+            assert len({scan_of[file.path] for file in volume.files}) == 1
+        assert len({scan_of[volume.files[0].path] for volume in volumes}) == len(volumes) == len(set(scan_of.values()))
+        slices += len(headers)
+        lost += len(outcomes) - len(volumes)
+    assert lost <= 0.02 * slices
 
 
 # --- frames -------------------------------------------------------------------------------------------------------
@@ -325,6 +384,10 @@ def groups_of(**groups: dict[str, Any]) -> Dataset:
             lambda k, scan: {"CTImageFrameTypeSequence": {"FrameType": ["ORIGINAL", "PRIMARY", "VOLUME", "AB"[scan]]}},
             id="frame type",
         ),
+        pytest.param(
+            lambda k, scan: {"CTImageFrameTypeSequence": {"FrameType": ["DERIVED"]}} if scan else {},
+            id="frame type of some",
+        ),
         pytest.param(lambda k, scan: {"FrameContentSequence": {"FrameLabel": "ab"[scan]}}, id="any other element"),
         pytest.param(lambda k, scan: {}, id="order of the frames"),
     ],
@@ -337,6 +400,17 @@ def test_two_scans_in_one_enhanced_image_are_two_volumes(
     assert sorted(volumes) == [(6, FIRST), (6, SECOND)]
     assert notes[0][0].startswith(TOLD)
     assert not skipped
+
+
+def test_one_kernel_of_an_enhanced_image_may_be_asked_for(
+    make_slice: Slices, write_slices: Write, scan: Scan, tmp_path: Path
+) -> None:
+    frames = [(k, scan) for k in range(6) for scan in (0, 1)]
+    kernels = [{"CTReconstructionSequence": {"ConvolutionKernel": kernel}} for kernel in ("B30f", "B70f")]
+    write_slices([enhanced(make_slice, frames, lambda k, scan: kernels[scan])])
+    volumes, _ = scan(kernel=["B7*"])
+    assert found(volumes, tmp_path / "data") == [(6, SECOND)]
+    assert scan(kernel=["B9*"]) == ([], {"0000.dcm": "kernel not asked for"})
 
 
 def test_two_enhanced_images_of_one_series_are_two_volumes(scanned: Callable[..., Any]) -> None:
@@ -369,6 +443,20 @@ def test_another_slice_at_one_height_costs_that_height_and_a_copy_costs_nothing(
     assert notes == [("slices missing: 1, gaps: 1", *more)]
 
 
+def test_a_slice_that_was_taken_again_cuts_no_scan_in_two(scanned: Callable[..., Any]) -> None:
+    again = [*((k, 0) for k in range(6)), (5, 1), *((k, 0) for k in range(6, 12))]
+    volumes, _, skipped = scanned(in_order(again, "InstanceNumber", "AcquisitionTime", "ContentTime"))
+    assert (volumes, skipped) == ([(11, FIRST)], [UNCLEAR] * 2)
+
+
+def test_slices_without_heights_of_their_own_are_left_out(scanned: Callable[..., Any]) -> None:
+    def make(make_slice: Slices) -> Iterator[Dataset]:
+        return (ct(make_slice, k, z=0.0, AcquisitionTime=f"1000{k:02d}") for k in range(6))
+
+    volumes, _, skipped = scanned(make)
+    assert (volumes, skipped) == ([], [UNCLEAR] * 6)
+
+
 def test_copies_are_known_by_their_pixels_though_their_headers_differ(scanned: Callable[..., Any]) -> None:
     def make(make_slice: Slices) -> Iterator[Dataset]:
         for copy, k in ((copy, k) for copy in (0, 1) for k in range(6)):
@@ -390,16 +478,19 @@ def test_two_folders_of_equal_uids_are_two_volumes(scanned: Callable[..., Any], 
 
     volumes, notes, _ = scanned(make, lambda number: "ab"[number // 6] + "/")
     assert volumes == [(6, FIRST), (6, SECOND)]
-    assert notes == [(TOLD + "folder",)] * 2
+    assert notes == [(TOLD + "folder", FOLDERS)] * 2
 
 
-def test_even_slices_from_two_folders_are_one_volume_with_a_warning(scanned: Callable[..., Any]) -> None:
+def test_even_slices_from_two_folders_are_one_volume_with_a_warning(
+    scanned: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
     def make(make_slice: Slices) -> Iterator[Dataset]:
         return (ct(make_slice, k) for k in range(6))
 
     volumes, notes, _ = scanned(make, lambda number: "ab"[number % 2] + "/")
     assert volumes == [(6, FIRST)]
-    assert notes == [("its slices lie in 2 folders whose heights overlap: perhaps 2 scans",)]
+    assert notes == [(FOLDERS,)]
+    assert "series that lie in several folders with overlapping heights: see the notes on 1 volumes" in caplog.text
 
 
 # --- one scan -----------------------------------------------------------------------------------------------------
@@ -423,6 +514,12 @@ def head_with_thick_middle(make_slice: Slices) -> Iterator[Dataset]:
         yield ct(make_slice, k, z=z, SliceThickness=4 if 5 <= k < 10 else 2)
 
 
+def head_that_meets_in_one_height(make_slice: Slices) -> Iterator[Dataset]:
+    yield from (ct(make_slice, k, SliceThickness=2.5) for k in range(8))
+    yield ct(make_slice, 7, SliceThickness=5, AcquisitionNumber=2)  # a copy
+    yield from (ct(make_slice, k, z=5.0 * k - 20, SliceThickness=5) for k in range(8, 14))
+
+
 def overlapped(make_slice: Slices) -> Iterator[Dataset]:
     return (ct(make_slice, k, z=round(0.1 * k, 1), SliceThickness=1) for k in range(12))
 
@@ -444,12 +541,13 @@ def frame_of_reference_missing(make_slice: Slices) -> Iterator[Dataset]:
 @pytest.mark.parametrize(
     "make",
     [
-        step_and_shoot, head, head_with_thick_middle, overlapped, odd_slices, frame_of_reference_per_file,
-        frame_of_reference_missing,
+        step_and_shoot, head, head_that_meets_in_one_height, head_with_thick_middle, overlapped, odd_slices,
+        frame_of_reference_per_file, frame_of_reference_missing,
     ],
 )  # fmt: skip
 def test_one_scan_stays_one_volume(scanned: Callable[..., Any], make: Make, make_slice: Slices) -> None:
-    assert scanned(make)[0] == [(len(list(make(make_slice))), FIRST)]
+    heights = {float(data.ImagePositionPatient[2]) for data in make(make_slice)}
+    assert scanned(make)[0] == [(len(heights), FIRST)]
 
 
 # --- studies and patients -----------------------------------------------------------------------------------------

@@ -1,0 +1,104 @@
+"""A pipeline file as text: TOML read, keys changed by ``--set``, and the lines that errors point at."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from ctkit.errors import ConfigError, RequestError, nearest
+from ctkit.pipeline_file import Pipeline, resolve
+from ctkit.plugins import Registry
+
+
+def load(path: Path, registry: Registry, changes: Sequence[str] = ()) -> Pipeline:
+    """Read a pipeline file. ``changes`` are ``a.b=c``; ``reduce.hash6.threshold=4`` names a table by its id.
+
+    Raises ``RequestError`` where the file cannot be read and ``ConfigError`` with everything that is wrong in it.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text: save it as UTF-8 in your editor"
+        raise RequestError(f"cannot read the pipeline file {path}: {reason}") from error
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}:{_syntax(text, str(error))}") from error
+    for change in changes:
+        override(document, change)
+    return resolve(document, registry, path.absolute().parent, str(path), partial(line_of, text))
+
+
+def _syntax(text: str, message: str) -> str:
+    """What tomllib says of a text that is no TOML, its line first, with a hint where a Windows path may be to blame."""
+    what, _, at = message.rpartition(" (at ")
+    lines, numbers = text.rstrip("\n").split("\n"), re.findall(r"\d+", at)
+    line = min(int(numbers[0]), len(lines)) if numbers else len(lines)
+    quoted = re.search(r"\"[^\"]*\\", lines[line - 1])
+    hint = "; write a Windows path as 'C:\\data', in single quotes, or with /" if quoted else ""
+    column = f" (column {numbers[1]})" if numbers else ""
+    return f"{line}: not valid TOML: {what}{column}{hint or ('; save the file as UTF-8' if chr(0) in text else '')}"
+
+
+def override(document: dict[str, Any], change: str) -> None:
+    """Change one key of a document: ``a.b=c``. Raises ``RequestError`` where there is no such place."""
+    key, equals, value = change.partition("=")
+    if not equals or not key.strip():
+        raise RequestError(f"--set needs KEY=VALUE, such as dataset.size=128, but is {change!r}")
+    *tables, last = key.strip().split(".")
+    here: Any = document
+    for name in tables:
+        here = _enter(here, name, change)
+    if not isinstance(here, dict):
+        raise RequestError(f"--set {change}: {'.'.join(tables)} is not a table")
+    try:
+        here[last] = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        here[last] = value
+
+
+def _enter(table: Any, name: str, change: str) -> Any:
+    if isinstance(table, list):
+        by_name = {str(item.get("id", item.get("use"))): item for item in reversed(table) if isinstance(item, dict)}
+        if name.isdigit() and int(name) < len(table):
+            return table[int(name)]
+        if name in by_name:
+            return by_name[name]
+        raise RequestError(f"--set {change}: there is no {name!r}; {nearest(name, by_name)}")
+    if not isinstance(table, dict):
+        raise RequestError(f"--set {change}: what should hold {name!r} is not a table")
+    return table.setdefault(name, {})
+
+
+# --- lines, which tomllib does not keep ----------------------------------------------------------------------------
+
+
+def line_of(text: str, location: tuple[str | int, ...]) -> int:
+    """Return the line of the innermost part of ``location`` that has a line of its own, 0 where none has."""
+    return max(((_depth(document, location), -line) for line, document in _beginnings(text)), default=(0, 0))[1] * -1
+
+
+def _depth(value: Any, location: tuple[str | int, ...]) -> int:
+    """How many parts of a location a document has."""
+    for depth, part in enumerate(location):
+        keys = value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+        if part not in keys:
+            return depth
+        value = value[part]
+    return len(location)
+
+
+@cache
+def _beginnings(text: str) -> list[tuple[int, dict[str, Any]]]:
+    """What is known after each statement of a text, with the line that the statement begins on."""
+    lines, found, first = text.split("\n"), [(0, dict[str, Any]())], 1
+    for number in range(1, len(lines) + 1):
+        with suppress(tomllib.TOMLDecodeError):  # it ends inside a statement
+            found.append((first, tomllib.loads("\n".join(lines[:number]))))
+            first = number + 1
+    return found
