@@ -47,9 +47,9 @@ FILES = {
     "scan/volumes.jsonl": (),
     "scan/volumes.npz": (),
     "scan/skipped.csv": (),
-    "headers/*.json": ("scan",),
-    "reading/*.json": (),
-    "evidence/*.npy": ("selection",),
+    "headers/*.entry": ("scan",),
+    "reading/*.entry": (),
+    "evidence/*.entry": ("selection",),
     "selection/selection.npz": (),
     "curve/curve.csv": (),
     "pictures/pictures.npz": (),
@@ -61,8 +61,8 @@ FILES = {
     "pretrain/backbone.safetensors": (),
     "evaluate/facts.json": (),
     "evaluate/predictions.csv": ("scores",),
-    "scores/*.json": (),
-    "comparisons/*.json": (),
+    "scores/*.entry": (),
+    "comparisons/*.entry": (),
 }
 Run = Callable[[], str]
 
@@ -123,7 +123,7 @@ def test_what_is_cut_short_in_the_cache_is_made_anew_with_one_warning(run: Run, 
     warnings = run().splitlines()
     assert len(warnings) == 1
     assert warnings[0].startswith(f"warning: {kind}/")
-    assert warnings[0].endswith("in the cache is damaged, by the disk or a copy cut short; it is made anew")
+    assert warnings[0].endswith("in the cache is damaged, by the disk or a copy cut short; it is rebuilt")
     assert shown() == expected
     assert run() == ""
 

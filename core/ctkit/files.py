@@ -17,19 +17,16 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ctkit.errors import StorageError
-
-_SEAL = "\n#ctkit {:016x} {:08x}\n"
-_SEAL_LENGTH = len(_SEAL.format(0, 0))
 
 
 @contextmanager
 def writing(path: Path, *, sealed: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; when the block ends well, what was written there becomes ``path``.
 
-    With ``sealed``, ``is_sealed`` tells whether it is still what was written; numpy and torch read past a seal.
+    With ``sealed``, ``read_sealed`` tells whether it is still what was written; numpy and torch read past a seal.
 
     Raises ``StorageError``, with the path and what was needed, where the disk is full or refuses.
     """
@@ -38,8 +35,8 @@ def writing(path: Path, *, sealed: bool = False) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         if sealed:
-            with temporary.open("rb+") as file:
-                file.write(_seal(path, iter(lambda: file.read(1 << 20), b"")))
+            with temporary.open("ab") as file:
+                file.write(_seal(path, temporary.read_bytes()))
         _synchronise(temporary)
         temporary.replace(path)
         _synchronise(path.parent)
@@ -74,44 +71,21 @@ def write_bytes(path: Path, data: bytes, *, sealed: bool = False) -> None:
         temporary.write_bytes(data)
 
 
-def is_sealed(path: Path) -> bool:
-    """Whether a file is there and is what was written ``sealed``. Raises ``OSError`` where it may not be read."""
-    with _unless_lost(), path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END) - _SEAL_LENGTH
-        file.seek(0)
-        return _seal(path, _pieces(file, size)) == file.read()
-    return False
-
-
 def read_sealed(path: Path) -> bytes | None:
     """Return what was written ``sealed``; None where there is no file, or it is damaged, or the disk cannot read it."""
-    with _unless_lost():
-        data = path.read_bytes()
-        content = data[:-_SEAL_LENGTH]
-        return content if data.endswith(_seal(path, (content,))) else None
-    return None
-
-
-@contextmanager
-def _unless_lost() -> Iterator[None]:
     try:
-        yield
+        data = path.read_bytes()
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.EIO):
             raise
+        return None
+    content = data[: -len(_seal(path, b""))]
+    return content if data == content + _seal(path, content) else None
 
 
-def _pieces(file: BinaryIO, size: int) -> Iterator[bytes]:
-    while size > 0 and (piece := file.read(min(size, 1 << 20))):
-        yield piece
-        size -= len(piece)
-
-
-def _seal(path: Path, content: Iterable[bytes]) -> bytes:
-    size, crc = 0, zlib.crc32(path.name.encode(errors="surrogateescape"))
-    for piece in content:
-        size, crc = size + len(piece), zlib.crc32(piece, crc)
-    return _SEAL.format(size, crc).encode()
+def _seal(path: Path, content: bytes) -> bytes:
+    crc = zlib.crc32(content, zlib.crc32(path.name.encode(errors="surrogateescape")))
+    return f"\n#ctkit {len(content):016x} {crc:08x}\n".encode()
 
 
 def write_text(path: Path, text: str) -> None:

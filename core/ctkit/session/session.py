@@ -22,6 +22,7 @@ from ctkit.plugins import Registry
 from ctkit.session.document import document_of
 from ctkit.session.only import EVERYTHING, Only
 from ctkit.session.provenance import Provenance
+from ctkit.session.workspace import workspace
 from ctkit.storage import Cache, RunFolder
 
 Item = TypeVar("Item")
@@ -71,7 +72,7 @@ class Session:
         """
         waited = False
         while True:
-            with self.cache.workspace(stage, at) as folder:
+            with workspace(self.cache, stage, at) as folder:
                 if folder is not None:
                     if self.cache.holds(stage, at):
                         self.cached(stage, item)

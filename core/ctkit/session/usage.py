@@ -8,8 +8,10 @@ beside its record: its own folder may lie where who cleans cannot see it.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,10 +23,11 @@ from filelock import FileLock, Timeout
 
 from ctkit.errors import LockedError, StorageError
 from ctkit.files import storage_error
-from ctkit.storage import Cache, spelled_one_way
+from ctkit.storage import KINDS, Cache, make_folder, spelled_one_way
 from ctkit.storage.locks import PATIENCE, is_held
 
 FOLDER = "users"  #: of the records, in the cache
+_log = logging.getLogger("ctkit.cache")
 _DEPTH = 3  #: an entry is ``kind/ab/abcdef...``; what lies below belongs to it
 
 
@@ -113,7 +116,7 @@ def used_by(cache: Cache, run: Path) -> Iterator[None]:
     """
     with ExitStack() as stack:
         if not cache.looking:
-            stack.enter_context(cache.secured())
+            stack.enter_context(_closed_to_others(cache.folder))
         try:
             cache.asked = stack.enter_context(Usage.noting(cache.folder, run)).note
         except StorageError:
@@ -123,6 +126,39 @@ def used_by(cache: Cache, run: Path) -> Iterator[None]:
             yield
         finally:
             cache.asked = None
+
+
+@contextmanager
+def _closed_to_others(cache: Path) -> Iterator[None]:
+    """Make a cache's folder for its user alone, and close an older one to others, so that they cannot read it.
+
+    A folder with the set-group-ID bit is its group's as well: what a run writes, the group may change. One that holds
+    what is not ctkit's stays as it is, with a warning.
+    """
+    made = not cache.exists()
+    make_folder(cache)
+    if os.name == "nt":  # which has no such bits
+        yield
+        return
+    if made:
+        cache.chmod(0o700)
+    mode = stat.S_IMODE(cache.stat().st_mode)
+    shared = mode & stat.S_ISGID
+    if others := mode & (0o007 if shared else 0o077):
+        try:
+            if not {path.name for path in cache.iterdir()} <= KINDS | {FOLDER, "salt", ".salt.lock"}:
+                raise PermissionError
+            cache.chmod(mode & ~others)
+        except OSError:
+            _log.warning("others may read the cache, which is not ctkit's alone: CTKIT_CACHE gives it another folder")
+    with suppress(OSError):  # it is somebody else's, or not made yet
+        (cache / "salt").chmod(cache.stat().st_mode & 0o660)
+    umask = os.umask(0)
+    os.umask(umask & ~0o070 if shared else umask)
+    try:
+        yield
+    finally:
+        os.umask(umask)
 
 
 def users(cache: Path) -> list[User]:

@@ -14,22 +14,19 @@ import logging
 import os
 import secrets
 import shutil
-import stat
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from functools import cache, cached_property, partial
+from functools import cache, cached_property, partial, reduce
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
-from filelock import FileLock, Timeout
-from numpy.typing import NDArray
+from filelock import FileLock
 from pydantic import TypeAdapter
 
 from ctkit.errors import StorageError
-from ctkit.files import concerns_writing, is_sealed, read_sealed, storage_error, write_bytes, writing
+from ctkit.files import concerns_writing, read_sealed, storage_error, write_bytes, writing
 
 LOCATION = "CTKIT_CACHE"  #: environment variable that moves the cache
 #: What a cache may hold. Its folder may be somebody else's as well, such as ``~/.cache``: cleaning looks at these only.
@@ -42,8 +39,6 @@ KINDS = frozenset(
 ENTRY = ".entry"  #: suffix of an entry that is one file
 SUMS = "sums.json"  #: of an entry that is a folder: the CRC-32 of each of its other files
 _SALT = 16  #: bytes
-_OWN = KINDS | {"users", "salt", ".salt.lock"}  # what ctkit puts into a cache
-_FOR_GROUP = 0o660  # of a lock
 Shape = TypeVar("Shape")
 _log = logging.getLogger("ctkit.cache")
 _adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
@@ -71,8 +66,7 @@ class Cache:
         self._damaged: set[Path] = set()  # entries that were not, and stay
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For worker processes, which keep no record of what they ask for."""
-        return partial(Cache, looking=self.looking), (self.folder,)
+        return partial(Cache, looking=self.looking), (self.folder,)  # for workers, which note nothing that they ask for
 
     @classmethod
     def beside(cls, run: Path, *, looking: bool = False) -> Cache:
@@ -91,9 +85,18 @@ class Cache:
         return found
 
     def holds(self, kind: str, at: str) -> bool:
-        """Whether the entry, a folder, is there. One that does not match its sums, compared once, is discarded."""
+        """Whether the entry, a folder, is there and whole."""
         path = self.path(kind, at)
-        return path.is_dir() and self._checked(path, _is_whole)
+        return path.is_dir() and self.is_whole(path)
+
+    def is_whole(self, path: Path) -> bool:
+        """Whether what is at ``path`` is what was written, which is checked once; else it is discarded."""
+        if path not in self._whole:
+            if path in self._damaged or not (_matches_sums(path) if path.is_dir() else read_sealed(path) is not None):
+                self.discard(path)
+                return False
+            self._whole.add(path)
+        return True
 
     def write(self, kind: str, at: str, value: Any) -> None:
         """Write an entry that is one file: what JSON can say, dataclasses included."""
@@ -110,27 +113,8 @@ class Cache:
         self.discard(path)
         return None
 
-    def array(self, path: Path, mode: Literal["r"] | None = None) -> NDArray[Any] | None:
-        """Return the array of an entry that is one file, mapped with ``mode`` "r"; None where there is none."""
-        if path.exists() and self._checked(path, is_sealed):
-            with suppress(ValueError):
-                return np.load(path, mode, allow_pickle=False)  # type: ignore[no-any-return]  # archives too
-            self.discard(path)
-        return None
-
-    def _checked(self, path: Path, check: Callable[[Path], bool]) -> bool:
-        """Whether what is there is whole, which is checked once; else it is discarded."""
-        if path not in self._whole and (path in self._damaged or not check(path)):
-            self.discard(path)
-            return False
-        self._whole.add(path)
-        return True
-
     def discard(self, path: Path) -> None:
-        """Remove what is damaged, so that it is rebuilt, and say so. Raises ``StorageError`` where it must stay.
-
-        While somebody only looks it stays, and counts as not there.
-        """
+        """Remove what is damaged, unless one only looks, and say so. Raises ``StorageError`` where it must stay."""
         of, name = path.relative_to(self.folder).parts[0], path.name[:12]
         if path not in self._damaged:
             then = "the next run rebuilds it" if self.looking else "it is rebuilt"
@@ -142,7 +126,7 @@ class Cache:
         aside = path.with_name(f".{secrets.token_hex(8)}.part")
         try:
             path.rename(aside)
-            if (aside / SUMS).exists() and _is_whole(aside):  # another run has rebuilt it just now
+            if (aside / SUMS).exists() and _matches_sums(aside):  # another run has rebuilt it just now
                 self._publish(aside, path)
                 return
             shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
@@ -151,31 +135,10 @@ class Cache:
         except OSError as error:
             raise StorageError(f"cannot remove {path}, which is damaged: {error.strerror or error}") from error
 
-    @contextmanager
-    def workspace(self, kind: str, at: str) -> Iterator[Path | None]:
-        """Hold a folder for unfinished work that outlives a kill, such as checkpoints; a block that ends well drops it.
-
-        Where somebody else holds it there is None to hold; by the time it is free, the entry may be there.
-        """
-        folder = self.path("unfinished", address(kind, at=at))
-        _make(folder.parent)
-        lock = FileLock(folder.with_suffix(".lock"), mode=_FOR_GROUP)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield None
-            return
-        try:
-            _make(folder)
-            yield folder
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            lock.release()
-
     def shared(self, kind: str, at: str) -> Path:
         """Return a folder that grows by files, each of them written whole and never changed."""
         folder = self.path(kind, at)
-        _make(folder)
+        make_folder(folder)
         return folder
 
     @contextmanager
@@ -186,7 +149,7 @@ class Cache:
         """
         final = self.path(kind, at)
         temporary = final.with_name(f".{at}.{os.getpid()}-{secrets.token_hex(4)}.part")
-        _make(temporary)
+        make_folder(temporary)
         try:
             yield temporary
             (temporary / SUMS).write_text(json.dumps(_sums(temporary)), encoding="utf-8")
@@ -199,70 +162,25 @@ class Cache:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
-    @contextmanager
-    def secured(self) -> Iterator[None]:
-        """Keep others out: the folder is its user's alone, or its group's as well where it has the set-group-ID bit.
-
-        An older folder is closed to others, unless it holds what is not ctkit's: then there is a warning.
-        """
-        made = not self.folder.exists()
-        _make(self.folder)
-        if os.name == "nt":  # has no such bits
-            yield
-            return
-        if made:
-            self.folder.chmod(0o700)
-        mode, shared = stat.S_IMODE(self.folder.stat().st_mode), self._is_shared
-        if others := mode & (0o007 if shared else 0o077):
-            try:
-                if not {path.name for path in self.folder.iterdir()} <= _OWN:
-                    raise PermissionError
-                self.folder.chmod(mode & ~others)
-            except OSError:
-                _log.warning("others may read the cache; it is not ctkit's alone, so that stays: CTKIT_CACHE moves it")
-        with suppress(OSError):  # it is somebody else's, or not made yet
-            (self.folder / "salt").chmod(self._salt_mode)
-        if not shared:
-            yield
-            return
-        umask = os.umask(0)
-        os.umask(umask & ~0o070)
-        try:
-            yield
-        finally:
-            os.umask(umask)
-
-    @property
-    def _is_shared(self) -> bool:
-        return bool(self.folder.stat().st_mode & stat.S_ISGID)
-
-    @property
-    def _salt_mode(self) -> int:
-        return 0o640 if self._is_shared else 0o600
-
     def pseudonym(self, name: str) -> str:
         """Return a salted digest, 16 hex digits, of a patient or a volume; the salt never leaves the cache."""
         return hmac.new(self._salt, name.encode(errors="surrogateescape"), hashlib.sha256).hexdigest()[:16]
 
     @cached_property
     def _salt(self) -> bytes:
-        """Raises ``StorageError`` where it may not be read."""
         path = self.folder / "salt"
-        try:
-            if not _is_salt(path):
-                _make(self.folder)
-                with FileLock(self.folder / ".salt.lock", mode=_FOR_GROUP):
-                    if not _is_salt(path):
-                        if path.exists():
-                            _log.warning(
-                                "the salt of pseudonyms is damaged: patients and volumes get other names from now on"
-                            )
-                        with writing(path) as temporary:
-                            temporary.touch(self._salt_mode)
-                            temporary.write_bytes(secrets.token_bytes(_SALT))
-            return path.read_bytes()
-        except OSError as error:
-            raise StorageError(f"cannot use {path}: {error.strerror or error}") from error
+        if not _is_salt(path):
+            make_folder(self.folder)
+            with FileLock(self.folder / ".salt.lock", mode=0o660):
+                if not _is_salt(path):
+                    if path.exists():
+                        _log.warning(
+                            "the salt of pseudonyms is damaged: patients and volumes get other names from now on"
+                        )
+                    with writing(path) as temporary:
+                        temporary.touch(self.folder.stat().st_mode & 0o660)
+                        temporary.write_bytes(secrets.token_bytes(_SALT))
+        return path.read_bytes()
 
     @staticmethod
     def _publish(temporary: Path, final: Path) -> None:
@@ -273,7 +191,8 @@ class Cache:
                 raise
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder of the cache. Raises ``StorageError`` where that cannot be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -284,7 +203,7 @@ def _is_salt(path: Path) -> bool:
     return path.exists() and len(salt := path.read_bytes()) == _SALT and any(salt)
 
 
-def _is_whole(entry: Path) -> bool:
+def _matches_sums(entry: Path) -> bool:
     """Whether the files of an entry match its sums; what else may lie there, such as a file manager's, is no matter."""
     try:
         known = json.loads((entry / SUMS).read_text(encoding="utf-8"))
@@ -303,15 +222,11 @@ def _sums(entry: Path) -> dict[str, int]:
 
 
 def _checksum(path: Path) -> int:
-    checksum = 0
     with path.open("rb") as file:
-        while piece := file.read(1 << 16):
-            checksum = zlib.crc32(piece, checksum)
-    return checksum
+        return reduce(lambda crc, piece: zlib.crc32(piece, crc), iter(partial(file.read, 1 << 16), b""), 0)
 
 
 def _synchronise_tree(folder: Path) -> None:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
+    for path in filter(Path.is_file, folder.rglob("*")):
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())

@@ -257,11 +257,9 @@ def read_training(path: Path) -> TrainingFacts | None:
 def write_predictions(table: Path, facts: Path, predictions: Predictions, address: str = "") -> None:
     """Write predictions: a table of one row an image, and what the table cannot say.
 
-    ``address`` names what they are predictions of. Patients go in as numbers in the order of their names, which is all
-    that resampling needs.
+    ``address`` names what they are predictions of.
     """
-    known = {patient: f"{n:06}" for n, patient in enumerate(sorted(set(predictions.patients or ())), 1)}
-    patients = [known[patient] for patient in predictions.patients or ()] or ("",) * len(predictions.names)
+    patients = predictions.patients or ("",) * len(predictions.names)
     rows = (
         (name, patient, predictions.classes[label], *(f"{value:.17g}" for value in probabilities))
         for name, patient, label, probabilities in zip(

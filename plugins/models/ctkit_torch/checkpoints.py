@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ctkit.files import is_sealed, writing
+from ctkit.files import read_sealed, writing
 
 KEPT = 2
 
@@ -31,7 +31,7 @@ class Checkpoints:
     def newest(self) -> dict[str, Any] | None:
         """State of the newest checkpoint that can be read; None where there is none."""
         for path in self._newest_first():
-            if is_sealed(path):
+            if read_sealed(path):
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
                 return state
             log.warning("a checkpoint is damaged and passed over")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ctkit import stopping
 from ctkit.contracts import Evaluation, Ints, image_of
-from ctkit.files import is_sealed, writing
+from ctkit.files import read_sealed, writing
 from ctkit_tasks.parts import Part
 from ctkit_torch.backbones import Backbone, load_backbone
 from ctkit_torch.precision import exact_convolutions
@@ -100,7 +100,7 @@ def _kept(path: Path, count: int) -> NDArray[np.float32] | None:
     """A block that was extracted before; None where there is none, or it is damaged."""
     if not path.exists():
         return None
-    if is_sealed(path):
+    if read_sealed(path):
         block: NDArray[np.float32] = np.load(path, allow_pickle=False)
         return block if len(block) == count else None
     log.warning("kept features are damaged and will be made anew")
