@@ -45,6 +45,7 @@ size = 32
 protocol = { use = "knn", size = 32 }
 """
 RUN, CACHE = Path("runs/damaged"), Path("runs/.cache")
+ON_REQUEST = {"curve.svg", "explain.html"}
 TIMES = {"seconds", "seconds_select"}  #: of work that is done again
 
 #: Files of the cache, and what else must be missing for them to be asked for.
@@ -103,8 +104,9 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
 
 def shown() -> dict[str, Any]:
-    """What the run folder shows, but for times."""
-    files = {path.relative_to(RUN).as_posix(): path for path in sorted((RUN / "arms").rglob("*")) if path.is_file()}
+    """What the run folder shows, but for times and what was made on request."""
+    there = (path for path in sorted((RUN / "arms").rglob("*")) if path.is_file() and path.name not in ON_REQUEST)
+    files = {path.relative_to(RUN).as_posix(): path for path in there}
     files |= {name: RUN / name for name in ("volumes.csv", "results.csv", "comparisons.csv")}
     return {
         name: without_times(json.loads(path.read_text())) if path.suffix == ".json" else path.read_bytes()

@@ -116,7 +116,7 @@ def used_by(cache: Cache, run: Path) -> Iterator[None]:
     """
     with ExitStack() as stack:
         if not cache.looking:
-            stack.enter_context(_closed_to_others(cache.folder))
+            stack.enter_context(_closed_to_others(cache))
         try:
             cache.asked = stack.enter_context(Usage.noting(cache.folder, run)).note
         except StorageError:
@@ -129,30 +129,35 @@ def used_by(cache: Cache, run: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _closed_to_others(cache: Path) -> Iterator[None]:
+def _closed_to_others(cache: Cache) -> Iterator[None]:
     """Make a cache's folder for its user alone, and close an older one to others, so that they cannot read it.
 
     A folder with the set-group-ID bit is its group's as well: what a run writes, the group may change. One that holds
-    what is not ctkit's stays as it is, with a warning.
+    what is not ctkit's stays as it is, with a warning. Raises ``StorageError`` where the salt may not be read.
     """
-    made = not cache.exists()
-    make_folder(cache)
+    folder = cache.folder
+    made = not folder.exists()
+    make_folder(folder)
     if os.name == "nt":  # which has no such bits
         yield
         return
     if made:
-        cache.chmod(0o700)
-    mode = stat.S_IMODE(cache.stat().st_mode)
+        folder.chmod(0o700)
+    mode = stat.S_IMODE(folder.stat().st_mode)
     shared = mode & stat.S_ISGID
     if others := mode & (0o007 if shared else 0o077):
         try:
-            if not {path.name for path in cache.iterdir()} <= KINDS | {FOLDER, "salt", ".salt.lock"}:
+            if not {path.name for path in folder.iterdir()} <= KINDS | {FOLDER, "salt", ".salt.lock"}:
                 raise PermissionError
-            cache.chmod(mode & ~others)
+            folder.chmod(mode & ~others)
         except OSError:
             _log.warning("others may read the cache, which is not ctkit's alone: CTKIT_CACHE gives it another folder")
-    with suppress(OSError):  # it is somebody else's, or not made yet
-        (cache / "salt").chmod(cache.stat().st_mode & 0o660)
+    try:
+        cache.pseudonym("")  # which makes a salt
+    except PermissionError as error:
+        raise StorageError(f"cannot read {error.filename}: {error.strerror}") from error
+    with suppress(OSError):  # it is somebody else's
+        (folder / "salt").chmod(0o660 if shared else 0o600)
     umask = os.umask(0)
     os.umask(umask & ~0o070 if shared else umask)
     try:

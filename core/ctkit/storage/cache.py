@@ -178,7 +178,7 @@ class Cache:
                             "the salt of pseudonyms is damaged: patients and volumes get other names from now on"
                         )
                     with writing(path) as temporary:
-                        temporary.touch(self.folder.stat().st_mode & 0o660)
+                        temporary.touch(0o600)
                         temporary.write_bytes(secrets.token_bytes(_SALT))
         return path.read_bytes()
 
