@@ -37,21 +37,14 @@ def write_explanation(path: Path, explanation: Explanation) -> None:
 def _summary(explanation: Explanation) -> str:
     run = explanation.run
     kept, slices = int(run.selection.kept.sum()), len(run.index)
-    share = wording.percent(kept / max(slices, 1))
-    words = [
-        run.reducer,
-        _setting(run),
-        f"keeps {quantities.count(kept)} of {quantities.count(slices, 'slice')} ({share})",
-    ]
-    return " · ".join(word for word in words if word)
+    of, share = quantities.count(slices, "slice"), wording.percent(kept / max(slices, 1))
+    words = [run.reducer, _setting(run), f"keeps {quantities.count(kept)} of {of} ({share})"]
+    return " · ".join(filter(None, words))
 
 
 def _setting(run: RevisitedArm) -> str:
     at = run.selection.at[-1]
     return "" if run.knob is None or math.isnan(at) else f"{run.knob.name} {wording.apart(at, run.knob.unit)}"
-
-
-# --- sections -----------------------------------------------------------------------------------------------------
 
 
 def _threshold(explanation: Explanation) -> dict[str, Any]:
