@@ -64,10 +64,10 @@ def _reading(path: Path, series: str) -> ElementTree.Element | None:
         if path.stat().st_size > _LARGEST:
             return None
         data = path.read_bytes()
-        if b"<!DOCTYPE" in data:
+        if b"<!DOCTYPE" in data or b"\0" in data:  # of 16 bits, where no type would be found
             return None
         found = ElementTree.fromstring(data)  # noqa: S314  # no document type, so no entities that could grow
-    except (OSError, ElementTree.ParseError):
+    except Exception:  # the parser raises LookupError and others on encodings that it does not know
         return None
     if not found.tag.endswith(_ROOT):
         return None

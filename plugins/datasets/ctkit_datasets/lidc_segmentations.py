@@ -14,11 +14,12 @@ import numpy as np
 import pydicom
 
 from ctkit.contracts import Volume
+from ctkit_datasets.dicom_elements import DEFLATED
 from ctkit_datasets.dicom_header import INSTANCE, SERIES, texts
 
 _log = logging.getLogger(__name__)
 _SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
-_CLASS = 0x00080016  # SOP Class UID
+_CLASS, _SYNTAX = 0x00080016, 0x00020010  # SOP Class UID, Transfer Syntax UID
 _NODULES = ("M-03010", "27925004")  # in SNOMED RT and SNOMED CT
 _LARGEST = 256 << 20  # bytes
 
@@ -41,8 +42,9 @@ def _segmentations(scan: Path) -> Iterator[Path]:
     for folder in sorted(path for path in scan.parent.iterdir() if path.is_dir() and path != scan):
         for path in sorted(folder.glob("*.dcm")):
             try:
-                is_one = texts(path, frozenset({_CLASS})).get(_CLASS) == _SEGMENTATION
-                if is_one and path.stat().st_size <= _LARGEST:
+                said = texts(path, frozenset({_CLASS, _SYNTAX}))
+                is_one = said.get(_CLASS) == _SEGMENTATION
+                if is_one and path.stat().st_size <= _LARGEST and said.get(_SYNTAX) != DEFLATED:  # pydicom inflates all
                     yield path
             except OSError:
                 continue
