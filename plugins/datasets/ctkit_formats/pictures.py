@@ -25,6 +25,7 @@ from ctkit.errors import DataError
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")  #: what Pillow may try: its other formats may start programs
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 MOST_PIXELS = 1 << 25  #: of a picture, about 5,800 x 5,800
+AT_ONCE = 4  #: pictures to decode at a time: the largest take 250 MB each
 FEW_LEVELS = 16  #: of 256
 
 _DEEP = {"I": "<i4", "F": "<f4"}  # Pillow's modes beyond 8 bits, besides those of I;16
@@ -172,9 +173,9 @@ def _upright(image: ImageFile) -> Image.Image:
 
 def _eight_bits(image: Image.Image, grey: bool) -> NDArray[np.uint8]:
     if grey or image.mode in ("L", "1", "LA"):
-        return np.asarray(image.convert("L"))
+        return np.asarray(image if image.mode == "L" else image.convert("L"))
     with_alpha = image.convert("RGBA") if image.mode in ("P", "PA", "RGBa") else image  # it may hold transparency
-    return np.asarray(with_alpha.convert("RGB"))
+    return np.asarray(with_alpha if image.mode == "RGB" else with_alpha.convert("RGB"))
 
 
 # --- depth --------------------------------------------------------------------------------------------------------
@@ -192,12 +193,14 @@ class Look(NamedTuple):
 
 def look_at(path: Path) -> Look:
     """Decode a picture and look at its values. Raises ``DataError`` where it cannot be decoded, or holds NaN."""
-    with opened(path) as image:
+    pages = 1
+    with opened(path) as image, suppress(Exception):  # pages that are damaged are none
         pages = getattr(image, "n_frames", 1)
     values = decoded(path).ravel()
-    if not np.isfinite(values).all():
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise DataError("it holds values that are no number")
-    usual = np.partition(values, last := int(0.99 * (len(values) - 1)))[last]
+    some = values[:: 1 + (len(values) >> 20)]  # enough of a large picture
+    usual = np.partition(some, last := int(0.99 * (len(some) - 1)))[last]
     return Look(values.dtype.str, float(values.min()), float(values.max()), float(usual), pages)
 
 
