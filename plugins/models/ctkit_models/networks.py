@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TypeVar
 
 import torch
 from lightly.loss import NegativeCosineSimilarity, NTXentLoss, SwaVLoss
@@ -23,8 +22,6 @@ from ctkit_models.network import Network, full_precision
 from ctkit_torch.trunks import Trunk
 
 GLOBAL_VIEWS = 2  #: large views, which come first
-
-Followed = TypeVar("Followed", bound=nn.Module)
 
 
 class SimCLRNetwork(Network):
@@ -165,7 +162,7 @@ class BYOLNetwork(Network):
         update_momentum(self.head, self.target_head, momentum)
 
 
-def momentum_copy(module: Followed) -> Followed:
+def momentum_copy(module: nn.Module) -> nn.Module:
     """A copy that no optimiser changes; lightly's ``update_momentum`` makes it follow."""
     copy = deepcopy(module)
     deactivate_requires_grad(copy)
