@@ -22,6 +22,7 @@ import numpy as np
 import pydicom
 
 from ctkit.contracts import Volume
+from ctkit_datasets.dicom_elements import DEFLATED
 from ctkit_datasets.dicom_header import INSTANCE, SERIES, texts
 from ctkit_datasets.source_files import walk
 
@@ -31,7 +32,7 @@ _KINDS = {"nodule": ("unblindedReadNodule", "roi"), "lesion that is no nodule": 
 _SERIES = re.compile(rb"<(?:\w+:)?SeriesInstanceUid>\s*([0-9.]+)\s*<", re.IGNORECASE)
 _LARGEST = 64 << 20  # bytes of an XML file; the largest of the archive has some hundred thousand
 _LARGEST_SEGMENTATION = 256 << 20  # bytes
-_CLASS = 0x00080016  # SOP Class UID
+_CLASS, _SYNTAX = 0x00080016, 0x00020010  # SOP Class UID, Transfer Syntax UID
 _SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
 _NODULES = ("M-03010", "27925004")  # in SNOMED RT and SNOMED CT
 
@@ -87,10 +88,10 @@ def _reading(path: Path, series: str) -> ElementTree.Element | None:
         if path.stat().st_size > _LARGEST:
             return None
         data = path.read_bytes()
-        if b"<!DOCTYPE" in data:
+        if b"<!DOCTYPE" in data or b"\0" in data:  # of 16 bits, where no type would be found
             return None
         found = ElementTree.fromstring(data)  # noqa: S314  # no document type, so no entities that could grow
-    except (OSError, ElementTree.ParseError):
+    except Exception:  # the parser raises LookupError and others on encodings that it does not know
         return None
     if not found.tag.endswith(_ROOT):
         return None
@@ -122,9 +123,10 @@ def _segmentations(scan: Path) -> Iterator[Path]:
     for folder in sorted(path for path in scan.parent.iterdir() if path.is_dir() and path != scan):
         for path in sorted(folder.glob("*.dcm")):
             try:
-                is_one = texts(path, frozenset({_CLASS})).get(_CLASS) == _SEGMENTATION
-                if is_one and path.stat().st_size <= _LARGEST_SEGMENTATION:
-                    yield path
+                said = texts(path, frozenset({_CLASS, _SYNTAX}))
+                is_one = said.get(_CLASS) == _SEGMENTATION
+                if is_one and path.stat().st_size <= _LARGEST_SEGMENTATION and said.get(_SYNTAX) != DEFLATED:
+                    yield path  # pydicom would inflate all of a deflated one
             except OSError:
                 continue
             if not is_one:

@@ -100,7 +100,7 @@ def opened(path: Path, encoding: str = "", start: int = 0) -> Iterator[tuple[Bin
             compressed = file.read(2) == _GZIP if not encoding else encoding != "raw"
             file.seek(start if start >= 0 else max(0, file.seek(0, 2) + start))
             yield (_Inflated(file, 31 if encoding != "zlib" else _ANY_ZLIB) if compressed else file), compressed
-    except (EOFError, zlib.error) as error:
+    except (EOFError, zlib.error, OverflowError) as error:  # the last of a place beyond all files
         raise DataError("its compressed data are damaged or end too early") from error
     except OSError as error:
         reason = f"cannot be read: {error.strerror or type(error).__name__}"
