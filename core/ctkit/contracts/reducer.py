@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast, get_args
 
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ctkit.contracts.params import Bools, Ints, P, Params, Plugin
+
+Scope = Literal["volume", "patient", "dataset"]  #: what one decision covers
+SCOPES: frozenset[str] = frozenset(get_args(Scope))
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,8 @@ class Reducer(Plugin[P], ABC):
     """A way to choose slices. It describes and selects; scope, budgets, steps, seeds and caching are the core's."""
 
     evidence: ClassVar[Literal["none", "slice", "pair"]] = "none"  #: "pair" lives inside a volume
-    scopes: ClassVar[frozenset[str]] = frozenset({"volume", "patient", "dataset"})
-    default_scope: ClassVar[Literal["volume", "patient", "dataset"]] = "volume"
+    scopes: ClassVar[frozenset[str]] = SCOPES
+    default_scope: ClassVar[Scope] = "volume"
     device: ClassVar[Literal["cpu", "accelerator"]] = "cpu"  #: accelerator: one process owns each, workers feed it
     draws: ClassVar[bool] = False  #: uses the generator, so there is one selection per seed
     shared_evidence: ClassVar[str | None] = None  #: reducers of one name here and equal parameters share evidence
@@ -103,3 +107,11 @@ class Reducer(Plugin[P], ABC):
     @abstractmethod
     def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
         """Choose from ``group`` with the knob ``at`` (NaN where there is no knob). Draw from ``rng`` alone."""
+
+    def order(self, group: Group, rng: np.random.Generator) -> Iterator[tuple[float, Decision]] | None:
+        """Yield each decision that ``select`` can make, with the smallest knob for it, from the fewest slices on.
+
+        The knob falls, and each decision keeps more than the one before. A budget then takes one pass, which ends at
+        its count. None: the core searches by trying ``select``.
+        """
+        return None

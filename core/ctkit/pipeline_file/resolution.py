@@ -11,11 +11,11 @@ from typing import Any, TypeVar, cast
 from pydantic import BaseModel
 
 from ctkit.contracts import Reducer
-from ctkit.contracts.reducer import knob_of
+from ctkit.contracts.reducer import SCOPES, knob_of
 from ctkit.errors import ConfigError, CtkitError, PluginError, nearest
 from ctkit.pipeline_file.mistakes import Location, meant, validated
 from ctkit.pipeline_file.pipeline import Arm, Chosen, Document, Pipeline, PretrainPlan, Step, TaskPlan
-from ctkit.pipeline_file.sections import SCOPES, TABLES, ArmKeys, PipelineFile, PluginTable, Rendering
+from ctkit.pipeline_file.sections import TABLES, ArmKeys, PipelineFile, PluginTable, Rendering
 from ctkit.plugins import Entry, Registry
 
 ModelT = TypeVar("ModelT", bound=BaseModel)

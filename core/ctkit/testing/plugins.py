@@ -48,8 +48,7 @@ def check_pickling(judge: Judge, built: Plugin[Any], promise: str) -> None:
     """Check that a plugin comes back from a worker process."""
     again = pickle.loads(pickle.dumps(built))  # noqa: S301  # pickled here
     judge.must(
-        type(again) is type(built),
-        f"{promise}, but it comes back as something else; define it at the top of a module",
+        type(again) is type(built), f"{promise}, but it comes back as something else; define it at the top of a module"
     )
 
 
@@ -72,9 +71,6 @@ def _check_class(judge: Judge, kind: Kind, plugin: type[Plugin[Any]]) -> None:
         isinstance(version, int) and not isinstance(version, bool) and version >= 1,
         f"version must be a whole number from 1 on, but it is {version!r}; raise it by 1 whenever results change",
     )
-
-
-# --- parameters ---------------------------------------------------------------------------------------------------
 
 
 def _check_parameter_model(judge: Judge, kind: Kind, model: type[Params]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import operator
 import os
@@ -24,90 +25,50 @@ from ctkit_datasets.dicom_elements import (
     Header,
     HeaderError,
     elements,
+    inflate,
     items,
     read_header,
 )
+from ctkit_datasets.dicom_terms import known_kernel, known_manufacturer, known_modality
+from ctkit_datasets.filters import MOST_PIXELS, too_large
 
 _KEYWORDS = {
-    0x00020002: "MediaStorageSOPClassUID",
-    0x00080008: "ImageType",
-    0x00080016: "SOPClassUID",
-    0x00080020: "StudyDate",
-    0x00080022: "AcquisitionDate",
-    0x0008002A: "AcquisitionDateTime",
-    0x00080032: "AcquisitionTime",
-    0x00080033: "ContentTime",
-    0x00080060: "Modality",
-    0x0008103E: "SeriesDescription",
-    0x00083010: "IrradiationEventUID",
-    0x00089007: "FrameType",
-    0x00100020: "PatientID",
-    0x00180015: "BodyPartExamined",
-    0x00180050: "SliceThickness",
-    0x00180060: "KVP",
-    0x00181060: "TriggerTime",
-    0x00181210: "ConvolutionKernel",
-    0x00189074: "FrameAcquisitionDateTime",
-    0x0018937C: "MonoenergeticEnergyEquivalent",
-    0x0020000D: "StudyInstanceUID",
-    0x0020000E: "SeriesInstanceUID",
-    0x00200011: "SeriesNumber",
-    0x00200012: "AcquisitionNumber",
-    0x00200013: "InstanceNumber",
-    0x00200032: "ImagePositionPatient",
-    0x00200037: "ImageOrientationPatient",
-    0x00200052: "FrameOfReferenceUID",
-    0x00200100: "TemporalPositionIdentifier",
-    0x00204000: "ImageComments",
-    0x00209056: "StackID",
-    0x00209128: "TemporalPositionIndex",
-    0x00209153: "NominalCardiacTriggerDelayTime",
-    0x00209156: "FrameAcquisitionNumber",
-    0x00209157: "DimensionIndexValues",
-    0x00209158: "FrameComments",
-    0x00209241: "NominalPercentageOfCardiacPhase",
-    0x00209245: "NominalPercentageOfRespiratoryPhase",
-    0x0020930D: "TemporalPositionTimeOffset",
-    0x00280002: "SamplesPerPixel",
-    0x00280004: "PhotometricInterpretation",
-    0x00280008: "NumberOfFrames",
-    0x00280010: "Rows",
-    0x00280011: "Columns",
-    0x00280030: "PixelSpacing",
-    0x00280100: "BitsAllocated",
-    0x00280101: "BitsStored",
-    0x00280102: "HighBit",
-    0x00280103: "PixelRepresentation",
-    0x00280120: "PixelPaddingValue",
-    0x00280121: "PixelPaddingRangeLimit",
-    0x00281052: "RescaleIntercept",
-    0x00281053: "RescaleSlope",
-    0x00281054: "RescaleType",
-    0x52009229: "SharedFunctionalGroupsSequence",
+    0x00020002: "MediaStorageSOPClassUID", 0x00080008: "ImageType", 0x00080016: "SOPClassUID",
+    0x00080020: "StudyDate", 0x00080022: "AcquisitionDate", 0x0008002A: "AcquisitionDateTime",
+    0x00080032: "AcquisitionTime", 0x00080033: "ContentTime", 0x00080060: "Modality", 0x0008103E: "SeriesDescription",
+    0x00083010: "IrradiationEventUID", 0x00089007: "FrameType", 0x00100020: "PatientID",
+    0x00180015: "BodyPartExamined", 0x00180050: "SliceThickness", 0x00180060: "KVP", 0x00181060: "TriggerTime",
+    0x00181210: "ConvolutionKernel", 0x00189074: "FrameAcquisitionDateTime",
+    0x0018937C: "MonoenergeticEnergyEquivalent", 0x0020000D: "StudyInstanceUID", 0x0020000E: "SeriesInstanceUID",
+    0x00200011: "SeriesNumber", 0x00200012: "AcquisitionNumber", 0x00200013: "InstanceNumber",
+    0x00200032: "ImagePositionPatient", 0x00200037: "ImageOrientationPatient", 0x00200052: "FrameOfReferenceUID",
+    0x00200100: "TemporalPositionIdentifier", 0x00204000: "ImageComments", 0x00209056: "StackID",
+    0x00209128: "TemporalPositionIndex", 0x00209153: "NominalCardiacTriggerDelayTime",
+    0x00209156: "FrameAcquisitionNumber", 0x00209157: "DimensionIndexValues", 0x00209158: "FrameComments",
+    0x00209241: "NominalPercentageOfCardiacPhase", 0x00209245: "NominalPercentageOfRespiratoryPhase",
+    0x0020930D: "TemporalPositionTimeOffset", 0x00280002: "SamplesPerPixel", 0x00280004: "PhotometricInterpretation",
+    0x00280008: "NumberOfFrames", 0x00280010: "Rows", 0x00280011: "Columns", 0x00280030: "PixelSpacing",
+    0x00280100: "BitsAllocated", 0x00280101: "BitsStored", 0x00280102: "HighBit", 0x00280103: "PixelRepresentation",
+    0x00280120: "PixelPaddingValue", 0x00280121: "PixelPaddingRangeLimit", 0x00281052: "RescaleIntercept",
+    0x00281053: "RescaleSlope", 0x00281054: "RescaleType", 0x52009229: "SharedFunctionalGroupsSequence",
     0x52009230: "PerFrameFunctionalGroupsSequence",
-}
+}  # fmt: skip
 _WANTED = frozenset(_KEYWORDS)
 _FUNCTIONAL_GROUPS = {  # that say where a frame lies and what its values mean (PS3.3 sections C.7.6.16 and C.8.15)
-    0x00189118,  # Cardiac Synchronization: phase, delay
-    0x00189314,  # CT Reconstruction: kernel
-    0x00189325,  # CT X-Ray Details: tube voltage
-    0x00189329,  # CT Image Frame Type
+    0x00189118, 0x00209253,  # Cardiac and Respiratory Synchronization: phase, delay
+    0x00189314, 0x00189325, 0x00189329,  # CT Reconstruction: kernel; CT X-Ray Details: voltage; CT Image Frame Type
     0x00189364,  # Multi-energy CT Characteristics
-    0x00209253,  # Respiratory Synchronization: phase
-    0x00209310,  # Temporal Position: time
-    0x00209111,  # Frame Content: acquisition, stack, phase
-    0x00209113,  # Plane Position
-    0x00209116,  # Plane Orientation
-    0x00289110,  # Pixel Measures: spacing, thickness
-    0x00289145,  # Pixel Value Transformation: slope, intercept
-}
+    0x00209111, 0x00209310,  # Frame Content: acquisition, stack, phase; Temporal Position
+    0x00209113, 0x00209116,  # Plane Position, Plane Orientation
+    0x00289110, 0x00289145,  # Pixel Measures: spacing, thickness; Pixel Value Transformation: slope, intercept
+}  # fmt: skip
+_EVERY_TAG = range(1 << 32)
 PUT_RIGHT = "direction cosines were no perpendicular unit vectors, put right"
 SERIES, INSTANCE = 0x0020000E, 0x00080018  #: SeriesInstanceUID, SOPInstanceUID
 _PER_FRAME = 0x52009230  # functional groups
-_TRAITS = {0x00080070: "manufacturer", 0x00181210: "kernel"}
-_LONGEST = 64  # characters of a long string (PS3.5 section 6.2)
+_TRAITS = {0x00080070: ("manufacturer", known_manufacturer), 0x00181210: ("kernel", known_kernel)}
 _DICOMDIR = "1.2.840.10008.1.3.10"
-_MOST_PIXELS = 4096 * 4096  # of one slice; the largest CT matrix there is
+_MOST_FRAGMENTS = 1_000_000  # of compressed pixels
 _MOST_COMPRESSION = 1000  # times; a slice of nothing but air may reach some hundred
 _FARTHEST = 1e6  # mm
 _SKEWED = (0.01, 0.1)  # direction cosines that are off by more are put right, by still more refused
@@ -138,7 +99,7 @@ def inspect_file(root: Path, file: SourceFile) -> Mapping[str, Any] | Skipped:
 def traits(root: Path, volume: Volume) -> dict[str, str]:
     """Return manufacturer and convolution kernel of a volume, as far as its first file's header gives them."""
     found = texts(root / volume.source(0), frozenset(_TRAITS))
-    return {name: found[tag][:_LONGEST] for tag, name in _TRAITS.items() if found.get(tag)}
+    return {name: known(found[tag]) for tag, (name, known) in _TRAITS.items() if found.get(tag)}
 
 
 def texts(path: Path, tags: frozenset[int]) -> Mapping[int, str]:
@@ -162,7 +123,7 @@ def _facts(stream: BinaryIO, size: int) -> dict[str, Any]:
     if values.text("MediaStorageSOPClassUID") == _DICOMDIR:
         raise HeaderError("DICOMDIR: a directory of other files")
     if header.pixels_at is None:
-        raise HeaderError(f"no pixel data (modality {values.code('Modality')})")
+        raise HeaderError(f"no pixel data (modality {known_modality(values.code('Modality'))})")
     storage = _storage(values, header.syntax)
     _check_pixels(stream, header, values, storage)
     frames = list(_frames(values))
@@ -272,7 +233,7 @@ def _series(values: _Values) -> dict[str, Any]:
         "series": values.text("SeriesInstanceUID"),
         "label": _digest(values.text("SeriesNumber"), values.text("SeriesDescription")),
         "event": _digest(values.text("IrradiationEventUID")),
-        "modality": values.code("Modality"),
+        "modality": known_modality(values.code("Modality")),
         "sop_class": values.text("SOPClassUID") or values.text("MediaStorageSOPClassUID"),
         "image_type": values.text("ImageType").upper().split("\\"),
         "body_part": values.text("BodyPartExamined"),
@@ -304,7 +265,7 @@ def _storage(values: _Values, syntax: str) -> dict[str, Any]:
         raise HeaderError("damaged header: bits stored, high bit and bits allocated contradict each other")
     if min(storage["rows"], storage["columns"], storage["frames"], storage["samples"]) < 1:
         raise HeaderError("damaged header: an image without pixels")
-    if storage["rows"] * storage["columns"] > _MOST_PIXELS:
+    if storage["rows"] * storage["columns"] > MOST_PIXELS:
         raise HeaderError(f"header claims {storage['rows']} x {storage['columns']} pixels, more than any CT has")
     return storage
 
@@ -321,10 +282,15 @@ def _check_pixels(stream: BinaryIO, header: Header, values: _Values, storage: Ma
     assert header.pixels_at is not None
     pixels = storage["rows"] * storage["columns"] * storage["samples"] * storage["frames"]
     needed = (pixels * storage["bits"] + 7) // 8
+    if reason := too_large(needed):
+        raise HeaderError(reason)
     if header.syntax in UNCOMPRESSED:
         there = min(header.pixels_length, max(header.size - header.pixels_at, 0))
         if header.pixels_length == UNDEFINED_LENGTH:
             raise HeaderError("damaged header: uncompressed pixels of undefined length")
+        if header.syntax == DEFLATED:
+            end = min(header.size, header.pixels_at + needed)
+            there = max(0, sum(map(len, inflate(stream, end))) - header.pixels_at)
         if there < needed:
             raise HeaderError(f"truncated: {there:,} of {needed:,} bytes of pixels are there")
         if storage["frames"] == 1 and there >= 2 * needed and values.text("NumberOfFrames") not in ("", "1"):
@@ -332,11 +298,13 @@ def _check_pixels(stream: BinaryIO, header: Header, values: _Values, storage: Ma
         return
     if header.pixels_length != UNDEFINED_LENGTH:
         raise HeaderError("damaged header: compressed pixels of defined length")
-    fragments = list(_fragments(stream, header.pixels_at, header.size))
+    fragments = list(itertools.islice(_fragments(stream, header.pixels_at, header.size), _MOST_FRAGMENTS))
     if len(fragments) < storage["frames"]:
         raise HeaderError(f"truncated: {len(fragments):,} fragments for {storage['frames']:,} compressed frames")
     if needed > sum(fragments) * _MOST_COMPRESSION:
         raise HeaderError(f"header claims {needed:,} bytes of pixels, compressed to {sum(fragments):,}")
+    if reason := too_large(sum(fragments)):
+        raise HeaderError(reason)
 
 
 def _fragments(stream: BinaryIO, start: int, size: int) -> Iterator[int]:
@@ -388,11 +356,6 @@ def _functional_groups(
         yield found
 
 
-class _Everything(Container[int]):
-    def __contains__(self, tag: object) -> bool:
-        return True
-
-
 def every_element(path: Path, longest: int) -> list[dict[int, bytes]]:
     """Return the values of up to ``longest`` bytes of all elements of a file by tag, for each of its frames.
 
@@ -401,9 +364,9 @@ def every_element(path: Path, longest: int) -> list[dict[int, bytes]]:
     frames: list[dict[int, bytes]] = [{}]
     try:
         with path.open("rb", buffering=0) as stream:
-            header = read_header(stream, os.fstat(stream.fileno()).st_size, _Everything())
+            header = read_header(stream, os.fstat(stream.fileno()).st_size, _EVERY_TAG)
         if data := header.values.get(_PER_FRAME):
-            frames = list(_functional_groups(data, header.coding, _Everything(), _Everything()))
+            frames = list(_functional_groups(data, header.coding, _EVERY_TAG, _EVERY_TAG))
     except (HeaderError, OSError, struct.error):
         return []
     whole = {tag: value for tag, value in header.values.items() if len(value) <= longest}

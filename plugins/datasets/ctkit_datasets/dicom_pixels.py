@@ -51,11 +51,11 @@ def read_volume(root: Path, volume: Volume, wanted: Ints | None) -> Pixels:
     """
     index = np.arange(len(volume)) if wanted is None else wanted
     shape = (len(index), volume.rows, volume.columns)
-    if volume.details["encodings"][0]["hounsfield"]:
-        measured = np.empty(shape, np.int16)
-        return fill(measured, "HU", root, volume, index, to_hounsfield, _Repeats(measured).check)
-    values = np.empty(shape, np.float32)
-    return fill(values, "arbitrary", root, volume, index, to_arbitrary, _Repeats(values).check)
+    hounsfield = volume.details["encodings"][0]["hounsfield"]
+    values: NDArray[Any] = np.empty(shape, np.int16 if hounsfield else np.float32)
+    convert: Convert = to_hounsfield if hounsfield else to_arbitrary
+    unit: Literal["HU", "arbitrary"] = "HU" if hounsfield else "arbitrary"
+    return fill(values, unit, root, volume, index, convert, _Repeats(values).check)
 
 
 def fill(
@@ -238,7 +238,8 @@ class SliceReader:
             raise SliceError("the file changed since it was scanned")
         offset = self._volume.details["offsets"][number]
         if encoding.syntax == DEFLATED:
-            self._data = inflate(self._file, source.size)[offset:]
+            end = offset + encoding.frames * encoding.rows * encoding.columns * encoding.bits // 8
+            self._data = b"".join(inflate(self._file, end))[offset:]
         elif encoding.syntax not in UNCOMPRESSED:
             self._file.seek(offset)
             self._data = self._file.read(source.size - offset)
@@ -259,6 +260,8 @@ class SliceReader:
         if self._buffer.nbytes != length:
             self._buffer = np.empty(length, np.uint8)
         if encoding.syntax == DEFLATED:
+            if len(self._data) < (frame + 1) * length:
+                raise SliceError("truncated: the file ends before its pixels do")
             self._buffer[:] = np.frombuffer(self._data, np.uint8, length, frame * length)
         else:
             self._fill(self._volume.details["offsets"][number] + frame * length)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import pytest
 from markdown_it import MarkdownIt
 
-from ctkit.cli.description import describe_plugin, plugin_reference
+from ctkit.cli.description import describe_plugin
 from ctkit.plugins.registry import KINDS, Entry, load
 
 OURS = [entry for entry in load().entries if entry.distribution == "ctkit-ssl" and entry.kind in KINDS]
 
 
 @pytest.fixture(scope="module")
-def reference() -> str:
+def reference(repository: Path) -> str:
+    plugin_reference = runpy.run_path(str(repository / "docs" / "hooks.py"))["plugin_reference"]
     return plugin_reference(entry for entry in load().entries if entry.distribution == "ctkit-ssl")
 
 
@@ -30,7 +34,10 @@ def test_every_parameter_is_told_with_its_meaning(entry: Entry, reference: str) 
     [
         '| `modality` | array | ["CT"] | modalities to use |',
         "| `include` | array | [] | ",
-        "| `max_volumes` | integer 0.. \\| none | none | ",
+        "| `max_volumes` | integer 1.. \\| none | none | ",
+        "| `temperature` | number > 0 | 0.1 | ",
+        "| `momentum` | number >= 0, &lt; 1 | 0.9 | ",
+        "| `test_share` | number > 0, &lt; 1 | 0.2 | ",
         "| `checkpointing` | boolean | false | ",
     ],
 )
