@@ -3,7 +3,8 @@
     python benchmarks/memory.py [--volumes 200] [--slices 120] [--matrix 512] [--workers 2] [--reducers hash ssim]
 
 Phantom volumes are written as DICOM, a few of them once for each patient under another name. Then ``ctkit run --until
-select`` runs twice, as a whole process: on one tiny volume, which shows what a worker takes without any, and on all.
+select`` runs as a whole process: on one tiny volume, which shows what a worker takes without any, on all, and on the
+tiny one beside small files that grow to gigabytes.
 Peaks are the highest resident memory that Linux notes of a process (VmHWM), less pages of mapped files.
 """
 
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +32,8 @@ from phantom_files import write_dicom
 MIB = 1 << 20
 GOAL_WORKER = 4  # times the largest volume, above what an idle worker takes
 GOAL_MAIN, GOAL_SLICE = 300_000_000, 200  # bytes of the main process, and for each slice
+GOAL_BOMBS = 64  # MiB of a worker above idle
+BOMB = 2500  # MiB that a deflated file grows to
 DIFFERENT = 4  # volumes that differ; the others repeat them
 
 PIPELINE = """
@@ -69,6 +73,8 @@ def main() -> None:
         folder = Path(name)
         write_volumes(folder / "tiny", volumes=1, slices=3, matrix=32)
         idle = peaks(folder / "tiny", options.workers, options.reducers)
+        write_bombs(folder / "tiny")
+        beside = peaks(folder / "tiny", options.workers, options.reducers)
         write_volumes(folder / "all", options.volumes, options.slices, options.matrix)
         busy = peaks(folder / "all", options.workers, options.reducers)
     volume = 2 * options.slices * options.matrix**2
@@ -77,6 +83,7 @@ def main() -> None:
     print(f"worker  {idle.worker / MIB:7.1f} MiB idle  {busy.worker / MIB:7.1f} MiB at its peak")
     print(f"main    {idle.main / MIB:7.1f} MiB idle  {busy.main / MIB:7.1f} MiB at its peak")
     report("a worker above idle", (busy.worker - idle.worker) / volume, GOAL_WORKER, "of its largest volume")
+    report("a worker beside files that grow", (beside.worker - idle.worker) / MIB, GOAL_BOMBS, "MiB above idle")
     allowed = GOAL_MAIN + GOAL_SLICE * slices
     report("the main process", busy.main / allowed, 1, f"of {GOAL_MAIN // 10**6} MB and {GOAL_SLICE} bytes a slice")
     print(f"the main process takes {(busy.main - idle.main) / slices:.0f} bytes a slice above idle")
@@ -93,6 +100,24 @@ def write_volumes(root: Path, volumes: int, slices: int, matrix: int) -> None:
             dataset.PatientID = f"{path.parts[-4]}-{copy}"
             dataset.SeriesInstanceUID = f"{dataset.SeriesInstanceUID.rpartition('.')[0]}.{copy}"
             dataset.save_as(again)
+
+
+def write_bombs(root: Path) -> None:
+    """Write deflated copies of a slice: with much behind its pixels, and with more pixels claimed than there are."""
+    data = pydicom.dcmread(next(root.rglob("*.dcm")))
+    data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    data.SeriesInstanceUID = "1.2.3"
+    for name, rows, grown in (("behind", data.Rows, BOMB), ("claimed", 4096, 1)):
+        data.Rows = data.Columns = rows
+        data.save_as(root / f"{name}.dcm")
+        packed = (root / f"{name}.dcm").read_bytes()
+        start = 144 + int.from_bytes(packed[140:144], "little")  # past the file meta information
+        packer = zlib.compressobj(1, wbits=-zlib.MAX_WBITS)
+        with (root / f"{name}.dcm").open("wb") as file:
+            file.write(packed[:start] + packer.compress(zlib.decompress(packed[start:], wbits=-zlib.MAX_WBITS)))
+            for _ in range(grown):
+                file.write(packer.compress(bytes(MIB)))
+            file.write(packer.flush())
 
 
 def peaks(root: Path, workers: int, reducers: list[str]) -> Peaks:

@@ -173,7 +173,7 @@ KEYS = {
     "TASK/PROTOCOL/repeat-N-labels-SHARE.json": records.PredictionFacts.__annotations__,
 }
 CURVES = {"loss"}  #: of a history: names in it, not columns
-VALUES = {"true", "false", "all"}
+VALUES = {"true", "false", "all", "other"}
 
 
 @pytest.fixture(scope="module")

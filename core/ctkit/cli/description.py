@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -31,9 +30,9 @@ def describe_plugin(entry: Entry) -> str:
     if issubclass(plugin, Reducer):
         lines += [*_reducer(plugin), ""]
     lines += ["Parameters:" if plugin.params_type.model_fields else "Parameters: none"]
-    for parameter in _parameters(plugin):
-        default = "required" if parameter.default is None else f"default {parameter.default}"
-        lines += [f"  {parameter.name}  {parameter.kind}, {default}", f"      {parameter.meaning}"]
+    for name, kind, default, meaning in _parameters(plugin):
+        stands = "required" if default == "required" else f"default {default}"
+        lines += [f"  {name}  {kind}, {stands}", f"      {meaning}"]
     return "\n".join(lines)
 
 
@@ -54,26 +53,16 @@ def plugin_reference(entries: Iterable[Entry]) -> str:
     return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class _Parameter:
-    name: str
-    kind: str
-    default: str | None  #: None where it is required
-    meaning: str
-
-
-def _parameters(plugin: type[Plugin[Any]]) -> Iterator[_Parameter]:
+def _parameters(plugin: type[Plugin[Any]]) -> Iterator[tuple[str, str, str, str]]:
+    """Name, kind, default ("required" where there is none) and meaning of each parameter."""
     properties = plugin.params_type.model_json_schema().get("properties", {})
     for name, field in plugin.params_type.model_fields.items():
-        default = None if field.is_required() else _shown(field.get_default(call_default_factory=True))
-        yield _Parameter(name, _kind(properties[name]), default, field.description or "")
+        default = "required" if field.is_required() else _shown(field.get_default(call_default_factory=True))
+        yield name, _kind(properties[name]), default, field.description or ""
 
 
 def _table(plugin: type[Plugin[Any]]) -> list[str]:
-    rows = [
-        [f"`{parameter.name}`", parameter.kind, parameter.default or "required", parameter.meaning]
-        for parameter in _parameters(plugin)
-    ]
+    rows = [(f"`{name}`", *others) for name, *others in _parameters(plugin)]
     if not rows:
         return ["It has no parameters.", ""]
     cells = [[cell.replace("|", r"\|").replace("<", "&lt;") for cell in row] for row in rows]

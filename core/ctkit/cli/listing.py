@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -40,7 +41,11 @@ def runs_in(folder: Path) -> list[Listed]:
 
 def occupied(folder: Path) -> int:
     """Bytes of all files in a folder; one that goes while they are counted is none."""
-    return sum(_size(path) for path in folder.rglob("*"))
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def _listed(folders: list[Path]) -> Iterator[Listed]:
@@ -63,10 +68,3 @@ def _standing(folder: Path) -> tuple[float, str]:
     if at and state in ("running", "killed", "interrupted", "failed"):
         state = f"{state} at {at['stage']} {at['item']}".rstrip()
     return started, state
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size if path.is_file() else 0
-    except OSError:
-        return 0

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import click
 
 from ctkit.cli.completion import plugins_of
 from ctkit.cli.table import listed
+from ctkit.console import aligned
 from ctkit.hookspecs import Kind
-
-if TYPE_CHECKING:
-    from ctkit.plugins import Entry
 
 KINDS = get_args(Kind)
 LISTED = (*KINDS, "command", "output", "tracker")  #: what list-plugins shows; the last three have nothing to describe
@@ -31,17 +29,8 @@ def list_plugins(kind: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([{column: getattr(entry, column) for column in columns} for entry in shown], indent=2))
         return
-    click.echo(_plugin_table(shown), nl=False)
-
-
-def _plugin_table(entries: list[Entry]) -> str:
-    """Plain columns: a table library would cost more than all the rest of this command."""
-    rows = [(entry.kind, entry.name, f"{entry.distribution} {entry.version}", listed(entry)) for entry in entries]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    lines = (
-        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]) for row in rows
-    )
-    return "".join(f"{line.rstrip()}\n" for line in lines)
+    for line in aligned([(e.kind, e.name, f"{e.distribution} {e.version}", listed(e)) for e in shown]):
+        click.echo(line)
 
 
 @click.command()

@@ -19,18 +19,13 @@ if TYPE_CHECKING:
     from ctkit.session import Only
 
 
-class Jobs(click.ParamType):  # type: ignore[type-arg]  # older releases of click take none
-    """A number of jobs, or "auto"."""
-
-    name = "jobs"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | Literal["auto"]:
-        """Return the number, or "auto"; a usage error for anything else."""
-        if value == "auto":
-            return "auto"
-        if not str(value).isdecimal() or int(value) < 1:
-            self.fail(f"must be 1, 2, ... or auto but is {value!r}", param, ctx)
-        return int(value)
+def parse_jobs(text: str) -> int | Literal["auto"]:
+    """Read a number of jobs, or "auto"; a usage error for anything else."""
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise click.BadParameter(f"must be 1, 2, ... or auto but is {text!r}")
+    return int(text)
 
 
 @click.command()
@@ -42,7 +37,7 @@ class Jobs(click.ParamType):  # type: ignore[type-arg]  # older releases of clic
 @click.option(
     *("--jobs", "-j"),
     default="1",
-    type=Jobs(),
+    type=parse_jobs,
     metavar="N|auto",
     show_default=True,
     help="Trainings and evaluations at once, each with GPUs of its own; auto: as many as there are GPUs for.",

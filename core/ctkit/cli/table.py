@@ -11,53 +11,23 @@ from ctkit import hookspecs, plugins
 from ctkit.errors import PluginError, nearest
 from ctkit.hookspecs import Spec
 
-COMMANDS = {
-    spec.name: spec
-    for spec in (
-        Spec(
-            "clean",
-            "Free the cache beside the runs in FOLDER, after saying what would go and asking.",
-            "ctkit.cli.run_folders:clean",
-        ),
-        Spec(
-            "describe",
-            "Describe the plugin NAME of a KIND: what it does and its parameters, with units, bounds and defaults.",
-            "ctkit.cli.plugins:describe",
-        ),
-        Spec(
-            "init",
-            "Write a commented pipeline FILE, asking on a terminal for what no option gives.",
-            "ctkit.cli.pipeline_files:init",
-        ),
-        Spec(
-            "list-plugins",
-            "List every plugin that is installed, the broken ones with their error.",
-            "ctkit.cli.plugins:list_plugins",
-        ),
-        Spec(
-            "new-plugin",
-            "Write a package with a working plugin of a KIND called NAME, and its tests, to make your own of.",
-            "ctkit.testing.new_plugin:new_plugin",
-        ),
-        Spec(
-            "reduce",
-            "Choose slices of SOURCE without a pipeline file: the selection and a report go to --out.",
-            "ctkit.cli.reduce:reduce",
-        ),
-        Spec("run", "Run a pipeline FILE.", "ctkit.cli.run:run"),
-        Spec(
-            "runs",
-            "List the runs in FOLDER, the youngest first: how each stands, how long ago it was started, its size.",
-            "ctkit.cli.run_folders:runs",
-        ),
-        Spec(
-            "schema",
-            "Print the JSON Schema of pipeline files with every installed plugin, for editors.",
-            "ctkit.cli.pipeline_files:schema",
-        ),
-        Spec("validate", "Check a pipeline FILE without running it.", "ctkit.cli.pipeline_files:validate"),
-    )
+_SUMMARIES = {
+    "cli.run_folders:clean": "Free the cache beside the runs in FOLDER, after saying what would go and asking.",
+    "cli.plugins:describe": "Describe the plugin NAME of a KIND: what it does and its parameters, with units, bounds"
+    " and defaults.",
+    "cli.pipeline_files:init": "Write a commented pipeline FILE, asking on a terminal for what no option gives.",
+    "cli.plugins:list_plugins": "List every plugin that is installed, the broken ones with their error.",
+    "testing.new_plugin:new_plugin": "Write a package with a working plugin of a KIND called NAME, and its tests, to"
+    " make your own of.",
+    "cli.reduce:reduce": "Choose slices of SOURCE without a pipeline file: the selection and a report go to --out.",
+    "cli.run:run": "Run a pipeline FILE.",
+    "cli.run_folders:runs": "List the runs in FOLDER, the youngest first: how each stands, how long ago it was started,"
+    " its size.",
+    "cli.pipeline_files:schema": "Print the JSON Schema of pipeline files with every installed plugin, for editors.",
+    "cli.pipeline_files:validate": "Check a pipeline FILE without running it.",
 }
+_NAMES = {target.partition(":")[2].replace("_", "-"): target for target in _SUMMARIES}
+COMMANDS = {name: Spec(name, _SUMMARIES[target], f"ctkit.{target}") for name, target in _NAMES.items()}
 
 
 class CommandTable(click.Group):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from ctkit.console.output import Console
+from ctkit.console.output import Console, aligned
 from ctkit.console.progress import Progress, hours
 from ctkit.console.quantities import count, percent, size
 from ctkit.console.redaction import redacted, without_paths
 
 __all__ = [
-    "Console", "Progress", "count", "hours", "percent", "redacted", "size",
-    "without_paths",
+    "Console", "Progress", "aligned", "count", "hours", "percent", "redacted", "size", "without_paths",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ctkit.console.progress import Lines, Progress
 from ctkit.console.redaction import without_paths
@@ -63,18 +63,18 @@ class Console:
             for row in rows:
                 self._out({"event": "row", **dict(zip(columns, row, strict=True))}, "")
             return
-        cells = [list(columns), *([str(cell) for cell in row] for row in rows)]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        for line in cells:
-            padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            self._out({}, "  ".join(padded).rstrip())
+        for line in aligned([columns, *rows]):
+            self._out({}, line)
 
     def progress(self, title: str, total: int | None) -> AbstractContextManager[Progress]:
         """Show how far work named ``title`` is, until the block ends; ``total`` may come with the first update."""
         if self._quiet or total == 0:
             return nullcontext(Progress(total))
         if not self.as_json and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
-            return self._bar(title, total)
+            from ctkit.console.bars import Bars
+
+            self._bars = self._bars or Bars()
+            return self._bars.bar(title, total)
         return self._lines(title, total)
 
     @contextmanager
@@ -125,14 +125,6 @@ class Console:
             sys.stderr.flush()
 
     @contextmanager
-    def _bar(self, title: str, total: int | None) -> Iterator[Progress]:
-        from ctkit.console.bars import Bars
-
-        self._bars = self._bars or Bars()
-        with self._bars.bar(title, total) as bar:
-            yield bar
-
-    @contextmanager
     def _lines(self, title: str, total: int | None) -> Iterator[Progress]:
         lines = Lines(title, total, self._out, self._clock)
         lines.tell("started")
@@ -144,7 +136,12 @@ class Console:
         lines.tell("finished")
 
 
-# --- log ----------------------------------------------------------------------------------------------------------
+def aligned(rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    """Lines of a plain table; a table library would take longer to import than most commands to run."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 class _LogFile(logging.FileHandler):
@@ -191,9 +188,5 @@ def _log_file(path: Path, formatter: logging.Formatter) -> logging.Handler:
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror}") from error
     handler.setFormatter(formatter)
-    handler.addFilter(_worth_keeping)
+    handler.addFilter(lambda record: record.name.startswith("ctkit") or record.levelno >= logging.WARNING)
     return handler
-
-
-def _worth_keeping(record: Any) -> bool:
-    return bool(record.name.startswith("ctkit") or record.levelno >= logging.WARNING)

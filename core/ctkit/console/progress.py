@@ -28,11 +28,7 @@ class Lines(Progress):
     _SECONDS = 30.0
 
     def __init__(
-        self,
-        title: str,
-        total: int | None,
-        out: Callable[[dict[str, object], str], None],
-        clock: Callable[[], float],
+        self, title: str, total: int | None, out: Callable[[dict[str, object], str], None], clock: Callable[[], float]
     ) -> None:
         super().__init__(total)
         self._title = title

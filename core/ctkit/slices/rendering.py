@@ -55,10 +55,7 @@ def training(
 
 
 def full_matrix(
-    values: NDArray[Any],
-    unit: str,
-    intensity: str | tuple[float, float],
-    span: tuple[float, float] | None = None,
+    values: NDArray[Any], unit: str, intensity: str | tuple[float, float], span: tuple[float, float] | None = None
 ) -> NDArray[np.uint8]:
     """Render slices (n, rows, columns) for training at their own size, as ``training`` does before it resamples."""
     if intensity == "slice-min-max":

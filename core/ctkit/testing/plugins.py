@@ -48,8 +48,7 @@ def check_pickling(judge: Judge, built: Plugin[Any], promise: str) -> None:
     """Check that a plugin comes back from a worker process."""
     again = pickle.loads(pickle.dumps(built))  # noqa: S301  # pickled here
     judge.must(
-        type(again) is type(built),
-        f"{promise}, but it comes back as something else; define it at the top of a module",
+        type(again) is type(built), f"{promise}, but it comes back as something else; define it at the top of a module"
     )
 
 

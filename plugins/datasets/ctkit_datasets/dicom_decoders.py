@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 _FOR_12_BITS = "pylibjpeg pylibjpeg-libjpeg"  # the latter is GPL, so ctkit does not bring it
 _JPEG_2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.20")  # the last: HTJ2K
+_EXTRAS = 1 << 20  # bytes of a compressed slice besides its pixels
 _RLE = "1.2.840.10008.1.2.5"
 _HUFFMAN, _SCAN, _JPEG_LS = 0xC4, 0xDA, 0xF7  # markers: tables, start of scan, frame of JPEG-LS (ISO/IEC 14495-1)
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {_HUFFMAN, 0xC8, 0xCC} | {_JPEG_LS}
@@ -88,7 +89,9 @@ def _check_stream(stream: bytes, encoding: Encoding) -> None:
     Decoders believe the stream: they would take memory for its matrix, and GDCM ends its process over a JPEG stream
     with damaged segments or an impossible depth.
     """
-    if encoding.syntax == _RLE:  # it says nothing of itself
+    if len(stream) > 2 * encoding.rows * encoding.columns * encoding.samples * encoding.bits // 8 + _EXTRAS:
+        raise DecodeError("damaged pixels: more bytes compressed than there can be")
+    if encoding.syntax == _RLE:  # it says nothing else of itself
         return
     *matrix, depth = _jpeg_2000_frame(stream) if encoding.syntax.startswith(_JPEG_2000) else _jpeg_frame(stream)
     if matrix != [encoding.rows, encoding.columns, encoding.samples] or not 1 < depth <= encoding.bits:

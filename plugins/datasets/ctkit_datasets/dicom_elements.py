@@ -6,12 +6,13 @@ Follows DICOM PS3.5 chapter 7 (data elements and sequences) and annex A (transfe
 
 from __future__ import annotations
 
-import re
 import struct
 import zlib
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+from ctkit_datasets.dicom_terms import known_syntax
 
 UNDEFINED_LENGTH = 0xFFFFFFFF
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
@@ -19,7 +20,6 @@ EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 UNCOMPRESSED = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED})
-_UID = re.compile(r"[0-9.]{1,64}")
 _JPEG = "1.2.840.10008.1.2.4."
 _SYNTAXES = UNCOMPRESSED | {  # run lengths; JPEG, JPEG-LS, JPEG 2000 and its high-throughput form
     "1.2.840.10008.1.2.5",
@@ -36,6 +36,7 @@ _FOUR_BYTE_LENGTH = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _HEADS = (1 << 15, 1 << 20, 1 << 26)  # bytes to try in turn: nearly every header fits into the first
 _MOST_ELEMENTS = 1_000_000  # a real header has hundreds, one with thousands of frames some hundred thousand
 _DEEPEST = 32  # sequences within sequences
+_PIECE = 1 << 20  # bytes
 _MOST_INFLATION = 100  # times; CT deflates to a half or a third
 
 
@@ -46,8 +47,8 @@ class HeaderError(Exception):
 class _HeadTooShortError(HeaderError):
     """The bytes at hand end before the header does."""
 
-    def __init__(self) -> None:
-        super().__init__("damaged header: an element reaches beyond the end of the file")
+    def __init__(self, reason: str = "damaged header: an element reaches beyond the end of the file") -> None:
+        super().__init__(reason)
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Header:
     syntax: str  #: transfer syntax UID
     pixels_at: int | None  #: where the value of Pixel Data begins, in the file or in the inflated data set
     pixels_length: int  #: bytes, or UNDEFINED_LENGTH
-    size: int  #: bytes of the file, or of the inflated data set
+    size: int  #: bytes of the file; of a deflated data set as many as it may have at most
 
 
 def read_header(file: BinaryIO, size: int, wanted: Container[int]) -> Header:
@@ -83,18 +84,25 @@ def read_header(file: BinaryIO, size: int, wanted: Container[int]) -> Header:
         except _HeadTooShortError:
             if len(head) >= size:
                 raise
-    raise HeaderError(f"a header, or a deflated file, of more than {_HEADS[-1] >> 20} MiB")
+    raise HeaderError(f"a header of more than {_HEADS[-1] >> 20} MiB")
 
 
-def inflate(file: BinaryIO, size: int) -> bytes:
-    """Return the data set of a deflated file, uncompressed.
+def inflate(file: BinaryIO, stop: int) -> Iterator[bytes]:
+    """Yield the data set of a deflated file in pieces, up to byte ``stop`` of it: whatever follows takes no memory.
 
-    Raises ``HeaderError`` where it is damaged, or grows beyond what a CT slice can.
+    Raises ``HeaderError`` where it is damaged.
     """
     file.seek(0)
-    data = file.read(size)
-    _, start = _meta_information(data)
-    return _inflate(data, start)
+    data = file.read(_PIECE)
+    data = data[_meta_information(data)[1] :]
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    while stop > 0 and not stream.eof:
+        piece = _inflated(stream, data, min(_PIECE, stop))
+        if not (data or piece):
+            return
+        stop -= len(piece)
+        yield piece
+        data = stream.unconsumed_tail or file.read(_PIECE)
 
 
 def elements(data: bytes, start: int, stop: int, coding: Coding, depth: int = 0) -> Iterator[tuple[int, int, int]]:
@@ -184,12 +192,11 @@ def _parse(data: bytes, size: int, wanted: Container[int]) -> Header:
     meta, start = _meta_information(data)
     syntax = meta.get(_TRANSFER_SYNTAX, b"").decode("latin-1").strip(" \0")
     if syntax and syntax not in _SYNTAXES:
-        raise HeaderError(f"unknown transfer syntax {syntax if _UID.fullmatch(syntax) else 'of a damaged name'}")
+        raise HeaderError(f"unknown transfer syntax {known_syntax(syntax)}")
     if syntax == DEFLATED:
-        if len(data) < size:
-            raise _HeadTooShortError
-        data, start = _inflate(data, start), 0
-        size = len(data)
+        stream, there = zlib.decompressobj(-zlib.MAX_WBITS), data[start:]
+        data, start = _inflated(stream, there, min(_HEADS[-1], _MOST_INFLATION * len(there))), 0
+        size = len(data) if stream.eof else _MOST_INFLATION * size
     coding = _coding(data, start, syntax)
     values = {tag: value for tag, value in meta.items() if tag in wanted}
     end = start
@@ -201,6 +208,8 @@ def _parse(data: bytes, size: int, wanted: Container[int]) -> Header:
             if end > len(data):
                 raise _HeadTooShortError
             values[tag] = data[first:end]
+    if syntax == DEFLATED and len(data) < size:
+        raise _HeadTooShortError(f"damaged: the data set inflates to more than {_MOST_INFLATION} times its size")
     if len(data) < size or end > size:
         raise _HeadTooShortError
     return Header(values, coding, syntax or _guessed_syntax(coding), None, 0, size)
@@ -236,13 +245,9 @@ def _guessed_syntax(coding: Coding) -> str:
     return IMPLICIT_LITTLE if coding.implicit else EXPLICIT_LITTLE
 
 
-def _inflate(data: bytes, start: int) -> bytes:
-    """Inflate the data set of a deflated file (PS3.5 section A.5)."""
-    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+def _inflated(stream: Any, data: bytes, most: int) -> bytes:
+    """Inflate some of a deflated data set (PS3.5 section A.5)."""
     try:
-        inflated = stream.decompress(data[start:], _MOST_INFLATION * len(data))
+        return bytes(stream.decompress(data, most))
     except zlib.error as error:
         raise HeaderError("damaged: the data set cannot be inflated") from error
-    if stream.unconsumed_tail:
-        raise HeaderError(f"damaged: the data set inflates to more than {_MOST_INFLATION} times its size")
-    return inflated

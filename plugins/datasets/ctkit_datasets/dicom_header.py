@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import operator
 import os
@@ -24,9 +25,12 @@ from ctkit_datasets.dicom_elements import (
     Header,
     HeaderError,
     elements,
+    inflate,
     items,
     read_header,
 )
+from ctkit_datasets.dicom_terms import known_kernel, known_manufacturer, known_modality
+from ctkit_datasets.filters import MOST_PIXELS, too_large
 
 _KEYWORDS = {
     0x00020002: "MediaStorageSOPClassUID",
@@ -104,10 +108,9 @@ _FUNCTIONAL_GROUPS = {  # that say where a frame lies and what its values mean (
 PUT_RIGHT = "direction cosines were no perpendicular unit vectors, put right"
 SERIES, INSTANCE = 0x0020000E, 0x00080018  #: SeriesInstanceUID, SOPInstanceUID
 _PER_FRAME = 0x52009230  # functional groups
-_TRAITS = {0x00080070: "manufacturer", 0x00181210: "kernel"}
-_LONGEST = 64  # characters of a long string (PS3.5 section 6.2)
+_TRAITS = {0x00080070: ("manufacturer", known_manufacturer), 0x00181210: ("kernel", known_kernel)}
 _DICOMDIR = "1.2.840.10008.1.3.10"
-_MOST_PIXELS = 4096 * 4096  # of one slice; the largest CT matrix there is
+_MOST_FRAGMENTS = 1_000_000  # of compressed pixels
 _MOST_COMPRESSION = 1000  # times; a slice of nothing but air may reach some hundred
 _FARTHEST = 1e6  # mm
 _SKEWED = (0.01, 0.1)  # direction cosines that are off by more are put right, by still more refused
@@ -138,7 +141,7 @@ def inspect_file(root: Path, file: SourceFile) -> Mapping[str, Any] | Skipped:
 def traits(root: Path, volume: Volume) -> dict[str, str]:
     """Return manufacturer and convolution kernel of a volume, as far as its first file's header gives them."""
     found = texts(root / volume.source(0), frozenset(_TRAITS))
-    return {name: found[tag][:_LONGEST] for tag, name in _TRAITS.items() if found.get(tag)}
+    return {name: known(found[tag]) for tag, (name, known) in _TRAITS.items() if found.get(tag)}
 
 
 def texts(path: Path, tags: frozenset[int]) -> Mapping[int, str]:
@@ -162,7 +165,7 @@ def _facts(stream: BinaryIO, size: int) -> dict[str, Any]:
     if values.text("MediaStorageSOPClassUID") == _DICOMDIR:
         raise HeaderError("DICOMDIR: a directory of other files")
     if header.pixels_at is None:
-        raise HeaderError(f"no pixel data (modality {values.code('Modality')})")
+        raise HeaderError(f"no pixel data (modality {known_modality(values.code('Modality'))})")
     storage = _storage(values, header.syntax)
     _check_pixels(stream, header, values, storage)
     frames = list(_frames(values))
@@ -272,7 +275,7 @@ def _series(values: _Values) -> dict[str, Any]:
         "series": values.text("SeriesInstanceUID"),
         "label": _digest(values.text("SeriesNumber"), values.text("SeriesDescription")),
         "event": _digest(values.text("IrradiationEventUID")),
-        "modality": values.code("Modality"),
+        "modality": known_modality(values.code("Modality")),
         "sop_class": values.text("SOPClassUID") or values.text("MediaStorageSOPClassUID"),
         "image_type": values.text("ImageType").upper().split("\\"),
         "body_part": values.text("BodyPartExamined"),
@@ -304,7 +307,7 @@ def _storage(values: _Values, syntax: str) -> dict[str, Any]:
         raise HeaderError("damaged header: bits stored, high bit and bits allocated contradict each other")
     if min(storage["rows"], storage["columns"], storage["frames"], storage["samples"]) < 1:
         raise HeaderError("damaged header: an image without pixels")
-    if storage["rows"] * storage["columns"] > _MOST_PIXELS:
+    if storage["rows"] * storage["columns"] > MOST_PIXELS:
         raise HeaderError(f"header claims {storage['rows']} x {storage['columns']} pixels, more than any CT has")
     return storage
 
@@ -321,10 +324,15 @@ def _check_pixels(stream: BinaryIO, header: Header, values: _Values, storage: Ma
     assert header.pixels_at is not None
     pixels = storage["rows"] * storage["columns"] * storage["samples"] * storage["frames"]
     needed = (pixels * storage["bits"] + 7) // 8
+    if reason := too_large(needed):
+        raise HeaderError(reason)
     if header.syntax in UNCOMPRESSED:
         there = min(header.pixels_length, max(header.size - header.pixels_at, 0))
         if header.pixels_length == UNDEFINED_LENGTH:
             raise HeaderError("damaged header: uncompressed pixels of undefined length")
+        if header.syntax == DEFLATED:
+            end = min(header.size, header.pixels_at + needed)
+            there = max(0, sum(map(len, inflate(stream, end))) - header.pixels_at)
         if there < needed:
             raise HeaderError(f"truncated: {there:,} of {needed:,} bytes of pixels are there")
         if storage["frames"] == 1 and there >= 2 * needed and values.text("NumberOfFrames") not in ("", "1"):
@@ -332,11 +340,13 @@ def _check_pixels(stream: BinaryIO, header: Header, values: _Values, storage: Ma
         return
     if header.pixels_length != UNDEFINED_LENGTH:
         raise HeaderError("damaged header: compressed pixels of defined length")
-    fragments = list(_fragments(stream, header.pixels_at, header.size))
+    fragments = list(itertools.islice(_fragments(stream, header.pixels_at, header.size), _MOST_FRAGMENTS))
     if len(fragments) < storage["frames"]:
         raise HeaderError(f"truncated: {len(fragments):,} fragments for {storage['frames']:,} compressed frames")
     if needed > sum(fragments) * _MOST_COMPRESSION:
         raise HeaderError(f"header claims {needed:,} bytes of pixels, compressed to {sum(fragments):,}")
+    if reason := too_large(sum(fragments)):
+        raise HeaderError(reason)
 
 
 def _fragments(stream: BinaryIO, start: int, size: int) -> Iterator[int]:

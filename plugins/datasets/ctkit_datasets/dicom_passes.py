@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from ctkit.contracts import Volume
 from ctkit_datasets.dicom_geometry import Plane, Turn, is_even, levels
 from ctkit_datasets.dicom_header import every_element
-from ctkit_datasets.dicom_kernels import known_kernel
 from ctkit_datasets.dicom_pixels import SliceError, SliceReader
 from ctkit_datasets.dicom_slices import Encoding, Slice, sources
+from ctkit_datasets.dicom_terms import known_kernel
 
 DUPLICATE = "duplicate: the same pixels as another slice of its series at the same height"
 UNCLEAR = "several different slices of its series lie at its height, and nothing tells which belong together"

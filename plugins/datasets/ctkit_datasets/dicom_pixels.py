@@ -238,7 +238,8 @@ class SliceReader:
             raise SliceError("the file changed since it was scanned")
         offset = self._volume.details["offsets"][number]
         if encoding.syntax == DEFLATED:
-            self._data = inflate(self._file, source.size)[offset:]
+            end = offset + encoding.frames * encoding.rows * encoding.columns * encoding.bits // 8
+            self._data = b"".join(inflate(self._file, end))[offset:]
         elif encoding.syntax not in UNCOMPRESSED:
             self._file.seek(offset)
             self._data = self._file.read(source.size - offset)
@@ -259,6 +260,8 @@ class SliceReader:
         if self._buffer.nbytes != length:
             self._buffer = np.empty(length, np.uint8)
         if encoding.syntax == DEFLATED:
+            if len(self._data) < (frame + 1) * length:
+                raise SliceError("truncated: the file ends before its pixels do")
             self._buffer[:] = np.frombuffer(self._data, np.uint8, length, frame * length)
         else:
             self._fill(self._volume.details["offsets"][number] + frame * length)

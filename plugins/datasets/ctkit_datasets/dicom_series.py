@@ -15,9 +15,9 @@ import numpy as np
 from ctkit.contracts import Skipped, SourceFile, Volume
 from ctkit_datasets.dicom_geometry import Plane, describe_spacing, tilt
 from ctkit_datasets.dicom_header import PUT_RIGHT
-from ctkit_datasets.dicom_kernels import known_kernel
 from ctkit_datasets.dicom_passes import Pass, passes
 from ctkit_datasets.dicom_slices import Slice, SliceMaker, sources, with_units
+from ctkit_datasets.dicom_terms import known_kernel
 from ctkit_datasets.filters import NOT_SLICES, SeriesParams, chosen, matches, unwanted
 from ctkit_datasets.packed_groups import PackedGroups
 

@@ -147,7 +147,7 @@ class SliceMaker:
             self._one(tuple(found["orientation"] or ())),
             self._one(tuple(found["spacing"] or ())),
             found["thickness"],
-            self._one(Marks(**marks | ({"dimensions": tuple(marks["dimensions"])} if "dimensions" in marks else {}))),
+            Marks(**marks | ({"dimensions": tuple(marks["dimensions"])} if "dimensions" in marks else {})),
             self._one(tuple(found["notes"])),
             tuple(found["ends"] or [found["intercept"]] * 2) if hounsfield is None else None,
         )

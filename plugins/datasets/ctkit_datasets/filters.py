@@ -14,6 +14,8 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from ctkit.contracts import InputPath, Params, Skipped, Volume
 from ctkit_datasets.file_kinds import other_kind
 
+LARGEST = 1 << 32  #: bytes of a volume as its file stores it, or at 16 bits a voxel; a worker takes some times as much
+MOST_PIXELS = 4096 * 4096  #: of one slice; the largest CT matrix there is
 Unit = Literal["auto", "HU", "arbitrary"]  #: of values, as a data set is told it
 
 _ALWAYS = frozenset({"root", "recipe", "max_volumes", "max_patients"})
@@ -117,6 +119,11 @@ def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(map(translate, patterns)), re.IGNORECASE)
 
 
+def too_large(size: int) -> str:
+    """Return why a volume of so many bytes is not read, or "": a header may claim anything."""
+    return f"a volume of more than {LARGEST:,} bytes, which ctkit does not read" if size > LARGEST else ""
+
+
 def unwanted(path: str, params: FolderParams) -> str:
     """Return why the file at ``path`` below the root is not asked for, or ""."""
     if params.include and not matches(path, params.include):
@@ -136,6 +143,8 @@ def chosen(volumes: Iterable[Volume | Skipped], params: FolderParams) -> Iterato
             continue
         if len(volume) < params.min_slices:
             reason = f"a volume of fewer than {params.min_slices} slices (parameter min_slices)"
+        elif large := too_large(2 * len(volume) * volume.rows * volume.columns):
+            reason = large
         elif params.max_patients and len(patients | {volume.patient}) > params.max_patients:
             reason = f"beyond the first {params.max_patients} patients"
         elif params.max_volumes and count == params.max_volumes:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Ints, Pixels
 from ctkit.errors import DataError
-from ctkit_datasets.filters import Unit
+from ctkit_datasets.filters import MOST_PIXELS, Unit, too_large
 
 AIR = -1024  #: HU of what the scanner did not see
 _PADDING = -2000  # HU; at and below is padding, which converters leave in
@@ -79,11 +79,18 @@ def header_facts(path: Path, size: int, *, labels: bool = False) -> dict[str, An
 
 
 def check_size(facts: Mapping[str, Any], size: int) -> None:
-    """Raise ``DataError`` where a file of ``size`` bytes cannot hold the voxels that its header promises."""
+    """Raise ``DataError`` where a file of ``size`` bytes cannot hold the voxels that its header promises, or these are
+    more than any CT has.
+    """
     needed = facts["offset"] + math.prod(facts["file_shape"]) * np.dtype(facts["dtype"]).itemsize
     there = size - max(0, facts.get("start", 0))
     if needed > (there if facts["encoding"] == "raw" else max(_SMALL, there * _INFLATION)):
         raise DataError(f"truncated: its header asks for {needed:,} bytes, which a file of {size:,} does not hold")
+    _, rows, columns = facts["shape"]
+    if rows * columns > MOST_PIXELS:
+        raise DataError(f"its header claims slices of {rows:,} x {columns:,} pixels, more than any CT has")
+    if reason := too_large(needed):
+        raise DataError(reason)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ _CT = re.compile(r"(?<![a-z])(ld|nc|ce|cb)?ct(?![a-z])", re.IGNORECASE)
 _SCALES = {"nonorm", "zscore", "rescale_to_0_1", "rescale_0_1"}  # nnU-Net's ways to scale a channel: no modality
 _AUTOPET = re.compile(r"((?:fdg|psma|tcia)_[0-9a-z]+)_\d{2,4}-\d{2}-\d{2,4}.*$", re.IGNORECASE)
 _OTHERS = {  # last words of names, as far as these mean nothing else; t1 may be a time, dose a low one
-    *("pet", "suv", "mri", "t1w", "t2w", "pdw", "flair", "adc", "dwi", "bold", "sbref", "asl", "t2star", "rtdose"),
+    *("pet", "suv", "mri", "t1w", "t2w", "pdw", "flair", "adc", "dwi", "bold", "sbref", "asl", "t2star", "rtdose")
 }
 _LARGEST = 16 << 20  # bytes of a dataset.json; it may list every case
 

@@ -193,11 +193,7 @@ def _series(name: str) -> Iterator[Series]:
             " license_short_name from read_parquet($index) where collection_id = $name and Modality in $modalities"
             " and (analysis_result_id is null or analysis_result_id = 'dicom_lidc_idri_nodules')"
             " order by PatientID, StudyInstanceUID, SeriesInstanceUID",
-            {
-                "index": str(index),
-                "name": name.replace("-", "_"),
-                "modalities": list(COLLECTIONS[name].modalities),
-            },
+            {"index": str(index), "name": name.replace("-", "_"), "modalities": list(COLLECTIONS[name].modalities)},
         ).fetchall()
     except duckdb.Error as error:
         raise DataError(f"the index of Imaging Data Commons cannot be read: {error}; {_NEEDS} --upgrade") from error

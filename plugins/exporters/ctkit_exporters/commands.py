@@ -53,13 +53,7 @@ def export_slices(run: Path, arm: str, form: SliceFormat, out: Path, console: Co
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder; or for one backbone a file.")
 @output_options
 def export(
-    run: Path,
-    form: ExportFormat,
-    arm: str | None,
-    pretrain: str | None,
-    seed: int | None,
-    out: Path,
-    console: Console,
+    run: Path, form: ExportFormat, arm: str | None, pretrain: str | None, seed: int | None, out: Path, console: Console
 ) -> None:
     """Export the backbones of the folder RUN for use without ctkit: all, or those of an arm, a pre-training, a seed.
 

@@ -163,10 +163,7 @@ class ContrastiveParams(Params):
         10.0, ge=0, description="time between checkpoints, minutes", json_schema_extra=UNADDRESSED
     )
     log_every: int | None = Field(
-        None,
-        ge=1,
-        description="steps between logged losses; none: 500 over the run",
-        json_schema_extra=UNADDRESSED,
+        None, ge=1, description="steps between logged losses; none: 500 over the run", json_schema_extra=UNADDRESSED
     )
 
     @model_validator(mode="before")

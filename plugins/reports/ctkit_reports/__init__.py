@@ -15,8 +15,7 @@ def ctkit_register_commands() -> Sequence[Spec]:
     """Announce the commands; their modules are imported when they are called."""
     summaries = {
         "report": "Make report.html of the folder RUN again, from what lies there.",
-        "compare": "Print one table of the scores of all RUNs: slices kept, pre-training time,"
-        " difference from the reference arm.",
+        "compare": "Print one table of the scores of all RUNs: slices kept, cost of pre-training, differences.",
         "curve": "Print how many slices each threshold of ARM in the folder RUN would keep; plot"
         " it and show it in the report.",
         "explain": "Write a page that lets you judge by eye how ARM of the folder RUN chose:"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from markupsafe import Markup
 
-from ctkit import Run, quantities, redaction
+from ctkit import Place, Run, quantities, redaction
 from ctkit_reports import wording
 from ctkit_reports.figures import Look, swatch
+
+T = TypeVar("T")
+K = TypeVar("K")
 
 
 @dataclass(frozen=True)
@@ -86,24 +90,42 @@ def text(value: str, tone: str = "") -> Cell:
     return Cell(value or wording.NOTHING, value, tone=tone)
 
 
-def number(value: float, shown: str | None = None, detail: str = "") -> Cell:
-    """A cell with a number, ``shown`` as given or as ``wording.number`` has it."""
-    if math.isnan(value):
-        return Cell(wording.NOTHING, value)
-    return Cell(wording.number(value) if shown is None else shown, value, detail)
+def number(value: float | None, form: Callable[[float], str] = wording.number, detail: str = "") -> Cell:
+    """A cell with a number in the given form; NaN and None are shown as nothing."""
+    if value is None or math.isnan(value):
+        return Cell(wording.NOTHING, math.nan)
+    return Cell(form(value), value, detail)
 
 
-def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table | None:
-    """A table, or None without rows. It leaves out empty columns, and the method where there is but one."""
+def table(
+    caption: str, rows: Sequence[Mapping[str, Cell]], heading: Callable[[str], str] = lambda column: column
+) -> Table | None:
+    """A table of rows, which give each column's cell; or None without rows.
+
+    It leaves out empty columns, and the method where there is but one.
+    """
     if not rows:
         return None
-    said = [{row[i].text for row in rows} for i in range(len(columns))]
-    shown = [
-        i
-        for i, column in enumerate(columns)
-        if said[i] != {wording.NOTHING} and not (column == "Method" and len(said[i] - {wording.NOTHING}) == 1)
-    ]
-    return Table(caption, tuple(columns[i] for i in shown), tuple(tuple(row[i] for i in shown) for row in rows))
+    said = {column: {row[column].text for row in rows} - {wording.NOTHING} for column in rows[0]}
+    shown = tuple(column for column, words in said.items() if len(words) >= (2 if column == "Method" else 1))
+    return Table(caption, tuple(map(heading, shown)), tuple(tuple(row[column] for column in shown) for row in rows))
+
+
+def by(key: Callable[[T], K], items: Iterable[T]) -> dict[K, list[T]]:
+    """The items of each key, keys and items in the order of their first appearance."""
+    groups: dict[K, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+def title(run: Run, place: Place) -> str:
+    """Name a place by what sets it apart in its run."""
+    places = {row.place for row in run.scores}
+    words = [place.task, place.protocol]
+    words += [wording.labels(place.labels)] if len({other.labels for other in places}) > 1 else []
+    words += [place.pretrain] if place.pretrain and len({other.pretrain for other in places} - {""}) > 1 else []
+    return ", ".join(words)
 
 
 def unique(words: Iterable[str]) -> list[str]:
@@ -113,10 +135,8 @@ def unique(words: Iterable[str]) -> list[str]:
 
 def grouped(notes: Iterable[tuple[str, str]], runs: int) -> tuple[tuple[str, str], ...]:
     """Pairs of a note and the run it was made in, as each note once and in which of the ``runs`` it was made."""
-    where: dict[str, list[str]] = {}
-    for note, run in notes:
-        where.setdefault(redaction.without_paths(note), []).append(run)
-    return tuple((note, _where(unique(found), runs)) for note, found in where.items())
+    where = by(lambda pair: redaction.without_paths(pair[0]), notes)
+    return tuple((note, _where(unique(run for _, run in pairs), runs)) for note, pairs in where.items())
 
 
 def _where(found: list[str], runs: int) -> str:

@@ -4,48 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ctkit import hookspecs, quantities
 from ctkit.files import write_text
 from ctkit_reports import figures, pictures, wording
-from ctkit_reports.elements import Cell, Plot, Table, number, table, text
+from ctkit_reports.elements import Plot, Table, number, table, text
 from ctkit_reports.explaining import THUMBNAILS, Explanation, Images, Pair, Profile, Share
 from ctkit_reports.figures import Look
 from ctkit_reports.page import lay_out
 
 _TITLES = {"threshold": "At the threshold", "volumes": "Along volumes", "shares": "Who is kept"}
 _LOOK = Look(1)
-
-
-@dataclass(frozen=True)
-class Side:
-    """Pairs on one side of the threshold: two pictures as ``data:`` addresses, and how far apart they are."""
-
-    title: str
-    note: str
-    pairs: tuple[tuple[str, str, str], ...]
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """The first section."""
-
-    statement: str
-    sides: tuple[Side, ...]
-
-
-@dataclass(frozen=True)
-class Strip:
-    """One volume: its profile, and pictures along it with the number of the slice and whether it is kept."""
-
-    digest: str
-    statement: str
-    plot: Plot | None
-    thumbnails: tuple[tuple[str, int, bool], ...]
 
 
 def write_explanation(path: Path, explanation: Explanation) -> None:
@@ -55,7 +28,7 @@ def write_explanation(path: Path, explanation: Explanation) -> None:
         "version": hookspecs.VERSION,
         "summary": _summary(explanation),
         "threshold": _threshold(explanation),
-        "volumes": tuple(_strip(explanation, one) for one in explanation.profiles),
+        "volumes": [_strip(explanation, one) for one in explanation.profiles],
         "shares": _tables(explanation),
     }
     write_text(path, lay_out("explanation of an arm", _TITLES, content))
@@ -78,7 +51,7 @@ def _setting(explanation: Explanation) -> str:
 # --- sections -----------------------------------------------------------------------------------------------------
 
 
-def _threshold(explanation: Explanation) -> Threshold | None:
+def _threshold(explanation: Explanation) -> dict[str, Any]:
     alike = _side(
         explanation,
         "Just alike enough: the left one is dropped",
@@ -93,14 +66,15 @@ def _threshold(explanation: Explanation) -> Threshold | None:
         "Where these show the same, the threshold is too small.",
         explanation.apart,
     )
-    sides = tuple(side for side in (alike, apart) if side.pairs)
-    return Threshold(_setting(explanation), sides) if sides else None
+    sides = [side for side in (alike, apart) if side["pairs"]]
+    return {"statement": _setting(explanation), "sides": sides} if sides else {}
 
 
-def _side(explanation: Explanation, title: str, note: str, pairs: Sequence[Pair]) -> Side:
+def _side(explanation: Explanation, title: str, note: str, pairs: Sequence[Pair]) -> dict[str, Any]:
+    """Pairs on one side of the threshold."""
     images, unit = explanation.images, explanation.knob.unit if explanation.knob else ""
     shown = [pair for pair in pairs if pair.one in images and pair.stand_in in images]
-    return Side(title, note, tuple(_pair(images, pair, unit) for pair in shown))
+    return {"title": title, "note": note, "pairs": [_pair(images, pair, unit) for pair in shown]}
 
 
 def _pair(images: Images, pair: Pair, unit: str) -> tuple[str, str, str]:
@@ -108,16 +82,16 @@ def _pair(images: Images, pair: Pair, unit: str) -> tuple[str, str, str]:
     return pictures.as_uri(images[pair.one]), pictures.as_uri(images[pair.stand_in]), apart
 
 
-def _strip(explanation: Explanation, one: Profile) -> Strip:
-    numbers = [one.slices[i] for i in pictures.spread(len(one.slices), THUMBNAILS)]
-    places = {int(number): place for place, number in enumerate(one.slices)}
-    thumbnails = tuple(
-        (pictures.as_uri(explanation.images[n]), int(one.index[places[n]]), bool(one.kept[places[n]]))
-        for n in map(int, numbers)
-        if n in explanation.images
-    )
+def _strip(explanation: Explanation, one: Profile) -> dict[str, Any]:
+    """One volume: its profile, and pictures along it with the number of the slice and whether it is kept."""
+    thumbnails = [
+        (pictures.as_uri(explanation.images[number]), one.index[i], one.kept[i])
+        for i in pictures.spread(len(one.slices), THUMBNAILS)
+        if (number := int(one.slices[i])) in explanation.images
+    ]
     statement = f"{quantities.count(int(one.kept.sum()))} of {quantities.count(len(one.kept), 'slice')} kept"
-    return Strip(one.digest, statement, _profile(explanation, one), thumbnails)
+    plot = _profile(explanation, one)
+    return {"digest": one.digest, "statement": statement, "plot": plot, "thumbnails": thumbnails}
 
 
 def _profile(explanation: Explanation, one: Profile) -> Plot | None:
@@ -130,18 +104,22 @@ def _profile(explanation: Explanation, one: Profile) -> Plot | None:
     return Plot(svg, f"Distances along volume {one.digest}: to the slice before, median {median}; kept slices marked.")
 
 
-def _tables(explanation: Explanation) -> tuple[Table, ...]:
+def _tables(explanation: Explanation) -> list[Table]:
     named = [("Slices with findings, in volumes that were read for them", "Finding", explanation.findings)]
     named += [(f"By {name}", name.capitalize(), shares) for name, shares in explanation.traits.items()]
     found = (_table(caption, first, shares) for caption, first, shares in named)
-    return tuple(one for one in found if one)
+    return [one for one in found if one]
 
 
 def _table(caption: str, first: str, shares: Sequence[Share]) -> Table | None:
-    rows = [[text(s.of), number(s.volumes), number(s.slices), number(s.kept), _kept_share(s)] for s in shares]
-    return table(caption, (first, "Volumes", "Slices", "Kept", "Share kept"), rows)
-
-
-def _kept_share(share: Share) -> Cell:
-    value = share.kept / share.slices if share.slices else math.nan
-    return number(value, wording.percent(value))
+    rows = [
+        {
+            "of": text(share.of),
+            "Volumes": number(share.volumes),
+            "Slices": number(share.slices),
+            "Kept": number(share.kept),
+            "Share kept": number(share.kept / share.slices if share.slices else None, wording.percent),
+        }
+        for share in shares
+    ]
+    return table(caption, rows, lambda column: first if column == "of" else column)

@@ -7,7 +7,9 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cache, wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 import numpy as np
 from markupsafe import Markup
@@ -15,41 +17,18 @@ from markupsafe import Markup
 from ctkit.contracts import Bools, Floats
 
 if TYPE_CHECKING:
+    from matplotlib import RcParams
     from matplotlib.axes import Axes
 
-INCHES = (4.2, 2.9)
-# Each colour is drawn as a grey of its own and becomes a CSS variable afterwards.
+P = ParamSpec("P")
+
+# Each colour is drawn as a grey of its own, in plots.mplstyle too, and becomes a CSS variable afterwards.
 _INK, _FAINT = "#010101", "#020202"
 _VARIABLES = {_INK: "var(--plot-ink)", _FAINT: "var(--plot-faint)"}
 _COLOURS = tuple(f"#0303{number:02d}" for number in range(8))
 _VARIABLES |= {colour: f"var(--arm-{number})" for number, colour in enumerate(_COLOURS)}
 _LIGHT = ("#4a5560", "#0068a8", "#c8500a", "#007a58", "#a8427f", "#9a6a00", "#2b8fc4", "#5b4fb0")  # as in page.css
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
-_STYLE: dict[Any, Any] = {
-    "text.parse_math": False,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "ctkit",
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _FAINT,
-    "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _FAINT,
-    "grid.linewidth": 0.5,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "lines.linewidth": 1.7,
-    "lines.markersize": 6,
-}
 
 
 @dataclass(frozen=True)
@@ -128,44 +107,54 @@ def swatch(look: Look) -> Markup:
     return _svg(draw, inches=(width / 72, height / 72))
 
 
-def curves(title: str, x: str, y: str, lines: Sequence[Curve]) -> Markup:
+def _plot(
+    width: float = 4.2, height: float = 2.9
+) -> Callable[[Callable[Concatenate[Axes, P], None]], Callable[P, Markup]]:
+    """Turn a function that draws on axes into one that returns the drawing, of so many inches."""
+
+    def decorated(draw: Callable[Concatenate[Axes, P], None]) -> Callable[P, Markup]:
+        @wraps(draw)
+        def plot(*args: P.args, **kwargs: P.kwargs) -> Markup:
+            return _svg(lambda axes: draw(axes, *args, **kwargs), (width, height))
+
+        return plot
+
+    return decorated
+
+
+@_plot()
+def curves(axes: Axes, title: str, x: str, y: str, lines: Sequence[Curve]) -> None:
     """Values over steps, a line for each arm and seed."""
     from matplotlib.ticker import MaxNLocator
 
-    def draw(axes: Axes) -> None:
-        few = max(len(line.x) for line in lines) <= 40
-        for line in lines:
-            marker = line.look.marker if few else ""
-            axes.plot(line.x, line.y, line.look.dash, color=line.look.colour, marker=marker, markersize=4, lw=1.1)
-        axes.set(title=title, xlabel=x, ylabel=y)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        if len(steps := {float(step) for line in lines for step in line.x}) == 1:
-            axes.set_xticks([*steps])
-        _plain_counts(axes)
-
-    return _svg(draw)
+    few = max(len(line.x) for line in lines) <= 40
+    for line in lines:
+        marker = line.look.marker if few else ""
+        axes.plot(line.x, line.y, line.look.dash, color=line.look.colour, marker=marker, markersize=4, lw=1.1)
+    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if len(steps := {float(step) for line in lines for step in line.x}) == 1:
+        axes.set_xticks([*steps])
+    _plain_counts(axes)
 
 
-def scores_against_slices(title: str, score: str, points: Sequence[Point]) -> Markup:
+@_plot()
+def scores_against_slices(axes: Axes, title: str, score: str, points: Sequence[Point]) -> None:
     """A score over slices kept, with intervals; slices on a log scale where they span more than a factor of eight."""
-
-    def draw(axes: Axes) -> None:
-        kept = [point.x for point in points]
-        wide = max(kept) > 8 * max(min(kept), 1)
-        for number, point in enumerate(points):
-            x = _beside(point.x, kept[:number].count(point.x), kept, log=wide)
-            if np.isfinite([point.low, point.high]).all():
-                axes.plot([x] * 2, [point.low, point.high], color=point.look.colour, solid_capstyle="round")
-            axes.plot(x, point.y, color=point.look.colour, marker=point.look.marker, markersize=8)
-        if wide:
-            axes.set_xscale("log")
-            axes.set_xticks(_log_ticks(min(kept), max(kept)))
-            axes.minorticks_off()
-        axes.margins(x=0.08)
-        axes.set(title=title, xlabel="slices kept", ylabel=score)
-        _plain_counts(axes)
-
-    return _svg(draw)
+    kept = [point.x for point in points]
+    wide = max(kept) > 8 * max(min(kept), 1)
+    for number, point in enumerate(points):
+        x = _beside(point.x, kept[:number].count(point.x), kept, log=wide)
+        if np.isfinite([point.low, point.high]).all():
+            axes.plot([x] * 2, [point.low, point.high], color=point.look.colour, solid_capstyle="round")
+        axes.plot(x, point.y, color=point.look.colour, marker=point.look.marker, markersize=8)
+    if wide:
+        axes.set_xscale("log")
+        axes.set_xticks(_log_ticks(min(kept), max(kept)))
+        axes.minorticks_off()
+    axes.margins(x=0.08)
+    axes.set(title=title, xlabel="slices kept", ylabel=score)
+    _plain_counts(axes)
 
 
 def _beside(x: float, earlier: int, others: Sequence[float], *, log: bool) -> float:
@@ -193,94 +182,85 @@ def strips(score: str, rows: Sequence[Strip]) -> Markup:
     return _svg(draw, inches=(6.0, 0.9 + 0.42 * len(rows)))
 
 
-def label_curve(title: str, score: str, lines: Sequence[tuple[Curve, Floats]]) -> Markup:
+@_plot()
+def label_curve(axes: Axes, title: str, score: str, lines: Sequence[tuple[Curve, Floats]]) -> None:
     """A score over shares of the labels, on a log scale; beside each curve (n,) the ends (n, 2) of its intervals."""
-
-    def draw(axes: Axes) -> None:
-        for number, (line, ends) in enumerate(lines):
-            x = line.x * 1.02**number  # beside each other, so that no interval hides another
-            axes.plot(x, line.y, line.look.dash, color=line.look.colour, marker=line.look.marker)
-            axes.vlines(x, ends[:, 0], ends[:, 1], color=line.look.colour, linewidth=0.9)
-        shares = sorted({float(share) for line, _ in lines for share in line.x})
-        axes.set_xscale("log")
-        axes.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
-        axes.minorticks_off()
-        axes.set(title=title, xlabel="share of the training labels", ylabel=score)
-
-    return _svg(draw)
+    for number, (line, ends) in enumerate(lines):
+        x = line.x * 1.02**number  # beside each other, so that no interval hides another
+        axes.plot(x, line.y, line.look.dash, color=line.look.colour, marker=line.look.marker)
+        axes.vlines(x, ends[:, 0], ends[:, 1], color=line.look.colour, linewidth=0.9)
+    shares = sorted({float(share) for line, _ in lines for share in line.x})
+    axes.set_xscale("log")
+    axes.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
+    axes.minorticks_off()
+    axes.set(title=title, xlabel="share of the training labels", ylabel=score)
 
 
-def unit_square(title: str, x: str, y: str, lines: Sequence[Curve], markers: bool = False) -> Markup:
+@_plot(3.9, 3.9)
+def unit_square(axes: Axes, title: str, x: str, y: str, lines: Sequence[Curve], markers: bool = False) -> None:
     """Shares over shares with the diagonal: ROC and calibration."""
-
-    def draw(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=(0, (2, 3)))
-        for line in lines:
-            marker = line.look.marker if markers else ""
-            axes.plot(line.x, line.y, line.look.dash, color=line.look.colour, marker=marker, markersize=5)
-        axes.set(title=title, xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-        axes.set_xticks(np.linspace(0, 1, 6))
-        axes.set_yticks(np.linspace(0, 1, 6))
-
-    return _svg(draw, inches=(3.9, 3.9))
+    axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=(0, (2, 3)))
+    for line in lines:
+        marker = line.look.marker if markers else ""
+        axes.plot(line.x, line.y, line.look.dash, color=line.look.colour, marker=marker, markersize=5)
+    axes.set(title=title, xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    axes.set_xticks(np.linspace(0, 1, 6))
+    axes.set_yticks(np.linspace(0, 1, 6))
 
 
-def histogram(title: str, x: str, values: Floats, look: Look, at: float | None = None, y: str = "slices") -> Markup:
+@_plot(4.2, 2.3)
+def histogram(
+    axes: Axes, title: str, x: str, values: Floats, look: Look, at: float | None = None, y: str = "slices"
+) -> None:
     """How often which value occurs; ``at`` marks the threshold. Whole numbers get a bar each."""
     from matplotlib.ticker import MaxNLocator
 
-    def draw(axes: Axes) -> None:
-        whole = bool(np.all(values == np.round(values))) and np.ptp(values) < 64
-        edges = np.arange(values.min() - 0.5, values.max() + 1) if whole else np.histogram_bin_edges(values, bins=24)
-        heights, edges = np.histogram(values, edges)
-        axes.bar(edges[:-1], heights, np.diff(edges) * 0.88, np.diff(edges) * 0.06, align="edge", color=look.colour)
-        if at is not None:
-            axes.axvline(at, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
-        axes.grid(visible=False, axis="x")
-        axes.set(title=title, xlabel=x, ylabel=y)
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.xaxis.set_major_locator(MaxNLocator(10, integer=whole))
-
-    return _svg(draw, inches=(4.2, 2.3))
+    whole = bool(np.all(values == np.round(values))) and np.ptp(values) < 64
+    edges = np.arange(values.min() - 0.5, values.max() + 1) if whole else np.histogram_bin_edges(values, bins=24)
+    heights, edges = np.histogram(values, edges)
+    axes.bar(edges[:-1], heights, np.diff(edges) * 0.88, np.diff(edges) * 0.06, align="edge", color=look.colour)
+    if at is not None:
+        axes.axvline(at, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+    axes.grid(visible=False, axis="x")
+    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=whole))
 
 
-def threshold_curve(title: str, x: str, at: Floats, kept: Floats, look: Look, chosen: float | None) -> Markup:
+@_plot(4.2, 2.3)
+def threshold_curve(axes: Axes, title: str, x: str, at: Floats, kept: Floats, look: Look, chosen: float | None) -> None:
     """Slices kept (m,) at values (m,) of a knob; ``chosen`` is the arm's. Values over magnitudes get a log scale."""
     from matplotlib.ticker import MaxNLocator
 
-    def draw(axes: Axes) -> None:
-        axes.plot(at, kept, look.dash, color=look.colour, marker=".", markersize=4, lw=1.1)
-        if chosen is not None:
-            axes.axvline(chosen, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
-        if at.min() > 0 and at.max() > 1000 * at.min():
-            axes.set_xscale("log")
-        axes.set(title=title, xlabel=x, ylabel="slices kept")
-        axes.set_ylim(bottom=0)
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-
-    return _svg(draw, inches=(4.2, 2.3))
+    axes.plot(at, kept, look.dash, color=look.colour, marker=".", markersize=4, lw=1.1)
+    if chosen is not None:
+        axes.axvline(chosen, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+    if at.min() > 0 and at.max() > 1000 * at.min():
+        axes.set_xscale("log")
+    axes.set(title=title, xlabel=x, ylabel="slices kept")
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
 
 
-def profile(title: str, y: str, index: Floats, values: Sequence[Floats], kept: Bools, at: float, look: Look) -> Markup:
+@_plot(6.4, 2.3)
+def profile(
+    axes: Axes, title: str, y: str, index: Floats, values: Sequence[Floats], kept: Bools, at: float, look: Look
+) -> None:
     """Distances along a volume: ``values`` are (n,) to the slice before, and (n,) of dropped slices to their stand-in.
 
     Kept slices are marked below, the threshold ``at`` by a dashed line.
     """
-
-    def draw(axes: Axes) -> None:
-        previous, stand_in = values
-        axes.plot(index, previous, color=_INK, linewidth=0.9)
-        axes.plot(index, stand_in, look.marker, color=look.colour, markersize=3.5)
-        if np.isfinite(at):
-            axes.axhline(at, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
-        top = np.nanmax([*previous, *stand_in, at]) if np.isfinite([*previous, *stand_in, at]).any() else 1.0
-        axes.vlines(index[kept], -0.12 * top, -0.03 * top, color=look.colour, linewidth=1.2)
-        axes.set(title=title, xlabel="slice", ylabel=y)
-        axes.grid(visible=False, axis="x")
-
-    return _svg(draw, inches=(6.4, 2.3))
+    previous, stand_in = values
+    axes.plot(index, previous, color=_INK, linewidth=0.9)
+    axes.plot(index, stand_in, look.marker, color=look.colour, markersize=3.5)
+    if np.isfinite(at):
+        axes.axhline(at, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+    top = np.nanmax([*previous, *stand_in, at]) if np.isfinite([*previous, *stand_in, at]).any() else 1.0
+    axes.vlines(index[kept], -0.12 * top, -0.03 * top, color=look.colour, linewidth=1.2)
+    axes.set(title=title, xlabel="slice", ylabel=y)
+    axes.grid(visible=False, axis="x")
 
 
 def standalone(svg: Markup) -> str:
@@ -302,12 +282,12 @@ def _log_ticks(low: float, high: float) -> list[float]:
     return [m * 10.0**d for d in decades for m in mantissas if 0.8 * low <= m * 10.0**d <= 1.25 * high]
 
 
-def _svg(draw: Callable[[Axes], None], inches: tuple[float, float] = INCHES) -> Markup:
+def _svg(draw: Callable[[Axes], None], inches: tuple[float, float]) -> Markup:
     import matplotlib as mpl
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(_STYLE):  # rcParams alone say that text stays text and which salt makes the ids
+    with mpl.rc_context(_style()):  # rcParams alone say that text stays text and which salt makes the ids
         figure = Figure(figsize=inches, layout="constrained")
         FigureCanvasSVG(figure)
         figure.patch.set_visible(False)
@@ -317,6 +297,13 @@ def _svg(draw: Callable[[Axes], None], inches: tuple[float, float] = INCHES) -> 
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return Markup(_inline(buffer.getvalue()))  # noqa: S704  # matplotlib escapes the text in it
+
+
+@cache
+def _style() -> RcParams:
+    import matplotlib as mpl
+
+    return mpl.rc_params_from_file(Path(__file__).with_name("plots.mplstyle"), use_default_template=False)
 
 
 def _inline(svg: str) -> str:

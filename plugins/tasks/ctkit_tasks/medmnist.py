@@ -31,8 +31,7 @@ class MedMnistParams(Params):
 
     name: str = Field(description="the set's name at MedMNIST, such as pneumoniamnist")
     root: InputPath | None = Field(
-        None,
-        description="the .npz file or its folder; without it ~/.medmnist, where the package medmnist keeps files",
+        None, description="the .npz file or its folder; without it ~/.medmnist, where the package medmnist keeps files"
     )
     size: Size = Field(28, description="side of the images in the file, in pixels")
 

@@ -3,79 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ctkit import ComparisonRow, Run, RunArm, ScoreRow, quantities
 from ctkit.contracts import main_metric
-from ctkit_reports import cost, naming, question, verdict, wording
-from ctkit_reports.elements import Looks, unique
+from ctkit_reports import cost, question, verdict, wording
+from ctkit_reports.elements import Looks, title, unique
 from ctkit_reports.figures import Look
 
 
-@dataclass(frozen=True)
-class Line:
-    """One score of an arm in words, and what it shows against the reference."""
-
-    verdict: str
-    where: str
-    score: str
-    against: str
-    same_size: tuple[str, ...]  #: what it shows against the arms of its size
-    bought: tuple[str, ...]  #: by pre-training, over each baseline
-
-
-@dataclass(frozen=True)
-class Card:
-    """One arm's part of the answer."""
-
-    arm: str
-    look: Look
-    reference: bool
-    share: str
-    kept: str
-    cost: tuple[str, str]  #: of pre-training against the reference, such as ("5.4 ×", "less to pre-train"); or empty
-    trainings: tuple[str, ...]
-    lines: tuple[Line, ...]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The first section."""
-
-    headline: str
-    further: tuple[str, ...]
-    gains: tuple[str, ...]  #: over the baselines
-    cards: tuple[Card, ...]
-    cautions: tuple[str, ...]
-
-
-def answer(run: Run, looks: Looks) -> Answer:
+def answer(run: Run, looks: Looks) -> dict[str, Any]:
     """The answer: per arm what it kept, what it saved and how it scored."""
     order = sorted(run.arms, key=lambda arm: arm.name != run.reference)
-    cards = tuple(_card(run, arm, looks[arm.name]) for arm in order)
-    gains, cautions = tuple(verdict.gains(run)), tuple(verdict.cautions(run))
-    return Answer(question.headline(run), question.further(run), gains, cards, cautions)
+    return {
+        "headline": question.headline(run),
+        "further": question.further(run),
+        "gains": verdict.gains(run),  # over the baselines
+        "cards": [_card(run, arm, looks[arm.name]) for arm in order],
+        "cautions": verdict.cautions(run),
+    }
 
 
-def _card(run: Run, arm: RunArm, look: Look) -> Card:
+def _card(run: Run, arm: RunArm, look: Look) -> dict[str, Any]:
     reference = arm.name == run.reference
     methods = unique(training.pretrain for training in run.trainings)
     ratios = [] if reference else [cost.saving(run, arm.name, method) for method in methods]
-    return Card(
-        arm=arm.name,
-        look=look,
-        reference=reference,
-        share=wording.percent(arm.share),
-        kept=f"{quantities.count(arm.kept)} of {quantities.count(arm.slices, 'slice')}",
-        cost=_cost([ratio for ratio in ratios if np.isfinite(ratio)]),
-        trainings=(
-            *(cost.sentence(run, arm.name, method) for method in methods if cost.trainings_of(run, arm.name, method)),
-            *_failures(run, arm.name),
-        ),
-        lines=tuple(_lines(run, arm.name)),
-    )
+    trained = [cost.sentence(run, arm.name, method) for method in methods if cost.trainings_of(run, arm.name, method)]
+    return {
+        "arm": arm.name,
+        "look": look,
+        "reference": reference,
+        "share": wording.percent(arm.share),
+        "kept": f"{quantities.count(arm.kept)} of {quantities.count(arm.slices, 'slice')}",
+        "cost": _cost([ratio for ratio in ratios if np.isfinite(ratio)]),
+        "trainings": [*trained, *_failures(run, arm.name)],
+        "lines": list(_lines(run, arm.name)),
+    }
 
 
 def _failures(run: Run, arm: str) -> Iterable[str]:
@@ -96,16 +61,22 @@ def _cost(ratios: list[float]) -> tuple[str, str]:
     return (wording.times(mean), "less to pre-train") if mean > 1 else (wording.times(1 / mean), "more to pre-train")
 
 
-def _lines(run: Run, arm: str) -> Iterable[Line]:
+def _lines(run: Run, arm: str) -> Iterable[dict[str, Any]]:
+    """Each score of an arm in words, and what it shows against the reference, arms of its size and the baselines."""
     metric = main_metric(run.scores)
     own = [row for row in run.comparisons if (row.arm, row.metric) == (arm, metric)]
     compared = {row.place: row for row in own if row.reference == run.reference}
     for row in run.scores:
         if row.pooled and (row.arm, row.metric) == (arm, metric):
-            here = [other for other in own if other.place == row.place]
-            same_size = tuple(_against(other) for other in here if other.contrast == "same size")
-            bought = tuple(_bought(other) for other in here if other.reference in run.baselines)
-            yield _line(naming.title(run, row.place), row, compared.get(row.place), same_size, bought)
+            here, reference = [other for other in own if other.place == row.place], compared.get(row.place)
+            yield {
+                "where": title(run, row.place),
+                "score": _score(row),
+                "verdict": verdict.verdict(reference) if reference else "",
+                "against": _against(reference, shown=False) if reference else "",
+                "same_size": [_against(other) for other in here if other.contrast == "same size"],
+                "bought": [_bought(other) for other in here if other.reference in run.baselines],
+            }
 
 
 def _bought(row: ComparisonRow) -> str:
@@ -114,14 +85,9 @@ def _bought(row: ComparisonRow) -> str:
     return gain + f"{verdict.verdict(row)}, adjusted {wording.p_statement(row.p_adjusted)}"
 
 
-def _line(
-    where: str, row: ScoreRow, comparison: ComparisonRow | None, same_size: tuple[str, ...], bought: tuple[str, ...]
-) -> Line:
+def _score(row: ScoreRow) -> str:
     score = f"{wording.metric(row.metric)} {wording.score(row.value)} ({wording.interval(row.ci_low, row.ci_high)})"
-    score += f", SD over seeds {wording.score(row.sd_seeds)}" if np.isfinite(row.sd_seeds) else ""
-    if comparison is None:
-        return Line("", where, score, "", same_size, bought)
-    return Line(verdict.verdict(comparison), where, score, _against(comparison, shown=False), same_size, bought)
+    return score + (f", SD over seeds {wording.score(row.sd_seeds)}" if np.isfinite(row.sd_seeds) else "")
 
 
 def _against(row: ComparisonRow, *, shown: bool = True) -> str:

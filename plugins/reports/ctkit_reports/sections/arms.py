@@ -3,57 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from ctkit import ArmFacts, Run, RunTraining, StepFacts, quantities, redaction
 from ctkit.contracts import main_metric
-from ctkit_reports import cost, diagnostics, figures, naming, wording
-from ctkit_reports.elements import Cell, Looks, Matrix, Plot, Table, number, table, text, unique
+from ctkit_reports import cost, diagnostics, figures, wording
+from ctkit_reports.elements import Cell, Looks, Matrix, Plot, Table, by, number, table, text, title, unique
 from ctkit_reports.figures import Point
 
 
-@dataclass(frozen=True)
-class Arms:
-    """The second section."""
-
-    chosen: Table | None
-    trained: Table | None
-    plots: tuple[Plot, ...]
-    overlap: Matrix | None
-    draws: bool
-
-
-def arms(run: Run, looks: Looks) -> Arms | None:
+def arms(run: Run, looks: Looks) -> dict[str, Any]:
     """What was asked of each arm, what it got and what it cost; scores against slices; overlap."""
     if not run.arms:
-        return None
-    return Arms(
-        _chosen(run, looks), _trained_table(run, looks), tuple(_trade_off(run, looks)), _overlap(run), _draws(run)
-    )
-
-
-def _draws(run: Run) -> bool:
-    return any(arm.facts["seeds"] for arm in run.arms)
+        return {}
+    return {
+        "chosen": _chosen(run, looks),
+        "trained": _trained(run, looks),
+        "plots": list(_trade_off(run, looks)),
+        "overlap": _overlap(run),
+        "draws": any(arm.facts["seeds"] for arm in run.arms),
+    }
 
 
 def _chosen(run: Run, looks: Looks) -> Table | None:
     rows = [
-        [
-            looks.cell(arm.name),
-            text("; then ".join(_step(step) for step in arm.facts["steps"])),
-            number(arm.kept),
-            number(arm.share, wording.percent(arm.share)),
-            text(_asked(arm.facts)),
-            text(", ".join(map(str, arm.facts["seeds"]))),
-            _seconds(arm.facts.get("seconds_select")),
-        ]
+        {
+            "Arm": looks.cell(arm.name),
+            "How it chooses": text("; then ".join(_step(step) for step in arm.facts["steps"])),
+            "Slices kept": number(arm.kept),
+            "Share": number(arm.share, wording.percent),
+            "Asked for": text(_asked(arm.facts)),
+            "Draws": text(", ".join(map(str, arm.facts["seeds"]))),
+            "Time to choose": number(arm.facts.get("seconds_select"), wording.duration),
+        }
         for arm in run.arms
     ]
-    columns = ("Arm", "How it chooses", "Slices kept", "Share", "Asked for", "Draws", "Time to choose")
-    return table("What each arm kept", columns, rows)
+    return table("What each arm kept", rows)
 
 
 def _step(step: StepFacts) -> str:
@@ -77,36 +64,28 @@ def _asked(facts: ArmFacts) -> str:
     return ", ".join(filter(None, [words, slices and quantities.count(slices, "slice")]))
 
 
-def _seconds(value: float | None) -> Cell:
-    return number(float("nan")) if value is None else number(value, wording.duration(value))
+def _trained(run: Run, looks: Looks) -> Table | None:
+    groups = by(lambda training: (training.arm, training.pretrain), run.trainings)
+    rows = [_trained_row(run, looks, arm, method, group) for (arm, method), group in groups.items()]
+    return table("What pre-training cost, as a share of the reference: means over seeds", rows)
 
 
-def _trained_table(run: Run, looks: Looks) -> Table | None:
-    groups: dict[tuple[str, str], list[RunTraining]] = {}
-    for training in run.trainings:
-        groups.setdefault((training.pretrain, training.arm), []).append(training)
-    rows = [_trained_row(run, looks, arm, method, group) for (method, arm), group in groups.items()]
-    columns = ("Arm", "Method", "Seeds", "Steps", "Epochs", "Batch", "Cost", "Time", "Slices/s", "Device")
-    return table("What pre-training cost, as a share of the reference: means over seeds", columns, rows)
-
-
-def _trained_row(run: Run, looks: Looks, arm: str, method: str, group: Sequence[RunTraining]) -> list[Cell]:
+def _trained_row(run: Run, looks: Looks, arm: str, method: str, group: Sequence[RunTraining]) -> dict[str, Cell]:
     def mean(fact: Literal["steps", "epochs", "batch", "seconds", "slices_per_second"]) -> float:
         return float(np.mean([training.facts[fact] for training in group]))
 
-    share = 1 / cost.saving(run, arm, method)
-    return [
-        looks.cell(arm),
-        text(method),
-        number(len(group)),
-        number(mean("steps"), quantities.count(mean("steps"))),
-        number(mean("epochs")),
-        number(mean("batch")),
-        number(share, wording.percent(share)),
-        number(mean("seconds"), wording.duration(mean("seconds"))),
-        number(mean("slices_per_second")),
-        text(wording.listing(unique(str(training.facts["device"]) for training in group))),
-    ]
+    return {
+        "Arm": looks.cell(arm),
+        "Method": text(method),
+        "Seeds": number(len(group)),
+        "Steps": number(mean("steps"), quantities.count),
+        "Epochs": number(mean("epochs")),
+        "Batch": number(mean("batch")),
+        "Cost": number(1 / cost.saving(run, arm, method), wording.percent),
+        "Time": number(mean("seconds"), wording.duration),
+        "Slices/s": number(mean("slices_per_second")),
+        "Device": text(wording.listing(unique(str(training.facts["device"]) for training in group))),
+    }
 
 
 def _trade_off(run: Run, looks: Looks) -> Iterable[Plot]:
@@ -119,12 +98,12 @@ def _trade_off(run: Run, looks: Looks) -> Iterable[Plot]:
         if not found:  # a baseline was trained on no slices
             continue
         points = [Point(looks[arm.name], arm.kept, row.value, row.ci_low, row.ci_high) for row, arm in found]
-        title = naming.title(run, place)
-        svg = figures.scores_against_slices(title, wording.metric(metric), points)
+        name = title(run, place)
+        svg = figures.scores_against_slices(name, wording.metric(metric), points)
         values = (
             f"{row.arm} {wording.score(row.value)} with {quantities.count(arm.kept, 'slice')}" for row, arm in found
         )
-        yield Plot(svg, f"{wording.metric(metric)} against slices kept, {title}: {'; '.join(values)}.")
+        yield Plot(svg, f"{wording.metric(metric)} against slices kept, {name}: {'; '.join(values)}.")
 
 
 def _overlap(run: Run) -> Matrix | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,61 +17,19 @@ from ctkit_reports.figures import Look
 STRIPS = 4  #: volumes shown
 
 
-@dataclass(frozen=True)
-class Strip:
-    """One arm's slices along one volume: ``path`` draws those kept, one unit to a slice."""
-
-    arm: str
-    look: Look
-    path: str
-    kept: str
-
-
-@dataclass(frozen=True)
-class VolumeStrips:
-    """One volume, chosen from by every arm."""
-
-    digest: str
-    slices: int
-    strips: tuple[Strip, ...]
-
-
-@dataclass(frozen=True)
-class Montage:
-    """Pictures of one arm as ``data:`` addresses; ``pairs`` are a dropped slice, its stand-in, and how far apart.
-
-    An arm whose dropped slices have no stand-in shows them as ``dropped``.
-    """
-
-    arm: str
-    look: Look
-    kept: tuple[str, ...]
-    dropped: tuple[str, ...]
-    pairs: tuple[tuple[str, str, str], ...]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The third section."""
-
-    strips: tuple[VolumeStrips, ...]
-    montages: tuple[Montage, ...]
-    distances: tuple[Plot, ...]
-    curves: tuple[Plot, ...]
-
-
-def choice(run: Run, looks: Looks) -> Choice | None:
+def choice(run: Run, looks: Looks) -> dict[str, Any]:
     """Where along the patient each arm keeps slices, what they look like, and how far the dropped ones are."""
     chosen = [(arm, arm.selection) for arm in run.arms if arm.selection is not None]
-    strips = tuple(_strips(chosen, looks))
-    shown = _montages(run, looks) if run.images else ()
-    distances = tuple(plot for arm, selection in chosen if (plot := _distances(arm, selection, looks)))
-    curves = tuple(plot for arm in run.arms if (plot := curve(arm, looks[arm.name])))
-    return Choice(strips, tuple(shown), distances, curves) if strips or distances or curves else None
+    found = {
+        "strips": list(_strips(chosen, looks)),
+        "distances": [plot for arm, selection in chosen if (plot := _distances(arm, selection, looks))],
+        "curves": [plot for arm in run.arms if (plot := curve(arm, looks[arm.name]))],
+    }
+    return found | {"montages": list(_montages(run, looks)) if run.images else []} if any(found.values()) else {}
 
 
-def _strips(chosen: Sequence[tuple[RunArm, SelectionTable]], looks: Looks) -> Iterable[VolumeStrips]:
-    """Volumes from the shortest to the longest, evenly spread."""
+def _strips(chosen: Sequence[tuple[RunArm, SelectionTable]], looks: Looks) -> Iterable[dict[str, Any]]:
+    """Volumes from the shortest to the longest, evenly spread, with the slices that each arm keeps of them."""
     if not chosen:
         return
     first = chosen[0][1]
@@ -79,9 +37,9 @@ def _strips(chosen: Sequence[tuple[RunArm, SelectionTable]], looks: Looks) -> It
     by_size = np.argsort(sizes, kind="stable")
     for rank in pictures.spread(len(by_size), STRIPS):
         digest = first.names[by_size[rank]]
-        strips = tuple(_strip(arm, selection, digest, looks[arm.name]) for arm, selection in chosen)
+        strips = [_strip(arm, selection, digest, looks[arm.name]) for arm, selection in chosen]
         last = max(int(selection.index[_inside(selection, digest)].max(initial=0)) for _, selection in chosen)
-        yield VolumeStrips(digest, last + 1, strips)
+        yield {"digest": digest, "slices": last + 1, "strips": strips}
 
 
 def _inside(selection: SelectionTable, digest: str) -> Ints:
@@ -89,10 +47,11 @@ def _inside(selection: SelectionTable, digest: str) -> Ints:
     return np.flatnonzero(selection.volume == selection.names.index(digest)) if known else np.empty(0, np.int64)
 
 
-def _strip(arm: RunArm, selection: SelectionTable, digest: str, look: Look) -> Strip:
+def _strip(arm: RunArm, selection: SelectionTable, digest: str, look: Look) -> dict[str, Any]:
     rows = _inside(selection, digest)
     kept = np.sort(selection.index[rows][selection.kept[rows]])
-    return Strip(arm.name, look, strip_path(kept), f"{quantities.count(len(kept))} of {quantities.count(len(rows))}")
+    share = f"{quantities.count(len(kept))} of {quantities.count(len(rows))}"
+    return {"arm": arm.name, "look": look, "path": strip_path(kept), "kept": share}
 
 
 def strip_path(kept: Ints) -> str:
@@ -103,7 +62,8 @@ def strip_path(kept: Ints) -> str:
     return "".join(f"M{run[0]} 0h{len(run)}v1h-{len(run)}z" for run in runs)
 
 
-def _montages(run: Run, looks: Looks) -> Iterable[Montage]:
+def _montages(run: Run, looks: Looks) -> Iterable[dict[str, Any]]:
+    """Pictures of each arm as ``data:`` addresses; dropped ones in pairs with their stand-in, where they have one."""
     most = pictures.per_arm(len(run.arms)) // 4
     for arm in run.arms:
         found = arm.pictures
@@ -111,12 +71,13 @@ def _montages(run: Run, looks: Looks) -> Iterable[Montage]:
             continue
         paired = len(found.stand_in) == len(found.dropped)
         pairs = [_pair(found, i, arm.unit) for i in pictures.spread(len(found.dropped), most)] if paired else []
-        dropped = () if paired else _some(found.dropped, most)
-        yield Montage(arm.name, looks[arm.name], _some(found.kept, most), dropped, tuple(pairs))
+        dropped = [] if paired else _some(found.dropped, most)
+        kept = _some(found.kept, most)
+        yield {"arm": arm.name, "look": looks[arm.name], "kept": kept, "dropped": dropped, "pairs": pairs}
 
 
-def _some(slices: NDArray[np.uint8], most: int) -> tuple[str, ...]:
-    return tuple(pictures.as_uri(slices[i]) for i in pictures.spread(len(slices), most))
+def _some(slices: NDArray[np.uint8], most: int) -> list[str]:
+    return [pictures.as_uri(slices[i]) for i in pictures.spread(len(slices), most)]
 
 
 def _pair(found: Pictures, i: int, unit: str) -> tuple[str, str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,33 +20,22 @@ _NAME = re.compile(r"\b[0-9a-f]{12}\b")  # the digest of another volume
 REASONS = 20  #: kinds of notes and of reasons that are listed
 
 
-@dataclass(frozen=True)
-class Data:
-    """The sixth section."""
-
-    facts: tuple[tuple[str, str], ...]
-    volumes: Table | None
-    plots: tuple[Plot, ...]
-    notes: Table | None
-    skipped: Table | None
-
-
-def data(run: Run) -> Data | None:
+def data(run: Run) -> dict[str, Any]:
     """What was read, what is odd about it, and what was left out and why."""
     if not run.volumes and not run.skipped:
-        return None
+        return {}
     many = len(run.volumes) > VOLUME_ROWS
     notes = Counter(redaction.without_paths(_NAME.sub("…", note)) for one in run.volumes for note in one.notes)
     reasons: Counter[str] = Counter()
     for reason, files in run.skipped.items():
         reasons[redaction.without_paths(reason)] += files
-    return Data(
-        facts=tuple(_data_facts(run)),
-        volumes=None if many else _volume_table(run.volumes),
-        plots=tuple(_volume_plots(run.volumes)) if many else (),
-        notes=_counted("Notes on volumes", ("Note", "Volumes"), notes),
-        skipped=_counted("What was left out, and why", ("Reason", "Files"), reasons),
-    )
+    return {
+        "facts": list(_data_facts(run)),
+        "volumes": None if many else _volume_table(run.volumes),
+        "plots": list(_volume_plots(run.volumes)) if many else [],
+        "notes": _counted("Notes on volumes", ("Note", "Volumes"), notes),
+        "skipped": _counted("What was left out, and why", ("Reason", "Files"), reasons),
+    }
 
 
 def extents(run: Run) -> Ints:
@@ -81,20 +70,19 @@ def _range(values: Floats) -> str:
 
 def _volume_table(volumes: Sequence[VolumeRow]) -> Table | None:
     rows = [
-        [
-            text(one.volume),
-            number(one.slices),
-            text(f"{one.rows} × {one.columns}"),
-            number(one.spacing_x),
-            number(one.spacing_z),
-            number(one.thickness),
-            text(one.kernel),
-            text(redaction.without_paths("; ".join(one.notes))),
-        ]
+        {
+            "Volume": text(one.volume),
+            "Slices": number(one.slices),
+            "Pixels": text(f"{one.rows} × {one.columns}"),
+            "Pixel spacing, mm": number(one.spacing_x),
+            "Slice spacing, mm": number(one.spacing_z),
+            "Thickness, mm": number(one.thickness),
+            "Kernel": text(one.kernel),
+            "Notes": text(redaction.without_paths("; ".join(one.notes))),
+        }
         for one in volumes
     ]
-    columns = ("Volume", "Slices", "Pixels", "Pixel spacing, mm", "Slice spacing, mm", "Thickness, mm", "Kernel")
-    return table("Volumes, by digest", (*columns, "Notes"), rows)
+    return table("Volumes, by digest", rows)
 
 
 def _volume_plots(volumes: Sequence[VolumeRow]) -> Iterable[Plot]:
@@ -115,4 +103,4 @@ def _counted(caption: str, columns: tuple[str, str], counts: Counter[str]) -> Ta
     rest = sum(counts.values()) - sum(n for _, n in common)
     if rest:
         common.append((f"{quantities.count(len(counts) - REASONS)} other kinds", rest))
-    return table(caption, columns, [[text(words), number(n)] for words, n in common])
+    return table(caption, [{columns[0]: text(words), columns[1]: number(n)} for words, n in common])

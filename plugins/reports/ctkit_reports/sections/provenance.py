@@ -4,38 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ctkit import Run, redaction
 from ctkit.hookspecs import STAGES
 from ctkit_reports import wording
-from ctkit_reports.elements import Table, number, table, text, unique
+from ctkit_reports.elements import Table, by, number, table, text
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """The last section."""
-
-    facts: tuple[tuple[str, str], ...]
-    command: str
-    pipeline: str
-    stages: Table | None
-    plugins: Table | None
-    notes: tuple[str, ...]
-
-
-def provenance(run: Run) -> Provenance:
+def provenance(run: Run) -> dict[str, Any]:
     """What is needed to repeat the run, but for the paths."""
     facts = run.facts
-    return Provenance(
-        facts=tuple(_run_facts(facts)),
-        command=command_line(facts.get("command", [])),
-        pipeline=as_toml(run.pipeline),
-        stages=_stages(facts.get("stages", [])),
-        plugins=_plugins(facts.get("plugins", [])),
-        notes=tuple(_notes(run)),
-    )
+    return {
+        "facts": list(_run_facts(facts)),
+        "command": command_line(facts.get("command", [])),
+        "pipeline": as_toml(run.pipeline),
+        "stages": _stages(facts.get("stages", [])),
+        "plugins": _plugins(facts.get("plugins", [])),
+        "notes": list(_notes(run)),
+    }
 
 
 def _notes(run: Run) -> Iterable[str]:
@@ -66,29 +53,32 @@ def _shown(key: str, value: str) -> str:
 
 
 def _stages(stages: Sequence[Mapping[str, Any]]) -> Table | None:
-    rows = []
-    for name in unique(stage["stage"] for stage in stages):
-        group = [stage for stage in stages if stage["stage"] == name]
-        spent = sum(stage["seconds"] for stage in group if not stage["cached"])
-        cached = sum(stage["cached"] for stage in group)
-        rows.append(
-            [
-                text(name),
-                number(len(group)),
-                number(cached),
-                number(spent, wording.duration(spent) if spent else wording.NOTHING),
-            ]
-        )
-    return table("Time per stage", ("Stage", "Items", "Of these from the cache", "Time of the others"), rows)
+    rows = [
+        {
+            "Stage": text(name),
+            "Items": number(len(group)),
+            "Of these from the cache": number(sum(stage["cached"] for stage in group)),
+            "Time of the others": number(sum(stage["seconds"] for stage in group if not stage["cached"]), _spent),
+        }
+        for name, group in by(lambda stage: str(stage["stage"]), stages).items()
+    ]
+    return table("Time per stage", rows)
+
+
+def _spent(seconds: float) -> str:
+    return wording.duration(seconds) if seconds else wording.NOTHING
 
 
 def _plugins(plugins: Sequence[Mapping[str, Any]]) -> Table | None:
-    columns = ("Plugin", "Kind", "Distribution", "Version", "Version of its results")
-    rows = [
-        [text(str(plugin[key])) for key in ("name", "kind", "distribution", "version", "results_version")]
-        for plugin in plugins
-    ]
-    return table("Plugins that were used", columns, rows)
+    columns = {
+        "Plugin": "name",
+        "Kind": "kind",
+        "Distribution": "distribution",
+        "Version": "version",
+        "Version of its results": "results_version",
+    }
+    rows = [{column: text(str(plugin[key])) for column, key in columns.items()} for plugin in plugins]
+    return table("Plugins that were used", rows)
 
 
 # --- as a person writes it ----------------------------------------------------------------------------------------

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from itertools import starmap
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctkit import ComparisonRow, Run, RunPredictions, ScoreRow, quantities
 from ctkit.contracts import Floats, Mistake, Predictions, main_metric, worst_mistakes
-from ctkit_reports import diagnostics, figures, naming, pictures, verdict, wording
-from ctkit_reports.elements import Cell, Looks, Matrix, Plot, Table, grouped, number, table, text, unique
+from ctkit_reports import diagnostics, figures, pictures, verdict, wording
+from ctkit_reports.elements import Cell, Looks, Matrix, Plot, Table, by, grouped, number, table, text, unique
 from ctkit_reports.figures import Curve, Strip
 
 MOST_PICTURES = 12  #: of mistakes, for each task, protocol and share of the labels
@@ -20,35 +21,16 @@ ByArm = Mapping[str, Sequence[Predictions]]
 ByMethod = Mapping[str, ByArm]
 
 
-@dataclass(frozen=True)
-class TaskScores:
-    """One task under one protocol with one share of the labels."""
-
-    title: str
-    label_curve: Plot | None  #: with the first of several shares of the labels
-    scores: Table | None
-    points: Plot | None  #: every seed and repeat, where there are several
-    spread: Table | None  #: over seeds and repeats
-    seeds: Table | None
-    comparisons: Table | None  #: by the main metric
-    bought: Table | None  #: by pre-training, over the baselines
-    others: Table | None  #: by the other metrics
-    plots: tuple[Plot, ...]
-    confusions: tuple[tuple[str, tuple[Matrix, ...]], ...]  #: by method
-    mistakes: Table | None
-    pictures: tuple[tuple[str, str, str], ...]  #: of mistakes: address of the picture, what it shows, who takes it so
-    test_images: str
-    notes: tuple[tuple[str, str], ...]
-
-
-def tasks(run: Run, looks: Looks) -> list[TaskScores]:
+def tasks(run: Run, looks: Looks) -> list[dict[str, Any]]:
     """Scores, tests and diagnostic plots for each task, protocol and share of the labels."""
     places = dict.fromkeys((row.place.task, row.place.protocol, row.place.labels) for row in run.scores)
     first = {place[:2]: place for place in reversed(places)}
     return [_task(run, looks, *place, with_curve=place in first.values()) for place in places]
 
 
-def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float, *, with_curve: bool) -> TaskScores:
+def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float, *, with_curve: bool) -> dict[str, Any]:
+    """One task under one protocol with one share of the labels; with the first of several shares the curve over all."""
+
     def here(row: ScoreRow | ComparisonRow) -> bool:
         return (row.place.task, row.place.protocol, row.place.labels) == (task, protocol, labels)
 
@@ -59,27 +41,32 @@ def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float, *, wi
     compared = [row for row in differences if row.reference not in run.baselines]
     bought = [row for row in differences if row.reference in run.baselines and row.metric == main]
     pooled = [row for row in scores if row.pooled]
-    return TaskScores(
-        title=f"{task}, {protocol}, {wording.labels(labels)}",
-        label_curve=_label_curve(run, looks, task, protocol) if with_curve else None,
-        scores=_score_table("Scores over all seeds, with 95 % intervals", pooled, looks),
-        points=_points([row for row in scores if row.metric == main], looks),
-        spread=_spread_table([row for row in pooled if np.isfinite([row.sd_seeds, row.sd_repeats]).any()], looks),
-        seeds=_score_table(
+    return {
+        "title": f"{task}, {protocol}, {wording.labels(labels)}",
+        "label_curve": _label_curve(run, looks, task, protocol) if with_curve else None,
+        "scores": _score_table("Scores over all seeds, with 95 % intervals", pooled, looks),
+        "points": _points([row for row in scores if row.metric == main], looks),
+        "spread": _spread_table([row for row in pooled if np.isfinite([row.sd_seeds, row.sd_repeats]).any()], looks),
+        "seeds": _score_table(
             "Scores of each seed and repeat, with 95 % intervals", [s for s in scores if not s.pooled], looks
         ),
-        comparisons=_comparison_table(
+        "comparisons": _comparison_table(
             f"Differences from {_named(compared)}", [c for c in compared if c.metric == main], looks
         ),
-        bought=_comparison_table(f"What pre-training bought: differences from {_named(bought)}", bought, looks),
-        others=_comparison_table("Differences in other metrics", [c for c in compared if c.metric != main], looks),
-        plots=tuple(_plots(predicted, looks)),
-        confusions=tuple(_confusions(predicted)),
-        mistakes=_mistakes(predicted, looks),
-        pictures=tuple(_pictures(predicted, run.mistakes.get(task, {}) if run.images else {})),
-        test_images=_test_images(predicted),
-        notes=grouped(((note, naming.of_predictions(file)) for file in files for note in _notes(file)), len(files)),
-    )
+        "bought": _comparison_table(f"What pre-training bought: differences from {_named(bought)}", bought, looks),
+        "others": _comparison_table("Differences in other metrics", [c for c in compared if c.metric != main], looks),
+        "plots": list(_plots(predicted, looks)),
+        "confusions": [(method, list(starmap(_confusion, arms.items()))) for method, arms in predicted.items()],
+        "mistakes": _mistakes(predicted, looks),
+        "pictures": list(_pictures(predicted, run.mistakes.get(task, {}) if run.images else {})),
+        "test_images": _test_images(predicted),
+        "notes": grouped(((note, _name(file)) for file in files for note in _notes(file)), len(files)),
+    }
+
+
+def _name(file: RunPredictions) -> str:
+    """What a reader knows an evaluation by."""
+    return ", ".join(filter(None, (file.arm, file.pretrain, f"seed {file.seed}", f"repeat {file.repeat}")))
 
 
 def _named(rows: Iterable[ComparisonRow]) -> str:
@@ -108,29 +95,31 @@ def _score_table(caption: str, rows: Sequence[ScoreRow], looks: Looks) -> Table 
     for row in sorted(rows, key=lambda row: (not row.place.pretrain, row.place.pretrain, arms.index(row.arm))):
         lines.setdefault((row.arm, row.place.pretrain, row.seed, row.repeat), {})[row.metric] = row
     cells = [
-        [looks.cell(arm), text(pretrain), *(text("" if part == "all" else part) for part in run)]
-        + [_score_cell(found.get(metric)) for metric in metrics]
-        for (arm, pretrain, *run), found in lines.items()
+        {
+            "Arm": looks.cell(arm),
+            "Method": text(pretrain),
+            "Seed": text(seed.removeprefix("all")),
+            "Repeat": text(repeat.removeprefix("all")),
+            **{metric: _score_cell(found.get(metric)) for metric in metrics},
+        }
+        for (arm, pretrain, seed, repeat), found in lines.items()
     ]
-    columns = ("Arm", "Method", "Seed", "Repeat", *(wording.metric(metric) for metric in metrics))
-    return table(caption, columns, cells)
+    return table(caption, cells, lambda column: wording.metric(column) if column in metrics else column)
 
 
 def _spread_table(rows: Sequence[ScoreRow], looks: Looks) -> Table | None:
     cells = [
-        [
-            looks.cell(row.arm),
-            text(row.place.pretrain),
-            text(wording.metric(row.metric)),
-            number(row.value, wording.score(row.value)),
-            number(row.sd_seeds, wording.score(row.sd_seeds)),
-            number(row.sd_repeats, wording.score(row.sd_repeats)),
-        ]
+        {
+            "Arm": looks.cell(row.arm),
+            "Method": text(row.place.pretrain),
+            "Metric": text(wording.metric(row.metric)),
+            "Mean": number(row.value, wording.score),
+            "SD over seeds": number(row.sd_seeds, wording.score),
+            "SD over repeats": number(row.sd_repeats, wording.score),
+        }
         for row in rows
     ]
-    columns = ("Arm", "Method", "Metric", "Mean", "SD over seeds", "SD over repeats")
-    caption = "Spread: standard deviations over seeds of pre-training and over repeats of the evaluation"
-    return table(caption, columns, cells)
+    return table("Spread: standard deviations over seeds of pre-training and over repeats of the evaluation", cells)
 
 
 def _points(rows: Sequence[ScoreRow], looks: Looks) -> Plot | None:
@@ -157,9 +146,8 @@ def _label_curve(run: Run, looks: Looks, task: str, protocol: str) -> Plot | Non
     """The main metric over shares of the labels, where there are several."""
     rows = [row for row in run.scores if row.pooled and (row.place.task, row.place.protocol) == (task, protocol)]
     metric = main_metric(rows) or ""
-    by_arm: dict[tuple[str, str], list[ScoreRow]] = {}
-    for row in sorted((row for row in rows if row.metric == metric), key=lambda row: row.place.labels):
-        by_arm.setdefault((row.arm, row.place.pretrain), []).append(row)
+    ordered = sorted((row for row in rows if row.metric == metric), key=lambda row: row.place.labels)
+    by_arm = by(lambda row: (row.arm, row.place.pretrain), ordered)
     if len({row.place.labels for row in rows}) < 2:
         return None
     lines = [
@@ -188,28 +176,27 @@ def _single_values(rows: Sequence[ScoreRow], pooled: ScoreRow) -> Floats:
 def _score_cell(row: ScoreRow | None) -> Cell:
     if row is None:
         return number(float("nan"))
-    return number(row.value, wording.score(row.value), wording.interval(row.ci_low, row.ci_high))
+    return number(row.value, wording.score, wording.interval(row.ci_low, row.ci_high))
 
 
 def _comparison_table(caption: str, rows: Sequence[ComparisonRow], looks: Looks) -> Table | None:
     several = len({row.reference for row in rows}) > 1
     cells = [
-        [
-            looks.cell(row.arm),
-            text(row.place.pretrain),
-            text(row.reference if several else ""),
-            text(wording.metric(row.metric)),
-            number(row.difference, wording.difference(row.difference)),
-            text(wording.interval(row.ci_low, row.ci_high, signed=True)),
-            number(row.p, wording.p_value(row.p)),
-            number(row.p_adjusted, wording.p_value(row.p_adjusted)),
-            text(verdict.verdict(row), verdict.verdict(row).split()[0]),
-            text(row.test),
-        ]
+        {
+            "Arm": looks.cell(row.arm),
+            "Method": text(row.place.pretrain),
+            "From": text(row.reference if several else ""),
+            "Metric": text(wording.metric(row.metric)),
+            "Difference": number(row.difference, wording.difference),
+            "95 % interval": text(wording.interval(row.ci_low, row.ci_high, signed=True)),
+            "p": number(row.p, wording.p_value),
+            "Adjusted p": number(row.p_adjusted, wording.p_value),
+            "Shown": text(verdict.verdict(row), verdict.verdict(row).split()[0]),
+            "Test": text(row.test),
+        }
         for row in rows
     ]
-    columns = ("Arm", "Method", "From", "Metric", "Difference", "95 % interval", "p", "Adjusted p", "Shown", "Test")
-    return table(caption, columns, cells)
+    return table(caption, cells)
 
 
 def _plots(predicted: ByMethod, looks: Looks) -> Iterable[Plot]:
@@ -250,11 +237,6 @@ def _test_images(predicted: ByMethod) -> str:
     return f"{images}, {len(first.classes)} classes. {means}"
 
 
-def _confusions(predicted: ByMethod) -> Iterable[tuple[str, tuple[Matrix, ...]]]:
-    for method, arms in predicted.items():
-        yield method, tuple(_confusion(arm, runs) for arm, runs in arms.items())
-
-
 def _confusion(arm: str, runs: Sequence[Predictions]) -> Matrix:
     counts = diagnostics.confusion(runs)
     shares: Floats = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -267,20 +249,19 @@ def _confusion(arm: str, runs: Sequence[Predictions]) -> Matrix:
 
 def _mistakes(predicted: ByMethod, looks: Looks) -> Table | None:
     rows = [
-        [
-            looks.cell(arm),
-            text(method),
-            number(mistake.row),
-            text(mistake.true),
-            text(mistake.predicted),
-            number(mistake.probability, wording.score(mistake.probability)),
-        ]
+        {
+            "Arm": looks.cell(arm),
+            "Method": text(method),
+            "Row of the predictions": number(mistake.row),
+            "True class": text(mistake.true),
+            "Predicted": text(mistake.predicted),
+            "Probability": number(mistake.probability, wording.score),
+        }
         for method, arms in predicted.items()
         for arm, runs in arms.items()
         for mistake in worst_mistakes(runs)
     ]
-    columns = ("Arm", "Method", "Row of the predictions", "True class", "Predicted", "Probability")
-    return table("The most confident mistakes, by mean prediction", columns, rows)
+    return table("The most confident mistakes, by mean prediction", rows)
 
 
 def _pictures(predicted: ByMethod, images: Mapping[int, NDArray[np.uint8]]) -> Iterable[tuple[str, str, str]]:

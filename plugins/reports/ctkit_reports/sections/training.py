@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from ctkit import Run, RunTraining
 from ctkit_reports import diagnostics, figures, wording
-from ctkit_reports.elements import Cell, Looks, Plot, Table, grouped, number, table, text, unique
+from ctkit_reports.elements import Cell, Looks, Plot, Table, by, grouped, number, table, text
 from ctkit_reports.figures import Curve
 
 #: Curves that come first, with their titles and axes; others follow under the names that the method gave them.
@@ -24,31 +23,19 @@ CURVES = {
 WATCHED = "knn-"  #: what the curve of a task that was watched is called, before the task's id
 
 
-@dataclass(frozen=True)
-class Pretraining:
-    """The fourth section."""
-
-    went: Table | None
-    explained: bool  #: whether there are measures that need words
-    watched: bool  #: whether there are tasks that pre-training was watched by
-    methods: tuple[tuple[str, tuple[Plot, ...]], ...]
-    notes: tuple[tuple[str, str], ...]  #: the note, and the trainings it was made on
-
-
-def pretraining(run: Run, looks: Looks) -> Pretraining | None:
+def pretraining(run: Run, looks: Looks) -> dict[str, Any]:
     """The curves of every number that training recorded, and what it noted."""
     if not run.trainings:
-        return None
-    methods = unique(training.pretrain for training in run.trainings)
-    return Pretraining(
-        _went(run, looks),
-        any("alike-pairs" in training.history for training in run.trainings),
-        any(name.startswith(WATCHED) for training in run.trainings for name in training.history),
-        tuple(
-            (method, tuple(_curves([t for t in run.trainings if t.pretrain == method], looks))) for method in methods
-        ),
-        grouped(_notes(run.trainings), len(run.trainings)),
-    )
+        return {}
+    by_method = by(lambda training: training.pretrain, run.trainings)
+    recorded = {name for training in run.trainings for name in training.history}
+    return {
+        "went": _went(run, looks),
+        "explained": "alike-pairs" in recorded,
+        "watched": any(name.startswith(WATCHED) for name in recorded),
+        "methods": [(method, list(_curves(trainings, looks))) for method, trainings in by_method.items()],
+        "notes": grouped(_notes(run.trainings), len(run.trainings)),
+    }
 
 
 def _curves(trainings: Sequence[RunTraining], looks: Looks) -> Iterable[Plot]:
@@ -76,32 +63,28 @@ def _words(curve: str) -> tuple[str, str]:
 
 
 def _went(run: Run, looks: Looks) -> Table | None:
-    groups: dict[tuple[str, str], list[RunTraining]] = {}
-    for training in run.trainings:
-        groups.setdefault((training.pretrain, training.arm), []).append(training)
-    columns = (
-        *("Arm", "Method", "Seeds", "Loss at the end", "Alike pairs", "Spread of features", "Effective rank"),
-        *("Slices/s", "Waiting for data", "Energy", "GPU memory", "Collapsed"),
-    )
-    rows = [[looks.cell(arm), text(method), *_measures(group)] for (method, arm), group in groups.items()]
-    return table("How pre-training went: means over seeds", columns, rows)
+    groups = by(lambda training: (training.arm, training.pretrain), run.trainings)
+    rows = [
+        {"Arm": looks.cell(arm), "Method": text(method), **_measures(group)} for (arm, method), group in groups.items()
+    ]
+    return table("How pre-training went: means over seeds", rows)
 
 
-def _measures(group: Sequence[RunTraining]) -> Iterable[Cell]:
+def _measures(group: Sequence[RunTraining]) -> dict[str, Cell]:
     """What the columns after the method say of the trainings of one arm and method."""
     collapsed = sum(bool(training.facts.get("collapsed")) for training in group)
-    alike, waiting = _mean_curve(group, "alike-pairs"), _mean_fact(group, "waiting")
-    energy, memory = _mean_fact(group, "joules"), _mean_fact(group, "peak_bytes")
-    yield number(len(group))
-    yield number(_mean_end(group, "loss"))
-    yield number(alike, wording.percent(alike))
-    yield number(_mean_end(group, "feature-std"))
-    yield number(_mean_end(group, "effective-rank"))
-    yield number(_mean_fact(group, "slices_per_second"))
-    yield number(waiting, wording.percent(waiting))
-    yield number(energy, wording.energy(energy))
-    yield number(memory, f"{memory / 2**30:.1f} GiB")
-    yield text(f"{collapsed} of {len(group)}" if collapsed else "", "worse" if collapsed else "")
+    return {
+        "Seeds": number(len(group)),
+        "Loss at the end": number(_mean_end(group, "loss")),
+        "Alike pairs": number(_mean_curve(group, "alike-pairs"), wording.percent),
+        "Spread of features": number(_mean_end(group, "feature-std")),
+        "Effective rank": number(_mean_end(group, "effective-rank")),
+        "Slices/s": number(_mean_fact(group, "slices_per_second")),
+        "Waiting for data": number(_mean_fact(group, "waiting"), wording.percent),
+        "Energy": number(_mean_fact(group, "joules"), wording.energy),
+        "GPU memory": number(_mean_fact(group, "peak_bytes"), lambda memory: f"{memory / 2**30:.1f} GiB"),
+        "Collapsed": text(f"{collapsed} of {len(group)}" if collapsed else "", "worse" if collapsed else ""),
+    }
 
 
 def _mean_fact(
