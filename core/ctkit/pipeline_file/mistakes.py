@@ -23,16 +23,17 @@ _TYPES |= {"path": "a path in quotes", "list": "an array", "tuple": "an array", 
 
 
 def validated(
-    model: type[ModelT], table: Mapping[str, Any], base: Path
+    model: type[ModelT], table: Mapping[str, Any], base: Path, *, but: str = ""
 ) -> tuple[ModelT | None, Iterator[tuple[Location, str]]]:
-    """Return a table as its model, None where it is wrong, and each mistake with its place in the table."""
+    """Return a table as its model, None where it is wrong, and each mistake, ``but`` of one type, with its place."""
     whole, problems = None, []
     for strict in (False, True):
         try:
             whole = model.model_validate(table, strict=strict, context={"base": base})
         except ValidationError as error:
             problems += [one for one in error.errors() if not strict or one["type"] in _UNCONVERTED]
-    return (None if problems else whole), _explained(problems, model, table)
+    told = (one for one in problems if one["type"] != but)
+    return (None if problems else whole), _explained(told, model, table)
 
 
 def meant(words: Iterable[str], valid: Collection[str]) -> set[str]:
