@@ -28,6 +28,7 @@ import yaml
 
 from ctkit import hookspecs
 from ctkit.cli import main, pipeline_text
+from ctkit.contracts import Leak
 from ctkit.plugins.registry import load
 from ctkit.storage import ArmFolder, RunFolder, TrainingFolder, records
 from ctkit.storage.run_folder import File
@@ -165,6 +166,7 @@ COLUMNS = {
     "history.csv": records.HistoryRow._fields,
     "results.csv": records.ScoreRow._fields,
     "comparisons.csv": records.ComparisonRow._fields,
+    "leaks.csv": Leak._fields,
     "TASK/PROTOCOL/repeat-N-labels-SHARE.csv": records.PREDICTION_COLUMNS,
 }
 KEYS = {

@@ -23,7 +23,7 @@ PLUGINS = {
     *("ctkit_datasets", "ctkit_downloads", "ctkit_exporters", "ctkit_models", "ctkit_reducers", "ctkit_reports"),
     *("ctkit_tasks", "ctkit_trackers"),
 }
-PACKAGES = {"ctkit", "ctkit_hashing", "ctkit_phantom", "ctkit_torch", *PLUGINS}
+PACKAGES = {"ctkit", "ctkit_formats", "ctkit_hashing", "ctkit_phantom", "ctkit_torch", *PLUGINS}
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from ctkit.console import Console, quantities, redaction
     from ctkit.reader import Run, RunArm, RunBackbone, RunPredictions, RunTraining, SelectionTable, open_run
     from ctkit.reader.arm import RevisitedArm
-    from ctkit.slices import Selection, rendering
-    from ctkit.storage.records import ArmFacts, ComparisonRow, CurveRow, Pictures, Place, ScoreRow, StepFacts, VolumeRow
+    from ctkit.slices import Pictures, Selection, rendering
+    from ctkit.storage.records import ArmFacts, ComparisonRow, CurveRow, Place, ScoreRow, StepFacts, VolumeRow
 
-_OF_RECORDS = ("ArmFacts", "ComparisonRow", "CurveRow", "Pictures", "Place", "ScoreRow", "StepFacts", "VolumeRow")
+_OF_RECORDS = ("ArmFacts", "ComparisonRow", "CurveRow", "Place", "ScoreRow", "StepFacts", "VolumeRow")
 __all__ = [
     "ArmFacts", "ComparisonRow", "Console", "CurveRow", "Pictures", "Place", "RevisitedArm", "Run", "RunArm",
     "RunBackbone", "RunPredictions", "RunTraining", "ScoreRow", "Selection", "SelectionTable", "StepFacts", "VolumeRow",
@@ -35,7 +35,7 @@ def __getattr__(name: str) -> Any:
         from ctkit import cli as owner
     elif name in ("Console", "quantities", "redaction"):
         from ctkit import console as owner
-    elif name in ("Selection", "rendering"):
+    elif name in ("Pictures", "Selection", "rendering"):
         from ctkit import slices as owner
     elif name == "RevisitedArm":  # with all that opening a run's slices takes
         from ctkit.reader import arm as owner

@@ -25,7 +25,8 @@ Damage = Callable[[Path], object]
 
 @pytest.fixture(autouse=True)
 def _nothing_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_files, "decoded", lambda path: pytest.fail(f"{path} was decoded"))
+    for name in ("decoded", "look_at"):
+        monkeypatch.setattr(image_files, name, lambda path: pytest.fail(f"{path} was decoded"))
 
 
 def remove(name: str) -> Damage:

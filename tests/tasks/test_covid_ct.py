@@ -7,7 +7,7 @@ import pytest
 
 from ctkit.errors import RequestError
 from ctkit_tasks.covid_ct import CovidCt, CovidCtParams
-from layouts import covid_ct, picture
+from layouts import covid_ct, picture, save
 
 
 @pytest.fixture
@@ -41,6 +41,64 @@ def test_the_image_folders_may_lie_beside_the_lists(root: Path) -> None:
     for folder in (root / "Images-processed").iterdir():
         folder.rename(root / folder.name)
     assert CovidCt(CovidCtParams(root=root)).splits()["train"].names[0].startswith("CT_NonCOVID/")
+
+
+@pytest.mark.parametrize(
+    "moves",
+    [
+        {"Images-processed": "Images"},
+        {"Images-processed": "images", "Data-split": "data_split", "data_split/NonCOVID": "data_split/Non-COVID"},
+        {"Images-processed/CT_COVID": "CT-Covid", "Images-processed/CT_NonCOVID": "noncovid", "Data-split": "splits"},
+        {
+            "Images-processed/CT_COVID": "x/CT_COVID/CT_COVID",
+            "Images-processed/CT_NonCOVID": "x/CT_NonCOVID/CT_NonCOVID",
+        },
+        {"Images-processed": "COVID-CT-master/Images", "Data-split": "COVID-CT-master/Data-split"},
+    ],
+    ids=["Images", "other marks", "beside the lists", "folders in folders", "unpacked from GitHub"],
+)
+def test_other_copies_are_read_as_they_lie(root: Path, moves: dict[str, str]) -> None:
+    official = CovidCt(CovidCtParams(root=root)).splits()
+    for place, other in moves.items():
+        (root / other).parent.mkdir(parents=True, exist_ok=True)
+        (root / place).rename(root / other)
+    (root / "__MACOSX" / "CT_COVID").mkdir(parents=True)
+    save(root / "__MACOSX" / "CT_COVID" / "a.png", picture(0, 0))
+    found = CovidCt(CovidCtParams(root=root)).splits()
+    assert {name: split.labels.tolist() for name, split in found.items()} == {
+        name: split.labels.tolist() for name, split in official.items()
+    }
+    assert all(
+        [Path(name).name for name in found[split].names] == [Path(name).name for name in official[split].names]
+        for split in official
+    )
+
+
+@pytest.mark.parametrize("lists", ["flat", "no CT"])
+def test_lists_may_lie_in_one_folder(root: Path, lists: str) -> None:
+    for path in sorted((root / "Data-split").rglob("*.txt")):
+        path.rename(root / (path.name if lists == "flat" else path.name.replace("CT_", "_")))
+    assert len(CovidCt(CovidCtParams(root=root)).splits()["train"].names) == 16
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_lists_are_read_however_they_are_encoded(root: Path, encoding: str) -> None:
+    table = root / "Data-split" / "COVID" / "testCT_COVID.txt"
+    names = table.read_text().splitlines()[:4]
+    (root / "Images-processed" / "CT_COVID" / names[0]).rename(root / "Images-processed" / "CT_COVID" / "Grün.png")
+    table.write_text("\r\n".join(["Grün.png", *names[1:], names[1]]), encoding=encoding)
+    found = CovidCt(CovidCtParams(root=root))
+    assert found.splits()["test"].names[4:] == tuple(
+        f"Images-processed/CT_COVID/{name}" for name in ("Grün.png", *names[1:])
+    )
+    assert found.notes == ("1 images are listed again in test; each counts once",)
+
+
+def test_an_image_of_two_lists_is_refused_before_a_run(root: Path) -> None:
+    train, test = (root / "Data-split" / "COVID" / f"{split}CT_COVID.txt" for split in ("train", "test"))
+    test.write_text(test.read_text() + train.read_text().splitlines()[0])
+    (told,) = CovidCt(CovidCtParams(root=root)).check(None)
+    assert told == f"1 images of {root} are listed in more than one of train, val, test"
 
 
 def test_files_are_lists_and_images(root: Path) -> None:

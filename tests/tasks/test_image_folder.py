@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import itertools
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from pydantic import ValidationError
+from sklearn.metrics import roc_auc_score
 
-from ctkit.errors import DataError, RequestError
-from ctkit_tasks.image_files import decoded
+from ctkit.contracts.promises import Judge, check_splits
+from ctkit.errors import CtkitError, DataError, RequestError
+from ctkit_formats.pictures import decoded
+from ctkit_tasks.image_files import LabelledFile
 from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
 from layouts import image_folder, picture, save
 
@@ -142,12 +147,55 @@ def test_a_transparent_palette_is_decoded_without_a_warning(tmp_path: Path) -> N
     assert decoded(tmp_path / "a.png").shape == (40, 48, 3)
 
 
-def test_sixteen_bits_keep_the_upper_eight(tmp_path: Path) -> None:
-    Image.fromarray(picture(1, 0).astype(np.uint16) * 256 + 17).save(tmp_path / "a.png")
-    assert np.array_equal(decoded(tmp_path / "a.png"), picture(1, 0))
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_deep_images_keep_256_levels_by_the_depth_of_the_whole_set(tmp_path: Path, suffix: str, bits: int) -> None:
+    root = image_folder(tmp_path / "set", {"train": 4, "test": 4})
+    known = {}
+    for number, path in enumerate(sorted(root.rglob("*.png"))):
+        values = np.random.default_rng(number).integers(0, 2**bits if number == 5 else 2 ** (bits - 1), (40, 48))
+        path.unlink()
+        Image.fromarray(values.astype(np.uint16)).save(path.with_suffix(suffix))
+        known[path.with_suffix(suffix).relative_to(root).as_posix()] = values
+    found = task(root)
+    for split, part in found.splits().items():
+        for number, name in enumerate(part.names):
+            np.testing.assert_array_equal(found.image(split, number), known[name] >> (bits - 8))
 
 
-def test_numbers_without_a_scale_are_refused(tmp_path: Path) -> None:
-    Image.fromarray(picture(1, 0).astype(np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(DataError, match="no fixed scale"):
-        decoded(tmp_path / "a.tif")
+def test_planted_lesions_in_12_bits_are_told_apart(tmp_path: Path) -> None:
+    """Their mean differs by 40 of 4096, two and a half of 256 levels; shifted by 8 bits, both would be one level."""
+    rng = np.random.default_rng(0)
+    for split, label, number in itertools.product(("train", "test"), (0, 1), range(20)):
+        values = rng.normal(1050, 20, (32, 32)) + 40 * label
+        values[:4, :4] = 4095  # metal
+        path = tmp_path / split / "ab"[label] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values.astype(np.uint16)).save(path)
+    found = task(tmp_path)
+    means = [found.image("test", number)[4:].mean() for number in range(40)]
+    assert roc_auc_score(found.splits()["test"].labels, means) == 1
+
+
+def test_an_image_in_two_splits_by_one_name_is_refused_before_a_run_and_in_it(folder: Path) -> None:
+    class Twice(ImageFolder):
+        def listed(self) -> Mapping[str, Sequence[LabelledFile]]:
+            listed = dict(super().listed())
+            return listed | {"val": [*listed["val"], listed["train"][0]]}
+
+    found = Twice(ImageFolderParams(root=folder))
+    assert list(found.check(None)) == [f"1 images of {folder} are listed in more than one of train, val, test"]
+    with pytest.raises(CtkitError, match="under a name of its own, but 1 names come again"):
+        check_splits(Judge("task"), found.splits(), found.classes)
+
+
+def test_an_image_that_is_listed_again_counts_once_and_is_told(folder: Path) -> None:
+    class Doubled(ImageFolder):
+        def listed(self) -> Mapping[str, Sequence[LabelledFile]]:
+            return {name: [*files, *files[:2]] for name, files in super().listed().items()}
+
+    found = Doubled(ImageFolderParams(root=folder))
+    assert found.splits()["test"].names == task(folder).splits()["test"].names
+    assert found.notes == tuple(
+        f"2 images are listed again in {name}; each counts once" for name in ("train", "val", "test")
+    )

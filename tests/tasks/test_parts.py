@@ -26,7 +26,7 @@ class Listed(Task[NoParams]):
         return self._splits
 
     def image(self, split: str, number: int) -> np.ndarray:
-        raise AssertionError("no pixels are needed")
+        return np.zeros((4, 4), np.uint8)
 
 
 def split(prefix: str, labels: list[int], patients: tuple[str, ...] | None = None) -> Split:

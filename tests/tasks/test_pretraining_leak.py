@@ -8,7 +8,7 @@ from PIL import Image
 
 from ctkit.contracts import Rows
 from ctkit_tasks import findings as module
-from ctkit_tasks.findings import pretraining_leak
+from ctkit_tasks.findings import pretraining_leak, pretraining_leaks
 from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
 from layouts import image_folder, picture
 
@@ -41,19 +41,34 @@ def rows(shards: tuple[Path, Path], *taken: tuple[int, int]) -> Rows:
     return Rows(shards, shard, row, shard, 64, 0.5, 0.2)
 
 
+def told(task: ImageFolder, slices: Rows | None) -> list[str]:
+    return list(pretraining_leak(task, pretraining_leaks(task, slices)))
+
+
 def test_a_slice_among_the_test_images_is_found(task: ImageFolder, shards: tuple[Path, Path]) -> None:
     every = [(shard, row) for shard in range(2) for row in range(5)]
-    assert list(pretraining_leak(task, rows(shards, *every))) == [LEAK]
+    assert told(task, rows(shards, *every)) == [LEAK]
 
 
 def test_only_slices_that_the_arm_keeps_count(task: ImageFolder, shards: tuple[Path, Path]) -> None:
-    assert list(pretraining_leak(task, rows(shards, (0, 2), (1, 0), (1, 4)))) == []
-    assert list(pretraining_leak(task, rows(shards, (1, 2)))) == [LEAK]
+    assert told(task, rows(shards, (0, 2), (1, 0), (1, 4))) == []
+    assert told(task, rows(shards, (1, 2))) == [LEAK]
+
+
+def test_a_leak_names_the_nearest_slice_by_its_number(task: ImageFolder, shards: tuple[Path, Path]) -> None:
+    copy = np.load(shards[0])
+    copy[3] = np.asarray(Image.fromarray(np.load(shards[1])[2]).resize((20, 20)).resize((64, 64)))
+    np.save(shards[0].with_name("2.npy"), copy)
+    paths, shard, row = (*shards, shards[0].with_name("2.npy")), np.array([2, 0, 1, 1]), np.array([3, 1, 2, 0])
+    four = Rows(paths, shard, row, shard, 64, 0.5, 0.2)
+    (leak,) = pretraining_leaks(task, four)
+    assert leak[2:8] == ("test", "test/lesion/leaked.jpg", "lesion", "pretraining", "2", "")
+    assert leak.distance <= 8
 
 
 def test_slices_that_are_unknown_are_not_judged(task: ImageFolder, shards: tuple[Path, Path]) -> None:
-    assert list(pretraining_leak(task, None)) == []
-    assert list(pretraining_leak(task, rows(shards))) == []
+    assert told(task, None) == []
+    assert told(task, rows(shards)) == []
 
 
 def test_each_shard_is_hashed_once_for_all_arms(
@@ -63,5 +78,5 @@ def test_each_shard_is_hashed_once_for_all_arms(
     real = module.dhash
     monkeypatch.setattr(module, "dhash", lambda grey, side: (hashed.append(len(grey)), real(grey, side))[1])
     for arm in (rows(shards, (0, 0), (1, 2)), rows(shards, (0, 1)), rows(shards, (1, 3))):
-        list(pretraining_leak(task, arm))
+        told(task, arm)
     assert [slices for slices in hashed if slices > 1] == [5, 5]  # test images are hashed one by one

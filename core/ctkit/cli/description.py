@@ -96,8 +96,18 @@ def _kind(schema: dict[str, Any]) -> str:
         return " | ".join(_shown(value) for value in schema["enum"])
     if "const" in schema:
         return _shown(schema["const"])
-    low = schema.get("minimum", schema.get("exclusiveMinimum"))
-    high = schema.get("maximum", schema.get("exclusiveMaximum"))
-    bounds = "" if low is None and high is None else f" {'' if low is None else low}..{'' if high is None else high}"
     kind = schema.get("format", schema.get("type", "value"))
-    return "none" if kind == "null" else f"{kind}{bounds}"
+    return "none" if kind == "null" else f"{kind}{_bounds(schema, kind)}"
+
+
+def _bounds(schema: dict[str, Any], kind: str) -> str:
+    """`` 1..64``; `` > 0, <= 1`` where a bound itself is no value."""
+    low, high = schema.get("minimum"), schema.get("maximum")
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    if kind == "integer":
+        low, above = low if above is None else above + 1, None
+        high, below = high if below is None else below - 1, None
+    if above is None and below is None:
+        return "" if low is None and high is None else f" {'' if low is None else low}..{'' if high is None else high}"
+    bounds = ((">", above), (">=", low), ("<", below), ("<=", high))
+    return " " + ", ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
+
+import click
 
 from ctkit.errors import CtkitError
 
@@ -34,3 +36,9 @@ def say_outcome(run: Path, console: Console) -> None:
         console.say(f"{facts.get('state', 'done')}; {where}")
     if failures:
         raise CtkitError(f"{len(failures)} of the run's parts failed, see run.json; first: {failures[0]['reason']}")
+
+
+def json_output() -> TextIO | None:
+    """Where a command writes JSON, and nobody else anything; None for standard output."""
+    output: TextIO | None = (click.get_current_context().obj or {}).get("output")
+    return output

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ctkit.cli.messages import json_output
 from ctkit.console import Console
 
 _OPTIONS = (
@@ -33,7 +34,10 @@ def output_options(command: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         if console is None:
             debug = (click.get_current_context().obj or {}).get("debug", False)
-            console = Console(as_json=as_json, quiet=quiet, verbosity=2 if debug else verbose, log_json=log_json)
+            verbosity = 2 if debug else verbose
+            console = Console(
+                as_json=as_json, quiet=quiet, verbosity=verbosity, log_json=log_json, output=json_output()
+            )
         command(console=console, **others)
 
     for option in reversed(_OPTIONS):

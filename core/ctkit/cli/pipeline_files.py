@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ctkit.cli.completion import plugins_of
-from ctkit.cli.messages import warn_of_broken
+from ctkit.cli.messages import json_output, warn_of_broken
 from ctkit.errors import CtkitError, RequestError
 
 if TYPE_CHECKING:
@@ -123,4 +123,4 @@ def schema() -> None:
     from ctkit import plugins
     from ctkit.cli.schema import pipeline_schema
 
-    click.echo(json.dumps(pipeline_schema(plugins.load()), indent=2))
+    click.echo(json.dumps(pipeline_schema(plugins.load()), indent=2), file=json_output())

@@ -8,6 +8,7 @@ from typing import get_args
 import click
 
 from ctkit.cli.completion import plugins_of
+from ctkit.cli.messages import json_output
 from ctkit.cli.table import listed
 from ctkit.console import aligned
 from ctkit.hookspecs import Kind
@@ -27,7 +28,10 @@ def list_plugins(kind: str | None, as_json: bool) -> None:
     shown = [entry for entry in entries if kind is None or entry.kind in (kind, "unknown")]
     columns = ("kind", "name", "summary", "distribution", "version", "status", "error")
     if as_json:
-        click.echo(json.dumps([{column: getattr(entry, column) for column in columns} for entry in shown], indent=2))
+        click.echo(
+            json.dumps([{column: getattr(entry, column) for column in columns} for entry in shown], indent=2),
+            file=json_output(),
+        )
         return
     for line in aligned([(e.kind, e.name, f"{e.distribution} {e.version}", listed(e)) for e in shown]):
         click.echo(line)
@@ -44,6 +48,6 @@ def describe(kind: Kind, name: str, as_json: bool) -> None:
 
     entry = plugins.load().find(kind, name)
     if as_json:
-        click.echo(json.dumps(entry.load().params_type.model_json_schema(), indent=2))
+        click.echo(json.dumps(entry.load().params_type.model_json_schema(), indent=2), file=json_output())
         return
     click.echo(describe_plugin(entry))

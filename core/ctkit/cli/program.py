@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import NoReturn
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from typing import NoReturn, TextIO
 
 import click
 
@@ -23,7 +25,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         click.echo(f"ctkit: {warning}", err=True)
     try:
         plain = [word for word in words if word != "--debug"]
-        code = cli.main(args=plain, prog_name="ctkit", standalone_mode=False, obj={"debug": debug})
+        with _output(words) as output:
+            code = cli.main(
+                args=plain, prog_name="ctkit", standalone_mode=False, obj={"debug": debug, "output": output}
+            )
     except click.UsageError as error:
         _fail(error.format_message(), code=2)
     except click.exceptions.Exit as leaving:
@@ -42,6 +47,29 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             traceback.print_exc()
         _fail(f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", code=1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextmanager
+def _output(words: Sequence[str]) -> Iterator[TextIO]:
+    """Yield where ctkit writes. If that is JSON, what plugins and native libraries print goes to standard error."""
+    output = sys.stdout
+    if "--json" not in words and words[:1] != ["schema"]:
+        yield output
+        return
+    try:
+        number = output.fileno()
+    except (OSError, ValueError):  # none: a caller's own stream
+        with redirect_stdout(sys.stderr):
+            yield output
+        return
+    output.flush()
+    with os.fdopen(os.dup(number), "w", encoding=output.encoding, errors=output.errors) as own:
+        os.dup2(sys.stderr.fileno(), number)
+        try:
+            with redirect_stdout(sys.stderr):
+                yield own
+        finally:
+            os.dup2(own.fileno(), number)
 
 
 def _fail(*messages: str, code: int) -> NoReturn:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from types import TracebackType
 from typing import Any, TypeVar
 
 from ctkit import stopping
@@ -68,9 +67,7 @@ class DevicePool:
     def __enter__(self) -> DevicePool:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.release()
 
     def release(self) -> None:
@@ -172,15 +169,14 @@ class _Run:
         self._inbox = inbox
         self._limit = limit
         self._results: dict[int, Any] = {}
-        self._ready = deque(range(len(coroutines)))
-        self._waiting: deque[tuple[float, int]] = deque()  # when to ask again, and whom
+        self._waiting = deque((0.0, number) for number in range(len(coroutines)))  # when to go on, and which
         self._idle = list(processes)
         self._busy: dict[_Process, tuple[int, Call]] = {}  # number of the coroutine
         self._asked_to_stop: set[_Process] = set()
         self._looked = time.monotonic()
 
     def results(self) -> list[Any]:
-        while self._ready or self._waiting or self._busy:
+        while self._waiting or self._busy:
             if stopping.asked():
                 self._stop()
             else:
@@ -199,10 +195,8 @@ class _Run:
 
     def _begin(self) -> None:
         """Give idle processes something to do."""
-        while self._waiting and self._waiting[0][0] <= time.monotonic():
-            self._ready.append(self._waiting.popleft()[1])
-        while self._idle and self._ready:
-            self._go_on(self._ready.popleft(), next)
+        while self._idle and self._waiting and self._waiting[0][0] <= time.monotonic():
+            self._go_on(self._waiting.popleft()[1], next)
 
     def _receive(self) -> None:
         """Take a message, or wait until a coroutine is to be asked again or somebody may want the run to stop."""

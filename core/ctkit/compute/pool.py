@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import itertools
 import logging
-import warnings
+import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from queue import SimpleQueue
-from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar
 
 from ctkit import stopping
@@ -32,10 +31,10 @@ _log = logging.getLogger("ctkit.compute")
 def usable_cores() -> int:
     """Physical cores that this process may use: affinity and container quotas count, hyper-threads do not."""
     import loky
+    import psutil  # type: ignore[import-untyped]  # ships no types
 
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Could not find the number of physical cores")
-        return int(loky.cpu_count(only_physical_cores=True))
+    usable = int(loky.cpu_count())  # its own count of physical cores prints a traceback where there is none
+    return usable if usable < (os.cpu_count() or 1) else psutil.cpu_count(logical=False) or usable
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,7 @@ class Workers:
     def __enter__(self) -> Workers:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for workers in self._all:
             workers.end()
         if self._cluster is not None:

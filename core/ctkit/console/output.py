@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from ctkit.console.progress import Lines, Progress
 from ctkit.console.redaction import without_paths
@@ -37,10 +37,10 @@ class Console:
         quiet: bool = False,
         verbosity: int = 0,
         log_json: bool = False,
+        output: TextIO | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.as_json = as_json
-        self._quiet = quiet
+        self.as_json, self._quiet, self._output = as_json, quiet, output
         self._shown_from = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
         self._debug = verbosity > 1  # the log holds debug messages, which may name files and patients
         self._log_json = log_json
@@ -105,8 +105,8 @@ class Console:
 
     def _out(self, event: dict[str, object], text: str) -> None:
         if not self._quiet:
-            sys.stdout.write(f"{json.dumps(event, ensure_ascii=False, default=str) if self.as_json else text}\n")
-            sys.stdout.flush()
+            line = json.dumps(event, ensure_ascii=False, default=str) if self.as_json else text
+            print(line, file=self._output or sys.stdout, flush=True)
 
     def _report(self, level: int, text: str) -> None:
         """Show what a module of ours or a plugin logged."""

@@ -47,8 +47,10 @@ from ctkit.contracts.method import (
 from ctkit.contracts.params import Bools, Floats, InputPath, Ints, NoParams, P, Params, Plugin
 from ctkit.contracts.promises import image_of
 from ctkit.contracts.protocol import (
+    PRETRAINING,
     Difference,
     Evaluation,
+    Leak,
     Mistake,
     Predictions,
     Protocol,
@@ -63,11 +65,11 @@ if TYPE_CHECKING:
     from ctkit.hookspecs import Kind
 
 __all__ = [
-    "BASES", "Bools", "ChildProcess", "Dataset", "Decision", "Difference", "Evaluation", "ExportFormat", "Exported",
-    "Floats", "Group", "InputPath", "Ints", "Knob", "Method", "Mistake", "NoParams", "P", "Params", "Pixels",
-    "Plugin", "Predictions", "Pretrained", "Pretraining", "Protocol", "Reducer", "Rows", "Score", "Skipped",
-    "SliceFormat", "Slices", "SourceFile", "Split", "StartChild", "Task", "Volume", "VolumeFacts", "image_of", "knob",
-    "main_metric", "refuse_without_sources", "worst_mistakes",
+    "BASES", "PRETRAINING", "Bools", "ChildProcess", "Dataset", "Decision", "Difference", "Evaluation",
+    "ExportFormat", "Exported", "Floats", "Group", "InputPath", "Ints", "Knob", "Leak", "Method", "Mistake",
+    "NoParams", "P", "Params", "Pixels", "Plugin", "Predictions", "Pretrained", "Pretraining", "Protocol", "Reducer",
+    "Rows", "Score", "Skipped", "SliceFormat", "Slices", "SourceFile", "Split", "StartChild", "Task", "Volume",
+    "VolumeFacts", "image_of", "knob", "main_metric", "refuse_without_sources", "worst_mistakes",
 ]  # fmt: skip
 
 BASES: Mapping[Kind, type[Plugin[Any]]] = {

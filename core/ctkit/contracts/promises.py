@@ -236,6 +236,13 @@ def check_splits(judge: Judge, splits: Mapping[str, Split], classes: Sequence[st
     )
     for part, split in splits.items():
         _check_part(judge, part, split, len(classes))
+    names = [name for split in splits.values() for name in split.names]
+    doubled = len(names) - len(set(names))
+    judge.must(
+        not doubled,
+        f"an image must be in one part only, under a name of its own, but {doubled} names come again; drop"
+        " doubles, and add the part or the folder to the name",
+    )
 
 
 def _check_part(judge: Judge, part: str, split: Split, classes: int) -> None:

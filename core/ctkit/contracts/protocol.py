@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from typing import Protocol as Shape
 
 import numpy as np
@@ -31,6 +31,23 @@ class Evaluation:
     slices: Rows | None = None  #: what the backbone was trained on; None for a baseline, or where it is stored no more
 
 
+PRETRAINING = "pretraining"  #: as ``Leak.other_split``: the slices that a backbone was trained on
+
+
+class Leak(NamedTuple):
+    """An image that is a copy or near-duplicate of one it should not be: a row of ``leaks.csv``."""
+
+    task: str  #: filled by the core
+    arm: str  #: filled by the core, where it is of the arm's pre-training
+    split: str
+    name: str
+    label: str
+    other_split: str
+    other_name: str  #: of a slice of the pre-training, its number among those of the ``Evaluation``
+    other_label: str
+    distance: int  #: bits of the hash that differ
+
+
 @dataclass(frozen=True)
 class Predictions:
     """Probabilities for the test split, from which every score is computed."""
@@ -43,6 +60,7 @@ class Predictions:
     patients: tuple[str, ...] | None = None  #: (n,) intervals resample patients where they are known
     notes: tuple[str, ...] = ()  #: how they came about
     warnings: tuple[str, ...] = ()  #: what speaks against believing the scores: leaks, missing classes, lost images
+    leaks: tuple[Leak, ...] = ()  #: what the warnings of leaks speak of
     seed: int | None = None  #: of pre-training, set where runs are compared: those of one seed are repeats
 
 

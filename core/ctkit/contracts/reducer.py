@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast, get_args
 
@@ -103,3 +104,11 @@ class Reducer(Plugin[P], ABC):
     @abstractmethod
     def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
         """Choose from ``group`` with the knob ``at`` (NaN where there is no knob). Draw from ``rng`` alone."""
+
+    def order(self, group: Group, rng: np.random.Generator) -> Iterator[tuple[float, Decision]] | None:
+        """Yield each decision that ``select`` can make, with the smallest knob for it, from the fewest slices on.
+
+        The knob falls, and each decision keeps more than the one before. A budget then takes one pass, which ends at
+        its count. None: the core searches by trying ``select``.
+        """
+        return None

@@ -238,13 +238,15 @@ def _register(
         with redirect_stdout(sys.stderr):  # what a module prints must not get among what is read by scripts
             module = point.load()
         manager.register(module, f"{distribution}:{point.name}")
-        _refuse_unknown_hooks(module)
-        announced = [(kind, spec) for kind, register in _registers(manager, module) for spec in _specs(register)]
-        roles = list(_roles(manager, module))
+        hooks = _hooks(manager, module)
+        registers = [hook for hook in hooks if hook in _REGISTER]
+        announced = [(_REGISTER[hook], spec) for hook in registers for spec in _specs(getattr(module, hook))]
     except (Exception, SystemExit) as error:  # a stranger's module may raise anything; the others must go on
         reason = f"{type(error).__name__}: {error}"
         yield Entry("unknown", point.name, "", distribution, version, point.value, "broken", reason)
         return
+    roles: list[Literal["output", "tracker"]] = ["output"] if _OUTPUTS in hooks else []
+    roles += ["tracker"] if set(hooks) - _REGISTER.keys() - _ASKING - {_OUTPUTS} else []
     for role in roles:
         yield Entry(role, point.name, _first_line(module), distribution, version, point.value)
     for kind, spec in announced:
@@ -254,27 +256,8 @@ def _register(
         yield Entry(kind, spec.name, spec.summary, distribution, version, spec.target, status, fault, needs)
 
 
-def _roles(manager: pluggy.PluginManager, module: Any) -> Iterator[Literal["output", "tracker"]]:
-    """What a module does in a run by its own hooks. Raises ``AttributeError`` where it has no hook at all."""
-    hooks = {caller.name for caller in manager.get_hookcallers(module) or ()}
-    if not hooks:
-        raise AttributeError("it has no hook of ctkit; mark its functions with @hookimpl of ctkit.hookspecs")
-    if _OUTPUTS in hooks:
-        yield "output"
-    if hooks - _REGISTER.keys() - _ASKING - {_OUTPUTS}:
-        yield "tracker"
-
-
 def _first_line(module: Any) -> str:
     return (module.__doc__ or "").strip().partition("\n")[0].replace("`", "").rstrip(".")
-
-
-def _registers(manager: pluggy.PluginManager, module: Any) -> Iterator[tuple[Announced, Callable[[], Any]]]:
-    for caller in manager.get_hookcallers(module) or ():
-        if caller.name in _REGISTER:
-            for implementation in caller.get_hookimpls():
-                if implementation.plugin is module:
-                    yield _REGISTER[caller.name], implementation.function
 
 
 def _specs(register: Callable[[], Any]) -> list[Spec]:
@@ -285,7 +268,8 @@ def _specs(register: Callable[[], Any]) -> list[Spec]:
     return specs
 
 
-def _refuse_unknown_hooks(module: Any) -> None:
+def _hooks(manager: pluggy.PluginManager, module: Any) -> list[str]:
+    """Names of a module's hooks. Raises ``AttributeError`` where it has none, or one that ctkit does not call."""
     known = {name for name in vars(hookspecs) if name.startswith("ctkit_")}
     for name, member in vars(module).items():
         marks = getattr(member, f"{PROJECT}_impl", None)
@@ -293,6 +277,10 @@ def _refuse_unknown_hooks(module: Any) -> None:
             raise AttributeError(f"there is no hook {name!r}; {nearest(name, known)}")
         if marks and (marks["wrapper"] or marks["hookwrapper"]):
             raise AttributeError(f"{name} must not be a wrapper: hooks of ctkit are called one after the other")
+    found = [caller.name for caller in manager.get_hookcallers(module) or ()]
+    if not found:
+        raise AttributeError("it has no hook of ctkit; mark its functions with @hookimpl of ctkit.hookspecs")
+    return found
 
 
 def _fault(kind: Announced, spec: Spec) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ctkit.console import Console
 from ctkit.contracts import Bools, Exported, ExportFormat, Floats, Ints, Method, Params, Predictions
 from ctkit.errors import RequestError
+from ctkit.slices import Pictures, read_mistakes, read_pictures
 from ctkit.storage import ArmFolder, RunFolder, TrainingFolder, read_provenance, records
 from ctkit.storage.records import read_rows
 from ctkit.storage.run_folder import facts_beside
@@ -99,9 +100,9 @@ class RunArm:
         return tuple(read_rows(self.folder.curve, records.CurveRow))
 
     @cached_property
-    def pictures(self) -> records.Pictures | None:
+    def pictures(self) -> Pictures | None:
         """Some of its slices: ``pictures.npz``."""
-        return records.read_pictures(self.folder.pictures)
+        return read_pictures(self.folder.pictures)
 
 
 @dataclass(frozen=True)
@@ -258,7 +259,7 @@ class Run:
     @cached_property
     def mistakes(self) -> Mapping[str, Mapping[int, NDArray[np.uint8]]]:
         """Confident mistakes (side, side), by task and row of its predictions, counted from 1: ``mistakes.npz``."""
-        stored = records.read_mistakes(self.folder.mistakes)
+        stored = read_mistakes(self.folder.mistakes)
         return {task: dict(zip(rows.tolist(), images, strict=True)) for task, (rows, images) in stored.items()}
 
     @cached_property

@@ -106,12 +106,9 @@ def altogether(seconds: list[float], at_once: int) -> float:
 def _scaled(trial: _Trial, counts: Ints, workers: int, accelerators: int) -> Cost:
     """Scale a trial to volumes of so many slices each."""
     units = {"slice": int(counts.sum()), "pair": int((counts * (counts - 1) // 2).sum())}
-    accelerated, shared = 0.0, units["slice"] * trial.reading
-    for rate in trial.rates:
-        if rate.on_accelerator:
-            accelerated += units[rate.kind] * rate.seconds
-        else:
-            shared += units[rate.kind] * rate.seconds
+    accelerated = sum(units[rate.kind] * rate.seconds for rate in trial.rates if rate.on_accelerator)
+    shared = sum(units[rate.kind] * rate.seconds for rate in trial.rates if not rate.on_accelerator)
+    shared += units["slice"] * trial.reading
     size = sum(units[rate.kind] * rate.size for rate in trial.rates)
     return Cost(shared / workers + accelerated / accelerators, int(size))
 
@@ -133,9 +130,10 @@ def _read(dataset: Chosen[Dataset[Any]], item: Wanted) -> tuple[Slices, float]:
     Of a compressed file a few slices take as long as all of them.
     """
     if len(item.volume.files) == 1:
-        (slices, _), seconds = _timed(lambda: read_slices(dataset, replace(item, index=None)))
+        item = replace(item, index=None)
     else:
-        (slices, _), seconds = _timed_warm(lambda: read_slices(dataset, item))
+        read_slices(dataset, item)  # with imports
+    (slices, _), seconds = _timed(lambda: read_slices(dataset, item))
     return slices, seconds
 
 
@@ -151,17 +149,12 @@ def _rate(reducer: Reducer[Any], slices: Slices, device: str) -> _UnitCost:
     n = len(slices.index)
     on_accelerator = device != "cpu" and reducer.device == "accelerator"
     placed = replace(slices, device=device if on_accelerator else "cpu")
-    evidence, seconds = _timed_warm(lambda: reducer.describe(placed))
+    reducer.describe(placed)  # with imports
+    evidence, seconds = _timed(lambda: reducer.describe(placed))
     if reducer.evidence == "pair":
         pairs = n * (n - 1) // 2
         return _UnitCost("pair", on_accelerator, seconds / pairs, evidence.nbytes / pairs)
     return _UnitCost("slice", on_accelerator, seconds / n, evidence.nbytes / n)
-
-
-def _timed_warm(do: Callable[[], Any]) -> tuple[Any, float]:
-    """Do something twice; return what came of it and the seconds of the second time, which needs no imports."""
-    do()
-    return _timed(do)
 
 
 def _timed(do: Callable[[], Any]) -> tuple[Any, float]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Bools, Group, Ints, Knob, Reducer
+from ctkit.contracts import Bools, Decision, Group, Ints, Knob, Reducer
 from ctkit.contracts.promises import Judge, check_decision
 
 #: Part of the address of selections: raised when the core chooses otherwise on the same evidence.
@@ -54,6 +55,8 @@ class Table:
         return np.split(order[by_key], bounds)
 
 
+#: What a step decides on a group, whose slices are numbers in the table.
+Decided = tuple[Ints, Decision]
 #: Gives the evidence of slices (numbers in the table, all of one group) as ``Group.evidence`` wants it.
 EvidenceOf = Callable[[Ints], NDArray[Any] | None]
 
@@ -87,14 +90,17 @@ class Selection:
 def select(table: Table, choices: Sequence[Choice], seed: int, target: int | None = None) -> Selection:
     """Apply steps one after the other; ``target`` slices to keep turn the knob of the last.
 
-    A budget is met at the nearest of the knob's values that were tried: every value of an integer knob, otherwise a
-    grid refined around the best. The count need not fall or rise steadily with the knob, and nothing here assumes it.
-    Of two values equally near the smaller selection wins. A knob that is a share is tried as the budget's share first.
+    A budget is met at the nearest of the knob's values that were tried: every value of an integer knob, or where the
+    reducer gives its decisions in order; otherwise a grid refined around the best. The count need not fall or rise
+    steadily with the knob, and nothing here assumes it but of such an order. Of two values equally near the smaller
+    selection wins. A knob that is a share is tried as the budget's share first.
     """
     selection = _before_last(table, choices, seed)
     last, key = choices[-1], (seed, len(choices) - 1)
     if target is None or last.reducer.knob is None:
         return _apply(table, last, last.at, selection, key)
+    if in_order := _in_order(table, last, selection, key):
+        return _nearest(last, selection, in_order, target)
     tries, left = _Tries(lambda at: _apply(table, last, at, selection, key), target), int(selection.kept.sum())
     if not (last.reducer.knob.share and left and tries.excess(min(target / left, 1.0)) == 0):
         _search(last.reducer.knob, left, tries.excess)
@@ -112,6 +118,10 @@ def curve(table: Table, choices: Sequence[Choice], seed: int) -> dict[float, int
     if last.reducer.knob is None:
         raise ValueError(f"{type(last.reducer).__name__} has no knob")
     grid = _grid(last.reducer.knob, int(before.kept.sum()))
+    if in_order := _in_order(table, last, before, key):
+        knobs, counts = zip(*((at, kept) for at, kept, _ in in_order), strict=True)
+        first = np.minimum(np.searchsorted(-np.array(knobs), -np.array(grid)), len(knobs) - 1)
+        return {at: counts[number] for at, number in zip(grid, first, strict=True)}
     return {at: int(_apply(table, last, at, before, key).kept.sum()) for at in grid}
 
 
@@ -187,15 +197,31 @@ def _bisect(low: float, high: float, error_low: int, excess: Callable[[float], i
 
 def _apply(table: Table, choice: Choice, at: float, before: Selection, key: tuple[int, int]) -> Selection:
     """One step on what is left of ``before``. Raises ``CtkitError`` where the reducer fails or breaks its promise."""
-    kept, by, distance = before.kept.copy(), before.by.copy(), before.distance.copy()
     judge = Judge(choice.name)
+
+    def decided() -> Iterator[Decided]:
+        for left, group, rng in _groups(table, choice, before, key):
+            with judge.calling("select"):
+                decision = choice.reducer.select(group, at, rng)
+            yield left, decision
+
+    return _merged(judge, before, decided(), at)
+
+
+def _groups(
+    table: Table, choice: Choice, before: Selection, key: tuple[int, int]
+) -> Iterator[tuple[Ints, Group, np.random.Generator]]:
+    """What is left of ``before`` in each group, as numbers and as the reducer sees it."""
     for slices in table.groups(choice.scope):
         left = slices[before.kept[slices]]
-        if not len(left):
-            continue
-        group = Group(table.volume[left], table.index[left], choice.evidence(left))
-        with judge.calling("select"):
-            decision = choice.reducer.select(group, at, _generator(table, left, key))
+        if len(left):
+            group = Group(table.volume[left], table.index[left], choice.evidence(left))
+            yield left, group, _generator(table, left, key)
+
+
+def _merged(judge: Judge, before: Selection, decided: Iterable[Decided], at: float) -> Selection:
+    kept, by, distance = before.kept.copy(), before.by.copy(), before.distance.copy()
+    for left, decision in decided:
         check_decision(judge, decision, len(left))
         kept[left] = decision.kept
         if decision.by is not None:
@@ -203,6 +229,65 @@ def _apply(table: Table, choice: Choice, at: float, before: Selection, key: tupl
             distance[left] = np.nan if decision.distance is None else decision.distance
     _follow(before, kept, by, distance)
     return Selection(kept, by, distance, (*before.at, at))
+
+
+def _in_order(
+    table: Table, choice: Choice, before: Selection, key: tuple[int, int]
+) -> Iterator[tuple[float, int, dict[int, Decided]]] | None:
+    """For falling values of the knob: the value, slices kept, and the groups (by number) that decide otherwise there.
+
+    None where the reducer gives no order, or nothing is left to decide on.
+    """
+    judge, orders = Judge(choice.name), []
+    for left, group, rng in _groups(table, choice, before, key):
+        with judge.calling("order"):
+            order = choice.reducer.order(group, rng)
+        if order is None:
+            return None
+        orders.append((left, order))
+    return _side_by_side(judge, orders) if orders else None
+
+
+def _side_by_side(
+    judge: Judge, orders: Sequence[tuple[Ints, Iterator[tuple[float, Decision]]]]
+) -> Iterator[tuple[float, int, dict[int, Decided]]]:
+    """Go through the decisions of all groups at once, the group with the largest knob next."""
+    waiting: list[tuple[float, int]] = []  # the knob, negated, of each group that may decide otherwise further down
+    counts, kept, moved = [0] * len(orders), 0, list(range(len(orders)))
+    while True:
+        changed: dict[int, Decided] = {}
+        for number in moved:
+            left, order = orders[number]
+            with judge.calling("order"):
+                following = next(order, None)
+            if following is not None:
+                at, decision = following
+                heapq.heappush(waiting, (-at, number))
+                kept -= counts[number]
+                counts[number], changed[number] = int(np.count_nonzero(decision.kept)), (left, decision)
+                kept += counts[number]
+        if not waiting:
+            return
+        yield -waiting[0][0], kept, changed
+        at, moved = waiting[0][0], []
+        while waiting and waiting[0][0] == at:
+            moved.append(heapq.heappop(waiting)[1])
+
+
+def _nearest(
+    choice: Choice, before: Selection, in_order: Iterator[tuple[float, int, dict[int, Decided]]], target: int
+) -> Selection:
+    """The decisions nearest to the target, of equally near ones those that keep fewer."""
+    decided: dict[int, Decided] = {}
+    reached = knob = float("nan")
+    for at, kept, changed in in_order:
+        if decided and target - reached <= kept - target:
+            break
+        decided.update(changed)
+        reached, knob = kept, at
+        if kept >= target:
+            break
+    return _merged(Judge(choice.name), before, decided.values(), knob)
 
 
 def _follow(before: Selection, kept: Bools, by: Ints, distance: NDArray[np.float32]) -> None:

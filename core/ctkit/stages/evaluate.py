@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
+import numpy as np
+
 from ctkit.compute import Call, Coroutine
-from ctkit.contracts import Evaluation, Predictions, Rows
+from ctkit.contracts import PRETRAINING, Evaluation, Leak, Predictions, Rows
 from ctkit.contracts.promises import Judge, check_classes, check_predictions, check_splits
 from ctkit.pipeline_file import TaskPlan
 from ctkit.session import Session
@@ -16,12 +18,13 @@ from ctkit.stages import pretrain
 from ctkit.stages.data import Data
 from ctkit.stages.jobs import Evaluated
 from ctkit.stages.materialise import rows_in_store, slice_store
+from ctkit.stages.selected import Selected
 from ctkit.stages.tasks import built
 from ctkit.storage import address, place
-from ctkit.storage.records import read_prediction_facts, read_predictions, write_predictions
+from ctkit.storage.records import read_prediction_facts, read_predictions, read_rows, write_predictions, write_rows
 from ctkit.storage.run_folder import facts_beside
 
-_TABLE, _FACTS = "predictions.csv", "facts.json"  #: in the cache
+_TABLE, _FACTS, _LEAKS = "predictions.csv", "facts.json", "leaks.csv"  #: in the cache
 _Stored = Callable[[str, int | None], Rows | None]  # by arm and seed of a selection
 NOT_COMPARED = "test images were not compared with the slices of the pre-training: they are stored no more"
 
@@ -70,12 +73,21 @@ def evaluate(session: Session, data: Data) -> Data:
     others = [one for one in missing if first.setdefault(one.work_address, one) is not one]
     lacking = set()
     for some in (list(first.values()), others):
-        made = session.device_pool.run([_try(session, evaluated, slices, len(some)) for evaluated in some])
+        made = session.device_pool.run([_try(session, data, evaluated, slices, len(some)) for evaluated in some])
         lacking |= {one.item for one, done in zip(some, made, strict=True) if not done}
     for one in absent:  # backbones may be the same: what was made for one is there for the other
         if not (one.is_wanted(session.only) or _show_if_cached(session, one)):
             lacking.add(one.item)
-    return replace(data, predictions=tuple(one for one in evaluations if one.item not in lacking))
+    data = replace(data, predictions=tuple(one for one in evaluations if one.item not in lacking))
+    write_rows(session.folder.leaks, Leak, sorted({leak for one in data.predictions for leak in _leaks(session, one)}))
+    return data
+
+
+def _leaks(session: Session, evaluated: Evaluated) -> Iterator[Leak]:
+    """Yield the leaks that an evaluation has found."""
+    for leak in read_rows(folder_of(session, evaluated) / _LEAKS, Leak):
+        arm = evaluated.job.arm if leak.other_split == PRETRAINING else ""
+        yield leak._replace(task=evaluated.plan.id, arm=arm)
 
 
 def _show_if_cached(session: Session, evaluated: Evaluated) -> bool:
@@ -113,17 +125,17 @@ def _show(session: Session, evaluated: Evaluated) -> None:
         session.note(note, plan.id)
 
 
-def _try(session: Session, evaluated: Evaluated, slices: _Stored, others: int) -> Coroutine[bool]:
+def _try(session: Session, data: Data, evaluated: Evaluated, slices: _Stored, others: int) -> Coroutine[bool]:
     """Make predictions, with so many others to make; say whether they are there."""
     with session.going_on("evaluate", evaluated.item):
-        work = _predict(session, evaluated, slices, session.workers_each(others))
+        work = _predict(session, data, evaluated, slices, session.workers_each(others))
         yield from session.once("evaluate", evaluated.item, evaluated.address, lambda _: work)
         _show(session, evaluated)
         return True
     return False
 
 
-def _predict(session: Session, evaluated: Evaluated, stored: _Stored, workers: int) -> Coroutine[None]:
+def _predict(session: Session, data: Data, evaluated: Evaluated, stored: _Stored, workers: int) -> Coroutine[None]:
     job, selected = evaluated.job, evaluated.job.selected
     slices = None if job.baseline else stored(selected.arm.id, selected.seed)
     known = partial(
@@ -143,6 +155,17 @@ def _predict(session: Session, evaluated: Evaluated, stored: _Stored, workers: i
         predictions = replace(predictions, warnings=(*predictions.warnings, NOT_COMPARED))
     with session.cache.entry("evaluate", evaluated.address) as entry:
         write_predictions(entry / _TABLE, entry / _FACTS, predictions, evaluated.address)
+        write_rows(entry / _LEAKS, Leak, (_named(data, selected, leak) for leak in predictions.leaks))
+
+
+def _named(data: Data, selected: Selected, leak: Leak) -> Leak:
+    """Return a leak that names the file of a slice of the pre-training."""
+    numbers = np.flatnonzero(selected.selection.kept)
+    if leak.other_split != PRETRAINING or not leak.other_name.isdecimal() or int(leak.other_name) >= len(numbers):
+        return leak
+    number = numbers[int(leak.other_name)]
+    volume = data.catalogue[int(data.table.volume[number])]
+    return leak._replace(other_name=volume.source(int(data.table.index[number])))
 
 
 def _predicted(plan: TaskPlan, job: Callable[..., Evaluation], progress: Callable[[int, int], None]) -> Predictions:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ctkit.contracts import Ints, Predictions, worst_mistakes
 from ctkit.contracts.promises import image_of
 from ctkit.session import Session
+from ctkit.slices import write_mistakes
 from ctkit.stages.compare import Cell, cell_of
 from ctkit.stages.data import Data
 from ctkit.stages.evaluate import predictions_of
@@ -18,7 +19,6 @@ from ctkit.stages.jobs import Evaluated
 from ctkit.stages.pictures import SIDE
 from ctkit.stages.tasks import built
 from ctkit.storage import RunFolder, address, place
-from ctkit.storage.records import write_mistakes
 
 
 def draw(session: Session, data: Data) -> None:

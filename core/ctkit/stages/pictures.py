@@ -15,12 +15,11 @@ from ctkit.contracts import Dataset, Ints
 from ctkit.files import writing
 from ctkit.pipeline_file import Chosen, Rendering
 from ctkit.session import Session
-from ctkit.slices import Selection, Table, rendering
+from ctkit.slices import Pictures, Selection, Table, rendering, write_pictures
 from ctkit.stages.data import Data
 from ctkit.stages.decoding import Wanted, read
 from ctkit.stages.readings import read_reading
 from ctkit.storage import ArmFolder, Cache, address, place
-from ctkit.storage.records import Pictures, write_pictures
 
 KEPT, DROPPED, VOLUMES = 24, 12, 12  #: pictures an arm shows, and volumes they are taken from
 SIDE = 128  #: pixels

@@ -103,6 +103,7 @@ class RunFolder:
     skipped = File("skipped.csv")
     results = File("results.csv")
     comparisons = File("comparisons.csv")
+    leaks = File("leaks.csv")
     mistakes = File("mistakes.npz", pixels=True)
     report = File("report.html")
     lock = File(".lock")
@@ -180,7 +181,7 @@ class RunFolder:
         tables = {one.predictions(*evaluation) for one in trained for evaluation in outline.evaluations}
         found |= tables | {facts_beside(table) for table in tables}
         if outline.evaluations:
-            found |= {self.results, self.comparisons} | ({self.mistakes} if outline.images else set())
+            found |= {self.results, self.comparisons, self.leaks} | ({self.mistakes} if outline.images else set())
         return found
 
     def keep_only(self, files: Collection[Path]) -> None:
@@ -188,7 +189,7 @@ class RunFolder:
 
         Files that ctkit does not write stay.
         """
-        for result in (self.results, self.comparisons, self.mistakes):
+        for result in (self.results, self.comparisons, self.leaks, self.mistakes):
             if result not in files:
                 result.unlink(missing_ok=True)
         for name in ("arms", "baselines"):

@@ -73,9 +73,6 @@ def _check_class(judge: Judge, kind: Kind, plugin: type[Plugin[Any]]) -> None:
     )
 
 
-# --- parameters ---------------------------------------------------------------------------------------------------
-
-
 def _check_parameter_model(judge: Judge, kind: Kind, model: type[Params]) -> None:
     judge.must(
         model.model_config.get("frozen") and model.model_config.get("extra") == "forbid",

@@ -46,9 +46,6 @@ def check_protocol(plugin: type[Protocol[Any]], params: Params | None = None) ->
     _check_arithmetic(judge, protocol, found)
 
 
-# --- arithmetic ---------------------------------------------------------------------------------------------------
-
-
 def _check_arithmetic(judge: Judge, protocol: Protocol[Any], found: Predictions) -> None:
     """Scores and comparisons of what was predicted, and of the same turned towards the other class."""
     other = _blurred(found)

@@ -40,6 +40,8 @@ def check_reducer(plugin: type[Reducer[Any]], params: Params | None = None, *, w
     for at in settings(reducer):
         for group in groups:
             _check_choice(judge, reducer, group, at, within_knob=within_knob)
+    for group in groups:
+        _check_order(judge, reducer, group)
     if reducer.draws:
         _check_draws(judge, reducer, groups)
 
@@ -55,9 +57,6 @@ def settings(reducer: Reducer[Any]) -> list[float]:
     if (own := getattr(reducer.params, knob.name)) is not None:
         values.add(own)
     return sorted({float(round(value)) if knob.integer else float(value) for value in values})
-
-
-# --- declarations -------------------------------------------------------------------------------------------------
 
 
 def _check_declarations(judge: Judge, reducer: Reducer[Any]) -> None:
@@ -106,9 +105,6 @@ def _check_knob(judge: Judge, reducer: Reducer[Any], knob: Knob) -> None:
         "a knob that is a share must lie in 0..1,"
         f" but it goes from {knob.low:g} to {knob.high:g}; change its ends, or leave share out",
     )
-
-
-# --- evidence -----------------------------------------------------------------------------------------------------
 
 
 def _described(judge: Judge, reducer: Reducer[Any], volume: Slices) -> NDArray[Any] | None:
@@ -171,9 +167,6 @@ def _check_purity(
 
 def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
     return one.dtype == other.dtype and np.array_equal(one, other)
-
-
-# --- decisions ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -262,6 +255,23 @@ def _check_decision(judge: Judge, decision: Decision, group: Group, where: str) 
             f"distance{where} must be a number from 0 on where by is given, and NaN where it is -1,"
             f" but it is {decision.distance}; fill it so",
         )
+
+
+def _check_order(judge: Judge, reducer: Reducer[Any], case: _Case) -> None:
+    before, many = np.inf, 0
+    for at, decision in reducer.order(case.group, np.random.default_rng(5)) or ():
+        kept = int(decision.kept.sum())
+        judge.must(
+            at < before and kept > many,
+            f"order of {case.what} must yield a falling knob and more slices each time, but it goes from {many} at"
+            f" {before:g} to {kept} at {at:g}",
+        )
+        chosen = _selected(judge, reducer, case.group, at, np.random.default_rng(5), f" of {case.what}")
+        judge.must(
+            np.array_equal(chosen.kept, decision.kept) and _same(chosen.by, decision.by),
+            f"order of {case.what} must yield what select decides, but does not at {at:g}",
+        )
+        before, many = at, kept
 
 
 def _check_dtype(judge: Judge, name: str, column: NDArray[Any], dtype: np.dtype[Any]) -> None:

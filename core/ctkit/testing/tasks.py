@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,13 +44,6 @@ def _check_classes(judge: Judge, task: Task[Any]) -> None:
 
 def _check_parts(judge: Judge, task: Task[Any], splits: Mapping[str, Split]) -> None:
     check_splits(judge, splits, task.classes)
-    names = Counter(name for split in splits.values() for name in split.names)
-    shared = [name for name, count in names.items() if count > 1]
-    judge.must(
-        not shared,
-        f"an image must be in one part only, under a name of its own, but {len(shared)} names come twice,"
-        f" such as {shared[:1]}; drop doubles, and add the part or the folder to the name",
-    )
     missing = set(range(len(task.classes))) - set(splits["train"].labels.tolist())
     judge.must(
         not missing,

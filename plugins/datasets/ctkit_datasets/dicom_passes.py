@@ -104,12 +104,12 @@ def passes(slices: list[Slice], plane: Plane, root: Path) -> tuple[list[Pass], l
     """
     found: list[Pass] = []
     left: list[tuple[Slice, str]] = []
-    for one in _known(Pass(slices), plane):
+    for one in _split(Pass(slices), plane, _known):
         if _repeats(one.slices, plane):
             kept, copies = _without_copies(one.slices, plane, root)
             left += ((copy, DUPLICATE) for copy in copies)
             one = replace(one, slices=kept, duplicates=len(copies))
-        for last in _unknown(one, plane, root):
+        for last in _split(one, plane, partial(_unknown, root=root)):
             single, unclear = _single(last, plane)
             left += ((slice_, UNCLEAR) for slice_ in unclear)
             if single:
@@ -129,48 +129,64 @@ class _Found(NamedTuple):
     unclear: Sequence[Slice] = ()  #: slices of which it does not tell whose they are
 
 
-def _known(whole: Pass, plane: Plane) -> Iterator[Pass]:
-    """Cut by the facts of ``_WAYS`` and ``_ORDERS``, until no height repeats or none of them explains it."""
-    at = _levels(whole.slices, plane)
-    dimensions = range(len(whole.slices[0].marks.dimensions or ()))
+def _split(
+    whole: Pass, plane: Plane, explain: Callable[[list[Slice], list[int], Plane], _Found | None]
+) -> Iterator[Pass]:
+    """Cut by the fact that ``explain`` names for slices and the numbers of their heights, until it names none."""
+    found = explain(whole.slices, _levels(whole.slices, plane), plane)
+    if found is None:
+        yield whole
+        return
+    for number, (value, part) in enumerate(found.parts):
+        way, told = found.way, _told(found.way, value)
+        note = f"one of {len(found.parts)} scans in its series, told apart by {way.name}{f' ({told})' if told else ''}"
+        one = Pass(
+            part,
+            (*whole.notes, note),
+            moment=(*whole.moment, number) if way.repeated else whole.moment,
+            duplicates=0 if number else whole.duplicates,
+            unclear=() if number else (*whole.unclear, *found.unclear),
+            folders=len(found.parts) if way is _FOLDER else whole.folders,
+        )
+        yield from _split(one, plane, explain)
+
+
+def _told(way: _Way, value: _Value) -> str:
+    """Return a value as it may be told: a number, or a kernel that is known. Any other text might name somebody."""
+    if way.name == "kernel":
+        return known_kernel(value)
+    return f"{value:g} {way.unit}".strip() if way.unit is not None and isinstance(value, float) else ""
+
+
+def _known(slices: list[Slice], at: list[int], plane: Plane) -> _Found | None:
+    """Return which of ``_WAYS`` and ``_ORDERS`` explains that heights repeat."""
+    dimensions = range(len(slices[0].marks.dimensions or ()))
     repeats = len(set(at)) < len(at)  # otherwise a field of view is no scan: tilted slices have one each
     ways = (*_WAYS[not repeats :], *(_Way("dimension index", partial(_index, dimension)) for dimension in dimensions))
-    found = _by_values(whole.slices, at, plane, ways) or _by_orders(whole.slices, at, plane)
-    if found is None:
-        yield whole
-        return
-    for part in _cut(whole, found):
-        yield from _known(part, plane)
+    orders = (_by_order(slices, at, plane, way) for way in _ORDERS)
+    return _by_values(slices, at, plane, ways) or next(filter(None, orders), None)
 
 
-def _unknown(whole: Pass, plane: Plane, root: Path) -> Iterator[Pass]:
-    """Cut by whatever else differs: any element of the header, the folder, at last the order of the instances."""
-    at = _levels(whole.slices, plane)
+def _unknown(slices: list[Slice], at: list[int], plane: Plane, root: Path) -> _Found | None:
+    """Return whatever else explains it: any element of the header, the folder, at last the order of the instances."""
     if len(set(at)) == len(at):
-        yield from _evened(whole, plane)
-        return
-    ways = (_FILE, _CONTENT, *_element_ways(whole.slices, at, root), _FOLDER)
-    found = (
-        _by_values(whole.slices, at, plane, ways, strict=True)
-        or _by_order(whole.slices, at, plane, _CONTENT)
-        or _by_order(whole.slices, at, plane, _NUMBER)
+        return _evened(slices, plane)
+    ways = (_FILE, _CONTENT, *_element_ways(slices, at, root), _FOLDER)
+    return (
+        _by_values(slices, at, plane, ways, strict=True)
+        or _by_order(slices, at, plane, _CONTENT)
+        or _by_order(slices, at, plane, _NUMBER)
     )
-    if found is None:
-        yield whole
-        return
-    for part in _cut(whole, found):
-        yield from _unknown(part, plane, root)
 
 
-def _evened(whole: Pass, plane: Plane) -> Iterator[Pass]:
+def _evened(slices: list[Slice], plane: Plane) -> _Found | None:
     """Cut slices at uneven distances by folder, or where their numbers begin anew, if both parts are even then."""
-    heights = np.sort(_heights(whole.slices, plane))
-    for found in _rounds(whole.slices, plane) if len(heights) > 1 and not is_even(heights) else ():
+    heights = np.sort(_heights(slices, plane))
+    for found in _rounds(slices, plane) if len(heights) > 1 and not is_even(heights) else ():
         each = [np.sort(_heights(part, plane)) for _, part in found.parts]
         if len(each) > 1 and _lie_in_each_other(each) and all(map(is_even, each)):
-            yield from _cut(whole, found)
-            return
-    yield whole
+            return found
+    return None
 
 
 def _rounds(slices: list[Slice], plane: Plane) -> Iterator[_Found]:
@@ -186,24 +202,6 @@ def _rounds(slices: list[Slice], plane: Plane) -> Iterator[_Found]:
         turns = np.flatnonzero(steps != np.median(steps)) + 1
         ends = [0, *turns.tolist(), len(ordered)]
         yield _Found(_NUMBER, [(None, ordered[first:last]) for first, last in itertools.pairwise(ends)])
-
-
-def _cut(whole: Pass, found: _Found) -> Iterator[Pass]:
-    way, parts, unclear = found
-    for number, (value, part) in enumerate(parts):
-        told = _told(way, value)
-        note = f"one of {len(parts)} scans in its series, told apart by {way.name}{f' ({told})' if told else ''}"
-        moment = (*whole.moment, number) if way.repeated else whole.moment
-        notes, left = (*whole.notes, note), () if number else (*whole.unclear, *unclear)
-        folders = len(parts) if way is _FOLDER else whole.folders
-        yield Pass(part, notes, moment, 0 if number else whole.duplicates, left, folders)
-
-
-def _told(way: _Way, value: _Value) -> str:
-    """Return a value as it may be told: a number, or a kernel that is known. Any other text might name somebody."""
-    if way.name == "kernel":
-        return known_kernel(value)
-    return f"{value:g} {way.unit}".strip() if way.unit is not None and isinstance(value, float) else ""
 
 
 # --- heights ------------------------------------------------------------------------------------------------------
@@ -303,10 +301,6 @@ def _lie_in_each_other(parts: list[NDArray[np.float64]]) -> bool:
 
 
 # --- by order -----------------------------------------------------------------------------------------------------
-
-
-def _by_orders(slices: list[Slice], at: list[int], plane: Plane) -> _Found | None:
-    return next(filter(None, (_by_order(slices, at, plane, way) for way in _ORDERS)), None)
 
 
 def _by_order(slices: list[Slice], at: list[int], plane: Plane, way: _Way) -> _Found | None:

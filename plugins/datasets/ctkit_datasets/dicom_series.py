@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _Name = tuple[str, str, str, str]  # patient, series, study, frame of reference
 _LOOSE = 0.1  # of direction cosines that had to be put right
+_SCAN = ("acquisition", "phase", "delay", "temporal", "offset")  # marks that differ between scans, if constant in each
 _CLOSE = 0.01  # direction cosines differ by less, and pixel spacings by less than this share, within one volume
 
 
@@ -56,11 +57,13 @@ def arrange_series(
         name = _name_of(slices[0])
         groups.add(name, slices)
         sizes[name] += len(slices)
-    stacks = _stacks(groups, sizes, params)
-    if params.same_scan == "largest":
-        stacks = _largest(stacks)
     outlines: dict[str, _Outline] = {}
-    yield from _accounted(_related(chosen(_volumes(stacks, outlines), params), outlines), several)
+    found = _volumes(groups, sizes, params, outlines)
+    if params.same_scan == "largest":
+        found = _largest(found, outlines)
+    yield from _accounted(_related(chosen(found, params), outlines), several)
+    if mixed := sum(outline.mixed for outline in outlines.values()):
+        _log.warning("series that lie in several folders with overlapping heights: see the notes on %d volumes", mixed)
 
 
 def _accounted(found: Iterable[Volume | Skipped], several: set[str]) -> Iterator[Volume | Skipped]:
@@ -76,82 +79,6 @@ def _accounted(found: Iterable[Volume | Skipped], several: set[str]) -> Iterator
         else:
             yield one
     yield from (skipped for path, skipped in left.items() if path not in used)
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Parallel slices in the order of their heights: a volume to be."""
-
-    key: str
-    plane: Plane
-    part: Pass
-    notes: tuple[str, ...] = ()  #: on its series
-
-    @property
-    def slices(self) -> list[Slice]:
-        """Its slices."""
-        return self.part.slices
-
-    @property
-    def patient(self) -> str:
-        """PatientID, or what comes nearest to it."""
-        first = self.slices[0]
-        return first.series.patient or first.series.study or first.folder or "unknown"
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """Heights of the first and the last slice, mm."""
-        return self.plane.height(self.slices[0].position), self.plane.height(self.slices[-1].position)
-
-    def volume(self) -> Volume:
-        """Return the volume, with what a reader of it should know."""
-        first = self.slices[0]
-        turn = self.plane.turn
-        spacing = next((slice_.spacing for slice_ in self.slices if slice_.spacing), (None, None))
-        shape = (first.encoding.rows, first.encoding.columns)
-        heights = np.array([self.plane.height(slice_.position) for slice_ in self.slices])
-        between, notes = describe_spacing(heights)
-        return Volume(
-            key=self.key,
-            patient=self.patient,
-            rows=shape[turn.transpose],
-            columns=shape[not turn.transpose],
-            spacing=(spacing[not turn.transpose], spacing[turn.transpose], between),
-            notes=(*notes, *self._notes()),
-            kernel=known_kernel(_commonest(slice_.marks.kernel for slice_ in self.slices)),
-            thickness=_commonest(slice_.thickness for slice_ in self.slices),
-            **sources(self.slices, turn),
-        )
-
-    def _notes(self) -> Iterator[str]:
-        angle = tilt(np.array([slice_.position for slice_ in self.slices]), self.plane.normal)
-        if angle:
-            yield f"gantry tilt {angle:.1f} degrees"
-        thicknesses = {slice_.thickness for slice_ in self.slices if slice_.thickness}
-        if len(thicknesses) > 1:
-            yield f"slice thickness {min(thicknesses):g} to {max(thicknesses):g} mm"
-        if self.plane.turn:
-            yield "stored turned or mirrored, put upright"
-        yield from self.part.notes
-        if self.part.duplicates:
-            yield f"duplicates left out: {self.part.duplicates}"
-        if self.part.unclear:
-            yield f"slices left out, as several different ones lie at one height: {len(self.part.unclear)}"
-        if self.part.folders:
-            yield f"its series lies in {self.part.folders} folders whose heights overlap: perhaps not one scan"
-        if not self.slices[0].encoding.hounsfield:
-            yield "values are not in Hounsfield units"
-        if not self.slices[0].series.patient:
-            yield "no patient id in the header"
-        if any(slice_.series.respelled for slice_ in self.slices):
-            yield "the patient id differs in capitals or blanks from that of other files"
-        wrong = Counter(note for slice_ in self.slices for note in slice_.notes)
-        yield from (note if count == len(self.slices) else f"{note} (slices: {count})" for note, count in wrong.items())
-        yield from self.notes
-
-
-def _commonest(values: Iterable[Any]) -> Any:
-    return Counter(values).most_common(1)[0][0]
 
 
 def _reasons(slices: list[Slice], params: SeriesParams) -> Iterator[str]:
@@ -209,13 +136,13 @@ def _name_of(slice_: Slice) -> _Name:
     return series.patient, name, series.study, series.frame_of_reference
 
 
-# --- from series to stacks ----------------------------------------------------------------------------------------
+# --- from series to volumes -----------------------------------------------------------------------------------------
 
 
-def _stacks(
-    groups: PackedGroups[_Name, Slice], sizes: Mapping[_Name, int], params: SeriesParams
-) -> Iterator[Stack | Skipped]:
-    """Cut each series into stacks; skip the slices that belong to none."""
+def _volumes(
+    groups: PackedGroups[_Name, Slice], sizes: Mapping[_Name, int], params: SeriesParams, outlines: dict[str, _Outline]
+) -> Iterator[Volume | Skipped]:
+    """Cut each series into volumes, put down the outline of each under its key; skip the slices that belong to none."""
     names: dict[tuple[str, str], list[_Name]] = defaultdict(list)
     for name in groups:
         names[name[:2]].append(name)
@@ -226,7 +153,7 @@ def _stacks(
             scope = "/".join(parts[0][2:]) + "/" if len(joined) > 1 else ""
             key = scope + (series if count[series] == 1 else f"{patient}/{series}")
             slices = with_units([slice_ for part in parts for slice_ in groups.take(part)])
-            yield from _stacks_of(key, slices, notes, params)
+            yield from _volumes_of(key, slices, notes, params, outlines)
 
 
 def _joined(names: list[_Name], sizes: Mapping[_Name, int]) -> tuple[list[list[_Name]], tuple[str, ...]]:
@@ -242,26 +169,24 @@ def _joined(names: list[_Name], sizes: Mapping[_Name, int]) -> tuple[list[list[_
     return list(groups.values()), ()
 
 
-def _stacks_of(
-    key: str, slices: list[Slice], notes: tuple[str, ...], params: SeriesParams
-) -> Iterator[Stack | Skipped]:
+def _volumes_of(
+    key: str, slices: list[Slice], notes: tuple[str, ...], params: SeriesParams, outlines: dict[str, _Outline]
+) -> Iterator[Volume | Skipped]:
     numbers = itertools.count(1)
     for alike in _alike(slices):
         plane = Plane.of(alike[0].orientation)
         if params.orientation not in ("any", plane.name):
             next(numbers)
-            yield from _left(alike, f"{plane.name} slices")
+            yield from (Skipped(slice_.file.path, f"{plane.name} slices") for slice_ in alike)
             continue
         found, left = passes(alike, plane, params.root)
         yield from (Skipped(slice_.file.path, reason) for slice_, reason in left)
         for one in found:
             number = next(numbers)
             one.slices.sort(key=lambda slice_: plane.height(slice_.position))
-            yield Stack(f"{key}/{number}" if number > 1 else key, plane, one, notes)
-
-
-def _left(slices: Iterable[Slice], reason: str) -> Iterator[Skipped]:
-    return (Skipped(slice_.file.path, reason) for slice_ in slices)
+            volume = _volume(f"{key}/{number}" if number > 1 else key, plane, one, notes)
+            outlines[volume.key] = _Outline.of(volume, plane, one)
+            yield volume
 
 
 def _alike(slices: list[Slice]) -> list[list[Slice]]:
@@ -293,101 +218,122 @@ def _are_close(a: tuple[float, ...], b: tuple[float, ...], tolerance: float) -> 
     return len(a) == len(b) and all(abs(one - other) < tolerance for one, other in zip(a, b, strict=True))
 
 
-# --- from stacks to volumes ---------------------------------------------------------------------------------------
+def _volume(key: str, plane: Plane, one: Pass, notes: tuple[str, ...]) -> Volume:
+    """Return the volume of slices that ascend, with what a reader of it should know."""
+    first, turn = one.slices[0], plane.turn
+    spacing = next((slice_.spacing for slice_ in one.slices if slice_.spacing), (None, None))
+    shape = (first.encoding.rows, first.encoding.columns)
+    heights = np.array([plane.height(slice_.position) for slice_ in one.slices])
+    between, uneven = describe_spacing(heights)
+    return Volume(
+        key=key,
+        patient=first.series.patient or first.series.study or first.folder or "unknown",
+        rows=shape[turn.transpose],
+        columns=shape[not turn.transpose],
+        spacing=(spacing[not turn.transpose], spacing[turn.transpose], between),
+        notes=(*uneven, *_notes(plane, one), *notes),
+        kernel=known_kernel(_commonest(slice_.marks.kernel for slice_ in one.slices)),
+        thickness=_commonest(slice_.thickness for slice_ in one.slices),
+        **sources(one.slices, turn),
+    )
+
+
+def _commonest(values: Iterable[Any]) -> Any:
+    return Counter(values).most_common(1)[0][0]
+
+
+def _notes(plane: Plane, one: Pass) -> Iterator[str]:
+    angle = tilt(np.array([slice_.position for slice_ in one.slices]), plane.normal)
+    if angle:
+        yield f"gantry tilt {angle:.1f} degrees"
+    thicknesses = {slice_.thickness for slice_ in one.slices if slice_.thickness}
+    if len(thicknesses) > 1:
+        yield f"slice thickness {min(thicknesses):g} to {max(thicknesses):g} mm"
+    if plane.turn:
+        yield "stored turned or mirrored, put upright"
+    yield from one.notes
+    if one.duplicates:
+        yield f"duplicates left out: {one.duplicates}"
+    if one.unclear:
+        yield f"slices left out, as several different ones lie at one height: {len(one.unclear)}"
+    if one.folders:
+        yield f"its series lies in {one.folders} folders whose heights overlap: perhaps not one scan"
+    if not one.slices[0].encoding.hounsfield:
+        yield "values are not in Hounsfield units"
+    if not one.slices[0].series.patient:
+        yield "no patient id in the header"
+    if any(slice_.series.respelled for slice_ in one.slices):
+        yield "the patient id differs in capitals or blanks from that of other files"
+    wrong = Counter(note for slice_ in one.slices for note in slice_.notes)
+    yield from (note if count == len(one.slices) else f"{note} (slices: {count})" for note, count in wrong.items())
+
+
+# --- of one scan ----------------------------------------------------------------------------------------------------
 
 
 class _Outline(NamedTuple):
-    """A stack without its slices."""
+    """What tells whether volumes show the same scan."""
 
-    empty: Stack
-    size: int  #: slices
+    key: str  #: of the volume
     scan: Hashable  #: equal for reconstructions of one scan
     ends: tuple[float, float]  #: heights, mm
     acquired: tuple[float, float] | None  #: first and last time, s
+    mixed: bool  #: its slices lie in several folders
 
     @classmethod
-    def of(cls, stack: Stack) -> _Outline:
-        empty = replace(stack, part=replace(stack.part, slices=[]))
-        return cls(empty, len(stack.slices), _scan_of(stack), stack.ends, _times(stack.slices))
+    def of(cls, volume: Volume, plane: Plane, one: Pass) -> _Outline:
+        """Return the outline of a volume of slices that ascend."""
+        first, last = (plane.height(one.slices[place].position) for place in (0, -1))
+        marks = [{getattr(slice_.marks, name) for slice_ in one.slices} for name in _SCAN]
+        constant = tuple(min(values) if len(values) == 1 else None for values in marks)
+        event = min(slice_.series.event for slice_ in one.slices)
+        study = max((slice_.series.study, slice_.series.frame_of_reference) for slice_ in one.slices)
+        scan = (volume.patient, study, event, constant, plane.name, one.moment)
+        times = [slice_.marks.acquired for slice_ in one.slices if slice_.marks.acquired is not None]
+        acquired = (min(times), max(times)) if times else None
+        return cls(volume.key, scan, (first, last), acquired, bool(one.folders))
 
     def shows_scan_of(self, other: _Outline) -> bool:
-        """Whether two stacks may be reconstructions of one scan: at the same heights and the same time."""
+        """Whether two volumes may be reconstructions of one scan: at the same heights and the same time."""
         if self.scan != other.scan or not _overlap(self.ends, other.ends):
             return False
         a, b = self.acquired, other.acquired
         return a is None or b is None or (a[0] <= b[1] and b[0] <= a[1])
 
 
-def _volumes(stacks: Iterator[Stack | Skipped], outlines: dict[str, _Outline]) -> Iterator[Volume | Skipped]:
-    """Make volumes of stacks, and put down the outline of each under its key."""
-    mixed = 0
-    for stack in stacks:
-        if isinstance(stack, Stack):
-            outlines[stack.key] = _Outline.of(stack)
-            mixed += bool(stack.part.folders)
-        yield stack.volume() if isinstance(stack, Stack) else stack
-    if mixed:
-        _log.warning("series that lie in several folders with overlapping heights: see the notes on %d volumes", mixed)
+def _largest(found: Iterable[Volume | Skipped], outlines: Mapping[str, _Outline]) -> Iterator[Volume | Skipped]:
+    """Yield the largest volume of each scan only."""
+    volumes: list[Volume] = []
+    for one in found:
+        if isinstance(one, Volume):
+            volumes.append(one)
+        else:
+            yield one
+    largest: dict[Hashable, list[_Outline]] = defaultdict(list)
+    for volume in sorted(volumes, key=len, reverse=True):
+        outline = outlines[volume.key]
+        if not any(outline.shows_scan_of(rival) for rival in largest[outline.scan]):
+            largest[outline.scan].append(outline)
+    kept = {outline.key for rivals in largest.values() for outline in rivals}
+    for volume in volumes:
+        if volume.key not in kept:
+            reason = "another reconstruction or copy of a scan that is used"
+            yield from (Skipped(file.path, reason) for file in volume.files)
+    yield from (volume for volume in volumes if volume.key in kept)
 
 
-def _related(found: Iterator[Volume | Skipped], outlines: Mapping[str, _Outline]) -> Iterator[Volume | Skipped]:
+def _related(found: Iterable[Volume | Skipped], outlines: Mapping[str, _Outline]) -> Iterator[Volume | Skipped]:
     """Name in each volume the first one that shows the same scan."""
     scans: dict[Hashable, list[_Outline]] = defaultdict(list)
     for one in found:
         if isinstance(one, Volume):
             outline = outlines[one.key]
             rivals = scans[outline.scan]
-            same = next((rival.empty.key for rival in rivals if outline.shows_scan_of(rival)), "")
+            same = next((rival.key for rival in rivals if outline.shows_scan_of(rival)), "")
             rivals.append(outline)
             yield replace(one, same_scan=same)
         else:
             yield one
-
-
-def _largest(stacks: Iterator[Stack | Skipped]) -> Iterator[Stack | Skipped]:
-    """Yield the largest stack of each scan only."""
-    outlines: list[_Outline] = []
-    slices: PackedGroups[int, Slice] = PackedGroups()
-    for stack in stacks:
-        if isinstance(stack, Skipped):
-            yield stack
-        else:
-            slices.add(len(outlines), stack.slices)
-            outlines.append(_Outline.of(stack))
-    largest = _without_rivals(outlines)
-    for number in slices:
-        if number not in largest:
-            yield from _left(slices.take(number), "another reconstruction or copy of a scan that is used")
-    for number in slices:
-        empty = outlines[number].empty
-        yield replace(empty, part=replace(empty.part, slices=slices.take(number)))
-
-
-def _without_rivals(outlines: list[_Outline]) -> set[int]:
-    """Return the numbers of the stacks that no larger one of their scan overlaps."""
-    kept: dict[Hashable, list[int]] = defaultdict(list)
-    for number in sorted(range(len(outlines)), key=lambda number: -outlines[number].size):
-        rivals = kept[outlines[number].scan]
-        if not any(outlines[number].shows_scan_of(outlines[rival]) for rival in rivals):
-            rivals.append(number)
-    return {number for numbers in kept.values() for number in numbers}
-
-
-_SCAN = ("acquisition", "phase", "delay", "temporal", "offset")  # marks that differ between scans, if constant in each
-
-
-def _scan_of(stack: Stack) -> Hashable:
-    """Return what reconstructions of one scan have in common."""
-    marks = [{getattr(slice_.marks, name) for slice_ in stack.slices} for name in _SCAN]
-    constant = tuple(min(values) if len(values) == 1 else None for values in marks)
-    events = {slice_.series.event for slice_ in stack.slices}
-    study = max((slice_.series.study, slice_.series.frame_of_reference) for slice_ in stack.slices)
-    return stack.patient, study, min(events), constant, stack.plane.name, stack.part.moment
-
-
-def _times(slices: Sequence[Slice]) -> tuple[float, float] | None:
-    times = [slice_.marks.acquired for slice_ in slices if slice_.marks.acquired is not None]
-    return (min(times), max(times)) if times else None
 
 
 def _overlap(a: tuple[float, float], b: tuple[float, float]) -> bool:

@@ -24,7 +24,7 @@ _SUFFIXES: tuple[tuple[Kind, tuple[str, ...]], ...] = (
     ("archive", (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")),
     ("nifti", (".nii", ".nii.gz")),
     ("metaimage", (".mhd", ".mha", ".nrrd", ".nhdr")),
-    ("images", (".png", ".jpg", ".jpeg", ".tif", ".tiff")),
+    ("images", (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")),
     ("dicom", (".dcm", ".dicom", ".ima")),
     ("other", (".img", ".hdr", ".npy", ".npz", ".h5", ".hdf5", ".mat", ".pt")),
 )

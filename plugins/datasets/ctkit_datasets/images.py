@@ -1,18 +1,15 @@
-"""Data set ``images``: slices that were exported as PNG, JPEG or TIFF, grouped into volumes by their names."""
+"""Data set ``images``: slices that were exported as pictures, grouped into volumes by their names."""
 
 from __future__ import annotations
 
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import Field, field_validator
 
 from ctkit.contracts import Dataset, Ints, Pixels, Skipped, SourceFile, Volume
@@ -21,8 +18,8 @@ from ctkit_datasets.file_kinds import other_kind
 from ctkit_datasets.filters import FolderParams, chosen, unwanted
 from ctkit_datasets.packed_groups import PackedGroups
 from ctkit_datasets.source_files import walk
+from ctkit_formats.pictures import FEW_LEVELS, SUFFIXES, decoded, opened, quiet, shape_of
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 PATTERN = r"(?P<patient>[^/]+?)(?:(?:_(?P<volume>\d+))?_(?P<index>\d+))?$"
 NUMBERED = r"(?P<patient>[^/]+?)\D*(?P<index>\d+)$"  #: reads the number at a name's end as the index of a slice
 
@@ -30,8 +27,6 @@ _NO_INDEX = (
     f"a single picture, as the parameter pattern finds no index in its name: try pattern = '{NUMBERED}', "
     "or min_slices = 1 for a set of single slices"
 )
-_FORMATS = ("PNG", "JPEG", "TIFF")
-_DEEP = {"I;16": "<u2", "I;16L": "<u2", "I;16B": "<u2", "I": "<i4", "F": "<f4"}  # Pillow's modes beyond 8 bits
 
 
 class ImagesParams(FolderParams):
@@ -63,6 +58,8 @@ class Images(Dataset[ImagesParams]):
     Images of a volume whose size or depth differs from most, doubles, and damaged files are left out with the reason.
     """
 
+    version = 2
+
     def files(self) -> Iterator[SourceFile]:
         """Every file below the root."""
         return walk(self.params.root)
@@ -73,9 +70,8 @@ class Images(Dataset[ImagesParams]):
             other = other_kind(self.params.root / file.path, "images")
             return Skipped(file.path, other or f"no image by its name, which should end in {', '.join(SUFFIXES)}")
         try:
-            with _opened(self.params.root / file.path) as image:
-                shape = image.height, image.width, _DEEP.get(image.mode, "|u1")
-                return {"shape": shape, "frames": getattr(image, "n_frames", 1)}
+            with quiet(), opened(self.params.root / file.path) as image:
+                return {"shape": shape_of(image), "frames": getattr(image, "n_frames", 1)}
         except DataError as error:
             return Skipped(file.path, str(error), error.retry)
 
@@ -105,13 +101,15 @@ class Images(Dataset[ImagesParams]):
         for place, number in enumerate(index.tolist()):
             file, frame = volume.slices[number]
             try:
-                values[place] = _decoded(self.params.root / volume.files[file].path, frame, values.shape[1:])
+                with quiet():
+                    found = decoded(self.params.root / volume.files[file].path, frame, grey=True)
+                values[place] = _checked(found, values.shape[1:])
                 readable[place] = True
             except DataError as error:
                 skipped.append((number, str(error)))
                 retry = retry or error.retry
         read = values if readable.all() else values[readable]
-        return Pixels(read, index[readable], "arbitrary", tuple(skipped), retry)
+        return Pixels(read, index[readable], "arbitrary", tuple(skipped), retry, tuple(_few_levels(read)))
 
 
 # --- names --------------------------------------------------------------------------------------------------------
@@ -183,36 +181,11 @@ def _words(shape: tuple[int, int, str]) -> str:
     return f"{rows} x {columns} pixels of {8 * np.dtype(kind).itemsize} bits"
 
 
-# --- decoding -----------------------------------------------------------------------------------------------------
+# --- pixels -------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image by its content, whatever its suffix says. Whatever goes wrong becomes a ``DataError``."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged metadata, which is not used
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_FORMATS) as image:
-                yield image
-    except DataError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError("its header claims more pixels than any CT slice has") from error
-    except OSError as error:
-        if error.errno is None:  # Pillow's own, for a damaged file
-            raise DataError(f"damaged or no image ({type(error).__name__})") from error
-        raise DataError(f"cannot be opened: {error.strerror}", retry=True) from error
-    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
-        raise DataError(f"damaged or no image ({type(error).__name__})") from error
-
-
-def _decoded(path: Path, frame: int, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Return one frame as grey: (rows, columns)."""
-    with _opened(path) as image:
-        if frame:
-            image.seek(frame)
-        values = np.asarray(image if image.mode in _DEEP else image.convert("L"))
+def _checked(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return a slice (rows, columns) that can be used."""
     if values.shape != shape:
         raise DataError("its size differs from that of its first frame")
     if not np.isfinite(values).all():
@@ -220,3 +193,12 @@ def _decoded(path: Path, frame: int, shape: tuple[int, ...]) -> NDArray[Any]:
     if values.min() == values.max():
         raise DataError("constant: every pixel has the same value")
     return values
+
+
+def _few_levels(values: NDArray[Any]) -> Iterator[str]:
+    """Say where all but 1 % of a volume's pixels share few of the grey levels that it is shown in."""
+    if values.size:
+        low, high = float(values.min()), float(values.max())
+        usual = float(np.partition(values, last := int(0.99 * (values.size - 1)), axis=None)[last])
+        if (usual - low) * 256 < FEW_LEVELS * (high - low):
+            yield f"99 % of its pixels are within {FEW_LEVELS} of 256 grey levels: a few bright ones stretch the scale"

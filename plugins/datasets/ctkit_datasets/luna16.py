@@ -6,7 +6,6 @@ readers marked, ``candidates_V2.csv`` or ``candidates.csv`` places that look lik
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections import Counter, defaultdict
@@ -19,9 +18,11 @@ from typing import Any
 import numpy as np
 
 from ctkit.contracts import Skipped, SourceFile, Volume, VolumeFacts
+from ctkit.errors import DataError
 from ctkit_datasets.metaimage import MetaImage
 from ctkit_datasets.nifti_files import slice_places
 from ctkit_datasets.nifti_layouts import stem
+from ctkit_formats.tables import rows_of
 
 _UID = re.compile(r"\d+(\.\d+)+")
 _TABLES = {"annotations.csv": "nodule", "candidates_V2.csv": "candidate", "candidates.csv": "candidate"}
@@ -82,11 +83,10 @@ def _marks(path: Path, kind: str, _: int) -> Marks | None:
     """Read a table of marks, once in each process; None where it is another one. ``_`` tells its versions apart."""
     marks: dict[str, list[tuple[str, float, float, float, float]]] = defaultdict(list)
     try:
-        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-            for row in csv.DictReader(file):
-                x, y, z = (float(row[f"coord{axis}"]) for axis in "XYZ")
-                title = "nodule" if kind == "nodule" else _KINDS[kind][row["class"].strip() != "1"]
-                marks[row["seriesuid"]].append((title, x, y, z, float(row.get("diameter_mm") or 0)))
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, csv.Error):
+        for _, row in rows_of(path):
+            x, y, z = (float(row[f"coord{axis}"]) for axis in "XYZ")
+            title = "nodule" if kind == "nodule" else _KINDS[kind][row["class"].strip() != "1"]
+            marks[row["seriesuid"]].append((title, x, y, z, float(row.get("diameter_mm") or 0)))
+    except (DataError, KeyError, ValueError):
         return None
     return marks

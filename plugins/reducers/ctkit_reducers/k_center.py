@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Decision, Group, Ints, knob
+from ctkit.contracts import Decision, Group, knob
 from ctkit_reducers.embedding import Embedded, NetworkParams, cosine_distances
 from ctkit_reducers.similarity import evidence_of
 
@@ -27,24 +29,51 @@ class KCenter(Embedded[KCenterParams]):
 
     def select(self, group: Group, at: float, rng: np.random.Generator) -> Decision:
         """Add centres until the farthest slice is within the radius; of equally far ones take the first."""
-        kept = np.zeros(len(group), bool)
         if not len(group):
-            return Decision(kept)
-        nearest, distance = _cover(evidence_of(group), at)
-        kept[nearest] = True
-        return Decision(kept, np.where(kept, -1, nearest), np.where(kept, np.nan, distance).astype(np.float32))
+            return Decision(np.zeros(0, bool))
+        cover = _Cover(evidence_of(group))
+        while cover.radius > at:
+            cover.add_farthest()
+        return cover.decision()
+
+    def order(self, group: Group, rng: np.random.Generator) -> Iterator[tuple[float, Decision]]:
+        """Add one centre after the other: what a smaller radius keeps begins with what a larger one keeps."""
+        if not len(group):
+            return
+        cover, reached = _Cover(evidence_of(group)), np.inf
+        while reached > 0:
+            if cover.radius < reached:  # where the next centre leaves another slice as far, no radius stops at this one
+                reached = cover.radius
+                yield reached, cover.decision()
+            cover.add_farthest()
 
 
-def _cover(features: NDArray[np.float32], radius: float) -> tuple[Ints, NDArray[np.float32]]:
-    """Nearest centre (n,) of each of (n, width) and the distance to it, the first centre of equally near ones."""
-    nearest = np.zeros(len(features), np.int64)
-    distance = cosine_distances(features[:1], features)[0]
-    distance[0] = 0
-    while distance.max() > radius:
-        centre = int(distance.argmax())
-        apart = cosine_distances(features[centre : centre + 1], features)[0]
+class _Cover:
+    """Centres among (n, width), the nearest (n,) to each slice, the first of equally near ones, and the distance."""
+
+    def __init__(self, features: NDArray[np.float32]) -> None:
+        self.features = features
+        self.nearest = np.zeros(len(features), np.int64)
+        self.distance = np.full(len(features), np.inf, np.float32)
+        self._add(0)
+
+    @property
+    def radius(self) -> float:
+        """Distance of the farthest slice to its centre."""
+        return float(self.distance.max())
+
+    def add_farthest(self) -> None:
+        """Make the farthest slice a centre."""
+        self._add(int(self.distance.argmax()))
+
+    def decision(self) -> Decision:
+        """Keep the centres."""
+        kept = self.nearest == np.arange(len(self.nearest))
+        return Decision(kept, np.where(kept, -1, self.nearest), np.where(kept, np.float32(np.nan), self.distance))
+
+    def _add(self, centre: int) -> None:
+        apart = cosine_distances(self.features[centre : centre + 1], self.features)[0]
         apart[centre] = 0
-        nearer = apart < distance
-        nearest[nearer] = centre
-        distance[nearer] = apart[nearer]
-    return nearest, distance
+        nearer = apart < self.distance
+        self.nearest[nearer] = centre
+        self.distance[nearer] = apart[nearer]

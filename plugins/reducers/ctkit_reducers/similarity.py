@@ -63,7 +63,7 @@ class Kept:
     def __init__(self, distances: Between, at: float) -> None:
         self.distances = distances
         self.at = at
-        self.chunks: list[NDArray[Any]] = []
+        self.chunks: list[Any] = []
 
     def add(self, evidence: NDArray[Any]) -> None:
         """Append the evidence (m, ...) of newly kept slices."""
@@ -79,15 +79,20 @@ class Kept:
         left = np.arange(len(evidence))
         before = 0
         for chunk in self.chunks:
-            apart = self.distances(evidence[left], chunk)
-            first = (apart <= self.at).argmax(axis=1)
-            nearest = apart[np.arange(len(left)), first]
-            found = nearest <= self.at
+            first, apart = self.first_in(chunk, evidence[left])
+            found = first >= 0
             number[left[found]] = before + first[found]
-            distance[left[found]] = nearest[found]
+            distance[left[found]] = apart[found]
             left = left[~found]
             before += len(chunk)
         return number, distance
+
+    def first_in(self, chunk: Any, evidence: NDArray[Any]) -> tuple[Ints, NDArray[Any]]:
+        """As ``first_alike``, among the slices of one chunk; the distance is arbitrary where there is none."""
+        apart = self.distances(evidence, chunk)
+        first = (apart <= self.at).argmax(axis=1)
+        nearest = apart[np.arange(len(first)), first]
+        return np.where(nearest <= self.at, first, -1), nearest
 
 
 def _select_in_blocks(
@@ -95,7 +100,7 @@ def _select_in_blocks(
 ) -> tuple[Ints, NDArray[np.float32]]:
     """Greedy selection over evidence (n, ...): each block against the kept before it, then within itself."""
     by, distance = nobody(len(evidence))
-    kept_at = np.empty(0, np.int64)  # position of each kept slice
+    kept_at, many = np.empty(len(evidence), np.int64), 0  # positions of the kept slices, and how many there are
     for start in range(0, len(evidence), BLOCK):
         block = np.asarray(evidence[start : start + BLOCK])
         number, apart = kept.first_alike(block)
@@ -111,7 +116,9 @@ def _select_in_blocks(
         distance[position[removed]] = apart[removed]
 
         kept.add(block[~removed])
-        kept_at = np.concatenate([kept_at, position[~removed]])
+        new = position[~removed]
+        kept_at[many : many + len(new)] = new
+        many += len(new)
     return by, distance
 
 

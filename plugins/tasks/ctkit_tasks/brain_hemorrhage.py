@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,14 @@ from pydantic import Field
 
 from ctkit.contracts import InputPath, Params
 from ctkit.errors import RequestError
-from ctkit_tasks.image_files import ImageFiles, LabelledFile, found_instead, image_paths, read_table
-from ctkit_tasks.splitting import hold_out, units_of
+from ctkit_formats.tables import labelled, rows_of
+from ctkit_tasks.fingerprints import fingerprints_of
+from ctkit_tasks.image_files import ImageFiles, LabelledFile, found_instead, image_paths
+from ctkit_tasks.splitting import Units, chained, hold_out, units_of
 
 _FOLDERS = ("a_without", "b_with")  # the paper's names of the classes
 _TABLE = "labels.csv"
+_WHOLE = "the set"  # of Kaggle's images, before they are split
 
 
 class BrainHemorrhageParams(Params):
@@ -40,7 +43,7 @@ class BrainHemorrhage(ImageFiles[BrainHemorrhageParams]):
         for fault in self.lacking():
             raise RequestError(f"task brain-hemorrhage {fault}")
         if self._is_of_kaggle:
-            return self._drawn()
+            return {_WHOLE: _in_table(self.params.root)}
         return {split: _in_folders(self.params.root / split) for split in ("train", "test")}
 
     def lacking(self) -> Iterator[str]:
@@ -62,15 +65,28 @@ class BrainHemorrhage(ImageFiles[BrainHemorrhageParams]):
         table = self.params.root / _TABLE
         return [table] if table.is_file() else []
 
-    def _drawn(self) -> dict[str, list[LabelledFile]]:
-        files = _in_table(self.params.root)
-        labels = np.array([file.label for file in files])
-        units = units_of([file.path.name for file in files], labels, None)
+    def parted(self, readable: Mapping[str, tuple[LabelledFile, ...]]) -> Mapping[str, tuple[LabelledFile, ...]]:
+        """Kaggle's images in two parts, near-duplicates on one side."""
+        if _WHOLE not in readable:
+            return readable
+        files, units = readable[_WHOLE], self._units
         held = hold_out(units, self.params.test_share, self.params.split_seed)
         return {
-            "train": [file for file, out in zip(files, held, strict=True) if not out],
-            "test": [file for file, out in zip(files, held, strict=True) if out],
+            "train": tuple(file for file, out in zip(files, held, strict=True) if not out),
+            "test": tuple(file for file, out in zip(files, held, strict=True) if out),
         }
+
+    @cached_property
+    def _units(self) -> Units:
+        files = tuple(self._decodable[_WHOLE])
+        labels = np.array([file.label for file in files])
+        alike = fingerprints_of(self.shown, files).groups
+        return units_of([file.path.name for file in files], labels, None, alike)
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, and near-duplicates that bind many images together."""
+        return (*super().notes, *(chained(self._units, _WHOLE) if self._is_of_kaggle else ()))
 
 
 def _in_folders(split: Path) -> list[LabelledFile]:
@@ -78,15 +94,18 @@ def _in_folders(split: Path) -> list[LabelledFile]:
 
 
 def _in_table(root: Path) -> list[LabelledFile]:
-    """Read ``labels.csv``: its header is ``id, hemorrhage`` with a space, and ``7`` means ``007.png``."""
     folder = root / "head_ct" / "head_ct" if (root / "head_ct" / "head_ct").is_dir() else root / "head_ct"
-    files = []
-    for row in csv.DictReader(read_table(root / _TABLE).splitlines(), skipinitialspace=True):
-        number, label = row.get("id") or "", row.get("hemorrhage") or ""
-        if not number.isdigit() or label.strip() not in ("0", "1"):
+    found = labelled(root / _TABLE, _entries(root / _TABLE))
+    return [LabelledFile(folder / name, label) for name, label in found]
+
+
+def _entries(table: Path) -> Iterator[tuple[int, str, int]]:
+    """Read ``labels.csv``: its header is ``id, hemorrhage`` with a space, and ``7`` means ``007.png``."""
+    for line, row in rows_of(table):
+        number, label = row.get("id", "").strip(), row.get("hemorrhage", "").strip()
+        if not number.isdecimal() or label not in ("0", "1"):
             raise RequestError(
-                f"task brain-hemorrhage expects columns id (a number) and hemorrhage (0 or 1) in {root / _TABLE}, "
-                f"but one row is {dict(row)}"
+                f"task brain-hemorrhage expects columns id (a number) and hemorrhage (0 or 1) in {table}, "
+                f"but line {line} is {row}"
             )
-        files.append(LabelledFile(folder / f"{int(number):03d}.png", int(label)))
-    return files
+        yield line, f"{int(number):03d}.png", int(label)

@@ -22,7 +22,7 @@ P = TypeVar("P", bound=Params)
 class Classification(Protocol[P]):
     """A protocol whose predictions are scored by the metrics of ``ctkit_tasks.metrics``."""
 
-    version = 3
+    version = 4
 
     def scores(self, runs: Sequence[Predictions]) -> tuple[Score, ...]:
         """Every metric as the mean over ``runs``, with the 95 % interval of that mean.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,16 +14,16 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from ctkit.contracts import Params, SourceFile, Split, Task
 from ctkit.errors import DataError
+from ctkit_formats.pictures import SUFFIXES, Look, Scale, decoded, depths, few_levels, look_at, quiet, scales
 
 P = TypeVar("P", bound=Params)
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+_AT_ONCE = 8  # pictures that are decoded at a time: each takes some hundred MB at most
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,18 @@ class ImageFiles(Task[P]):
     """A task that lists image files; the root is a parameter of that name.
 
     A file that is missing or cannot be decoded is left out of its split with a warning, and ``notes`` counts them.
+    Deep images are shown by the depth that is in use in the whole set.
     """
+
+    version = 2
 
     @abstractmethod
     def listed(self) -> Mapping[str, Sequence[LabelledFile]]:
         """Files of each split, in a fixed order, by looking at folders and tables only."""
+
+    def parted(self, readable: Mapping[str, tuple[LabelledFile, ...]]) -> Mapping[str, tuple[LabelledFile, ...]]:
+        """Splits of the listed files that can be decoded: as listed, unless a task draws them."""
+        return readable
 
     def tables(self) -> Sequence[Path]:
         """Files besides the images that the splits or labels come from."""
@@ -56,11 +64,15 @@ class ImageFiles(Task[P]):
         """Say what is missing of the layout, or of a split: all its images, or all but one class to learn from."""
         found = list(self.lacking())
         yield from found
-        for name, files in () if found else self.listed().items():
+        listed = {} if found else self.listed()
+        counts = Counter(path for files in listed.values() for path in {file.path for file in files})
+        if doubled := sum(count > 1 for count in counts.values()):
+            yield f"{doubled} images of {self.root} are listed in more than one of {', '.join(listed)}"
+        for name, files in listed.items():
             if not any(file.path.is_file() for file in files):
                 yield f"not one of the {len(files)} images of {name} is in {self.root}; unpack them there"
-            elif name == "train" and len({file.label for file in files}) < 2:
-                yield f"the images of train in {self.root} are all of one class; a classifier needs two or more"
+            elif name not in ("val", "test") and len({file.label for file in files}) < 2:
+                yield f"the images of {name} in {self.root} are all of one class; a classifier needs two or more"
 
     def files(self) -> Iterator[SourceFile]:
         """Every table and every listed image."""
@@ -74,25 +86,51 @@ class ImageFiles(Task[P]):
         return {name: self._split(files) for name, files in self._readable.items()}
 
     def image(self, split: str, number: int) -> NDArray[np.uint8]:
-        """Decode one image; an alpha channel is dropped."""
-        return decoded(self._readable[split][number].path)
+        """Decode one image; what is deeper than 8 bits is shown by the depth of the set."""
+        return self.shown(self._readable[split][number])
+
+    def shown(self, file: LabelledFile) -> NDArray[np.uint8]:
+        """Decode a listed image, grey (height, width) or colour (height, width, 3)."""
+        values = decoded(file.path)
+        return self._scales[values.dtype.str].shown(values)
+
+    @property
+    def depths(self) -> str:
+        """How deep images are shown, "" where all have 8 bits."""
+        return depths(self._looks)
 
     @cached_property
     def notes(self) -> tuple[str, ...]:
-        """What was left out."""
-        listed = self.listed()
-        left_out = {name: len(listed[name]) - len(files) for name, files in self._readable.items()}
-        return tuple(
-            f"{count} missing or unreadable images left out of {name}" for name, count in left_out.items() if count
-        )
+        """What was left out, and what speaks against the images."""
+        found = [few_levels(self._looks)]
+        for name, files in self.listed().items():
+            if left_out := len(set(files) - self._decodable[name].keys()):
+                found.append(f"{left_out} missing or unreadable images left out of {name}")
+            if doubled := len(files) - len(set(files)):
+                found.append(f"{doubled} images are listed again in {name}; each counts once")
+            if pages := sum(look.pages > 1 for look in self._decodable[name].values()):
+                found.append(f"{pages} files of {name} hold several pages, of which the first is used")
+        return tuple(filter(None, found))
+
+    @cached_property
+    def _decodable(self) -> Mapping[str, Mapping[LabelledFile, Look]]:
+        """The listed files that can be decoded, each once."""
+        found = {name: _looked_at(dict.fromkeys(files)) for name, files in self.listed().items()}
+        if empty := [name for name, looks in found.items() if not looks]:
+            raise DataError(f"no image of {', '.join(empty)} below {self.root} can be read")
+        return found
+
+    @property
+    def _looks(self) -> Sequence[Look]:
+        return [look for looks in self._decodable.values() for look in looks.values()]
+
+    @cached_property
+    def _scales(self) -> Mapping[str, Scale]:
+        return scales(self._looks)
 
     @cached_property
     def _readable(self) -> Mapping[str, tuple[LabelledFile, ...]]:
-        readable = {name: _decodable(files) for name, files in self.listed().items()}
-        empty = [name for name, files in readable.items() if not files]
-        if empty:
-            raise DataError(f"no image of {', '.join(empty)} below {self.root} can be read")
-        return readable
+        return self.parted({name: tuple(files) for name, files in self._decodable.items()})
 
     def _split(self, files: Sequence[LabelledFile]) -> Split:
         patients = tuple(file.patient for file in files if file.patient is not None)
@@ -113,18 +151,14 @@ def source_file(path: Path, name: str) -> SourceFile:
     return SourceFile(name, status.st_size, status.st_mtime_ns)
 
 
-def read_table(path: Path) -> str:
-    """Read a table of labels. Raises ``DataError`` where that cannot be done."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise DataError(f"cannot read the table {path}: {reason}") from error
+def is_image(path: Path) -> bool:
+    """Whether a path is that of an image file, by its suffix."""
+    return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def image_paths(folder: Path) -> list[Path]:
     """Image files anywhere below ``folder`` by their suffix, in sorted order; hidden ones are left out."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    found = filter(is_image, folder.rglob("*"))
     return sorted(path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
@@ -144,43 +178,19 @@ def found_instead(folder: Path) -> str:
     return f"it holds {', '.join(entries[:6])}{more}"
 
 
-def decoded(path: Path) -> NDArray[np.uint8]:
-    """Decode a file as grey (height, width) or colour (height, width, 3), whatever its suffix says.
+def _looked_at(files: Iterable[LabelledFile]) -> dict[LabelledFile, Look]:
+    """What is known of the files that can be decoded, in their order."""
+    with quiet(), ThreadPoolExecutor(_AT_ONCE) as pool:
+        looks = {file: pool.submit(_look_at, file.path) for file in files}
+        found = {file: look for file, future in looks.items() if (look := future.result())}
+    if lost := len(looks) - len(found):
+        log.warning("%d of %d images are missing or cannot be decoded, and are left out", lost, len(looks))
+    return found
 
-    Raises ``DataError`` where the file is damaged or no 8- or 16-bit image; 16-bit grey keeps its upper 8 bits.
-    """
+
+def _look_at(path: Path) -> Look | None:
     try:
-        with Image.open(path) as image:
-            return _eight_bit(image)
-    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
-        raise DataError(f"cannot decode the image {path}: {error}") from error
-
-
-def _eight_bit(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode.startswith("I;16"):
-        return (np.asarray(image) >> 8).astype(np.uint8)
-    if image.mode in ("I", "F"):
-        raise DataError(f"pixels of mode {image.mode} have no fixed scale; save them with 8 or 16 bits")
-    if image.mode in ("L", "1", "LA"):
-        return np.asarray(image.convert("L"))
-    with_alpha = image.convert("RGBA") if image.mode == "P" else image  # a palette may hold transparency
-    return np.asarray(with_alpha.convert("RGB"))
-
-
-def _decodable(files: Sequence[LabelledFile]) -> tuple[LabelledFile, ...]:
-    with ThreadPoolExecutor() as pool:
-        readable = list(pool.map(_can_be_decoded, (file.path for file in files)))
-    if not all(readable):
-        log.warning(
-            "%d of %d images are missing or cannot be decoded, and are left out", readable.count(False), len(files)
-        )
-    return tuple(file for file, good in zip(files, readable, strict=True) if good)
-
-
-def _can_be_decoded(path: Path) -> bool:
-    try:
-        decoded(path)
+        return look_at(path)
     except DataError as error:
-        log.debug("%s", error)
-        return False
-    return True
+        log.debug("%s: %s", path, error)
+        return None

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Evaluation, Ints, Predictions, Split
 from ctkit.errors import DataError
-from ctkit_tasks.findings import findings, pretraining_leak
-from ctkit_tasks.splitting import hold_out, label_subset, units_of
+from ctkit_tasks.findings import findings, pretraining_leak, pretraining_leaks
+from ctkit_tasks.splitting import hold_out, label_subset, training_units
 
 VALIDATION_SHARE = 0.15  #: of the training images, where a task has no validation part
 
@@ -39,7 +39,8 @@ class Parts:
 def parts_of(job: Evaluation) -> Parts:
     """Choose the images of a job: its share of the training labels, all of the validation and the test images.
 
-    A task without a validation part gives up a share of its training patients, or images, for it.
+    A task without a validation part gives up a share of its training patients, or images, for it, near-duplicates
+    on one side.
     Raises ``DataError`` where fewer than two classes are left to learn.
     """
     splits = job.task.splits()
@@ -48,8 +49,7 @@ def parts_of(job: Evaluation) -> Parts:
     if "val" in splits:
         val = Part("val", np.arange(len(splits["val"].labels)), splits["val"].labels)
     else:
-        of = splits["train"]
-        held = hold_out(units_of(of.names, of.labels, of.patients), VALIDATION_SHARE, job.seed)
+        held = hold_out(training_units(job.task), VALIDATION_SHARE, job.seed)
         train, val = train[~held], _part("train", splits["train"], train[held])
         notes.append(f"no validation part: {len(val.numbers)} of {len(held)} training images were held out for it")
     if job.labels < 1:
@@ -76,7 +76,7 @@ def predictions_of(job: Evaluation, probabilities: NDArray[np.floating[Any]], no
     test = job.task.splits()["test"]
     if not np.isfinite(probabilities).all():
         raise DataError("the predictions are not finite: the training diverged or the backbone gives NaN")
-    found = findings(job.task)
+    found, leaks = findings(job.task), pretraining_leaks(job.task, job.slices)
     return Predictions(
         names=test.names,
         labels=test.labels,
@@ -85,7 +85,8 @@ def predictions_of(job: Evaluation, probabilities: NDArray[np.floating[Any]], no
         positive=job.task.positive_class,
         patients=test.patients,
         notes=(*found.notes, *notes),
-        warnings=(*found.warnings, *pretraining_leak(job.task, job.slices)),
+        warnings=(*found.warnings, *pretraining_leak(job.task, leaks)),
+        leaks=(*found.leaks, *leaks),
     )
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from ctkit.contracts import Bools, Ints
+from ctkit.contracts import Bools, Ints, Task
+from ctkit_tasks.fingerprints import STRICT, fingerprints
+
+LARGE = 0.05  #: share of a set's images that one unit may hold without a warning
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,7 @@ class Units:
 
     of_image: Ints  #: (n,) number of each image's unit
     label: Ints  #: (u,) most frequent class in each unit, the one of lower number where two are equally frequent
+    bound: Bools  #: (u,) whether near-duplicates bind several patients, or images, into the unit
 
     @property
     def single_images(self) -> bool:
@@ -23,12 +28,45 @@ class Units:
         return len(self.label) == len(self.of_image)
 
 
-def units_of(names: Sequence[str], labels: Ints, patients: Sequence[str] | None) -> Units:
-    """Group ``n`` images into units. Units are numbered in the order of their names, not in that of the images."""
-    _, of_image = np.unique(np.asarray(names if patients is None else patients, dtype=object), return_inverse=True)
-    counts = np.zeros((of_image.max(initial=-1) + 1, labels.max(initial=0) + 1), np.int64)
+def units_of(names: Sequence[str], labels: Ints, patients: Sequence[str] | None, alike: Ints | None = None) -> Units:
+    """Group ``n`` images into units. Units are numbered in the order of their names, not in that of the images.
+
+    ``alike`` (n,) numbers groups of near-duplicates: what shares a group is one unit.
+    """
+    _, own = np.unique(np.asarray(names if patients is None else patients, dtype=object), return_inverse=True)
+    of_image, parts = (own, np.ones(own.max(initial=-1) + 1, int)) if alike is None else _bound(own, alike)
+    counts = np.zeros((len(parts), labels.max(initial=0) + 1), np.int64)
     np.add.at(counts, (of_image, labels), 1)
-    return Units(of_image, counts.argmax(axis=1))
+    return Units(of_image, counts.argmax(axis=1), parts > 1)
+
+
+def training_units(task: Task[Any]) -> Units:
+    """Units of a task's training images, near-duplicates bound together."""
+    train = task.splits()["train"]
+    return units_of(train.names, train.labels, train.patients, fingerprints(task, "train").groups)
+
+
+def chained(units: Units, name: str) -> Iterator[str]:
+    """Warn of near-duplicates that bind many images of a set together: as links chain, they need not be alike."""
+    share = np.bincount(units.of_image) / max(1, len(units.of_image))
+    if large := share[units.bound & (share > LARGE)].tolist():
+        yield (
+            f"{name}: near-duplicates ({STRICT} or fewer of 256 hash bits differ) bind up to {max(large):.0%} of the "
+            f"images into one unit, which goes to one side as a whole ({len(large)} units of more than {LARGE:.0%})"
+        )
+
+
+def _bound(own: Ints, alike: Ints) -> tuple[Ints, Ints]:
+    """Unit of each image (n,) where units ``own`` (n,) that share a group ``alike`` (n,) are one; parts of each."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    units, groups = own.max(initial=-1) + 1, alike.max(initial=-1) + 1
+    links = coo_array((np.ones(len(own), bool), (own, units + alike)), (units + groups,) * 2)
+    _, joined = connected_components(links, directed=False)
+    _, first, number, parts = np.unique(joined[:units], return_index=True, return_inverse=True, return_counts=True)
+    order = np.argsort(first)  # units are numbered by the first of their parts
+    return np.argsort(order)[number][own], parts[order]
 
 
 def hold_out(units: Units, share: float, seed: int) -> Bools:

@@ -30,7 +30,10 @@ def test_every_parameter_is_told_with_its_meaning(entry: Entry, reference: str) 
     [
         '| `modality` | array | ["CT"] | modalities to use |',
         "| `include` | array | [] | ",
-        "| `max_volumes` | integer 0.. \\| none | none | ",
+        "| `max_volumes` | integer 1.. \\| none | none | ",
+        "| `temperature` | number > 0 | 0.1 | ",
+        "| `momentum` | number >= 0, &lt; 1 | 0.9 | ",
+        "| `test_share` | number > 0, &lt; 1 | 0.2 | ",
         "| `checkpointing` | boolean | false | ",
     ],
 )

@@ -321,6 +321,15 @@ def test_cores_are_counted_within_our_affinity() -> None:
     assert Backend.of("processes", 3, None, 60.0).workers == 3
 
 
+def test_a_machine_that_does_not_say_its_physical_cores_costs_no_word(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("loky.cpu_count", lambda: os.cpu_count())
+    monkeypatch.setattr("psutil.cpu_count", lambda logical: None)
+    assert usable_cores() == os.cpu_count()
+    assert capfd.readouterr() == ("", "")
+
+
 SCRIPT = """
 import sys, time
 from functools import partial

@@ -198,6 +198,17 @@ def test_a_reducer_that_fails_or_breaks_its_promise_is_named(decide: Callable[[i
         select(table_of([3]), [choice(Wrong(), 0)], 0)
 
 
+def test_an_order_that_fails_or_breaks_its_promise_is_named() -> None:
+    class Wrong(Below):
+        def order(self, group: Group, rng: np.random.Generator) -> Any:
+            yield 50.0, Decision(np.ones(len(group) + 1, bool))
+            raise KeyError
+
+    for target, message in ((1, r"kept must be \(3,\) bool"), (9, "reducer Wrong failed in order: KeyError")):
+        with pytest.raises(CtkitError, match=message):
+            select(table_of([3]), [choice(Wrong(), np.nan, np.arange(3))], 0, target)
+
+
 def test_everything_is_kept_to_begin_with() -> None:
     assert Selection.everything(3).kept.all()
 

@@ -18,7 +18,6 @@ from ctkit.storage.records import (
     ComparisonRow,
     CurveRow,
     HistoryRow,
-    Pictures,
     Place,
     ScoreRow,
     SkippedRow,
@@ -169,18 +168,3 @@ def test_a_damaged_document_is_as_none(tmp_path: Path, read: Any) -> None:
 def test_the_facts_of_a_training_hold_all_that_a_method_tells() -> None:
     told = get_type_hints(Pretrained).keys() - {"backbone", "history"}
     assert told <= records.TrainingFacts.__annotations__.keys()
-
-
-def test_pictures_and_mistakes_are_read_as_they_were_written(tmp_path: Path) -> None:
-    images = np.arange(32, dtype=np.uint8).reshape(2, 4, 4)
-    pictures = Pictures(images, images[:1], images[1:], np.array([2.5], np.float32))
-    records.write_pictures(tmp_path / "p.npz", pictures)
-    found = records.read_pictures(tmp_path / "p.npz")
-    assert found is not None
-    assert all(np.array_equal(value, getattr(found, name)) for name, value in vars(pictures).items())
-    records.write_mistakes(tmp_path / "m.npz", {"a/b": (np.array([3, 7]), images)})
-    ((task, (rows, shown)),) = records.read_mistakes(tmp_path / "m.npz").items()
-    assert (task, rows.tolist()) == ("a/b", [3, 7])
-    assert np.array_equal(shown, images)
-    assert records.read_pictures(tmp_path / "no.npz") is None
-    assert records.read_mistakes(tmp_path / "no.npz") == {}

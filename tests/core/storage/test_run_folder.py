@@ -111,7 +111,7 @@ def test_a_pipeline_leaves_these_files(tmp_path: Path) -> None:
     trained = ("backbone.safetensors", "history.csv", "pretrain.json")
     made = [f"coins/guess/repeat-0-labels-0.1.{suffix}" for suffix in ("csv", "json")]
     assert files == {
-        *("results.csv", "comparisons.csv", "mistakes.npz"),
+        *("results.csv", "comparisons.csv", "leaks.csv", "mistakes.npz"),
         *("arms/all/selection.csv", "arms/few/draw-42/selection.csv", "arms/few/draw-43/selection.csv"),
         *(f"arms/{name}/{file}" for name in ("all", "few") for file in arm),
         *(f"{folder}/{file}" for folder in ("arms/few/mean/seed-42", "baselines/raw/seed-42") for file in trained),
@@ -125,7 +125,7 @@ def test_a_pipeline_without_images_or_tasks_leaves_fewer(tmp_path: Path) -> None
     assert {path.name for path in whole - dark} == {"pictures.npz", "explain.html", "mistakes.npz"}
     untested = RunFolder(tmp_path).files(replace(OUTLINE, evaluations=[]))
     assert {path.name for path in dark - untested} == {
-        *("results.csv", "comparisons.csv", "repeat-0-labels-0.1.csv", "repeat-0-labels-0.1.json"),
+        *("results.csv", "comparisons.csv", "leaks.csv", "repeat-0-labels-0.1.csv", "repeat-0-labels-0.1.json"),
     }
 
 

@@ -100,6 +100,11 @@ class Level(Reducer[LevelParams]):
         return Decision(by < 0, by, distance)
 
 
+def ordered(*knobs: float) -> Any:
+    """An order that says at each of ``knobs`` what is kept at 255."""
+    return lambda self, group, rng: ((at, self.select(group, 255, rng)) for at in knobs if len(group))
+
+
 class TwoKnobs(LevelParams):
     other: float = knob(4, low=0, high=255, unit="grey levels", description="another")
 
@@ -299,6 +304,9 @@ def never_empty(self: Level, group: Group, at: float, rng: np.random.Generator) 
         case(variant(Level, select=careless), "must decide the same for the same generator"),
         case(variant(Level, select=drawing), "a reducer that draws must say so"),
         case(variant(Level, draws=True), "8 seeds gave the same selections"),
+        case(variant(Level, order=ordered(255, 255)), "must yield a falling knob and more slices each time"),
+        case(variant(Level, order=ordered(255, 250)), "must yield a falling knob and more slices each time"),
+        case(variant(Level, order=ordered(0)), "must yield what select decides"),
     ],
 )
 def test_what_a_reducer_breaks_is_named(plugin: type[Any], message: str) -> None:
