@@ -6,15 +6,17 @@ import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from ctkit.errors import nearest
 from ctkit.pipeline_file.sections import ID
 
 Location = tuple[str | int, ...]  #: of a key in a document: ("reduce", 1, "threshold")
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _UNCONVERTED = {"int_type", "float_type", "bool_type"}  #: of strict reading: "3" is no number, and true is none either

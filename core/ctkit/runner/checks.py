@@ -91,7 +91,10 @@ def _faults(
         yield from map(Fault, texts)
     users: dict[str, tuple[Chosen[Any], dict[str, None]]] = {}
     for user, chosen in _used(pipeline, only, STAGES.index(until)):
-        at = address("check", kind=chosen.entry.kind, plugin=chosen.full_identity)
+        what = (
+            chosen.evidence_identity if chosen.entry.kind == "reducer" else chosen.full_identity
+        )  # whatever threshold
+        at = address("check", kind=chosen.entry.kind, name=chosen.entry.qualified, plugin=what)
         users.setdefault(at, (chosen, {}))[1][user] = None
     for chosen, names in users.values():
         user = " and ".join(filter(None, names))
