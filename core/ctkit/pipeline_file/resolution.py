@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from ctkit.contracts import Reducer
-from ctkit.contracts.reducer import knob_of
+from ctkit.contracts.reducer import SCOPES, knob_of
 from ctkit.errors import ConfigError, CtkitError, PluginError, nearest
 from ctkit.pipeline_file.mistakes import Location, ModelT, meant, validated
 from ctkit.pipeline_file.pipeline import Arm, Chosen, Document, Pipeline, PretrainPlan, Step, TaskPlan
-from ctkit.pipeline_file.sections import SCOPES, TABLES, ArmKeys, PipelineFile, PluginTable, Rendering
+from ctkit.pipeline_file.sections import TABLES, ArmKeys, PipelineFile, PluginTable, Rendering
 from ctkit.plugins import Entry, Registry
 
 Given = tuple[Document, Location]  #: a table as the file has it, and its place

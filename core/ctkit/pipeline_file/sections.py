@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, create_model, model_validator
 
 from ctkit.contracts.params import WrittenPath
+from ctkit.contracts.reducer import Scope
 from ctkit.errors import PluginError
 from ctkit.hookspecs import Kind
 from ctkit.plugins import Entry
@@ -21,8 +22,6 @@ ID = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"  #: what a run, an arm, a pre-training or 
 Intensity = Literal[
     "hu-window", "lung", "mediastinum", "abdomen", "bone", "brain", "slice-min-max", "volume-min-max"
 ]  # fmt: skip
-Scope = Literal["volume", "patient", "dataset"]
-SCOPES: frozenset[str] = frozenset(get_args(Scope))
 BASELINE = "untrained"  #: method of a ``[[baseline]]`` that names none
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ctkit.contracts.promises import Judge
+from ctkit.contracts.reducer import knob_of
 from ctkit.errors import ConfigError, CtkitError, RequestError
 from ctkit.hookspecs import DISTRIBUTION, STAGES, Stage
 from ctkit.pipeline_file import Chosen, Pipeline
@@ -91,10 +92,10 @@ def _faults(
         yield from map(Fault, texts)
     users: dict[str, tuple[Chosen[Any], dict[str, None]]] = {}
     for user, chosen in _used(pipeline, only, STAGES.index(until)):
-        what = (
-            chosen.evidence_identity if chosen.entry.kind == "reducer" else chosen.full_identity
-        )  # whatever threshold
-        at = address("check", kind=chosen.entry.kind, name=chosen.entry.qualified, plugin=what)
+        identity = chosen.full_identity
+        if knob := knob_of(type(chosen.params)):  # arms that differ in it alone miss the same
+            del identity["parameters"][knob.name]
+        at = address("check", kind=chosen.entry.kind, plugin=identity)
         users.setdefault(at, (chosen, {}))[1][user] = None
     for chosen, names in users.values():
         user = " and ".join(filter(None, names))
