@@ -161,7 +161,7 @@ def concerns_writing(error: OSError, temporary: Path) -> bool:
 
 def storage_error(path: Path, temporary: Path, error: OSError) -> StorageError:
     """Return what to raise where writing ``temporary``, a file or a folder, to become ``path`` failed."""
-    short = "requested and" in str(error)  # numpy's words for a full disk: "100 requested and 60 written"
+    short = error.errno is None  # numpy's error for a full disk: "100 requested and 60 written"
     if not short and error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(f"cannot write {path}: {error.strerror or error}")
     detail = f"{error} (bytes)" if short else f"{_size(temporary):,} bytes were written before it was full"
