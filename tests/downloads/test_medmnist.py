@@ -70,7 +70,7 @@ def test_a_server_without_ranges_sends_all_again(command: Run, published: Server
 
 
 def test_what_came_before_the_connection_broke_stays(command: Run, published: Server, tmp_path: Path) -> None:
-    sizes = medmnist.order("organsmnist", 64, tmp_path, published.address)
+    sizes = medmnist.FileOrder("organsmnist", 64, tmp_path, published.address)
     assert sizes.missing == len(BODY)  # the size is asked for before the body breaks
     published.breaks_after = 2_500_000
     with pytest.raises(Exception, match="sent 2500000 of 3072000 bytes; the same command downloads the rest"):

@@ -53,7 +53,8 @@ def _decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
     decoder = get_decoder(encoding.syntax)
     name = UID(encoding.syntax).name
     if not decoder.is_available:
-        raise DecodeError(f"{name} needs other packages: pip install {_package(encoding.syntax)}", missing=True)
+        package = "pylibjpeg pylibjpeg-openjpeg" if encoding.syntax.startswith(_JPEG_2000) else "python-gdcm"
+        raise DecodeError(f"{name} needs other packages: pip install {package}", missing=True)
     options: dict[str, Any] = {
         "rows": encoding.rows,
         "columns": encoding.columns,
@@ -76,11 +77,6 @@ def _decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
             raise DecodeError(reason, missing=True) from error
         raise DecodeError(f"damaged pixels: {name} cannot be decoded") from error
     return stored
-
-
-def _package(syntax: str) -> str:
-    """Return what to install for a transfer syntax."""
-    return "pylibjpeg pylibjpeg-openjpeg" if syntax.startswith(_JPEG_2000) else "python-gdcm"
 
 
 def _check_stream(stream: bytes, encoding: Encoding) -> None:

@@ -91,20 +91,16 @@ def _published_volumes(root: Path, folders: PackedGroups[tuple[str, ...], Slice]
                 number += 1
         for (rows, columns), numbered in matrices.items():
             patient = parts[-_LEVELS]
+            down, across = numbered[0][1].spacing or (None, None)
             yield Volume(
                 key="/".join(parts) + (f"/{rows}x{columns}" if len(matrices) > 1 else ""),
                 patient=patient,
                 rows=rows,
                 columns=columns,
-                spacing=_spacing(numbered[0][1]),
+                spacing=(across, down, None),  # slices are in no spatial order
                 order=tuple(f"{patient}_{number}" for number, _ in numbered),
                 **sources([slice_ for _, slice_ in numbered], Turn()),
             )
-
-
-def _spacing(slice_: Slice) -> tuple[float | None, float | None, None]:
-    """Return the distance of columns and of rows, mm; slices are in no spatial order, so they have none."""
-    return (slice_.spacing[1], slice_.spacing[0], None) if slice_.spacing else (None, None, None)
 
 
 def _entries(folder: Path) -> int:

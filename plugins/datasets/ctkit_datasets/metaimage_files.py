@@ -159,21 +159,18 @@ def _nrrd(block: bytes) -> dict[str, Any]:
     if encoding not in ("raw", "gzip", "gz"):
         raise DataError("an NRRD encoding that is neither raw nor gzip")
     skipped = int(_first(fields, "byte skip", "byteskip") or 0)
+    start = ending.end() if ending and not data else 0
+    if encoding == "raw":
+        start = start + skipped if skipped >= 0 else -1
     return {
         **_placed(directions, spacing, first, tuple(signs), _three([sizes[axis] for axis in axes], len(axes))),
         "dtype": _nrrd_type(fields.get("type", "")).newbyteorder(">" if fields.get("endian") == "big" else "<").str,
         "offset": max(0, skipped) if encoding != "raw" else 0,
         "scale": None,
         "data": _single(data),
-        "start": _nrrd_start(0 if data or not ending else ending.end(), skipped, encoding),
+        "start": start,
         "encoding": "raw" if encoding == "raw" else "gzip",
     }
-
-
-def _nrrd_start(start: int, skipped: int, encoding: str) -> int:
-    if encoding != "raw":
-        return start
-    return -1 if skipped < 0 else start + skipped
 
 
 def _nrrd_axes(

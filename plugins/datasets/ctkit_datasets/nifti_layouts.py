@@ -115,7 +115,7 @@ class _Channels:
     def __init__(self, root: Path, paths: Sequence[str]) -> None:
         self._root = root
         self._names: dict[Path, Mapping[str, str]] = {}
-        self._several = len({self._folder(path)[0].parent for path in paths if self.are_of(path)}) > 1
+        self._several = len({self._folder(path).parent for path in paths if self.are_of(path)}) > 1
         cases: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
         for path in paths:
             if self.are_of(path) and (found := _CHANNEL.fullmatch(stem(path))) and not self._has_label(path):
@@ -126,19 +126,17 @@ class _Channels:
             if all(0 in channels and max(channels) < _CHANNELS for channels in found.values())
         }
 
-    def _folder(self, path: str) -> tuple[Path, str]:
-        """The folder of a file, and its name: that of the root where the file lies in no other."""
-        folder = self._root / path.rpartition("/")[0]
-        return folder, folder.name
+    def _folder(self, path: str) -> Path:
+        return self._root / path.rpartition("/")[0]
 
     def are_of(self, path: str) -> bool:
         """Whether a file lies in a folder of images."""
-        return NNUNET_IMAGES.match(self._folder(path)[1]) is not None
+        return NNUNET_IMAGES.match(self._folder(path).name) is not None
 
     def _has_label(self, path: str) -> bool:
         """Whether a label bears the whole name, so that its end is a number and no channel, as in AMOS."""
-        folder, name = self._folder(path)
-        return (folder.parent / ("labels" + name[6:]) / path.rpartition("/")[2]).exists()
+        folder = self._folder(path)
+        return (folder.parent / ("labels" + folder.name[6:]) / path.rpartition("/")[2]).exists()
 
     def _parts(self, path: str) -> tuple[str, int]:
         found = _CHANNEL.fullmatch(stem(path)) if path.rpartition("/")[0] in self._suffixed else None
@@ -158,7 +156,7 @@ class _Channels:
         case, number = self._parts(path)
         if _AUTOPET.fullmatch(case):
             return "channel 1 of autoPET, which is PET" if number else ""
-        folder = self._folder(path)[0].parent
+        folder = self._folder(path).parent
         if folder not in self._names:
             known = dataset_json(folder)
             names = known.get("channel_names", known.get("modality", {}))

@@ -71,7 +71,7 @@ def _order(
         sizes = {str(side): side for side in medmnist.SIZES}
         if patients is not None:
             raise RequestError(f"--patients is for sets of scans; {name} is one file")
-        return medmnist.order(name, sizes.get(size or "", 28), out, endpoint or medmnist.ENDPOINT)
+        return medmnist.FileOrder(name, sizes.get(size or "", 28), out, endpoint or medmnist.ENDPOINT)
     raise RequestError(
         f"there is no data set {name!r} to download; "
         + (medmnist.UNFIT.get(name) or nearest(name, [*idc.COLLECTIONS, *medmnist.SETS]))

@@ -67,7 +67,7 @@ def md5(path: Path) -> str:
 
 @dataclass(frozen=True)
 class FileOrder:
-    """The file of a set to be fetched into ``folder``."""
+    """The file of a set to be fetched into ``folder``; nothing is asked of the server before its size is."""
 
     name: str
     size: Size
@@ -123,8 +123,3 @@ class FileOrder:
         listed, found = self._published, md5(part)
         if found != listed:
             raise DataError(f"the server sent another file than the published one: its MD5 is {found}, not {listed}")
-
-
-def order(name: str, size: Size, folder: Path, endpoint: str = ENDPOINT) -> FileOrder:
-    """Say which file is to be fetched; nothing is asked of the server yet."""
-    return FileOrder(name, size, folder, endpoint)
