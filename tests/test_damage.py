@@ -258,7 +258,7 @@ def test_commands_that_only_look_leave_what_is_damaged_in_the_cache(
         codes.append(left.value.code)
     said = capsys.readouterr().err
     assert codes == [0, 0, 2, 2, 0, 0, 0]
-    assert said.count("its choice is not in the cache") == 2  # explain, curve
+    assert said.count("its selection is not in the cache") == 2  # explain, curve
     assert "the next run rebuilds it" in caplog.text
     assert states() == before
     assert "rebuilt" in run()
