@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ctkit.cli.description import plugin_reference
-from ctkit.plugins.registry import load
+from ctkit.cli.description import parameters, scopes
+from ctkit.contracts import Plugin, Reducer
+from ctkit.plugins import Entry, load
+
+_HEADINGS = {
+    "dataset": "Data sets",
+    "reducer": "Reducers",
+    "method": "Methods",
+    "task": "Tasks",
+    "protocol": "Protocols",
+}
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -13,3 +24,30 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if page.file.src_uri != "plugin-reference.md":
         return markdown
     return markdown + plugin_reference(entry for entry in load().entries if entry.distribution == "ctkit-ssl")
+
+
+def plugin_reference(entries: Iterable[Entry]) -> str:
+    """Return a page of Markdown on plugins: what each does, and a table of its parameters. Trackers have none."""
+    lines: list[str] = []
+    told = sorted(entries, key=lambda entry: entry.name)
+    for kind, heading in _HEADINGS.items():
+        lines += [f"## {heading}", ""]
+        for entry in (entry for entry in told if entry.kind == kind):
+            plugin = entry.load()
+            lines += [f"### `{entry.name}`", "", inspect.getdoc(plugin) or "", ""]
+            if issubclass(plugin, Reducer):
+                lines += [f"{scopes(plugin)}.  ", ""]
+            lines += _table(plugin)
+    return "\n".join(lines)
+
+
+def _table(plugin: type[Plugin[Any]]) -> Iterator[str]:
+    rows = [(f"`{name}`", *others) for name, *others in parameters(plugin)]
+    if not rows:
+        yield from ("It has no parameters.", "")
+        return
+    yield from ("| parameter | values | default | meaning |", "|---|---|---|---|")
+    for row in rows:
+        cells = (cell.replace("|", r"\|").replace("<", "&lt;") for cell in row)
+        yield f"| {' | '.join(cells)} |"
+    yield ""

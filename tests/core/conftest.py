@@ -13,7 +13,8 @@ PLUGINS = '''\
 import numpy as np
 from safetensors.numpy import save_file
 from typing import Literal
-from ctkit.contracts import Method, Params, Predictions, Pretrained, Protocol, Score, Split, Task, NoParams, Difference
+from ctkit.contracts import PRETRAINING, Difference, Leak, Method, NoParams, Params, Predictions, Pretrained, Protocol
+from ctkit.contracts import Score, Split, Task
 from ctkit.hookspecs import Spec, hookimpl
 
 class MeanParams(Params):
@@ -47,7 +48,7 @@ class Coins(Task[NoParams]):
         return np.full((16, 16), 20 * number, np.uint8)
 
 class GuessParams(Params):
-    mood: Literal["fine", "raises", "beyond"] = "fine"
+    mood: Literal["fine", "raises", "beyond", "leaks"] = "fine"
 
 class Guess(Protocol[GuessParams]):
     """Guesses by the evaluation's seed."""
@@ -58,7 +59,11 @@ class Guess(Protocol[GuessParams]):
         test = job.task.splits()["test"]
         p = np.random.default_rng(job.seed).random(len(test.names))
         p = p + 1 if self.params.mood == "beyond" else p
-        return Predictions(test.names, test.labels, np.stack([1 - p, p], axis=1), job.task.classes)
+        leaks = (
+            Leak("", "", "test", "test-3", "heads", "train", "train-1", "tails", 5),
+            Leak("", "", "test", "test-2", "heads", PRETRAINING, "1", "", 4),
+        ) if self.params.mood == "leaks" else ()
+        return Predictions(test.names, test.labels, np.stack([1 - p, p], axis=1), job.task.classes, leaks=leaks)
 
     def scores(self, runs):
         values = [float((run.probabilities.argmax(1) == run.labels).mean()) for run in runs]

@@ -15,13 +15,14 @@ import pytest
 import SimpleITK
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEG2000Lossless, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
 from ctkit.contracts import Pixels, Skipped, Volume
 from ctkit.errors import DataError
 from ctkit.files import read_csv
 from ctkit_datasets.dicom import Dicom
 from ctkit_datasets.filters import SeriesParams
+from damage import mutate
 
 Slices = Callable[..., Dataset]
 Write = Callable[..., list[Path]]
@@ -217,31 +218,6 @@ def test_two_reconstructions_of_one_scan_are_said_at_the_scan_and_noted(
 # --- damaged files ------------------------------------------------------------------------------------------------
 
 
-def mutate(data: bytes, draw: random.Random) -> bytes:
-    """Damage a file: flipped bytes in its header, a length or a block overwritten, a piece cut out, doubled or lost."""
-    damaged = bytearray(data)
-    kind = draw.choice(("bytes", "header bytes", "length", "cut", "remove", "insert", "zero"))
-    place = draw.randrange(len(damaged))
-    if kind == "bytes":
-        for _ in range(draw.randint(1, 20)):
-            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
-    elif kind == "header bytes":
-        for _ in range(draw.randint(1, 20)):
-            damaged[draw.randrange(132, min(len(damaged), 1500))] = draw.randrange(256)
-    elif kind == "length":
-        place = draw.randrange(132, min(len(damaged), 1500))
-        damaged[place : place + 4] = draw.choice((b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\0", b"\xff\xff"))
-    elif kind == "cut":
-        del damaged[place:]
-    elif kind == "remove":
-        del damaged[place : place + draw.randint(1, 500)]
-    elif kind == "insert":
-        damaged[place:place] = draw.randbytes(draw.randint(1, 500))
-    else:
-        damaged[place : place + 64] = bytes(64)
-    return bytes(damaged)
-
-
 def scan_and_read(root: Path) -> tuple[int, int]:
     """Scan a folder and read what it holds; return how many files there are, and how many are accounted for."""
     dataset = Dicom(SeriesParams(root=root, min_slices=1, modality=("CT", "MR"), orientation="any"))
@@ -268,10 +244,12 @@ def assert_whole(volume: Volume, pixels: Pixels) -> None:
 
 
 def seeds_of(make_slice: Slices, folder: Path, syntaxes: tuple[str, ...]) -> list[bytes]:
-    """Whole files to be damaged: a plain slice, an enhanced image, and slices in other transfer syntaxes."""
+    """Whole files to be damaged: a plain slice, an enhanced image, a deflated slice, and others in other syntaxes."""
     y, x = np.mgrid[:64, :64]
     stored = (2000 + 1000 * np.sin(x / 9) * np.cos(y / 7)).astype(np.int16)
     kinds = [make_slice(0.0, stored), enhanced(make_slice, stored.reshape(4, 16, 64), [0, 1, 2, 3])]
+    kinds.append(make_slice(2.0, stored))
+    kinds[-1].file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     for syntax in syntaxes:
         kinds.append(make_slice(1.0, stored))
         kinds[-1].compress(syntax)

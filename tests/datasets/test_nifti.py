@@ -22,7 +22,7 @@ from ctkit.errors import DataError
 from ctkit.slices.rendering import evidence
 from ctkit_datasets.nifti import Nifti, NiftiParams
 from ctkit_datasets.nifti_files import _orientation, header_facts, label_values, read_slices
-from ctkit_datasets.pet_ct_nifti import inspect_tree_file, read_tree_volume, tree_volumes
+from ctkit_datasets.pet_ct import PetCt, PetCtParams
 from ctkit_datasets.phantom import Phantom, PhantomParams
 from phantom_files import write_nifti
 
@@ -630,37 +630,39 @@ def pet_ct(root: Path) -> None:
     save(root / "CT.nii.gz", ct())
 
 
-def pet_ct_volumes(root: Path, published: bool, name: str = "CT.nii.gz") -> list[Volume]:
-    dataset = Nifti(NiftiParams(root=root))
-    inspected = [(file, inspect_tree_file(root, file, name)) for file in dataset.files()]
-    return list(tree_volumes([(file, facts) for file, facts in inspected if not isinstance(facts, Skipped)], published))
+def pet_ct_volumes(root: Path, **params: Any) -> tuple[PetCt, list[Volume]]:
+    dataset = PetCt(PetCtParams(root=root, **params))
+    inspected = [(file, dataset.inspect(file)) for file in dataset.files()]
+    headers = [(file, facts) for file, facts in inspected if not isinstance(facts, Skipped)]
+    return dataset, [volume for volume in dataset.arrange(headers) if isinstance(volume, Volume)]
 
 
 def test_of_the_pet_ct_tree_only_the_ct_asked_for_is_used(tmp_path: Path) -> None:
     pet_ct(tmp_path)
-    assert [volume.key for volume in pet_ct_volumes(tmp_path, published=False)] == [
+    dataset, volumes = pet_ct_volumes(tmp_path)
+    assert [volume.key for volume in volumes] == [
         "PETCT_a/s1/CT.nii.gz", "PETCT_a/s2/CT.nii.gz", "PETCT_b/s1/CT.nii.gz",
     ]  # fmt: skip
-    assert len(pet_ct_volumes(tmp_path, False, "CTres.nii.gz")) == 3
-    root_file = next(file for file in Nifti(NiftiParams(root=tmp_path)).files() if file.path == "CT.nii.gz")
-    assert inspect_tree_file(tmp_path, root_file) == Skipped("CT.nii.gz", "not in PATIENT/STUDY/CT.nii.gz")
+    assert len(pet_ct_volumes(tmp_path, resampled=True)[1]) == 3
+    root_file = next(file for file in dataset.files() if file.path == "CT.nii.gz")
+    assert dataset.inspect(root_file) == Skipped("CT.nii.gz", "not in PATIENT/STUDY/CT.nii.gz")
 
 
 def test_the_standard_recipe_reads_the_tree_upright_in_hounsfield_units(tmp_path: Path) -> None:
     pet_ct(tmp_path)
-    volume = pet_ct_volumes(tmp_path, published=False)[0]
-    pixels = read_tree_volume(tmp_path, volume, None, published=False)
+    dataset, (volume, *_) = pet_ct_volumes(tmp_path)
+    pixels = dataset.read(volume)
     assert pixels.unit == "HU"
     np.testing.assert_array_equal(pixels.values, by_nibabel(tmp_path / volume.key))
 
 
 def test_the_published_recipe_is_the_plain_reading_of_the_scripts(tmp_path: Path) -> None:
     pet_ct(tmp_path)
-    volumes = pet_ct_volumes(tmp_path, published=True)
+    dataset, volumes = pet_ct_volumes(tmp_path, recipe="published")
     assert volumes[2].order[:3] == ("PETCT_b_2_0", "PETCT_b_2_1", "PETCT_b_2_2")
     for volume in volumes:
         voxels = nibabel.load(tmp_path / volume.key).get_fdata().transpose(2, 1, 0)
-        pixels = read_tree_volume(tmp_path, volume, np.array([0, 7]), published=True)
+        pixels = dataset.read(volume, np.array([0, 7]))
         for values, number in zip(pixels.values, (0, 7), strict=True):
             low, high = voxels[number].min(), voxels[number].max()
             np.testing.assert_array_equal(values, np.rint((voxels[number] - low) / (high - low + 1e-5) * 255))
@@ -668,8 +670,8 @@ def test_the_published_recipe_is_the_plain_reading_of_the_scripts(tmp_path: Path
 
 def test_evidence_of_published_slices_is_what_they_are(tmp_path: Path) -> None:
     pet_ct(tmp_path)
-    volume = pet_ct_volumes(tmp_path, published=True)[0]
-    values = read_tree_volume(tmp_path, volume, None, published=True).values
+    dataset, (volume, *_) = pet_ct_volumes(tmp_path, recipe="published")
+    values = dataset.read(volume).values
     np.testing.assert_array_equal(evidence(values), values)
 
 

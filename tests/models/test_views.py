@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,18 +19,18 @@ from torchvision.transforms.functional import InterpolationMode
 from ctkit_models.views import (
     Draws,
     Normalise,
-    RandomBlur,
-    RandomFlip,
-    RandomJitter,
-    RandomNoise,
     RandomResizedCrop,
-    RandomRotation,
     Transform,
     View,
     adjust_brightness,
     adjust_contrast,
     crop_and_resize,
     gaussian_blur,
+    random_blur,
+    random_flip,
+    random_jitter,
+    random_noise,
+    random_rotation,
     rotate,
 )
 
@@ -133,11 +134,11 @@ def test_brightness_and_contrast_equal_torchvisions(factor: float) -> None:
 
 
 def test_jitter_is_distributed_as_torchvisions() -> None:
-    image = smooth_images(1, 12, 12)
-    ours = RandomJitter(0.4, 0.3, 1.0)(image.expand(3000, -1, -1, -1), Draws(1, 0, 3000))
+    images = smooth_images(1, 12, 12).expand(3000, -1, -1, -1)
+    ours = random_jitter(images, Draws(1, 0, 3000), brightness=0.4, contrast=0.3, p=1.0)
     torch.manual_seed(2)
     jitter = reference.ColorJitter(0.4, 0.3)
-    theirs = torch.stack([jitter(image[0]) for _ in range(3000)])
+    theirs = torch.stack([jitter(images[0]) for _ in range(3000)])
     for statistic in (lambda x: x.mean(dim=(1, 2, 3)), lambda x: x.std(dim=(1, 2, 3)), lambda x: x.amax(dim=(1, 2, 3))):
         assert stats.ks_2samp(statistic(ours), statistic(theirs)).pvalue > 1e-3
 
@@ -145,7 +146,7 @@ def test_jitter_is_distributed_as_torchvisions() -> None:
 @pytest.mark.parametrize("axis", [-1, -2])
 def test_flips_mirror_the_named_axis_of_the_share_p(axis: int) -> None:
     images = smooth_images(1).expand(4000, -1, -1, -1)
-    flipped = RandomFlip(axis, 0.3)(images, Draws(1, 0, 4000))
+    flipped = random_flip(images, Draws(1, 0, 4000), axis=axis, p=0.3)
     mirrored = (flipped == images.flip(axis)).flatten(1).all(dim=1)
     unchanged = (flipped == images).flatten(1).all(dim=1)
     assert (mirrored ^ unchanged).all()
@@ -154,7 +155,7 @@ def test_flips_mirror_the_named_axis_of_the_share_p(axis: int) -> None:
 
 def test_noise_has_the_variance_that_was_asked_for() -> None:
     images = torch.zeros(2000, 1, 16, 16)
-    noise = RandomNoise((0.01, 0.01), 0.5)(images, Draws(1, 0, 2000))
+    noise = random_noise(images, Draws(1, 0, 2000), variance=(0.01, 0.01), p=0.5)
     noisy = noise.flatten(1).abs().sum(dim=1) > 0
     assert stats.binomtest(int(noisy.sum()), 2000, 0.5).pvalue > 1e-3
     assert noise[noisy].var().item() == pytest.approx(0.01, rel=0.02)
@@ -164,25 +165,25 @@ def test_noise_has_the_variance_that_was_asked_for() -> None:
 def test_blur_and_rotation_draw_uniformly_for_each_sample() -> None:
     point = torch.zeros(3000, 1, 41, 41)
     point[:, :, 20, 35] = 1
-    turned = RandomRotation(180, 1.0)(point, Draws(1, 0, 3000))
+    turned = random_rotation(point, Draws(1, 0, 3000), degrees=180, p=1.0)
     place = turned.flatten(1).argmax(dim=1)
     angles = torch.atan2(20.0 - place // 41, place % 41 - 20.0)
     assert stats.kstest(angles / math.pi, stats.uniform(-1, 2).cdf).pvalue > 1e-6, "angles are rounded to pixels"
-    blurred = RandomBlur((0.5, 2.0), 1.0)(point, Draws(2, 0, 3000))
+    blurred = random_blur(point, Draws(2, 0, 3000), sigma=(0.5, 2.0), p=1.0)
     assert blurred.amax(dim=(1, 2, 3)).unique().numel() > 2500
 
 
 @pytest.mark.parametrize(
     "transform",
     [
-        RandomFlip(-1, 0.0),
-        RandomRotation(90, 0.0),
-        RandomJitter(0.4, 0.4, 0.0),
-        RandomBlur((0.1, 2.0), 0.0),
-        RandomNoise((1.0, 1.0), 0.0),
+        partial(random_flip, axis=-1, p=0.0),
+        partial(random_rotation, degrees=90, p=0.0),
+        partial(random_jitter, brightness=0.4, contrast=0.4, p=0.0),
+        partial(random_blur, sigma=(0.1, 2.0), p=0.0),
+        partial(random_noise, variance=(1.0, 1.0), p=0.0),
         Normalise(0.0, 1.0),
     ],
-    ids=lambda transform: type(transform).__name__,
+    ids=["left and right", "rotation", "jitter", "blur", "noise", "normalise"],
 )
 def test_a_transform_of_probability_nought_changes_nothing(transform: Transform) -> None:
     images = smooth_images()
@@ -193,11 +194,11 @@ def full_view() -> View:
     return View(
         (
             RandomResizedCrop(24, (0.2, 1.0)),
-            RandomFlip(-1, 0.5),
-            RandomRotation(180, 0.5),
-            RandomJitter(0.4, 0.4, 0.8),
-            RandomBlur((0.1, 2.0), 0.5),
-            RandomNoise((1e-5, 1e-4), 0.5),
+            partial(random_flip, axis=-1, p=0.5),
+            partial(random_rotation, degrees=180, p=0.5),
+            partial(random_jitter, brightness=0.4, contrast=0.4, p=0.8),
+            partial(random_blur, sigma=(0.1, 2.0), p=0.5),
+            partial(random_noise, variance=(1e-5, 1e-4), p=0.5),
             Normalise(0.4, 0.2),
         )
     )

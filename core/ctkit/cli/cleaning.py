@@ -19,7 +19,7 @@ from ctkit.storage import KINDS
 
 LEFTOVERS = "leftovers of killed writers"
 _BELOW = "[0-9a-f][0-9a-f]"  #: of a kind: the folders that hold entries
-_ENTRY = re.compile(r"[0-9a-f]{64}(\.json|\.npy)?")  #: a lock beside a workspace is none
+_ENTRY = re.compile(r"[0-9a-f]{64}(\.entry|\.json|\.npy)?")  #: a lock beside a workspace is none
 
 
 @dataclass(frozen=True)

@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable, Iterator
-from itertools import groupby
-from operator import attrgetter
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 from ctkit.contracts import Plugin, Reducer
+from ctkit.contracts.reducer import Scope
 from ctkit.plugins import Entry
-
-_HEADINGS = {
-    "dataset": "Data sets",
-    "reducer": "Reducers",
-    "method": "Methods",
-    "task": "Tasks",
-    "protocol": "Protocols",
-}
-_KINDS = list(_HEADINGS)
 
 
 def describe_plugin(entry: Entry) -> str:
@@ -28,32 +18,15 @@ def describe_plugin(entry: Entry) -> str:
     lines = [f"{entry.kind} {entry.name} ({entry.distribution} {entry.version}): {entry.summary}", ""]
     lines += [inspect.getdoc(plugin) or "", ""]
     if issubclass(plugin, Reducer):
-        lines += [*_reducer(plugin), ""]
+        lines += [scopes(plugin), ""]
     lines += ["Parameters:" if plugin.params_type.model_fields else "Parameters: none"]
-    for name, kind, default, meaning in _parameters(plugin):
+    for name, kind, default, meaning in parameters(plugin):
         stands = "required" if default == "required" else f"default {default}"
         lines += [f"  {name}  {kind}, {stands}", f"      {meaning}"]
     return "\n".join(lines)
 
 
-def plugin_reference(entries: Iterable[Entry]) -> str:
-    """Return a page of Markdown on plugins: what each does, and a table of its parameters. Trackers have none."""
-    lines: list[str] = []
-    told = [entry for entry in entries if entry.kind in _KINDS]
-    for kind, group in groupby(
-        sorted(told, key=lambda entry: (_KINDS.index(entry.kind), entry.name)), attrgetter("kind")
-    ):
-        lines += [f"## {_HEADINGS[kind]}", ""]
-        for entry in group:
-            plugin = entry.load()
-            lines += [f"### `{entry.name}`", "", inspect.getdoc(plugin) or "", ""]
-            if issubclass(plugin, Reducer):
-                lines += [f"{line}.  " for line in _reducer(plugin)] + [""]
-            lines += _table(plugin)
-    return "\n".join(lines)
-
-
-def _parameters(plugin: type[Plugin[Any]]) -> Iterator[tuple[str, str, str, str]]:
+def parameters(plugin: type[Plugin[Any]]) -> Iterator[tuple[str, str, str, str]]:
     """Name, kind, default ("required" where there is none) and meaning of each parameter."""
     properties = plugin.params_type.model_json_schema().get("properties", {})
     for name, field in plugin.params_type.model_fields.items():
@@ -61,22 +34,10 @@ def _parameters(plugin: type[Plugin[Any]]) -> Iterator[tuple[str, str, str, str]
         yield name, _kind(properties[name]), default, field.description or ""
 
 
-def _table(plugin: type[Plugin[Any]]) -> list[str]:
-    rows = [(f"`{name}`", *others) for name, *others in _parameters(plugin)]
-    if not rows:
-        return ["It has no parameters.", ""]
-    cells = [[cell.replace("|", r"\|").replace("<", "&lt;") for cell in row] for row in rows]
-    return [
-        "| parameter | values | default | meaning |",
-        "|---|---|---|---|",
-        *(f"| {' | '.join(row)} |" for row in cells),
-        "",
-    ]
-
-
-def _reducer(plugin: type[Reducer[Any]]) -> list[str]:
-    scopes = [scope for scope in ("volume", "patient", "dataset") if scope in plugin.scopes]
-    return [f"Scopes: {', '.join(scopes)} (default {plugin.default_scope})"]
+def scopes(plugin: type[Reducer[Any]]) -> str:
+    """What one decision of a reducer may cover."""
+    found = [scope for scope in get_args(Scope) if scope in plugin.scopes]
+    return f"Scopes: {', '.join(found)} (default {plugin.default_scope})"
 
 
 def _shown(value: Any) -> str:

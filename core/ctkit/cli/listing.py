@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,7 +35,7 @@ def runs_in(folder: Path) -> list[Listed]:
     if not folder.is_dir():
         raise RequestError(f"there is no folder {folder}; runs go to runs/ beside where they are started")
     candidates = [folder] if RunFolder(folder).provenance.is_file() else sorted(folder.iterdir())
-    return sorted(_listed(candidates), key=lambda run: -run.started)
+    return sorted(filter(None, map(_listed, candidates)), key=lambda run: -run.started)
 
 
 def occupied(folder: Path) -> int:
@@ -48,23 +47,15 @@ def occupied(folder: Path) -> int:
     return total
 
 
-def _listed(folders: list[Path]) -> Iterator[Listed]:
-    for folder in folders:
-        try:
-            started, state = _standing(folder)
-        except (KeyError, TypeError, ValueError):  # no run.json, or none of ctkit's
-            continue
-        yield Listed(folder, state, started, occupied(folder))
-
-
-def _standing(folder: Path) -> tuple[float, str]:
-    """When a run was started; how it stands, and at what it works or stopped: ``run.json`` knows of no kill."""
+def _listed(folder: Path) -> Listed | None:
+    """How a run stands, and at what it works or stopped: ``run.json`` knows of no kill; None where there is no run."""
     facts = read_provenance(folder)
-    started = datetime.fromisoformat(facts["started"]).timestamp()
-    state = str(facts["state"])
-    if state == "running" and not RunFolder(folder).is_live:
-        state = "killed"
-    at = facts.get("at")
-    if at and state in ("running", "killed", "interrupted", "failed"):
-        state = f"{state} at {at['stage']} {at['item']}".rstrip()
-    return started, state
+    try:
+        started, state = datetime.fromisoformat(facts["started"]).timestamp(), str(facts["state"])
+        if state == "running" and not RunFolder(folder).is_live:
+            state = "killed"
+        if (at := facts.get("at")) and state in ("running", "killed", "interrupted", "failed"):
+            state = f"{state} at {at['stage']} {at['item']}".rstrip()
+    except (KeyError, TypeError, ValueError):  # no run.json, or none of ctkit's
+        return None
+    return Listed(folder, state, started, occupied(folder))

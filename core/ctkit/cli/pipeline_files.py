@@ -35,8 +35,9 @@ def validate(file: Path, overrides: tuple[str, ...]) -> None:
     resolved = pipeline_text.load(file, registry, overrides)
     warn_of_broken(registry, Console())
     runner.check_file(resolved, registry, runner.run_folder(resolved))
-    if said := runner.missing_packages(resolved):
-        Console().warn(said)
+    for said in (runner.missing_packages(resolved), *runner.unwritable(runner.run_folder(resolved))):
+        if said:
+            Console().warn(said)
     parts = (
         count(len(resolved.arms), "arm"),
         count(len(resolved.pretrains), "pre-training"),

@@ -78,12 +78,14 @@ def _print_plan(
     resolved: Any, registry: Registry, console: Console, until: Stage, only: Only, jobs: int | Literal["auto"]
 ) -> None:
     from ctkit import runner
-    from ctkit.runner import check_start, dry_run
+    from ctkit.runner import check_start, dry_run, unwritable
     from ctkit.session import open_session
 
     folder = runner.run_folder(resolved)
-    session = replace(open_session(resolved, registry, console, folder, jobs), only=only)
+    session = replace(open_session(resolved, registry, console, folder, jobs, looking=True), only=only)
     check_start(session, until)
+    for text in unwritable(folder):
+        console.warn(text)
     if console.as_json:
         rows = [(line.stage, line.item, line.state, line.detail) for line in dry_run.plan(session)]
         console.table(("stage", "item", "state", "detail"), rows)

@@ -36,7 +36,7 @@ class Worker:
                 child = self._child = self._child or Child(NAME)
             outcome = child.call(work, arguments, limit)
             if not isinstance(outcome, Returned | Raised):
-                child.end()
+                child.kill()
                 self._child = None
             if outcome is not None:
                 return outcome
@@ -47,7 +47,7 @@ class Worker:
         with self._lock:
             self._ended = True
             if self._child is not None:
-                self._child.end()
+                self._child.kill()
 
 
 class LocalWorkers:

@@ -23,6 +23,9 @@ class SourceFile:
     size: int  #: bytes
     mtime_ns: int
 
+    def __reduce__(self) -> tuple[type[SourceFile], tuple[str, int, int]]:
+        return SourceFile, (self.path, self.size, self.mtime_ns)  # thrice as fast as what slots do by themselves
+
 
 @dataclass(frozen=True, slots=True)
 class Skipped:

@@ -13,6 +13,9 @@ from pydantic import Field
 
 from ctkit.contracts.params import Bools, Ints, P, Params, Plugin
 
+Scope = Literal["volume", "patient", "dataset"]  #: what one decision covers
+SCOPES: frozenset[str] = frozenset(get_args(Scope))
+
 
 @dataclass(frozen=True)
 class Knob:
@@ -85,8 +88,8 @@ class Reducer(Plugin[P], ABC):
     """A way to choose slices. It describes and selects; scope, budgets, steps, seeds and caching are the core's."""
 
     evidence: ClassVar[Literal["none", "slice", "pair"]] = "none"  #: "pair" lives inside a volume
-    scopes: ClassVar[frozenset[str]] = frozenset({"volume", "patient", "dataset"})
-    default_scope: ClassVar[Literal["volume", "patient", "dataset"]] = "volume"
+    scopes: ClassVar[frozenset[str]] = SCOPES
+    default_scope: ClassVar[Scope] = "volume"
     device: ClassVar[Literal["cpu", "accelerator"]] = "cpu"  #: accelerator: one process owns each, workers feed it
     draws: ClassVar[bool] = False  #: uses the generator, so there is one selection per seed
     #: Reducers of one name here and equal parameters share evidence; ``version`` is then of the choice alone.

@@ -6,15 +6,17 @@ import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from ctkit.errors import nearest
 from ctkit.pipeline_file.sections import ID
 
 Location = tuple[str | int, ...]  #: of a key in a document: ("reduce", 1, "threshold")
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _UNCONVERTED = {"int_type", "float_type", "bool_type"}  #: of strict reading: "3" is no number, and true is none either
@@ -23,16 +25,17 @@ _TYPES |= {"path": "a path in quotes", "list": "an array", "tuple": "an array", 
 
 
 def validated(
-    model: type[ModelT], table: Mapping[str, Any], base: Path
+    model: type[ModelT], table: Mapping[str, Any], base: Path, *, but: str = ""
 ) -> tuple[ModelT | None, Iterator[tuple[Location, str]]]:
-    """Return a table as its model, None where it is wrong, and each mistake with its place in the table."""
+    """Return a table as its model, None where it is wrong, and each mistake, ``but`` of one type, with its place."""
     whole, problems = None, []
     for strict in (False, True):
         try:
             whole = model.model_validate(table, strict=strict, context={"base": base})
         except ValidationError as error:
             problems += [one for one in error.errors() if not strict or one["type"] in _UNCONVERTED]
-    return (None if problems else whole), _explained(problems, model, table)
+    told = (one for one in problems if one["type"] != but)
+    return (None if problems else whole), _explained(told, model, table)
 
 
 def meant(words: Iterable[str], valid: Collection[str]) -> set[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from ctkit.contracts import Dataset, Method, Params, Plugin, Protocol, Reducer, Task
 from ctkit.contracts.promises import Judge, check_parameters_stored
-from ctkit.contracts.reducer import knob_of
+from ctkit.contracts.reducer import Scope, knob_of
 from ctkit.pipeline_file.sections import ComputeSection, Keep, Rendering, ReportSection, RunSection
 from ctkit.plugins import Entry, load_target
 
@@ -85,7 +85,7 @@ class Step:
     """One reducer of an arm, with the scope it decides in and its knob (NaN: none, or turned by a budget)."""
 
     reducer: Chosen[Reducer[Any]]
-    scope: Literal["volume", "patient", "dataset"]
+    scope: Scope
     at: float
 
     @property

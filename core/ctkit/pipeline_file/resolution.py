@@ -6,19 +6,16 @@ import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
-
-from pydantic import BaseModel
+from typing import Any, cast
 
 from ctkit.contracts import Reducer
-from ctkit.contracts.reducer import knob_of
+from ctkit.contracts.reducer import SCOPES, knob_of
 from ctkit.errors import ConfigError, CtkitError, PluginError, nearest
-from ctkit.pipeline_file.mistakes import Location, meant, validated
+from ctkit.pipeline_file.mistakes import Location, ModelT, meant, validated
 from ctkit.pipeline_file.pipeline import Arm, Chosen, Document, Pipeline, PretrainPlan, Step, TaskPlan
-from ctkit.pipeline_file.sections import SCOPES, TABLES, ArmKeys, PipelineFile, PluginTable, Rendering
+from ctkit.pipeline_file.sections import TABLES, ArmKeys, PipelineFile, PluginTable, Rendering
 from ctkit.plugins import Entry, Registry
 
-ModelT = TypeVar("ModelT", bound=BaseModel)
 Given = tuple[Document, Location]  #: a table as the file has it, and its place
 
 
@@ -79,7 +76,8 @@ class _Resolver:
             tuple(filter(None, baselines)),
             tuple(filter(None, tasks)),
         )
-        return Pipeline(file.run, file.compute, file.report, chosen[0], _part(chosen[1], Rendering), *parts)
+        rendering = Rendering(**{name: getattr(chosen[1], name) for name in Rendering.model_fields})
+        return Pipeline(file.run, file.compute, file.report, chosen[0], rendering, *parts)
 
     # arms
 
@@ -240,11 +238,12 @@ class _Resolver:
         if entry is None:
             self.validated(table.keys, {key: given[key] for key in given if key in table.keys.model_fields}, location)
             return None
-        whole = self.validated(table.model(entry), given, location)
-        return (Chosen(entry, _part(whole, entry.load().params_type)), whole) if whole else None
+        whole, own = self.validated(table.model(entry), given, location), entry.load().params_type
+        params = self.validated(own, {key: given[key] for key in given if key in own.model_fields}, location, "missing")
+        return (Chosen(entry, params), whole) if whole and params else None
 
-    def validated(self, model: type[ModelT], table: Document, location: Location) -> ModelT | None:
-        whole, mistakes = validated(model, table, self.base)
+    def validated(self, model: type[ModelT], table: Document, location: Location, but: str = "") -> ModelT | None:
+        whole, mistakes = validated(model, table, self.base, but=but)
         for place, message in mistakes:
             self.note((*location, *place), message)
         return whole
@@ -263,12 +262,6 @@ def _tables(document: Document, name: str, location: Location = ()) -> list[Give
     value = document.get(name)
     several = enumerate(value) if isinstance(value, list) else ()
     return [(table, (*location, name, number)) for number, table in several if isinstance(table, dict)]
-
-
-def _part(whole: BaseModel, model: type[ModelT]) -> ModelT:
-    """Those fields of a validated table that ``model`` has."""
-    values = {name: getattr(whole, name) for name in model.model_fields}
-    return model.model_construct(whole.model_fields_set & values.keys(), **values)
 
 
 def _id(given: Document, table: PluginTable) -> str:

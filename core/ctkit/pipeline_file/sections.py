@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, create_model, model_validator
 
 from ctkit.contracts.params import WrittenPath
+from ctkit.contracts.reducer import Scope
 from ctkit.errors import PluginError
 from ctkit.hookspecs import Kind
 from ctkit.plugins import Entry
@@ -21,8 +22,6 @@ ID = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"  #: what a run, an arm, a pre-training or 
 Intensity = Literal[
     "hu-window", "lung", "mediastinum", "abdomen", "bone", "brain", "slice-min-max", "volume-min-max"
 ]  # fmt: skip
-Scope = Literal["volume", "patient", "dataset"]
-SCOPES: frozenset[str] = frozenset(get_args(Scope))
 BASELINE = "untrained"  #: method of a ``[[baseline]]`` that names none
 
 
@@ -162,14 +161,19 @@ class PluginTable:
 
     @cache  # noqa: B019  # tables and entries are few and live as long as the program
     def model(self, entry: Entry) -> type[BaseModel]:
-        """Return the model of a table with a plugin. Raises ``PluginError`` where that is not usable."""
+        """Return the model of a table with a plugin, but for what the plugin's own validators say.
+
+        Those expect an instance of its parameters, not one that has keys of the core's as well. Raises ``PluginError``
+        where the plugin is not usable.
+        """
         params = entry.load().params_type
         if taken := sorted(core_keys(entry.kind) & params.model_fields.keys()):
             raise PluginError(f"{entry.title} has a parameter {taken[0]!r}, but that key is the core's own")
         qualified = f"{entry.distribution}:{entry.name}"
         names: Any = Literal[(qualified,) if entry.status == "clash" else (entry.name, qualified)]
         use: Any = Field(self.use if self.use == entry.name else ..., description=entry.summary)
-        return create_model(f"{self.kind}.{entry.name}", __base__=(params, self.keys), use=(names, use))
+        fields: Any = {name: (field.annotation, field) for name, field in params.model_fields.items()}
+        return create_model(f"{self.kind}.{entry.name}", __base__=self.keys, use=(names, use), **fields)
 
 
 TABLES = {

@@ -48,7 +48,7 @@ def revisit(run: Path, arm: str, console: Console) -> Iterator[RevisitedArm]:
     if arm not in arms:
         raise RequestError(f"{run} has no arm {arm!r}; {nearest(arm, arms)}")
     folder = RunFolder(run.absolute())
-    session = open_session(resolved, registry, console, folder)
+    session = open_session(resolved, registry, console, folder, looking=True)
     with folder.locked(), used_by(session.cache, folder.path), session.workers:
         yield _opened(session, arms[arm])
 

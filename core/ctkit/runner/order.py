@@ -31,7 +31,7 @@ from ctkit.stages.data import Data
 from ctkit.stages.describe import describe
 from ctkit.stages.materialise import materialise
 from ctkit.stages.narrowing import narrowed, widened, without_failed
-from ctkit.stages.selected import Selected, keys
+from ctkit.stages.selected import keys
 from ctkit.storage import Outline, RunFolder
 from ctkit.storage.records import SkippedRow, VolumeRow, write_rows
 
@@ -115,7 +115,8 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     if not session.pipeline.pretrains and not session.pipeline.baselines:
         return _report(session, data)
     if "pretrain" not in wanted:
-        materialise(session, data, [one.selection for one in _wanted_selections(session, data)])
+        wanted_selections = [one for one in data.selections.values() if session.only.wants(arm=one.arm.id)]
+        materialise(session, data, [one.selection for one in wanted_selections])
         return _stopped(session, "materialise")
     data = pretraining.found_before(session, data)
     if missing := pretraining.missing(session, data):
@@ -134,10 +135,6 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     if "report" not in wanted:
         return _stopped(session, "evaluate")
     return _report(session, data)
-
-
-def _wanted_selections(session: Session, data: Data) -> list[Selected]:
-    return [selected for selected in data.selections.values() if session.only.wants(arm=selected.arm.id)]
 
 
 def _whole_size(pipeline: Pipeline) -> tuple[int, int]:

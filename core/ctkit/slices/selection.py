@@ -6,18 +6,17 @@ import hashlib
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Bools, Decision, Group, Ints, Knob, Reducer
 from ctkit.contracts.promises import Judge, check_decision
+from ctkit.contracts.reducer import Scope
 
 #: Part of the address of selections: raised when the core chooses otherwise on the same evidence.
 VERSION = 1
-
-Scope = Literal["volume", "patient", "dataset"]
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,9 @@ def _predict(session: Session, data: Data, evaluated: Evaluated, stored: _Stored
     with session.console.progress(f"evaluate {evaluated.item}", None) as bar:
         work = partial(_predicted, evaluated.plan, known)
         predictions: Predictions = yield Call(work, {"progress": bar.update})
+    if predictions.patients:  # whose names sorted are all that resampling needs
+        numbers = {patient: f"{n:06}" for n, patient in enumerate(sorted(set(predictions.patients)), 1)}
+        predictions = replace(predictions, patients=tuple(numbers[patient] for patient in predictions.patients))
     if slices is None and not evaluated.job.baseline:
         predictions = replace(predictions, warnings=(*predictions.warnings, NOT_COMPARED))
     with session.cache.entry("evaluate", evaluated.address) as entry:

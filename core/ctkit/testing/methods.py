@@ -33,12 +33,13 @@ def check_method(plugin: type[Method[Any]], params: Params | None = None) -> Non
     check_check(judge, method)
     with tempfile.TemporaryDirectory() as folder:
         trial = _TrialJob(judge, Path(folder))
-        first = trial.train(method, "first")
+        watcher = _Watcher()
+        first = trial.train(method, "first", watcher=watcher)
         weights = _weights(judge, first)
         if first.steps == 0:
             _check_untrained(trial, judge, method, weights)
             return
-        _check_report(judge, first, trial.watcher("first"))
+        _check_report(judge, first, watcher)
         judge.must(
             not _same(weights, _weights(judge, trial.train(method, "other seed", seed=2))),
             "another seed must give another backbone, but it gave the same; seed weights, order and views by job.seed",
@@ -97,13 +98,9 @@ class _TrialJob:
         self._judge = judge
         self._folder = folder
         self._rows = samples.rows(folder)
-        self._watchers: dict[str, _Watcher] = {}
 
-    def watcher(self, name: str) -> _Watcher:
-        return self._watchers[name]
-
-    def train(self, method: Method[Any], name: str, *, seed: int = 1, stop_at: int | None = None) -> Pretrained:
-        self._watchers[name] = watcher = _Watcher(stop_at)
+    def train(self, method: Method[Any], name: str, *, seed: int = 1, watcher: _Watcher | None = None) -> Pretrained:
+        watcher = watcher or _Watcher()
         folder = self._folder / name
         folder.mkdir(exist_ok=True)
         found = method.pretrain(
@@ -119,7 +116,7 @@ class _TrialJob:
 
     def interrupt(self, method: Method[Any], name: str, at: int) -> None:
         try:
-            self.train(method, name, stop_at=at)
+            self.train(method, name, watcher=_Watcher(stop_at=at))
         except _Stop:
             return
         self._judge.must(

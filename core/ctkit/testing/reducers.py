@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Decision, Group, Ints, Knob, Params, Reducer, Slices
 from ctkit.contracts.promises import Judge, check_decision
+from ctkit.contracts.reducer import SCOPES
 from ctkit.errors import CtkitError
-from ctkit.pipeline_file.sections import SCOPES
 from ctkit.testing import samples
 from ctkit.testing.plugins import build, check_check, check_pickling
 

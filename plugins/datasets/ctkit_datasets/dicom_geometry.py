@@ -36,6 +36,22 @@ class Turn:
     def __bool__(self) -> bool:
         return self.transpose or self.flip_rows or self.flip_columns
 
+    def place(self, position: Vector, cosines: Vector, spacing: Vector, shape: tuple[int, int]) -> NDArray[np.float64]:
+        """Return the step to the next column, that to the next row, and the first pixel, as columns of (3, 3) in LPS.
+
+        They are those of the upright slice, ``shape`` rows and columns, by what the header says of the stored one
+        (PS3.3 section C.7.6.2.1.1).
+        """
+        down, across = np.array(cosines[3:]) * spacing[0], np.array(cosines[:3]) * spacing[1]
+        if self.transpose:
+            down, across = across, down
+        first = np.array(position, np.float64)
+        if self.flip_rows:
+            first, down = first + down * (shape[0] - 1), -down
+        if self.flip_columns:
+            first, across = first + across * (shape[1] - 1), -across
+        return np.stack([across, down, first], axis=1)
+
     def stored_view(self, upright: NDArray[Any]) -> NDArray[Any]:
         """Return a view of an upright slice (rows, columns) in the order of the stored one: write there to turn it."""
         flipped = upright[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]

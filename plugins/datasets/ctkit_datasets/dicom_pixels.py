@@ -51,11 +51,11 @@ def read_volume(root: Path, volume: Volume, wanted: Ints | None) -> Pixels:
     """
     index = np.arange(len(volume)) if wanted is None else wanted
     shape = (len(index), volume.rows, volume.columns)
-    if volume.details["encodings"][0]["hounsfield"]:
-        measured = np.empty(shape, np.int16)
-        return fill(measured, "HU", root, volume, index, to_hounsfield, _Repeats(measured).check)
-    values = np.empty(shape, np.float32)
-    return fill(values, "arbitrary", root, volume, index, to_arbitrary, _Repeats(values).check)
+    hounsfield = volume.details["encodings"][0]["hounsfield"]
+    values: NDArray[Any] = np.empty(shape, np.int16 if hounsfield else np.float32)
+    convert: Convert = to_hounsfield if hounsfield else to_arbitrary
+    unit: Literal["HU", "arbitrary"] = "HU" if hounsfield else "arbitrary"
+    return fill(values, unit, root, volume, index, convert, _Repeats(values).check)
 
 
 def fill(

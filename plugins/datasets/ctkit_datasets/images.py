@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
@@ -18,7 +19,7 @@ from ctkit_datasets.file_kinds import other_kind
 from ctkit_datasets.filters import FolderParams, chosen, unwanted
 from ctkit_datasets.packed_groups import PackedGroups
 from ctkit_datasets.source_files import walk
-from ctkit_formats.pictures import FEW_LEVELS, SUFFIXES, decoded, opened, quiet, shape_of
+from ctkit_formats.pictures import FEW_LEVELS, SUFFIXES, decoded, opened, shape_of
 
 PATTERN = r"(?P<patient>[^/]+?)(?:(?:_(?P<volume>\d+))?_(?P<index>\d+))?$"
 NUMBERED = r"(?P<patient>[^/]+?)\D*(?P<index>\d+)$"  #: reads the number at a name's end as the index of a slice
@@ -70,7 +71,7 @@ class Images(Dataset[ImagesParams]):
             other = other_kind(self.params.root / file.path, "images")
             return Skipped(file.path, other or f"no image by its name, which should end in {', '.join(SUFFIXES)}")
         try:
-            with quiet(), opened(self.params.root / file.path) as image:
+            with warnings.catch_warnings(action="ignore"), opened(self.params.root / file.path) as image:
                 return {"shape": shape_of(image), "frames": getattr(image, "n_frames", 1)}
         except DataError as error:
             return Skipped(file.path, str(error), error.retry)
@@ -101,7 +102,7 @@ class Images(Dataset[ImagesParams]):
         for place, number in enumerate(index.tolist()):
             file, frame = volume.slices[number]
             try:
-                with quiet():
+                with warnings.catch_warnings(action="ignore"):  # of damaged metadata, which is not used
                     found = decoded(self.params.root / volume.files[file].path, frame, grey=True)
                 values[place] = _checked(found, values.shape[1:])
                 readable[place] = True

@@ -21,7 +21,6 @@ from ctkit_datasets.dicom_pixels import fill
 from ctkit_datasets.dicom_slices import Encoding, Slice, SliceMaker, sources
 from ctkit_datasets.filters import RecipeParams, chosen
 from ctkit_datasets.lidc_findings import findings
-from ctkit_datasets.lidc_segmentations import segmented_nodules
 from ctkit_datasets.packed_groups import PackedGroups
 
 _LEVELS = 3  # PATIENT/STUDY/SERIES
@@ -60,8 +59,7 @@ class LidcIdri(SeriesDataset[RecipeParams]):
 
     def facts(self, volume: Volume) -> VolumeFacts:
         """Manufacturer and kernel, and on which slices a reader marked a nodule: from the XML, else segmentations."""
-        root = self.params.root
-        return VolumeFacts(super().facts(volume).traits, findings(root, volume) or segmented_nodules(root, volume))
+        return VolumeFacts(super().facts(volume).traits, findings(self.params.root, volume))
 
     def _arrange_published(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
         """Make a volume of each series folder, slices in the order of file names and numbered through all folders."""

@@ -35,16 +35,9 @@ class MetaImage(Nifti):
 
     def volumes(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
         """Yield a volume per header that is asked for and whose voxels are there, and the others with the reason."""
-        others: dict[str, SourceFile] = {}
-
-        def with_facts() -> Iterator[tuple[SourceFile, Mapping[str, Any]]]:
-            for file, facts in headers:
-                if facts:
-                    yield file, facts
-                else:
-                    others[file.path] = file
-
-        found = list(super().volumes(with_facts()))
+        every = list(headers)
+        others = {file.path: file for file, facts in every if not facts}
+        found = list(super().volumes((file, facts) for file, facts in every if facts))
         owners: dict[str, str] = {}
         for one in found:
             if isinstance(one, Volume):

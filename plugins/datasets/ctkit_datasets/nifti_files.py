@@ -39,10 +39,6 @@ _ANY_ZLIB = 47  # zlib's word for either of its headers
 _TRAILING = "bytes that follow the compressed data are ignored"
 _INFLATION = 200  # bytes that one byte of a compressed file may become; noise keeps real CT far below it
 _SMALL = 1 << 26  # bytes that any compressed file may become
-_TYPES = {
-    2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
-}  # fmt: skip
-_COLOURS = {128, 2304}
 _LAYOUTS: tuple[tuple[Any, int, int], ...] = (  # class, bytes of the header, place of its magic
     (nibabel.Nifti1Header, 348, 344),
     (nibabel.Nifti2Header, 540, 4),
@@ -104,7 +100,7 @@ def opened(path: Path, encoding: str = "", start: int = 0) -> Iterator[tuple[Bin
             compressed = file.read(2) == _GZIP if not encoding else encoding != "raw"
             file.seek(start if start >= 0 else max(0, file.seek(0, 2) + start))
             yield (_Inflated(file, 31 if encoding != "zlib" else _ANY_ZLIB) if compressed else file), compressed
-    except (EOFError, zlib.error) as error:
+    except (EOFError, zlib.error, OverflowError) as error:  # the last of a place beyond all files
         raise DataError("its compressed data are damaged or end too early") from error
     except OSError as error:
         reason = f"cannot be read: {error.strerror or type(error).__name__}"
@@ -184,13 +180,14 @@ def _shape(header: Any) -> tuple[int, int, int]:
 
 def _dtype(header: Any, labels: bool) -> str:
     code = int(header["datatype"])
+    dtype = header.get_data_dtype() if code in nibabel.nifti1.data_type_codes.dtype else np.dtype("V1")
     if int(header["intent_code"]) == _LABELS and not labels:
         raise DataError("a label map")
-    if code in _COLOURS:
+    if dtype.names:
         raise DataError("colours, not intensities")
-    if code not in _TYPES:
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
         raise DataError(f"voxels of data type {code}, which is no integer or real number of up to 64 bits")
-    return np.dtype(_TYPES[code]).newbyteorder(header.endianness).str
+    return str(dtype.str)
 
 
 def _offset(header: Any) -> int:
@@ -231,12 +228,12 @@ def orientation(
     notes = list(notes) if all(known) else [*notes, "its header holds no usable spacing along some axis: unknown"]
     if not _is_usable(affine):
         raise DataError("damaged header: neither orientation nor spacing can be used")
-    steps = _steps(affine)
+    steps = np.linalg.norm(affine[:3, :3], axis=0)  # from voxel to voxel along the axes of the file
     cosines = affine[:3, :3] / steps  # of each axis of the file to the patient's right, front and head
     axes = max(itertools.permutations(range(3)), key=lambda axes: np.abs(cosines[range(3), axes]).sum())
-    columns, rows, slices = (float(steps[axis]) for axis in axes)
+    spacing = tuple(float(steps[axis]) for axis in axes)
     right, front, head = (bool(cosines[side, axis] > 0) for side, axis in enumerate(axes))
-    plane = _plane(columns, rows, slices)
+    plane = _plane(spacing)
     tilt = math.degrees(math.acos(min(1.0, abs(cosines[2, axes[2]]))))
     if tilt >= 1.0:
         notes.append(f"slices are tilted by {tilt:.0f} degrees")
@@ -250,9 +247,7 @@ def orientation(
     }
     return facts | {
         "place": _upright(affine, facts).tolist(),
-        "spacing": [
-            round(step, 6) if known[axis] else None for step, axis in zip((columns, rows, slices), axes, strict=True)
-        ],
+        "spacing": [round(step, 6) if known[axis] else None for step, axis in zip(spacing, axes, strict=True)],
         "plane": plane,
         "notes": notes,
     }
@@ -292,21 +287,15 @@ def _affine(header: Any) -> tuple[NDArray[np.float64], list[str], list[bool]]:
 def _is_usable(affine: NDArray[np.float64]) -> bool:
     if not np.isfinite(affine).all():
         return False
-    steps = _steps(affine)
+    steps = np.linalg.norm(affine[:3, :3], axis=0)
     return bool(
         (steps > _SHORTEST).all() and (steps < _LONGEST).all() and abs(np.linalg.det(affine[:3, :3] / steps)) > 0.05
     )
 
 
-def _steps(affine: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the distances of neighbouring voxels along the axes of the file."""
-    return np.asarray(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)))
-
-
-def _plane(x: float, y: float, z: float) -> str:
+def _plane(spacing: Sequence[float]) -> str:
     """Return the plane of acquisition: across the axis whose spacing stands out, else axial."""
-    spacing = (x, y, z)
-    widest = spacing.index(max(spacing))
+    widest = int(np.argmax(spacing))
     others = [step for axis, step in enumerate(spacing) if axis != widest]
     return _PLANES[widest] if spacing[widest] >= _ISOTROPIC * max(others) else "axial"
 

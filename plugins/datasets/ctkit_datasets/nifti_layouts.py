@@ -84,7 +84,7 @@ def dataset_json(folder: Path) -> dict[str, Any]:
     path = folder / "dataset.json"
     try:
         found = json.loads(path.read_bytes()) if path.stat().st_size <= _LARGEST else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

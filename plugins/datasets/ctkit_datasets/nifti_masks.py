@@ -128,7 +128,7 @@ def _label_names(folder: Path) -> dict[int, tuple[str, ...]]:
     labels = dataset_json(folder).get("labels", {})
     names: dict[int, tuple[str, ...]] = {}
     for one, other in labels.items() if isinstance(labels, dict) else ():
-        by_number = str(one).isdecimal()
+        by_number = re.fullmatch(r"\d{1,9}", one) is not None
         numbers = [int(one)] if by_number else other if isinstance(other, list) else [other]
         for number in numbers:
             if isinstance(number, int) and number:

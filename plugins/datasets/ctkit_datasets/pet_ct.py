@@ -1,11 +1,14 @@
 """FDG-PET-CT-Lesions (doi:10.7937/gkr0-xv29), as DICOM from The Cancer Imaging Archive or as its NIfTI tree.
 
-As DICOM a study holds series of CT, PT and SEG, of which the CT is read; as NIfTI ``PATIENT/STUDY/CT.nii.gz`` is.
+As DICOM a study holds series of CT, PT and SEG, of which the CT is read; as NIfTI ``PATIENT/STUDY/CT.nii.gz`` is, which
+lies beside PET, SUV, SEG and CTres, the CT resampled to the grid of the PET.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,12 +16,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ctkit.contracts import Ints, Pixels, Skipped, SourceFile, Volume, VolumeFacts
+from ctkit.errors import DataError
 from ctkit_datasets.dicom import SeriesDataset
 from ctkit_datasets.filters import RecipeParams, chosen, unwanted
-from ctkit_datasets.nifti_files import slice_places
+from ctkit_datasets.nifti import nifti_volume
+from ctkit_datasets.nifti_files import header_facts, read_slices, slice_places, stored_voxels
 from ctkit_datasets.nifti_masks import mask_findings
-from ctkit_datasets.pet_ct_nifti import CT, RESAMPLED_CT, inspect_tree_file, read_tree_volume, tree_volumes
 
+CT, RESAMPLED_CT = "CT.nii.gz", "CTres.nii.gz"
 _NIFTI = (".nii", ".nii.gz")
 _Header: TypeAlias = tuple[SourceFile, Mapping[str, Any]]
 
@@ -36,27 +41,38 @@ class PetCt(SeriesDataset[PetCtParams]):
 
     version = 2
 
+    @property
+    def _published(self) -> bool:
+        return self.params.recipe == "published"
+
     def inspect(self, file: SourceFile) -> Mapping[str, Any] | Skipped:
         """What the header of one file says; that of a NIfTI file under ``nifti``."""
         if not file.path.endswith(_NIFTI):
             return super().inspect(file)
-        found = inspect_tree_file(self.params.root, file, RESAMPLED_CT if self.params.resampled else CT)
-        return found if isinstance(found, Skipped) else {"nifti": found}
+        name = RESAMPLED_CT if self.params.resampled else CT
+        *folders, found = file.path.split("/")
+        if found != name:
+            return Skipped(file.path, f"not {name}")
+        if len(folders) < 2:
+            return Skipped(file.path, f"not in PATIENT/STUDY/{name}")
+        try:
+            return {"nifti": header_facts(self.params.root / file.path, file.size)}
+        except DataError as error:
+            return Skipped(file.path, str(error), error.retry)
 
     def arrange(self, headers: Iterable[_Header]) -> Iterator[Volume | Skipped]:
         """Make a volume of each CT series, or of each NIfTI file, which alone the published recipe knows."""
-        published = self.params.recipe == "published"
-        params = self.params.model_copy(update={"min_slices": 1}) if published else self.params
+        params = self.params.model_copy(update={"min_slices": 1}) if self._published else self.params
         trees: list[_Header] = []
         left: list[Skipped] = []
         yield from super().arrange(self._series(headers, trees, left))
-        yield from chosen(tree_volumes(trees, published), params)
+        yield from chosen(_tree_volumes(trees, self._published), params)
         yield from left
 
     def _series(self, headers: Iterable[_Header], trees: list[_Header], left: list[Skipped]) -> Iterator[_Header]:
         """Yield the headers of DICOM files; put those of NIfTI files into ``trees``, what is not used into ``left``."""
         for file, facts in headers:
-            if "nifti" not in facts and self.params.recipe == "standard":
+            if "nifti" not in facts and not self._published:
                 yield file, facts
             elif reason := unwanted(file.path, self.params):
                 left.append(Skipped(file.path, reason))
@@ -66,20 +82,58 @@ class PetCt(SeriesDataset[PetCtParams]):
                 left.append(Skipped(file.path, "DICOM, which the published recipe does not take"))
 
     def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
-        """Decode slices to Hounsfield units."""
-        if not volume.files[0].path.endswith(_NIFTI):
+        """Decode slices to Hounsfield units if nothing else is said, or as the paper's scripts write them."""
+        path = self.params.root / volume.files[0].path
+        if not path.name.endswith(_NIFTI):
             return super().read(volume, wanted)
-        return read_tree_volume(self.params.root, volume, wanted, self.params.recipe == "published", self.params.unit)
+        if self._published:
+            return _read_published(path, volume, wanted)
+        return read_slices(path, volume.details, wanted, "HU" if self.params.unit == "auto" else self.params.unit)
 
     def places(self, volume: Volume, index: Ints) -> NDArray[np.float64] | None:
         """Where slices lie; the published recipe takes those of NIfTI files as they are stored."""
         if not volume.files[0].path.endswith(_NIFTI):
             return super().places(volume, index)
-        return None if self.params.recipe == "published" else slice_places(volume.details, index)
+        return None if self._published else slice_places(volume.details, index)
 
     def facts(self, volume: Volume) -> VolumeFacts:
         """On which slices lesions are, by the segmentation of a NIfTI tree; of DICOM, manufacturer and kernel."""
         if not volume.files[0].path.endswith(_NIFTI):
-            return super().facts(volume)
-        published = self.params.recipe == "published"  # takes slices in the file's own order
-        return VolumeFacts(findings={} if published else mask_findings(self.params.root, volume))
+            return super().facts(volume)  # the published recipe takes slices in the file's own order
+        return VolumeFacts(findings={} if self._published else mask_findings(self.params.root, volume))
+
+
+def _tree_volumes(headers: Iterable[_Header], published: bool) -> Iterator[Volume]:
+    """Yield a volume per accepted file, sorted by patient and study.
+
+    ``published`` is the way of the paper's scripts: volumes get a running number, and slices, which are the file's
+    third axis as it is, are ordered by the string ``PATIENT_{running number}_{slice}``.
+    """
+    for number, (file, facts) in enumerate(sorted(headers, key=lambda header: header[0].path.split("/"))):
+        patient = file.path.split("/")[-3]
+        volume = nifti_volume(file, facts, patient)
+        if published:
+            columns, rows, count = facts["file_shape"]
+            slices = tuple((0, index) for index in range(count))
+            order = tuple(f"{patient}_{number}_{index}" for index in range(count))
+            volume = replace(volume, slices=slices, rows=rows, columns=columns, order=order)
+        yield volume
+
+
+def _read_published(path: Path, volume: Volume, wanted: Ints | None) -> Pixels:
+    """Return slices of the transposed voxel array as 8 bit, minimum..maximum to 0..255 with 1e-5 added to the range.
+
+    Stretched once more from minimum to maximum, as evidence is, such a slice stays as it is.
+    """
+    stored, notes = stored_voxels(path, volume.details)
+    slices = stored.transpose(2, 1, 0)
+    slope, intercept = volume.details["scale"] or (1.0, 0.0)
+    index = np.arange(len(slices)) if wanted is None else np.asarray(wanted, np.int64)
+    finite = np.array([np.isfinite(slices[number]).all() for number in index], np.bool_)
+    values = np.empty((np.count_nonzero(finite), volume.rows, volume.columns), np.uint8)
+    for target, number in zip(values, index[finite], strict=True):
+        plane = slices[number].astype(np.float64) * slope + intercept
+        low = plane.min()
+        target[...] = np.rint((plane - low) / (plane.max() - low + 1e-5) * 255)
+    skipped = tuple((int(number), "it holds values that are no number") for number in index[~finite])
+    return Pixels(values, index[finite], "arbitrary", skipped, notes=notes)

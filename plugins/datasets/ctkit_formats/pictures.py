@@ -7,7 +7,6 @@ channel is dropped, and a palette becomes its colours.
 from __future__ import annotations
 
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,6 +24,7 @@ from ctkit.errors import DataError
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")  #: what Pillow may try: its other formats may start programs
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
 MOST_PIXELS = 1 << 25  #: of a picture, about 5,800 x 5,800
+AT_ONCE = 4  #: pictures to decode at a time: the largest take 250 MB each
 FEW_LEVELS = 16  #: of 256
 
 _DEEP = {"I": "<i4", "F": "<f4"}  # Pillow's modes beyond 8 bits, besides those of I;16
@@ -35,13 +35,14 @@ _COLOUR = "<u2"  # of colour with 16 bits
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[ImageFile]:
-    """Open a picture by its content, whatever its suffix says. Whatever goes wrong becomes a ``DataError``."""
+def opened(path: Path, frame: int = 0) -> Iterator[ImageFile]:
+    """Open a frame of a picture by its content, not its suffix. Whatever goes wrong becomes a ``DataError``."""
     try:
         # As a file, not by its path: what Pillow maps into memory it does not turn (python-pillow 13, TIFF).
         with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
-            _bounded(image)
-            yield image
+            if frame:
+                image.seek(frame)
+            yield _bounded(image)
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -52,14 +53,6 @@ def opened(path: Path) -> Iterator[ImageFile]:
         raise DataError(f"cannot be opened: {error.strerror}", retry=True) from error
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
         raise DataError(f"damaged or no image ({type(error).__name__})") from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Ignore what Pillow warns of: damaged metadata, which is not used. Not for several threads to enter."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def shape_of(image: ImageFile) -> tuple[int, int, str]:
@@ -76,16 +69,14 @@ def decoded(path: Path, frame: int = 0, *, grey: bool = False) -> NDArray[Any]:
     8 bits are uint8, others the least of uint16, int32 and float32 that holds them. Colour becomes grey by ITU-R 601-2.
     Raises ``DataError`` where the file is damaged, too large, or of a form that cannot be read without loss.
     """
-    with opened(path) as image:
-        _to(image, frame)
+    with opened(path, frame) as image:
         kind, raw = _kind(image), _deep_colour(image)
         if not raw:
             upright = _upright(image)
             return _eight_bits(upright, grey) if kind == "|u1" else np.asarray(upright).astype(kind, copy=False)
         mode = image.mode
         high = np.asarray(_upright(image))
-    with opened(path) as image:  # once more for the lower bytes: Pillow hands out the upper ones alone
-        _to(image, frame)
+    with opened(path, frame) as image:  # once more for the lower bytes: Pillow hands out the upper ones alone
         lower = _LOWER[raw]
         image.tile = [
             tile._replace(args=(lower, *tile.args[1:]) if isinstance(tile.args, tuple) else lower)
@@ -128,15 +119,10 @@ def _raws() -> Iterator[tuple[str, str]]:
 _LOWER = {_GREY_ALPHA: "RGBA", **dict(_raws())}  #: by the form in a file the one whose upper bytes are its lower ones
 
 
-def _bounded(image: Image.Image) -> None:
+def _bounded(image: ImageFile) -> ImageFile:
     if image.width * image.height > MOST_PIXELS:
         raise DataError(_TOO_LARGE)
-
-
-def _to(image: ImageFile, frame: int) -> None:
-    if frame:
-        image.seek(frame)
-        _bounded(image)
+    return image
 
 
 def _kind(image: ImageFile) -> str:
@@ -172,9 +158,9 @@ def _upright(image: ImageFile) -> Image.Image:
 
 def _eight_bits(image: Image.Image, grey: bool) -> NDArray[np.uint8]:
     if grey or image.mode in ("L", "1", "LA"):
-        return np.asarray(image.convert("L"))
+        return np.asarray(image if image.mode == "L" else image.convert("L"))
     with_alpha = image.convert("RGBA") if image.mode in ("P", "PA", "RGBa") else image  # it may hold transparency
-    return np.asarray(with_alpha.convert("RGB"))
+    return np.asarray(with_alpha if image.mode == "RGB" else with_alpha.convert("RGB"))
 
 
 # --- depth --------------------------------------------------------------------------------------------------------
@@ -192,12 +178,14 @@ class Look(NamedTuple):
 
 def look_at(path: Path) -> Look:
     """Decode a picture and look at its values. Raises ``DataError`` where it cannot be decoded, or holds NaN."""
-    with opened(path) as image:
+    pages = 1
+    with opened(path) as image, suppress(Exception):  # pages that are damaged are none
         pages = getattr(image, "n_frames", 1)
     values = decoded(path).ravel()
-    if not np.isfinite(values).all():
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise DataError("it holds values that are no number")
-    usual = np.partition(values, last := int(0.99 * (len(values) - 1)))[last]
+    some = values[:: 1 + (len(values) >> 20)]  # enough of a large picture
+    usual = np.partition(some, last := int(0.99 * (len(some) - 1)))[last]
     return Look(values.dtype.str, float(values.min()), float(values.max()), float(usual), pages)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,36 +18,48 @@ AREA = 800.0  #: mm^2 of lesions that a slice shows at least to be labelled so
 _HEIGHTS = 110.0, 430.0  # mm, of lungs and liver
 
 
-class LesionSlices(NamedTuple):
+class LabelledSlices(NamedTuple):
     """Labelled axial slices."""
 
     images: NDArray[np.int16]  #: (n, size, size) HU, rows to the back, columns to the patient's left
-    labels: NDArray[np.int64]  #: (n,) number of the class in ``CLASSES``
+    labels: NDArray[np.int64]  #: (n,) number of the class
     patients: tuple[str, ...]  #: (n,)
 
 
 def lesion_slices(
     seed: int, patients: int, size: int, *, slices: int = 2, first_patient: int = FIRST_PATIENT, area: float = AREA
-) -> LesionSlices:
+) -> LabelledSlices:
     """Return ``slices`` slices of each of ``patients`` patients; every second patient has lesions in all of them.
 
     A slice with lesions shows at least ``area`` mm^2 of them or, of patients who have no such slice, the most there is.
     A pure function of its arguments, and a patient does not depend on how many there are. Slices of healthy patients
     are taken where lesions might have been, so that nothing but lesions tells the classes apart.
     """
-    images = np.empty((patients, slices, size, size), np.int16)
+
+    def planned(number: int) -> tuple[Body, list[float]]:
+        body = Body(seed, first_patient + number, diseased=True)
+        heights = _heights_with_lesions(body, slices, area)
+        if number % 2 == 0:
+            body.lesions = []
+        return body, heights
+
+    labels = np.repeat(np.arange(patients) % 2, slices)
+    return labelled_slices([f"phantom-{first_patient + number}" for number in range(patients)], labels, size, planned)
+
+
+def labelled_slices(
+    patients: list[str], labels: NDArray[np.int64], size: int, planned: Callable[[int], tuple[Body, list[float]]]
+) -> LabelledSlices:
+    """Scan the bodies that ``planned`` gives of patient 0, 1, ..., each at as many heights in mm."""
+    images = np.empty((len(labels), size, size), np.int16)
+    each = len(labels) // max(len(patients), 1)
     with threadpool_limits(1):  # products of matrices this small only get slower by more threads
-        for number in range(patients):
-            body = Body(seed, first_patient + number, diseased=True)
-            heights = _heights_with_lesions(body, slices, area)
-            if number % 2 == 0:
-                body.lesions = []
+        for number in range(len(patients)):
+            body, heights = planned(number)
             scan = Scan(body, size)
             for i, z in enumerate(heights):
-                images[number, i] = scan.slice(z, i)
-    labels = np.repeat(np.arange(patients) % 2, slices).astype(np.int64)
-    names = tuple(f"phantom-{first_patient + number}" for number in range(patients) for _ in range(slices))
-    return LesionSlices(images.reshape(-1, size, size), labels, names)
+                images[number * each + i] = scan.slice(z, i)
+    return LabelledSlices(images, labels.astype(np.int64), tuple(name for name in patients for _ in range(each)))
 
 
 def _heights_with_lesions(body: Body, count: int, area: float) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,25 +15,6 @@ from ctkit_downloads import idc, medmnist
 
 if TYPE_CHECKING:
     from ctkit import Console
-
-
-class Order(Protocol):
-    """What is to be fetched, once its size is known."""
-
-    @property
-    def summary(self) -> str:
-        """One line for the question: what it is and how much of it there is."""
-
-    @property
-    def missing(self) -> int:
-        """Bytes that are not in the folder yet."""
-
-    @property
-    def terms(self) -> tuple[str, ...]:
-        """Licence and citation, a line each."""
-
-    def fetch(self, console: Console) -> str:
-        """Fetch and check it; return a line that says how it is used."""
 
 
 @click.command()
@@ -79,7 +60,9 @@ def get(
     console.say(order.fetch(console))
 
 
-def _order(name: str, out: Path, patients: int | None, size: str | None, endpoint: str | None) -> Order:
+def _order(
+    name: str, out: Path, patients: int | None, size: str | None, endpoint: str | None
+) -> idc.SeriesOrder | medmnist.FileOrder:
     if name in idc.COLLECTIONS:
         if size is not None:
             raise RequestError(f"--size is for sets of MedMNIST; {name} has scans")

@@ -1,15 +1,6 @@
 """Export: a run's backbones for other people's code, each checked against the original by the method that made it.
 
-===============  ===================================================================================================
-format           leaves in the folder
-===============  ===================================================================================================
-``torchvision``  ``NAME.safetensors``: weights under torchvision's names, normalisation in the metadata
-``timm``         ``NAME/``: ``model.safetensors`` and ``config.json``, which timm loads by ``local-dir:NAME``
-``onnx``         ``NAME.onnx``: network and weights, normalisation in the metadata
-``torchscript``  ``NAME.pt``: network and weights, normalisation as its attributes ``mean`` and ``std``
-===============  ===================================================================================================
-
-NAME is ``ARM-PRETRAIN-seed-SEED``. Neither the data nor the cache of the run are needed.
+Neither the data nor the cache of the run are needed.
 """
 
 from __future__ import annotations

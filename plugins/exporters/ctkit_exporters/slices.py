@@ -1,18 +1,8 @@
 """Export: the slices that an arm keeps as files for other people's training code, or a list of their sources.
 
-What is written is named by digest of the volume and number of the slice, so that names sort and name no patient:
-
-=========  =========================================================================================================
-format     leaves in the folder
-=========  =========================================================================================================
-``list``   ``slices.txt``: a source file a line; where files hold several slices, a tab and the number in the file
-``dicom``  ``VOLUME/VOLUME-INDEX.dcm``: hard links to the source files, copies where the disk has no links
-``png``    ``VOLUME/VOLUME-INDEX.png``: 8 bits at the full matrix, in the run's training rendering
-``nifti``  ``VOLUME.nii.gz``: a volume's kept slices where they lay, and ``slices.csv``: each one's source and height
-=========  =========================================================================================================
-
-The lists, and what is in the DICOM files, name patients where the source does. A hard link *is* the source file: who
-wants to change it copies it first.
+The command's help lists the formats. In the list, a tab and the number in the file follow a file of several slices;
+beside NIfTI files, ``slices.csv`` says where each slice comes from and lay. Lists, and what is in DICOM files, name
+patients where the source does. A hard link *is* the source file: who wants to change it copies it first.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TypeVar
 
 import torch
 from lightly.loss import NegativeCosineSimilarity, NTXentLoss, SwaVLoss
@@ -23,8 +22,6 @@ from ctkit_models.network import Network, full_precision
 from ctkit_torch.trunks import Trunk
 
 GLOBAL_VIEWS = 2  #: large views, which come first
-
-Followed = TypeVar("Followed", bound=nn.Module)
 
 
 class SimCLRNetwork(Network):
@@ -50,7 +47,8 @@ class MoCoNetwork(Network):
         self, trunk: Trunk, *, projection: int, linear: bool, temperature: float, key_momentum: float, queue: int
     ) -> None:
         super().__init__(trunk)
-        self.head = _head(trunk.width, projection, linear=linear)
+        width = trunk.width  # also of the hidden layer, in the paper 2048
+        self.head = nn.Linear(width, projection) if linear else MoCoProjectionHead(width, width, projection)
         self.key_trunk, self.key_head = momentum_copy(trunk), momentum_copy(self.head)
         self.key_momentum = key_momentum
         self.criterion = NTXentLoss(temperature, memory_bank_size=(queue, projection), gather_distributed=True)
@@ -71,13 +69,6 @@ class MoCoNetwork(Network):
         """Let the key network follow."""
         update_momentum(self.trunk, self.key_trunk, self.key_momentum)
         update_momentum(self.head, self.key_head, self.key_momentum)
-
-
-def _head(width: int, projection: int, *, linear: bool) -> nn.Module:
-    if linear:
-        return nn.Linear(width, projection)
-    head: nn.Module = MoCoProjectionHead(width, width, projection)  # as wide as the trunk, in the paper 2048
-    return head
 
 
 class SwAVNetwork(Network):
@@ -165,7 +156,7 @@ class BYOLNetwork(Network):
         update_momentum(self.head, self.target_head, momentum)
 
 
-def momentum_copy(module: Followed) -> Followed:
+def momentum_copy(module: nn.Module) -> nn.Module:
     """A copy that no optimiser changes; lightly's ``update_momentum`` makes it follow."""
     copy = deepcopy(module)
     deactivate_requires_grad(copy)

@@ -68,7 +68,8 @@ def launch(world: int, work: Work, device: str, start_child: StartChild) -> Iter
     others = [start_child(f"process {rank.number + 1} of {world}", do, rank, threads) for rank in rest]
     try:
         for other in others:
-            _wait_until_ready(other)
+            if not other.is_ready(_START):
+                raise TrainingError(other.failure() or f"{other.name} did not start within {_START:g} s")
         with joined(first, store, _NAME, device), _watching(others, device):
             yield first
             meet()
@@ -77,12 +78,6 @@ def launch(world: int, work: Work, device: str, start_child: StartChild) -> Iter
     finally:
         for other in others:
             other.kill()
-
-
-def _wait_until_ready(other: ChildProcess) -> None:
-    """Wait until the process is about to join. Raises ``TrainingError`` where it never will."""
-    if not other.is_ready(_START):
-        raise TrainingError(other.failure() or f"{other.name} did not start within {_START:g} s")
 
 
 @contextmanager

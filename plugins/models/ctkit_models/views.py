@@ -1,16 +1,16 @@
 """Augmented views of a batch of slices, made on the batch's device with parameters of its own for each sample.
 
-Functions take the parameters of each sample, classes draw them, and a ``View`` is a sequence of classes. Parameters
-mean what they mean in torchvision and lightly; the tests compare distributions and outputs with theirs. Hue, saturation
-and greyscale are missing because they do nothing to one channel.
+Transforms, called ``random_...``, draw the parameters of each sample and hand them to functions that take them; a
+``View`` is a sequence of transforms. Parameters mean what they mean in torchvision and lightly; the tests compare
+distributions and outputs with theirs. Hue, saturation and greyscale are missing because they do nothing to one channel.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -65,11 +65,8 @@ class Draws:
         return torch.randn((NOISE_BLOCK, *shape), generator=self._noise, device=self.device)
 
 
-class Transform(Protocol):
-    """A step of a view: images (n, c, h, w) in, images out."""
-
-    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        """Transform each image with parameters drawn for it."""
+#: A step of a view: images (n, c, h, w) in, each transformed with parameters drawn for it.
+Transform = Callable[[Tensor, Draws], Tensor]
 
 
 @dataclass(frozen=True)
@@ -118,76 +115,40 @@ class RandomResizedCrop:
         return (round(columns / aspect), columns) if columns / rows < aspect else (rows, round(rows * aspect))
 
 
-@dataclass(frozen=True)
-class RandomFlip:
+def random_flip(images: Tensor, draws: Draws, axis: int, p: float) -> Tensor:
     """Mirror along the image axis ``axis`` (-1: left and right, -2: top and bottom) with probability ``p``."""
-
-    axis: int
-    p: float
-
-    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        """(n, c, h, w) to the same."""
-        return _where(draws.chance(self.p), images.flip(self.axis), images)
+    return _where(draws.chance(p), images.flip(axis), images)
 
 
-@dataclass(frozen=True)
-class RandomRotation:
+def random_rotation(images: Tensor, draws: Draws, degrees: float, p: float) -> Tensor:
     """Rotate by an angle in -``degrees``..``degrees`` with probability ``p``; what comes from outside is 0."""
-
-    degrees: float
-    p: float
-
-    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        """(n, c, h, w) to the same."""
-        applied, degrees = draws.chance(self.p), draws.uniform(-self.degrees, self.degrees)
-        return _where(applied, rotate(images, degrees), images)
+    applied, angles = draws.chance(p), draws.uniform(-degrees, degrees)
+    return _where(applied, rotate(images, angles), images)
 
 
-@dataclass(frozen=True)
-class RandomJitter:
-    """Brightness and contrast by factors in 1 - x..1 + x, in either order, with probability ``p``."""
-
-    brightness: float
-    contrast: float
-    p: float
-
-    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        """(n, c, h, w) in 0..1 to the same."""
-        applied, brighter_first = draws.chance(self.p), draws.chance(0.5)
-        bright = draws.uniform(max(0.0, 1 - self.brightness), 1 + self.brightness)
-        contrast = draws.uniform(max(0.0, 1 - self.contrast), 1 + self.contrast)
-        one = adjust_contrast(adjust_brightness(images, bright), contrast)
-        other = adjust_brightness(adjust_contrast(images, contrast), bright)
-        return _where(applied, _where(brighter_first, one, other), images)
+def random_jitter(images: Tensor, draws: Draws, brightness: float, contrast: float, p: float) -> Tensor:
+    """Brightness and contrast, in 0..1, by factors in 1 - x..1 + x, in either order, with probability ``p``."""
+    applied, brighter_first = draws.chance(p), draws.chance(0.5)
+    bright = draws.uniform(max(0.0, 1 - brightness), 1 + brightness)
+    contrasts = draws.uniform(max(0.0, 1 - contrast), 1 + contrast)
+    one = adjust_contrast(adjust_brightness(images, bright), contrasts)
+    other = adjust_brightness(adjust_contrast(images, contrasts), bright)
+    return _where(applied, _where(brighter_first, one, other), images)
 
 
-@dataclass(frozen=True)
-class RandomBlur:
+def random_blur(images: Tensor, draws: Draws, sigma: tuple[float, float], p: float) -> Tensor:
     """Gaussian blur with a standard deviation in ``sigma``, pixels of the view, with probability ``p``."""
-
-    sigma: tuple[float, float]
-    p: float
-
-    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        """(n, c, h, w) to the same."""
-        applied, sigma = draws.chance(self.p), draws.uniform(*self.sigma)
-        radius = min(math.ceil(3 * self.sigma[1]), min(images.shape[-2:]) - 1)
-        return _where(applied, gaussian_blur(images, sigma, radius), images)
+    applied, sigmas = draws.chance(p), draws.uniform(*sigma)
+    radius = min(math.ceil(3 * sigma[1]), min(images.shape[-2:]) - 1)
+    return _where(applied, gaussian_blur(images, sigmas, radius), images)
 
 
-@dataclass(frozen=True)
-class RandomNoise:
+def random_noise(images: Tensor, draws: Draws, variance: tuple[float, float], p: float) -> Tensor:
     """Add Gaussian noise of a variance in ``variance``, on the scale 0..1, with probability ``p``."""
-
-    variance: tuple[float, float]
-    p: float
-
-    def __call__(self, images: Tensor, draws: Draws) -> Tensor:
-        """(n, c, h, w) to the same."""
-        applied, deviation = draws.chance(self.p), draws.uniform(*self.variance).sqrt()
-        if self.p == 0:
-            return images
-        return images + draws.noise(images.shape) * _column(deviation * applied)
+    applied, deviation = draws.chance(p), draws.uniform(*variance).sqrt()
+    if p == 0:
+        return images
+    return images + draws.noise(images.shape) * _column(deviation * applied)
 
 
 @dataclass(frozen=True)
@@ -207,12 +168,12 @@ def augmented_view(params: ContrastiveParams, normalise: Normalise, size: int, s
     return View(
         (
             RandomResizedCrop(size, scale),
-            RandomFlip(-1, params.flip_horizontal),
-            RandomFlip(-2, params.flip_vertical),
-            RandomRotation(params.rotation, params.rotation_p),
-            RandomJitter(params.brightness, params.contrast, params.jitter_p),
-            RandomBlur(params.blur, params.blur_p),
-            RandomNoise(params.noise, params.noise_p),
+            partial(random_flip, axis=-1, p=params.flip_horizontal),
+            partial(random_flip, axis=-2, p=params.flip_vertical),
+            partial(random_rotation, degrees=params.rotation, p=params.rotation_p),
+            partial(random_jitter, brightness=params.brightness, contrast=params.contrast, p=params.jitter_p),
+            partial(random_blur, sigma=params.blur, p=params.blur_p),
+            partial(random_noise, variance=params.noise, p=params.noise_p),
             normalise,
         )
     )

@@ -38,7 +38,8 @@ class Watch(Look):
         chosen = chosen_images(split.labels, affordable(plan, IMAGES))
         self.name = f"knn-{name}"
         self._labels = split.labels[chosen]
-        self._patients = chosen if split.patients is None else _numbered(split.patients)[chosen]
+        patients = range(len(split.labels)) if split.patients is None else np.asarray(split.patients, dtype=object)
+        self._patients = np.unique(patients, return_inverse=True)[1][chosen]
         for kind, numbers in (("class", self._labels), ("patient", self._patients)):
             if len(np.unique(numbers)) < 2:
                 raise DataError(f"there is no training image of a second {kind}")
@@ -78,7 +79,3 @@ def chosen_images(labels: Ints, most: int) -> Ints:
     """Positions of at most so many of ``n`` images with ``labels`` (n,), as many of each class as there are."""
     order = np.random.default_rng(IMAGES).permutation(len(labels))
     return np.sort(order[np.argsort(occurrence(labels[order]), kind="stable")[:most]])
-
-
-def _numbered(names: tuple[str, ...]) -> Ints:
-    return np.unique(np.asarray(names, dtype=object), return_inverse=True)[1]

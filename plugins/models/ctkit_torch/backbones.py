@@ -11,7 +11,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from ctkit.errors import DataError
+from ctkit.errors import CtkitError, DataError
 from ctkit.files import write_bytes
 from ctkit_torch.foreign import filled, find_trunk, read_checkpoint
 from ctkit_torch.headers import is_ours, is_safetensors, read_header
@@ -70,6 +70,10 @@ def load_backbone(path: Path, architecture: str | None = None) -> Backbone:
         trunk = find_trunk(path, weights, architecture)
     except OSError as error:
         raise DataError(f"cannot read the backbone {path}: {error.strerror or error}") from error
+    except CtkitError:
+        raise
+    except Exception as error:  # torch cannot work with every type and layout of tensors that files hold
+        raise DataError(f"the tensors in {path} cannot be used: {type(error).__name__}: {error}") from error
     return Backbone(trunk, trunk.architecture, *PUBLISHED_MEAN_STD)
 
 

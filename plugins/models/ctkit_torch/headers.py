@@ -44,12 +44,14 @@ def is_ours(path: Path) -> bool:
 
 
 def _names_and_metadata(path: Path) -> tuple[list[str], Mapping[str, str]]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
             return list(file.keys()), file.metadata() or {}
-    except SafetensorError as error:
+    except OSError:
+        raise
+    except Exception as error:  # SafetensorError, and what its parser raises
         raise DataError(f"{path} is not a whole safetensors file: {error}") from error
 
 

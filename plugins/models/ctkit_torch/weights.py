@@ -37,7 +37,7 @@ def faults_of_file(path: Path, architecture: str | None = None) -> Iterator[str]
 
 def faults_of_library(network: str) -> Iterator[str]:
     """Say why the weights that torchvision or timm has for a network cannot be had; they are not fetched."""
-    return _of_torchvision(network) if network in TORCHVISION else _of_timm(network)
+    return _of_torch_hub(network, *torchvision_weights(network)) if network in TORCHVISION else _of_timm(network)
 
 
 def torchvision_weights(network: str) -> tuple[str, Path]:
@@ -51,11 +51,6 @@ def torchvision_weights(network: str) -> tuple[str, Path]:
 
 def _kept(url: str, folder: str) -> Path:
     return Path(folder) / "checkpoints" / posixpath.basename(urlsplit(url).path)
-
-
-def _of_torchvision(network: str) -> Iterator[str]:
-    url, path = torchvision_weights(network)
-    return _of_torch_hub(network, url, path)
 
 
 def _of_torch_hub(network: str, url: str, path: Path) -> Iterator[str]:

@@ -68,13 +68,10 @@ def without_rows(runs: Sequence[Path], rows: Sequence[Row]) -> list[str]:
 
 def render(rows: Sequence[Row], form: Format) -> str:
     """Return the table as text: for a terminal, a spreadsheet, a page of notes or a paper."""
-    renderers: dict[Format, Callable[[Sequence[Row]], str]] = {
-        "terminal": _terminal,
-        "csv": _csv,
-        "markdown": _markdown,
-        "latex": _latex,
-    }
-    return renderers[form](rows)
+    if form == "csv":
+        return _csv(rows)
+    readable: dict[Format, Callable[[_Shown], str]] = {"terminal": _terminal, "markdown": _markdown, "latex": _latex}
+    return readable[form](_shown(rows))
 
 
 def _names(runs: Sequence[Path]) -> list[str]:
@@ -182,13 +179,12 @@ def _with_interval(value: str, interval: str) -> str:
     return f"{value} ({interval})" if interval else value
 
 
-def _terminal(rows: Sequence[Row]) -> str:
+def _terminal(shown: _Shown) -> str:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    shown = _shown(rows)
     table = Table(title=Text(shown.caption), title_justify="left", box=box.SIMPLE_HEAD)
     for number, column in enumerate(shown.columns):
         kind: dict[str, Any] = {"no_wrap": True} if number < shown.keys else {"justify": "right", "overflow": "fold"}
@@ -201,16 +197,14 @@ def _terminal(rows: Sequence[Row]) -> str:
     return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 
-def _markdown(rows: Sequence[Row]) -> str:
-    shown = _shown(rows)
+def _markdown(shown: _Shown) -> str:
     rules = [":--"] * shown.keys + ["--:"] * (len(shown.columns) - shown.keys)
     lines = [shown.columns, rules, *([cell.replace("|", "\\|") for cell in row] for row in shown.rows)]
     return f"{shown.caption}\n\n" + "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _latex(rows: Sequence[Row]) -> str:
+def _latex(shown: _Shown) -> str:
     r"""Return a ``table`` of ``tabular`` with the rules of booktabs; the document needs ``\usepackage{booktabs}``."""
-    shown = _shown(rows)
     lines = [" & ".join(map(_escaped, line)) + r" \\" for line in (shown.columns, *shown.rows)]
     return "\n".join(
         [

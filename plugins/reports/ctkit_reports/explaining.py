@@ -58,11 +58,7 @@ class Share:
 class Explanation:
     """What the page shows of an arm."""
 
-    arm: str
-    reducer: str
-    knob: Knob | None
-    at: float  #: knob of the last step, NaN where there is none
-    everything: Share
+    run: RevisitedArm
     alike: tuple[Pair, ...]  #: just within the threshold: a dropped slice and its stand-in, the farthest first
     apart: tuple[Pair, ...]  #: just beyond it: two slices both kept, the nearest first
     profiles: tuple[Profile, ...]  #: from the most redundant volume to the least
@@ -79,20 +75,7 @@ def explain(run: RevisitedArm) -> Explanation:
     wanted = {number for pair in (*alike, *apart) for number in (pair.one, pair.stand_in)}
     wanted |= {number for one in profiles for number in _some(one.slices, THUMBNAILS).tolist()}
     shown = np.array(sorted(wanted), np.int64) if run.shows_images else np.zeros(0, np.int64)
-    everything = Share("all slices", len(run.volumes), len(run.index), int(run.selection.kept.sum()))
-    return Explanation(
-        arm=run.name,
-        reducer=run.reducer,
-        knob=run.knob,
-        at=run.selection.at[-1],
-        everything=everything,
-        alike=alike,
-        apart=apart,
-        profiles=profiles,
-        findings=findings,
-        traits=traits,
-        images=run.images(shown),
-    )
+    return Explanation(run, alike, apart, profiles, findings, traits, run.images(shown))
 
 
 # --- near the threshold -------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ctkit import hookspecs, quantities
+from ctkit import RevisitedArm, hookspecs, quantities
 from ctkit.files import write_text
 from ctkit_reports import figures, pictures, wording
 from ctkit_reports.elements import Plot, Table, number, table, text
@@ -24,7 +24,7 @@ _LOOK = Look(1)
 def write_explanation(path: Path, explanation: Explanation) -> None:
     """Write the page. It loads nothing from elsewhere and names no patient, source file or path."""
     content = {
-        "name": explanation.arm,
+        "name": explanation.run.name,
         "version": hookspecs.VERSION,
         "summary": _summary(explanation),
         "threshold": _threshold(explanation),
@@ -35,20 +35,16 @@ def write_explanation(path: Path, explanation: Explanation) -> None:
 
 
 def _summary(explanation: Explanation) -> str:
-    everything = explanation.everything
-    share = wording.percent(everything.kept / max(everything.slices, 1))
-    words = [explanation.reducer, _setting(explanation)]
-    words += [f"keeps {quantities.count(everything.kept)} of {quantities.count(everything.slices, 'slice')} ({share})"]
-    return " · ".join(word for word in words if word)
+    run = explanation.run
+    kept, slices = int(run.selection.kept.sum()), len(run.index)
+    of, share = quantities.count(slices, "slice"), wording.percent(kept / max(slices, 1))
+    words = [run.reducer, _setting(run), f"keeps {quantities.count(kept)} of {of} ({share})"]
+    return " · ".join(filter(None, words))
 
 
-def _setting(explanation: Explanation) -> str:
-    if explanation.knob is None or math.isnan(explanation.at):
-        return ""
-    return f"{explanation.knob.name} {wording.apart(explanation.at, explanation.knob.unit)}"
-
-
-# --- sections -----------------------------------------------------------------------------------------------------
+def _setting(run: RevisitedArm) -> str:
+    at = run.selection.at[-1]
+    return "" if run.knob is None or math.isnan(at) else f"{run.knob.name} {wording.apart(at, run.knob.unit)}"
 
 
 def _threshold(explanation: Explanation) -> dict[str, Any]:
@@ -67,12 +63,12 @@ def _threshold(explanation: Explanation) -> dict[str, Any]:
         explanation.apart,
     )
     sides = [side for side in (alike, apart) if side["pairs"]]
-    return {"statement": _setting(explanation), "sides": sides} if sides else {}
+    return {"statement": _setting(explanation.run), "sides": sides} if sides else {}
 
 
 def _side(explanation: Explanation, title: str, note: str, pairs: Sequence[Pair]) -> dict[str, Any]:
     """Pairs on one side of the threshold."""
-    images, unit = explanation.images, explanation.knob.unit if explanation.knob else ""
+    images, unit = explanation.images, explanation.run.knob.unit if explanation.run.knob else ""
     shown = [pair for pair in pairs if pair.one in images and pair.stand_in in images]
     return {"title": title, "note": note, "pairs": [_pair(images, pair, unit) for pair in shown]}
 
@@ -98,8 +94,9 @@ def _profile(explanation: Explanation, one: Profile) -> Plot | None:
     values = one.previous, one.stand_in
     if not np.isfinite(np.concatenate(values)).any():
         return None
-    unit = wording.formula(explanation.knob.unit) if explanation.knob else ""
-    svg = figures.profile("", unit, one.index.astype(np.float64), values, one.kept, explanation.at, _LOOK)
+    knob, at = explanation.run.knob, explanation.run.selection.at[-1]
+    unit = wording.formula(knob.unit) if knob else ""
+    svg = figures.profile("", unit, one.index.astype(np.float64), values, one.kept, at, _LOOK)
     median = wording.number(float(np.nanmedian(one.previous))) if np.isfinite(one.previous).any() else "unknown"
     return Plot(svg, f"Distances along volume {one.digest}: to the slice before, median {median}; kept slices marked.")
 

@@ -61,12 +61,9 @@ def lay_out(kind: str, titles: Mapping[str, str], content: Mapping[str, Any]) ->
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
+    loader = PackageLoader("ctkit_reports")
     environment = Environment(
-        loader=PackageLoader("ctkit_reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     sections = [(name, title) for name, title in titles.items() if content[name]]
     return environment.get_template("page.html.j2").render(content, kind=kind, sections=sections)

@@ -30,10 +30,9 @@ def headline(run: Run) -> str:
 def further(run: Run) -> tuple[str, ...]:
     """What follows the headline: its margin, what the arms cost, alike pairs, and the answer of every other arm."""
     asked = _asked(run)
-    found = [sentence for arm in asked[:1] for sentence in _sayings(run, arm)]
-    for arm in asked[1:]:
-        found.append(" ".join([_answer(run, arm), *_margins(run, arm)]))
-    return (*found, *_alike_pairs(run))
+    first = [sentence for arm in asked[:1] for sentence in (*_margins(run, arm), *_costs(run, arm))]
+    others = [" ".join([_answer(run, arm), *_margins(run, arm)]) for arm in asked[1:]]
+    return (*first, *others, *_alike_pairs(run))
 
 
 def _primary(run: Run) -> list[ComparisonRow]:
@@ -78,17 +77,14 @@ def _against(run: Run, rows: Sequence[ComparisonRow], what: str) -> str:
     known = len(ends) == len(rows)
     span = wording.interval(min(low for low, _ in ends), max(high for _, high in ends), signed=True) if known else ""
     if len(rows) == 1:
-        sure = ", ".join(filter(None, [span and f"95 % interval {span}", f"adjusted {_p(rows[0])}"]))
+        adjusted = f"adjusted {wording.p_statement(rows[0].p_adjusted)}"
+        sure = ", ".join(filter(None, [span and f"95 % interval {span}", adjusted]))
         return f"{aside(rows[0].difference, metric)} {other.removesuffix(',')} ({sure}: {verdict(rows[0])})"
     counts = Counter(verdict(row) for row in rows)
     shown = wording.listing([f"{kind} in {counts[kind]}" for kind in counts])
     least, most = (wording.difference(end(row.difference for row in rows)) for end in (min, max))
     sure = "; ".join(filter(None, [span and f"95 % intervals inside {span}", shown]))
     return f"{least} to {most} {metric} against {other} in {len(rows)} comparisons ({sure})"
-
-
-def _p(row: ComparisonRow) -> str:
-    return wording.p_statement(row.p_adjusted)
 
 
 def _seeds(run: Run, arm: str) -> str:
@@ -98,8 +94,7 @@ def _seeds(run: Run, arm: str) -> str:
     return f"over {seeds} seeds" if seeds else "the number of seeds is not known"
 
 
-def _sayings(run: Run, arm: str) -> Iterator[str]:
-    yield from _margins(run, arm)
+def _costs(run: Run, arm: str) -> Iterator[str]:
     for method in unique(training.pretrain for training in run.trainings):
         if words := cost.in_words(run, arm, method):
             yield f"Pre-training with {method} on “{arm}”: {words}."
@@ -135,13 +130,10 @@ def _alike_pairs(run: Run) -> Iterator[str]:
     for method in unique(training.pretrain for training in run.trainings):
         shares = []
         for arm in run.arms:
-            curves = [
-                t.history["alike-pairs"][1]
-                for t in cost.trainings_of(run, arm.name, method)
-                if "alike-pairs" in t.history
-            ]
-            if curves:
-                shares.append(f"“{arm.name}” {wording.percent(float(np.mean([curve.mean() for curve in curves])))}")
+            trainings = cost.trainings_of(run, arm.name, method)
+            means = [t.history["alike-pairs"][1].mean() for t in trainings if "alike-pairs" in t.history]
+            if means:
+                shares.append(f"“{arm.name}” {wording.percent(float(np.mean(means)))}")
         if shares:
             yield f"Alike pairs of slices in a batch, which act as false negatives, with {method}: {', '.join(shares)}."
 

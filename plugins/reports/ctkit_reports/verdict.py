@@ -11,6 +11,7 @@ import numpy as np
 from ctkit import ComparisonRow, Run, RunTraining, quantities, redaction
 from ctkit.contracts import main_metric
 from ctkit_reports import wording
+from ctkit_reports.elements import by
 
 Verdict = Literal["better", "worse", "no difference shown", "not tested"]
 
@@ -38,9 +39,8 @@ def gain(row: ComparisonRow, difference: float) -> float:
 def gains(run: Run) -> list[str]:
     """What pre-training bought at all, a sentence for each baseline."""
     metric = main_metric(run.comparisons)
-    rows = [row for row in run.comparisons if row.metric == metric]
-    by_baseline = {name: [row for row in rows if row.reference == name] for name in run.baselines}
-    return [_gain(name, own, wording.metric(metric or "")) for name, own in by_baseline.items() if own]
+    against = by(lambda row: row.reference, (row for row in run.comparisons if row.metric == metric))
+    return [_gain(name, against[name], wording.metric(metric or "")) for name in run.baselines if name in against]
 
 
 def _gain(baseline: str, rows: list[ComparisonRow], metric: str) -> str:
@@ -48,11 +48,7 @@ def _gain(baseline: str, rows: list[ComparisonRow], metric: str) -> str:
     words = [f"{kind} in {counts[kind]}" for kind in ("better", "worse") if counts[kind]]
     shown = wording.listing(words) if words else "no difference was shown"
     mean = aside(float(np.mean([row.difference for row in rows])), metric)
-    of = (
-        f"of {quantities.count(len(rows), 'comparison')}"
-        if words
-        else f"in {quantities.count(len(rows), 'comparison')}"
-    )
+    of = f"{'of' if words else 'in'} {quantities.count(len(rows), 'comparison')}"
     return f"Pre-training scored {mean} “{baseline}” in the mean: {shown} {of}."
 
 
@@ -146,13 +142,10 @@ def _training_cautions(run: Run) -> list[str]:
 
 
 def _collapses(run: Run) -> Iterable[str]:
-    seeds: dict[tuple[str, str], list[str]] = {}
-    for training in run.trainings:
-        if training.facts.get("collapsed"):
-            seeds.setdefault((training.arm, training.pretrain), []).append(str(training.seed))
-    for (arm, method), collapsed in seeds.items():
-        seed = "seed" if len(collapsed) == 1 else "seeds"
-        which = f"Pre-training of “{arm}” with {method}, {seed} {wording.listing(collapsed)}"
+    collapsed = (training for training in run.trainings if training.facts.get("collapsed"))
+    for (arm, method), group in by(lambda training: (training.arm, training.pretrain), collapsed).items():
+        seeds = wording.listing([str(training.seed) for training in group])
+        which = f"Pre-training of “{arm}” with {method}, {'seed' if len(group) == 1 else 'seeds'} {seeds}"
         yield f"{which}, collapsed: such a backbone does not tell slices apart, and its scores are luck."
 
 

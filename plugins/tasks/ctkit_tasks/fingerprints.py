@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ctkit.contracts import Bools, Ints, Task, image_of
+from ctkit_formats.pictures import AT_ONCE
 from ctkit_hashing.codes import dhash, hamming, packed
 
 #: Of 256 bits of the difference hash. Copies that were saved as JPEG or resized mostly differ in fewer, slices of two
@@ -99,7 +100,7 @@ def fingerprints(task: Task[Any], split: str) -> Fingerprints:
 
 def fingerprints_of(read: Callable[[_ImageT], NDArray[np.uint8]], images: Sequence[_ImageT]) -> Fingerprints:
     """Read images, grey or colour, and describe them."""
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         pairs = list(pool.map(lambda image: _fingerprint(read(image)), images))
     codes = np.concatenate([np.empty((0, 4), np.uint64), *(code for _, code in pairs)])
     return Fingerprints(tuple(digest for digest, _ in pairs), codes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,13 +18,11 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Params, SourceFile, Split, Task
 from ctkit.errors import DataError
-from ctkit_formats.pictures import SUFFIXES, Look, Scale, decoded, depths, few_levels, look_at, quiet, scales
+from ctkit_formats.pictures import AT_ONCE, SUFFIXES, Look, Scale, decoded, depths, few_levels, look_at, scales
 
 P = TypeVar("P", bound=Params)
 
 log = logging.getLogger(__name__)
-
-_AT_ONCE = 8  # pictures that are decoded at a time: each takes some hundred MB at most
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,8 @@ class ImageFiles(Task[P]):
 
     def files(self) -> Iterator[SourceFile]:
         """Every table and every listed image."""
-        listed = [file.path for files in self.listed().values() for file in files]
-        for path in (*self.tables(), *listed):
+        listed = (file.path for files in self.listed().values() for file in files)
+        for path in dict.fromkeys((*self.tables(), *listed)):
             if path.is_file():
                 yield source_file(path, self._name(path))
 
@@ -180,7 +179,7 @@ def found_instead(folder: Path) -> str:
 
 def _looked_at(files: Iterable[LabelledFile]) -> dict[LabelledFile, Look]:
     """What is known of the files that can be decoded, in their order."""
-    with quiet(), ThreadPoolExecutor(_AT_ONCE) as pool:
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(AT_ONCE) as pool:
         looks = {file: pool.submit(_look_at, file.path) for file in files}
         found = {file: look for file, future in looks.items() if (look := future.result())}
     if lost := len(looks) - len(found):

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
 from ctkit.contracts import InputPath, Params, SourceFile, Split, Task
-from ctkit.errors import DataError, RequestError, nearest
+from ctkit.errors import CtkitError, DataError, RequestError, nearest
 from ctkit_downloads.medmnist import SETS, SIZES, UNFIT, Size, file_name, md5
 from ctkit_tasks.image_files import found_instead, source_file
 
@@ -76,7 +76,8 @@ class MedMnistFile(Task[P]):
     def check(self, device: str | None) -> Iterable[str]:
         """Say that the file is missing, or is another one. Of the images it reads type and shape alone."""
         if self._place.is_file():
-            self._all_checked(_headers(self._place))
+            with _whole(self._place):
+                self._all_checked(_headers(self._place))
         else:
             yield self._lacking
 
@@ -140,6 +141,8 @@ class MedMnistFile(Task[P]):
         """Images (n, size, size) or (n, size, size, 3) and labels (n,) of a split."""
         images, labels = content[f"{split}_images"], content[f"{split}_labels"]
         size, classes = self.params.size, len(self.classes)
+        if labels.dtype.kind not in "iuf":
+            raise DataError(f"{self._place} is no whole MedMNIST file: the labels of {split} are {labels.dtype}")
         if images.shape[1:] not in ((size, size), (size, size, 3)) or images.dtype != np.uint8:
             raise RequestError(
                 f"task {self.params.name} expects 8-bit images of {size} pixels in {self._place}, but {split} has "
@@ -164,11 +167,18 @@ class OrganSMnist(MedMnistFile[OrganSMnistParams]):
 @contextmanager
 def _opened(path: Path) -> Iterator[Mapping[str, Any]]:
     """Open a set's file. Raises ``DataError`` where it is not whole."""
+    with _whole(path), path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+        yield content
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
-            yield content
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise DataError(f"{path} is no whole MedMNIST file: {error}") from error
+        yield
+    except CtkitError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds on damaged files, also MemoryError
+        raise DataError(f"{path} is no whole MedMNIST file: {error or type(error).__name__}") from error
 
 
 def _headers(path: Path) -> dict[str, NDArray[Any]]:

@@ -21,8 +21,7 @@ from ctkit import rendering
 from ctkit.contracts import Params, Split, Task
 
 if TYPE_CHECKING:
-    from ctkit_phantom.lesions import LesionSlices
-    from ctkit_phantom.regions import RegionSlices
+    from ctkit_phantom.lesions import LabelledSlices
 
 CLASSES = ("pelvis", "lower-abdomen", "upper-abdomen", "lower-chest", "upper-chest", "neck")
 BRIGHTNESS = 0.6, 1.4  #: factor of an image that is to be told
@@ -58,7 +57,7 @@ class PhantomPatients(Task[P], ABC):
 
     @property
     @abstractmethod
-    def _slices(self) -> LesionSlices | RegionSlices:
+    def _slices(self) -> LabelledSlices:
         """Slices of ``_count`` patients."""
 
     def splits(self) -> Mapping[str, Split]:
@@ -104,7 +103,7 @@ class PhantomLesions(PhantomPatients[PhantomLesionsParams]):
     positive = "lesion"
 
     @cached_property
-    def _slices(self) -> LesionSlices:
+    def _slices(self) -> LabelledSlices:
         from ctkit_phantom.lesions import lesion_slices
 
         params = self.params
@@ -129,7 +128,7 @@ class PhantomRegions(PhantomPatients[PhantomRegionsParams]):
         return range(len(places))
 
     @cached_property
-    def _slices(self) -> RegionSlices:
+    def _slices(self) -> LabelledSlices:
         from ctkit_phantom.regions import region_slices
 
         return region_slices(self.params.seed, self._count, self.params.size)

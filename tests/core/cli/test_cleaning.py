@@ -17,6 +17,7 @@ from ctkit.console import size
 from ctkit.errors import LockedError, RequestError, StorageError
 from ctkit.files import link
 from ctkit.session.usage import used_by
+from ctkit.session.workspace import workspace
 from ctkit.storage.cache import SUMS, Cache, address
 from ctkit.storage.run_folder import RunFolder
 
@@ -178,7 +179,7 @@ def test_what_is_not_of_ctkit_stays(cache: Cache, make: Make, name: str) -> None
 
 
 def test_the_lock_of_a_workspace_stays(cache: Cache) -> None:
-    with cache.workspace("pretrain", address("test")) as folder:
+    with workspace(cache, "pretrain", address("test")) as folder:
         assert folder is not None
         for path in (folder, folder.with_suffix(".lock")):
             os.utime(path, (0, 0))
@@ -324,7 +325,7 @@ def test_a_run_whose_cache_was_freed_makes_it_anew(tmp_path: Path, clean, monkey
     chosen = next((tmp_path / "runs" / "a").rglob("selection.csv"))
     before = chosen.read_bytes()
     assert clean("--run", "a", "--yes")[0] == 0
-    assert not list((tmp_path / "runs" / ".cache" / "evidence").rglob("*.npy"))
+    assert not list((tmp_path / "runs" / ".cache" / "evidence").rglob("*.entry"))
     chosen.unlink()
     with pytest.raises(SystemExit) as left:
         main(run)

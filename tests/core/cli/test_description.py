@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import pytest
 from markdown_it import MarkdownIt
 
-from ctkit.cli.description import describe_plugin, plugin_reference
+from ctkit.cli.description import describe_plugin
 from ctkit.plugins.registry import KINDS, Entry, load
 
 OURS = [entry for entry in load().entries if entry.distribution == "ctkit-ssl" and entry.kind in KINDS]
 
 
 @pytest.fixture(scope="module")
-def reference() -> str:
+def reference(repository: Path) -> str:
+    plugin_reference = runpy.run_path(str(repository / "docs" / "hooks.py"))["plugin_reference"]
     return plugin_reference(entry for entry in load().entries if entry.distribution == "ctkit-ssl")
 
 

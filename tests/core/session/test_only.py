@@ -107,14 +107,14 @@ def test_parts_are_added_to_what_is_there_and_the_whole_does_the_rest(run: Run) 
 def test_the_results_of_an_arm_stay_in_the_tables_when_its_evidence_is_gone(run: Run) -> None:
     run("--only", "seed=42")
     before = read_csv(FOLDER / "results.csv"), read_csv(FOLDER / "comparisons.csv")
-    evidence = list(Path("runs/.cache/evidence").rglob("*.npy"))
+    evidence = list(Path("runs/.cache/evidence").rglob("*.entry"))
     assert evidence
     for path in evidence:
         path.unlink()
 
     _, facts = run("--only", "arm=all", "--only", "seed=42")
     assert (read_csv(FOLDER / "results.csv"), read_csv(FOLDER / "comparisons.csv")) == before
-    assert not list(Path("runs/.cache/evidence").rglob("*.npy"))  # nor was it made again
+    assert not list(Path("runs/.cache/evidence").rglob("*.entry"))  # nor was it made again
     items = [(stage["stage"], stage["item"]) for stage in facts["stages"]]
     assert len(set(items)) == len(items)
 
@@ -163,7 +163,7 @@ def test_an_arm_brings_the_one_that_it_takes_its_size_from_and_a_baseline_the_re
 
 def test_nothing_is_decoded_for_arms_that_are_not_wanted(run: Run) -> None:
     run("--only", "arm=all", "--until", "select")
-    assert not list(Path("runs/.cache/evidence").rglob("*.npy"))
+    assert not list(Path("runs/.cache/evidence").rglob("*.entry"))
 
 
 def test_a_dry_run_shows_the_part_only(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -242,7 +242,7 @@ def test_a_file_that_cannot_be_the_reason_is_looked_at_again(scans: Path, slip: 
 
 def test_a_slice_that_could_not_be_read_is_read_again_and_its_neighbours_keep_their_evidence(scans: Path) -> None:
     expected = selected(run(scans))
-    for path in (scans.parent / "runs").rglob("*.json"):
+    for path in (scans.parent / "runs").rglob("*.entry"):
         if path.parts[-3] == "reading":
             path.unlink()
     (scans / "2.gone").touch()

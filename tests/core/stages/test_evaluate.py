@@ -52,6 +52,19 @@ def test_a_second_start_predicts_nothing(start, backbones, noted) -> None:
         np.testing.assert_array_equal(predictions_of(again, one).probabilities, known)
 
 
+def test_leaks_are_listed_once_each_with_task_arm_and_file(start, backbones) -> None:
+    session = start(**PARTS | {"task": [{"use": "coins", "protocol": [{"use": "guess", "mood": "leaks"}]}]})
+    for _ in range(2):  # made, and from the cache
+        data = evaluate(session, backbones(session))
+        between, *trained = read_csv(session.folder.leaks)
+        assert list(between.values()) == ["coins", "", "test", "test-3", "heads", "train", "train-1", "tails", "5"]
+        assert len(trained) == len({one.job.arm for one in data.predictions}) > 1
+        for row in trained:
+            slices = read_csv(session.folder.arm(row["arm"]).selection(None))
+            second = [slice_ for slice_ in slices if slice_["kept"] == "true"][1]
+            assert (row["other_name"], row["other_split"], row["distance"]) == (second["source"], "pretraining", "4")
+
+
 @pytest.mark.parametrize(
     ("mood", "reason"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -33,23 +34,12 @@ def _notes(run: Run) -> Iterable[str]:
 
 
 def _run_facts(facts: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    for title, key in (
-        ("ctkit", "ctkit"),
-        ("Python", "python"),
-        ("Platform", "platform"),
-        ("Device", "device"),
-        ("Data fingerprint", "fingerprint"),
-        ("Started", "started"),
-        ("Finished", "finished"),
-        ("State", "state"),
-    ):
+    for key in ("ctkit", "python", "platform", "device", "fingerprint", "started", "finished", "state"):
         if facts.get(key):
-            yield title, _shown(key, str(facts[key]))
+            title = {"ctkit": "ctkit", "fingerprint": "Data fingerprint"}.get(key, key.capitalize())
+            form = wording.moment if key in ("started", "finished") else redaction.without_paths
+            yield title, form(str(facts[key]))
     yield "Seeds", ", ".join(map(str, facts.get("seeds", [])))
-
-
-def _shown(key: str, value: str) -> str:
-    return wording.moment(value) if key in ("started", "finished") else redaction.without_paths(value)
 
 
 def _stages(stages: Sequence[Mapping[str, Any]]) -> Table | None:
@@ -95,9 +85,9 @@ def _argument(word: str) -> str:
     name, equals, value = word.partition("=")
     if equals:
         return f"{name}={redaction.redacted(value, name.rpartition('.')[2])}"
-    return (
-        word if word in STAGES or re.fullmatch(r"-{1,2}[a-z-]+", word) else redaction.HIDDEN
-    )  # a bare word may name anything
+    if word in STAGES or re.fullmatch(r"-{1,2}[a-z-]+", word):
+        return word
+    return redaction.HIDDEN  # a bare word may name anything
 
 
 def as_toml(pipeline: Mapping[str, Any]) -> str:
@@ -116,13 +106,9 @@ def _block(title: str, table: Mapping[str, Any]) -> str:
 
 
 def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if isinstance(value, Mapping):
         inner = (f"{key} = {_value(item)}" for key, item in value.items() if item is not None)
         return "{ " + ", ".join(inner) + " }"
     if isinstance(value, list):
         return "[" + ", ".join(_value(item) for item in value) + "]"
-    return str(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else str(value)

@@ -257,21 +257,23 @@ def _mistakes(predicted: ByMethod, looks: Looks) -> Table | None:
             "Predicted": text(mistake.predicted),
             "Probability": number(mistake.probability, wording.score),
         }
-        for method, arms in predicted.items()
-        for arm, runs in arms.items()
-        for mistake in worst_mistakes(runs)
+        for method, arm, mistake in _worst(predicted)
     ]
     return table("The most confident mistakes, by mean prediction", rows)
+
+
+def _worst(predicted: ByMethod) -> Iterable[tuple[str, str, Mistake]]:
+    for method, arms in predicted.items():
+        for arm, runs in arms.items():
+            yield from ((method, arm, mistake) for mistake in worst_mistakes(runs))
 
 
 def _pictures(predicted: ByMethod, images: Mapping[int, NDArray[np.uint8]]) -> Iterable[tuple[str, str, str]]:
     """Each image once, the one that most arms take for something else first."""
     takers: dict[int, list[tuple[str, Mistake]]] = {}
-    for method, arms in predicted.items():
-        for arm, runs in arms.items():
-            for mistake in worst_mistakes(runs):
-                name = f"{arm}, {method}" if len(predicted) > 1 else arm
-                takers.setdefault(mistake.row, []).append((name, mistake))
+    for method, arm, mistake in _worst(predicted):
+        name = f"{arm}, {method}" if len(predicted) > 1 else arm
+        takers.setdefault(mistake.row, []).append((name, mistake))
     for row, taken in sorted(takers.items(), key=lambda item: -len(item[1]))[:MOST_PICTURES]:
         if row in images:
             by = (f"{name} as {mistake.predicted} ({wording.index(mistake.probability)})" for name, mistake in taken)

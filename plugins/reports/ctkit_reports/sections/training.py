@@ -29,12 +29,13 @@ def pretraining(run: Run, looks: Looks) -> dict[str, Any]:
         return {}
     by_method = by(lambda training: training.pretrain, run.trainings)
     recorded = {name for training in run.trainings for name in training.history}
+    notes = ((note, f"{t.arm}, {t.pretrain}, seed {t.seed}") for t in run.trainings for note in t.facts["notes"])
     return {
         "went": _went(run, looks),
         "explained": "alike-pairs" in recorded,
         "watched": any(name.startswith(WATCHED) for name in recorded),
         "methods": [(method, list(_curves(trainings, looks))) for method, trainings in by_method.items()],
-        "notes": grouped(_notes(run.trainings), len(run.trainings)),
+        "notes": grouped(notes, len(run.trainings)),
     }
 
 
@@ -42,15 +43,11 @@ def _curves(trainings: Sequence[RunTraining], looks: Looks) -> Iterable[Plot]:
     known = {name for training in trainings for name in training.history}
     for name in [*(name for name in CURVES if name in known), *sorted(known - CURVES.keys())]:
         title, axis = _words(name)
-        lines = [
-            Curve(looks[training.arm], *diagnostics.thinned(*training.history[name]))
-            for training in trainings
-            if name in training.history
-        ]
+        found = [training for training in trainings if name in training.history]
+        lines = [Curve(looks[training.arm], *diagnostics.thinned(*training.history[name])) for training in found]
         ends = "; ".join(
             f"{training.arm}, seed {training.seed}: ends at {wording.number(training.history[name][1][-1])}"
-            for training in trainings
-            if name in training.history
+            for training in found
         )
         yield Plot(figures.curves(title, "step", axis, lines), f"{title} over steps. {ends}.")
 
@@ -75,10 +72,10 @@ def _measures(group: Sequence[RunTraining]) -> dict[str, Cell]:
     collapsed = sum(bool(training.facts.get("collapsed")) for training in group)
     return {
         "Seeds": number(len(group)),
-        "Loss at the end": number(_mean_end(group, "loss")),
+        "Loss at the end": number(_mean_curve(group, "loss", end=True)),
         "Alike pairs": number(_mean_curve(group, "alike-pairs"), wording.percent),
-        "Spread of features": number(_mean_end(group, "feature-std")),
-        "Effective rank": number(_mean_end(group, "effective-rank")),
+        "Spread of features": number(_mean_curve(group, "feature-std", end=True)),
+        "Effective rank": number(_mean_curve(group, "effective-rank", end=True)),
         "Slices/s": number(_mean_fact(group, "slices_per_second")),
         "Waiting for data": number(_mean_fact(group, "waiting"), wording.percent),
         "Energy": number(_mean_fact(group, "joules"), wording.energy),
@@ -95,19 +92,8 @@ def _mean_fact(
     return float("nan") if None in values else float(np.mean([float(value) for value in values if value is not None]))
 
 
-def _mean_end(group: Sequence[RunTraining], name: str) -> float:
-    """Mean over trainings of a curve's last value, NaN where one lacks the curve."""
-    ends = [training.history[name][1][-1] for training in group if name in training.history]
-    return float(np.mean(ends)) if len(ends) == len(group) else float("nan")
-
-
-def _mean_curve(group: Sequence[RunTraining], name: str) -> float:
-    """Mean over trainings and steps of a curve, NaN where one lacks it."""
-    means = [training.history[name][1].mean() for training in group if name in training.history]
+def _mean_curve(group: Sequence[RunTraining], name: str, *, end: bool = False) -> float:
+    """Mean over trainings of a curve's last value, or of all its values; NaN where one lacks the curve."""
+    curves = [training.history[name][1] for training in group if name in training.history]
+    means = [curve[-1] if end else curve.mean() for curve in curves]
     return float(np.mean(means)) if len(means) == len(group) else float("nan")
-
-
-def _notes(trainings: Sequence[RunTraining]) -> Iterable[tuple[str, str]]:
-    for training in trainings:
-        for note in training.facts["notes"]:
-            yield note, f"{training.arm}, {training.pretrain}, seed {training.seed}"
