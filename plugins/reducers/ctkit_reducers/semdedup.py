@@ -98,7 +98,8 @@ def _in_batches(
         random_state=int(rng.integers(1 << 31)),
     ).fit(features)
     centres: NDArray[np.float32] = found.cluster_centers_.astype(np.float32)
-    return centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return centres
 
 
 def _nearest_centre(features: NDArray[np.float32], centres: NDArray[np.float32]) -> Ints:
