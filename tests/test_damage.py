@@ -130,7 +130,7 @@ def test_what_is_cut_short_in_the_cache_is_made_anew_with_one_warning(run: Run, 
     warnings = run().splitlines()
     assert len(warnings) == 1
     assert warnings[0].startswith(f"warning: {kind}/")
-    assert warnings[0].endswith("in the cache is damaged, by the disk or a copy cut short; it is rebuilt")
+    assert warnings[0].endswith("in the cache is damaged, by the disk or an incomplete copy; it is rebuilt")
     assert shown() == expected
     assert run() == ""
 
