@@ -101,7 +101,7 @@ def test_a_run_that_lacks_the_metric_is_named_beside_the_table(
         main(["compare", str(full_run), str(other_run), "--metric", "f1"])
     said = capsys.readouterr()
     assert left.value.code == 0
-    assert said.err == f"{other_run.name} has no score by f1 and is left out\n"
+    assert said.err == f"{other_run.name} has no score by f1 and is skipped\n"
     assert "F1" in said.out
 
 
