@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import closing
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -74,7 +74,7 @@ def fill(
     kept: list[int] = []
     skipped: list[tuple[int, str]] = []
     retry = False
-    with SliceReader(root, volume) as reader:
+    with closing(SliceReader(root, volume)) as reader:
         for number in index.tolist():
             try:
                 reader.read(number, values[len(kept)], convert)
@@ -202,12 +202,6 @@ class SliceReader:
         self._data = b""  #: of a compressed or deflated file, from its pixels on
         self._buffer = np.empty(0, np.uint8)
 
-    def __enter__(self) -> SliceReader:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._close()
-
     def read(self, number: int, out: NDArray[Any], convert: Convert) -> None:
         """Write slice ``number`` into ``out`` (rows, columns), upright.
 
@@ -230,7 +224,7 @@ class SliceReader:
     def _open(self, number: int, encoding: Encoding) -> None:
         if number == self._number:
             return
-        self._close()
+        self.close()
         source = self._volume.files[number]
         self._file = (self._root / source.path).open("rb", buffering=0)
         status = os.fstat(self._file.fileno())
@@ -245,7 +239,8 @@ class SliceReader:
             self._data = self._file.read(source.size - offset)
         self._number = number
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the file that is open."""
         if self._file:
             self._file.close()
         self._file, self._number, self._data = None, -1, b""
