@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
@@ -14,6 +17,8 @@ import pytest
 from PIL import Image
 
 from ctkit.cli import main
+from ctkit.files import write_bytes
+from ctkit.storage import KINDS
 
 PIPELINE = """\
 [run]
@@ -40,6 +45,7 @@ size = 32
 protocol = { use = "knn", size = 32 }
 """
 RUN, CACHE = Path("runs/damaged"), Path("runs/.cache")
+ON_REQUEST = {"curve.svg", "explain.html"}
 TIMES = {"seconds", "seconds_select"}  #: of work that is done again
 
 #: Files of the cache, and what else must be missing for them to be asked for.
@@ -47,9 +53,9 @@ FILES = {
     "scan/volumes.jsonl": (),
     "scan/volumes.npz": (),
     "scan/skipped.csv": (),
-    "headers/*.json": ("scan",),
-    "reading/*.json": (),
-    "evidence/*.npy": ("selection",),
+    "headers/*.entry": ("scan",),
+    "reading/*.entry": (),
+    "evidence/*.entry": ("selection",),
     "selection/selection.npz": (),
     "curve/curve.csv": (),
     "pictures/pictures.npz": (),
@@ -61,8 +67,8 @@ FILES = {
     "pretrain/backbone.safetensors": (),
     "evaluate/facts.json": (),
     "evaluate/predictions.csv": ("scores",),
-    "scores/*.json": (),
-    "comparisons/*.json": (),
+    "scores/*.entry": (),
+    "comparisons/*.entry": (),
 }
 Run = Callable[[], str]
 
@@ -98,8 +104,9 @@ def run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
 
 
 def shown() -> dict[str, Any]:
-    """What the run folder shows, but for times."""
-    files = {path.relative_to(RUN).as_posix(): path for path in sorted((RUN / "arms").rglob("*")) if path.is_file()}
+    """What the run folder shows, but for times and what was made on request."""
+    there = (path for path in sorted((RUN / "arms").rglob("*")) if path.is_file() and path.name not in ON_REQUEST)
+    files = {path.relative_to(RUN).as_posix(): path for path in there}
     files |= {name: RUN / name for name in ("volumes.csv", "results.csv", "comparisons.csv")}
     return {
         name: without_times(json.loads(path.read_text())) if path.suffix == ".json" else path.read_bytes()
@@ -123,7 +130,7 @@ def test_what_is_cut_short_in_the_cache_is_made_anew_with_one_warning(run: Run, 
     warnings = run().splitlines()
     assert len(warnings) == 1
     assert warnings[0].startswith(f"warning: {kind}/")
-    assert warnings[0].endswith("in the cache is damaged, by the disk or a copy cut short; it is made anew")
+    assert warnings[0].endswith("in the cache is damaged, by the disk or an incomplete copy; it is rebuilt")
     assert shown() == expected
     assert run() == ""
 
@@ -132,4 +139,127 @@ def test_an_emptied_description_of_an_arm_in_the_run_folder_is_written_anew(run:
     expected = shown()
     (RUN / "arms" / "hash" / "arm.json").write_text("")
     assert run() == ""
+    assert shown() == expected
+
+
+def files_of_entries() -> list[Path]:
+    return sorted(
+        path for kind in KINDS for path in (CACHE / kind).rglob("*") if path.is_file() and path.stat().st_size
+    )
+
+
+def change(path: Path) -> None:
+    """Make a digit in the middle of a file another one, or a byte where there is no digit, as nobody would notice."""
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    places = [*range(middle, len(data)), *range(middle)]
+    place = next((n for n in places if 48 <= data[n] <= 57), middle)
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_digit_changed_in_every_file_of_the_cache_changes_no_result(run: Run) -> None:
+    expected = shown()
+    kinds = {path.relative_to(CACHE).parts[0] for path in files_of_entries()}
+    assert {"evaluation", *(file.partition("/")[0] for file in FILES)} <= kinds
+    for path in files_of_entries():
+        change(path)
+    warnings = run().splitlines()
+    assert all("damaged" in line for line in warnings)
+    assert shown() == expected
+    assert run() == ""
+    for kind in ("evaluate", "scores", "comparisons"):
+        shutil.rmtree(CACHE / kind)
+    for path in (CACHE / "evaluation").rglob("*.npy"):
+        change(path)
+    assert "kept features are damaged" in run()
+    assert shown() == expected
+
+
+def test_an_entry_of_another_shape_is_rebuilt(run: Run) -> None:
+    expected = shown()
+    shutil.rmtree(CACHE / "scan")
+    for kind, value in (("headers", b"[1]"), ("reading", b'{"slices": "x"}'), ("scores", b"{}"), ("comparisons", b"7")):
+        for path in (CACHE / kind).rglob("*.entry"):
+            write_bytes(path, value, sealed=True)
+    assert "damaged" in run()
+    assert shown() == expected
+    assert run() == ""
+
+
+LOOKS = [
+    ["run", "p.toml", "--dry-run"],
+    ["validate", "p.toml"],
+    ["explain", "runs/damaged", "hash"],
+    ["curve", "runs/damaged", "hash"],
+    ["runs"],
+    ["compare", "runs/damaged"],
+    ["report", "runs/damaged"],
+]
+#: Commands one after the other in a process, whose last line has their exit codes. What root may do is taken from root.
+LOOK = """\
+import json, sys
+from ctkit.cli import main
+from ctkit.files import write_bytes
+from ctkit.storage import KINDS
+codes = []
+for words in json.loads(sys.argv[1]):
+    try:
+        main(words)
+    except SystemExit as left:
+        codes.append(left.code)
+print(codes)
+"""
+
+
+def look(folder: Path, commands: list[list[str]]) -> tuple[list[int], str]:
+    bare = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    environment = {name: value for name, value in os.environ.items() if name != "CTKIT_CACHE"}
+    command = [*bare, sys.executable, "-c", LOOK, json.dumps(commands)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    codes: list[int] = json.loads(done.stdout.splitlines()[-1])
+    return codes, done.stderr
+
+
+def states() -> dict[Path, tuple[int, bytes]]:
+    return {path: (path.stat().st_ino, path.read_bytes()) for path in files_of_entries()}
+
+
+@pytest.mark.skipif(os.name == "nt" or not shutil.which("setpriv"), reason="no way to take from root what root may do")
+def test_commands_that_only_look_work_on_a_cache_that_cannot_be_written(run: Run, folder: Path) -> None:
+    shutil.rmtree(CACHE / "curve")  # so that it has to be made
+    before = states()
+    for path in [CACHE, *CACHE.rglob("*")]:
+        path.chmod(path.stat().st_mode & ~0o222)
+    try:
+        codes, said = look(folder, LOOKS)
+    finally:
+        for path in [CACHE, *CACHE.rglob("*")]:
+            path.chmod(path.stat().st_mode | 0o200)
+    assert codes == [0] * len(LOOKS), said
+    assert said.count("may not be written") == 2  # a run could not work: validate and --dry-run say so
+    assert states() == before
+    assert run() == ""
+
+
+def test_commands_that_only_look_leave_what_is_damaged_in_the_cache(
+    run: Run, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = shown()
+    for kind in ("evidence", "selection", "evaluate", "scores"):
+        for path in (CACHE / kind).rglob("*"):
+            if path.is_file():
+                change(path)
+    before = states()
+    codes = []
+    for words in LOOKS:
+        with pytest.raises(SystemExit) as left:
+            main(words)
+        codes.append(left.value.code)
+    said = capsys.readouterr().err
+    assert codes == [0, 0, 2, 2, 0, 0, 0]
+    assert said.count("its selection is not in the cache") == 2  # explain, curve
+    assert "the next run rebuilds it" in caplog.text
+    assert states() == before
+    assert "rebuilt" in run()
     assert shown() == expected

@@ -91,8 +91,8 @@ def test_pipelines_are_written_validated_and_completed_by_editors(call: Call) ->
         assert (done.returncode, "valid (" in done.stdout) == (0, True), done.stderr
         asked = done.stderr.replace("\n", " ")
         assert (TRAIN in asked) == (Path(file).name != "selection.toml")
-    methods = json.loads(call("schema").stdout)["properties"]["pretrain"]["items"]["oneOf"]
-    assert {"simclr", "barlow-twins"} <= {method["title"] for method in methods}
+    methods = json.loads(call("schema").stdout)["properties"]["pretrain"]["items"]["anyOf"]
+    assert {"#/$defs/simclr", "#/$defs/barlow-twins"} <= {method["$ref"] for method in methods}
 
 
 @pytest.mark.parametrize(

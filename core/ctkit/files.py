@@ -1,4 +1,8 @@
-"""Writing files whole or not at all: temporary file beside the target, fsync, rename."""
+"""Writing files whole or not at all: temporary file beside the target, fsync, rename; and sealed, to notice damage.
+
+A seal is a last line, ``#ctkit LENGTH CRC``: how many bytes come before it, and the CRC-32 of the file's name
+and of them. So sealed contents may be laid one after the other into one file, and damage to one costs no other.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,8 +23,10 @@ from ctkit.errors import StorageError
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def writing(path: Path, *, sealed: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; when the block ends well, what was written there becomes ``path``.
+
+    With ``sealed``, ``read_sealed`` tells whether it is still what was written; numpy and torch read past a seal.
 
     Raises ``StorageError``, with the path and what was needed, where the disk is full or refuses.
     """
@@ -27,6 +34,9 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        if sealed:
+            with temporary.open("ab") as file:
+                file.write(_seal(path, temporary.read_bytes()))
         _synchronise(temporary)
         temporary.replace(path)
         _synchronise(path.parent)
@@ -55,10 +65,27 @@ def is_same(source: Path, target: Path) -> bool:
     return target.exists() and (target.samefile(source) or filecmp.cmp(source, target, shallow=False))
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, sealed: bool = False) -> None:
     """Write a whole file."""
-    with writing(path) as temporary:
+    with writing(path, sealed=sealed) as temporary:
         temporary.write_bytes(data)
+
+
+def read_sealed(path: Path) -> bytes | None:
+    """Return what was written ``sealed``; None where there is no file, or it is damaged, or the disk cannot read it."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EIO):
+            raise
+        return None
+    content = data[: -len(_seal(path, b""))]
+    return content if data == content + _seal(path, content) else None
+
+
+def _seal(path: Path, content: bytes) -> bytes:
+    crc = zlib.crc32(content, zlib.crc32(path.name.encode(errors="surrogateescape")))
+    return f"\n#ctkit {len(content):016x} {crc:08x}\n".encode()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -134,7 +161,7 @@ def concerns_writing(error: OSError, temporary: Path) -> bool:
 
 def storage_error(path: Path, temporary: Path, error: OSError) -> StorageError:
     """Return what to raise where writing ``temporary``, a file or a folder, to become ``path`` failed."""
-    short = "requested and" in str(error)  # numpy's words for a full disk: "100 requested and 60 written"
+    short = error.errno is None  # numpy's error for a full disk: "100 requested and 60 written"
     if not short and error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(f"cannot write {path}: {error.strerror or error}")
     detail = f"{error} (bytes)" if short else f"{_size(temporary):,} bytes were written before it was full"

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ctkit.errors import DataError, RequestError
-from ctkit_formats.tables import labelled, lines_of, rows_of, text_of
+from ctkit_formats.tables import labelled, rows_of, text_of
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "latin-1"])
@@ -23,9 +23,8 @@ def test_what_is_no_text_is_refused(tmp_path: Path) -> None:
         text_of(tmp_path / "b.csv")
 
 
-def test_lines_and_rows_have_their_numbers(tmp_path: Path) -> None:
+def test_rows_have_the_numbers_of_their_lines(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id, label\n\n7, 1\n8\n9,0,more\n")
-    assert list(lines_of(tmp_path / "a.csv")) == [(1, "id, label"), (3, "7, 1"), (4, "8"), (5, "9,0,more")]
     assert list(rows_of(tmp_path / "a.csv")) == [
         (3, {"id": "7", "label": "1"}), (4, {"id": "8", "label": ""}), (5, {"id": "9", "label": "0"}),
     ]  # fmt: skip

@@ -125,11 +125,11 @@ class Child:
         begun = self.receive(limit if work == self._known else START)
         if isinstance(begun, Raised):
             raise CtkitError(
-                f"a worker cannot take up its work: {begun.kind}: {begun.error}; the same ctkit and plugins must be"
+                f"a worker cannot start its work: {begun.kind}: {begun.error}; the same ctkit and plugins must be"
                 " installed where workers run"
             )
         if not isinstance(begun, Begun):
-            self.end()
+            self.kill()
             return None
         self._known = work
         outcome: Outcome | None = self.receive(limit)
@@ -176,11 +176,11 @@ class Child:
         if self._suspended:
             died = Died(Cause.STOPPED, f"{self.name} was stopped, or waited for a disk, for {limit:g} s")
         self._death = self._death or died
-        self.end()
+        self.kill()
         return self._death
 
-    def end(self) -> None:
-        """Kill the process and those that it started. May be called twice."""
+    def kill(self) -> None:
+        """End the process and those that it started, if they have not ended. May be called twice."""
         import psutil
 
         with suppress(psutil.Error):
@@ -279,10 +279,6 @@ class LocalProcess(Child):
     def join(self, seconds: float) -> None:
         """Wait for the work to end by itself."""
         self.outcome(seconds)
-
-    def kill(self) -> None:
-        """End the process and those that it started, if they have not ended. May be called twice."""
-        self.end()
 
 
 def reason(raised: Raised) -> str:

@@ -147,7 +147,7 @@ class _Process:
     def end(self) -> None:
         """Kill the process; the next call starts another."""
         if self.child is not None:
-            self.child.end()
+            self.child.kill()
             self.child = None
 
 

@@ -36,18 +36,18 @@ class Worker:
                 child = self._child = self._child or Child(NAME)
             outcome = child.call(work, arguments, limit)
             if not isinstance(outcome, Returned | Raised):
-                child.end()
+                child.kill()
                 self._child = None
             if outcome is not None:
                 return outcome
-        raise CtkitError("worker processes die before they begin any work; is there memory left for them?")
+        raise CtkitError("worker processes die before they start any work; is there enough free memory?")
 
     def end(self) -> None:
         """Kill the process, and start no other."""
         with self._lock:
             self._ended = True
             if self._child is not None:
-                self._child.end()
+                self._child.kill()
 
 
 class LocalWorkers:

@@ -6,33 +6,40 @@ import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from ctkit.errors import nearest
 from ctkit.pipeline_file.sections import ID
 
 Location = tuple[str | int, ...]  #: of a key in a document: ("reduce", 1, "threshold")
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-_UNCONVERTED = {"int_type", "float_type", "bool_type"}  #: of strict reading: "3" is no number, and true is none either
+_UNCONVERTED = {
+    "int_type",
+    "float_type",
+    "bool_type",
+}  #: of strict reading: "3" is not a number, and true is none either
 _TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "a string"}
 _TYPES |= {"path": "a path in quotes", "list": "an array", "tuple": "an array", "dict": "a table", "model": "a table"}
 
 
 def validated(
-    model: type[ModelT], table: Mapping[str, Any], base: Path
+    model: type[ModelT], table: Mapping[str, Any], base: Path, *, but: str = ""
 ) -> tuple[ModelT | None, Iterator[tuple[Location, str]]]:
-    """Return a table as its model, None where it is wrong, and each mistake with its place in the table."""
+    """Return a table as its model, None where it is wrong, and each mistake, ``but`` of one type, with its place."""
     whole, problems = None, []
     for strict in (False, True):
         try:
             whole = model.model_validate(table, strict=strict, context={"base": base})
         except ValidationError as error:
             problems += [one for one in error.errors() if not strict or one["type"] in _UNCONVERTED]
-    return (None if problems else whole), _explained(problems, model, table)
+    told = (one for one in problems if one["type"] != but)
+    return (None if problems else whole), _explained(told, model, table)
 
 
 def meant(words: Iterable[str], valid: Collection[str]) -> set[str]:
@@ -82,7 +89,7 @@ def _words(problem: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "extra_forbidden":
         return f"unknown key; {nearest(str(location[-1]), _fields(model, location))}"
     if problem.get("ctx", {}).get("pattern") == ID:
-        return "must be made of the letters a to z, digits and . _ + -, and begin with a letter or digit"
+        return "must consist of letters a to z, digits and . _ + -, and begin with a letter or digit"
     if kind == "list_type" and isinstance(problem["input"], dict):
         return f"must be tables, each under [[{location[-1]}]]"
     if kind.endswith(("_type", "_parsing", "_from_float")) and kind.partition("_")[0] in _TYPES:

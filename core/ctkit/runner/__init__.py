@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ctkit.runner.checks import check_file, check_start, missing_packages
+from ctkit.runner.checks import check_file, check_start, missing_packages, unwritable
 from ctkit.runner.order import run, run_folder
 
-__all__ = ["check_file", "check_start", "missing_packages", "run", "run_folder"]
+__all__ = ["check_file", "check_start", "missing_packages", "run", "run_folder", "unwritable"]

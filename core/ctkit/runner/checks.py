@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ctkit.contracts.promises import Judge
+from ctkit.contracts.reducer import knob_of
 from ctkit.errors import ConfigError, CtkitError, RequestError
 from ctkit.hookspecs import DISTRIBUTION, STAGES, Stage
 from ctkit.pipeline_file import Chosen, Pipeline
@@ -44,6 +45,8 @@ def check_start(session: Session, until: Stage = "report") -> None:
     if said := missing_packages(session.pipeline, session.only, until):
         raise RequestError(said)
     found = list(_faults(session.pipeline, session.registry, session.folder, session.device, session.only, until))
+    if not session.cache.looking:
+        found[:0] = [Fault(f"run: {text}") for text in unwritable(session.folder)]
     if found and all(fault.plugin and fault.plugin.entry.kind not in ("dataset", "task") for fault in found):
         with suppress(CtkitError):  # what cannot be told is needed
             at_work = _at_work(session)
@@ -81,17 +84,19 @@ def _faults(
     until: Stage = "report",
 ) -> Iterator[Fault]:
     """Yield what is missing for a start of a pipeline, whatever is cached of it. ``device`` may not be known yet."""
-    targets, cache = list(_of_target(folder.path)), Cache.beside(folder.path).folder
-    if not targets or cache.parent != folder.path.parent:
-        targets += _of_target(cache)
-    yield from (Fault(f"run: {text}") for text in targets)
+    for target, there in _targets(folder):
+        if not there.is_dir():
+            yield Fault(f"run: cannot write {target}: {there} is a file; give another folder")
     if pipeline.compute.scheduler:
         yield from map(Fault, _of_scheduler(pipeline.compute.scheduler))
     for texts in registry.call("ctkit_check_run"):
         yield from map(Fault, texts)
     users: dict[str, tuple[Chosen[Any], dict[str, None]]] = {}
     for user, chosen in _used(pipeline, only, STAGES.index(until)):
-        at = address("check", kind=chosen.entry.kind, plugin=chosen.full_identity)
+        identity = chosen.full_identity
+        if knob := knob_of(type(chosen.params)):  # arms that differ in it alone miss the same
+            del identity["parameters"][knob.name]
+        at = address("check", kind=chosen.entry.kind, plugin=identity)
         users.setdefault(at, (chosen, {}))[1][user] = None
     for chosen, names in users.values():
         user = " and ".join(filter(None, names))
@@ -167,18 +172,25 @@ def _of_source(folder: Path) -> Iterator[str]:
     try:
         with os.scandir(folder) as entries:
             if not any(entries):
-                yield f"{folder} is empty; put the data there, or give the folder where they are"
+                yield f"{folder} is empty; put the data there, or give the folder that contains the data"
     except OSError as error:
-        yield f"cannot read {folder}: {error.strerror}; give a folder that you may read"
+        yield f"cannot read {folder}: {error.strerror}; give a readable folder"
 
 
-def _of_target(folder: Path) -> Iterator[str]:
-    """Say why a folder cannot be made or written to. It is not made."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        yield f"cannot write {folder}: {there} is a file; give another folder"
-    elif not os.access(there, os.W_OK | os.X_OK):
-        yield f"cannot write {folder}: {there} may not be written; give another folder"
+def unwritable(folder: RunFolder) -> list[str]:
+    """Say which of the folders that a run writes to may not be written; who only looks needs none of them."""
+    return [
+        f"cannot write {target}: {there} is not writable; give another folder"
+        for target, there in _targets(folder)
+        if there.is_dir() and not os.access(there, os.W_OK | os.X_OK)
+    ]
+
+
+def _targets(folder: RunFolder) -> list[tuple[Path, Path]]:
+    """Run folder and cache, each with what is there of it: itself or one above. One where the same is there of both."""
+    targets = (folder.path.absolute(), Cache.beside(folder.path).folder)
+    there = [next(path for path in (target, *target.parents) if path.exists()) for target in targets]
+    return list({found: (target, found) for target, found in reversed([*zip(targets, there, strict=True)])}.values())
 
 
 def _of_scheduler(address: str) -> Iterator[str]:

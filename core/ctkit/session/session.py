@@ -22,6 +22,7 @@ from ctkit.plugins import Registry
 from ctkit.session.document import document_of
 from ctkit.session.only import EVERYTHING, Only
 from ctkit.session.provenance import Provenance
+from ctkit.session.workspace import workspace
 from ctkit.storage import Cache, RunFolder
 
 Item = TypeVar("Item")
@@ -71,7 +72,7 @@ class Session:
         """
         waited = False
         while True:
-            with self.cache.workspace(stage, at) as folder:
+            with workspace(self.cache, stage, at) as folder:
                 if folder is not None:
                     if self.cache.holds(stage, at):
                         self.cached(stage, item)
@@ -80,7 +81,7 @@ class Session:
                             yield from work(folder)
                     return
             if not waited:
-                self.console.say(f"{stage} {item}: waiting, as another arm or run is making the same")
+                self.console.say(f"{stage} {item}: waiting for another arm or run that computes the same result")
             waited = True
             yield Wait()
 
@@ -146,9 +147,15 @@ class Session:
 
 
 def open_session(
-    pipeline: Pipeline, registry: Registry, console: Console, folder: RunFolder, jobs: Jobs = 1
+    pipeline: Pipeline,
+    registry: Registry,
+    console: Console,
+    folder: RunFolder,
+    jobs: Jobs = 1,
+    *,
+    looking: bool = False,
 ) -> Session:
-    """Put together what the stages share."""
+    """Put together what the stages share. Who is only ``looking`` leaves the cache as it is."""
     settings = pipeline.compute
     unusable = cache(lambda: next(iter(registry.call("ctkit_check_device", device="cuda")), None))
     device = devices.resolve(settings.device, settings.devices, unusable)
@@ -158,7 +165,7 @@ def open_session(
         pipeline=pipeline,
         arms=pipeline.arms,
         registry=registry,
-        cache=Cache.beside(folder.path),
+        cache=Cache.beside(folder.path, looking=looking),
         folder=folder,
         workers=compute.Workers(backend),
         console=console,

@@ -8,11 +8,13 @@ beside its record: its own folder may lie where who cleans cannot see it.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import platform
+import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
@@ -21,10 +23,11 @@ from filelock import FileLock, Timeout
 
 from ctkit.errors import LockedError, StorageError
 from ctkit.files import storage_error
-from ctkit.storage import Cache, spelled_one_way
+from ctkit.storage import KINDS, Cache, make_folder, spelled_one_way
 from ctkit.storage.locks import PATIENCE, is_held
 
 FOLDER = "users"  #: of the records, in the cache
+_log = logging.getLogger("ctkit.cache")
 _DEPTH = 3  #: an entry is ``kind/ab/abcdef...``; what lies below belongs to it
 
 
@@ -70,7 +73,7 @@ class Usage:
             earlier = _read(record)
             file = record.open("ab", buffering=0)
         except Timeout as error:
-            raise LockedError(f"another process notes in {record} what {run} uses; wait for it") from error
+            raise LockedError(f"another process is recording in {record} what {run} uses; wait for it") from error
         except OSError as error:
             raise StorageError(f"cannot write {record}: {error.strerror or error}") from error
         try:
@@ -107,13 +110,60 @@ class Usage:
 
 @contextmanager
 def used_by(cache: Cache, run: Path) -> Iterator[None]:
-    """Note which entries of a cache a run asks for, and when, until the block ends: what is cleaned later needs it."""
-    with Usage.noting(cache.folder, run) as usage:
-        cache.asked = usage.note
+    """Note which entries of a cache a run asks for, and when, until the block ends: what is cleaned later needs it.
+
+    The cache is closed to others, unless somebody only looks: then nothing is noted where the cache cannot be written.
+    """
+    with ExitStack() as stack:
+        if not cache.looking:
+            stack.enter_context(_closed_to_others(cache))
+        try:
+            cache.asked = stack.enter_context(Usage.noting(cache.folder, run)).note
+        except StorageError:
+            if not cache.looking:
+                raise
         try:
             yield
         finally:
             cache.asked = None
+
+
+@contextmanager
+def _closed_to_others(cache: Cache) -> Iterator[None]:
+    """Make a cache's folder for its user alone, and close an older one to others, so that they cannot read it.
+
+    A folder with the set-group-ID bit is its group's as well: what a run writes, the group may change. One that holds
+    what is not ctkit's stays as it is, with a warning. Raises ``StorageError`` where the salt may not be read.
+    """
+    folder = cache.folder
+    made = not folder.exists()
+    make_folder(folder)
+    if os.name == "nt":  # which has no such bits
+        yield
+        return
+    if made:
+        folder.chmod(0o700)
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    shared = mode & stat.S_ISGID
+    if others := mode & (0o007 if shared else 0o077):
+        try:
+            if not {path.name for path in folder.iterdir()} <= KINDS | {FOLDER, "salt", ".salt.lock"}:
+                raise PermissionError
+            folder.chmod(mode & ~others)
+        except OSError:
+            _log.warning("others may read the cache, which is not ctkit's alone: CTKIT_CACHE gives it another folder")
+    try:
+        cache.pseudonym("")  # which makes a salt
+    except PermissionError as error:
+        raise StorageError(f"cannot read {error.filename}: {error.strerror}") from error
+    with suppress(OSError):  # it is somebody else's
+        (folder / "salt").chmod(0o660 if shared else 0o600)
+    umask = os.umask(0)
+    os.umask(umask & ~0o070 if shared else umask)
+    try:
+        yield
+    finally:
+        os.umask(umask)
 
 
 def users(cache: Path) -> list[User]:

@@ -55,11 +55,8 @@ class SliceStore:
         """Return the smallest shard of the volume with this address that holds the wanted slices, and is whole."""
         kind = self._kind(volume)
         folders = (self._cache.folder / kind).glob("[0-9a-f][0-9a-f]/[0-9a-f]*")
-        fitting = [shard for folder in folders if (shard := self._load(folder)) and shard.holds(wanted)]
-        for shard in sorted(fitting, key=lambda shard: len(shard.index)):
-            if self._cache.holds(kind, shard.pixels.parent.name):
-                return shard
-        return None
+        shards = (_load(folder) for folder in folders if self._cache.holds(kind, folder.name))
+        return min((shard for shard in shards if shard.holds(wanted)), key=lambda shard: len(shard.index), default=None)
 
     def write(self, volume: str, index: Ints, pixels: NDArray[np.uint8]) -> Shard:
         """Write rows (m, size, size) of the slices ``index`` of a volume as one shard."""
@@ -72,16 +69,11 @@ class SliceStore:
             (folder / _FACTS).write_text(json.dumps(facts))
         return Shard(self._cache.path(kind, name) / _PIXELS, index, sums)
 
-    def _load(self, folder: Path) -> Shard | None:
-        """Return the shard in a folder; None where its facts cannot be read, and then it is discarded."""
-        try:
-            facts = json.loads((folder / _FACTS).read_text())
-        except (FileNotFoundError, ValueError):
-            if folder.is_dir():  # no other run removes it just now
-                self._cache.discard(folder)
-            return None
-        sums = np.array(facts["sums"], np.int64).reshape(-1, 2)
-        return Shard(folder / _PIXELS, np.array(facts["index"], np.int64), sums)
+
+def _load(folder: Path) -> Shard:
+    facts = json.loads((folder / _FACTS).read_text())
+    sums = np.array(facts["sums"], np.int64).reshape(-1, 2)
+    return Shard(folder / _PIXELS, np.array(facts["index"], np.int64), sums)
 
 
 def gather(parts: Sequence[tuple[int, Shard, Ints]], size: int) -> Rows:

@@ -11,7 +11,6 @@ import numpy as np
 
 from ctkit.contracts import Difference, Score, main_metric
 from ctkit.contracts.promises import Judge
-from ctkit.files import write_json
 from ctkit.session import Session
 from ctkit.stages.contrasts import BASELINE, Contrast, contrasts
 from ctkit.stages.data import Data
@@ -138,30 +137,28 @@ def _cells(done: Iterable[Evaluated]) -> dict[Cell, list[Evaluated]]:
 
 def _scores(session: Session, runs: list[Evaluated]) -> list[Score]:
     at = address("score", runs=[run.address for run in runs])
-    found = session.cache.json("scores", at)
+    found = session.cache.read("scores", at, list[Score])
     if found is None:
         protocol = runs[0].plan.protocol
         with Judge(protocol.title).calling("scores"):
-            scores = protocol.build().scores([predictions_of(session, run) for run in runs])
-        found = [[s.metric, s.value, s.low, s.high] for s in scores]
-        write_json(session.cache.path("scores", at, ".json"), found)
-    return [Score(*values) for values in found]
+            found = list(protocol.build().scores([predictions_of(session, run) for run in runs]))
+        session.cache.write("scores", at, found)
+    return found
 
 
 def _differences(session: Session, runs: list[Evaluated], reference: list[Evaluated]) -> list[Difference]:
     of = {"runs": runs, "reference": reference}
     at = address("compare", **{name: [(run.address, run.job.seed) for run in part] for name, part in of.items()})
-    found = session.cache.json("comparisons", at)
+    found = session.cache.read("comparisons", at, list[Difference])
     if found is None:
         protocol = runs[0].plan.protocol
         ours, theirs = (
             [replace(predictions_of(session, run), seed=run.job.seed) for run in part] for part in of.values()
         )
         with Judge(protocol.title).calling("compare"):
-            differences = protocol.build().compare(ours, theirs)
-        found = [[d.metric, d.difference, d.low, d.high, d.p, d.test] for d in differences]
-        write_json(session.cache.path("comparisons", at, ".json"), found)
-    return [Difference(*values) for values in found]
+            found = list(protocol.build().compare(ours, theirs))
+        session.cache.write("comparisons", at, found)
+    return found
 
 
 def _rows(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ctkit.errors import RequestError
 from ctkit.pipeline_file import Arm
 from ctkit.session import Session
@@ -36,15 +38,20 @@ def write_curve(session: Session, evidence: Evidence, table: Table, arm: Arm) ->
     An arm that draws draws with the run's first seed. Raises ``RequestError`` where the last step has no knob.
     """
     if arm.steps[-1].reducer.build().knob is None:
-        raise RequestError(f"arm {arm.id!r} has no curve: {arm.steps[-1].reducer.entry.name} has no knob to turn")
+        raise RequestError(f"arm {arm.id!r} has no curve: {arm.steps[-1].reducer.entry.name} has no knob")
     seed = session.pipeline.run.seed
     *earlier, last = evidence.identities(arm)
     steps = [*earlier, last | {"at": None}]
     at = address("curve", version=selection.VERSION, steps=steps, seed=seed if arm.draws else None)
-    cached = ArmFolder(session.cache.path("curve", at)).curve
+    shown = session.folder.arm(arm.id).curve
+
+    def write(curve: Path) -> None:
+        kept = selection.curve(table, evidence.choices(arm), seed)
+        write_rows(curve, CurveRow, (CurveRow(at, count, count / len(table)) for at, count in kept.items()))
+
     if not session.cache.holds("curve", at):
+        if session.cache.looking:
+            return write(shown)
         with session.work("curve", arm.id), session.cache.entry("curve", at) as folder:
-            kept = selection.curve(table, evidence.choices(arm), seed)
-            rows = (CurveRow(at, count, count / len(table)) for at, count in kept.items())
-            write_rows(ArmFolder(folder).curve, CurveRow, rows)
-    place(cached, session.folder.arm(arm.id).curve)
+            write(ArmFolder(folder).curve)
+    return place(ArmFolder(session.cache.path("curve", at)).curve, shown)

@@ -17,9 +17,9 @@ from ctkit.files import writing
 from ctkit.pipeline_file import Chosen, Rendering
 from ctkit.slices import SliceStore, rendering
 from ctkit.stages.readings import NOTHING_KNOWN, Known, Reading, write_reading
-from ctkit.storage import Cache, address
+from ctkit.storage import ENTRY, Cache, address
 
-NOT_FINITE = "holds values that are infinite or no numbers, which the data set's plugin must fill or skip"
+NOT_FINITE = "has NaN or infinite values, which the data set plugin must fill or skip"
 Decoded = tuple[Slices, Reading]
 _log = logging.getLogger(__name__)
 
@@ -49,17 +49,14 @@ def evidence_path(cache: Cache, chosen: Chosen[Reducer[Any]], volume: str, readi
     """Where the evidence of a reducer on the readable slices of the volume with address ``volume`` is or would be."""
     looks = {"reducer": chosen.evidence_identity, "rendering": rendering.VERSION}
     at = address("evidence", **looks, volume=volume, slices=reading.mark)
-    return cache.path("evidence", at, ".npy")
+    return cache.path("evidence", at, ENTRY)
 
 
-def describe_volume(
-    chosen: Chosen[Dataset[Any]], cache_folder: Path, look: Rendering, item: Wanted
-) -> tuple[Failure, ...]:
+def describe_volume(chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering, item: Wanted) -> tuple[Failure, ...]:
     """Read one volume, write what is wanted of it, and last its reading. Runs in a worker process.
 
     Returns what plugins did wrong: that is no fault of the volume, and must not count as one.
     """
-    cache = Cache(cache_folder)
     try:
         pixels = read(chosen, item)
         reading = Reading.of(len(item.volume), pixels, item.known)
@@ -110,7 +107,7 @@ def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices) -> NDArray[Any]:
 
 def write_evidence(path: Path, evidence: NDArray[Any]) -> None:
     """Write the evidence of one volume, whole or not at all."""
-    with writing(path) as temporary, temporary.open("wb") as file:
+    with writing(path, sealed=True) as temporary, temporary.open("wb") as file:
         np.save(file, evidence, allow_pickle=False)
 
 

@@ -26,7 +26,7 @@ from ctkit.storage.run_folder import facts_beside
 
 _TABLE, _FACTS, _LEAKS = "predictions.csv", "facts.json", "leaks.csv"  #: in the cache
 _Stored = Callable[[str, int | None], Rows | None]  # by arm and seed of a selection
-NOT_COMPARED = "test images were not compared with the slices of the pre-training: they are stored no more"
+NOT_COMPARED = "test images were not compared with the slices of the pre-training: these are no longer stored"
 
 
 def plan_evaluations(session: Session, data: Data) -> Data:
@@ -151,6 +151,9 @@ def _predict(session: Session, data: Data, evaluated: Evaluated, stored: _Stored
     with session.console.progress(f"evaluate {evaluated.item}", None) as bar:
         work = partial(_predicted, evaluated.plan, known)
         predictions: Predictions = yield Call(work, {"progress": bar.update})
+    if predictions.patients:  # whose names sorted are all that resampling needs
+        numbers = {patient: f"{n:06}" for n, patient in enumerate(sorted(set(predictions.patients)), 1)}
+        predictions = replace(predictions, patients=tuple(numbers[patient] for patient in predictions.patients))
     if slices is None and not evaluated.job.baseline:
         predictions = replace(predictions, warnings=(*predictions.warnings, NOT_COMPARED))
     with session.cache.entry("evaluate", evaluated.address) as entry:

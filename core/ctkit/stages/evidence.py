@@ -57,21 +57,19 @@ class Evidence:
         ]
 
     def _load(self, step: Step, volume: int, mode: Literal["r"] | None = None) -> NDArray[Any]:
-        """Evidence of one volume, mapped with ``mode`` "r"; made anew where it is damaged.
+        """Evidence of one volume, mapped with ``mode`` "r"; rebuilt where it is damaged, unless somebody only looks.
 
-        Raises ``DataError`` where that cannot be done.
+        Raises ``DataError`` where there is none.
         """
-        path = evidence_path(
-            self._session.cache, step.reducer, self._data.catalogue.address(volume), self._data.readings[volume]
-        )
-        try:
-            return np.load(path, mode, allow_pickle=False)  # type: ignore[no-any-return]  # numpy loads archives too
-        except (ValueError, EOFError):
-            self._session.cache.discard(path)
-        describe_again(self._session, self._data.catalogue, volume, step.reducer)
+        cache, catalogue = self._session.cache, self._data.catalogue
+        path = evidence_path(cache, step.reducer, catalogue.address(volume), self._data.readings[volume])
+        if not (path.exists() and cache.is_whole(path)):
+            if cache.looking:
+                raise DataError("evidence in the cache is damaged: `ctkit run` rebuilds it")
+            describe_again(self._session, catalogue, volume, step.reducer)
         if not path.exists():
-            raise DataError("a volume reads differently than before; were files changed? Run again")
-        return np.load(path, mode, allow_pickle=False)  # type: ignore[no-any-return]  # likewise
+            raise DataError("a volume gives other pixels than before; were files changed? Run again")
+        return np.load(path, mode, allow_pickle=False)  # type: ignore[no-any-return]  # numpy loads archives too
 
     def _all(self, step: Step) -> NDArray[Any]:
         """Slice evidence of the whole data set (n, ...)."""

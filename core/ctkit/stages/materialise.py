@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -91,16 +90,15 @@ def by_volume(table: Table, kept: Bools) -> dict[int, Ints]:
 
 def _store(session: Session, catalogue: Catalogue, wanted: dict[int, Ints]) -> None:
     items = (Wanted(number, catalogue.address(number), catalogue[number], index) for number, index in wanted.items())
-    work = partial(_store_volume, session.pipeline.dataset, session.cache.folder, session.pipeline.rendering)
+    work = partial(_store_volume, session.pipeline.dataset, session.cache, session.pipeline.rendering)
     outcomes = session.parallel("materialise", work, items, total=len(wanted), name=lambda item: item.address)
     for outcome in outcomes:
         if isinstance(outcome, compute.Lost):
             session.console.warn(f"a volume could not be stored: {outcome.reason}")
 
 
-def _store_volume(chosen: Chosen[Dataset[Any]], cache_folder: Path, look: Rendering, item: Wanted) -> None:
+def _store_volume(chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering, item: Wanted) -> None:
     """Write the wanted slices of a volume, rendered by what all of its slices span. Runs in a worker process."""
-    cache = Cache(cache_folder)
     pixels, reading = read(chosen, item), read_reading(cache, item.address)
     if pixels.index.size and reading is not None:
         store_slices(cache, look, item.address, pixels, reading)

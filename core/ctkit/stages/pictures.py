@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,7 +86,7 @@ def images_of(session: Session, data: Data, slices: Ints) -> dict[int, NDArray[n
         Wanted(number, catalogue.address(number), catalogue[number], table.index[of_volume])
         for number, of_volume in numbers.items()
     )
-    work = partial(picture_volume, session.pipeline.dataset, session.cache.folder, session.pipeline.rendering)
+    work = partial(picture_volume, session.pipeline.dataset, session.cache, session.pipeline.rendering)
     images: dict[int, NDArray[np.uint8]] = {}
     for outcome in session.parallel("pictures", work, items, total=len(numbers), name=lambda item: item.address):
         if isinstance(outcome, compute.Done):
@@ -99,10 +98,10 @@ def images_of(session: Session, data: Data, slices: Ints) -> dict[int, NDArray[n
 
 
 def picture_volume(
-    chosen: Chosen[Dataset[Any]], cache: Path, look: Rendering, item: Wanted
+    chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering, item: Wanted
 ) -> tuple[Ints, NDArray[np.uint8]]:
     """Read some slices of a volume; return their numbers in it and their pictures. Runs in a worker process."""
-    pixels, reading = read(chosen, item), read_reading(Cache(cache), item.address)
+    pixels, reading = read(chosen, item), read_reading(cache, item.address)
     span = reading.span if reading else None
     return pixels.index, rendering.training(pixels.values, pixels.unit, look.levels, SIDE, span)
 

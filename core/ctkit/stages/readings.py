@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from ctkit.contracts import Ints, Pixels
-from ctkit.files import write_json
 from ctkit.slices import Catalogue
 from ctkit.storage import Cache, address
 
@@ -74,12 +73,7 @@ class Reading:
 
 def read_reading(cache: Cache, volume: str) -> Reading | None:
     """Return the reading of the volume with address ``volume``, None where it was never read."""
-    found = cache.json("reading", volume)
-    if found is None:
-        return None
-    (low, high), skipped, notes = found.pop("span"), found.pop("skipped"), tuple(found.pop("notes", ()))
-    skips = tuple((number, reason) for number, reason in skipped)
-    return Reading(span=(low, high), skipped=skips, notes=notes, **found)
+    return cache.read("reading", volume, Reading)
 
 
 def read_readings(cache: Cache, catalogue: Catalogue) -> list[Reading]:
@@ -93,4 +87,4 @@ def read_readings(cache: Cache, catalogue: Catalogue) -> list[Reading]:
 def write_reading(cache: Cache, volume: str, reading: Reading) -> None:
     """Write a volume's reading, unless it is there."""
     if read_reading(cache, volume) != reading:
-        write_json(cache.path("reading", volume, ".json"), asdict(reading))
+        cache.write("reading", volume, reading)

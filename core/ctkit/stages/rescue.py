@@ -40,7 +40,7 @@ def describe_each(
     session: Session, items: Iterable[Wanted], total: int
 ) -> Iterator[compute.Done[Wanted, tuple[Failure, ...]] | compute.Lost[Wanted]]:
     """Describe volumes in worker processes; results say what plugins did wrong."""
-    work = partial(describe_volume, session.pipeline.dataset, session.cache.folder, session.pipeline.rendering)
+    work = partial(describe_volume, session.pipeline.dataset, session.cache, session.pipeline.rendering)
     yield from session.parallel("describe", work, items, total=total, name=lambda item: item.address)
 
 

@@ -20,13 +20,13 @@ from ctkit import compute
 from ctkit.contracts import Dataset, Ints, Skipped, SourceFile, Volume
 from ctkit.contracts.promises import Judge
 from ctkit.errors import DataError
-from ctkit.files import read_json, write_json, write_text
+from ctkit.files import read_json, write_json
 from ctkit.pipeline_file import Chosen
 from ctkit.session import Session
 from ctkit.slices import Catalogue, write_catalogue
 from ctkit.stages.data import Data
 from ctkit.stages.left_out import LeftOut, LeftOutWriter
-from ctkit.storage import Cache, address
+from ctkit.storage import ENTRY, Cache, address
 
 CHUNK = 256  #: files whose headers are read by one worker at a time and cached together
 _Found = Mapping[str, Any] | Skipped
@@ -34,7 +34,7 @@ _Passing = dict[str, list[_Found]]  #: what was found in chunks, by address, tha
 _log = logging.getLogger(__name__)
 
 _FILES = "files.json"  # of a scan: its address if every file could have been opened
-_LOST = "what its header said was lost on the disk"
+_LOST = "the record of its header was damaged on the disk"
 _PASSING = (OSError, MemoryError, ImportError)  # may be gone the next time, though the file is the same
 
 
@@ -141,11 +141,11 @@ def _folder(file: SourceFile) -> str:
 
 def _inspect(session: Session, chosen: Chosen[Dataset[Any]], chunks: list[_Chunk]) -> _Passing:
     """Read the headers that are not cached yet, in worker processes; return what is not to be cached."""
-    missing = [chunk for chunk in chunks if not session.cache.path("headers", chunk.address, ".json").exists()]
+    missing = [chunk for chunk in chunks if not session.cache.path("headers", chunk.address, ENTRY).exists()]
     passing: _Passing = {}
     if not missing:
         return passing
-    work = partial(inspect_chunk, chosen, session.cache.folder)
+    work = partial(inspect_chunk, chosen, session.cache)
     named, weight = attrgetter("address"), attrgetter("count")
     for outcome in session.parallel("scan", work, missing, total=_count(missing), name=named, weight=weight):
         found = outcome.result if isinstance(outcome, compute.Done) else _inspect_alone(session, chosen, outcome.item)
@@ -154,20 +154,20 @@ def _inspect(session: Session, chosen: Chosen[Dataset[Any]], chunks: list[_Chunk
     return passing
 
 
-def inspect_chunk(chosen: Chosen[Dataset[Any]], cache: Path, chunk: _Chunk) -> list[_Found]:
+def inspect_chunk(chosen: Chosen[Dataset[Any]], cache: Cache, chunk: _Chunk) -> list[_Found]:
     """Read the headers of some files and cache what they say. Runs in a worker process.
 
     Where one is skipped for what may pass, nothing is cached, and what was found is returned.
     """
     dataset = chosen.build()
-    return _keep(Cache(cache), chunk, [_inspected(dataset, file) for file in chunk.files])
+    return _keep(cache, chunk, [_inspected(dataset, file) for file in chunk.files])
 
 
 def _keep(cache: Cache, chunk: _Chunk, found: list[_Found]) -> list[_Found]:
     if any(isinstance(one, Skipped) and one.retry for one in found):
         return found
     plain = [one.reason if isinstance(one, Skipped) else one for one in found]
-    write_text(cache.path("headers", chunk.address, ".json"), json.dumps(plain, separators=(",", ":")))
+    cache.write("headers", chunk.address, plain)
     return []
 
 
@@ -180,14 +180,14 @@ def _inspected(dataset: Dataset[Any], file: SourceFile) -> _Found:
         return Skipped(file.path, reason, retry=isinstance(error, _PASSING))
     if isinstance(found, Mapping | Skipped):
         return found
-    reason = f"the data set's plugin must give facts of it or Skipped, but gave {type(found).__name__}"
+    reason = f"the data set plugin must return facts or Skipped for it, but returned {type(found).__name__}"
     return Skipped(file.path, reason, retry=True)
 
 
 def _inspect_alone(session: Session, chosen: Chosen[Dataset[Any]], chunk: _Chunk) -> list[_Found]:
     """Find the file of a chunk that killed its worker or hung: each file by itself."""
     singles = [_Chunk.of(chosen, [file]) for file in chunk.files]
-    work = partial(inspect_chunk, chosen, session.cache.folder)
+    work = partial(inspect_chunk, chosen, session.cache)
     found: dict[str, _Found] = {}
     for outcome in session.parallel("scan", work, singles, total=len(singles), name=lambda single: single.address):
         file = outcome.item.files[0]
@@ -200,8 +200,8 @@ def _inspect_alone(session: Session, chosen: Chosen[Dataset[Any]], chunk: _Chunk
 
 def _cached(cache: Cache, chunk: _Chunk) -> list[_Found] | None:
     """Return what is cached of a chunk's files; None where that is damaged."""
-    found = cache.json("headers", chunk.address)
-    if found is None:
+    found = cache.read("headers", chunk.address, list[dict[str, Any] | str])
+    if found is None or len(found) != chunk.count:
         return None
     return [
         Skipped(file.path, one) if isinstance(one, str) else one for file, one in zip(chunk.files, found, strict=True)
@@ -248,7 +248,7 @@ def _write(folder: Path, session: Session, chunks: list[_Chunk], passing: _Passi
 
     write_catalogue(folder, volumes(), chosen.identity)
     for path in _paths(chunks, _absent(np.asarray(accepted), np.asarray(accounted))):
-        skipped.add(Skipped(path, "the data set's plugin did not say what it is"))
+        skipped.add(Skipped(path, "the data set plugin assigned it to no volume and did not skip it"))
     skipped.write()
 
 
@@ -269,8 +269,8 @@ def _paths(chunks: list[_Chunk], hashes: Ints) -> Iterator[str]:
 def _nothing(dataset: Dataset[Any], files: int, skipped: Iterable[Skipped]) -> str:
     where = f" in {dataset.root}" if dataset.root else ""
     if not files:
-        return f"there is not a single file{where}"
+        return f"there are no files{where}"
     reasons = Counter(skip.reason for skip in skipped)
     common = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))[:3]
     listed = "; ".join(f"{count} x {reason}" for reason, count in common)
-    return f"there is not a single CT volume among {files} files{where}: {listed}"
+    return f"there is no CT volume among {files} files{where}: {listed}"

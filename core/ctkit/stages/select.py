@@ -13,7 +13,7 @@ import numpy as np
 from ctkit.contracts import Ints
 from ctkit.errors import CtkitError, DataError
 from ctkit.files import write_json
-from ctkit.pipeline_file import Arm, Keep
+from ctkit.pipeline_file import Arm, Keep, Step
 from ctkit.session import Session
 from ctkit.slices import Catalogue, Selection, Table, selection
 from ctkit.stages.data import Data
@@ -33,7 +33,7 @@ def numbered(data: Data) -> Data:
     counts = [len(reading.index) for reading in readings]
     if not sum(counts):
         reason = next((reason for reading in readings for _, reason in reading.skipped), "")
-        raise DataError(f"not a single slice of {len(readings)} volumes can be read, for instance: {reason}")
+        raise DataError(f"no slice of {len(readings)} volumes can be read, for example: {reason}")
     volume = np.repeat(np.arange(len(readings)), counts)
     index = np.concatenate([reading.index for reading in readings])
     table = Table(volume, index, catalogue.patients[volume], _ranks(catalogue, readings))
@@ -78,14 +78,14 @@ def too_few(table: Table, chosen: Selection) -> str:
     Of a volume of up to two slices one that is left is not few.
     """
     if not chosen.kept.any():
-        return "keeps no slice: nothing can be trained on it; a lower threshold or a larger budget keeps more"
+        return "keeps no slice, so it cannot be trained on; a lower threshold or a larger budget keeps more"
     had = np.bincount(table.volume)
     left = np.bincount(table.volume[chosen.kept], minlength=len(had))
     none, few = int(np.sum((left == 0) & (had > 0))), int(np.sum((left > 0) & (left <= 2) & (had > 2)))
     parts = [
         words for count, words in ((none, f"no slice in {none}"), (few, f"only one or two slices in {few}")) if count
     ]
-    return f"keeps {' and '.join(parts)} of {np.count_nonzero(had)} volumes; is that meant?" if parts else ""
+    return f"keeps {' and '.join(parts)} of {np.count_nonzero(had)} volumes; is that intended?" if parts else ""
 
 
 def chosen_before(session: Session, data: Data) -> Data:
@@ -155,14 +155,7 @@ def _select_one(
             table, evidence.choices(arm), session.pipeline.run.seed if seed is None else seed, target
         )
         seconds = time.monotonic() - start
-        np.savez(
-            folder / _FILE,
-            kept=chosen.kept,
-            by=chosen.by,
-            distance=chosen.distance,
-            at=np.array(chosen.at),
-            seconds=np.array(seconds),
-        )
+        np.savez(folder / _FILE, **vars(chosen), seconds=seconds)
     return Selected(arm, seed, at, chosen, target, seconds)
 
 
@@ -195,40 +188,31 @@ def _write_arm(session: Session, data: Data, arm: Arm, chosen: list[Selected]) -
 
 def is_of(facts: ArmFacts, arm: Arm) -> bool:
     """Whether ``arm.json`` is of the arm as the pipeline has it; where a budget turned a knob stands in neither."""
-    steps = [
-        {
-            "use": step.reducer.entry.name,
-            "parameters": step.parameters,
-            "at": None if np.isnan(step.at) else step.at,
-            "scope": step.scope,
-        }
-        for step in arm.steps
-    ]
-    shown = [{name: value for name, value in step.items() if name in steps[0]} for step in facts["steps"]]
+    steps = [_step_facts(step, step.at) for step in arm.steps]
+    shown = [step.copy() for step in facts["steps"]]
     for step, known in zip(shown, steps, strict=False):
         if known["at"] is None:
             step["at"] = None
     return (shown, facts["asked"]) == (steps, arm.keep.model_dump(exclude_none=True) if arm.keep else None)
 
 
+def _step_facts(step: Step, at: float) -> StepFacts:
+    knob = step.reducer.build().knob
+    return {
+        "use": step.reducer.entry.name,
+        "parameters": step.parameters,
+        "knob": knob.name if knob else None,
+        "unit": knob.unit if knob else None,
+        "at": None if np.isnan(at) else at,
+        "scope": step.scope,
+    }
+
+
 def _facts(arm: Arm, chosen: list[Selected], slices: int, names: str) -> ArmFacts:
     first = chosen[0]
-    steps: list[StepFacts] = []
-    for step, at in zip(arm.steps, first.selection.at, strict=True):
-        knob = step.reducer.build().knob
-        steps.append(
-            {
-                "use": step.reducer.entry.name,
-                "parameters": step.parameters,
-                "knob": knob.name if knob else None,
-                "unit": knob.unit if knob else None,
-                "at": None if np.isnan(at) else at,
-                "scope": step.scope,
-            }
-        )
     return {
         "arm": arm.id,
-        "steps": steps,
+        "steps": [_step_facts(step, at) for step, at in zip(arm.steps, first.selection.at, strict=True)],
         "asked": arm.keep.model_dump(exclude_none=True) if arm.keep else None,
         "asked_slices": first.asked,
         "seeds": [selected.seed for selected in chosen if selected.seed is not None],

@@ -1,6 +1,7 @@
 """Results by the address of what made them: an entry appears whole, by rename, and is never changed.
 
-What a disk damages all the same is noticed when it is asked for and made anew: never used, and no end of a run.
+What a disk damages all the same is noticed by its CRC-32 when it is asked for, and rebuilt: never used, and no end of a
+run. An entry is one sealed file (``ctkit.files``), or a folder whose ``sums.json`` has the CRC-32 of each of its files.
 """
 
 from __future__ import annotations
@@ -15,15 +16,17 @@ import secrets
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cached_property
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from functools import cache, cached_property, partial, reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
+from pydantic import TypeAdapter
 
 from ctkit.errors import StorageError
-from ctkit.files import concerns_writing, storage_error, write_bytes
+from ctkit.files import concerns_writing, read_sealed, storage_error, write_bytes, writing
 
 LOCATION = "CTKIT_CACHE"  #: environment variable that moves the cache
 #: What a cache may hold. Its folder may be somebody else's as well, such as ``~/.cache``: cleaning looks at these only.
@@ -33,9 +36,12 @@ KINDS = frozenset(
         *("pretrain", "unfinished", "evaluate", "evaluation", "scores", "comparisons"),
     }
 )
-SUMS = "sums.json"  #: of an entry: the CRC-32 of each of its other files
+ENTRY = ".entry"  #: suffix of an entry that is one file
+SUMS = "sums.json"  #: of an entry that is a folder: the CRC-32 of each of its other files
 _SALT = 16  #: bytes
+Shape = TypeVar("Shape")
 _log = logging.getLogger("ctkit.cache")
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)
 
 
 def address(stage: str, **inputs: Any) -> str:
@@ -52,58 +58,75 @@ def spelled_one_way(folder: Path) -> Path:
 class Cache:
     """A folder of entries ``kind/ab/abcdef...``, shared by every run beside it and safe for concurrent ones."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, looking: bool = False) -> None:
         self.folder = folder
+        self.looking = looking  #: for a command that only looks: what is damaged stays, and the folder may be read-only
         self.asked: Callable[[Path], None] | None = None  #: told of every entry that is asked for
         self._whole: set[Path] = set()  # entries that were found to match their sums
+        self._damaged: set[Path] = set()  # entries that were not, and stay
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(Cache, looking=self.looking), (self.folder,)  # for workers, which note nothing that they ask for
 
     @classmethod
-    def beside(cls, run: Path) -> Cache:
+    def beside(cls, run: Path, *, looking: bool = False) -> Cache:
         """The cache for a run folder: ``.cache`` beside it, unless ``CTKIT_CACHE`` says where."""
         moved = os.environ.get(LOCATION)
         folder = Path(moved).expanduser() if moved else spelled_one_way(run).parent / ".cache"
-        return cls(spelled_one_way(folder))
+        return cls(spelled_one_way(folder), looking=looking)
 
     def path(self, kind: str, at: str, suffix: str = "") -> Path:
         """Where the entry with address ``at`` is or would be. ``kind`` is one of ``KINDS`` or a folder below one."""
         if Path(kind).parts[0] not in KINDS:
-            raise ValueError(f"{kind!r} is no kind of entry, so it would never be freed; valid: {sorted(KINDS)}")
+            raise ValueError(f"{kind!r} is not a kind of entry; valid: {sorted(KINDS)}")
         found = self.folder / kind / at[:2] / f"{at}{suffix}"
         if self.asked is not None:
             self.asked(found)
         return found
 
     def holds(self, kind: str, at: str) -> bool:
-        """Whether the entry is there. One that does not match its sums, which are compared once, is discarded."""
+        """Whether the entry, a folder, is there and whole."""
         path = self.path(kind, at)
-        if not path.is_dir():
-            return False
-        if path not in self._whole and not _is_whole(path):
-            self.discard(path)
-            return False
-        self._whole.add(path)
+        return path.is_dir() and self.is_whole(path)
+
+    def is_whole(self, path: Path) -> bool:
+        """Whether what is at ``path`` is what was written, which is checked once; else it is discarded."""
+        if path not in self._whole:
+            if path in self._damaged or not (_matches_sums(path) if path.is_dir() else read_sealed(path) is not None):
+                self.discard(path)
+                return False
+            self._whole.add(path)
         return True
 
-    def json(self, kind: str, at: str) -> Any:
-        """Return what an entry that is one JSON file holds; None where there is none. A damaged one is discarded."""
-        path = self.path(kind, at, ".json")
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+    def write(self, kind: str, at: str, value: Any) -> None:
+        """Write an entry that is one file: what JSON can say, dataclasses included."""
+        write_bytes(self.path(kind, at, ENTRY), json.dumps(value, default=asdict).encode(), sealed=True)
+
+    def read(self, kind: str, at: str, shape: type[Shape]) -> Shape | None:
+        """Return what ``write`` wrote, as ``shape``; None where there is none. Another shape is damage: discarded."""
+        path = self.path(kind, at, ENTRY)
+        if (content := read_sealed(path)) is not None:
+            with suppress(ValueError):
+                return _adapter(shape).validate_python(json.loads(content))  # type: ignore[no-any-return]
+        elif not path.exists():
             return None
-        except ValueError:
-            self.discard(path)
-            return None
+        self.discard(path)
+        return None
 
     def discard(self, path: Path) -> None:
-        """Remove what is damaged, so that it is made anew, and say so. Raises ``StorageError`` where it must stay."""
+        """Remove what is damaged, unless one only looks, and say so. Raises ``StorageError`` where it must stay."""
         of, name = path.relative_to(self.folder).parts[0], path.name[:12]
-        _log.warning("%s/%s... in the cache is damaged, by the disk or a copy cut short; it is made anew", of, name)
+        if path not in self._damaged:
+            then = "the next run rebuilds it" if self.looking else "it is rebuilt"
+            _log.warning("%s/%s... in the cache is damaged, by the disk or an incomplete copy; %s", of, name, then)
         self._whole.discard(path)
+        if self.looking:
+            self._damaged.add(path)
+            return
         aside = path.with_name(f".{secrets.token_hex(8)}.part")
         try:
             path.rename(aside)
-            if (aside / SUMS).exists() and _is_whole(aside):  # another run has made it anew just now
+            if (aside / SUMS).exists() and _matches_sums(aside):  # another run has rebuilt it just now
                 self._publish(aside, path)
                 return
             shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
@@ -112,31 +135,10 @@ class Cache:
         except OSError as error:
             raise StorageError(f"cannot remove {path}, which is damaged: {error.strerror or error}") from error
 
-    @contextmanager
-    def workspace(self, kind: str, at: str) -> Iterator[Path | None]:
-        """Hold a folder for unfinished work that outlives a kill, such as checkpoints; a block that ends well drops it.
-
-        Where somebody else holds it there is None to hold; by the time it is free, the entry may be there.
-        """
-        folder = self.path("unfinished", address(kind, at=at))
-        _make(folder.parent)
-        lock = FileLock(folder.with_suffix(".lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield None
-            return
-        try:
-            _make(folder)
-            yield folder
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            lock.release()
-
     def shared(self, kind: str, at: str) -> Path:
         """Return a folder that grows by files, each of them written whole and never changed."""
         folder = self.path(kind, at)
-        _make(folder)
+        make_folder(folder)
         return folder
 
     @contextmanager
@@ -147,7 +149,7 @@ class Cache:
         """
         final = self.path(kind, at)
         temporary = final.with_name(f".{at}.{os.getpid()}-{secrets.token_hex(4)}.part")
-        _make(temporary)
+        make_folder(temporary)
         try:
             yield temporary
             (temporary / SUMS).write_text(json.dumps(_sums(temporary)), encoding="utf-8")
@@ -161,21 +163,23 @@ class Cache:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def pseudonym(self, name: str) -> str:
-        """Return a short salted digest that stands for a patient or a volume; the salt never leaves the cache."""
-        return hmac.new(self._salt, name.encode(errors="surrogateescape"), hashlib.sha256).hexdigest()[:12]
+        """Return a salted digest, 16 hex digits, of a patient or a volume; the salt never leaves the cache."""
+        return hmac.new(self._salt, name.encode(errors="surrogateescape"), hashlib.sha256).hexdigest()[:16]
 
     @cached_property
     def _salt(self) -> bytes:
         path = self.folder / "salt"
         if not _is_salt(path):
-            _make(self.folder)
-            with FileLock(self.folder / ".salt.lock"):
+            make_folder(self.folder)
+            with FileLock(self.folder / ".salt.lock", mode=0o660):
                 if not _is_salt(path):
                     if path.exists():
                         _log.warning(
-                            "the salt of pseudonyms is damaged: patients and volumes get other names from now on"
+                            "the salt of pseudonyms is damaged: patients and volumes get new pseudonyms from now on"
                         )
-                    write_bytes(path, secrets.token_bytes(_SALT))
+                    with writing(path) as temporary:
+                        temporary.touch(0o600)
+                        temporary.write_bytes(secrets.token_bytes(_SALT))
         return path.read_bytes()
 
     @staticmethod
@@ -187,7 +191,8 @@ class Cache:
                 raise
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder of the cache. Raises ``StorageError`` where that cannot be done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -198,17 +203,12 @@ def _is_salt(path: Path) -> bool:
     return path.exists() and len(salt := path.read_bytes()) == _SALT and any(salt)
 
 
-def _is_whole(entry: Path) -> bool:
+def _matches_sums(entry: Path) -> bool:
     """Whether the files of an entry match its sums; what else may lie there, such as a file manager's, is no matter."""
     try:
         known = json.loads((entry / SUMS).read_text(encoding="utf-8"))
-    except FileNotFoundError:  # it was made before there were sums, unless another run removes it just now
-        return entry.is_dir() and any(entry.iterdir())
-    except ValueError:
-        return False
-    try:
-        return all(_checksum(entry / name) == checksum for name, checksum in known.items())
-    except FileNotFoundError:
+        return bool(known) and all(_checksum(entry / name) == checksum for name, checksum in known.items())
+    except (FileNotFoundError, ValueError, AttributeError):  # AttributeError: it is no table
         return False
     except OSError as error:
         if error.errno == errno.EIO:  # the disk cannot read it
@@ -222,15 +222,11 @@ def _sums(entry: Path) -> dict[str, int]:
 
 
 def _checksum(path: Path) -> int:
-    checksum = 0
     with path.open("rb") as file:
-        while piece := file.read(1 << 16):
-            checksum = zlib.crc32(piece, checksum)
-    return checksum
+        return reduce(lambda crc, piece: zlib.crc32(piece, crc), iter(partial(file.read, 1 << 16), b""), 0)
 
 
 def _synchronise_tree(folder: Path) -> None:
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            with path.open("rb+") as file:
-                os.fsync(file.fileno())
+    for path in filter(Path.is_file, folder.rglob("*")):
+        with path.open("rb+") as file:
+            os.fsync(file.fileno())

@@ -41,7 +41,7 @@ def decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
         warnings.simplefilter("ignore")  # pydicom warns of what it puts right, such as a wrong precision
         stored = _decode(data, frame, encoding)
     if stored.shape != (encoding.rows, encoding.columns) or stored.itemsize > 2:
-        raise DecodeError("damaged pixels: the decoded slice has another matrix than the header says")
+        raise DecodeError("damaged pixels: the decoded slice has another matrix than in the header")
     return stored
 
 
@@ -53,7 +53,8 @@ def _decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
     decoder = get_decoder(encoding.syntax)
     name = UID(encoding.syntax).name
     if not decoder.is_available:
-        raise DecodeError(f"{name} needs other packages: pip install {_package(encoding.syntax)}", missing=True)
+        package = "pylibjpeg pylibjpeg-openjpeg" if encoding.syntax.startswith(_JPEG_2000) else "python-gdcm"
+        raise DecodeError(f"{name} needs other packages: pip install {package}", missing=True)
     options: dict[str, Any] = {
         "rows": encoding.rows,
         "columns": encoding.columns,
@@ -78,11 +79,6 @@ def _decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
     return stored
 
 
-def _package(syntax: str) -> str:
-    """Return what to install for a transfer syntax."""
-    return "pylibjpeg pylibjpeg-openjpeg" if syntax.startswith(_JPEG_2000) else "python-gdcm"
-
-
 def _check_stream(stream: bytes, encoding: Encoding) -> None:
     """Raise ``DecodeError`` where a code stream is not what the header says.
 
@@ -95,7 +91,7 @@ def _check_stream(stream: bytes, encoding: Encoding) -> None:
         return
     *matrix, depth = _jpeg_2000_frame(stream) if encoding.syntax.startswith(_JPEG_2000) else _jpeg_frame(stream)
     if matrix != [encoding.rows, encoding.columns, encoding.samples] or not 1 < depth <= encoding.bits:
-        raise DecodeError("damaged pixels: the compressed slice has another matrix or depth than the header says")
+        raise DecodeError("damaged pixels: the compressed slice has another matrix or depth than in the header")
 
 
 def _jpeg_2000_frame(stream: bytes) -> tuple[int, int, int, int]:

@@ -33,79 +33,37 @@ from ctkit_datasets.dicom_terms import known_kernel, known_manufacturer, known_m
 from ctkit_datasets.filters import MOST_PIXELS, too_large
 
 _KEYWORDS = {
-    0x00020002: "MediaStorageSOPClassUID",
-    0x00080008: "ImageType",
-    0x00080016: "SOPClassUID",
-    0x00080020: "StudyDate",
-    0x00080022: "AcquisitionDate",
-    0x0008002A: "AcquisitionDateTime",
-    0x00080032: "AcquisitionTime",
-    0x00080033: "ContentTime",
-    0x00080060: "Modality",
-    0x0008103E: "SeriesDescription",
-    0x00083010: "IrradiationEventUID",
-    0x00089007: "FrameType",
-    0x00100020: "PatientID",
-    0x00180015: "BodyPartExamined",
-    0x00180050: "SliceThickness",
-    0x00180060: "KVP",
-    0x00181060: "TriggerTime",
-    0x00181210: "ConvolutionKernel",
-    0x00189074: "FrameAcquisitionDateTime",
-    0x0018937C: "MonoenergeticEnergyEquivalent",
-    0x0020000D: "StudyInstanceUID",
-    0x0020000E: "SeriesInstanceUID",
-    0x00200011: "SeriesNumber",
-    0x00200012: "AcquisitionNumber",
-    0x00200013: "InstanceNumber",
-    0x00200032: "ImagePositionPatient",
-    0x00200037: "ImageOrientationPatient",
-    0x00200052: "FrameOfReferenceUID",
-    0x00200100: "TemporalPositionIdentifier",
-    0x00204000: "ImageComments",
-    0x00209056: "StackID",
-    0x00209128: "TemporalPositionIndex",
-    0x00209153: "NominalCardiacTriggerDelayTime",
-    0x00209156: "FrameAcquisitionNumber",
-    0x00209157: "DimensionIndexValues",
-    0x00209158: "FrameComments",
-    0x00209241: "NominalPercentageOfCardiacPhase",
-    0x00209245: "NominalPercentageOfRespiratoryPhase",
-    0x0020930D: "TemporalPositionTimeOffset",
-    0x00280002: "SamplesPerPixel",
-    0x00280004: "PhotometricInterpretation",
-    0x00280008: "NumberOfFrames",
-    0x00280010: "Rows",
-    0x00280011: "Columns",
-    0x00280030: "PixelSpacing",
-    0x00280100: "BitsAllocated",
-    0x00280101: "BitsStored",
-    0x00280102: "HighBit",
-    0x00280103: "PixelRepresentation",
-    0x00280120: "PixelPaddingValue",
-    0x00280121: "PixelPaddingRangeLimit",
-    0x00281052: "RescaleIntercept",
-    0x00281053: "RescaleSlope",
-    0x00281054: "RescaleType",
-    0x52009229: "SharedFunctionalGroupsSequence",
+    0x00020002: "MediaStorageSOPClassUID", 0x00080008: "ImageType", 0x00080016: "SOPClassUID",
+    0x00080020: "StudyDate", 0x00080022: "AcquisitionDate", 0x0008002A: "AcquisitionDateTime",
+    0x00080032: "AcquisitionTime", 0x00080033: "ContentTime", 0x00080060: "Modality", 0x0008103E: "SeriesDescription",
+    0x00083010: "IrradiationEventUID", 0x00089007: "FrameType", 0x00100020: "PatientID",
+    0x00180015: "BodyPartExamined", 0x00180050: "SliceThickness", 0x00180060: "KVP", 0x00181060: "TriggerTime",
+    0x00181210: "ConvolutionKernel", 0x00189074: "FrameAcquisitionDateTime",
+    0x0018937C: "MonoenergeticEnergyEquivalent", 0x0020000D: "StudyInstanceUID", 0x0020000E: "SeriesInstanceUID",
+    0x00200011: "SeriesNumber", 0x00200012: "AcquisitionNumber", 0x00200013: "InstanceNumber",
+    0x00200032: "ImagePositionPatient", 0x00200037: "ImageOrientationPatient", 0x00200052: "FrameOfReferenceUID",
+    0x00200100: "TemporalPositionIdentifier", 0x00204000: "ImageComments", 0x00209056: "StackID",
+    0x00209128: "TemporalPositionIndex", 0x00209153: "NominalCardiacTriggerDelayTime",
+    0x00209156: "FrameAcquisitionNumber", 0x00209157: "DimensionIndexValues", 0x00209158: "FrameComments",
+    0x00209241: "NominalPercentageOfCardiacPhase", 0x00209245: "NominalPercentageOfRespiratoryPhase",
+    0x0020930D: "TemporalPositionTimeOffset", 0x00280002: "SamplesPerPixel", 0x00280004: "PhotometricInterpretation",
+    0x00280008: "NumberOfFrames", 0x00280010: "Rows", 0x00280011: "Columns", 0x00280030: "PixelSpacing",
+    0x00280100: "BitsAllocated", 0x00280101: "BitsStored", 0x00280102: "HighBit", 0x00280103: "PixelRepresentation",
+    0x00280120: "PixelPaddingValue", 0x00280121: "PixelPaddingRangeLimit", 0x00281052: "RescaleIntercept",
+    0x00281053: "RescaleSlope", 0x00281054: "RescaleType", 0x52009229: "SharedFunctionalGroupsSequence",
     0x52009230: "PerFrameFunctionalGroupsSequence",
-}
+}  # fmt: skip
 _WANTED = frozenset(_KEYWORDS)
 _FUNCTIONAL_GROUPS = {  # that say where a frame lies and what its values mean (PS3.3 sections C.7.6.16 and C.8.15)
-    0x00189118,  # Cardiac Synchronization: phase, delay
-    0x00189314,  # CT Reconstruction: kernel
-    0x00189325,  # CT X-Ray Details: tube voltage
-    0x00189329,  # CT Image Frame Type
+    0x00189118, 0x00209253,  # Cardiac and Respiratory Synchronization: phase, delay
+    0x00189314, 0x00189325, 0x00189329,  # CT Reconstruction: kernel; CT X-Ray Details: voltage; CT Image Frame Type
     0x00189364,  # Multi-energy CT Characteristics
-    0x00209253,  # Respiratory Synchronization: phase
-    0x00209310,  # Temporal Position: time
-    0x00209111,  # Frame Content: acquisition, stack, phase
-    0x00209113,  # Plane Position
-    0x00209116,  # Plane Orientation
-    0x00289110,  # Pixel Measures: spacing, thickness
-    0x00289145,  # Pixel Value Transformation: slope, intercept
-}
-PUT_RIGHT = "direction cosines were no perpendicular unit vectors, put right"
+    0x00209111, 0x00209310,  # Frame Content: acquisition, stack, phase; Temporal Position
+    0x00209113, 0x00209116,  # Plane Position, Plane Orientation
+    0x00289110, 0x00289145,  # Pixel Measures: spacing, thickness; Pixel Value Transformation: slope, intercept
+}  # fmt: skip
+_EVERY_TAG = range(1 << 32)
+PUT_RIGHT = "direction cosines were not perpendicular unit vectors; corrected"
 SERIES, INSTANCE = 0x0020000E, 0x00080018  #: SeriesInstanceUID, SOPInstanceUID
 _PER_FRAME = 0x52009230  # functional groups
 _TRAITS = {0x00080070: ("manufacturer", known_manufacturer), 0x00181210: ("kernel", known_kernel)}
@@ -206,7 +164,7 @@ class _Values:
         try:
             numbers = [float(part) for part in text.replace(",", ".").split("\\")]
         except ValueError:
-            raise HeaderError(f"damaged header: {keyword} is no number") from None
+            raise HeaderError(f"damaged header: {keyword} is not a number") from None
         if count == 1 < len(numbers) and len(set(numbers)) == 1:
             del numbers[1:]
             self.notes.append(f"{keyword} is given twice, with the same value")
@@ -227,7 +185,7 @@ class _Values:
         except ValueError:
             numbers = []
         if text and (len(numbers) != count or not _are_plausible(numbers)):
-            self.notes.append(f"{keyword} is damaged, so unknown")
+            self.notes.append(f"{keyword} is damaged, so it is unknown")
             return None
         return numbers or None
 
@@ -289,7 +247,7 @@ def _storage(values: _Values, syntax: str) -> dict[str, Any]:
     high = values.word("HighBit", stored - 1)
     if 0 < stored <= bits and not stored <= high + 1 <= bits:
         high = stored - 1
-        values.notes.append("HighBit is damaged, so unknown")
+        values.notes.append("HighBit is damaged, so it is unknown")
     storage: dict[str, Any] = {
         "syntax": syntax,
         "order": values.coding.order,
@@ -336,7 +294,7 @@ def _check_pixels(stream: BinaryIO, header: Header, values: _Values, storage: Ma
         if there < needed:
             raise HeaderError(f"truncated: {there:,} of {needed:,} bytes of pixels are there")
         if storage["frames"] == 1 and there >= 2 * needed and values.text("NumberOfFrames") not in ("", "1"):
-            raise HeaderError("damaged header: more pixels than the one frame that NumberOfFrames speaks of")
+            raise HeaderError("damaged header: more pixels than the one frame of NumberOfFrames")
         return
     if header.pixels_length != UNDEFINED_LENGTH:
         raise HeaderError("damaged header: compressed pixels of defined length")
@@ -359,7 +317,7 @@ def _fragments(stream: BinaryIO, start: int, size: int) -> Iterator[int]:
             return
         position += 8 + length
         if position > size:
-            raise HeaderError("truncated: the last fragment of compressed pixels is not whole")
+            raise HeaderError("truncated: the last fragment of compressed pixels is incomplete")
         if not table:
             yield length
         table = False
@@ -398,11 +356,6 @@ def _functional_groups(
         yield found
 
 
-class _Everything(Container[int]):
-    def __contains__(self, tag: object) -> bool:
-        return True
-
-
 def every_element(path: Path, longest: int) -> list[dict[int, bytes]]:
     """Return the values of up to ``longest`` bytes of all elements of a file by tag, for each of its frames.
 
@@ -411,9 +364,9 @@ def every_element(path: Path, longest: int) -> list[dict[int, bytes]]:
     frames: list[dict[int, bytes]] = [{}]
     try:
         with path.open("rb", buffering=0) as stream:
-            header = read_header(stream, os.fstat(stream.fileno()).st_size, _Everything())
+            header = read_header(stream, os.fstat(stream.fileno()).st_size, _EVERY_TAG)
         if data := header.values.get(_PER_FRAME):
-            frames = list(_functional_groups(data, header.coding, _Everything(), _Everything()))
+            frames = list(_functional_groups(data, header.coding, _EVERY_TAG, _EVERY_TAG))
     except (HeaderError, OSError, struct.error):
         return []
     whole = {tag: value for tag, value in header.values.items() if len(value) <= longest}
@@ -486,7 +439,7 @@ def _orientation(values: _Values) -> list[float] | None:
 def _spacing(values: _Values) -> list[float] | None:
     spacing = values.known("PixelSpacing", 2)
     if spacing and min(spacing) <= 0:
-        values.notes.append("PixelSpacing is damaged, so unknown")
+        values.notes.append("PixelSpacing is damaged, so it is unknown")
         return None
     return spacing
 

@@ -9,6 +9,7 @@ import hashlib
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,7 +26,7 @@ from ctkit_datasets.dicom_slices import Encoding, Slice, sources
 from ctkit_datasets.dicom_terms import known_kernel
 
 DUPLICATE = "duplicate: the same pixels as another slice of its series at the same height"
-UNCLEAR = "several different slices of its series lie at its height, and nothing tells which belong together"
+UNCLEAR = "several different slices of its series have the same height, and they cannot be assigned to scans"
 
 _LEAST = 3  # slices of a pass: on average, or of each where heights do not repeat
 _CLEAR = 2  # times as large must a gap between the values of two passes be as those inside
@@ -105,8 +106,9 @@ def passes(slices: list[Slice], plane: Plane, root: Path) -> tuple[list[Pass], l
     found: list[Pass] = []
     left: list[tuple[Slice, str]] = []
     for one in _split(Pass(slices), plane, _known):
-        if _repeats(one.slices, plane):
-            kept, copies = _without_copies(one.slices, plane, root)
+        at = _levels(one.slices, plane)
+        if len(set(at)) < len(at):
+            kept, copies = _without_copies(one.slices, at, root)
             left += ((copy, DUPLICATE) for copy in copies)
             one = replace(one, slices=kept, duplicates=len(copies))
         for last in _split(one, plane, partial(_unknown, root=root)):
@@ -218,11 +220,6 @@ def _levels(slices: Sequence[Slice], plane: Plane) -> list[int]:
     return levels(_heights(slices, plane), float(np.median(thickness)) if thickness else None)
 
 
-def _repeats(slices: Sequence[Slice], plane: Plane) -> int:
-    """Return how many slices lie at a height where there is one already."""
-    return len(slices) - len(set(_levels(slices, plane)))
-
-
 def _single(one: Pass, plane: Plane) -> tuple[list[Slice], tuple[Slice, ...]]:
     """Return the slices that lie alone at their height, and those that are left out for they do not."""
     at = _levels(one.slices, plane)
@@ -325,17 +322,13 @@ def _by_order(slices: list[Slice], at: list[int], plane: Plane, way: _Way) -> _F
 
 def _clusters(ordered: list[int], values: list[Any], most: int) -> list[list[int]]:
     """Cut slices at the largest gaps between their values, if these are far larger than the others."""
-    gaps = np.diff([_first_of(values[number]) for number in ordered])
+    numbers = [values[number] for number in ordered]  # without those of frames
+    gaps = np.diff([float(number[0] if isinstance(number, tuple) else number) for number in numbers])
     cuts = np.sort(np.argsort(gaps)[len(gaps) - most + 1 :])
     others = np.delete(gaps, cuts)
     if others.size and gaps[cuts].min() <= _CLEAR * others.max():
         return []
     return [ordered[first:last] for first, last in itertools.pairwise([0, *(cuts + 1).tolist(), len(ordered)])]
-
-
-def _first_of(value: Any) -> float:
-    """A number, or the number of an instance without that of its frame."""
-    return float(value[0] if isinstance(value, tuple) else value)
 
 
 def _ranks(ordered: list[int], at: list[int], values: list[Any], most: int) -> list[list[int]]:
@@ -422,9 +415,8 @@ def _element_ways(slices: list[Slice], at: list[int], root: Path) -> Iterator[_W
             yield _Way(name, lambda slice_, _, tag=tag: value_of(slice_, tag), repeated=False)  # type: ignore[misc]
 
 
-def _without_copies(slices: list[Slice], plane: Plane, root: Path) -> tuple[list[Slice], list[Slice]]:
+def _without_copies(slices: list[Slice], at: list[int], root: Path) -> tuple[list[Slice], list[Slice]]:
     """Return one of the slices of equal values at each height, and the others."""
-    at = _levels(slices, plane)
     count = Counter(at)
     first = slices[0].encoding
     shape = (first.rows, first.columns)
@@ -433,7 +425,7 @@ def _without_copies(slices: list[Slice], plane: Plane, root: Path) -> tuple[list
     copies: list[Slice] = []
     seen: set[tuple[int, bytes]] = set()
     values = np.empty(shape, np.float64)
-    with SliceReader(root, volume) as reader:
+    with closing(SliceReader(root, volume)) as reader:
         for number, slice_ in enumerate(slices):
             mark = (at[number], b"")
             if count[at[number]] > 1:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import closing
 from io import FileIO
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -51,11 +51,11 @@ def read_volume(root: Path, volume: Volume, wanted: Ints | None) -> Pixels:
     """
     index = np.arange(len(volume)) if wanted is None else wanted
     shape = (len(index), volume.rows, volume.columns)
-    if volume.details["encodings"][0]["hounsfield"]:
-        measured = np.empty(shape, np.int16)
-        return fill(measured, "HU", root, volume, index, to_hounsfield, _Repeats(measured).check)
-    values = np.empty(shape, np.float32)
-    return fill(values, "arbitrary", root, volume, index, to_arbitrary, _Repeats(values).check)
+    hounsfield = volume.details["encodings"][0]["hounsfield"]
+    values: NDArray[Any] = np.empty(shape, np.int16 if hounsfield else np.float32)
+    convert: Convert = to_hounsfield if hounsfield else to_arbitrary
+    unit: Literal["HU", "arbitrary"] = "HU" if hounsfield else "arbitrary"
+    return fill(values, unit, root, volume, index, convert, _Repeats(values).check)
 
 
 def fill(
@@ -74,7 +74,7 @@ def fill(
     kept: list[int] = []
     skipped: list[tuple[int, str]] = []
     retry = False
-    with SliceReader(root, volume) as reader:
+    with closing(SliceReader(root, volume)) as reader:
         for number in index.tolist():
             try:
                 reader.read(number, values[len(kept)], convert)
@@ -202,12 +202,6 @@ class SliceReader:
         self._data = b""  #: of a compressed or deflated file, from its pixels on
         self._buffer = np.empty(0, np.uint8)
 
-    def __enter__(self) -> SliceReader:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._close()
-
     def read(self, number: int, out: NDArray[Any], convert: Convert) -> None:
         """Write slice ``number`` into ``out`` (rows, columns), upright.
 
@@ -230,7 +224,7 @@ class SliceReader:
     def _open(self, number: int, encoding: Encoding) -> None:
         if number == self._number:
             return
-        self._close()
+        self.close()
         source = self._volume.files[number]
         self._file = (self._root / source.path).open("rb", buffering=0)
         status = os.fstat(self._file.fileno())
@@ -245,7 +239,8 @@ class SliceReader:
             self._data = self._file.read(source.size - offset)
         self._number = number
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the file that is open."""
         if self._file:
             self._file.close()
         self._file, self._number, self._data = None, -1, b""

@@ -137,12 +137,19 @@ class SliceMaker:
         found = facts["slices"][frame]
         hounsfield = self._is_hounsfield(found, series)
         marks = found["marks"]
+        encoding = Encoding(
+            **facts["storage"],
+            hounsfield=bool(hounsfield),
+            slope=1.0 if found["slope"] is None else found["slope"],
+            intercept=found["intercept"],
+            padding=tuple(found["padding"]) if found["padding"] else None,
+        )
         return Slice(
             file,
             frame,
             facts["offset"],
             series,
-            self._one(_encoding(facts["storage"], found, bool(hounsfield))),
+            self._one(encoding),
             tuple(found["position"] or ()),
             self._one(tuple(found["orientation"] or ())),
             self._one(tuple(found["spacing"] or ())),
@@ -165,17 +172,6 @@ class SliceMaker:
         if kind == "HU":
             return True
         return None if kind == "US" and series.sop_class.startswith(_CT_IMAGE) else False
-
-
-def _encoding(storage: Mapping[str, Any], found: Mapping[str, Any], hounsfield: bool) -> Encoding:
-    """Join how a file's pixels are written with what the stored values of one of its slices mean."""
-    return Encoding(
-        **storage,
-        hounsfield=hounsfield,
-        slope=1.0 if found["slope"] is None else found["slope"],
-        intercept=found["intercept"],
-        padding=tuple(found["padding"]) if found["padding"] else None,
-    )
 
 
 def with_units(slices: list[Slice]) -> list[Slice]:

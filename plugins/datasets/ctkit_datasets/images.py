@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
@@ -18,13 +19,13 @@ from ctkit_datasets.file_kinds import other_kind
 from ctkit_datasets.filters import FolderParams, chosen, unwanted
 from ctkit_datasets.packed_groups import PackedGroups
 from ctkit_datasets.source_files import walk
-from ctkit_formats.pictures import FEW_LEVELS, SUFFIXES, decoded, opened, quiet, shape_of
+from ctkit_formats.pictures import FEW_LEVELS, SUFFIXES, decoded, opened, shape_of
 
 PATTERN = r"(?P<patient>[^/]+?)(?:(?:_(?P<volume>\d+))?_(?P<index>\d+))?$"
 NUMBERED = r"(?P<patient>[^/]+?)\D*(?P<index>\d+)$"  #: reads the number at a name's end as the index of a slice
 
 _NO_INDEX = (
-    f"a single picture, as the parameter pattern finds no index in its name: try pattern = '{NUMBERED}', "
+    f"a single picture, because the parameter pattern finds no index in its name: try pattern = '{NUMBERED}', "
     "or min_slices = 1 for a set of single slices"
 )
 
@@ -68,9 +69,9 @@ class Images(Dataset[ImagesParams]):
         """Read size, depth and number of frames from one header."""
         if not file.path.lower().endswith(SUFFIXES):
             other = other_kind(self.params.root / file.path, "images")
-            return Skipped(file.path, other or f"no image by its name, which should end in {', '.join(SUFFIXES)}")
+            return Skipped(file.path, other or f"not an image by its name, which should end in {', '.join(SUFFIXES)}")
         try:
-            with quiet(), opened(self.params.root / file.path) as image:
+            with warnings.catch_warnings(action="ignore"), opened(self.params.root / file.path) as image:
                 return {"shape": shape_of(image), "frames": getattr(image, "n_frames", 1)}
         except DataError as error:
             return Skipped(file.path, str(error), error.retry)
@@ -101,7 +102,7 @@ class Images(Dataset[ImagesParams]):
         for place, number in enumerate(index.tolist()):
             file, frame = volume.slices[number]
             try:
-                with quiet():
+                with warnings.catch_warnings(action="ignore"):  # of damaged metadata, which is not used
                     found = decoded(self.params.root / volume.files[file].path, frame, grey=True)
                 values[place] = _checked(found, values.shape[1:])
                 readable[place] = True
@@ -189,7 +190,7 @@ def _checked(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     if values.shape != shape:
         raise DataError("its size differs from that of its first frame")
     if not np.isfinite(values).all():
-        raise DataError("it holds values that are no number")
+        raise DataError("it has NaN values")
     if values.min() == values.max():
         raise DataError("constant: every pixel has the same value")
     return values

@@ -39,7 +39,7 @@ class LidcIdri(SeriesDataset[RecipeParams]):
             first = next((file for file in self.files() if file.path.endswith(".dcm")), None)
             if first and _NO_ORDER.fullmatch(PurePosixPath(first.path).stem):
                 yield (
-                    'recipe = "published" goes by the names of files, and these have the random names of Imaging Data '
+                    'recipe = "published" selects by file name, but these have the random names of Imaging Data '
                     'Commons; use recipe = "standard", or the files of The Cancer Imaging Archive'
                 )
 
@@ -91,20 +91,16 @@ def _published_volumes(root: Path, folders: PackedGroups[tuple[str, ...], Slice]
                 number += 1
         for (rows, columns), numbered in matrices.items():
             patient = parts[-_LEVELS]
+            down, across = numbered[0][1].spacing or (None, None)
             yield Volume(
                 key="/".join(parts) + (f"/{rows}x{columns}" if len(matrices) > 1 else ""),
                 patient=patient,
                 rows=rows,
                 columns=columns,
-                spacing=_spacing(numbered[0][1]),
+                spacing=(across, down, None),  # slices are in no spatial order
                 order=tuple(f"{patient}_{number}" for number, _ in numbered),
                 **sources([slice_ for _, slice_ in numbered], Turn()),
             )
-
-
-def _spacing(slice_: Slice) -> tuple[float | None, float | None, None]:
-    """Return the distance of columns and of rows, mm; slices are in no spatial order, so they have none."""
-    return (slice_.spacing[1], slice_.spacing[0], None) if slice_.spacing else (None, None, None)
 
 
 def _entries(folder: Path) -> int:

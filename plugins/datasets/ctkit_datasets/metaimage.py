@@ -15,7 +15,7 @@ from ctkit_datasets.nifti import Nifti
 from ctkit_datasets.nifti_files import check_size
 from ctkit_datasets.nifti_layouts import stem
 
-_NO_HEADER = f"no header by its name ({', '.join((*METAIMAGE, *NRRD))}), nor the voxels of a volume that is used"
+_NO_HEADER = f"not a header by its name ({', '.join((*METAIMAGE, *NRRD))}), nor the voxels of a used volume"
 
 
 class MetaImage(Nifti):
@@ -35,16 +35,9 @@ class MetaImage(Nifti):
 
     def volumes(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
         """Yield a volume per header that is asked for and whose voxels are there, and the others with the reason."""
-        others: dict[str, SourceFile] = {}
-
-        def with_facts() -> Iterator[tuple[SourceFile, Mapping[str, Any]]]:
-            for file, facts in headers:
-                if facts:
-                    yield file, facts
-                else:
-                    others[file.path] = file
-
-        found = list(super().volumes(with_facts()))
+        every = list(headers)
+        others = {file.path: file for file, facts in every if not facts}
+        found = list(super().volumes((file, facts) for file, facts in every if facts))
         owners: dict[str, str] = {}
         for one in found:
             if isinstance(one, Volume):

@@ -60,7 +60,7 @@ def mask_by_place(path: str) -> str:
         return "a segmentation, by the name of its folder"
     below = {name.lower() for name in folders}
     if "derivatives" in below and any(BIDS_SUBJECT.fullmatch(name) for name in folders):
-        return "made of a scan, as all derivatives of BIDS are"
+        return "derived from a scan, as all derivatives of BIDS"
     return ""
 
 
@@ -104,7 +104,7 @@ def _name_reason(path: str, siblings: Mapping[str, set[str]]) -> str:
     if name in PET_CT_TREE and beside & {"CT", "CTres"} and len(beside & set(PET_CT_TREE)) > 1:
         chosen = "CT" if "CT" in beside else "CTres"
         if name != chosen:
-            return f"{name}.nii.gz lies beside {chosen}.nii.gz, which is the scan"
+            return f"{name}.nii.gz is next to {chosen}.nii.gz, which is the scan"
     words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word and not word.isdecimal()]
     return f"{words[-1]} by its name, not CT" if words and words[-1] in _OTHERS else ""
 
@@ -115,7 +115,7 @@ class _Channels:
     def __init__(self, root: Path, paths: Sequence[str]) -> None:
         self._root = root
         self._names: dict[Path, Mapping[str, str]] = {}
-        self._several = len({self._folder(path)[0].parent for path in paths if self.are_of(path)}) > 1
+        self._several = len({self._folder(path).parent for path in paths if self.are_of(path)}) > 1
         cases: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
         for path in paths:
             if self.are_of(path) and (found := _CHANNEL.fullmatch(stem(path))) and not self._has_label(path):
@@ -126,19 +126,17 @@ class _Channels:
             if all(0 in channels and max(channels) < _CHANNELS for channels in found.values())
         }
 
-    def _folder(self, path: str) -> tuple[Path, str]:
-        """The folder of a file, and its name: that of the root where the file lies in no other."""
-        folder = self._root / path.rpartition("/")[0]
-        return folder, folder.name
+    def _folder(self, path: str) -> Path:
+        return self._root / path.rpartition("/")[0]
 
     def are_of(self, path: str) -> bool:
         """Whether a file lies in a folder of images."""
-        return NNUNET_IMAGES.match(self._folder(path)[1]) is not None
+        return NNUNET_IMAGES.match(self._folder(path).name) is not None
 
     def _has_label(self, path: str) -> bool:
         """Whether a label bears the whole name, so that its end is a number and no channel, as in AMOS."""
-        folder, name = self._folder(path)
-        return (folder.parent / ("labels" + name[6:]) / path.rpartition("/")[2]).exists()
+        folder = self._folder(path)
+        return (folder.parent / ("labels" + folder.name[6:]) / path.rpartition("/")[2]).exists()
 
     def _parts(self, path: str) -> tuple[str, int]:
         found = _CHANNEL.fullmatch(stem(path)) if path.rpartition("/")[0] in self._suffixed else None
@@ -158,7 +156,7 @@ class _Channels:
         case, number = self._parts(path)
         if _AUTOPET.fullmatch(case):
             return "channel 1 of autoPET, which is PET" if number else ""
-        folder = self._folder(path)[0].parent
+        folder = self._folder(path).parent
         if folder not in self._names:
             known = dataset_json(folder)
             names = known.get("channel_names", known.get("modality", {}))
@@ -167,7 +165,7 @@ class _Channels:
         if _CT.search(name):
             return ""
         if not name or name.lower() in _SCALES:  # nobody says what it is
-            return f"channel {number}, which no dataset.json calls CT" if number else ""
+            return f"channel {number}, which is CT in no dataset.json" if number else ""
         return f"channel {number} is not CT by dataset.json"
 
 

@@ -37,10 +37,8 @@ def mask_findings(root: Path, volume: Volume) -> dict[str, tuple[int, ...]]:
 
 def _title(path: Path, scan: Path) -> str:
     """What a file's name says beside the words of the scan's, which may be the patient's."""
-    known = {
-        *re.split(r"[\W_]+", f"{scan.parent.parent.name} {scan.parent.name} {stem(scan.name)}".lower()),
-        *_key(scan),
-    }
+    above = f"{scan.parent.parent.name} {scan.parent.name} {stem(scan.name)}".lower()
+    known = {*re.split(r"[\W_]+", above), *_key(scan)}
     return " ".join(word for word in _key(path) if word not in known) or "label"
 
 
@@ -59,11 +57,7 @@ def _labelled(path: Path, names: Names, title: str, scan: Mapping[str, Any]) -> 
     slices = stored.transpose(facts["axes"])[:: -1 if facts["flips"][0] else 1]
     slope, intercept = facts["scale"] or (1.0, 0.0)
     labels = [int(value) for value in values if value]
-    usual = (
-        {label: (f"{title} {label}",) for label in labels}
-        if len(labels) > 1
-        else {labels[0] if labels else 1: (title,)}
-    )
+    usual = {label: (f"{title} {label}" if len(labels) > 1 else title,) for label in labels or [1]}
     found: dict[str, set[int]] = {name: set() for titles in (names or usual).values() for name in titles}
     for label in labels:
         is_label = slices == label if facts["scale"] is None else np.abs(slices * slope + intercept - label) < _NEAR
@@ -116,11 +110,15 @@ def _masks(root: Path, scan: Path) -> Iterator[tuple[Path, Names]]:
         yield from ((path, {}) for path in _alike(root, scan))
 
 
-def _files(folder: Path) -> list[Path]:
+def _listed(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if SUFFIX.search(path.name))
+        return sorted(folder.iterdir())
     except OSError:
         return []
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in _listed(folder) if SUFFIX.search(path.name)]
 
 
 def _label_names(folder: Path) -> dict[int, tuple[str, ...]]:
@@ -151,16 +149,9 @@ def _alike(root: Path, scan: Path) -> Iterator[Path]:
     key, folder = _key(scan), scan.parent
     yield from (path for path in _files(folder) if path != scan and _key(path)[: len(key)] == key)
     if folder != root and _is_word(folder.name):
-        for other in _folders(folder.parent):
-            if other != folder and _is_word(other.name):
+        for other in _listed(folder.parent):
+            if other != folder and _is_word(other.name) and other.is_dir():
                 yield from (path for path in _files(other) if _key(path)[: len(key)] == key)
-
-
-def _folders(folder: Path) -> list[Path]:
-    try:
-        return sorted(path for path in folder.iterdir() if path.is_dir())
-    except OSError:
-        return []
 
 
 def _is_word(folder: str) -> bool:

@@ -19,12 +19,11 @@ from ctkit.contracts import Ints, Pixels, Skipped, SourceFile, Volume, VolumeFac
 from ctkit.errors import DataError
 from ctkit_datasets.dicom import SeriesDataset
 from ctkit_datasets.filters import RecipeParams, chosen, unwanted
-from ctkit_datasets.nifti import nifti_volume
+from ctkit_datasets.nifti import SUFFIXES, nifti_volume
 from ctkit_datasets.nifti_files import header_facts, read_slices, slice_places, stored_voxels
 from ctkit_datasets.nifti_masks import mask_findings
 
 CT, RESAMPLED_CT = "CT.nii.gz", "CTres.nii.gz"
-_NIFTI = (".nii", ".nii.gz")
 _Header: TypeAlias = tuple[SourceFile, Mapping[str, Any]]
 
 
@@ -32,7 +31,7 @@ class PetCtParams(RecipeParams):
     """Parameters of FDG-PET-CT-Lesions."""
 
     resampled: bool = Field(
-        False, description=f"of a NIfTI tree read {RESAMPLED_CT}, the CT on the grid of the PET, instead of {CT}"
+        False, description=f"of a NIfTI tree, read {RESAMPLED_CT}, the CT on the grid of the PET, instead of {CT}"
     )
 
 
@@ -47,7 +46,7 @@ class PetCt(SeriesDataset[PetCtParams]):
 
     def inspect(self, file: SourceFile) -> Mapping[str, Any] | Skipped:
         """What the header of one file says; that of a NIfTI file under ``nifti``."""
-        if not file.path.endswith(_NIFTI):
+        if not file.path.endswith(SUFFIXES):
             return super().inspect(file)
         name = RESAMPLED_CT if self.params.resampled else CT
         *folders, found = file.path.split("/")
@@ -79,12 +78,12 @@ class PetCt(SeriesDataset[PetCtParams]):
             elif "nifti" in facts:
                 trees.append((file, facts["nifti"]))
             else:
-                left.append(Skipped(file.path, "DICOM, which the published recipe does not take"))
+                left.append(Skipped(file.path, "DICOM, which the published recipe does not use"))
 
     def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
         """Decode slices to Hounsfield units if nothing else is said, or as the paper's scripts write them."""
         path = self.params.root / volume.files[0].path
-        if not path.name.endswith(_NIFTI):
+        if not path.name.endswith(SUFFIXES):
             return super().read(volume, wanted)
         if self._published:
             return _read_published(path, volume, wanted)
@@ -92,13 +91,13 @@ class PetCt(SeriesDataset[PetCtParams]):
 
     def places(self, volume: Volume, index: Ints) -> NDArray[np.float64] | None:
         """Where slices lie; the published recipe takes those of NIfTI files as they are stored."""
-        if not volume.files[0].path.endswith(_NIFTI):
+        if not volume.files[0].path.endswith(SUFFIXES):
             return super().places(volume, index)
         return None if self._published else slice_places(volume.details, index)
 
     def facts(self, volume: Volume) -> VolumeFacts:
         """On which slices lesions are, by the segmentation of a NIfTI tree; of DICOM, manufacturer and kernel."""
-        if not volume.files[0].path.endswith(_NIFTI):
+        if not volume.files[0].path.endswith(SUFFIXES):
             return super().facts(volume)  # the published recipe takes slices in the file's own order
         return VolumeFacts(findings={} if self._published else mask_findings(self.params.root, volume))
 
@@ -135,5 +134,5 @@ def _read_published(path: Path, volume: Volume, wanted: Ints | None) -> Pixels:
         plane = slices[number].astype(np.float64) * slope + intercept
         low = plane.min()
         target[...] = np.rint((plane - low) / (plane.max() - low + 1e-5) * 255)
-    skipped = tuple((int(number), "it holds values that are no number") for number in index[~finite])
+    skipped = tuple((int(number), "it has NaN values") for number in index[~finite])
     return Pixels(values, index[finite], "arbitrary", skipped, notes=notes)

@@ -7,7 +7,6 @@ channel is dropped, and a palette becomes its colours.
 from __future__ import annotations
 
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -36,31 +35,24 @@ _COLOUR = "<u2"  # of colour with 16 bits
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[ImageFile]:
-    """Open a picture by its content, whatever its suffix says. Whatever goes wrong becomes a ``DataError``."""
+def opened(path: Path, frame: int = 0) -> Iterator[ImageFile]:
+    """Open a frame of a picture by its content, not its suffix. Whatever goes wrong becomes a ``DataError``."""
     try:
         # As a file, not by its path: what Pillow maps into memory it does not turn (python-pillow 13, TIFF).
         with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
-            _bounded(image)
-            yield image
+            if frame:
+                image.seek(frame)
+            yield _bounded(image)
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(_TOO_LARGE) from error
     except OSError as error:
         if error.errno is None:  # Pillow's own, for a damaged file
-            raise DataError(f"damaged or no image ({type(error).__name__})") from error
+            raise DataError(f"damaged or not an image ({type(error).__name__})") from error
         raise DataError(f"cannot be opened: {error.strerror}", retry=True) from error
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
-        raise DataError(f"damaged or no image ({type(error).__name__})") from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Ignore what Pillow warns of: damaged metadata, which is not used. Not for several threads to enter."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+        raise DataError(f"damaged or not an image ({type(error).__name__})") from error
 
 
 def shape_of(image: ImageFile) -> tuple[int, int, str]:
@@ -77,16 +69,14 @@ def decoded(path: Path, frame: int = 0, *, grey: bool = False) -> NDArray[Any]:
     8 bits are uint8, others the least of uint16, int32 and float32 that holds them. Colour becomes grey by ITU-R 601-2.
     Raises ``DataError`` where the file is damaged, too large, or of a form that cannot be read without loss.
     """
-    with opened(path) as image:
-        _to(image, frame)
+    with opened(path, frame) as image:
         kind, raw = _kind(image), _deep_colour(image)
         if not raw:
             upright = _upright(image)
             return _eight_bits(upright, grey) if kind == "|u1" else np.asarray(upright).astype(kind, copy=False)
         mode = image.mode
         high = np.asarray(_upright(image))
-    with opened(path) as image:  # once more for the lower bytes: Pillow hands out the upper ones alone
-        _to(image, frame)
+    with opened(path, frame) as image:  # once more for the lower bytes: Pillow hands out the upper ones alone
         lower = _LOWER[raw]
         image.tile = [
             tile._replace(args=(lower, *tile.args[1:]) if isinstance(tile.args, tuple) else lower)
@@ -129,15 +119,10 @@ def _raws() -> Iterator[tuple[str, str]]:
 _LOWER = {_GREY_ALPHA: "RGBA", **dict(_raws())}  #: by the form in a file the one whose upper bytes are its lower ones
 
 
-def _bounded(image: Image.Image) -> None:
+def _bounded(image: ImageFile) -> ImageFile:
     if image.width * image.height > MOST_PIXELS:
         raise DataError(_TOO_LARGE)
-
-
-def _to(image: ImageFile, frame: int) -> None:
-    if frame:
-        image.seek(frame)
-        _bounded(image)
+    return image
 
 
 def _kind(image: ImageFile) -> str:
@@ -198,7 +183,7 @@ def look_at(path: Path) -> Look:
         pages = getattr(image, "n_frames", 1)
     values = decoded(path).ravel()
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError("it holds values that are no number")
+        raise DataError("it has NaN values")
     some = values[:: 1 + (len(values) >> 20)]  # enough of a large picture
     usual = np.partition(some, last := int(0.99 * (len(some) - 1)))[last]
     return Look(values.dtype.str, float(values.min()), float(values.max()), float(usual), pages)

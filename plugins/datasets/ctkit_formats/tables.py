@@ -30,13 +30,6 @@ def text_of(path: Path) -> str:
     return text
 
 
-def lines_of(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a list that are not empty, without blanks at their ends, each after its number."""
-    for number, line in enumerate(text_of(path).splitlines(), 1):
-        if line.strip():
-            yield number, line.strip()
-
-
 def rows_of(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the rows of a table with a header, each after the number of its line; blanks after a comma are skipped."""
     table = csv.DictReader(text_of(path).splitlines(), skipinitialspace=True, restval="", restkey="")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import gc
-import json
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from pytorch_lightning.utilities.memory import is_oom_error
 
 from ctkit.contracts import Pretraining
 from ctkit.errors import TrainingError
-from ctkit.files import write_json
+from ctkit.files import read_sealed, write_bytes
 from ctkit_models.network import Trainable
 from ctkit_models.plan import Plan, largest_batch, plan_run
 
@@ -32,14 +31,13 @@ def found_batch(method: Trainable, job: Pretraining, volumes: int, processes: in
     ``train`` is tried on one device with a piece of the batch, which is what each device holds at a time.
     """
     note = job.folder / "batch.json"
-    with suppress(FileNotFoundError, ValueError):  # ValueError: it is damaged
-        earlier: int = json.loads(note.read_text(encoding="utf-8"))
-        return earlier
+    if earlier := read_sealed(note):
+        return int(earlier)
     pieces: int = processes * method.params.accumulate
     most = largest_batch(method.params, len(job.rows), volumes) // pieces
     with _room_for_talk(processes):
         piece = largest(lambda size: _fits(method, job, size, train), most)
-    write_json(note, piece * pieces)
+    write_bytes(note, str(piece * pieces).encode(), sealed=True)
     return piece * pieces
 
 

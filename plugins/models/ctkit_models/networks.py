@@ -47,7 +47,8 @@ class MoCoNetwork(Network):
         self, trunk: Trunk, *, projection: int, linear: bool, temperature: float, key_momentum: float, queue: int
     ) -> None:
         super().__init__(trunk)
-        self.head = _head(trunk.width, projection, linear=linear)
+        width = trunk.width  # also of the hidden layer, in the paper 2048
+        self.head = nn.Linear(width, projection) if linear else MoCoProjectionHead(width, width, projection)
         self.key_trunk, self.key_head = momentum_copy(trunk), momentum_copy(self.head)
         self.key_momentum = key_momentum
         self.criterion = NTXentLoss(temperature, memory_bank_size=(queue, projection), gather_distributed=True)
@@ -68,13 +69,6 @@ class MoCoNetwork(Network):
         """Let the key network follow."""
         update_momentum(self.trunk, self.key_trunk, self.key_momentum)
         update_momentum(self.head, self.key_head, self.key_momentum)
-
-
-def _head(width: int, projection: int, *, linear: bool) -> nn.Module:
-    if linear:
-        return nn.Linear(width, projection)
-    head: nn.Module = MoCoProjectionHead(width, width, projection)  # as wide as the trunk, in the paper 2048
-    return head
 
 
 class SwAVNetwork(Network):

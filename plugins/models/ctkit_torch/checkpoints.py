@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ctkit.files import writing
+from ctkit.files import read_sealed, writing
 
 KEPT = 2
 
@@ -23,7 +23,7 @@ class Checkpoints:
 
     def save(self, state: dict[str, Any], step: int) -> None:
         """Write the state after ``step`` steps; the one before it stays, in case a disk loses what it promised."""
-        with writing(self.folder / f"step-{step:010d}.ckpt") as temporary:
+        with writing(self.folder / f"step-{step:010d}.ckpt", sealed=True) as temporary:
             _write(state, temporary)
         for outdated in self._newest_first()[KEPT:]:
             outdated.unlink()
@@ -31,12 +31,10 @@ class Checkpoints:
     def newest(self) -> dict[str, Any] | None:
         """State of the newest checkpoint that can be read; None where there is none."""
         for path in self._newest_first():
-            try:
+            if read_sealed(path):
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-            except Exception as error:  # torch raises many kinds on damaged files
-                log.warning("a checkpoint is damaged and passed over: %s", error)
-            else:
                 return state
+            log.warning("a checkpoint is damaged and ignored")
         return None
 
     def remove(self) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from ctkit.contracts import InputPath, Params
 from ctkit.errors import RequestError
-from ctkit_formats.tables import lines_of
+from ctkit_formats.tables import text_of
 from ctkit_tasks.image_files import ImageFiles, LabelledFile, found_instead, is_image
 
 _SPLITS = ("train", "val", "test")
@@ -47,11 +47,9 @@ class CovidCt(ImageFiles[CovidCtParams]):
                     f"expects a folder CT_{name} in {root} or its Images-processed (unpack CT_{name}.zip), but "
                     f"{found_instead(root)}"
                 )
+        wanted = [(split, name) for split in _SPLITS for name in self.classes]
         if missing := [
-            f"Data-split/{name}/{split}CT_{name}.txt"
-            for split in _SPLITS
-            for name in self.classes
-            if self._list(split, name) is None
+            f"Data-split/{name}/{split}CT_{name}.txt" for split, name in wanted if not self._list(split, name)
         ]:
             yield f"expects {' and '.join(missing)} in {root}, but {found_instead(root)}"
 
@@ -64,7 +62,8 @@ class CovidCt(ImageFiles[CovidCtParams]):
                 LabelledFile(folder / PurePosixPath(line).name, label)
                 for label, name in enumerate(self.classes)
                 if (table := self._list(split, name)) and (folder := self._folder(name))
-                for _, line in lines_of(table)
+                for line in map(str.strip, text_of(table).splitlines())
+                if line
             ]
             for split in _SPLITS
         }
@@ -76,31 +75,24 @@ class CovidCt(ImageFiles[CovidCtParams]):
 
     def _list(self, split: str, name: str) -> Path | None:
         """The list of a split and a class, such as ``Data-split/COVID/trainCT_COVID.txt``."""
-        return self._place(f"{split}CT{name}txt", f"{split}{name}txt")
+        return self._places.get(f"{split}ct{name}txt".lower()) or self._places.get(f"{split}{name}txt".lower())
 
     def _folder(self, name: str) -> Path | None:
         """The folder of a class, such as ``Images-processed/CT_COVID``."""
-        return self._place(f"CT{name}", name)
-
-    def _place(self, *names: str) -> Path | None:
-        return next((self._places[name.lower()] for name in names if name.lower() in self._places), None)
+        return self._places.get(f"ct{name}".lower()) or self._places.get(name.lower())
 
     @cached_property
     def _places(self) -> Mapping[str, Path]:
-        """Lists and folders of images by their names, in small letters without marks; the nearest to the root.
+        """Lists and folders by their names, in small letters without marks, as copies spell them in their own ways.
 
-        Archives are unpacked with a folder of their own or without, and copies spell names in their own way. A folder
-        without images is taken where there is no other.
+        A folder of images goes before one without, and then the nearest to the root.
         """
-        found: dict[str, Path] = {}
-        empty: dict[str, Path] = {}
-        for depth in range(1, _DEPTH + 1):
-            for path in sorted(self.params.root.glob("/".join("*" * depth))):
-                if any(part.startswith((".", "__")) for part in path.relative_to(self.params.root).parts):
-                    continue  # what macOS adds
-                name = re.sub("[^a-z0-9]", "", path.name.lower())
-                if path.is_dir():
-                    (found if any(map(is_image, path.iterdir())) else empty).setdefault(name, path)
-                elif path.suffix.lower() == ".txt":
-                    found.setdefault(name, path)
-        return {name: path for name, path in empty.items() if name.startswith("ct")} | found  # others hold the lists
+        root, found = self.params.root, dict[str, Path]()
+        paths = [path for depth in range(_DEPTH) for path in sorted(root.glob("/".join(["*"] * (depth + 1))))]
+        folders = [path for path in paths if path.is_dir()]
+        whole = [path for path in folders if any(map(is_image, path.iterdir()))]
+        named = [path for path in folders if path.name.lower().startswith("ct")]  # others hold the lists
+        for path in (*whole, *named, *(path for path in paths if path.suffix.lower() == ".txt")):
+            if not any(part.startswith((".", "__")) for part in path.relative_to(root).parts):  # as macOS adds
+                found.setdefault(re.sub("[^a-z0-9]", "", path.name.lower()), path)
+        return found

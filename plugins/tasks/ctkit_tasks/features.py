@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ctkit import stopping
 from ctkit.contracts import Evaluation, Ints, image_of
-from ctkit.files import writing
+from ctkit.files import read_sealed, writing
 from ctkit_tasks.parts import Part
 from ctkit_torch.backbones import Backbone, load_backbone
 from ctkit_torch.precision import exact_convolutions
@@ -22,7 +22,7 @@ from ctkit_torch.preparation import batches, normalised
 
 BATCH = 64  #: images in one forward pass
 BLOCK = 2048  #: images in one file
-_KIND = "features-1"  # raise the number when features change
+_KIND = "features-2"  # raise the number when features change
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class _Extraction:
         block = _kept(path, len(numbers))
         if block is None:
             block = self._extracted(split, numbers)
-            with writing(path) as temporary, temporary.open("wb") as file:
+            with writing(path, sealed=True) as temporary, temporary.open("wb") as file:
                 np.save(file, block)
             stopping.check()
         else:
@@ -100,9 +100,8 @@ def _kept(path: Path, count: int) -> NDArray[np.float32] | None:
     """A block that was extracted before; None where there is none, or it is damaged."""
     if not path.exists():
         return None
-    try:
+    if read_sealed(path):
         block: NDArray[np.float32] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        log.warning("kept features are damaged and will be made anew: %s", error)
-        return None
-    return block if len(block) == count else None
+        return block if len(block) == count else None
+    log.warning("kept features are damaged and will be made anew")
+    return None

@@ -16,16 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import PRETRAINING, Ints, Leak, Rows, Split, Task
-from ctkit_hashing.codes import dhash, hamming, packed
-from ctkit_tasks.fingerprints import NEAR, NONE, SIDE, fingerprints, nearest, telling
+from ctkit.contracts import PRETRAINING, Leak, Rows, Split, Task
+from ctkit_hashing.codes import dhash, packed
+from ctkit_tasks.fingerprints import NEAR, NONE, SIDE, Fingerprints, fingerprints, nearest
 from ctkit_tasks.image_files import ImageFiles
 from ctkit_tasks.splitting import chained, training_units
 
 log = logging.getLogger(__name__)
 
 _ALIKE = f"{NEAR} or fewer of {SIDE * SIDE} hash bits differ"
-_AT_ONCE = 1 << 20  # pairs of codes that are compared at a time, about 16 MB
 
 
 @dataclass(frozen=True)
@@ -112,15 +111,18 @@ def pretraining_leaks(task: Task[Any], slices: Rows | None) -> tuple[Leak, ...]:
     """Test images that nearly equal a slice of ``slices``, each with the nearest, by its number among them."""
     if slices is None or not len(slices):
         return ()
-    best: dict[int, tuple[int, int]] = {}
-    for shard, rows, numbers in _by_shard(slices):
-        for row, test, distance in zip(*_near_pairs(task, shard), strict=True):
-            if (at := np.searchsorted(rows, row)) < len(rows) and rows[at] == row:
-                best[test] = min(best.get(test, (NONE, 0)), (distance, int(numbers[at])))
-    of = task.splits()["test"]
+    of, tests = task.splits()["test"], fingerprints(task, "test")
+    best, number = np.full(len(of.names), NONE), np.zeros(len(of.names), np.int64)
+    order = np.argsort(slices.shard, kind="stable")
+    shards, starts = np.unique(slices.shard[order], return_index=True)
+    for shard, members in zip(shards, np.split(order, starts[1:]), strict=True):
+        codes = _codes(slices.shards[shard])[slices.row[members]]
+        distance, near, _ = nearest(tests, Fingerprints((None,) * len(codes), codes))
+        closer = distance < best
+        best[closer], number[closer] = distance[closer], members[near[closer]]
     return tuple(
-        Leak("", "", "test", of.names[test], task.classes[of.labels[test]], PRETRAINING, str(number), "", distance)
-        for test, (distance, number) in sorted(best.items())
+        Leak("", "", "test", of.names[i], task.classes[of.labels[i]], PRETRAINING, str(number[i]), "", int(best[i]))
+        for i in np.flatnonzero(best < NONE)
     )
 
 
@@ -131,33 +133,7 @@ def pretraining_leak(task: Task[Any], leaks: Sequence[Leak]) -> Iterator[str]:
         yield f"test: {share} images nearly equal a slice that the backbone was pre-trained on ({_ALIKE})"
 
 
-def _by_shard(slices: Rows) -> Iterator[tuple[Path, Ints, Ints]]:
-    """Each shard with its rows among the slices, ascending, and their numbers."""
-    order = np.lexsort((slices.row, slices.shard))
-    shards, starts = np.unique(slices.shard[order], return_index=True)
-    for shard, numbers in zip(shards, np.split(order, starts[1:]), strict=True):
-        yield slices.shards[shard], slices.row[numbers], numbers
-
-
-@cache  # the arms of a run share shards; what is kept is small
-def _near_pairs(task: Task[Any], shard: Path) -> tuple[list[int], list[int], list[int]]:
-    """Rows of a shard, test images (p,) and the bits that they differ in, ``NEAR`` or fewer."""
-    rows, codes = _codes(shard)
-    tests = fingerprints(task, "test").codes
-    numbers = np.flatnonzero(telling(tests))
-    portions = np.array_split(codes, max(1, len(codes) * len(numbers) // _AT_ONCE))
-    found = []
-    for start, portion in zip(np.cumsum([0, *map(len, portions)]), portions, strict=False):
-        apart = hamming(portion[:, None], tests[numbers][None])
-        row, test = np.nonzero(apart <= NEAR)
-        found.append(np.stack([rows[start + row], numbers[test], apart[row, test]]))
-    row, test, distance = np.concatenate(found, axis=1).tolist()
-    return row, test, distance
-
-
-@cache
-def _codes(shard: Path) -> tuple[Ints, NDArray[np.uint64]]:
-    """Row numbers (m,) and codes (m, 4) of those slices of a shard whose code is ``telling``."""
-    codes = packed(dhash(np.load(shard, mmap_mode="r", allow_pickle=False), SIDE))
-    rows = np.flatnonzero(telling(codes))
-    return rows, codes[rows]
+@cache  # the arms of a run share shards
+def _codes(shard: Path) -> NDArray[np.uint64]:
+    """Codes (rows, 4) of the slices of a shard."""
+    return packed(dhash(np.load(shard, mmap_mode="r", allow_pickle=False), SIDE))

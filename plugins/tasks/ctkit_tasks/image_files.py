@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Params, SourceFile, Split, Task
 from ctkit.errors import DataError
-from ctkit_formats.pictures import AT_ONCE, SUFFIXES, Look, Scale, decoded, depths, few_levels, look_at, quiet, scales
+from ctkit_formats.pictures import AT_ONCE, SUFFIXES, Look, Scale, decoded, depths, few_levels, look_at, scales
 
 P = TypeVar("P", bound=Params)
 
@@ -178,7 +179,7 @@ def found_instead(folder: Path) -> str:
 
 def _looked_at(files: Iterable[LabelledFile]) -> dict[LabelledFile, Look]:
     """What is known of the files that can be decoded, in their order."""
-    with quiet(), ThreadPoolExecutor(AT_ONCE) as pool:
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(AT_ONCE) as pool:
         looks = {file: pool.submit(_look_at, file.path) for file in files}
         found = {file: look for file, future in looks.items() if (look := future.result())}
     if lost := len(looks) - len(found):

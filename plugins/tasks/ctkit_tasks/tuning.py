@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -209,15 +210,22 @@ def _kept_model(folder: Path) -> Epoch | None:
         return None
     try:
         weights, facts = read_safetensors(path)
-        return Epoch(int(facts["epoch"]), float(facts["accuracy"]), float(facts["loss"]), weights)
-    except (safetensors.SafetensorError, OSError, KeyError, ValueError) as error:
-        log.warning("a kept model is damaged and will be trained anew: %s", error)
-        return None
+        if facts.pop("crc32") == _checksum(weights, facts):
+            return Epoch(int(facts["epoch"]), float(facts["accuracy"]), float(facts["loss"]), weights)
+    except (safetensors.SafetensorError, OSError, KeyError, ValueError):
+        log.debug("reading a kept model failed", exc_info=True)
+    log.warning("a kept model is damaged and will be trained anew")
+    return None
 
 
 def _keep_model(folder: Path, best: Epoch) -> None:
     facts = {"epoch": str(best.number), "accuracy": repr(best.accuracy), "loss": repr(best.loss)}
-    write_bytes(folder / _MODEL, safetensors_bytes(best.weights, facts))
+    whole = facts | {"crc32": _checksum(best.weights, facts)}
+    write_bytes(folder / _MODEL, safetensors_bytes(best.weights, whole))
+
+
+def _checksum(weights: dict[str, Tensor], facts: dict[str, str]) -> str:
+    return f"{zlib.crc32(safetensors_bytes(weights, facts)):08x}"
 
 
 def _learn(classifier: Classifier, optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor) -> None:

@@ -17,6 +17,7 @@ from ctkit.console import size
 from ctkit.errors import LockedError, RequestError, StorageError
 from ctkit.files import link
 from ctkit.session.usage import used_by
+from ctkit.session.workspace import workspace
 from ctkit.storage.cache import SUMS, Cache, address
 from ctkit.storage.run_folder import RunFolder
 
@@ -178,7 +179,7 @@ def test_what_is_not_of_ctkit_stays(cache: Cache, make: Make, name: str) -> None
 
 
 def test_the_lock_of_a_workspace_stays(cache: Cache) -> None:
-    with cache.workspace("pretrain", address("test")) as folder:
+    with workspace(cache, "pretrain", address("test")) as folder:
         assert folder is not None
         for path in (folder, folder.with_suffix(".lock")):
             os.utime(path, (0, 0))
@@ -217,9 +218,7 @@ def test_what_cannot_be_removed_is_named_after_the_rest_is_gone(
     entries = [make(str(days), days=days) for days in (3, 2, 1)]
     planned, rename = plan(cache.folder, ALL), Path.rename
     monkeypatch.setattr(Path, "rename", lambda path, to: refuse() if path == entries[1] else rename(path, to))
-    with pytest.raises(
-        StorageError, match="cannot remove entry: Permission denied; of 3 entries 1 .* 2.0 kB are freed"
-    ):
+    with pytest.raises(StorageError, match="cannot remove entry: Permission denied; of 3 entries 1 .* 2.0 kB freed"):
         free(planned)
     assert [entry.exists() for entry in entries] == [False, True, False]
 
@@ -292,7 +291,7 @@ def test_it_says_how_much_does_not_count_as_run_folders_have_it_too(
     make("own", size=500)
     link(make("shown", size=2000) / "data", tmp_path / "runs" / "a" / "data")
     _, out, _ = clean("--keep-below", "1kB", "--yes")
-    assert out.splitlines()[0].startswith("2.0 kB stay and do not count: run folders hold the same files")
+    assert out.splitlines()[0].startswith("2.0 kB are kept and do not count: run folders have the same files")
     assert out.splitlines()[1].startswith("nothing to free")
 
 
@@ -301,7 +300,7 @@ def test_it_frees_nothing_where_it_cannot_ask(make: Make, clean, monkeypatch: py
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     code, _, err = clean("--older-than", "1h")
     assert code == 2
-    assert "say --yes" in err
+    assert "add --yes" in err
     assert entry.exists()
     assert clean("--older-than", "1h", "--yes")[0] == 0
     assert not entry.exists()
@@ -324,7 +323,7 @@ def test_a_run_whose_cache_was_freed_makes_it_anew(tmp_path: Path, clean, monkey
     chosen = next((tmp_path / "runs" / "a").rglob("selection.csv"))
     before = chosen.read_bytes()
     assert clean("--run", "a", "--yes")[0] == 0
-    assert not list((tmp_path / "runs" / ".cache" / "evidence").rglob("*.npy"))
+    assert not list((tmp_path / "runs" / ".cache" / "evidence").rglob("*.entry"))
     chosen.unlink()
     with pytest.raises(SystemExit) as left:
         main(run)

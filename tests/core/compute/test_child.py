@@ -157,7 +157,7 @@ def test_a_message_that_a_stopped_process_does_not_take_hangs_nobody() -> None:
         child.start(pickled(len), pickled((bytes(1_000_000),)))  # more than a pipe holds
         assert child.receive(0.1) is None
     finally:
-        child.end()
+        child.kill()
     assert not child.is_alive
 
 
@@ -189,4 +189,4 @@ def test_a_result_that_cannot_be_unpickled_is_an_error_of_its_job_alone() -> Non
         assert failed.kind == "ImportError"
         assert child.call(pickled(len), pickled(("abc",)), LONG) == Returned(3)
     finally:
-        child.end()
+        child.kill()

@@ -107,14 +107,14 @@ def test_parts_are_added_to_what_is_there_and_the_whole_does_the_rest(run: Run) 
 def test_the_results_of_an_arm_stay_in_the_tables_when_its_evidence_is_gone(run: Run) -> None:
     run("--only", "seed=42")
     before = read_csv(FOLDER / "results.csv"), read_csv(FOLDER / "comparisons.csv")
-    evidence = list(Path("runs/.cache/evidence").rglob("*.npy"))
+    evidence = list(Path("runs/.cache/evidence").rglob("*.entry"))
     assert evidence
     for path in evidence:
         path.unlink()
 
     _, facts = run("--only", "arm=all", "--only", "seed=42")
     assert (read_csv(FOLDER / "results.csv"), read_csv(FOLDER / "comparisons.csv")) == before
-    assert not list(Path("runs/.cache/evidence").rglob("*.npy"))  # nor was it made again
+    assert not list(Path("runs/.cache/evidence").rglob("*.entry"))  # nor was it made again
     items = [(stage["stage"], stage["item"]) for stage in facts["stages"]]
     assert len(set(items)) == len(items)
 
@@ -138,7 +138,7 @@ def test_an_arm_whose_choice_is_known_no_more_leaves_the_tables_with_a_note_but_
     _, facts = run("--only", "arm=all", "--only", "seed=42")
     assert ("hash6", "42") not in scored()
     assert "arms/hash6/untrained/seed-42" in backbones()
-    text = "hash6 is not in the tables: what it keeps is cached no more; run without --only"
+    text = "hash6 is not in the tables: its selection is no longer in the cache; run without --only"
     assert {"item": "", "text": text} in facts["notes"]
 
 
@@ -163,7 +163,7 @@ def test_an_arm_brings_the_one_that_it_takes_its_size_from_and_a_baseline_the_re
 
 def test_nothing_is_decoded_for_arms_that_are_not_wanted(run: Run) -> None:
     run("--only", "arm=all", "--until", "select")
-    assert not list(Path("runs/.cache/evidence").rglob("*.npy"))
+    assert not list(Path("runs/.cache/evidence").rglob("*.entry"))
 
 
 def test_a_dry_run_shows_the_part_only(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

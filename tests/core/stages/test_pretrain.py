@@ -35,7 +35,8 @@ def test_every_arm_and_seed_has_a_backbone_of_its_slices(start, chosen) -> None:
     assert facts["slices"] == data.selections["few", None].selection.kept.sum()
     assert [(row["step"], row["name"], row["value"]) for row in read_csv(folder.history)] == [("1", "loss", "0.5")]
     assert session.provenance.trainings["few/mean/seed-43"]["steps"] == 1
-    assert f"few/mean/seed-43: {facts['slices']} slices were seen" in session.provenance.notes
+    seen = {"item": "few/mean/seed-43", "text": f"{facts['slices']} slices were seen"}
+    assert seen in session.provenance.notes
 
 
 def test_a_backbone_says_where_it_comes_from_and_names_no_patient(start, chosen) -> None:

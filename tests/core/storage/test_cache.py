@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import errno
+import math
+import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ctkit.contracts import Score
 from ctkit.errors import StorageError
-from ctkit.files import write_json
-from ctkit.storage.cache import LOCATION, SUMS, Cache, address
+from ctkit.files import read_sealed, write_bytes
+from ctkit.storage.cache import ENTRY, LOCATION, SUMS, Cache, address
 
 AT = address("scan", of="some files")
 
@@ -67,34 +72,9 @@ def test_the_cache_of_a_folder_written_with_dots_lies_beside_it(
 
 
 def test_a_kind_that_cleaning_would_not_find_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'new' is no kind of entry"):
+    with pytest.raises(ValueError, match="'new' is not a kind of entry"):
         Cache(tmp_path).path("new", "ab12")
     assert Cache(tmp_path).path("store/ab/ab12", "cd34").parts[-5:] == ("store", "ab", "ab12", "cd", "cd34")
-
-
-def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(StorageError, match="cannot create"),
-        Cache(tmp_path / "file").workspace("pretrain", "ab"),
-    ):
-        pass
-
-
-def test_a_workspace_is_held_by_one_at_a_time_and_outlives_what_goes_wrong(tmp_path: Path) -> None:
-    cache = Cache(tmp_path)
-    with pytest.raises(KeyboardInterrupt), cache.workspace("pretrain", "ab") as folder:
-        assert folder is not None
-        (folder / "step-3.ckpt").write_text("")
-        raise KeyboardInterrupt
-    with cache.workspace("pretrain", "ab") as folder:
-        assert folder is not None
-        assert (folder / "step-3.ckpt").exists()
-        with Cache(tmp_path).workspace("pretrain", "ab") as second, cache.workspace("pretrain", "cd") as other:
-            assert second is None
-            assert other is not None
-        assert folder.is_dir()
-    assert not folder.exists()
 
 
 def test_what_a_block_cannot_read_is_not_said_to_be_unwritable(tmp_path: Path) -> None:
@@ -103,7 +83,7 @@ def test_what_a_block_cannot_read_is_not_said_to_be_unwritable(tmp_path: Path) -
 
 
 def test_a_name_that_is_no_utf_8_has_a_pseudonym(tmp_path: Path) -> None:
-    assert len(Cache(tmp_path).pseudonym("M\udcfcller")) == 12
+    assert len(Cache(tmp_path).pseudonym("M\udcfcller")) == 16
 
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
@@ -137,35 +117,71 @@ def test_an_entry_with_a_damaged_file_is_discarded_with_one_warning_and_made_ane
     assert cache.holds("scan", "ab12")
 
 
-def test_an_entry_that_lost_a_file_is_damaged_and_one_from_before_there_were_sums_is_not(tmp_path: Path) -> None:
-    for at in ("lost", "older"):
-        with Cache(tmp_path).entry("scan", at) as folder:
-            (folder / "one").write_text("1")
-            (folder / "two").write_text("2")
-    (Cache(tmp_path).path("scan", "lost") / "two").unlink()
-    (Cache(tmp_path).path("scan", "older") / SUMS).unlink()
-    assert not Cache(tmp_path).holds("scan", "lost")
-    assert Cache(tmp_path).holds("scan", "older")
+@pytest.mark.parametrize("sums", [None, "{}", "[]", "7", '{"one": "1"}'])
+def test_an_entry_that_lost_a_file_or_its_sums_is_damaged(tmp_path: Path, sums: str | None) -> None:
+    with Cache(tmp_path).entry("scan", AT) as folder:
+        (folder / "one").write_text("1")
+    entry = Cache(tmp_path).path("scan", AT)
+    if sums is None:
+        (entry / "one").unlink()
+    else:
+        (entry / SUMS).write_text(sums)
+    assert not Cache(tmp_path).holds("scan", AT)
+    assert not entry.exists()
 
 
-@pytest.mark.parametrize("damaged", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_file_of_json_is_discarded_with_a_warning(
-    tmp_path: Path, damaged: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
+SCORES = [Score("auc", 0.644, 0.5, math.nan), Score("f1", 1.0, 0.25, 1.0)]
+
+
+def same(found: list[Score] | None) -> bool:
+    return repr(found) == repr(SCORES)  # NaN is not equal to itself
+
+
+def test_an_entry_that_is_one_file_is_read_as_what_was_written_and_none_is_no_damage(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = Cache(tmp_path)
-    path = cache.path("scores", "ab12", ".json")
-    write_json(path, [["auc", 0.5]])
-    assert cache.json("scores", "ab12") == [["auc", 0.5]]
-    path.write_bytes(damaged(path.read_bytes()))
-    assert cache.json("scores", "ab12") is None
-    assert cache.json("scores", "ab12") is None
+    assert cache.read("scores", AT, list[Score]) is None
+    cache.write("scores", AT, SCORES)
+    assert same(cache.read("scores", AT, list[Score]))
+    cache.write("headers", AT, [{"file": "M\udcfcller"}, "why not"])
+    assert cache.read("headers", AT, list[dict[str, Any] | str]) == [{"file": "M\udcfcller"}, "why not"]
+    assert not caplog.records
+
+
+def test_every_byte_of_an_entry_that_is_one_file_counts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Cache(tmp_path).write("scores", AT, SCORES)
+    path = Cache(tmp_path).path("scores", AT, ENTRY)
+    data = path.read_bytes()
+    damages = [bytes([*data[:n], data[n] ^ 1, *data[n + 1 :]]) for n in range(len(data))]  # a digit becomes another
+    damages += [data[:n] for n in range(len(data))] + [bytes(len(data)), data + b"\n", data + data]
+    for damaged in damages:
+        path.write_bytes(damaged)
+        assert Cache(tmp_path).read("scores", AT, list[Score]) is None
+        assert not path.exists()
+    assert len(caplog.records) == len(damages)
+
+
+def test_an_entry_under_the_address_of_another_is_damaged(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    cache.write("scores", AT, SCORES)
+    shutil.copy(cache.path("scores", AT, ENTRY), cache.path("scores", f"{AT[:-1]}x", ENTRY))
+    assert cache.read("scores", f"{AT[:-1]}x", list[Score]) is None
+    assert same(cache.read("scores", AT, list[Score]))
+
+
+@pytest.mark.parametrize("value", [None, 7, {}, [["auc", 0.5, 0.4, 0.6]], [{"metric": "auc"}], [{"metric": 1}]])
+def test_an_entry_of_another_shape_is_damaged(tmp_path: Path, value: Any, caplog: pytest.LogCaptureFixture) -> None:
+    cache = Cache(tmp_path)
+    cache.write("scores", AT, value)
+    assert cache.read("scores", AT, list[Score]) is None
+    assert cache.read("scores", AT, list[Score]) is None
     assert len(caplog.records) == 1
-    assert not path.exists()
 
 
 def test_what_is_damaged_and_cannot_be_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Cache(tmp_path)
-    path = cache.path("scores", "ab12", ".json")
+    path = cache.path("scores", "ab12", ENTRY)
     path.parent.mkdir(parents=True)
     path.touch()
 
@@ -173,8 +189,37 @@ def test_what_is_damaged_and_cannot_be_removed_is_named(tmp_path: Path, monkeypa
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(StorageError, match=r"cannot remove .*ab12.json, which is damaged: Operation not permitted"):
-        cache.json("scores", "ab12")
+    with pytest.raises(StorageError, match=r"cannot remove .*ab12.entry, which is damaged: Operation not permitted"):
+        cache.read("scores", "ab12", list[Score])
+
+
+def test_who_only_looks_leaves_what_is_damaged_and_says_so_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Cache(tmp_path).entry("scan", AT) as folder:
+        (folder / "table.csv").write_text("a,b")
+    Cache(tmp_path).write("scores", AT, SCORES)
+    table, scores = tmp_path / "scan" / AT[:2] / AT / "table.csv", Cache(tmp_path).path("scores", AT, ENTRY)
+    table.write_text("a,c")
+    scores.write_bytes(b"")
+    cache = pickle.loads(pickle.dumps(Cache(tmp_path, looking=True)))  # as its workers have it
+    for _ in range(2):
+        assert not cache.holds("scan", AT)
+        assert cache.read("scores", AT, list[Score]) is None
+    assert [record.message.rpartition("; ")[2] for record in caplog.records] == ["the next run rebuilds it"] * 2
+    assert table.exists()
+    assert scores.exists()
+
+
+def test_sealed_files_laid_one_after_the_other_can_be_told_apart(tmp_path: Path) -> None:
+    """What packing many small volumes into one file will need: each length stands in its own seal."""
+    for name, content in (("one", b"1" * 5), ("two", b"2" * 70)):
+        write_bytes(tmp_path / name, content, sealed=True)
+    packed = (tmp_path / "one").read_bytes() + (tmp_path / "two").read_bytes()
+    size = int(packed.rsplit(b"#ctkit ", 1)[1].split()[0], 16)
+    last = packed[-size - len(packed.rsplit(b"\n#ctkit ", 1)[1]) - len("\n#ctkit ") :]
+    (tmp_path / "two").write_bytes(last)
+    assert read_sealed(tmp_path / "two") == b"2" * 70
 
 
 @pytest.mark.parametrize("damaged", DAMAGES.values(), ids=DAMAGES)

@@ -16,7 +16,7 @@ from ctkit_reports.elements import Plot, Table, number, table, text
 from ctkit_reports.figures import Look
 
 VOLUME_ROWS = 20  #: more volumes than that are shown as histograms
-_NAME = re.compile(r"\b[0-9a-f]{12}\b")  # the digest of another volume
+_NAME = re.compile(r"\b[0-9a-f]{16}\b")  # the digest of another volume
 REASONS = 20  #: kinds of notes and of reasons that are listed
 
 
