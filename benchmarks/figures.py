@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Figure:
-    """One number, or the reason why there is none. What is infinite or NaN is no number."""
+    """One number, or the reason why there is none. What is infinite or NaN is not a number."""
 
     name: str
     value: float | None

@@ -164,7 +164,7 @@ def test_without_the_stored_slices_the_predictions_say_for_good_that_they_were_n
     shutil.copytree(run.parents[1], tmp_path / "copy", symlinks=True)
     for freed in ("store", "evaluate"):
         shutil.rmtree(tmp_path / "copy" / "runs" / ".cache" / freed)
-    said = "test images were not compared with the slices of the pre-training: they are stored no more"
+    said = "test images were not compared with the slices of the pre-training: these are no longer stored"
     for _ in range(2):
         again = start(tmp_path / "copy", "--only", "arm=first", "--only", "seed=1", "--set", "task.leaky.monitor=false")
         facts = json.loads((again / "arms/first/simclr/seed-1/leaky/knn/repeat-0-labels-0.5.json").read_text())

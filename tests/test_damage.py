@@ -130,7 +130,7 @@ def test_what_is_cut_short_in_the_cache_is_made_anew_with_one_warning(run: Run, 
     warnings = run().splitlines()
     assert len(warnings) == 1
     assert warnings[0].startswith(f"warning: {kind}/")
-    assert warnings[0].endswith("in the cache is damaged, by the disk or a copy cut short; it is rebuilt")
+    assert warnings[0].endswith("in the cache is damaged, by the disk or an incomplete copy; it is rebuilt")
     assert shown() == expected
     assert run() == ""
 
@@ -258,7 +258,7 @@ def test_commands_that_only_look_leave_what_is_damaged_in_the_cache(
         codes.append(left.value.code)
     said = capsys.readouterr().err
     assert codes == [0, 0, 2, 2, 0, 0, 0]
-    assert said.count("its choice is not in the cache") == 2  # explain, curve
+    assert said.count("its selection is not in the cache") == 2  # explain, curve
     assert "the next run rebuilds it" in caplog.text
     assert states() == before
     assert "rebuilt" in run()

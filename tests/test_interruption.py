@@ -88,7 +88,7 @@ def test_one_press_saves_the_step_two_stop_at_once_and_the_next_start_goes_on(st
     code, said, facts, checkpoints = start(1)
     assert (code, facts["state"], facts["at"], checkpoints) == (130, "interrupted", at, ["step-0000000003.ckpt"])
     assert stopping.NOTICE in said
-    assert said.splitlines()[-1] == "ctkit: interrupted; run the same command again to go on"
+    assert said.splitlines()[-1] == "ctkit: interrupted; run the same command again to resume"
 
     code, said, facts, _ = start(1)
     assert (code, facts["state"], facts["at"]) == (0, "done", None)
@@ -102,7 +102,7 @@ def test_a_run_that_is_terminated_saves_its_step_and_says_so_by_its_exit_code(st
     assert (code, facts["state"], facts["at"], checkpoints) == (143, "interrupted", at, [])
     code, said, facts, checkpoints = start(1, signal.SIGTERM)
     assert (code, facts["state"], facts["at"], checkpoints) == (143, "interrupted", at, ["step-0000000003.ckpt"])
-    assert said.splitlines()[-1] == "ctkit: interrupted; run the same command again to go on"
+    assert said.splitlines()[-1] == "ctkit: interrupted; run the same command again to resume"
 
 
 def test_one_press_saves_the_steps_of_all_trainings_that_go_on_at_once(start: Start) -> None:

@@ -119,7 +119,7 @@ def test_trainings_at_once_give_the_backbones_and_scores_of_one_after_the_other(
     code, facts = run("--jobs", "2")
     said = capsys.readouterr().out
     assert (code, facts["state"], facts["jobs"], facts["at"]) == (0, "done", 2, None)
-    slower = "up to 2 trainings shared the cores, so its time is not that of one alone"
+    slower = "up to 2 trainings shared the cores, so it took longer than alone"
     assert {"item": "all/simclr/seed-42", "text": slower} in facts["notes"]
     assert "pretrain all/simclr/seed-42: 3 done" in said
     together, scores = backbones(), read_csv(FOLDER / "results.csv")

@@ -6,7 +6,7 @@ CtkitError                    1   it failed while running
 │   └── PluginError           2   an unknown, broken or ambiguous plugin
 ├── DataError                 1   data that cannot be used; the run cannot go on without it
 ├── StorageError              1   the disk is full or cannot be written
-├── TrainingError             1   a training that cannot go on: its loss is no number, one of its processes died
+├── TrainingError             1   a training that cannot go on: its loss is not a number, one of its processes died
 └── LockedError               1   another process works in this run folder
 """
 
@@ -37,7 +37,7 @@ class ConfigError(RequestError):
 
 
 class PluginError(RequestError):
-    """A plugin that a request names is unknown, broken, or claimed by two distributions."""
+    """A plugin that a request names is unknown, broken, or registered by two distributions."""
 
 
 class DataError(CtkitError):

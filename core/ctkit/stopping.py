@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-NOTICE = "finishing the step at hand and saving it; press Ctrl-C again to stop now"
+NOTICE = "finishing the current step and saving it; press Ctrl-C again to stop now"
 
 _asked = threading.Event()
 _insisted = threading.Event()  #: asked twice

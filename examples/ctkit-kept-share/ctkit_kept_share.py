@@ -1,4 +1,4 @@
-"""``ctkit kept RUN``, the share of slices that each arm of a run keeps: a whole ctkit command in one module."""
+"""``ctkit kept RUN``, the share of slices that each arm of a run keeps: a complete ctkit command in one module."""
 
 import json
 from pathlib import Path
@@ -18,5 +18,5 @@ def kept(run: Path) -> None:
 
 @hookimpl
 def ctkit_register_commands() -> list[Spec]:
-    """Announce the command."""
+    """Register the command."""
     return [Spec("kept", "Print the share of slices that each arm of the folder RUN keeps.", "ctkit_kept_share:kept")]

@@ -102,7 +102,7 @@ def test_padding_that_is_labelled_unsigned_follows_the_sign_of_the_pixels(
         pytest.param({"RescaleSlope": "0"}, "damaged header: RescaleSlope is 0", id="slope"),
         pytest.param(
             {"NumberOfFrames": "0", "Rows": 8},
-            "damaged header: more pixels than the one frame that NumberOfFrames speaks of",
+            "damaged header: more pixels than the one frame of NumberOfFrames",
             id="no frames, but two",
         ),
     ],
@@ -115,10 +115,10 @@ def test_a_header_that_cannot_be_right_is_refused_with_the_reason(
 
 def test_text_where_a_number_should_be_is_named(make_slice: Callable[..., Dataset], inspect: Inspect) -> None:
     found = inspect(make_slice(12.25), lambda data: data.replace(b"12.25", b"Meier"))
-    assert reason(found) == "damaged header: ImagePositionPatient is no number"
+    assert reason(found) == "damaged header: ImagePositionPatient is not a number"
 
 
-UNKNOWN = " is damaged, so unknown"
+UNKNOWN = " is damaged, so it is unknown"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_direction_cosines_that_are_a_little_off_are_put_right(
     facts = inspect(make_slice(ImageOrientationPatient=["1.03", "0", "0", "0.03", "0.98", "0"]))
     assert not isinstance(facts, Skipped)
     np.testing.assert_allclose(facts["slices"][0]["orientation"], [1, 0, 0, 0, 1, 0], atol=1e-9)
-    assert facts["slices"][0]["notes"] == ["direction cosines were no perpendicular unit vectors, put right"]
+    assert facts["slices"][0]["notes"] == ["direction cosines were not perpendicular unit vectors; corrected"]
 
 
 @pytest.mark.parametrize("syntax", ["1.2.840.113619.5.2", "1.2.840.10008.1.2.4.100", "1.2.840.10008.1.2.6.1"])
@@ -195,7 +195,7 @@ def test_truncated_compressed_pixels_are_found_without_decoding(
     data.compress(syntax)
     assert not isinstance(inspect(data), Skipped)
     cut = inspect(data, lambda data: data[:-50])
-    assert reason(cut) == "truncated: the last fragment of compressed pixels is not whole"
+    assert reason(cut) == "truncated: the last fragment of compressed pixels is incomplete"
 
 
 def test_a_few_compressed_bytes_that_claim_many_pixels_are_refused(

@@ -29,8 +29,8 @@ Make = Callable[[Slices], Iterator[Dataset]]
 
 FIRST, SECOND = 40, 100  #: HU
 TOLD = "one of 2 scans in its series, told apart by "
-UNCLEAR = "several different slices of its series lie at its height, and nothing tells which belong together"
-FOLDERS = "its series lies in 2 folders whose heights overlap: perhaps not one scan"
+UNCLEAR = "several different slices of its series have the same height, and they cannot be assigned to scans"
+FOLDERS = "its series is in 2 folders whose heights overlap: perhaps not one scan"
 DUPLICATE = "duplicate: the same pixels as another slice of its series at the same height"
 
 
@@ -410,7 +410,7 @@ def test_one_kernel_of_an_enhanced_image_may_be_asked_for(
     write_slices([enhanced(make_slice, frames, lambda k, scan: kernels[scan])])
     volumes, _ = scan(kernel=["B7*"])
     assert found(volumes, tmp_path / "data") == [(6, SECOND)]
-    assert scan(kernel=["B9*"]) == ([], {"0000.dcm": "kernel not asked for"})
+    assert scan(kernel=["B9*"]) == ([], {"0000.dcm": "kernel not requested"})
 
 
 def test_two_enhanced_images_of_one_series_are_two_volumes(scanned: Callable[..., Any]) -> None:
@@ -439,7 +439,7 @@ def test_another_slice_at_one_height_costs_that_height_and_a_copy_costs_nothing(
     volumes, notes, skipped = scanned(make)
     assert volumes == [(7, FIRST)]
     assert sorted(skipped) == [DUPLICATE, UNCLEAR, UNCLEAR]
-    more = ("duplicates left out: 1", "slices left out, as several different ones lie at one height: 2")
+    more = ("duplicates skipped: 1", "slices skipped, because several different ones have one height: 2")
     assert notes == [("slices missing: 1, gaps: 1", *more)]
 
 
@@ -467,7 +467,7 @@ def test_copies_are_known_by_their_pixels_though_their_headers_differ(scanned: C
 
     volumes, notes, skipped = scanned(make)
     assert (volumes, skipped) == ([(6, FIRST)], [DUPLICATE] * 6)
-    assert notes == [("duplicates left out: 6",)]
+    assert notes == [("duplicates skipped: 6",)]
 
 
 @pytest.mark.parametrize("offset", [0.0, 1.3])
@@ -490,7 +490,7 @@ def test_even_slices_from_two_folders_are_one_volume_with_a_warning(
     volumes, notes, _ = scanned(make, lambda number: "ab"[number % 2] + "/")
     assert volumes == [(6, FIRST)]
     assert notes == [(FOLDERS,)]
-    assert "series that lie in several folders with overlapping heights: see the notes on 1 volumes" in caplog.text
+    assert "series in several folders with overlapping heights: see the notes on 1 volumes" in caplog.text
 
 
 # --- one scan -----------------------------------------------------------------------------------------------------

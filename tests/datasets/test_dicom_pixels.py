@@ -198,7 +198,7 @@ def test_a_stream_that_claims_another_matrix_than_its_header_is_not_decoded(
     paths[1].write_bytes(data)
     pixels = read()
     assert pixels.skipped == (
-        (1, "damaged pixels: the compressed slice has another matrix or depth than the header says"),
+        (1, "damaged pixels: the compressed slice has another matrix or depth than in the header"),
     )
     np.testing.assert_array_equal(pixels.index, [0, 2])
 
@@ -299,7 +299,7 @@ def test_a_high_bit_that_no_word_has_is_noted(make_slice: Slices, write_slices: 
     stored = stored_values(np.uint16, 0, 4096)
     write_slices(make_slice(z, pixels, BitsStored=12, HighBit=0) for z, pixels in zip(HEIGHTS, stored, strict=True))
     np.testing.assert_array_equal(read().values, np.stack(stored).astype(np.int16) - 1024)
-    assert scan()[0][0].notes == ("HighBit is damaged, so unknown",)
+    assert scan()[0][0].notes == ("HighBit is damaged, so it is unknown",)
 
 
 def test_eight_bits_are_read(make_slice: Slices, write_slices: Write, read: Read) -> None:

@@ -95,7 +95,7 @@ def test_a_slice_stored_turned_is_turned_and_its_spacing_with_it(
     (volume,), _ = scan()
     assert (volume.rows, volume.columns) == (6, 4)
     assert volume.spacing == (0.5, 0.75, 1.0)
-    assert volume.notes == ("stored turned or mirrored, put upright",)
+    assert volume.notes == ("stored rotated or mirrored; corrected",)
 
 
 # --- groups -------------------------------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def test_a_second_copy_of_a_series_is_left_out_file_by_file(
     (volume,), skipped = scan()
     assert names(volume) == ["a/0", "a/1", "a/2"]
     assert set(skipped) == {"b/0", "b/1", "b/2"}
-    assert volume.notes == ("duplicates left out: 3",)
+    assert volume.notes == ("duplicates skipped: 3",)
 
 
 # --- notes --------------------------------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ def test_copies_in_another_transfer_syntax_are_one_scan(make_slice: Slices, writ
     write_slices([*plain, *copies])
     (volume,), skipped = scan(same_scan="largest")
     assert volume.key == "1.1"
-    assert set(skipped.values()) == {"another reconstruction or copy of a scan that is used"}
+    assert set(skipped.values()) == {"another reconstruction or copy of the same scan is used"}
 
 
 def test_phases_of_one_study_are_not_one_scan(make_slice: Slices, write_slices: Write, scan: Scan) -> None:
@@ -356,7 +356,7 @@ def test_phases_of_one_study_are_not_one_scan(make_slice: Slices, write_slices: 
 
 
 def test_a_range_of_thickness_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"must be the least and the greatest thickness in mm, but is \[5.0, 1.0\]"):
+    with pytest.raises(ValueError, match=r"must be the smallest and the largest thickness in mm, but is \[5.0, 1.0\]"):
         SeriesParams(root=".", thickness=(5, 1))
 
 

@@ -62,7 +62,7 @@ WORDS = {
     "p_1.png": "a picture, which data set images reads",
     "data.zip": "an archive: unpack it",
     "data.tar.gz": "an archive: unpack it",
-    "scan.npy": "of a format that no data set reads",
+    "scan.npy": "a format that no data set reads",
 }
 
 

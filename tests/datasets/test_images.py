@@ -186,7 +186,7 @@ def test_images_that_do_not_fit_their_volume_are_left_out(tmp_path: Path) -> Non
         "a_6.png": "6 x 8 pixels of 16 bits, while most of its volume is 6 x 8 pixels of 8 bits",
         "a_2.png": "duplicate: another file of its volume has the same index",
         "b_1.png": "a volume of fewer than 3 slices (parameter min_slices)",
-        "notes.txt": "no image by its name, which should end in .png, .jpg, .jpeg, .tif, .tiff, .bmp, .webp",
+        "notes.txt": "not an image by its name, which should end in .png, .jpg, .jpeg, .tif, .tiff, .bmp, .webp",
     }
 
 
@@ -196,7 +196,7 @@ def test_a_path_without_a_match_and_an_excluded_one_are_left_out(tmp_path: Path)
         save(tmp_path / f"pet_{number}.png", grey(number))
     _, skipped = scan(tmp_path, pattern=r"(?P<patient>ct)_(?P<index>\d+)", exclude=["pet_0*"])
     assert skipped == {
-        "pet_0.png": "left out by the parameter exclude",
+        "pet_0.png": "skipped by the parameter exclude",
         "pet_1.png": "its path does not match the parameter pattern",
         "pet_2.png": "its path does not match the parameter pattern",
     }

@@ -54,7 +54,7 @@ def test_marked_slices_are_found_whatever_order_the_volume_has(tmp_path: Path, f
     found = dataset.facts(volume).findings
     named = {kind: {Path(volume.source(number)) for number in numbers} for kind, numbers in found.items()}
     below = [path.relative_to(tmp_path) for path in files]
-    assert named == {"nodule": {below[4], below[5]}, "lesion that is no nodule": {below[0]}}
+    assert named == {"nodule": {below[4], below[5]}, "lesion that is not a nodule": {below[0]}}
 
 
 def test_a_reading_apart_from_the_scans_is_found_by_its_series(tmp_path: Path, files: list[Path]) -> None:
@@ -92,7 +92,7 @@ def test_a_scan_that_was_read_without_a_finding_is_not_one_that_nobody_read(tmp_
     text = reading(str(pydicom.dcmread(files[0]).SeriesInstanceUID), [])
     (files[0].parent / "069.xml").write_text(text, encoding="utf-8")
     dataset, (volume,) = volumes(tmp_path)
-    assert dataset.facts(volume).findings == {"nodule": (), "lesion that is no nodule": ()}
+    assert dataset.facts(volume).findings == {"nodule": (), "lesion that is not a nodule": ()}
 
 
 def test_traits_come_from_the_header(tmp_path: Path, files: list[Path]) -> None:
@@ -184,5 +184,5 @@ def test_the_readers_marks_on_a_real_scan_are_found(real_data: Path) -> None:
     read = facts["LIDC-IDRI-0306"]
     assert read.traits == {"manufacturer": "GE MEDICAL SYSTEMS", "kernel": "BONE"}
     assert read.findings["nodule"] == ()
-    assert len(read.findings["lesion that is no nodule"]) == 8
+    assert len(read.findings["lesion that is not a nodule"]) == 8
     assert facts["LIDC-IDRI-0001"].findings == {}

@@ -159,7 +159,7 @@ def test_published_unsigned_values_wrap(make_slice: Slices, write_slices: Write,
 
 def test_the_published_recipe_takes_no_filter(tmp_path: Path) -> None:
     RecipeParams(root=tmp_path, recipe="published", max_patients=1)
-    with pytest.raises(ValidationError, match='recipe = "published" takes what the paper took: leave out kernel'):
+    with pytest.raises(ValidationError, match='recipe = "published" uses the files of the paper: remove kernel'):
         RecipeParams(root=tmp_path, recipe="published", kernel=("B30",))
 
 

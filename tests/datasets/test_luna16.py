@@ -70,7 +70,7 @@ def test_nodules_and_candidates_lie_on_the_slices_that_they_reach(root: Path, fo
     assert findings(root) == nodule
     rows = [f"{A},-8,-18,-77.6,1", f"{A},-8,-18,-99,0", f"{A},-8,-18,400,0"]
     (root / folder / "candidates.csv").write_text("\n".join([HEADS["candidates"], *rows]) + "\n")
-    candidates = {"candidate that is a nodule": (9,), "candidate that is no nodule": (0,)}
+    candidates = {"candidate that is a nodule": (9,), "candidate that is not a nodule": (0,)}
     assert findings(root) == {
         A: nodule[A] | candidates,
         B: nodule[B] | dict.fromkeys(candidates, ()),

@@ -170,10 +170,10 @@ def test_units_and_label_maps_are_told_as_of_nifti(tmp_path: Path, suffix: str) 
     SimpleITK.WriteImage(image((stored > 500).astype(np.uint8)), str(tmp_path / f"mask{suffix}"), useCompression=True)
     dataset, (volume,), skipped = scan(tmp_path)
     assert skipped.pop(f"mask{suffix}") == "a label map: whole numbers from 0 on, 2 different ones"
-    assert all("nor the voxels of a volume that is used" in reason for reason in skipped.values())
+    assert all("nor the voxels of a used volume" in reason for reason in skipped.values())
     pixels = dataset.read(volume)
     assert (pixels.unit, pixels.values.max()) == ("HU", body().max())
-    assert pixels.notes == ("voxels out of range, clipped: 1", "voxels without a number, taken as air: 4")
+    assert pixels.notes == ("voxels out of range, clipped: 1", "NaN voxels, replaced by air: 4")
     assert dict(dataset.facts(volume).findings) == {"label": (0, 1, 2, 3, 4, 5)}
 
 
@@ -183,13 +183,13 @@ def test_units_and_label_maps_are_told_as_of_nifti(tmp_path: Path, suffix: str) 
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("../secret.raw", "outside of its folder"),
-        ("sub/../../secret.raw", "outside of its folder"),
-        ("/{root}/secret.raw", "outside of its folder"),
-        ("..\\secret.raw", "outside of its folder"),
-        ("C:\\secret.raw", "outside of its folder"),
-        ("link.raw", "outside of its folder"),
-        ("linked/secret.raw", "outside of its folder"),
+        ("../secret.raw", "outside its folder"),
+        ("sub/../../secret.raw", "outside its folder"),
+        ("/{root}/secret.raw", "outside its folder"),
+        ("..\\secret.raw", "outside its folder"),
+        ("C:\\secret.raw", "outside its folder"),
+        ("link.raw", "outside its folder"),
+        ("linked/secret.raw", "outside its folder"),
         ("LIST", "several files"),
         ("LIST 2", "several files"),
         ("x%03d.raw 1 4 1", "several files"),
@@ -225,20 +225,20 @@ def test_a_link_that_leads_out_since_the_scan_is_not_followed(tmp_path: Path) ->
     dataset, (volume,), _ = scan(tmp_path / "data")
     (tmp_path / "data" / "a.raw").unlink()
     (tmp_path / "data" / "a.raw").symlink_to("../secret.raw")
-    with pytest.raises(DataError, match="its voxels lie outside of its folder"):
+    with pytest.raises(DataError, match="its voxels are outside its folder"):
         dataset.read(volume)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("DimSize = 6 5 4", "DimSize = 6 5", "dimensions make no sense"),
-        ("DimSize = 6 5 4", "DimSize = 6 -5 4", "dimensions make no sense"),
-        ("DimSize = 6 5 4", "DimSize = 6 x 4", "a number makes no sense"),
+        ("DimSize = 6 5 4", "DimSize = 6 5", "invalid dimensions"),
+        ("DimSize = 6 5 4", "DimSize = 6 -5 4", "invalid dimensions"),
+        ("DimSize = 6 5 4", "DimSize = 6 x 4", "invalid number"),
         ("DimSize = 6 5 4", "DimSize = 60000 60000 60000", "asks for 432,000,000,000,000 bytes"),
-        ("NDims = 3", "NDims = 2", "dimensions make no sense"),
-        ("NDims = 3\n", "", "dimensions make no sense"),
-        ("MET_SHORT", "MET_SHORT_ARRAY", "no integers or real numbers"),
+        ("NDims = 3", "NDims = 2", "invalid dimensions"),
+        ("NDims = 3\n", "", "invalid dimensions"),
+        ("MET_SHORT", "MET_SHORT_ARRAY", "not integers or real numbers"),
         ("ElementType", "ElementNumberOfChannels = 3\nElementType", "several values for each voxel"),
         ("BinaryData = True", "BinaryData = False", "written as text"),
         ("1 0 0 0 1 0 0 0 1", "1 0 0 0 1 0", "numbers are missing"),
@@ -287,7 +287,7 @@ def test_colours_pictures_and_volumes_in_time_are_left_out(tmp_path: Path, suffi
     _, volumes, skipped = scan(tmp_path)
     assert volumes == []
     assert "several values for each voxel" in skipped[f"colours{suffix}"]
-    assert skipped[f"picture{suffix}"] == "2-D, no volume"
+    assert skipped[f"picture{suffix}"] == "2-D, not a volume"
     assert skipped[f"time{suffix}"].startswith("4-D: 2 volumes in one file")
 
 

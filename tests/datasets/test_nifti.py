@@ -307,7 +307,7 @@ def test_a_fill_value_flattens_nothing_and_is_counted(tmp_path: Path, fill: floa
     assert pixels.unit == "HU"
     expected = np.where(filled, -1024, body())[::-1, ::-1].transpose(2, 1, 0)
     np.testing.assert_array_equal(pixels.values, expected)
-    assert pixels.notes == (f"voxels without a number, taken as air: {filled.sum():,}",)
+    assert pixels.notes == (f"NaN voxels, replaced by air: {filled.sum():,}",)
 
 
 @pytest.mark.parametrize("metal", [32768, 40000, 1e6])
@@ -383,15 +383,15 @@ def test_a_unit_of_huge_numbers_is_left_alone(tmp_path: Path) -> None:
     ("place", "data", "reason"),
     [
         (40, struct.pack("<8h", 4, 6, 5, 4, 2, 1, 1, 1), "4-D: 2 volumes in one file"),
-        (40, struct.pack("<8h", 3, 6, -5, 4, 1, 1, 1, 1), "its dimensions make no sense"),
-        (40, struct.pack("<8h", 9, 6, 5, 4, 1, 1, 1, 1), "its dimensions make no sense"),
+        (40, struct.pack("<8h", 3, 6, -5, 4, 1, 1, 1, 1), "invalid dimensions"),
+        (40, struct.pack("<8h", 9, 6, 5, 4, 1, 1, 1, 1), "invalid dimensions"),
         (40, struct.pack("<8h", 3, 32767, 32767, 32767, 1, 1, 1, 1), "asks for 70,362,301,923,678 bytes"),
         (68, struct.pack("<h", 1002), "a label map"),
         (70, struct.pack("<h", 128), "colours"),
         (70, struct.pack("<h", 32), "data type 32"),
-        (108, struct.pack("<f", math.nan), "its voxels begin nowhere"),
+        (108, struct.pack("<f", math.nan), "invalid position of its voxels"),
         (108, struct.pack("<f", 1e9), "truncated"),
-        (344, b"ni1\0", "voxels lie in another file"),
+        (344, b"ni1\0", "voxels in another file"),
         (344, b"\0\0\0\0", "ANALYZE"),
         (0, b"\0\0\0\0", "not a NIfTI file"),
     ],
@@ -448,7 +448,7 @@ def test_what_follows_a_whole_gzip_member_is_ignored_with_a_note(tmp_path: Path,
     path.write_bytes(path.read_bytes() + trailing)
     _, pixels = only(tmp_path)
     np.testing.assert_array_equal(pixels.values, expected)
-    assert pixels.notes == ("bytes that follow the compressed data are ignored",)
+    assert pixels.notes == ("bytes after the compressed data are ignored",)
 
 
 def test_padding_with_zeros_and_files_of_several_members_are_whole(tmp_path: Path) -> None:
@@ -534,9 +534,9 @@ def test_files_are_chosen_by_name_pattern_and_number(tmp_path: Path) -> None:
     volumes, skipped = scan(tmp_path, include=["*ct.nii*"], exclude=["p3/*"])
     assert [volume.patient for volume in volumes] == ["p1", "p2"]
     assert skipped == {
-        "p1/mask.nii.gz": "left out by the parameter include",
-        "p3/ct.nii": "left out by the parameter exclude",
-        "readme.txt": "no NIfTI file by its name, which should end in .nii or .nii.gz",
+        "p1/mask.nii.gz": "skipped by the parameter include",
+        "p3/ct.nii": "skipped by the parameter exclude",
+        "readme.txt": "not a NIfTI file by its name, which should end in .nii or .nii.gz",
     }
     volumes, skipped = scan(tmp_path, max_patients=1)
     assert [volume.key for volume in volumes] == ["p1/ct.nii.gz", "p1/mask.nii.gz"]

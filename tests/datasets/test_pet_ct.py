@@ -79,7 +79,7 @@ def test_the_published_recipe_numbers_volumes_and_takes_nifti_only(
     write_slices([make_slice(0.0)], ["C/study/CT/1.dcm"])
     _, volumes, skipped = scan(tmp_path / "data", recipe="published")
     assert [volume.patient for volume in volumes] == ["A", "B"]
-    assert skipped == {"C/study/CT/1.dcm": "DICOM, which the published recipe does not take"}
+    assert skipped == {"C/study/CT/1.dcm": "DICOM, which the published recipe does not use"}
 
 
 @pytest.mark.parametrize("params", [{"exclude": ["B/*"]}, {"max_patients": 1}])

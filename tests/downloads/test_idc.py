@@ -131,7 +131,7 @@ def test_a_series_that_the_server_does_not_have_whole_stays_out_and_the_others_c
     del archive.files["archive/uuid-1.1.1/1.dcm"]
     code, _, err = _get(command, archive, folder, "--patients", "3")
     assert code == 1
-    assert "1 series could not be fetched; the same command goes on" in err
+    assert "1 series could not be fetched; the same command resumes" in err
     assert "the server has 2 files of 71000 bytes, where the index lists 3 of 73000" in err
     assert "P-1" not in err
     assert not (folder / "P-1/1.1/1.1.1").exists()
@@ -148,7 +148,7 @@ def test_after_three_failures_in_a_row_the_rest_is_not_tried(
     (part / "0.dcm").write_bytes(bytes(1000))
     code, _, err = _get(command, archive, tmp_path / "lidc")
     assert code == 1
-    assert "3 series could not be fetched, one after the other, so that the rest was not tried" in err
+    assert "3 series could not be fetched, one after the other, so the rest was not tried" in err
     assert "connection refused" in err
     assert _sizes(tmp_path / "lidc") == {".part/1.1.1/0.dcm": 1000}  # what was fetched before stays
     assert "1.1.1" not in err

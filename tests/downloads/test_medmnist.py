@@ -73,7 +73,7 @@ def test_what_came_before_the_connection_broke_stays(command: Run, published: Se
     sizes = medmnist.FileOrder("organsmnist", 64, tmp_path, published.address)
     assert sizes.missing == len(BODY)  # the size is asked for before the body breaks
     published.breaks_after = 2_500_000
-    with pytest.raises(Exception, match="sent 2500000 of 3072000 bytes; the same command fetches the rest"):
+    with pytest.raises(Exception, match="sent 2500000 of 3072000 bytes; the same command downloads the rest"):
         sizes.fetch()
     assert not (tmp_path / "organsmnist_64.npz").exists()
     assert _get(command, published, tmp_path, "--yes")[0] == 0
@@ -92,12 +92,12 @@ def test_another_file_than_the_published_one_is_refused(command: Run, published:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("chestmnist",), "several labels an image"),
-        (("organmnist3d",), "ctkit reads the 2-D sets"),
+        (("chestmnist",), "several labels per image"),
+        (("organmnist3d",), "ctkit reads only 2-D sets"),
         (("organmnist",), "did you mean 'organsmnist'?"),
         (("organsmnist", "--patients", "3"), "--patients is for sets of scans"),
         (("lidc-idri", "--size", "64"), "--size is for sets of MedMNIST"),
-        (("organsmnist", "--endpoint", "file:///etc"), "is no address of a server"),
+        (("organsmnist", "--endpoint", "file:///etc"), "is not the address of a server"),
     ],
 )
 def test_a_wrong_request_is_said_before_anything_is_fetched(
@@ -112,7 +112,7 @@ def test_a_wrong_request_is_said_before_anything_is_fetched(
 def test_nothing_is_fetched_without_an_answer(command: Run, published: Server, tmp_path: Path) -> None:
     code, _, err = _get(command, published, tmp_path)
     assert code == 2
-    assert "say --yes to fetch it, or --dry-run to look only" in err
+    assert "add --yes to download, or --dry-run to only look" in err
     code, out, _ = _get(command, published, tmp_path, "--dry-run", "--json")
     assert code == 0
     assert all(json.loads(line)["event"] == "message" for line in out.splitlines())

@@ -70,7 +70,7 @@ def test_a_name_that_is_not_there_is_met_by_those_that_are(run: Path, wanted: di
 def test_a_run_without_backbones_says_so(run: Path) -> None:
     for path in run.rglob("backbone.safetensors"):
         path.unlink()
-    with pytest.raises(RequestError, match=r"holds no backbone: it has no \[\[pretrain\]\], or did not come so far"):
+    with pytest.raises(RequestError, match=r"has no backbone: it has no \[\[pretrain\]\], or did not reach this stage"):
         choose_backbones(run)
 
 

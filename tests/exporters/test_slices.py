@@ -210,7 +210,7 @@ def test_a_stopped_export_goes_on_and_ends_alike(tmp_path: Path, intensity: Any)
 def test_two_selections_never_mix_in_a_folder(tmp_path: Path, phantom: Export) -> None:
     phantom("png", tmp_path / "out")
     other = run_of(tmp_path, {"use": "phantom"} | PHANTOM, seed=43)
-    with pytest.raises(RequestError, match="holds the export of another selection"):
+    with pytest.raises(RequestError, match="has the export of another selection"):
         other("png", tmp_path / "out")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("")
@@ -248,7 +248,7 @@ def test_names_with_line_breaks_are_exported_but_not_listed(tmp_path: Path) -> N
     for path in write_dicom(tmp_path / "scan", Phantom(PhantomParams.model_validate(PHANTOM | {"patients": 1}))):
         path.rename(path.with_name(f"{path.stem}\rx\n.dcm"))
     export = run_of(tmp_path, {"use": "dicom", "root": str(tmp_path / "scan")})
-    with pytest.raises(RequestError, match="holds a line break"):
+    with pytest.raises(RequestError, match="has a line break"):
         export("list", tmp_path / "list")
     assert not (tmp_path / "list" / "slices.txt").exists()
     assert export("nifti", tmp_path / "nifti") == 4
@@ -258,7 +258,7 @@ def test_files_of_several_slices_are_not_linked(tmp_path: Path) -> None:
     phantom = Phantom(PhantomParams.model_validate(PHANTOM))
     write_nifti(tmp_path / "scans", phantom, "{patient}/study/CT.nii.gz")
     export = run_of(tmp_path, {"use": "pet-ct", "root": str(tmp_path / "scans")})
-    with pytest.raises(RequestError, match="some source files hold more than one slice"):
+    with pytest.raises(RequestError, match="some source files have more than one slice"):
         export("dicom", tmp_path / "out")
 
 

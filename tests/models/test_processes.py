@@ -209,7 +209,7 @@ def test_what_another_process_fails_with_is_said(tmp_path: Path) -> None:
 
 def test_a_job_that_starts_no_children_is_refused_on_several_devices(make_rows: Make, make_job: Make) -> None:
     method = SimCLR(SimCLRParams(**TINY))
-    with pytest.raises(RequestError, match="process 2 of 2 cannot be started, as the job has no start_child"):
+    with pytest.raises(RequestError, match="process 2 of 2 cannot be started, because the job has no start_child"):
         method.pretrain(replace(make_job(make_rows()), devices=2, start_child=Pretraining.start_child))
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -80,6 +82,40 @@ def test_well_parted_directions_are_found_as_clusters() -> None:
             break
     else:
         pytest.fail("no start of 20 found the four directions")
+
+
+@pytest.mark.parametrize(("slices", "clusters"), [(7, 7), (150, 100), (10_000, 100), (10_001, 101)])
+def test_clusters_grow_with_the_square_root_of_the_slices(
+    slices: int, clusters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def clustered(features: NDArray[np.float32], k: int, rng: np.random.Generator) -> Any:
+        asked.append(k)
+        return features[:k], np.arange(len(features)) % k
+
+    monkeypatch.setattr(semdedup, "spherical_k_means", clustered)
+    group = Group(np.zeros(slices, np.int64), np.arange(slices), directions(slices, 0))
+    SemDedup().select(group, 0, np.random.default_rng(0))
+    SemDedup(SemDedupParams(clusters=5)).select(group, 0, np.random.default_rng(0))
+    assert asked == [clusters, 5]
+
+
+def test_clusters_by_batches_are_about_as_tight_as_those_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(semdedup, "STEPS", 8)
+
+    rng = np.random.default_rng(2)
+    vectors = np.repeat(rng.normal(size=(60, 16)), 50, axis=0) + rng.normal(size=(3000, 16), scale=0.4)
+    features = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    whole = spherical_k_means(features, 40, np.random.default_rng(0))
+    monkeypatch.setattr(semdedup, "AT_ONCE", 0)
+    batches = spherical_k_means(features, 40, np.random.default_rng(0))
+    again = spherical_k_means(features, 40, np.random.default_rng(0))
+    assert all(np.array_equal(*pair) for pair in zip(batches, again, strict=True))
+    assert np.array_equal(batches[1], (features @ batches[0].T).argmax(axis=1))
+    assert not np.array_equal(batches[0], whole[0])
+    spread, tightest = (((features - centres[cluster]) ** 2).sum() for centres, cluster in (batches, whole))
+    assert spread < 1.25 * tightest
 
 
 def test_one_seed_gives_one_selection_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

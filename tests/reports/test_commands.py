@@ -65,9 +65,9 @@ def test_an_arm_is_explained_on_a_page_that_goes_with_its_selection(folder: Path
 @pytest.mark.parametrize(
     ("run", "arm", "message"),
     [
-        ("nowhere", "all", "nowhere is no run folder"),
+        ("nowhere", "all", "nowhere is not a run folder"),
         ("runs/small", "hsah6", "has no arm 'hsah6'; did you mean 'hash6'?"),
-        ("runs/small", "all", "arm 'all' has no curve: all has no knob to turn"),
+        ("runs/small", "all", "arm 'all' has no curve: all has no knob"),
     ],
 )
 def test_a_curve_of_nothing_is_refused(folder: Path, command: Run, run: str, arm: str, message: str) -> None:

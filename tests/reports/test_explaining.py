@@ -118,7 +118,7 @@ def test_shares_of_findings_and_traits_are_counted_from_the_selection(opened: Op
     below = [path.relative_to(tmp_path / "MUELLER") for path in files]
     assert found.findings == (
         explaining.Share("all slices", 1, 12, len(kept & set(below))),
-        explaining.Share("lesion that is no nodule", 0, 0, 0),
+        explaining.Share("lesion that is not a nodule", 0, 0, 0),
         explaining.Share("nodule", 1, 5, len(kept & set(below[:5]))),
     )
     assert found.traits["manufacturer"] == (explaining.Share("ctkit phantom", 3, 36, len(kept)),)

@@ -308,7 +308,7 @@ def test_many_arms_stay_below_ten_megabytes(study: Callable[..., Any]) -> None:
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"is no run folder: it has no run\.json"):
+    with pytest.raises(RequestError, match=r"is not a run folder: it has no run\.json"):
         write_report(tmp_path)
 
 

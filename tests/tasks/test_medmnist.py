@@ -55,7 +55,7 @@ def test_the_positive_class_is_the_disease_whatever_its_number() -> None:
 
 @pytest.mark.parametrize(
     ("name", "why"),
-    [("chestmnist", "several labels an image"), ("organmnist3d", "it holds volumes"), ("organsmnst", "did you mean")],
+    [("chestmnist", "several labels per image"), ("organmnist3d", "it has volumes"), ("organsmnst", "did you mean")],
 )
 def test_sets_without_one_label_for_each_flat_image_are_refused(name: str, why: str) -> None:
     with pytest.raises(ValidationError, match=rf"no 2-D set of MedMNIST .* called '{name}'; .*{why}"):

@@ -31,7 +31,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     newest = max(tmp_path.iterdir())
     newest.write_bytes(newest.read_bytes()[:kept])
     assert checkpoints.newest() == {"step": 1}
-    assert "a checkpoint is damaged and passed over" in caplog.text
+    assert "a checkpoint is damaged and ignored" in caplog.text
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows limits no file's size")

@@ -17,7 +17,7 @@ from ctkit.errors import LockedError, RequestError, StorageError, nearest
 from ctkit.session.usage import User, state, users
 from ctkit.storage import KINDS
 
-LEFTOVERS = "leftovers of killed writers"
+LEFTOVERS = "incomplete files of killed processes"
 _BELOW = "[0-9a-f][0-9a-f]"  #: of a kind: the folders that hold entries
 _ENTRY = re.compile(r"[0-9a-f]{64}(\.entry|\.json|\.npy)?")  #: a lock beside a workspace is none
 
@@ -102,7 +102,7 @@ def free(cleaning: Cleaning) -> int:
     if refused:
         raise StorageError(
             f"cannot remove {refused[0].filename}: {refused[0].strerror}; of {len(cleaning.entries)} entries "
-            f"{len(refused)} could not be removed, {quantities.size(freed)} are freed"
+            f"{len(refused)} could not be removed; {quantities.size(freed)} freed"
         ) from refused[0]
     return freed
 
@@ -139,7 +139,7 @@ def _refuse(run: Path, known: Iterable[User], live: Iterable[User]) -> None:
         beside = [other.name for other in runs if other.parent == run.parent]
         raise RequestError(f"no run in {run} uses this cache; {nearest(run.name, beside)}")
     if run in {user.run for user in live}:
-        raise LockedError(f"a process is running in {run}; what it uses is not freed")
+        raise LockedError(f"a process is running in {run}; its results are not freed")
 
 
 def _wanted(cache: Path, entries: list[CacheEntry], total: int, known: list[User], wish: Wish) -> Iterator[CacheEntry]:
@@ -192,7 +192,7 @@ def parse_size(text: str) -> int:
     """``"50GB"`` in bytes. Raises ``RequestError`` where it is no size."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)B?\s*", text.replace("K", "k"))
     if not match:
-        raise RequestError(f"a size is a number with kB, MB, GB or TB, such as 50GB, but this is {text!r}")
+        raise RequestError(f"must be a number with kB, MB, GB or TB, such as 50GB, but is {text!r}")
     return int(float(match[1]) * 1000 ** " kMGT".index(match[2] or " "))
 
 
@@ -201,6 +201,6 @@ def parse_age(text: str) -> float:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([mhdw])\s*", text)
     if not match:
         raise RequestError(
-            f"an age is a number with m, h, d or w for minutes to weeks, such as 30d, but this is {text!r}"
+            f"must be a number with m, h, d or w (minutes, hours, days, weeks), such as 30d, but is {text!r}"
         )
     return float(match[1]) * {"m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}[match[2]]

@@ -45,9 +45,7 @@ def first_file(wishes: Wishes, registry: Registry) -> str:
         lines += table("reduce", use=name, **_knob(registry, name))
     if wishes.method:
         lines += table("pretrain", use=wishes.method)
-        lines += [
-            "# What pre-training is measured against: the same network with random weights, or with those of a file."
-        ]
+        lines += ["# A backbone for comparison: the same network with random weights, or with the weights of a file."]
         lines += table("baseline", id=BASELINE)
     if wishes.method and wishes.task:
         lines += table("task", wishes.task_root, use=wishes.task, protocol=list(wishes.protocols))

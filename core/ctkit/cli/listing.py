@@ -33,7 +33,7 @@ def runs_in(folder: Path) -> list[Listed]:
     Raises ``RequestError`` where there is no such folder.
     """
     if not folder.is_dir():
-        raise RequestError(f"there is no folder {folder}; runs go to runs/ beside where they are started")
+        raise RequestError(f"there is no folder {folder}; runs are in runs/ of the folder where they were started")
     candidates = [folder] if RunFolder(folder).provenance.is_file() else sorted(folder.iterdir())
     return sorted(filter(None, map(_listed, candidates)), key=lambda run: -run.started)
 

@@ -18,7 +18,7 @@ def warn_of_broken(registry: Registry, console: Console) -> None:
     """What is broken may be a tracker, which nothing else would miss."""
     for entry in registry.entries:
         if entry.kind == "unknown":
-            console.warn(f"plugin {entry.name!r} of {entry.distribution} is broken and left out: {entry.error}")
+            console.warn(f"plugin {entry.name!r} of {entry.distribution} is broken and not used: {entry.error}")
 
 
 def say_outcome(run: Path, console: Console) -> None:
@@ -35,7 +35,7 @@ def say_outcome(run: Path, console: Console) -> None:
     else:
         console.say(f"{facts.get('state', 'done')}; {where}")
     if failures:
-        raise CtkitError(f"{len(failures)} of the run's parts failed, see run.json; first: {failures[0]['reason']}")
+        raise CtkitError(f"{len(failures)} parts of the run failed, see run.json; first: {failures[0]['reason']}")
 
 
 def json_output() -> TextIO | None:

@@ -12,13 +12,13 @@ from ctkit.cli.messages import json_output
 from ctkit.console import Console
 
 _OPTIONS = (
-    click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts."),
+    click.option("--json", "as_json", is_flag=True, help="One JSON object per line, for scripts."),
     click.option("-q", "--quiet", is_flag=True, help="Print errors only."),
     click.option(
         *("-v", "--verbose"), count=True,
-        help="Print what plugins report; -vv: debug messages too, which may name files and patients.",
+        help="Print messages of plugins too; -vv: also debug messages, which may name files and patients.",
     ),
-    click.option("--log-json", is_flag=True, help="Log to run.jsonl, one JSON object a line, instead of run.log."),
+    click.option("--log-json", is_flag=True, help="Log to run.jsonl, one JSON object per line, instead of run.log."),
 )  # fmt: skip
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def validate(file: Path, overrides: tuple[str, ...]) -> None:
     """Check a pipeline FILE without running it.
 
-    Data, weights and folders that it needs must be there as well.
+    It also checks that the data, weights and folders exist.
     """
     from ctkit import plugins, runner
     from ctkit.cli import pipeline_text
@@ -60,11 +60,11 @@ def validate(file: Path, overrides: tuple[str, ...]) -> None:
     shell_complete=plugins_of("reducer"),
     help="Reducer of an arm; may be repeated.",
 )
-@click.option("--method", shell_complete=plugins_of("method"), help='Pre-training method; "" leaves pre-training out.')
-@click.option("--task", shell_complete=plugins_of("task"), help='Task to score on; "" leaves scoring out.')
+@click.option("--method", shell_complete=plugins_of("method"), help='Pre-training method; "" for no pre-training.')
+@click.option("--task", shell_complete=plugins_of("task"), help='Task to score on; "" for no scoring.')
 @click.option("--task-root", help="Folder of the task's images.")
 @click.option("--protocol", "protocols", multiple=True, default=("linear", "knn"), show_default=True)
-@click.option("--force", is_flag=True, help="Replace FILE where it exists.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def init(
     file: Path,
     name: str | None,
@@ -77,7 +77,7 @@ def init(
     protocols: tuple[str, ...],
     force: bool,
 ) -> None:
-    """Write a commented pipeline FILE, asking on a terminal for what no option gives."""
+    """Write a commented pipeline FILE; on a terminal, ask for values that no option gives."""
     from ctkit import plugins
     from ctkit.cli import first_file
     from ctkit.files import write_text

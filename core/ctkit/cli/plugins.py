@@ -21,7 +21,7 @@ LISTED = (*KINDS, "command", "output", "tracker")  #: what list-plugins shows; t
 @click.option("--kind", type=click.Choice(LISTED), help="Only this kind.")
 @click.option("--json", "as_json", is_flag=True, help="A JSON list of objects.")
 def list_plugins(kind: str | None, as_json: bool) -> None:
-    """List every plugin that is installed, the broken ones with their error."""
+    """List every installed plugin, and the error of each broken one."""
     from ctkit import plugins
 
     entries = sorted(plugins.load().entries, key=lambda e: ([*LISTED, e.kind].index(e.kind), e.name, e.distribution))

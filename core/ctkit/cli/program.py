@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
     except (KeyboardInterrupt, click.Abort) as error:  # click makes an abort of an interrupt
-        _fail("interrupted; run the same command again to go on", code=stopping.exit_code(error.__context__ or error))
+        _fail("interrupted; run the same command again to resume", code=stopping.exit_code(error.__context__ or error))
     except BrokenPipeError:  # the reader of a pipe went away, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 @click.option("-p", "parameters", multiple=True, metavar="KEY=VALUE", help="Parameter, scope or keep of the reducer.")
 @click.option("-d", "dataset_parameters", multiple=True, metavar="KEY=VALUE", help="Parameter of the data set.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the selection and its report.")
-@click.option("--seed", type=int, default=42, show_default=True, help="Seed of reducers that draw.")
-@click.option("--curve", "with_curve", is_flag=True, help="Also how many slices each threshold would keep.")
+@click.option("--seed", type=int, default=42, show_default=True, help="Seed of reducers with a random choice.")
+@click.option("--curve", "with_curve", is_flag=True, help="Also print how many slices each threshold would keep.")
 @click.option(
     "--export",
     "form",
@@ -90,7 +90,7 @@ def _of_a_plugin(name: str, option: str, plugin: str) -> click.Command:
     command = table.find(name)
     if command is None:
         raise RequestError(
-            f"{option} needs `ctkit {name}` of the plugin {plugin}, which is missing: install it, or take it out of "
+            f"{option} needs `ctkit {name}` of the plugin {plugin}, which is missing: install it, or remove it from "
             "CTKIT_DISABLE_PLUGINS"
         )
     return command

@@ -33,16 +33,16 @@ def parse_jobs(text: str) -> int | Literal["auto"]:
 @click.option("--until", type=click.Choice(STAGES), default="report", show_default=True, help="Stop after this stage.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key: dataset.size=128.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run, instead of runs/<name>.")
-@click.option("--only", "parts", multiple=True, metavar="KEY=NAME", help="Work on this arm, pretrain, task or seed.")
+@click.option("--only", "parts", multiple=True, metavar="KEY=NAME", help="Run only this arm, pretrain, task or seed.")
 @click.option(
     *("--jobs", "-j"),
     default="1",
     type=parse_jobs,
     metavar="N|auto",
     show_default=True,
-    help="Trainings and evaluations at once, each with GPUs of its own; auto: as many as there are GPUs for.",
+    help="Number of simultaneous trainings or evaluations, each with its own GPUs; auto: as many as the GPUs allow.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done and what is there already; do nothing.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done and what is cached already; do nothing.")
 @output_options
 def run(
     file: Path,
@@ -54,9 +54,9 @@ def run(
     dry_run: bool,
     console: Console,
 ) -> None:
-    """Run a pipeline FILE. What an earlier start has made is not made again.
+    """Run a pipeline FILE. Finished results of earlier runs are reused.
 
-    --only arm=hash6 may be given several times: one key takes any of its names, several keys must all fit.
+    --only arm=hash6 may be given several times. Several names of one key are all run; several keys must all fit.
     """
     from ctkit import plugins, runner
     from ctkit.cli import pipeline_text

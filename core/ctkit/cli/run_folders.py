@@ -13,9 +13,9 @@ from ctkit.errors import RequestError
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), default="runs")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for scripts.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line, for scripts.")
 def runs(folder: Path, as_json: bool) -> None:
-    """List the runs in FOLDER, the youngest first: how each stands, how long ago it was started, its size."""
+    """List the runs in FOLDER, the newest first, with state, age and size."""
     from ctkit.cli import listing
     from ctkit.console import Console, quantities
     from ctkit.storage import KINDS, Cache
@@ -35,17 +35,15 @@ def runs(folder: Path, as_json: bool) -> None:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), default="runs")
-@click.option("--older-than", metavar="AGE", help="Free what was not used for so long: 12h, 30d, 8w.")
-@click.option(
-    "--keep-below", metavar="SIZE", help="Free what was not used for longest until the cache takes so much: 50GB."
-)
-@click.option("--run", "run_", metavar="NAME", shell_complete=completion.runs, help="Free what only this run uses.")
-@click.option("--dry-run", is_flag=True, help="Say what would be freed; free nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--older-than", metavar="AGE", help="Free results not used for this time: 12h, 30d, 8w.")
+@click.option("--keep-below", metavar="SIZE", help="Free least recently used results down to this size: 50GB.")
+@click.option("--run", "run_", metavar="NAME", shell_complete=completion.runs, help="Free results of this run only.")
+@click.option("--dry-run", is_flag=True, help="Print what would be freed; free nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def clean(
     folder: Path, older_than: str | None, keep_below: str | None, run_: str | None, dry_run: bool, yes: bool
 ) -> None:
-    """Free the cache beside the runs in FOLDER, after saying what would go and asking.
+    """Free space in the cache beside the runs in FOLDER, after confirmation.
 
     What killed writers left goes always; what a live run uses never goes. Run folders stay as they are, and what is
     freed is made again when a run needs it. A file that a run folder has too, by hard link, takes no room of its own:
@@ -64,11 +62,9 @@ def clean(
     planned = cleaning.plan(cache, wish)
     console = Console()
     if planned.spared:
-        console.say(f"{planned.spared} entries are in use by a live run and stay")
+        console.say(f"{planned.spared} entries are in use by an active run and are kept")
     if planned.shared:
-        console.say(
-            f"{size(planned.shared)} stay and do not count: run folders hold the same files, so that no room is gained"
-        )
+        console.say(f"{size(planned.shared)} are kept and do not count: run folders have the same files")
     if not planned.entries:
         console.say(f"nothing to free in {cache}" + ("" if any(vars(wish).values()) else "; see ctkit clean --help"))
         return
@@ -76,10 +72,10 @@ def clean(
     if dry_run or not (yes or _agreed(f"Free {size(planned.size)} in {cache}?")):
         return
     freed = cleaning.free(planned)
-    console.say(f"{size(freed)} freed" + ("; the rest was used meanwhile and stays" if freed < planned.size else ""))
+    console.say(f"{size(freed)} freed" + ("; the rest is in use now and is kept" if freed < planned.size else ""))
 
 
 def _agreed(question: str) -> bool:
     if not sys.stdin.isatty():
-        raise RequestError("there is no terminal to ask on; say --yes to free it, or --dry-run to look only")
+        raise RequestError("no terminal to ask for confirmation; add --yes to free, or --dry-run to only look")
     return click.confirm(question)

@@ -12,17 +12,16 @@ from ctkit.errors import PluginError, nearest
 from ctkit.hookspecs import Spec
 
 _SUMMARIES = {
-    "cli.run_folders:clean": "Free the cache beside the runs in FOLDER, after saying what would go and asking.",
+    "cli.run_folders:clean": "Free space in the cache beside the runs in FOLDER, after confirmation.",
     "cli.plugins:describe": "Describe the plugin NAME of a KIND: what it does and its parameters, with units, bounds"
     " and defaults.",
-    "cli.pipeline_files:init": "Write a commented pipeline FILE, asking on a terminal for what no option gives.",
-    "cli.plugins:list_plugins": "List every plugin that is installed, the broken ones with their error.",
-    "testing.new_plugin:new_plugin": "Write a package with a working plugin of a KIND called NAME, and its tests, to"
-    " make your own of.",
+    "cli.pipeline_files:init": "Write a commented pipeline FILE; on a terminal, ask for values that no option gives.",
+    "cli.plugins:list_plugins": "List every installed plugin, and the error of each broken one.",
+    "testing.new_plugin:new_plugin": "Write a package with a working plugin of a KIND called NAME, and its tests,"
+    " as a template for your own.",
     "cli.reduce:reduce": "Choose slices of SOURCE without a pipeline file: the selection and a report go to --out.",
     "cli.run:run": "Run a pipeline FILE.",
-    "cli.run_folders:runs": "List the runs in FOLDER, the youngest first: how each stands, how long ago it was started,"
-    " its size.",
+    "cli.run_folders:runs": "List the runs in FOLDER, the newest first, with state, age and size.",
     "cli.pipeline_files:schema": "Print the JSON Schema of pipeline files with every installed plugin, for editors.",
     "cli.pipeline_files:validate": "Check a pipeline FILE without running it.",
 }

@@ -125,7 +125,7 @@ class Child:
         begun = self.receive(limit if work == self._known else START)
         if isinstance(begun, Raised):
             raise CtkitError(
-                f"a worker cannot take up its work: {begun.kind}: {begun.error}; the same ctkit and plugins must be"
+                f"a worker cannot start its work: {begun.kind}: {begun.error}; the same ctkit and plugins must be"
                 " installed where workers run"
             )
         if not isinstance(begun, Begun):

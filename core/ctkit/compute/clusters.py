@@ -58,7 +58,7 @@ class ClusterWorkers:
         if time.monotonic() > self._counted + self._REFRESH:
             threads = sum(self._client.nthreads().values())
             if not threads:
-                _log.warning("the Dask cluster has no worker now; waiting for one")
+                _log.warning("the Dask cluster has no worker; waiting for one")
             self._capacity = AHEAD * max(1, threads)
             self._counted = time.monotonic()
         return self._capacity
@@ -77,14 +77,14 @@ class ClusterWorkers:
         try:
             return future.result()
         except KilledWorker:
-            return Died(Cause.DIED, "the workers that were given it died")
+            return Died(Cause.DIED, "the workers that processed it died")
         except CtkitError:
             raise
         except CancelledError as error:
-            raise CtkitError("the connection to the workers is lost") from error
+            raise CtkitError("the connection to the workers was lost") from error
         except Exception as error:
             raise CtkitError(
-                f"a worker cannot take up its work: {type(error).__name__}: {error}; the same ctkit and plugins must be"
+                f"a worker cannot start its work: {type(error).__name__}: {error}; the same ctkit and plugins must be"
                 " installed where workers run"
             ) from error
 

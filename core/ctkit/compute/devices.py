@@ -29,7 +29,7 @@ def resolve(device: Literal["auto", "cpu", "cuda"], count: int, unusable: Callab
             raise RequestError(f'compute.device is "cuda": {why}, or use "cpu"')
         return "cpu"
     if count > (there := cuda_devices()):
-        raise RequestError(f"compute.devices is {count} but the driver shows {there} CUDA devices; ask for less")
+        raise RequestError(f"compute.devices is {count} but the driver shows {there} CUDA devices; use fewer")
     return "cuda"
 
 
@@ -43,7 +43,7 @@ def shares(device: str, jobs: Jobs, each: int = 1) -> list[dict[str, str]]:
     count = max(1, len(there) // each) if jobs == "auto" else jobs
     if device == "cuda" and count * each > len(there):
         raise RequestError(
-            f"{count} jobs at once with {each} GPUs each are asked for but the driver shows {len(there)}; ask for"
+            f"{count} jobs with {each} GPUs each were requested but the driver shows {len(there)}; use"
             f" --jobs {len(there) // each} or less"
         )
     if count == 1:

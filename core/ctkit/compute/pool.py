@@ -125,7 +125,7 @@ class Workers:
                 item, outcome = away.pop(future), workers.outcome(future)
                 send()
                 if _may_end_well(outcome):
-                    _log.debug("a worker ended while it was at %s: it will be tried again alone", name(item))
+                    _log.debug("a worker died during %s, which will be tried again alone", name(item))
                     again.append(item)
                 else:
                     yield _final(item, outcome, name)
@@ -165,7 +165,7 @@ def _final(item: Item, outcome: Outcome, name: Callable[[Item], str]) -> Done[It
     if isinstance(outcome, Returned):
         return Done(item, outcome.result)
     if isinstance(outcome, Died):
-        _log.debug("%s is lost: %s", name(item), outcome.reason)
+        _log.debug("%s could not be processed: %s", name(item), outcome.reason)
         return Lost(item, outcome.reason, outcome.cause)
     if isinstance(outcome.error, MemoryError):
         return Lost(item, "ran out of memory", Cause.MEMORY)

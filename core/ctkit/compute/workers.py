@@ -40,7 +40,7 @@ class Worker:
                 self._child = None
             if outcome is not None:
                 return outcome
-        raise CtkitError("worker processes die before they begin any work; is there memory left for them?")
+        raise CtkitError("worker processes die before they start any work; is there enough free memory?")
 
     def end(self) -> None:
         """Kill the process, and start no other."""

@@ -81,7 +81,7 @@ class VolumeFacts:
 
     traits: Mapping[str, str] = field(default_factory=dict)  #: such as manufacturer and kernel; nothing of the patient
     findings: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    """Numbers of the slices that show each kind of finding; () for a kind that was looked for and not found."""
+    """Numbers of the slices with each kind of finding; () for a kind that was searched for but not found."""
 
 
 class Dataset(Plugin[P], ABC):

@@ -63,7 +63,7 @@ class StartChild(Protocol):
 
 def no_children(name: str, work: Callable[[Any], object], item: object, threads: int = 1) -> ChildProcess:
     """In the place of ``StartChild`` for a job on one device."""
-    raise RequestError(f"{name} cannot be started, as the job has no start_child; ask for one device")
+    raise RequestError(f"{name} cannot be started, because the job has no start_child; use one device")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Pretraining:
     metric: Callable[[str, float, int], None]  #: call with name, value and step
     devices: int = 1  #: GPUs, or processes on the CPU, that may share the work; the result is to be the same
     watched: Mapping[str, Task[Any]] = field(default_factory=dict)
-    """Tasks by id, by whose training images a method may measure how it comes on; the result is to be the same."""
+    """Tasks by id, on whose training images a method may measure its progress; this must not change the result."""
     start_child: StartChild = no_children  #: starts the processes for the other ``devices``
 
 

@@ -73,8 +73,8 @@ def check_parameters_stored(judge: Judge, built: Plugin[Any], params: Params) ->
     wrong = "is None" if found is None else "holds others"
     judge.must(
         found == params,
-        f"the constructor must store its parameters as they are, but self.params {wrong};"
-        " call super().__init__(params), and keep what is made of them in attributes of its own",
+        f"the constructor must store its parameters unchanged, but self.params {wrong};"
+        " call super().__init__(params), and store derived values in other attributes",
     )
 
 
@@ -98,27 +98,26 @@ def check_volume(judge: Judge, volume: Volume) -> None:
     judge.must(
         _is_name(volume.key) and _is_name(volume.patient),
         f"a volume must have a key and a patient, both strings, but they are of types {type(volume.key).__name__}"
-        f" and {type(volume.patient).__name__}, or empty; name them, by str() where they are numbers",
+        f" and {type(volume.patient).__name__}, or empty; convert numbers with str()",
     )
     n, files = len(volume.slices), range(max(1, len(volume.files)))
     judge.must(n > 0 and volume.rows > 0 and volume.columns > 0, "a volume must have pixels, but it is empty; skip it")
     distinct = all(one != other for one, other in itertools.pairwise(sorted(volume.slices)))  # a set takes memory
     judge.must(
         distinct and all(file in files and frame >= 0 for file, frame in volume.slices),
-        "each slice must be another frame of one of the volume's files,"
+        "each slice must be a different frame of one of the volume's files,"
         f" but slices are {volume.slices[:3]}... of {len(volume.files)} files; number files from 0",
     )
     judge.must(
         len(volume.order) in (0, n) and all(isinstance(key, str) for key in volume.order),
-        "order must hold a key for each slice, or none, and keys are strings,"
-        f" but it holds {len(volume.order)} for {n} slices; fill it",
+        f"order must have a string for each slice, or be empty, but it has {len(volume.order)} for {n} slices; fill it",
     )
-    json_of(judge, "details must be facts that JSON can hold", volume.details, allow_nan=True)
+    json_of(judge, "details must be values that JSON supports", volume.details, allow_nan=True)
 
 
 def json_of(judge: Judge, promise: str, facts: Mapping[str, Any], *, allow_nan: bool = False) -> str:
     """Return facts as JSON, which has no NaN, though Python reads and writes it."""
-    with judge.keeping(promise, "turn values into plain numbers, strings, lists and dicts"):
+    with judge.keeping(promise, "convert values to plain numbers, strings, lists and dicts"):
         return json.dumps(dict(facts), allow_nan=allow_nan)
 
 
@@ -128,26 +127,26 @@ def check_pixels(judge: Judge, volume: Volume, pixels: Pixels, wanted: Ints) -> 
     values, index = pixels.values, pixels.index
     judge.must(
         isinstance(index, np.ndarray) and index.dtype == np.int64 and index.ndim == 1 and (np.diff(index) > 0).all(),
-        f"index must be ascending int64, but it is {_form(index)}, in some order; sort it",
+        f"index must be ascending int64, but it is {_form(index)} or not ascending; sort it",
     )
     shape = (len(index), volume.rows, volume.columns)
     judge.must(
         isinstance(values, np.ndarray) and values.shape == shape,
-        f"values must be {shape}: as many slices as index has numbers, each of rows and columns as the volume says,"
+        f"values must be {shape}: one slice for each number of index, with the rows and columns of the volume,"
         f" but they are {_form(values)}; see ctkit.contracts.Pixels",
     )
     found = np.sort(np.concatenate([index, np.array([number for number, _ in pixels.skipped], np.int64)]))
     judge.must(
         np.array_equal(found, wanted),
-        f"each slice that is asked for must be read or skipped, once, but of {len(wanted)} slices {len(index)}"
-        f" were read and {len(pixels.skipped)} skipped, or they are others; list the unreadable ones in skipped",
+        f"each requested slice must be read or skipped, once, but of {len(wanted)} slices {len(index)}"
+        f" were read and {len(pixels.skipped)} skipped, or others were returned; list the unreadable ones in skipped",
     )
     judge.must(
         pixels.unit in ("HU", "arbitrary"), f"unit must be 'HU' or 'arbitrary', but it is {pixels.unit!r}; choose one"
     )
     judge.must(
         values.dtype == np.int16 if pixels.unit == "HU" else values.dtype.kind in "biuf",
-        "values must be int16 where they are Hounsfield units, and numbers in any case,"
+        "values must be int16 for Hounsfield units, and numbers otherwise,"
         f" but they are {values.dtype}; round, clip to int16 and convert",
     )
 
@@ -171,12 +170,12 @@ def check_decision(judge: Judge, decision: Decision, n: int, where: str = "") ->
     low, high = (int(by.min()), int(by.max())) if n else (-1, -1)
     judge.must(
         low >= -1 and high < n,
-        f"by{where} must be in -1..{n - 1}, but it goes from {low} to {high}; give positions in the group",
+        f"by{where} must be in -1..{n - 1}, but its range is {low} to {high}; give positions in the group",
     )
     judge.must(
         kept[by[by >= 0]].all(),
         f"by{where} must be the position of a kept slice,"
-        " but it leads to a dropped one; follow it on to the one that was kept",
+        " but it is that of a dropped one; give the kept slice that represents it",
     )
     if decision.distance is not None:
         _check_column(judge, f"distance{where}", decision.distance, n, "f", "float32")
@@ -216,13 +215,13 @@ def check_classes(judge: Judge, task: Task[Any]) -> None:
         classes, positive = task.classes, task.positive_class
     judge.must(
         len(classes) > 1 and all(map(_is_name, classes)) and len(set(classes)) == len(classes),
-        "there must be two classes or more, each with a name of its own,"
+        "there must be two or more classes with different names,"
         f" but they are {classes}; name them in the order of their numbers",
     )
     judge.must(
         positive is None or positive in classes,
         f"the positive class must be one of {', '.join(classes)},"
-        f" but it is {positive!r}; set positive to the finding that the task looks for",
+        f" but it is {positive!r}; set positive to the finding that the task detects",
     )
 
 
@@ -231,8 +230,7 @@ def check_splits(judge: Judge, splits: Mapping[str, Split], classes: Sequence[st
     judge.must(isinstance(splits, Mapping), f"splits must return a mapping of parts, but {_kind_of(splits)}; build one")
     judge.must(
         {"train", "test"} <= splits.keys() <= {"train", "val", "test"},
-        "splits must be train and test, and val where there is one,"
-        f" but they are {', '.join(map(str, splits))}; name them so",
+        f"splits must be train and test, and optionally val, but they are {', '.join(map(str, splits))}; name them so",
     )
     for part, split in splits.items():
         _check_part(judge, part, split, len(classes))
@@ -248,20 +246,20 @@ def check_splits(judge: Judge, splits: Mapping[str, Split], classes: Sequence[st
 def _check_part(judge: Judge, part: str, split: Split, classes: int) -> None:
     judge.must(isinstance(split, Split), f"part {part} must be a Split, but {_kind_of(split)}; build one")
     n, labels = len(split.names), split.labels
-    judge.must(n > 0, f"part {part} must have images, but it has none; leave the part out")
+    judge.must(n > 0, f"part {part} must have images, but it has none; omit the part")
     judge.must(
         isinstance(labels, np.ndarray) and labels.dtype == np.int64 and labels.shape == (n,),
-        f"labels of {part} must be ({n},) int64, as there are {n} names,"
+        f"labels of {part} must be ({n},) int64, because there are {n} names,"
         f" but they are {_form(labels)}; give a class number for each image",
     )
     judge.must(
         ((labels >= 0) & (labels < classes)).all(),
         f"labels of {part} must be in 0..{classes - 1},"
-        f" but they go from {labels.min()} to {labels.max()}; number the classes as `classes` does",
+        f" but their range is {labels.min()} to {labels.max()}; use the numbers of `classes`",
     )
     judge.must(
         split.patients is None or len(split.patients) == n,
-        f"patients of {part} must be {n}, or None where they are not known,"
+        f"patients of {part} must be {n}, or None if they are not known,"
         f" but there are {len(split.patients or ())}; name the patient of each image",
     )
 
@@ -284,7 +282,7 @@ def check_image(judge: Judge, image: NDArray[np.uint8], which: str = "it") -> No
     judge.must(
         image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3),
         "an image must be (height, width) or (height, width, 3),"
-        f" but {which} is {image.shape}; drop transparency, and turn channels last",
+        f" but {which} is {image.shape}; remove transparency, and put channels last",
     )
 
 
@@ -297,13 +295,13 @@ def check_predictions(judge: Judge, found: Predictions, task: Task[Any]) -> None
     test = task.splits()["test"]
     judge.must(
         found.names == test.names and np.array_equal(found.labels, test.labels),
-        f"predictions must be of the test images, in their order, with their labels, but there are {len(found.names)}"
-        f" names for {len(test.names)} images, or they differ; take names and labels from the test split",
+        f"predictions must be for the test images, in their order, with their labels, but there are {len(found.names)}"
+        f" names for {len(test.names)} images, or they differ; use names and labels of the test split",
     )
     judge.must(
         found.classes == task.classes and found.positive == task.positive_class and found.patients == test.patients,
         "classes, positive class and patients must be the task's,"
-        f" but classes are {found.classes} and the positive one is {found.positive}, or patients differ; pass them on",
+        f" but classes are {found.classes} and the positive one is {found.positive}, or patients differ; copy them",
     )
     shape, p = (len(test.names), len(task.classes)), found.probabilities
     judge.must(
@@ -315,7 +313,7 @@ def check_predictions(judge: Judge, found: Predictions, task: Task[Any]) -> None
     judge.must(
         np.isfinite(p).all() and (p >= 0).all() and np.allclose(sums, 1, rtol=0, atol=_SUM_TOLERANCE),
         "probabilities must be 0 or more, and each row must sum to 1,"
-        f" but the least is {p.min():g} and rows sum to {sums.min():g}..{sums.max():g}; end in a softmax, in float64",
+        f" but the smallest is {p.min():g} and rows sum to {sums.min():g}..{sums.max():g}; use a softmax in float64",
     )
 
 

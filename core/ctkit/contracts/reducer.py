@@ -38,7 +38,7 @@ def knob(default: float | None, *, low: float, high: float, unit: str, descripti
         class LevelParams(Params):
             threshold: float | None = knob(None, low=0, high=255, unit="grey levels", description="largest difference")
     """
-    budget = "give it, or a budget as keep" if default is None else "a budget, keep, turns it"
+    budget = "required, or a budget as keep" if default is None else "or set by a budget, keep"
     mark: dict[str, Any] = {"unit": unit, "low": low, "high": high, "share": share}
     extra: dict[str, Any] = {"address": False, "knob": mark}  # its value has a place of its own in addresses
     return Field(default, ge=low, le=high, description=f"{description}, {unit}; {budget}", json_schema_extra=extra)
@@ -92,7 +92,8 @@ class Reducer(Plugin[P], ABC):
     default_scope: ClassVar[Scope] = "volume"
     device: ClassVar[Literal["cpu", "accelerator"]] = "cpu"  #: accelerator: one process owns each, workers feed it
     draws: ClassVar[bool] = False  #: uses the generator, so there is one selection per seed
-    shared_evidence: ClassVar[str | None] = None  #: reducers of one name here and equal parameters share evidence
+    #: Reducers of one name here and equal parameters share evidence; ``version`` is then of the choice alone.
+    shared_evidence: ClassVar[str | None] = None
     keeps_all: ClassVar[bool] = False  #: keeps every slice whatever the pixels, so that one pass reads and stores
 
     @property

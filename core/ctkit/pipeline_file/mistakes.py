@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-_UNCONVERTED = {"int_type", "float_type", "bool_type"}  #: of strict reading: "3" is no number, and true is none either
+_UNCONVERTED = {
+    "int_type",
+    "float_type",
+    "bool_type",
+}  #: of strict reading: "3" is not a number, and true is none either
 _TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "a string"}
 _TYPES |= {"path": "a path in quotes", "list": "an array", "tuple": "an array", "dict": "a table", "model": "a table"}
 
@@ -85,7 +89,7 @@ def _words(problem: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "extra_forbidden":
         return f"unknown key; {nearest(str(location[-1]), _fields(model, location))}"
     if problem.get("ctx", {}).get("pattern") == ID:
-        return "must be made of the letters a to z, digits and . _ + -, and begin with a letter or digit"
+        return "must consist of letters a to z, digits and . _ + -, and begin with a letter or digit"
     if kind == "list_type" and isinstance(problem["input"], dict):
         return f"must be tables, each under [[{location[-1]}]]"
     if kind.endswith(("_type", "_parsing", "_from_float")) and kind.partition("_")[0] in _TYPES:

@@ -67,7 +67,7 @@ class _Resolver:
         tasks = self.tasks(_tables(document, "task"))
         stated = {key for key in document if document[key]} | meant(document, PipelineFile.model_fields)
         if "task" in stated and not stated & {"pretrain", "baseline"}:
-            self.note(("task", 0), "a task needs a [[pretrain]] to make the backbone that it scores")
+            self.note(("task", 0), "a task needs a [[pretrain]], whose backbone it scores")
         if self.mistakes or file is None or chosen is None:
             return None
         parts = (
@@ -118,7 +118,7 @@ class _Resolver:
             steps = [self.step(TABLES["reduce"], table, location, budget=budget)]
         else:
             for key in table.keys() - ArmKeys.model_fields.keys() - {"steps"}:
-                self.note((*location, key), "belongs into one of the steps")
+                self.note((*location, key), "belongs in one of the steps")
             given = _tables(table, "steps", location)
             if not isinstance(table["steps"], list) or len(given) < len(table["steps"]):
                 self.note((*location, "steps"), "must be tables, each under [[reduce.steps]]")
@@ -137,13 +137,13 @@ class _Resolver:
         knob, fields = knob_of(plugin.params_type), table.model(entry).model_fields
         absent = {fields[knob.name].default, given.get(knob.name)} if knob else set()
         if isinstance(scope, str) and scope in SCOPES - plugin.scopes:
-            reason = "its evidence compares slices of one volume only" if plugin.evidence == "pair" else "it says so"
+            reason = "its evidence is of pairs in one volume" if plugin.evidence == "pair" else "see its plugin"
             valid = ", ".join(sorted(plugin.scopes))
             self.note((*location, "scope"), f"{name} cannot decide in scope {scope!r}: {reason}; valid: {valid}")
         if knob is None and budget:
-            self.note((*location[:2], "keep"), f"{name} has no knob that a budget could turn")
+            self.note((*location[:2], "keep"), f"{name} has no knob, so it cannot have a budget")
         elif knob and budget and knob.name in given:
-            self.note((*location, knob.name), f"give either {knob.name} or keep, not both: keep turns {knob.name}")
+            self.note((*location, knob.name), f"give either {knob.name} or keep, not both: keep sets {knob.name}")
         elif not budget and knob and absent == {None} and not {knob.name, "keep"} & meant(given, fields):
             self.note(location, f"{name} needs {knob.name} ({knob.unit}) or keep, a budget")
         if found is None:
@@ -176,7 +176,7 @@ class _Resolver:
         )
         for number, ((table, location), plan) in enumerate(zip(given, plans, strict=True)):
             if (name := _id(table, TABLES["baseline"])) in arms:
-                self.note(location, f"an arm is called {name!r} too: give the baseline another id")
+                self.note(location, f"an arm is also called {name!r}: give the baseline another id")
             fields = type(plan.method.params).model_fields if plan and None not in pretrains else ()
             if plan is None or "backbone" in table or "backbone" not in fields:
                 continue
@@ -194,7 +194,7 @@ class _Resolver:
         for table, location in given:
             name, found = _id(table, TABLES["task"]), self.choose(TABLES["task"], table, location)
             if found and tasks.setdefault(name, found[0]) != found[0]:
-                self.note(location, f"there are two different tasks called {name!r}: give each an id of its own")
+                self.note(location, f"there are two different tasks called {name!r}: give them different ids")
             for one, place in self.protocols(table.get("protocol", "linear"), (*location, "protocol")):
                 named.append((f"{name} with {_id(one, TABLES['protocol'])}", location))
                 protocol = self.choose(TABLES["protocol"], one, place)
@@ -252,9 +252,9 @@ class _Resolver:
         lower = [name.casefold() for name, _ in named]  # folders on macOS and Windows know no case
         for number, (name, location) in enumerate(named):
             if _TAKEN.search(lower[number]):
-                self.note(location, f"{name!r} is what a run calls its own files or folders: give another id")
+                self.note(location, f"{name!r} is a name of files or folders of a run: give another id")
             if name and lower[number] in lower[:number]:
-                self.note(location, f"there are two of {name!r}: give each an id of its own")
+                self.note(location, f"there are two of {name!r}: give them different ids")
 
 
 def _tables(document: Document, name: str, location: Location = ()) -> list[Given]:

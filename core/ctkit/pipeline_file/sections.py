@@ -34,21 +34,21 @@ class Section(BaseModel):
 class RunSection(Section):
     """``[run]``: what the run is called and how often it is repeated."""
 
-    name: str = Field(pattern=ID, description="results go to runs/<name>/ beside the current folder, or to `out`")
+    name: str = Field(pattern=ID, description="results are written to runs/<name>/ in the current folder, or to `out`")
     seed: int = Field(42, ge=0, lt=2**32, description="first seed")
-    seeds: PositiveInt = Field(1, description="repeats of draw, pre-training and evaluation: seed, seed + 1, ...")
+    seeds: PositiveInt = Field(1, description="repeats of the whole run, with seed, seed + 1, ...")
     out: WrittenPath | None = Field(None, description="folder of the run, instead of runs/<name>")
 
 
 class ComputeSection(Section):
     """``[compute]``: where the work happens."""
 
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="cuda where torch can use one, else cpu")
-    devices: PositiveInt = Field(1, description="GPUs that share each pre-training; processes, where it is on the CPU")
-    workers: Literal["auto"] | PositiveInt = Field("auto", description="worker processes; auto: one a usable core")
-    backend: Literal["processes", "dask"] = Field("processes", description="a process pool here, or a Dask cluster")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="cuda if torch can use it, else cpu")
+    devices: PositiveInt = Field(1, description="GPUs that share each pre-training; on the CPU: processes")
+    workers: Literal["auto"] | PositiveInt = Field("auto", description="worker processes; auto: one per usable core")
+    backend: Literal["processes", "dask"] = Field("processes", description="processes here, or a Dask cluster")
     scheduler: str | None = Field(None, description='address of the Dask scheduler, "tcp://host:8786"')
-    time_limit: PositiveFloat = Field(300.0, description="seconds one volume may take, or a process be stopped")
+    time_limit: PositiveFloat = Field(300.0, description="seconds until a slow or stopped process is ended")
 
     @model_validator(mode="after")
     def _scheduler_needs_dask(self) -> ComputeSection:
@@ -60,15 +60,15 @@ class ComputeSection(Section):
 class ReportSection(Section):
     """``[report]``: what the page shows."""
 
-    images: bool = Field(True, description="show pixels of slices")
-    margin: PositiveFloat | None = Field(None, description="an arm is as good within this loss of score")
+    images: bool = Field(True, description="show images of slices")
+    margin: PositiveFloat | None = Field(None, description="largest loss of score that counts as equally good")
 
 
 class Window(Section):
     """A range of Hounsfield units that fills the grey scale."""
 
-    centre: float = Field(description="middle of the range, HU")
-    width: PositiveFloat = Field(description="extent of the range, HU")
+    centre: float = Field(description="centre of the window, HU")
+    width: PositiveFloat = Field(description="width of the window, HU")
 
 
 class Rendering(Section):
@@ -104,14 +104,14 @@ class Keep(Section):
 class ArmKeys(Section):
     """The keys of ``[[reduce]]`` that are the core's, but for ``steps``."""
 
-    id: str | None = Field(None, pattern=ID, description="name of the arm; none: made of its reducer and values")
+    id: str | None = Field(None, pattern=ID, description="name of the arm; none: from its reducer and values")
     keep: Keep | None = Field(None, description="budget: { share = ... }, { count = ... } or { like = ARM }")
 
 
 class StepKeys(Section):
     """The keys of a step that are the core's."""
 
-    scope: Scope | None = Field(None, description="what one decision covers; none: what suits the reducer")
+    scope: Scope | None = Field(None, description="group of slices for one decision; none: the default of the reducer")
 
 
 class ReduceKeys(ArmKeys, StepKeys):
@@ -121,11 +121,11 @@ class ReduceKeys(ArmKeys, StepKeys):
 class TaskKeys(Section):
     """The keys of ``[[task]]`` that are the core's."""
 
-    id: str | None = Field(None, pattern=ID, description="what results are listed under; none: the task's name")
-    protocol: Any = Field("linear", description='how it is scored: a name, { use = "linear", ... }, or a list of these')
+    id: str | None = Field(None, pattern=ID, description="name in results; none: the task's name")
+    protocol: Any = Field("linear", description='how to score it: a name, { use = "linear", ... }, or a list of these')
     repeats: PositiveInt = Field(1, description="repeats of the evaluation of each backbone")
     labels: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        (1.0,), min_length=1, description="shares of the training labels to score with"
+        (1.0,), min_length=1, description="shares of the training labels to use"
     )
     monitor: bool = Field(
         False, description="log k-NN accuracy on its training images during pre-training; that changes no backbone"
@@ -135,7 +135,7 @@ class TaskKeys(Section):
 class PretrainKeys(Section):
     """The keys of ``[[pretrain]]`` and ``[[baseline]]`` that are the core's."""
 
-    id: str | None = Field(None, pattern=ID, description="what results are listed under; none: the method's name")
+    id: str | None = Field(None, pattern=ID, description="name in results; none: the method's name")
 
 
 class PipelineFile(Section):
@@ -168,7 +168,7 @@ class PluginTable:
         """
         params = entry.load().params_type
         if taken := sorted(core_keys(entry.kind) & params.model_fields.keys()):
-            raise PluginError(f"{entry.title} has a parameter {taken[0]!r}, but that key is the core's own")
+            raise PluginError(f"{entry.title} has a parameter {taken[0]!r}, but this key is reserved for ctkit")
         qualified = f"{entry.distribution}:{entry.name}"
         names: Any = Literal[(qualified,) if entry.status == "clash" else (entry.name, qualified)]
         use: Any = Field(self.use if self.use == entry.name else ..., description=entry.summary)

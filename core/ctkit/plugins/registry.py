@@ -131,10 +131,10 @@ def _unfit(kind: Kind, found: type[Plugin[Any]]) -> str:
     if not issubclass(found, base):
         return (
             f"must be a subclass of ctkit.contracts.{base.__name__} but is one of {found.__mro__[1].__name__};"
-            f" derive it, or announce it from another hook than ctkit_register_{kind}s"
+            f" derive from it, or register it by another hook than ctkit_register_{kind}s"
         )
     missing = sorted(getattr(found, "__abstractmethods__", ()))
-    return f"must implement the contract of a {kind} but lacks {', '.join(missing)}; write them" if missing else ""
+    return f"must implement the contract of a {kind} but lacks {', '.join(missing)}; add them" if missing else ""
 
 
 @dataclass
@@ -165,7 +165,7 @@ class Registry:
             )
         if len(found) > 1:
             choices = " or ".join(entry.qualified for entry in found)
-            raise PluginError(f"{kind} {name!r} is claimed by {len(found)} distributions: write {choices}")
+            raise PluginError(f"{kind} {name!r} is registered by {len(found)} distributions: write {choices}")
         return found[0]
 
     def notify(self, hook: str, **facts: Any) -> None:
@@ -204,7 +204,7 @@ class Registry:
         if where not in self._silenced:
             self._silenced.add(where)
             reason = without_paths(str(error))
-            _log.warning("hook %s failed and is ignored from here on: %s: %s", where, type(error).__name__, reason)
+            _log.warning("hook %s failed and is ignored from now on: %s: %s", where, type(error).__name__, reason)
             _log.debug("hook %s failed", where, exc_info=error)
 
 
@@ -306,4 +306,4 @@ def _marked(entry: Entry, entries: list[Entry]) -> Entry:
     others += ["ctkit's core"] if entry.kind == "command" and entry.name in COMMANDS else []
     if not others:
         return entry
-    return replace(entry, status="clash", error=f"also claimed by {', '.join(others)}: write {entry.qualified}")
+    return replace(entry, status="clash", error=f"also registered by {', '.join(others)}: write {entry.qualified}")

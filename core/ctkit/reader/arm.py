@@ -172,7 +172,7 @@ def _opened(session: Session, arm: Arm) -> RevisitedArm:
     session = of_one_arm(session, arm.id)
     _, data = scanning.found_before(session)
     if data is None:
-        raise _missing(session, arm, "the source files are not those that it scanned, or the scan is not in the cache")
+        raise _missing(session, arm, "the source files have changed since the scan, or the scan is not in the cache")
     reducers = describing.described_reducers(session)
     numbers = range(len(data.catalogue))
     lacking = sum(describing.is_missing(session.cache, data.catalogue.address(n), reducers) for n in numbers)
@@ -182,12 +182,12 @@ def _opened(session: Session, arm: Arm) -> RevisitedArm:
     data = selecting.chosen_before(session, data)
     chosen = next((selected for (name, _), selected in data.selections.items() if name == arm.id), None)
     if chosen is None:
-        raise _missing(session, arm, "its choice is not in the cache")
+        raise _missing(session, arm, "its selection is not in the cache")
     return RevisitedArm(session, data, arm, chosen)
 
 
 def _missing(session: Session, arm: Arm, what: str) -> RequestError:
     return RequestError(
-        f"arm {arm.id!r} of {session.folder.path} cannot be opened: {what}; run it again, or say in CTKIT_CACHE where"
-        f" its cache is (now {session.cache.folder}); `ctkit run` with --only arm={arm.id} does this arm alone"
+        f"arm {arm.id!r} of {session.folder.path} cannot be opened: {what}; run it again, or set CTKIT_CACHE to"
+        f" its cache (now {session.cache.folder}); `ctkit run` with --only arm={arm.id} runs this arm only"
     )

@@ -37,7 +37,7 @@ def open_run(path: str | Path) -> Run:
     """
     run = Run(Path(path))
     if not isinstance(run.facts.get("pipeline"), Mapping):
-        raise RequestError(f"{path} is no run folder: it has no run.json")
+        raise RequestError(f"{path} is not a run folder: it has no run.json")
     return run
 
 

@@ -172,15 +172,15 @@ def _of_source(folder: Path) -> Iterator[str]:
     try:
         with os.scandir(folder) as entries:
             if not any(entries):
-                yield f"{folder} is empty; put the data there, or give the folder where they are"
+                yield f"{folder} is empty; put the data there, or give the folder that contains the data"
     except OSError as error:
-        yield f"cannot read {folder}: {error.strerror}; give a folder that you may read"
+        yield f"cannot read {folder}: {error.strerror}; give a readable folder"
 
 
 def unwritable(folder: RunFolder) -> list[str]:
     """Say which of the folders that a run writes to may not be written; who only looks needs none of them."""
     return [
-        f"cannot write {target}: {there} may not be written; give another folder"
+        f"cannot write {target}: {there} is not writable; give another folder"
         for target, there in _targets(folder)
         if there.is_dir() and not os.access(there, os.W_OK | os.X_OK)
     ]

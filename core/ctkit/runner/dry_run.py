@@ -29,7 +29,7 @@ from ctkit.stages.readings import read_readings
 from ctkit.stages.selected import Selections, keys
 from ctkit.storage.records import TrainingFacts
 
-State = Literal["cached", "to do", "to do, size unknown yet"]
+State = Literal["cached", "to do", "to do, size not known yet"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def plan(session: Session) -> Iterator[Planned]:
     files, data = scanning.found_before(session)
     if data is None:
         yield Planned("scan", "", "to do", f"{files} files")
-        yield from _unknown(session, "describe", "how many slices there are is known after the scan")
+        yield from _unknown(session, "describe", "the number of slices is known after the scan")
         return
     session = narrowed(session)
     slices = int(data.catalogue.counts.sum())
@@ -104,7 +104,7 @@ def _trainings(session: Session, table: Table, jobs: list[Job], missing: list[Jo
             lines.append(Planned("pretrain", job.item, "cached", words))
             continue
         seconds += [] if job.baseline else [expected]
-        time = "; how long is known after the first one here" if expected is None else f"; about {hours(expected)}"
+        time = "; the time is known after the first one" if expected is None else f"; about {hours(expected)}"
         lines.append(Planned("pretrain", job.item, "to do", words if job.baseline else words + time))
     known = [one for one in seconds if one is not None]
     if len(known) > 1 and len(known) == len(seconds):
@@ -175,7 +175,7 @@ def _unknown(session: Session, first: str, detail: str) -> Iterator[Planned]:
     if session.pipeline.pretrains or session.pipeline.baselines:
         stages += ["materialise", "pretrain", "evaluate"] if session.pipeline.tasks else ["materialise", "pretrain"]
     for stage in stages[stages.index(first) if first in stages else len(stages) :]:
-        yield Planned(stage, "", "to do, size unknown yet", detail)
+        yield Planned(stage, "", "to do, size not known yet", detail)
         detail = ""
 
 

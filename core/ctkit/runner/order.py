@@ -218,10 +218,10 @@ def _say_scanned(session: Session, data: Data) -> None:
     patients = len(set(data.catalogue.patients.tolist()))
     session.console.say(
         f"{count(len(counts), 'volume')} of {count(patients, 'patient')}, {count(counts.sum(), 'slice')}"
-        + (f"; {count(len(data.skipped), 'file')} left out, see skipped.csv" if data.skipped else "")
+        + (f"; {count(len(data.skipped), 'file')} skipped, see skipped.csv" if data.skipped else "")
     )
     if repeated := data.catalogue.repeated:
-        session.console.say(f"{count(repeated, 'volume')} of a scan that another volume shows too, see volumes.csv")
+        session.console.say(f"{count(repeated, 'volume')} of the same scan as another volume, see volumes.csv")
 
 
 def _say_read(session: Session, data: Data) -> None:
@@ -238,5 +238,5 @@ def _say_selected(session: Session, data: Data) -> None:
     for (arm, seed), selected in data.selections.items():
         kept = int(selected.selection.kept.sum())
         name = arm if seed is None else f"{arm} (seed {seed})"
-        asked = f", asked for {selected.asked}" if selected.asked not in (None, kept) else ""
+        asked = f", requested {selected.asked}" if selected.asked not in (None, kept) else ""
         session.console.say(f"{name}: keeps {kept} of {slices} slices ({percent(kept / slices)}){asked}")

@@ -81,7 +81,7 @@ class Session:
                             yield from work(folder)
                     return
             if not waited:
-                self.console.say(f"{stage} {item}: waiting, as another arm or run is making the same")
+                self.console.say(f"{stage} {item}: waiting for another arm or run that computes the same result")
             waited = True
             yield Wait()
 

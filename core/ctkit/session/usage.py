@@ -73,7 +73,7 @@ class Usage:
             earlier = _read(record)
             file = record.open("ab", buffering=0)
         except Timeout as error:
-            raise LockedError(f"another process notes in {record} what {run} uses; wait for it") from error
+            raise LockedError(f"another process is recording in {record} what {run} uses; wait for it") from error
         except OSError as error:
             raise StorageError(f"cannot write {record}: {error.strerror or error}") from error
         try:

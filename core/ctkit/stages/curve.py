@@ -38,7 +38,7 @@ def write_curve(session: Session, evidence: Evidence, table: Table, arm: Arm) ->
     An arm that draws draws with the run's first seed. Raises ``RequestError`` where the last step has no knob.
     """
     if arm.steps[-1].reducer.build().knob is None:
-        raise RequestError(f"arm {arm.id!r} has no curve: {arm.steps[-1].reducer.entry.name} has no knob to turn")
+        raise RequestError(f"arm {arm.id!r} has no curve: {arm.steps[-1].reducer.entry.name} has no knob")
     seed = session.pipeline.run.seed
     *earlier, last = evidence.identities(arm)
     steps = [*earlier, last | {"at": None}]

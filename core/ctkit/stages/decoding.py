@@ -19,7 +19,7 @@ from ctkit.slices import SliceStore, rendering
 from ctkit.stages.readings import NOTHING_KNOWN, Known, Reading, write_reading
 from ctkit.storage import ENTRY, Cache, address
 
-NOT_FINITE = "holds values that are infinite or no numbers, which the data set's plugin must fill or skip"
+NOT_FINITE = "has NaN or infinite values, which the data set plugin must fill or skip"
 Decoded = tuple[Slices, Reading]
 _log = logging.getLogger(__name__)
 

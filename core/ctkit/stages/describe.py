@@ -51,7 +51,7 @@ def describe(session: Session, data: Data) -> Data:
             volumes = [n for n in volumes if is_missing(session.cache, catalogue.address(n), reducers)]
             if not volumes:
                 return replace(data, readings=read_readings(session.cache, catalogue))
-    raise DataError(f"{len(volumes)} volumes read differently each time; are their files being changed?")
+    raise DataError(f"{len(volumes)} volumes give different pixels each time; are their files being changed?")
 
 
 def describe_again(session: Session, catalogue: Catalogue, volume: int, chosen: Chosen[Reducer[Any]]) -> None:
@@ -184,7 +184,7 @@ def _describe_next(
     name, failures = chosen.entry.name, []
     for outcome in decoded:
         if isinstance(outcome, compute.Lost):
-            reason = f"a volume that could be read before cannot be read for {name!r}: {outcome.reason}"
+            reason = f"a volume could be read before, but not for {name!r}: {outcome.reason}"
             failures.append(Failure(reason, chosen))
             continue
         slices, reading = outcome.result

@@ -26,7 +26,7 @@ from ctkit.storage.run_folder import facts_beside
 
 _TABLE, _FACTS, _LEAKS = "predictions.csv", "facts.json", "leaks.csv"  #: in the cache
 _Stored = Callable[[str, int | None], Rows | None]  # by arm and seed of a selection
-NOT_COMPARED = "test images were not compared with the slices of the pre-training: they are stored no more"
+NOT_COMPARED = "test images were not compared with the slices of the pre-training: these are no longer stored"
 
 
 def plan_evaluations(session: Session, data: Data) -> Data:

@@ -68,7 +68,7 @@ class Evidence:
                 raise DataError("evidence in the cache is damaged: `ctkit run` rebuilds it")
             describe_again(self._session, catalogue, volume, step.reducer)
         if not path.exists():
-            raise DataError("a volume reads differently than before; were files changed? Run again")
+            raise DataError("a volume gives other pixels than before; were files changed? Run again")
         return np.load(path, mode, allow_pickle=False)  # type: ignore[no-any-return]  # numpy loads archives too
 
     def _all(self, step: Step) -> NDArray[Any]:

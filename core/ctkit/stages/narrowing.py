@@ -86,7 +86,7 @@ def _leave_out(session: Session, arm: Arm) -> None:
     if is_true and not session.provenance.data_changed:
         if arm.id in session.failed_arms:
             return
-        session.note(f"{arm.id} is not in the tables: what it keeps is cached no more; run without --only")
+        session.note(f"{arm.id} is not in the tables: its selection is no longer in the cache; run without --only")
     else:
         forget(session.folder.arm(arm.id).path)
 

@@ -160,7 +160,7 @@ def _train(session: Session, data: Data, job: Job, at_once: int, folder: Path) -
         work = partial(_trained, job.plan.method, watched, known)
         trained: Pretrained = yield Call(work, {"progress": bar.update, "metric": metric})
     if session.device == "cpu" and at_once > 1 and not job.baseline:
-        slower = f"up to {at_once} trainings shared the cores, so its time is not that of one alone"
+        slower = f"up to {at_once} trainings shared the cores, so it took longer than alone"
         trained = replace(trained, notes=(*trained.notes, slower))
     _publish(session, job, trained, rows, at_once)
 

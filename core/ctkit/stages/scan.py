@@ -34,7 +34,7 @@ _Passing = dict[str, list[_Found]]  #: what was found in chunks, by address, tha
 _log = logging.getLogger(__name__)
 
 _FILES = "files.json"  # of a scan: its address if every file could have been opened
-_LOST = "what its header said was lost on the disk"
+_LOST = "the record of its header was damaged on the disk"
 _PASSING = (OSError, MemoryError, ImportError)  # may be gone the next time, though the file is the same
 
 
@@ -180,7 +180,7 @@ def _inspected(dataset: Dataset[Any], file: SourceFile) -> _Found:
         return Skipped(file.path, reason, retry=isinstance(error, _PASSING))
     if isinstance(found, Mapping | Skipped):
         return found
-    reason = f"the data set's plugin must give facts of it or Skipped, but gave {type(found).__name__}"
+    reason = f"the data set plugin must return facts or Skipped for it, but returned {type(found).__name__}"
     return Skipped(file.path, reason, retry=True)
 
 
@@ -248,7 +248,7 @@ def _write(folder: Path, session: Session, chunks: list[_Chunk], passing: _Passi
 
     write_catalogue(folder, volumes(), chosen.identity)
     for path in _paths(chunks, _absent(np.asarray(accepted), np.asarray(accounted))):
-        skipped.add(Skipped(path, "the data set's plugin did not say what it is"))
+        skipped.add(Skipped(path, "the data set plugin assigned it to no volume and did not skip it"))
     skipped.write()
 
 
@@ -269,8 +269,8 @@ def _paths(chunks: list[_Chunk], hashes: Ints) -> Iterator[str]:
 def _nothing(dataset: Dataset[Any], files: int, skipped: Iterable[Skipped]) -> str:
     where = f" in {dataset.root}" if dataset.root else ""
     if not files:
-        return f"there is not a single file{where}"
+        return f"there are no files{where}"
     reasons = Counter(skip.reason for skip in skipped)
     common = sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))[:3]
     listed = "; ".join(f"{count} x {reason}" for reason, count in common)
-    return f"there is not a single CT volume among {files} files{where}: {listed}"
+    return f"there is no CT volume among {files} files{where}: {listed}"

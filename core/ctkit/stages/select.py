@@ -33,7 +33,7 @@ def numbered(data: Data) -> Data:
     counts = [len(reading.index) for reading in readings]
     if not sum(counts):
         reason = next((reason for reading in readings for _, reason in reading.skipped), "")
-        raise DataError(f"not a single slice of {len(readings)} volumes can be read, for instance: {reason}")
+        raise DataError(f"no slice of {len(readings)} volumes can be read, for example: {reason}")
     volume = np.repeat(np.arange(len(readings)), counts)
     index = np.concatenate([reading.index for reading in readings])
     table = Table(volume, index, catalogue.patients[volume], _ranks(catalogue, readings))
@@ -78,14 +78,14 @@ def too_few(table: Table, chosen: Selection) -> str:
     Of a volume of up to two slices one that is left is not few.
     """
     if not chosen.kept.any():
-        return "keeps no slice: nothing can be trained on it; a lower threshold or a larger budget keeps more"
+        return "keeps no slice, so it cannot be trained on; a lower threshold or a larger budget keeps more"
     had = np.bincount(table.volume)
     left = np.bincount(table.volume[chosen.kept], minlength=len(had))
     none, few = int(np.sum((left == 0) & (had > 0))), int(np.sum((left > 0) & (left <= 2) & (had > 2)))
     parts = [
         words for count, words in ((none, f"no slice in {none}"), (few, f"only one or two slices in {few}")) if count
     ]
-    return f"keeps {' and '.join(parts)} of {np.count_nonzero(had)} volumes; is that meant?" if parts else ""
+    return f"keeps {' and '.join(parts)} of {np.count_nonzero(had)} volumes; is that intended?" if parts else ""
 
 
 def chosen_before(session: Session, data: Data) -> Data:

@@ -78,7 +78,7 @@ class Cache:
     def path(self, kind: str, at: str, suffix: str = "") -> Path:
         """Where the entry with address ``at`` is or would be. ``kind`` is one of ``KINDS`` or a folder below one."""
         if Path(kind).parts[0] not in KINDS:
-            raise ValueError(f"{kind!r} is no kind of entry, so it would never be freed; valid: {sorted(KINDS)}")
+            raise ValueError(f"{kind!r} is not a kind of entry; valid: {sorted(KINDS)}")
         found = self.folder / kind / at[:2] / f"{at}{suffix}"
         if self.asked is not None:
             self.asked(found)
@@ -118,7 +118,7 @@ class Cache:
         of, name = path.relative_to(self.folder).parts[0], path.name[:12]
         if path not in self._damaged:
             then = "the next run rebuilds it" if self.looking else "it is rebuilt"
-            _log.warning("%s/%s... in the cache is damaged, by the disk or a copy cut short; %s", of, name, then)
+            _log.warning("%s/%s... in the cache is damaged, by the disk or an incomplete copy; %s", of, name, then)
         self._whole.discard(path)
         if self.looking:
             self._damaged.add(path)
@@ -175,7 +175,7 @@ class Cache:
                 if not _is_salt(path):
                     if path.exists():
                         _log.warning(
-                            "the salt of pseudonyms is damaged: patients and volumes get other names from now on"
+                            "the salt of pseudonyms is damaged: patients and volumes get new pseudonyms from now on"
                         )
                     with writing(path) as temporary:
                         temporary.touch(0o600)

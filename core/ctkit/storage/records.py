@@ -166,7 +166,7 @@ def read_rows(path: Path, kind: type[Row]) -> Iterator[Row]:
         lines = csv.reader(file)
         header = next(lines, [])
         if lacking := [name for name in kind._fields if name not in header and name not in kind._field_defaults]:
-            raise DataError(f"{path} has no column {lacking[0]!r}; run again to write it anew")
+            raise DataError(f"{path} has no column {lacking[0]!r}; run again to rebuild it")
         later = list(kind._field_defaults.values())  # of the last columns, as text: an earlier version had none
         header += [name for name in kind._field_defaults if name not in header]
         cells = [(header.index(name), _READ[hint]) for name, hint in _columns(kind).items()]
@@ -289,7 +289,7 @@ def read_predictions(table: Path, facts: Path) -> Predictions:
     classes = tuple(header[len(PREDICTION_COLUMNS) :])
     numbers = {name: number for number, name in enumerate(classes)}
     if unknown := {row[2] for row in rows} - set(classes):
-        raise DataError(f"{table}: the labels {sorted(unknown)} are none of the classes {list(classes)}")
+        raise DataError(f"{table}: the labels {sorted(unknown)} are not among the classes {list(classes)}")
     known = read_prediction_facts(facts)
     return Predictions(
         names=tuple(row[0] for row in rows),

@@ -165,7 +165,7 @@ class RunFolder:
         strangers = (path for path in self.path.iterdir() if not any(map(path.match, _BEFORE_PROVENANCE)))
         strange = next((path.name for path in strangers), None)
         if strange is not None:
-            raise RequestError(f"{self.path} is no run folder but holds {strange!r}; give this run a folder of its own")
+            raise RequestError(f"{self.path} is not a run folder but has {strange!r}; give this run another folder")
 
     @property
     def is_live(self) -> bool:

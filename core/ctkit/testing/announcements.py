@@ -32,7 +32,7 @@ def check_distribution(name: str) -> None:
     entries = [entry for entry in plugins.load().entries if entry.distribution == name]
     judge.must(
         entries,
-        "a distribution must announce at least one plugin, but it announces none;"
+        "a distribution must register at least one plugin, but it registers none;"
         " return specs from ctkit_register_reducers or another register hook, and mark it with @hookimpl",
     )
     for entry in entries:
@@ -59,7 +59,7 @@ def check_spec(spec: Spec, kind: Kind) -> None:
     judge.must(
         spec.summary and "\n" not in spec.summary and len(spec.summary) <= _LONGEST_SUMMARY,
         f"a summary must be one line of at most {_LONGEST_SUMMARY} characters,"
-        f" but it is {spec.summary!r}; say in a few words what it does; details go into the class's docstring",
+        f" but it is {spec.summary!r}; describe it in a few words; put details into the class's docstring",
     )
     with judge.keeping("the target must be importable", 'write "module:Class"'):
         target = plugins.load_target(spec.target)
@@ -67,7 +67,7 @@ def check_spec(spec: Spec, kind: Kind) -> None:
     judge.must(
         issubclass(target, base),
         f"a {kind} must be a subclass of ctkit.contracts.{base.__name__},"
-        f" but {spec.target} is none; derive it, or announce it from another hook than ctkit_register_{kind}s",
+        f" but {spec.target} is none; derive from it, or register it by another hook than ctkit_register_{kind}s",
     )
 
 
@@ -125,6 +125,6 @@ print(*(heavy for heavy in {HEAVY!r} if heavy in sys.modules))
     imported = done.stdout.splitlines()[-1:] or [""]
     judge.must(
         not imported[0],
-        f"a module that announces plugins must not import {', '.join(HEAVY)}, but {' and '.join(modules)}"
+        f"a module that registers plugins must not import {', '.join(HEAVY)}, but {' and '.join(modules)}"
         f" import {imported[0]}; put the classes into another module; Spec.target finds them there",
     )

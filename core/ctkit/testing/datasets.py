@@ -26,7 +26,7 @@ def check_dataset(plugin: type[Dataset[Any]], params: Params | None = None, *, v
     Raises ``NonConformance`` for the first promise that is broken.
     """
     dataset, judge = build("dataset", plugin, params)
-    check_pickling(judge, dataset, "a dataset must survive pickling, for it reads in worker processes")
+    check_pickling(judge, dataset, "a dataset must survive pickling, because worker processes use it")
     with judge.calling("files"):
         files = list(dataset.files())
     _check_files(judge, dataset, files)
@@ -49,7 +49,7 @@ def _check_files(judge: Judge, dataset: Dataset[Any], files: list[SourceFile]) -
         not strangers, f"files must give SourceFile objects, but it gave {', '.join(strangers)}; build them from stat"
     )
     judge.must(
-        files == list(dataset.files()), "files must come in a fixed order, but a second look differs; sort each folder"
+        files == list(dataset.files()), "files must come in a fixed order, but a second call differs; sort each folder"
     )
     doubled = [path for path, count in Counter(file.path for file in files).items() if count > 1]
     judge.must(not doubled, f"files must give each file once, but it gave {doubled[:3]} twice; follow no links twice")
@@ -61,12 +61,12 @@ def _check_files(judge: Judge, dataset: Dataset[Any], files: list[SourceFile]) -
         )
         judge.must(root is not None, "a dataset with files must have a root, but root is None; override root")
         assert root is not None
-        judge.must((root / file.path).is_file(), f"files must give files that exist, but {file.path} does not; look")
+        judge.must((root / file.path).is_file(), f"files must give existing files, but {file.path} does not; look")
         facts = (root / file.path).stat()
         judge.must(
             (facts.st_size, facts.st_mtime_ns) == (file.size, file.mtime_ns),
             f"a file's size and time must be those of its folder entry, but {file} has"
-            f" {facts.st_size} bytes and time {facts.st_mtime_ns}; take them from stat: they tell which files changed",
+            f" {facts.st_size} bytes and time {facts.st_mtime_ns}; take them from stat: they show which files changed",
         )
 
 
@@ -80,12 +80,12 @@ def _inspect(judge: Judge, dataset: Dataset[Any], files: list[SourceFile]) -> tu
         if isinstance(found, Skipped):
             judge.must(
                 found.source == file.path,
-                f"what is skipped must name its file, but it names {found.source!r}; use path",
+                f"a Skipped must name its file, but it names {found.source!r}; use path",
             )
             skipped.append(found)
         else:
-            headers.append((file, json.loads(json_of(judge, "inspect must return facts that JSON can hold", found))))
-        judge.must(found == again, "inspect must be pure, but a second look differs; keep no state")
+            headers.append((file, json.loads(json_of(judge, "inspect must return values that JSON supports", found))))
+        judge.must(found == again, "inspect must be pure, but a second call differs; keep no state")
     return headers, skipped
 
 
@@ -97,8 +97,8 @@ def _arranged(judge: Judge, dataset: Dataset[Any], headers: Headers) -> list[Vol
             check_volume(judge, one)
     judge.must(
         found == list(dataset.arrange(iter(headers))),
-        "arrange must give the same volumes for the same headers,"
-        " but a second time differs; sort what comes from sets and dicts",
+        "arrange must give the same volumes for the same headers, but a second call differs; sort what comes from"
+        " sets and dicts",
     )
     return found
 
@@ -131,8 +131,8 @@ def _check_discreet(judge: Judge, reason: str, path: str) -> None:
     told = [part for part in telling if part in reason]
     judge.must(
         reason and not told,
-        "a reason must say why, without path, patient or date: the source is a column of its own,"
-        f" but it is {reason!r}; leave them out",
+        f"a reason must say why, without path, patient or date (the path has its own column), but it is {reason!r};"
+        " leave them out",
     )
 
 
@@ -145,7 +145,7 @@ def _may_identify(name: str) -> bool:
 def _check_volumes(judge: Judge, volumes: list[Volume]) -> None:
     judge.must(volumes, "there must be a volume to check, but there is none; pass parameters of data that has one")
     doubled = [key for key, count in Counter(volume.key for volume in volumes).items() if count > 1]
-    judge.must(not doubled, f"volumes must have keys of their own, but {len(doubled)} are doubled; add to the key")
+    judge.must(not doubled, f"volumes must have different keys, but {len(doubled)} are doubled; add to the key")
     for volume in volumes:
         for note, file in itertools.product(volume.notes, volume.files):
             _check_discreet(judge, note, file.path)
@@ -154,19 +154,19 @@ def _check_volumes(judge: Judge, volumes: list[Volume]) -> None:
 def _check_reading(judge: Judge, dataset: Dataset[Any], fresh: Dataset[Any], volume: Volume) -> None:
     """Read a volume whole and in part, and once more as another process does: with facts that were kept as JSON."""
     kept = replace(
-        volume, details=json.loads(json_of(judge, "details must be facts that JSON can hold", volume.details))
+        volume, details=json.loads(json_of(judge, "details must be values that JSON supports", volume.details))
     )
     whole, again = _read(judge, dataset, volume, None), _read(judge, fresh, kept, None)
     judge.must(
         (whole is None) == (again is None),
-        "reading must come to the same end each time, but it does not; keep no state",
+        "reading must give the same result each time, but it does not; keep no state",
     )
     if whole is None or again is None:
         return
     judge.must(
         np.array_equal(whole.index, again.index) and np.array_equal(whole.values, again.values),
         "reading a volume must give the same each time, also when its details come back from JSON,"
-        " but it gives other pixels; keep no state, and expect lists where there were tuples",
+        " but it gives other pixels; keep no state, and expect lists instead of tuples",
     )
     for wanted in _some(len(volume)):
         part = _read(judge, dataset, volume, wanted)
@@ -178,8 +178,8 @@ def _check_part(judge: Judge, whole: Pixels, part: Pixels, wanted: Ints) -> None
     same = np.isin(whole.index, wanted)
     judge.must(
         np.array_equal(part.index, whole.index[same]) and np.array_equal(part.values, whole.values[same]),
-        "reading some slices must give what reading all gives for them,"
-        f" but it differs for slices {wanted.tolist()}; let no slice depend on the others that are read",
+        f"reading some slices must give the same pixels as reading all, but it differs for slices {wanted.tolist()};"
+        " let no slice depend on the others that are read",
     )
 
 
@@ -191,7 +191,7 @@ def _some(n: int) -> Iterable[Ints]:
 
 def _read(judge: Judge, dataset: Dataset[Any], volume: Volume, wanted: Ints | None) -> Pixels | None:
     """Read slices; None where nothing of them can be read, which a dataset may say by an error."""
-    promise = "read must skip a bad slice, and raise ctkit.errors.DataError where nothing can be read"
+    promise = "read must skip a bad slice, and raise ctkit.errors.DataError if nothing can be read"
     try:
         with judge.keeping(promise, "catch what decoders raise", DataError):
             pixels = dataset.read(volume, wanted)
@@ -211,7 +211,7 @@ def _check_contents(judge: Judge, volume: Volume, pixels: Pixels) -> None:
 
 def _check_facts(judge: Judge, dataset: Dataset[Any], volume: Volume) -> None:
     facts = dataset.facts(volume)
-    judge.must(facts == dataset.facts(volume), "facts must be pure, but a second look differs; keep no state")
+    judge.must(facts == dataset.facts(volume), "facts must be pure, but a second call differs; keep no state")
     outside = [number for found in facts.findings.values() for number in found if not 0 <= number < len(volume)]
     judge.must(
         not outside,
@@ -219,7 +219,7 @@ def _check_facts(judge: Judge, dataset: Dataset[Any], volume: Volume) -> None:
         f" but {outside[:3]} are none of its {len(volume)}; count slices as Volume.slices does",
     )
     told = [name for name, value in facts.traits.items() if value in (volume.patient, volume.key)]
-    judge.must(not told, f"traits must tell nothing of the patient, but {told[0] if told else ''} does; leave it out")
+    judge.must(not told, f"traits must not identify the patient, but {told[0] if told else ''} does; leave it out")
 
 
 def _check_places(judge: Judge, dataset: Dataset[Any], volume: Volume) -> None:
@@ -231,5 +231,5 @@ def _check_places(judge: Judge, dataset: Dataset[Any], volume: Volume) -> None:
     judge.must(
         places.shape == shape and np.isfinite(places).all(),
         f"places must be None, or {shape} and finite for {len(index)} slices,"
-        f" but they are {places.shape}; give a matrix for each slice, or None where one does not lie in space",
+        f" but they are {places.shape}; give a matrix for each slice, or None for a slice without a position",
     )

@@ -54,8 +54,8 @@ def check_method(plugin: type[Method[Any]], params: Params | None = None) -> Non
         )
         judge.must(
             False,
-            "going on after an interruption must give the backbone of an undisturbed training,"
-            f" but it gave another after a stop at step {first.steps // 2} of {first.steps}; keep weights, optimiser,"
+            "a resumed training must give the backbone of an uninterrupted one, but it gave another after a stop at"
+            f" step {first.steps // 2} of {first.steps}; keep weights, optimiser,"
             " momentum copies and queues in the checkpoint, and make order and views functions of seed and step",
         )
 
@@ -63,12 +63,12 @@ def check_method(plugin: type[Method[Any]], params: Params | None = None) -> Non
 def _check_untrained(trial: _TrialJob, judge: Judge, method: Method[Any], weights: dict[str, NDArray[Any]]) -> None:
     judge.must(
         _same(weights, _weights(judge, trial.train(method, "second"))),
-        "the same seed must give the same backbone, but a second time gave another; seed weights by job.seed",
+        "the same seed must give the same backbone, but a second training gave another; seed weights by job.seed",
     )
     judge.must(
         _same(weights, _weights(judge, trial.train(method, "other seed", seed=2))) != method.draws,
         "another seed must give another backbone if the method draws, and the same if not,"
-        f" but draws is {method.draws}, and it is not so; seed weights by job.seed, or set draws",
+        f" but draws is {method.draws}, and the opposite holds; seed weights by job.seed, or change draws",
     )
 
 
@@ -120,7 +120,7 @@ class _TrialJob:
         except _Stop:
             return
         self._judge.must(
-            False, "an exception in job.progress must end the training, but it went on; do not catch BaseException"
+            False, "an exception in job.progress must end the training, but it continued; do not catch BaseException"
         )
 
 
@@ -133,10 +133,10 @@ def _check_report(judge: Judge, found: Pretrained, watcher: _Watcher) -> None:
     done = [step for step, _ in watcher.steps]
     judge.must(
         done and done == sorted(done) and watcher.steps[-1] == (found.steps, found.steps),
-        "job.progress must be told rising steps, at last that all are done,"
-        f" but it was told {watcher.steps[-3:]} of {found.steps}; call it after each step",
+        "job.progress must receive increasing steps, and finally the number of all steps, but it received"
+        f" {watcher.steps[-3:]} of {found.steps}; call it after each step",
     )
-    judge.must(watcher.metrics, "job.metric must be told the loss, but it was told nothing; call it now and then")
+    judge.must(watcher.metrics, "job.metric must receive the loss, but it was not called; call it regularly")
     losses = [value for _, name, value in found.history if name == "loss"]
     judge.must(
         losses and np.isfinite(losses).all(),
@@ -144,7 +144,7 @@ def _check_report(judge: Judge, found: Pretrained, watcher: _Watcher) -> None:
     )
     judge.must(
         found.epochs > 0 and 0 < found.batch <= 16 and found.seconds > 0,
-        "epochs, batch and seconds must say what was done; a batch is no larger than the arm of 16 slices, but"
+        "epochs, batch and seconds must state what was done, with a batch of at most the 16 slices of the arm, but"
         f" they are {found.epochs}, {found.batch} and {found.seconds}; lower the batch for a small arm, and note it",
     )
 
@@ -159,18 +159,18 @@ def _weights(judge: Judge, found: Pretrained) -> dict[str, NDArray[Any]]:
     foreign = sorted(name for name in weights if name.startswith(_FOREIGN))
     judge.must(
         not foreign,
-        "a backbone must hold a trunk alone, under torchvision's names,"
-        f" but it holds {', '.join(foreign[:3])}; strip prefixes, and leave heads and classifiers out",
+        f"a backbone must have only its own weights, under torchvision's names, but it has {', '.join(foreign[:3])};"
+        " remove prefixes, heads and classifiers",
     )
     judge.must(
         any(value.ndim == 4 and value.shape[1] == 3 for value in weights.values()),
-        "a backbone must take 3 input channels,"
-        " but none of its convolutions does; repeat the weights of one channel, divided by 3",
+        "a backbone must have 3 input channels, but none of its convolutions has; repeat the weights of one channel,"
+        " divided by 3",
     )
     judge.must(all(map(_finite, weights.values())), "weights must be finite, but some are not; lower the rate")
     judge.must(
         metadata.items() >= METADATA.items(),
-        f"a backbone must carry the job's metadata, but it carries {metadata}; pass job.metadata to safetensors",
+        f"a backbone must contain the job's metadata, but it contains {metadata}; pass job.metadata to safetensors",
     )
     return weights
 

@@ -16,7 +16,7 @@ from ctkit.hookspecs import Kind
 #: What the plugin of each kind does as it is written, and how a pipeline file uses it.
 _SUMMARIES: dict[Kind, str] = {
     "dataset": "reads volumes that were saved as NumPy arrays",
-    "reducer": "drops slices about as bright as one that is kept",
+    "reducer": "drops slices of about the same brightness as a kept one",
     "method": "pre-trains with Barlow Twins (Zbontar et al. 2021)",
     "task": "takes images and labels from a table",
     "protocol": "compares features with the mean of each class",
@@ -36,10 +36,10 @@ _MORE: dict[Kind, tuple[str, ...]] = {"method": ("network",)}  #: modules beside
 @click.argument("name")
 @click.option("--out", type=click.Path(path_type=Path), help="A new or empty folder, instead of ctkit-NAME.")
 def new_plugin(kind: Kind, name: str, out: Path | None) -> None:
-    """Write a package with a working plugin of a KIND called NAME, and its tests, to make your own of."""
+    """Write a package with a working plugin of a KIND called NAME, and its tests, as a template for your own."""
     taken = [entry.distribution for entry in plugins.load().of_kind(kind) if entry.name == name]
     if taken:
-        raise RequestError(f"there is a {kind} {name!r} already, of {taken[0]}; choose another name")
+        raise RequestError(f"there is already a {kind} {name!r}, of {taken[0]}; choose another name")
     folder = out or Path(f"ctkit-{name}")
     for path in write_plugin(kind, name, folder):
         click.echo(path)

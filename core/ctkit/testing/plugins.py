@@ -33,22 +33,23 @@ def build(kind: Kind, plugin: type[PluginT], params: Params | None) -> tuple[Plu
 
 def check_check(judge: Judge, built: Plugin[Any]) -> None:
     """Check that a plugin that can work finds nothing missing."""
-    promise = "check must find nothing where the plugin can work"
-    with judge.keeping(promise, "mend check"):
+    promise = "check must yield nothing if the plugin can work"
+    with judge.keeping(promise, "correct check"):
         found = [fault for device in (None, "cpu") for fault in built.check(device)]
     judge.must(
         all(isinstance(fault, str) for fault in found),
         "check must give lines of text, but they are of type"
         f" {', '.join(sorted({type(fault).__name__ for fault in found}))}; say what is missing, where, and what to do",
     )
-    judge.must(not found, f"{promise}, but {found[:1]!r}; mend check")
+    judge.must(not found, f"{promise}, but {found[:1]!r}; correct check")
 
 
 def check_pickling(judge: Judge, built: Plugin[Any], promise: str) -> None:
     """Check that a plugin comes back from a worker process."""
     again = pickle.loads(pickle.dumps(built))  # noqa: S301  # pickled here
     judge.must(
-        type(again) is type(built), f"{promise}, but it comes back as something else; define it at the top of a module"
+        type(again) is type(built),
+        f"{promise}, but it comes back as something else; define it at the top level of a module",
     )
 
 
@@ -61,10 +62,10 @@ def _check_class(judge: Judge, kind: Kind, plugin: type[Plugin[Any]]) -> None:
         f"{promise}, but it is one of {plugin.__mro__[1].__name__}; derive it from {base.__name__}",
     )
     missing = sorted(getattr(plugin, "__abstractmethods__", ()))
-    judge.must(not missing, f"a {kind} must implement its contract, but it lacks {', '.join(missing)}; write them")
+    judge.must(not missing, f"a {kind} must implement its contract, but it lacks {', '.join(missing)}; add them")
     judge.must(
         plugin.__doc__ and plugin.__doc__ != base.__doc__,
-        "a plugin must say what it does in its docstring, which `ctkit describe` shows, but it has none; write one",
+        "a plugin must have a docstring, which `ctkit describe` shows, but it has none; write one",
     )
     version: object = plugin.version
     judge.must(
@@ -77,7 +78,7 @@ def _check_parameter_model(judge: Judge, kind: Kind, model: type[Params]) -> Non
     judge.must(
         model.model_config.get("frozen") and model.model_config.get("extra") == "forbid",
         f"{model.__name__} must be frozen and refuse unknown keys,"
-        f" but its model_config is {model.model_config}; keep what ctkit.contracts.Params sets",
+        f" but its model_config is {model.model_config}; keep the settings of ctkit.contracts.Params",
     )
     for name, field in model.model_fields.items():
         judge.must(
@@ -88,8 +89,8 @@ def _check_parameter_model(judge: Judge, kind: Kind, model: type[Params]) -> Non
     taken = sorted(core_keys(kind) & model.model_fields.keys())
     judge.must(
         not taken,
-        f"a {kind}'s parameters must not be named {', '.join(sorted(core_keys(kind)))}: those keys are the core's,"
-        f" but there is {', '.join(taken)}, which no pipeline file can set; give it another name",
+        f"a {kind}'s parameters must not be named {', '.join(sorted(core_keys(kind)))}: those keys are reserved for"
+        f" ctkit, but there is {', '.join(taken)}, which no pipeline file can set; give it another name",
     )
 
 
@@ -101,12 +102,12 @@ def _check_parameters(judge: Judge, plugin: type[Plugin[Any]], params: Params) -
     )
     judge.must(
         pickle.loads(pickle.dumps(params)) == params,  # noqa: S301  # pickled here
-        "parameters must survive pickling, for they are sent to worker processes,"
+        "parameters must survive pickling, because they are sent to worker processes,"
         " but they come back different; hold plain values in them",
     )
     judge.must(
         type(params).model_validate(params.model_dump(mode="json")) == params,
-        "parameters must survive JSON, for they are part of every address,"
+        "parameters must survive JSON, because they are part of every address,"
         f" but {params!r} comes back different; let validators accept what they return",
     )
 
@@ -116,6 +117,6 @@ def _check_constructor(judge: Judge, plugin: type[Plugin[Any]], built: Plugin[An
     added = sorted(name for name in vars(built) if name != "params" and not hasattr(plugin, name))
     judge.must(
         not added,
-        f"the constructor must do nothing but store parameters, but it also sets {', '.join(added)};"
-        " work it out where it is used, for instance in a functools.cached_property",
+        f"the constructor must do nothing but store parameters, but it also sets {', '.join(added)}; compute it where"
+        " it is used, for example in a functools.cached_property",
     )

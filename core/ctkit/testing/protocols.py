@@ -35,13 +35,13 @@ def check_protocol(plugin: type[Protocol[Any]], params: Params | None = None) ->
 
         found = protocol.predict(job("first"))
         check_predictions(judge, found, task)
-        judge.must(told, "job.progress must be told how far it is, but it was told nothing; call it now and then")
-        for name, where in (("second", "a second time"), ("first", "with what the first time left in job.folder")):
+        judge.must(told, "job.progress must be called, but it was not; call it regularly")
+        for name, where in (("second", "a second time"), ("first", "with the files of the first time in job.folder")):
             again = plugin(protocol.params).predict(job(name))
             judge.must(
                 np.array_equal(found.probabilities, again.probabilities),
                 f"the same job must give the same predictions, but {where} they differ;"
-                " draw from a generator seeded by job.seed, and keep files under names that tell all they are of",
+                " use a generator seeded by job.seed, and put everything that a file depends on into its name",
             )
     _check_arithmetic(judge, protocol, found)
 
@@ -59,8 +59,8 @@ def _check_arithmetic(judge: Judge, protocol: Protocol[Any], found: Predictions)
         _check_difference(judge, one, metrics)
         judge.must(
             one.metric == reverse.metric and math.isclose(one.difference, -reverse.difference, abs_tol=1e-12),
-            f"the difference in {one.metric} must change its sign when arm and reference change places,"
-            f" but it is {one.difference:g} and {reverse.difference:g}; subtract the reference from the arm",
+            f"the difference in {one.metric} must change its sign if arm and reference are swapped, but it is"
+            f" {one.difference:g} and {reverse.difference:g}; subtract the reference from the arm",
         )
 
 
@@ -80,20 +80,21 @@ def _check_scores(judge: Judge, scores: Sequence[Score]) -> None:
         judge.must(
             math.isfinite(score.value) and score.low <= score.value <= score.high,
             f"{score.metric} must be a number inside its interval,"
-            f" but it is {score.value:g} in {score.low:g}..{score.high:g}; see how the interval is found",
+            f" but it is {score.value:g} in {score.low:g}..{score.high:g}; check how the interval is computed",
         )
 
 
 def _check_difference(judge: Judge, found: Difference, metrics: set[str]) -> None:
     judge.must(
         found.metric in metrics and found.test,
-        "what is compared must be one of the scores, with the name of the test,"
-        f" but it is {found.metric!r} with {found.test!r}; use the metric's name in scores",
+        f"a comparison must be of one of the scores, with the name of the test, but it is {found.metric!r} with"
+        f" {found.test!r}; use the metric's name in scores",
     )
     judge.must(
         found.low <= found.difference <= found.high and 0 <= found.p <= 1,
-        f"the difference in {found.metric} must lie inside its interval, and p in 0..1, but it is"
-        f" {found.difference:g} in {found.low:g}..{found.high:g} with p = {found.p:g}; see how the interval is found",
+        f"the difference in {found.metric} must be inside its interval, and p in 0..1, but it is"
+        f" {found.difference:g} in {found.low:g}..{found.high:g} with p = {found.p:g}; check how the interval is"
+        " computed",
     )
 
 
@@ -102,6 +103,6 @@ def _check_nothing_differs(judge: Judge, found: Difference, metrics: set[str]) -
     judge.must(
         found.difference == 0 and abs(found.low + found.high) < 1e-9 and found.p == 1,
         f"predictions compared with themselves must not differ in {found.metric}: 0, in an interval around it, p = 1,"
-        f" but it is {found.difference:g} in {found.low:g}..{found.high:g} with p = {found.p:g};"
-        " pair the images, and define p where nothing varies",
+        f" but it is {found.difference:g} in {found.low:g}..{found.high:g} with p = {found.p:g}; pair the images, and"
+        " define p for differences without variance",
     )

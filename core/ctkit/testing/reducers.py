@@ -32,7 +32,7 @@ def check_reducer(plugin: type[Reducer[Any]], params: Params | None = None, *, w
     check_check(judge, reducer)
     _check_declarations(judge, reducer)
     if reducer.device == "cpu":
-        check_pickling(judge, reducer, "a reducer must survive pickling, for it describes in worker processes")
+        check_pickling(judge, reducer, "a reducer must survive pickling, because worker processes use it")
     volumes = [samples.volume(12, seed=1), samples.volume(9, seed=2), samples.volume(1, seed=3), samples.constant(3)]
     evidence = [_described(judge, reducer, volume) for volume in volumes]
     _check_purity(judge, plugin, reducer, volumes, evidence)
@@ -67,8 +67,8 @@ def _check_declarations(judge: Judge, reducer: Reducer[Any]) -> None:
         judge.must(value in values, f"{name} must be one of {choices}, but it is {value!r}; choose one of these")
     judge.must(
         reducer.scopes and set(reducer.scopes) <= SCOPES,
-        f"scopes must be some of {', '.join(sorted(SCOPES))},"
-        f" but they are {sorted(reducer.scopes)}; leave the others out",
+        f"scopes must be a subset of {', '.join(sorted(SCOPES))},"
+        f" but they are {sorted(reducer.scopes)}; remove the others",
     )
     judge.must(
         reducer.default_scope in reducer.scopes,
@@ -77,7 +77,7 @@ def _check_declarations(judge: Judge, reducer: Reducer[Any]) -> None:
     )
     judge.must(
         reducer.evidence != "pair" or set(reducer.scopes) == {"volume"},
-        "evidence of pairs compares slices of one volume, so scopes must be {'volume'},"
+        "evidence of pairs is for one volume, so scopes must be {'volume'},"
         f" but they are {sorted(reducer.scopes)}; set scopes = frozenset({{'volume'}})",
     )
     if reducer.knob is not None:
@@ -95,15 +95,15 @@ def _check_knob(judge: Judge, reducer: Reducer[Any], knob: Knob) -> None:
         f"the knob must be the one parameter marked as such, but the knob is {knob.name!r},"
         f" and {' and '.join(marked) or 'none'} marked; mark one with ctkit.contracts.knob",
     )
-    judge.must(knob.unit, "the knob must have a unit, but it is empty; name it, for instance 'slices' or 'bits'")
+    judge.must(knob.unit, "the knob must have a unit, but it is empty; set it, for example 'slices' or 'bits'")
     judge.must(
         knob.low < knob.high,
         f"the knob's low must be below its high, but they are {knob.low:g} and {knob.high:g}; correct the range",
     )
     judge.must(
         not knob.share or (knob.low >= 0 and knob.high <= 1),
-        "a knob that is a share must lie in 0..1,"
-        f" but it goes from {knob.low:g} to {knob.high:g}; change its ends, or leave share out",
+        f"a knob with share must be in 0..1, but its range is {knob.low:g} to {knob.high:g}; change the range, or"
+        " remove share",
     )
 
 
@@ -133,12 +133,12 @@ def _described(judge: Judge, reducer: Reducer[Any], volume: Slices) -> NDArray[A
     judge.must(
         evidence.dtype.kind not in "fc" or np.isfinite(evidence).all(),
         "evidence must be finite, also of constant slices,"
-        " but it holds NaN or infinity; define what a slice without contrast means",
+        " but it holds NaN or infinity; define the evidence of a slice without contrast",
     )
     untouched = np.array_equal(grey, volume.grey) and _same(hu, volume.hu)
     judge.must(
         untouched,
-        "describe must leave the pixels alone, but it changed them; copy before working in place: others read",
+        "describe must not change the pixels, but it did; copy them first: others use them",
     )
     return evidence
 
@@ -157,10 +157,10 @@ def _check_purity(
             again = _described(judge, built, volume)
             judge.must(
                 before is not None and again is not None and _equal(before, again),
-                "describe must be pure: the same slices give the same evidence, whatever was described before,"
-                " but it gave another; keep no state, and draw no random numbers",
+                "describe must be pure: the same slices must give the same evidence, but they gave another; keep no"
+                " state, and use no random numbers",
             )
-    promise = "describe must manage without Hounsfield units, which photographs lack, or raise ctkit.errors.DataError"
+    promise = "describe must work without Hounsfield units, which photographs lack, or raise ctkit.errors.DataError"
     with suppress(CtkitError), judge.keeping(promise, "see Slices.hu", CtkitError):
         _described(judge, reducer, replace(volumes[0], hu=None))
 
@@ -206,7 +206,7 @@ def _check_choice(judge: Judge, reducer: Reducer[Any], case: _Case, at: float, *
         judge.must(
             farthest <= at + 1e-6 * (1 + abs(at)),
             f"distance{where} must be at most the knob, but it goes to {farthest:g};"
-            " give distances in the knob's unit; pass within_knob=False where stand-ins may be farther by design",
+            " give distances in the knob's unit; pass within_knob=False if representatives may be farther by design",
         )
     judge.must(
         not reducer.keeps_all or decision.kept.all(),
@@ -220,15 +220,15 @@ def _check_choice(judge: Judge, reducer: Reducer[Any], case: _Case, at: float, *
     )
     judge.must(
         reducer.draws or rng.bit_generator.state == before,
-        "a reducer that draws must say so,"
-        f" but select{where} used the generator; set draws = True: then there is a selection for each seed",
+        f"a reducer with a random choice must set draws, but select{where} used the generator; set draws = True, for"
+        " one selection per seed",
     )
 
 
 def _selected(
     judge: Judge, reducer: Reducer[Any], group: Group, at: float, rng: np.random.Generator, where: str
 ) -> Decision:
-    promise = f"select must manage every group, small, empty and read-only ones too, and decide{where}"
+    promise = f"select must work for every group, also small, empty and read-only ones, and decide{where}"
     with judge.keeping(promise, "handle it"):
         return reducer.select(group, at, rng)
 
@@ -239,7 +239,7 @@ def _check_decision(judge: Judge, decision: Decision, group: Group, where: str) 
     if decision.by is None:
         judge.must(
             decision.distance is None,
-            f"distance{where} is to the slice that stands in, so by must be given too, but it is not; give both",
+            f"distance{where} is to the slice in by, so by must be given too, but it is not; give both",
         )
         return
     _check_dtype(judge, f"by{where}", decision.by, np.dtype(np.int64))
@@ -252,8 +252,8 @@ def _check_decision(judge: Judge, decision: Decision, group: Group, where: str) 
         given = decision.distance[represented]
         judge.must(
             np.isnan(decision.distance[~represented]).all() and np.isfinite(given).all() and (given >= 0).all(),
-            f"distance{where} must be a number from 0 on where by is given, and NaN where it is -1,"
-            f" but it is {decision.distance}; fill it so",
+            f"distance{where} must be 0 or more where by is given, and NaN where by is -1, but it is"
+            f" {decision.distance}; correct it",
         )
 
 
@@ -287,7 +287,7 @@ def _check_draws(judge: Judge, reducer: Reducer[Any], cases: list[_Case]) -> Non
     judge.must(
         differ,
         "a reducer with draws must depend on the generator,"
-        f" but {len(SEEDS)} seeds gave the same selections; set draws = False, or pass parameters with which it draws",
+        f" but {len(SEEDS)} seeds gave the same selections; set draws = False, or pass parameters with a random choice",
     )
 
 

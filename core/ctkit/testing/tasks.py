@@ -48,7 +48,7 @@ def _check_parts(judge: Judge, task: Task[Any], splits: Mapping[str, Split]) -> 
     judge.must(
         not missing,
         f"each class must have training images, but {', '.join(task.classes[number] for number in sorted(missing))}"
-        " has none; leave the class out, or split within classes",
+        " has none; remove the class, or split within classes",
     )
 
 
@@ -68,7 +68,7 @@ def _check_image(judge: Judge, task: Task[Any], part: str, number: int) -> None:
     check_image(judge, image, f"image {number} of {part}")
     judge.must(
         np.array_equal(image, task.image(part, number)),
-        "an image must be the same each time, but it differs; augment not",
+        "an image must be the same each time, but it differs; do not augment",
     )
 
 
@@ -77,9 +77,9 @@ def _check_files(judge: Judge, task: Task[Any]) -> None:
     root = task.root
     judge.must(
         (root is None) == (not files),
-        "files must give every file that the result depends on, and none for synthetic data,"
-        f" but root is {'None' if root is None else 'given'} and there are {len(files)} files;"
-        " list the images and the tables of labels: they tell when results are out of date",
+        "files must give every file that affects the result, and none for synthetic data, but root is"
+        f" {'None' if root is None else 'given'} and there are {len(files)} files;"
+        " list the images and the tables of labels: they show when results are out of date",
     )
     for file in files:
         judge.must(

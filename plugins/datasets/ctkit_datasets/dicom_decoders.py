@@ -41,7 +41,7 @@ def decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
         warnings.simplefilter("ignore")  # pydicom warns of what it puts right, such as a wrong precision
         stored = _decode(data, frame, encoding)
     if stored.shape != (encoding.rows, encoding.columns) or stored.itemsize > 2:
-        raise DecodeError("damaged pixels: the decoded slice has another matrix than the header says")
+        raise DecodeError("damaged pixels: the decoded slice has another matrix than in the header")
     return stored
 
 
@@ -91,7 +91,7 @@ def _check_stream(stream: bytes, encoding: Encoding) -> None:
         return
     *matrix, depth = _jpeg_2000_frame(stream) if encoding.syntax.startswith(_JPEG_2000) else _jpeg_frame(stream)
     if matrix != [encoding.rows, encoding.columns, encoding.samples] or not 1 < depth <= encoding.bits:
-        raise DecodeError("damaged pixels: the compressed slice has another matrix or depth than the header says")
+        raise DecodeError("damaged pixels: the compressed slice has another matrix or depth than in the header")
 
 
 def _jpeg_2000_frame(stream: bytes) -> tuple[int, int, int, int]:

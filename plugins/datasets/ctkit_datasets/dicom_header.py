@@ -63,7 +63,7 @@ _FUNCTIONAL_GROUPS = {  # that say where a frame lies and what its values mean (
     0x00289110, 0x00289145,  # Pixel Measures: spacing, thickness; Pixel Value Transformation: slope, intercept
 }  # fmt: skip
 _EVERY_TAG = range(1 << 32)
-PUT_RIGHT = "direction cosines were no perpendicular unit vectors, put right"
+PUT_RIGHT = "direction cosines were not perpendicular unit vectors; corrected"
 SERIES, INSTANCE = 0x0020000E, 0x00080018  #: SeriesInstanceUID, SOPInstanceUID
 _PER_FRAME = 0x52009230  # functional groups
 _TRAITS = {0x00080070: ("manufacturer", known_manufacturer), 0x00181210: ("kernel", known_kernel)}
@@ -164,7 +164,7 @@ class _Values:
         try:
             numbers = [float(part) for part in text.replace(",", ".").split("\\")]
         except ValueError:
-            raise HeaderError(f"damaged header: {keyword} is no number") from None
+            raise HeaderError(f"damaged header: {keyword} is not a number") from None
         if count == 1 < len(numbers) and len(set(numbers)) == 1:
             del numbers[1:]
             self.notes.append(f"{keyword} is given twice, with the same value")
@@ -185,7 +185,7 @@ class _Values:
         except ValueError:
             numbers = []
         if text and (len(numbers) != count or not _are_plausible(numbers)):
-            self.notes.append(f"{keyword} is damaged, so unknown")
+            self.notes.append(f"{keyword} is damaged, so it is unknown")
             return None
         return numbers or None
 
@@ -247,7 +247,7 @@ def _storage(values: _Values, syntax: str) -> dict[str, Any]:
     high = values.word("HighBit", stored - 1)
     if 0 < stored <= bits and not stored <= high + 1 <= bits:
         high = stored - 1
-        values.notes.append("HighBit is damaged, so unknown")
+        values.notes.append("HighBit is damaged, so it is unknown")
     storage: dict[str, Any] = {
         "syntax": syntax,
         "order": values.coding.order,
@@ -294,7 +294,7 @@ def _check_pixels(stream: BinaryIO, header: Header, values: _Values, storage: Ma
         if there < needed:
             raise HeaderError(f"truncated: {there:,} of {needed:,} bytes of pixels are there")
         if storage["frames"] == 1 and there >= 2 * needed and values.text("NumberOfFrames") not in ("", "1"):
-            raise HeaderError("damaged header: more pixels than the one frame that NumberOfFrames speaks of")
+            raise HeaderError("damaged header: more pixels than the one frame of NumberOfFrames")
         return
     if header.pixels_length != UNDEFINED_LENGTH:
         raise HeaderError("damaged header: compressed pixels of defined length")
@@ -317,7 +317,7 @@ def _fragments(stream: BinaryIO, start: int, size: int) -> Iterator[int]:
             return
         position += 8 + length
         if position > size:
-            raise HeaderError("truncated: the last fragment of compressed pixels is not whole")
+            raise HeaderError("truncated: the last fragment of compressed pixels is incomplete")
         if not table:
             yield length
         table = False
@@ -439,7 +439,7 @@ def _orientation(values: _Values) -> list[float] | None:
 def _spacing(values: _Values) -> list[float] | None:
     spacing = values.known("PixelSpacing", 2)
     if spacing and min(spacing) <= 0:
-        values.notes.append("PixelSpacing is damaged, so unknown")
+        values.notes.append("PixelSpacing is damaged, so it is unknown")
         return None
     return spacing
 

@@ -26,7 +26,7 @@ from ctkit_datasets.dicom_slices import Encoding, Slice, sources
 from ctkit_datasets.dicom_terms import known_kernel
 
 DUPLICATE = "duplicate: the same pixels as another slice of its series at the same height"
-UNCLEAR = "several different slices of its series lie at its height, and nothing tells which belong together"
+UNCLEAR = "several different slices of its series have the same height, and they cannot be assigned to scans"
 
 _LEAST = 3  # slices of a pass: on average, or of each where heights do not repeat
 _CLEAR = 2  # times as large must a gap between the values of two passes be as those inside

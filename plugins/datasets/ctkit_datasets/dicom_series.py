@@ -52,7 +52,7 @@ def arrange_series(
             several.add(file.path)
             slices = [slice_ for slice_ in slices if _has_kernel(slice_, params) and _has_thickness(slice_, params)]
             if not slices:
-                yield Skipped(file.path, "no frame with the kernel and the slice thickness asked for")
+                yield Skipped(file.path, "no frame with the requested kernel and slice thickness")
                 continue
         name = _name_of(slices[0])
         groups.add(name, slices)
@@ -63,7 +63,7 @@ def arrange_series(
         found = _largest(found, outlines)
     yield from _accounted(_related(chosen(found, params), outlines), several)
     if mixed := sum(outline.mixed for outline in outlines.values()):
-        _log.warning("series that lie in several folders with overlapping heights: see the notes on %d volumes", mixed)
+        _log.warning("series in several folders with overlapping heights: see the notes on %d volumes", mixed)
 
 
 def _accounted(found: Iterable[Volume | Skipped], several: set[str]) -> Iterator[Volume | Skipped]:
@@ -100,11 +100,11 @@ def _reasons(slices: list[Slice], params: SeriesParams) -> Iterator[str]:
     if not all(slice_.position and slice_.orientation for slice_ in slices):
         yield "no image position or orientation"
     if params.body_part and not matches(series.body_part, params.body_part):
-        yield "body part not asked for"
+        yield "body part not requested"
     if not any(_has_kernel(slice_, params) for slice_ in slices):
-        yield "kernel not asked for"
+        yield "kernel not requested"
     if not any(_has_thickness(slice_, params) for slice_ in slices):
-        yield "slice thickness not asked for"
+        yield "slice thickness not requested"
 
 
 def _has_kernel(slice_: Slice, params: SeriesParams) -> bool:
@@ -250,14 +250,14 @@ def _notes(plane: Plane, one: Pass) -> Iterator[str]:
     if len(thicknesses) > 1:
         yield f"slice thickness {min(thicknesses):g} to {max(thicknesses):g} mm"
     if plane.turn:
-        yield "stored turned or mirrored, put upright"
+        yield "stored rotated or mirrored; corrected"
     yield from one.notes
     if one.duplicates:
-        yield f"duplicates left out: {one.duplicates}"
+        yield f"duplicates skipped: {one.duplicates}"
     if one.unclear:
-        yield f"slices left out, as several different ones lie at one height: {len(one.unclear)}"
+        yield f"slices skipped, because several different ones have one height: {len(one.unclear)}"
     if one.folders:
-        yield f"its series lies in {one.folders} folders whose heights overlap: perhaps not one scan"
+        yield f"its series is in {one.folders} folders whose heights overlap: perhaps not one scan"
     if not one.slices[0].encoding.hounsfield:
         yield "values are not in Hounsfield units"
     if not one.slices[0].series.patient:
@@ -317,7 +317,7 @@ def _largest(found: Iterable[Volume | Skipped], outlines: Mapping[str, _Outline]
     kept = {outline.key for rivals in largest.values() for outline in rivals}
     for volume in volumes:
         if volume.key not in kept:
-            reason = "another reconstruction or copy of a scan that is used"
+            reason = "another reconstruction or copy of the same scan is used"
             yield from (Skipped(file.path, reason) for file in volume.files)
     yield from (volume for volume in volumes if volume.key in kept)
 

@@ -33,8 +33,8 @@ _WORDS: dict[Kind, str] = {
     "nifti": "NIfTI, which data set nifti reads",
     "metaimage": "MetaImage or NRRD, which data set metaimage reads",
     "images": "a picture, which data set images reads",
-    "archive": "an archive: unpack it, and give the folder as root",
-    "other": "of a format that no data set reads: save it as .nii.gz",
+    "archive": "an archive: unpack it, and use its folder as root",
+    "other": "a format that no data set reads: save it as .nii.gz",
 }
 
 

@@ -42,14 +42,14 @@ def _choosing(default: Any, description: str, **limits: Any) -> Any:
 class FolderParams(Params):
     """Parameters of a data set that lies in a folder."""
 
-    root: InputPath = Field(description="folder that holds the data set")
+    root: InputPath = Field(description="folder of the data set")
     include: tuple[str, ...] = _choosing(
         (), "only files whose path below root matches one of these patterns; * also matches /"
     )
     exclude: tuple[str, ...] = _choosing(
         (), "no files whose path below root matches one of these patterns; * also matches /"
     )
-    min_slices: PositiveInt = _choosing(3, "leave out volumes of fewer slices")
+    min_slices: PositiveInt = _choosing(3, "skip volumes with fewer slices")
     max_volumes: PositiveInt | None = _choosing(None, "use only this many volumes, for trying out")
     max_patients: PositiveInt | None = _choosing(None, "use only this many patients, for trying out")
 
@@ -71,25 +71,25 @@ class SeriesParams(FolderParams):
         "holds values as CT does; else arbitrary",
     )
     modality: tuple[str, ...] = _choosing(("CT",), "modalities to use", min_length=1)
-    image_type: tuple[str, ...] = _choosing((), 'values that ImageType must hold, such as "ORIGINAL"')
+    image_type: tuple[str, ...] = _choosing((), 'values that ImageType must contain, such as "ORIGINAL"')
     not_image_type: tuple[str, ...] = _choosing(
-        tuple(NOT_SLICES), "values that ImageType must not hold: localisers, reformats, pages of text"
+        tuple(NOT_SLICES), "values that ImageType must not contain: localisers, reformats, pages of text"
     )
     body_part: tuple[str, ...] = _choosing((), 'patterns that BodyPartExamined must match, such as "CHEST*"')
     kernel: tuple[str, ...] = _choosing((), 'patterns that ConvolutionKernel must match, such as "B30*"')
-    thickness: tuple[float, float] | None = _choosing(None, "least and greatest slice thickness, mm")
+    thickness: tuple[float, float] | None = _choosing(None, "smallest and largest slice thickness, mm")
     orientation: Literal["axial", "coronal", "sagittal", "any"] = _choosing(
         "axial", "planes to use, by the axis nearest to their normal"
     )
     same_scan: Literal["all", "largest"] = _choosing(
-        "all", "of several reconstructions or copies of one scan use all, or the one with the most slices"
+        "all", "of several reconstructions or copies of one scan, use all or the one with the most slices"
     )
 
     @field_validator("thickness")
     @classmethod
     def _is_range(cls, thickness: tuple[float, float] | None) -> tuple[float, float] | None:
         if thickness and not 0 <= thickness[0] <= thickness[1]:
-            raise ValueError(f"must be the least and the greatest thickness in mm, but is {list(thickness)}")
+            raise ValueError(f"must be the smallest and the largest thickness in mm, but is {list(thickness)}")
         return thickness
 
 
@@ -97,7 +97,7 @@ class RecipeParams(SeriesParams):
     """Parameters of a data set that the paper's scripts read in their own way."""
 
     recipe: Literal["standard", "published"] = Field(
-        "standard", description="published: files, order, padding, rescaling and groups as the paper's scripts had them"
+        "standard", description="published: files, order, padding, rescaling and groups as in the paper's scripts"
     )
 
     @model_validator(mode="after")
@@ -105,7 +105,7 @@ class RecipeParams(SeriesParams):
         fields = type(self).model_fields.items()
         meant = [name for name, field in fields if name not in _ALWAYS and getattr(self, name) != field.default]
         if self.recipe == "published" and meant:
-            raise ValueError(f'recipe = "published" takes what the paper took: leave out {", ".join(meant)}')
+            raise ValueError(f'recipe = "published" uses the files of the paper: remove {", ".join(meant)}')
         return self
 
 
@@ -127,9 +127,9 @@ def too_large(size: int) -> str:
 def unwanted(path: str, params: FolderParams) -> str:
     """Return why the file at ``path`` below the root is not asked for, or ""."""
     if params.include and not matches(path, params.include):
-        return "left out by the parameter include"
+        return "skipped by the parameter include"
     if params.exclude and matches(path, params.exclude):
-        return "left out by the parameter exclude"
+        return "skipped by the parameter exclude"
     return ""
 
 

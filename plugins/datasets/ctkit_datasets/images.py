@@ -25,7 +25,7 @@ PATTERN = r"(?P<patient>[^/]+?)(?:(?:_(?P<volume>\d+))?_(?P<index>\d+))?$"
 NUMBERED = r"(?P<patient>[^/]+?)\D*(?P<index>\d+)$"  #: reads the number at a name's end as the index of a slice
 
 _NO_INDEX = (
-    f"a single picture, as the parameter pattern finds no index in its name: try pattern = '{NUMBERED}', "
+    f"a single picture, because the parameter pattern finds no index in its name: try pattern = '{NUMBERED}', "
     "or min_slices = 1 for a set of single slices"
 )
 
@@ -69,7 +69,7 @@ class Images(Dataset[ImagesParams]):
         """Read size, depth and number of frames from one header."""
         if not file.path.lower().endswith(SUFFIXES):
             other = other_kind(self.params.root / file.path, "images")
-            return Skipped(file.path, other or f"no image by its name, which should end in {', '.join(SUFFIXES)}")
+            return Skipped(file.path, other or f"not an image by its name, which should end in {', '.join(SUFFIXES)}")
         try:
             with warnings.catch_warnings(action="ignore"), opened(self.params.root / file.path) as image:
                 return {"shape": shape_of(image), "frames": getattr(image, "n_frames", 1)}
@@ -190,7 +190,7 @@ def _checked(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
     if values.shape != shape:
         raise DataError("its size differs from that of its first frame")
     if not np.isfinite(values).all():
-        raise DataError("it holds values that are no number")
+        raise DataError("it has NaN values")
     if values.min() == values.max():
         raise DataError("constant: every pixel has the same value")
     return values

@@ -39,7 +39,7 @@ class LidcIdri(SeriesDataset[RecipeParams]):
             first = next((file for file in self.files() if file.path.endswith(".dcm")), None)
             if first and _NO_ORDER.fullmatch(PurePosixPath(first.path).stem):
                 yield (
-                    'recipe = "published" goes by the names of files, and these have the random names of Imaging Data '
+                    'recipe = "published" selects by file name, but these have the random names of Imaging Data '
                     'Commons; use recipe = "standard", or the files of The Cancer Imaging Archive'
                 )
 

@@ -76,7 +76,7 @@ class Luna16(MetaImage):
         return VolumeFacts(findings={kind: tuple(sorted(numbers)) for kind, numbers in sorted(found.items())})
 
 
-_KINDS = {"nodule": ("nodule",), "candidate": ("candidate that is a nodule", "candidate that is no nodule")}
+_KINDS = {"nodule": ("nodule",), "candidate": ("candidate that is a nodule", "candidate that is not a nodule")}
 
 
 @lru_cache(maxsize=4)

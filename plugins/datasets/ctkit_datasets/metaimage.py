@@ -15,7 +15,7 @@ from ctkit_datasets.nifti import Nifti
 from ctkit_datasets.nifti_files import check_size
 from ctkit_datasets.nifti_layouts import stem
 
-_NO_HEADER = f"no header by its name ({', '.join((*METAIMAGE, *NRRD))}), nor the voxels of a volume that is used"
+_NO_HEADER = f"not a header by its name ({', '.join((*METAIMAGE, *NRRD))}), nor the voxels of a used volume"
 
 
 class MetaImage(Nifti):

@@ -44,7 +44,7 @@ def text_header_facts(path: Path, size: int) -> dict[str, Any]:
         try:
             facts = _nrrd(block) if path.name.lower().endswith(NRRD) else _metaimage(block)
         except (ValueError, OverflowError) as error:
-            raise DataError("damaged header: a number makes no sense") from error
+            raise DataError("damaged header: invalid number") from error
     if facts["data"]:
         data_file(path, facts)
     else:
@@ -66,13 +66,13 @@ def data_file(path: Path, facts: Mapping[str, Any]) -> Path:
         return path
     found = path.parent / name
     if Path(name).is_absolute() or re.match(r"[A-Za-z]:|\\\\", name) or ".." in re.split(r"[/\\]", name):
-        raise DataError("its voxels lie outside of its folder")
+        raise DataError("its voxels are outside its folder")
     try:
         inside = found.resolve().is_relative_to(path.parent.resolve())
     except (OSError, RuntimeError, ValueError):
         inside = False
     if not inside:
-        raise DataError("its voxels lie outside of its folder")
+        raise DataError("its voxels are outside its folder")
     return found
 
 
@@ -99,7 +99,7 @@ def _metaimage(block: bytes) -> dict[str, Any]:
     if int(fields.get("ElementNumberOfChannels", "1")) != 1:
         raise DataError("several values for each voxel, not intensities")
     if fields.get("ElementType") not in _META_TYPES:
-        raise DataError("voxels that are no integers or real numbers of up to 64 bits")
+        raise DataError("voxels that are not integers or real numbers of up to 64 bits")
     if fields.get("BinaryData", "True").lower() == "false":
         raise DataError("voxels written as text; save them as binary")
     big = _first(fields, "BinaryDataByteOrderMSB", "ElementByteOrderMSB").lower() == "true"
@@ -148,7 +148,7 @@ def _nrrd(block: bytes) -> dict[str, Any]:
     count = int(fields.get("dimension", "0"))
     sizes = [int(size) for size in fields.get("sizes", "").split()]
     if len(sizes) != count or _first(fields, "line skip", "lineskip") not in ("", "0"):
-        raise DataError("damaged header: its dimensions make no sense")
+        raise DataError("damaged header: invalid dimensions")
     axes, directions, spacing = _nrrd_axes(fields, sizes)
     space = _SPACES.get(fields.get("space", "").lower(), fields.get("space", "").lower()).split("-")
     signs = [_TO_RIGHT_AND_FRONT.get(way, 1.0) for way in space] if len(space) == 3 else [-1.0, -1.0, 1.0]
@@ -181,7 +181,7 @@ def _nrrd_axes(
     if len(vectors) == len(sizes) and sum(vector != "none" for vector in vectors) == 3:
         axes = [axis for axis, vector in enumerate(vectors) if vector != "none"]
         if any(size != 1 for axis, size in enumerate(sizes) if axis not in axes):
-            raise DataError("several values for each voxel, or several volumes; save the one to be used as 3-D")
+            raise DataError("several values for each voxel, or several volumes; save one of them as 3-D")
         steps = np.array([_numbers(re.sub(r"[(),]", " ", vectors[axis]), 3) for axis in axes]).T
         lengths = np.linalg.norm(steps, axis=0)
         return axes, steps / lengths, lengths
@@ -198,7 +198,7 @@ def _nrrd_type(name: str) -> np.dtype[Any]:
     bits = re.fullmatch(r"int(8|16|32|64)(_t)?", plain)
     code = f"i{int(bits[1]) // 8}" if bits else _NRRD_TYPES.get({"longlong": "long long"}.get(plain, plain), "")
     if not code:
-        raise DataError("voxels that are no integers or real numbers of up to 64 bits")
+        raise DataError("voxels that are not integers or real numbers of up to 64 bits")
     return np.dtype(code.replace("i", "u") if unsigned else code)
 
 
@@ -214,11 +214,11 @@ def _numbers(text: str, count: int) -> NDArray[np.float64]:
 
 def _three(sizes: list[int], count: int) -> tuple[int, int, int]:
     if len(sizes) != count or any(size < 1 for size in sizes):
-        raise DataError("damaged header: its dimensions make no sense")
+        raise DataError("damaged header: invalid dimensions")
     if count < 3:
-        raise DataError(f"{count}-D, no volume")
+        raise DataError(f"{count}-D, not a volume")
     if math.prod(sizes[3:]) > 1:
-        raise DataError(f"{count}-D: {math.prod(sizes[3:])} volumes in one file; save the one to be used as 3-D")
+        raise DataError(f"{count}-D: {math.prod(sizes[3:])} volumes in one file; save one of them as 3-D")
     x, y, z = sizes[:3]
     return x, y, z
 
@@ -226,7 +226,7 @@ def _three(sizes: list[int], count: int) -> tuple[int, int, int]:
 def _single(name: str) -> str:
     """Return the name of the one file that holds the voxels."""
     if name.upper().startswith("LIST") or "%" in name:
-        raise DataError("its voxels lie in several files; save them in one")
+        raise DataError("its voxels are in several files; save them in one")
     return name
 
 
@@ -244,7 +244,7 @@ def _placed(
     steps, known = usable_steps(spacing)
     notes = []
     if cosines is None or not np.isfinite(cosines).all() or abs(np.linalg.det(cosines)) <= _FLAT:
-        notes = ["its header holds no orientation: taken as first axis to the left, second to the back"]
+        notes = ["its header has no orientation: assumed first axis to the left, second to the back"]
         cosines, signs = np.eye(3), (-1.0, -1.0, 1.0)
     affine = np.eye(4)
     affine[:3, :3] = cosines * steps

@@ -34,8 +34,7 @@ class NiftiParams(FolderParams):
     )
     layout: Literal["auto", "any"] = Field(
         "auto",
-        description="auto: label maps, and what the layouts of public archives hold beside CT, are left out. "
-        "any: each file is a CT scan",
+        description="auto: skip label maps, and files of public archives that are not CT. any: each file is a CT scan",
     )
     unit: Unit = Field(
         "auto",
@@ -44,7 +43,7 @@ class NiftiParams(FolderParams):
     )
     orientation: Literal["axial", "any"] = Field(
         "axial",
-        description="acquired planes to use; other ones are cut into axial slices",
+        description="acquired planes to use; others are cut into axial slices",
         json_schema_extra={"address": False},
     )
 
@@ -74,7 +73,7 @@ class Nifti(Dataset[NiftiParams]):
         """Read one header, and of what may be a label map the voxels."""
         if not file.path.lower().endswith(SUFFIXES):
             other = other_kind(self.params.root / file.path, "nifti")
-            return Skipped(file.path, other or "no NIfTI file by its name, which should end in .nii or .nii.gz")
+            return Skipped(file.path, other or "not a NIfTI file by its name, which should end in .nii or .nii.gz")
         return self.inspect_volume(file)
 
     def inspect_volume(self, file: SourceFile) -> Mapping[str, Any] | Skipped:

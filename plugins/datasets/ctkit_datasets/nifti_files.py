@@ -36,7 +36,7 @@ _ALIKE = 0.7  # of neighbours inside of what is labelled
 _PIECE = 1 << 20  # bytes
 _GZIP = b"\x1f\x8b"
 _ANY_ZLIB = 47  # zlib's word for either of its headers
-_TRAILING = "bytes that follow the compressed data are ignored"
+_TRAILING = "bytes after the compressed data are ignored"
 _INFLATION = 200  # bytes that one byte of a compressed file may become; noise keeps real CT far below it
 _SMALL = 1 << 26  # bytes that any compressed file may become
 _LAYOUTS: tuple[tuple[Any, int, int], ...] = (  # class, bytes of the header, place of its magic
@@ -81,7 +81,7 @@ def check_size(facts: Mapping[str, Any], size: int) -> None:
     needed = facts["offset"] + math.prod(facts["file_shape"]) * np.dtype(facts["dtype"]).itemsize
     there = size - max(0, facts.get("start", 0))
     if needed > (there if facts["encoding"] == "raw" else max(_SMALL, there * _INFLATION)):
-        raise DataError(f"truncated: its header asks for {needed:,} bytes, which a file of {size:,} does not hold")
+        raise DataError(f"truncated: its header asks for {needed:,} bytes, but the file has {size:,}")
     _, rows, columns = facts["shape"]
     if rows * columns > MOST_PIXELS:
         raise DataError(f"its header claims slices of {rows:,} x {columns:,} pixels, more than any CT has")
@@ -101,7 +101,7 @@ def opened(path: Path, encoding: str = "", start: int = 0) -> Iterator[tuple[Bin
             file.seek(start if start >= 0 else max(0, file.seek(0, 2) + start))
             yield (_Inflated(file, 31 if encoding != "zlib" else _ANY_ZLIB) if compressed else file), compressed
     except (EOFError, zlib.error, OverflowError) as error:  # the last of a place beyond all files
-        raise DataError("its compressed data are damaged or end too early") from error
+        raise DataError("its compressed data are damaged or incomplete") from error
     except OSError as error:
         reason = f"cannot be read: {error.strerror or type(error).__name__}"
         raise DataError(reason, retry=error.errno is not None) from error
@@ -161,8 +161,8 @@ def _header(block: bytes) -> Any:
         if magic in (b"n+1", b"n+2"):
             return kind(block[:length], endianness=orders[length], check=False)
         if magic in (b"ni1", b"ni2"):
-            raise DataError("NIfTI whose voxels lie in another file (.hdr and .img); save it as one .nii")
-        raise DataError("ANALYZE, which holds no orientation, or a damaged NIfTI header")
+            raise DataError("NIfTI with its voxels in another file (.hdr and .img); save it as one .nii")
+        raise DataError("ANALYZE, which has no orientation, or a damaged NIfTI header")
     raise DataError("not a NIfTI file")
 
 
@@ -170,11 +170,11 @@ def _shape(header: Any) -> tuple[int, int, int]:
     """Return the voxels along the three axes of the file."""
     count, *sizes = (int(size) for size in header["dim"])
     if not 1 <= count <= 7 or any(size < 1 for size in sizes[: min(count, 3)]):
-        raise DataError("damaged header: its dimensions make no sense")
+        raise DataError("damaged header: invalid dimensions")
     x, y, z, *more = (*sizes[:count], *[1] * (7 - count))
     more = [max(size, 1) for size in more]  # a time of no moment, as some programs write
     if math.prod(more) > 1:
-        raise DataError(f"{count}-D: {math.prod(more)} volumes in one file; save the one to be used as 3-D")
+        raise DataError(f"{count}-D: {math.prod(more)} volumes in one file; save one of them as 3-D")
     return x, y, z
 
 
@@ -186,14 +186,14 @@ def _dtype(header: Any, labels: bool) -> str:
     if dtype.names:
         raise DataError("colours, not intensities")
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise DataError(f"voxels of data type {code}, which is no integer or real number of up to 64 bits")
+        raise DataError(f"voxels of data type {code}, which is not an integer or real number of up to 64 bits")
     return str(dtype.str)
 
 
 def _offset(header: Any) -> int:
     offset, first = float(header["vox_offset"]), header.sizeof_hdr
     if not (offset == 0 or first <= offset < 2**62):  # NaN fails too
-        raise DataError("damaged header: its voxels begin nowhere")
+        raise DataError("damaged header: invalid position of its voxels")
     return int(offset) or first + 4
 
 
@@ -225,7 +225,7 @@ def orientation(
     ``affine`` (4, 4) leads from voxels to mm at the patient's right, front and head; its last row is not looked at.
     ``known`` says of which axes of the file the distance is: that of others is None, with a note.
     """
-    notes = list(notes) if all(known) else [*notes, "its header holds no usable spacing along some axis: unknown"]
+    notes = list(notes) if all(known) else [*notes, "its header has no usable spacing along some axis: unknown"]
     if not _is_usable(affine):
         raise DataError("damaged header: neither orientation nor spacing can be used")
     steps = np.linalg.norm(affine[:3, :3], axis=0)  # from voxel to voxel along the axes of the file
@@ -280,7 +280,7 @@ def _affine(header: Any) -> tuple[NDArray[np.float64], list[str], list[bool]]:
         if _is_usable(affine):
             return affine, [], [True] * 3
     header["pixdim"][1:4], known = usable_steps(header["pixdim"][1:4].astype(np.float64))
-    note = "its header holds no orientation: taken as ANALYZE's, first axis to the left"
+    note = "its header has no orientation: assumed as in ANALYZE, first axis to the left"
     return header.get_base_affine(), [note], known
 
 
@@ -307,7 +307,7 @@ def read_slices(path: Path, facts: Mapping[str, Any], wanted: Ints | None = None
     """Decode the ``wanted`` slices (all by default) of a file with ``facts`` from its header.
 
     With ``unit`` "auto" a volume is in Hounsfield units if one voxel in a thousand is at -200 or less, as air and lung
-    are, and few are beyond bone; else its unit is arbitrary. HU are rounded to int16, and what is no number,
+    are, and few are beyond bone; else its unit is arbitrary. HU are rounded to int16, and what is not a number,
     a fill value, or at -2000 HU or less, which is padding, becomes -1024. The few voxels that are out of range are
     clipped to the nearest value in it, and the notes count them. Constant slices are skipped. Raises ``DataError``
     where the file is damaged, with a reason that names no file.
@@ -323,7 +323,7 @@ def read_slices(path: Path, facts: Mapping[str, Any], wanted: Ints | None = None
         limits = limits._replace(high=_HIGHEST_BONE)
         ends = _ends(slices, scale, limits)
     if np.isnan(ends[:, 0]).all():
-        raise DataError("it holds no finite value, or values too large for 32 bits")
+        raise DataError("it has no finite value, or values too large for 32 bits")
     limits = limits._replace(low=float(np.nanmin(ends[:, 0])), high=float(np.nanmax(ends[:, 1])))
     index = np.arange(len(slices)) if wanted is None else np.asarray(wanted, np.int64)
     varies = ends[index, 0] < ends[index, 1]
@@ -401,7 +401,7 @@ def _notes(ends: NDArray[np.float64], unit: str) -> Iterator[str]:
     if beyond:
         yield f"voxels out of range, clipped: {beyond:,}"
     if unknown:
-        yield f"voxels without a number, taken as {'air' if unit == 'HU' else 'the lowest value'}: {unknown:,}"
+        yield f"NaN voxels, replaced by {'air' if unit == 'HU' else 'the lowest value'}: {unknown:,}"
 
 
 @contextmanager
@@ -499,7 +499,7 @@ def _hu(plane: NDArray[Any], scale: tuple[float, float] | None, limits: _Limits)
 
 
 def _arbitrary(plane: NDArray[Any], scale: tuple[float, float] | None, limits: _Limits) -> NDArray[Any]:
-    """Return values as they are stored where they can be, with the lowest of the volume for what is no number."""
+    """Return values as they are stored where they can be, with the lowest of the volume for what is not a number."""
     values = _scaled(plane, scale)
     clipped = np.where(_known(values, limits), values.clip(limits.low, limits.high), limits.low)
     if scale is None and plane.dtype.kind in "iu":  # of 64 bits, a float is not each of them
@@ -508,6 +508,6 @@ def _arbitrary(plane: NDArray[Any], scale: tuple[float, float] | None, limits: _
 
 
 def _scaled(plane: NDArray[Any], scale: tuple[float, float] | None) -> NDArray[np.float64]:
-    with np.errstate(all="ignore"):  # what is no number is looked for afterwards
+    with np.errstate(all="ignore"):  # what is not a number is looked for afterwards
         values = plane.astype(np.float64)
         return np.asarray(values if scale is None else values * scale[0] + scale[1])

@@ -60,7 +60,7 @@ def mask_by_place(path: str) -> str:
         return "a segmentation, by the name of its folder"
     below = {name.lower() for name in folders}
     if "derivatives" in below and any(BIDS_SUBJECT.fullmatch(name) for name in folders):
-        return "made of a scan, as all derivatives of BIDS are"
+        return "derived from a scan, as all derivatives of BIDS"
     return ""
 
 
@@ -104,7 +104,7 @@ def _name_reason(path: str, siblings: Mapping[str, set[str]]) -> str:
     if name in PET_CT_TREE and beside & {"CT", "CTres"} and len(beside & set(PET_CT_TREE)) > 1:
         chosen = "CT" if "CT" in beside else "CTres"
         if name != chosen:
-            return f"{name}.nii.gz lies beside {chosen}.nii.gz, which is the scan"
+            return f"{name}.nii.gz is next to {chosen}.nii.gz, which is the scan"
     words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word and not word.isdecimal()]
     return f"{words[-1]} by its name, not CT" if words and words[-1] in _OTHERS else ""
 
@@ -165,7 +165,7 @@ class _Channels:
         if _CT.search(name):
             return ""
         if not name or name.lower() in _SCALES:  # nobody says what it is
-            return f"channel {number}, which no dataset.json calls CT" if number else ""
+            return f"channel {number}, which is CT in no dataset.json" if number else ""
         return f"channel {number} is not CT by dataset.json"
 
 

@@ -31,7 +31,7 @@ class PetCtParams(RecipeParams):
     """Parameters of FDG-PET-CT-Lesions."""
 
     resampled: bool = Field(
-        False, description=f"of a NIfTI tree read {RESAMPLED_CT}, the CT on the grid of the PET, instead of {CT}"
+        False, description=f"of a NIfTI tree, read {RESAMPLED_CT}, the CT on the grid of the PET, instead of {CT}"
     )
 
 
@@ -78,7 +78,7 @@ class PetCt(SeriesDataset[PetCtParams]):
             elif "nifti" in facts:
                 trees.append((file, facts["nifti"]))
             else:
-                left.append(Skipped(file.path, "DICOM, which the published recipe does not take"))
+                left.append(Skipped(file.path, "DICOM, which the published recipe does not use"))
 
     def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
         """Decode slices to Hounsfield units if nothing else is said, or as the paper's scripts write them."""
@@ -136,5 +136,5 @@ def _read_published(path: Path, volume: Volume, wanted: Ints | None) -> Pixels:
         plane = slices[number].astype(np.float64) * slope + intercept
         low = plane.min()
         target[...] = np.rint((plane - low) / (plane.max() - low + 1e-5) * 255)
-    skipped = tuple((int(number), "it holds values that are no number") for number in index[~finite])
+    skipped = tuple((int(number), "it has NaN values") for number in index[~finite])
     return Pixels(values, index[finite], "arbitrary", skipped, notes=notes)

@@ -18,7 +18,7 @@ class PhantomParams(Params):
 
     patients: int = Field(16, ge=1, le=100_000, description="patients, one volume each")
     slices: int = Field(48, ge=1, le=600, description="slices of a volume")
-    slice_spacing: float = Field(5.0, gt=0, le=50, description="distance of neighbouring slices, in mm")
+    slice_spacing: float = Field(5.0, gt=0, le=50, description="distance between neighbouring slices, in mm")
     matrix: int = Field(128, ge=32, le=1024, description="rows and columns of a slice, in pixels")
     lesions: float = Field(0.5, ge=0, le=1, description="share of patients with 6 to 12 lesions in lungs and liver")
     seed: int = Field(0, ge=0, description="another seed gives other patients")
@@ -28,7 +28,7 @@ class PhantomParams(Params):
         if self.slices * self.slice_spacing > LENGTH:
             raise ValueError(
                 f"slices * slice_spacing must be at most {LENGTH:g} mm, the height of the phantom, "
-                f"but is {self.slices * self.slice_spacing:g} mm; take fewer slices or a smaller slice_spacing"
+                f"but is {self.slices * self.slice_spacing:g} mm; use fewer slices or a smaller slice_spacing"
             )
         return self
 

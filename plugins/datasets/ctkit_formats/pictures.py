@@ -49,10 +49,10 @@ def opened(path: Path, frame: int = 0) -> Iterator[ImageFile]:
         raise DataError(_TOO_LARGE) from error
     except OSError as error:
         if error.errno is None:  # Pillow's own, for a damaged file
-            raise DataError(f"damaged or no image ({type(error).__name__})") from error
+            raise DataError(f"damaged or not an image ({type(error).__name__})") from error
         raise DataError(f"cannot be opened: {error.strerror}", retry=True) from error
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
-        raise DataError(f"damaged or no image ({type(error).__name__})") from error
+        raise DataError(f"damaged or not an image ({type(error).__name__})") from error
 
 
 def shape_of(image: ImageFile) -> tuple[int, int, str]:
@@ -183,7 +183,7 @@ def look_at(path: Path) -> Look:
         pages = getattr(image, "n_frames", 1)
     values = decoded(path).ravel()
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise DataError("it holds values that are no number")
+        raise DataError("it has NaN values")
     some = values[:: 1 + (len(values) >> 20)]  # enough of a large picture
     usual = np.partition(some, last := int(0.99 * (len(some) - 1)))[last]
     return Look(values.dtype.str, float(values.min()), float(values.max()), float(usual), pages)

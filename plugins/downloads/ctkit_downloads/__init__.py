@@ -10,4 +10,4 @@ from ctkit.hookspecs import Spec, hookimpl
 @hookimpl
 def ctkit_register_commands() -> Sequence[Spec]:
     """Announce the command; its module is imported when it is called."""
-    return [Spec("get", "Fetch the public data set NAME into the folder --out.", "ctkit_downloads.commands:get")]
+    return [Spec("get", "Download the public data set NAME into the folder --out.", "ctkit_downloads.commands:get")]

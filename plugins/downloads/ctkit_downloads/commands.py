@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("name", metavar="NAME")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder; what lies there whole is kept.")
-@click.option("--patients", type=click.IntRange(1), help="Only the first so many patients of a set of scans.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder; complete files in it are kept.")
+@click.option("--patients", type=click.IntRange(1), help="Only the first N patients of a set of scans.")
 @click.option(
     "--size", type=click.Choice([str(size) for size in medmnist.SIZES]), help="Side of MedMNIST's images, in pixels."
 )
-@click.option("--endpoint", metavar="URL", help="Server to fetch from, instead of the public one: a mirror.")
-@click.option("--dry-run", is_flag=True, help="Say what would be fetched; fetch nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--endpoint", metavar="URL", help="Server to download from, instead of the public one.")
+@click.option("--dry-run", is_flag=True, help="Print what would be downloaded; download nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @output_options
 def get(
     name: str,
@@ -38,12 +38,12 @@ def get(
     yes: bool,
     console: Console,
 ) -> None:
-    """Fetch the public data set NAME into the folder --out. A stopped download goes on where it stopped.
+    """Download the public data set NAME into the folder --out. A stopped download resumes.
 
     \b
     lidc-idri           CT scans and nodule segmentations, from Imaging Data Commons
     fdg-pet-ct-lesions  CT scans, from Imaging Data Commons
-    organsmnist, ...    a set of MedMNIST with one label an image, from its archive
+    organsmnist, ...    a set of MedMNIST with one label per image, from its archive
 
     The scans need pip install 'ctkit-ssl[get]'. Files are checked: scans by their number and size, which is all that
     their index holds, MedMNIST by its MD5.
@@ -73,14 +73,14 @@ def _order(
             raise RequestError(f"--patients is for sets of scans; {name} is one file")
         return medmnist.FileOrder(name, sizes.get(size or "", 28), out, endpoint or medmnist.ENDPOINT)
     raise RequestError(
-        f"there is no data set {name!r} to fetch; "
+        f"there is no data set {name!r} to download; "
         + (medmnist.UNFIT.get(name) or nearest(name, [*idc.COLLECTIONS, *medmnist.SETS]))
     )
 
 
 def _agreed(question: str) -> bool:
     if not sys.stdin.isatty():
-        raise RequestError("there is no terminal to ask on; say --yes to fetch it, or --dry-run to look only")
+        raise RequestError("no terminal to ask for confirmation; add --yes to download, or --dry-run to only look")
     return click.confirm(question)
 
 

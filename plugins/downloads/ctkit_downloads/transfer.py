@@ -42,7 +42,7 @@ class Transfer:
         with self._answer(0, "HEAD") as answer:
             length = answer.headers.get("Content-Length", "")
         if not length.isdecimal():
-            raise DataError(f"{self.url} does not say how large the file is", retry=True)
+            raise DataError(f"{self.url} does not state the size of the file", retry=True)
         return int(length)
 
     @property
@@ -61,7 +61,7 @@ class Transfer:
             self._append(lambda held: progress.update(held >> 20, self.size >> 20) if progress else None)
         if self._held != self.size:
             raise DataError(
-                f"{self.url} sent {self._held} of {self.size} bytes; the same command fetches the rest", retry=True
+                f"{self.url} sent {self._held} of {self.size} bytes; the same command downloads the rest", retry=True
             )
         try:
             check(self._part)
@@ -88,7 +88,7 @@ class Transfer:
     @contextmanager
     def _answer(self, held: int, method: str = "GET") -> Iterator[http.client.HTTPResponse]:
         if not self.url.startswith(("http://", "https://")):
-            raise RequestError(f"{self.url} is no address of a server: it starts with https:// or http://")
+            raise RequestError(f"{self.url} is not the address of a server: it must start with https:// or http://")
         ranges = {"Range": f"bytes={held}-"} if held else {}
         request = Request(self.url, headers=ranges, method=method)  # noqa: S310  # checked above
         try:
@@ -104,4 +104,4 @@ class Transfer:
             while block := answer.read(_BLOCK):
                 yield block
         except (OSError, http.client.HTTPException) as error:
-            raise DataError(f"{self.url} broke off: {error}; the same command goes on", retry=True) from error
+            raise DataError(f"{self.url} was interrupted: {error}; the same command resumes", retry=True) from error

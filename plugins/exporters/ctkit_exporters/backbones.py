@@ -34,7 +34,7 @@ def choose_backbones(
     """
     chosen = open_run(run).backbones
     if not chosen:
-        raise RequestError(f"{run} holds no backbone: it has no [[pretrain]], or did not come so far")
+        raise RequestError(f"{run} has no backbone: it has no [[pretrain]], or did not reach this stage")
     for key, name in (("arm", arm), ("pretrain", pretrain), ("seed", seed)):
         there = {str(getattr(one, key)) for one in chosen}
         chosen = [one for one in chosen if name is None or getattr(one, key) == name]
@@ -53,7 +53,7 @@ def export_backbones(chosen: list[RunBackbone], form: ExportFormat, out: Path) -
     if one_file and len(chosen) > 1:
         names = ", ".join(map(name_of, chosen))
         raise RequestError(
-            f"{out} takes one backbone but there are {len(chosen)}: {names}; choose by --arm, --pretrain and --seed, "
+            f"{out} is for one backbone but there are {len(chosen)}: {names}; choose by --arm, --pretrain and --seed, "
             "or give --out a folder"
         )
     _check_names(chosen)

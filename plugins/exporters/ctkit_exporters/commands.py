@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new or empty folder.")
 @output_options
 def export_slices(run: Path, arm: str, form: SliceFormat, out: Path, console: Console) -> None:
-    """Export the slices that ARM of the folder RUN keeps; a stopped export goes on where it stopped.
+    """Export the slices that ARM of the folder RUN keeps; a stopped export resumes.
 
     \b
     list   slices.txt with the paths of the source files

@@ -60,7 +60,7 @@ def export_slices(run: RevisitedArm, form: SliceFormat, out: Path) -> int:
     """
     refuse_without_sources(run.dataset, run.dataset_name, form)
     if form == "dicom" and any(len(volume.files) != len(volume) for volume in run.volumes):
-        raise RequestError("some source files hold more than one slice, so they cannot be linked; take png or nifti")
+        raise RequestError("some source files have more than one slice, so they cannot be linked; use png or nifti")
     _claim(run, form, out)
     kept = partial(_kept, run, out)
     if form == "list":
@@ -98,7 +98,7 @@ def _claim(run: RevisitedArm, form: SliceFormat, out: Path) -> None:
     mark = out / _MARK
     if mark.exists():
         if json.loads(mark.read_text(encoding="utf-8")) != claim:
-            raise RequestError(f"{out} holds the export of another selection or format; give another folder")
+            raise RequestError(f"{out} has the export of another selection or format; give another folder")
     elif out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RequestError(f"{out} is not an empty folder; give another one")
     else:
@@ -118,7 +118,8 @@ def _write_list(run: RevisitedArm, kept: Iterable[Kept], path: Path) -> None:
                 source = str(root / one.volume.source(number))
                 if set(source) & set("\n\r\t"):
                     raise RequestError(
-                        "a source's name holds a line break or tab, which no list can; take another format"
+                        "the name of a source file has a line break or tab, which a list cannot contain; use another"
+                        " format"
                     )
                 file.write(f"{source}\n" if single else f"{source}\t{one.volume.slices[number][1]}\n")
 

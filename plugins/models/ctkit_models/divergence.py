@@ -1,4 +1,4 @@
-"""A loss that is no number: noticed on the device, and told to the user with the slices that were in the batch."""
+"""A loss that is not a number: noticed on the device, and told to the user with the slices that were in the batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("ctkit.models")
 
 
 class FirstBadLoss:
-    """Remembers, on the losses' device, the first step with an infinite loss or one that is no number."""
+    """Remembers, on the losses' device, the first step with an infinite loss or one that is not a number."""
 
     def __init__(self) -> None:
         self._step: Tensor | None = None

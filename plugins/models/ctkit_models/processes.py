@@ -96,7 +96,7 @@ def _watching(others: list[ChildProcess], device: str) -> Iterator[None]:
         for other in others:
             other.kill()
         if failure:
-            raise TrainingError(f"{failure}; the same command goes on from the last checkpoint") from error
+            raise TrainingError(f"{failure}; the same command resumes from the last checkpoint") from error
         raise
     finally:
         over.set()

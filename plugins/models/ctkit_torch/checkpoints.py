@@ -34,7 +34,7 @@ class Checkpoints:
             if read_sealed(path):
                 state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
                 return state
-            log.warning("a checkpoint is damaged and passed over")
+            log.warning("a checkpoint is damaged and ignored")
         return None
 
     def remove(self) -> None:

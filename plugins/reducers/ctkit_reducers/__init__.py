@@ -18,22 +18,25 @@ def ctkit_register_reducers() -> Sequence[Spec]:
         Spec("ssim", "drop slices structurally similar to an earlier one of their volume", "ctkit_reducers.ssim:Ssim"),
         Spec(
             "mutual-information",
-            "drop slices that share most information with an earlier one of their volume",
+            "drop slices with high mutual information with an earlier one of their volume",
             "ctkit_reducers.mutual_information:MutualInformation",
         ),
         Spec("entropy", "drop slices with little information, such as air", "ctkit_reducers.entropy:Entropy"),
         Spec(
-            "embedding", "drop slices that a network sees alike", "ctkit_reducers.embedding:Embedding", requires="train"
+            "embedding",
+            "drop near-duplicates by features of a network",
+            "ctkit_reducers.embedding:Embedding",
+            requires="train",
         ),
         Spec(
             "k-center",
-            "keep the slices that cover all others in a network's eyes",
+            "keep slices that cover all others, by features of a network",
             "ctkit_reducers.k_center:KCenter",
             requires="train",
         ),
         Spec(
             "semdedup",
-            "drop near-copies within clusters of embeddings",
+            "drop near-duplicates within clusters of embeddings",
             "ctkit_reducers.semdedup:SemDedup",
             requires="train",
         ),

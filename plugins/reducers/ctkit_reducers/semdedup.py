@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
@@ -10,17 +12,21 @@ from ctkit.contracts import Decision, Group, Ints
 from ctkit_reducers.embedding import DECIMALS, Embedded, EmbeddingParams, cosine_distances
 from ctkit_reducers.similarity import evidence_of
 
+FEWEST = 100  #: clusters of a group that has as many slices, where the pipeline gives no number
 ITERATIONS = 100  #: of k-means at most
+AT_ONCE = 10_000  #: slices; k-means goes through larger groups in batches
+STEPS, BATCH = 100, 1024  #: so many batches at least, more where every slice is to be seen once
 BLOCK = 1024  #: slices compared with all centres, or with their cluster, at a time
 
 
 class SemDedupParams(EmbeddingParams):
     """Which network looks at the slices, and how many clusters they fall into."""
 
-    clusters: int = Field(
-        100,
+    clusters: int | None = Field(
+        None,
         ge=1,
-        description="clusters of k-means; never more than a group has slices",
+        description="clusters of k-means; if left out the square root of a group's slices, but at least 100; never more"
+        " than a group has slices",
         json_schema_extra={"describe": False},
     )
 
@@ -31,8 +37,12 @@ class SemDedup(Embedded[SemDedupParams]):
     Of slices equally far from the centre, as two in a cluster of their own always are, the first counts as farther.
     As in the paper, a slice also goes when the one it is near to went before it; the kept slice at the end of that
     chain stands for it, at a distance that may exceed the threshold.
+
+    With as many clusters as the square root of the slices, it takes as long to find the cluster of each slice as to
+    compare it with the rest of that cluster, and the sum is smallest.
     """
 
+    version = 2
     default_scope = "dataset"
     draws = True
 
@@ -40,9 +50,13 @@ class SemDedup(Embedded[SemDedupParams]):
         """Cluster with starts drawn from ``rng``, then look for duplicates in each cluster."""
         features: NDArray[np.float32] = evidence_of(group)
         by = np.full(len(group), -1)
-        centres, cluster = spherical_k_means(features, min(self.params.clusters, len(group)), rng)
-        for number, centre in enumerate(centres):
-            members = np.flatnonzero(cluster == number)
+        if not len(group):
+            return Decision(by < 0, by, np.zeros(0, np.float32))
+        wanted = self.params.clusters or max(FEWEST, math.isqrt(len(group) - 1) + 1)
+        centres, cluster = spherical_k_means(features, min(wanted, len(group)), rng)
+        by_cluster = np.argsort(cluster, kind="stable")
+        ends = np.searchsorted(cluster[by_cluster], np.arange(1, len(centres)))
+        for centre, members in zip(centres, np.split(by_cluster, ends), strict=True):
             to_centre = cosine_distances(centre[None], features[members])[0]
             order = members[np.argsort(-to_centre, kind="stable")]
             near = _nearest_before(features[order], at)
@@ -54,8 +68,11 @@ class SemDedup(Embedded[SemDedupParams]):
 def spherical_k_means(
     features: NDArray[np.float32], k: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], Ints]:
-    """Centres (k, width) of unit length, by cosine, and the cluster (n,) of each of (n, width)."""
+    """Centres (k, width) of unit length, by cosine, and the cluster (n,) of each of (n, width) unit vectors."""
     centres = features[np.sort(rng.choice(len(features), k, replace=False))]
+    if len(features) > AT_ONCE:
+        centres = _in_batches(features, centres, rng)
+        return centres, _nearest_centre(features, centres)
     cluster = np.full(len(features), -1)
     for _ in range(ITERATIONS):
         before, cluster = cluster, _nearest_centre(features, centres)
@@ -63,6 +80,26 @@ def spherical_k_means(
             break
         centres = _centres(features, cluster, centres)
     return centres, cluster
+
+
+def _in_batches(
+    features: NDArray[np.float32], start: NDArray[np.float32], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """Mini-batch k-means (Sculley 2010); a fixed number of steps, so that no sum over threads decides when it ends."""
+    from sklearn.cluster import MiniBatchKMeans  # comes with the extra that brings the network
+
+    found = MiniBatchKMeans(
+        len(start),
+        init=start,
+        n_init=1,
+        batch_size=BATCH,
+        max_iter=max(1, math.ceil(STEPS * BATCH / len(features))),
+        max_no_improvement=None,
+        random_state=int(rng.integers(1 << 31)),
+    ).fit(features)
+    centres: NDArray[np.float32] = found.cluster_centers_.astype(np.float32)
+    centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return centres
 
 
 def _nearest_centre(features: NDArray[np.float32], centres: NDArray[np.float32]) -> Ints:

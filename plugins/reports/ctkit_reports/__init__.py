@@ -14,12 +14,12 @@ from ctkit.hookspecs import RunInfo, Spec, hookimpl
 def ctkit_register_commands() -> Sequence[Spec]:
     """Announce the commands; their modules are imported when they are called."""
     summaries = {
-        "report": "Make report.html of the folder RUN again, from what lies there.",
+        "report": "Rebuild report.html from the files in the folder RUN.",
         "compare": "Print one table of the scores of all RUNs: slices kept, cost of pre-training, differences.",
         "curve": "Print how many slices each threshold of ARM in the folder RUN would keep; plot"
         " it and show it in the report.",
-        "explain": "Write a page that lets you judge by eye how ARM of the folder RUN chose:"
-        " explain.html in the arm's folder.",
+        "explain": "Write explain.html, a page with pictures of what ARM of the folder RUN keeps and drops, into"
+        " the arm's folder.",
     }
     return [Spec(name, summary, f"ctkit_reports.commands:{name}") for name, summary in summaries.items()]
 

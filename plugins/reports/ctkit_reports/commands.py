@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 def report(run: Path) -> None:
-    """Make report.html of the folder RUN again, from what lies there."""
+    """Rebuild report.html from the files in the folder RUN."""
     from ctkit_reports.page import write_report
 
     click.echo(f"report: {write_report(run)}")
@@ -72,7 +72,7 @@ def curve(run: Path, arm: str, console: Console) -> None:
 @click.argument("arm", shell_complete=complete_arms)
 @output_options
 def explain(run: Path, arm: str, console: Console) -> None:
-    """Write a page that lets you judge by eye how ARM of the folder RUN chose: explain.html in the arm's folder."""
+    """Write explain.html, a page with pictures of what ARM of the folder RUN keeps and drops, into the arm's folder."""
     from ctkit import open_run
     from ctkit_reports.explaining import explain as gather
     from ctkit_reports.explanation import write_explanation

@@ -28,7 +28,7 @@ def write_report(run: Path) -> Path:
     """Write ``report.html`` into a run folder, from what the run left there so far, and return its path.
 
     The page loads nothing from elsewhere and names no patient, source file or path. The same files give the same page.
-    Raises ``ctkit.errors.RequestError`` where ``run`` is no run folder.
+    Raises ``ctkit.errors.RequestError`` where ``run`` is not a run folder.
     """
     opened = open_run(run)
     write_text(opened.folder.report, render(opened))

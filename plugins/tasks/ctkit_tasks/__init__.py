@@ -14,13 +14,13 @@ def ctkit_register_tasks() -> Sequence[Spec]:
     return (
         Spec("covid-ct", "COVID CT Grand Challenge with its official splits", "ctkit_tasks.covid_ct:CovidCt"),
         Spec("organsmnist", "OrganSMNIST of MedMNIST v2: 11 organs", "ctkit_tasks.medmnist:OrganSMnist"),
-        Spec("medmnist", "any 2-D set of MedMNIST v2 with one label an image", "ctkit_tasks.medmnist:MedMnist"),
+        Spec("medmnist", "any 2-D set of MedMNIST v2 with one label per image", "ctkit_tasks.medmnist:MedMnist"),
         Spec("brain-hemorrhage", "head CT with hemorrhage and without", "ctkit_tasks.brain_hemorrhage:BrainHemorrhage"),
         Spec("image-folder", "any root/split/class/ tree of images", "ctkit_tasks.image_folder:ImageFolder"),
         Spec("phantom-lesions", "built-in phantom slices, some with a lesion", "ctkit_tasks.phantom:PhantomLesions"),
         Spec(
             "phantom-regions",
-            "built-in phantom slices by their place in the body, however turned",
+            "built-in phantom slices by region of the body, at any rotation",
             "ctkit_tasks.phantom:PhantomRegions",
         ),
     )

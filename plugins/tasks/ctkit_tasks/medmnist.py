@@ -40,7 +40,7 @@ class MedMnistParams(Params):
     def _is_known(cls, name: str) -> str:
         if name not in SETS:
             why = UNFIT.get(name) or nearest(name, SETS)
-            raise ValueError(f"no 2-D set of MedMNIST with one label an image is called {name!r}; {why}")
+            raise ValueError(f"no 2-D set of MedMNIST with one label per image is called {name!r}; {why}")
         return name
 
 

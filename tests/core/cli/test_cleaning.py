@@ -218,9 +218,7 @@ def test_what_cannot_be_removed_is_named_after_the_rest_is_gone(
     entries = [make(str(days), days=days) for days in (3, 2, 1)]
     planned, rename = plan(cache.folder, ALL), Path.rename
     monkeypatch.setattr(Path, "rename", lambda path, to: refuse() if path == entries[1] else rename(path, to))
-    with pytest.raises(
-        StorageError, match="cannot remove entry: Permission denied; of 3 entries 1 .* 2.0 kB are freed"
-    ):
+    with pytest.raises(StorageError, match="cannot remove entry: Permission denied; of 3 entries 1 .* 2.0 kB freed"):
         free(planned)
     assert [entry.exists() for entry in entries] == [False, True, False]
 
@@ -293,7 +291,7 @@ def test_it_says_how_much_does_not_count_as_run_folders_have_it_too(
     make("own", size=500)
     link(make("shown", size=2000) / "data", tmp_path / "runs" / "a" / "data")
     _, out, _ = clean("--keep-below", "1kB", "--yes")
-    assert out.splitlines()[0].startswith("2.0 kB stay and do not count: run folders hold the same files")
+    assert out.splitlines()[0].startswith("2.0 kB are kept and do not count: run folders have the same files")
     assert out.splitlines()[1].startswith("nothing to free")
 
 
@@ -302,7 +300,7 @@ def test_it_frees_nothing_where_it_cannot_ask(make: Make, clean, monkeypatch: py
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     code, _, err = clean("--older-than", "1h")
     assert code == 2
-    assert "say --yes" in err
+    assert "add --yes" in err
     assert entry.exists()
     assert clean("--older-than", "1h", "--yes")[0] == 0
     assert not entry.exists()

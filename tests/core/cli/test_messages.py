@@ -21,4 +21,4 @@ def test_a_broken_plugin_is_told_of_before_it_is_missed(
     for words in (["validate", "p.toml"], ["run", "p.toml", "--dry-run"]):
         code, _, err = command(*words)
         assert code == 0
-        assert "plugin 'diary' of ct-diary is broken and left out: ImportError: no pen" in err
+        assert "plugin 'diary' of ct-diary is broken and not used: ImportError: no pen" in err

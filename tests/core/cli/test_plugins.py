@@ -23,7 +23,7 @@ def test_plugins_are_listed_by_kind(command: Run) -> None:
 def test_a_plugin_is_described_with_its_parameters_and_knob(command: Run) -> None:
     _, out, _ = command("describe", "reducer", "hash")
     assert "threshold  integer 0..256, default 6" in out
-    assert "bits; a budget, keep, turns it" in out
+    assert "bits; or set by a budget, keep" in out
     assert "bits  64 | 256, default 64" in out
 
 

@@ -27,7 +27,7 @@ Run = Callable[..., tuple[int, str, str]]
         (["run", "p.toml", "--set", "dataset.sise=3"], 2, "dataset.sise: unknown key; did you mean 'size'?"),
         (["run", "p.toml", "--out", "p.toml/x"], 2, "p.toml is a file; give another folder"),
         (["describe", "reducer", "hsah"], 2, "there is no reducer 'hsah'; did you mean 'hash'?"),
-        (["report", "nowhere"], 2, "nowhere is no run folder: it has no run.json"),
+        (["report", "nowhere"], 2, "nowhere is not a run folder: it has no run.json"),
         (["run", "p.toml", "--set", "compute.device=cuda"], 2, "shows no CUDA device"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -64,7 +64,7 @@ def test_a_command_that_is_not_there_is_missed_before_anything_runs(
     finally:
         plugins.load.cache_clear()
     assert code == 2
-    assert f"of the plugin {plugin}, which is missing: install it, or take it out of CTKIT_DISABLE_PLUGINS" in err
+    assert f"of the plugin {plugin}, which is missing: install it, or remove it from CTKIT_DISABLE_PLUGINS" in err
     assert err.count("\n") == 1
     assert not (folder / "c").exists()
 
@@ -72,5 +72,5 @@ def test_a_command_that_is_not_there_is_missed_before_anything_runs(
 def test_what_is_asked_of_a_selection_that_is_there_fails_with_exit_code_1(folder: Path, command: Run) -> None:
     code, _, err = command("reduce", "--dataset", "phantom", "--reducer", "all", "--curve", "--out", "c")
     assert code == 1
-    assert "has no curve: all has no knob to turn" in err
+    assert "has no curve: all has no knob" in err
     assert (folder / "c" / "arms" / "all" / "selection.csv").exists()

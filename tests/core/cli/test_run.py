@@ -222,7 +222,7 @@ def test_a_folder_without_a_ct_says_what_it_found(folder: Path, command: Run) ->
     (folder / "p.toml").write_text('[run]\nname="x"\n[dataset]\nuse="dicom"\nroot="scans"\n[[reduce]]\nuse="all"\n')
     code, _, err = command("run", "p.toml")
     assert code == 1
-    assert "there is not a single CT volume among 1 files" in err
+    assert "there is no CT volume among 1 files" in err
 
 
 def test_two_runs_into_one_folder_at_once_are_refused(folder: Path, command: Run) -> None:

@@ -87,7 +87,7 @@ def test_a_command_that_two_claim_is_called_with_its_distribution(announce: Anno
     announce(entry("greet", "one"), entry("greet", "two"))
     code, _, err = command("greet")
     assert code == 2
-    assert err == "ctkit: command 'greet' is claimed by 2 distributions: write ctkit one:greet or ctkit two:greet\n"
+    assert err == "ctkit: command 'greet' is registered by 2 distributions: write ctkit one:greet or ctkit two:greet\n"
     assert command("two:greet", "you")[1] == "hello you\n"
     assert "  one:greet " in command("--help")[1]
 
@@ -97,7 +97,7 @@ def test_a_plugin_takes_no_command_of_the_core(announce: Announce, command: Run)
     assert command("schema")[1].startswith("{")
     assert command("d:schema", "you")[1] == "hello you\n"
     shown = command("list-plugins", "--kind", "command")[1]
-    assert "[clash] also claimed by ctkit's core: write ctkit d:schema\n" in shown
+    assert "[clash] also registered by ctkit's core: write ctkit d:schema\n" in shown
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_every_job_has_gpus_of_its_own(jobs, each, visible, found, monkeypatch):
 def test_more_jobs_than_there_are_gpus_for_are_refused(monkeypatch):
     monkeypatch.setattr(devices, "cuda_devices", lambda: 4)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    with pytest.raises(RequestError, match=r"3 jobs at once with 2 GPUs each .* shows 4; ask for --jobs 2 or less"):
+    with pytest.raises(RequestError, match=r"3 jobs with 2 GPUs each .* shows 4; use --jobs 2 or less"):
         devices.shares("cuda", 3, 2)
 
 

@@ -292,7 +292,7 @@ def test_workers_that_cannot_start_end_the_run() -> None:
         def __reduce__(self) -> Any:
             return (os._exit, (3,))
 
-    with Workers(Backend("processes", 1)) as workers, pytest.raises(CtkitError, match="before they begin"):
+    with Workers(Backend("processes", 1)) as workers, pytest.raises(CtkitError, match="before they start"):
         outcomes(workers, partial(map, Poison()), range(100))
 
 

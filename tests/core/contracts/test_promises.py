@@ -75,7 +75,7 @@ def test_predictions_that_keep_their_promise_pass() -> None:
             lambda p: replace(p, probabilities=p.probabilities[:, :1]),
             r"must be \(20, 2\) float64, but they are",
         ),
-        (lambda p: replace(p, names=p.names[::-1]), "must be of the test images, in their order"),
+        (lambda p: replace(p, names=p.names[::-1]), "must be for the test images, in their order"),
     ],
 )
 def test_a_protocol_that_breaks_its_promise_is_named(
@@ -105,7 +105,7 @@ def splits_with(**parts: Any) -> Callable[[Any], Mapping[str, Any]]:
         ),
         (
             {"splits": splits_with(val=Split(("a",), np.array([2])))},
-            r"labels of val must be in 0\.\.1, but they go from 2",
+            r"labels of val must be in 0\.\.1, but their range is 2",
         ),
         ({"splits": lambda self: None}, "task 'shades': splits must return a mapping"),
         ({"splits": lambda self: 1 // 0}, "task 'shades' failed in splits: ZeroDivisionError"),

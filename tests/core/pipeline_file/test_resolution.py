@@ -113,7 +113,7 @@ def test_a_task_can_score_a_baseline_alone(tmp_path: Path) -> None:
     ("more", "expected"),
     [
         ("[[baseline]]", "baseline[1]: there are two of 'untrained'"),
-        ('id = "all"', "baseline[0]: an arm is called 'all' too"),
+        ('id = "all"', "baseline[0]: an arm is also called 'all'"),
         ('init = "none.pth"', "pipeline.toml:13: baseline[0].init: no such file or folder: none.pth"),
         ('innit = "none.pth"', "baseline[0].innit: unknown key; did you mean 'init'?"),
         (
@@ -142,7 +142,7 @@ def test_the_resolved_document_resolves_to_itself(tmp_path: Path) -> None:
             ('name = "test"', 'name = "test"\nseed = "x"'),
             "pipeline.toml:3: run.seed: must be a whole number but is 'x'",
         ),
-        (('name = "test"', 'name = "te/st"'), "pipeline.toml:2: run.name: must be made of the letters a to z, digits"),
+        (('name = "test"', 'name = "te/st"'), "pipeline.toml:2: run.name: must consist of letters a to z, digits"),
         (('name = "test"', ""), "pipeline.toml:1: run.name: is required but missing"),
         (('use = "phantom"', 'use = "fantom"'), "pipeline.toml:5: dataset.use: there is no dataset 'fantom'; did you"),
         (('use = "phantom"', ""), "pipeline.toml:4: dataset.use: must name a dataset but is missing"),
@@ -201,8 +201,8 @@ def test_the_resolved_document_resolves_to_itself(tmp_path: Path) -> None:
         (('use = "all"', ""), "pipeline.toml:7: reduce[0]: give either use"),
         (('use = "all"', 'use = "all"\n[[reduce]]\nuse = "all"'), "reduce[1]: there are two of 'all'"),
         (('use = "all"', 'use = "all"\n[[reduce]]\nuse = "all"\nid = "ALL"'), "reduce[1]: there are two of 'ALL'"),
-        (('use = "all"', 'use = "all"\nid = "arm.json"'), "reduce[0]: 'arm.json' is what a run calls its own files"),
-        (('use = "all"', 'use = "all"\nid = "draw-3"'), "reduce[0]: 'draw-3' is what a run calls its own files"),
+        (('use = "all"', 'use = "all"\nid = "arm.json"'), "reduce[0]: 'arm.json' is a name of files"),
+        (('use = "all"', 'use = "all"\nid = "draw-3"'), "reduce[0]: 'draw-3' is a name of files"),
         (('use = "all"', 'use = "all"\n[[task]]\nuse = "phantom-lesions"'), "task[0]: a task needs a [[pretrain]]"),
         (("[[reduce]]", "[reduce]"), "reduce: must be tables, each under [[reduce]]"),
         (("[[reduce]]", "[[reduce]"), "not valid TOML"),

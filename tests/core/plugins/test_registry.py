@@ -153,9 +153,9 @@ def test_a_command_s_name_is_settled_by_the_distribution_and_never_taken_from_th
     spec = Spec("greet", "", "ctkit.cli.plugins:describe")
     install(one=commanding(spec, Spec("run", "", spec.target)), two=commanding(spec))
     assert [(e.name, e.status, e.error) for e in plugins.load().entries] == [
-        ("greet", "clash", "also claimed by dist-two: write ctkit dist-one:greet"),
-        ("run", "clash", "also claimed by ctkit's core: write ctkit dist-one:run"),
-        ("greet", "clash", "also claimed by dist-one: write ctkit dist-two:greet"),
+        ("greet", "clash", "also registered by dist-two: write ctkit dist-one:greet"),
+        ("run", "clash", "also registered by ctkit's core: write ctkit dist-one:run"),
+        ("greet", "clash", "also registered by dist-one: write ctkit dist-two:greet"),
     ]
     with pytest.raises(PluginError, match="write ctkit dist-one:greet or ctkit dist-two:greet"):
         plugins.load().find("command", "greet")
@@ -333,7 +333,7 @@ class Unfinished(Reducer[NoParams]):
             Whole,
             r"reducer 'x' of d: \S+ must be a subclass of ctkit.contracts.Reducer but is one of Dataset;",
         ),
-        (Unfinished, r"reducer 'x' of d: \S+ must implement the contract of a reducer but lacks select; write them"),
+        (Unfinished, r"reducer 'x' of d: \S+ must implement the contract of a reducer but lacks select; add them"),
     ],
 )
 def test_a_class_that_is_no_whole_one_of_its_kind_is_refused(plugin: type[Plugin[Any]], message: str) -> None:
@@ -369,7 +369,7 @@ class Forgetful(Whole):
     ("plugin", "message"),
     [
         (Clumsy, "data set 'x' failed in __init__: KeyError: 'table'"),
-        (Forgetful, "data set 'x': the constructor must store its parameters as they are, but self.params is None"),
+        (Forgetful, "data set 'x': the constructor must store its parameters unchanged, but self.params is None"),
     ],
 )
 def test_a_constructor_that_fails_or_loses_the_parameters_is_named(plugin: type[Whole], message: str) -> None:

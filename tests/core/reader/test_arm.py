@@ -106,7 +106,7 @@ def test_a_reducer_that_compares_nothing_knows_no_distance(opened: Open, reducer
 
 
 def test_an_arm_without_a_knob_has_no_curve(opened: Open) -> None:
-    with pytest.raises(RequestError, match="arm 'arm' has no curve: all has no knob to turn"):
+    with pytest.raises(RequestError, match="arm 'arm' has no curve: all has no knob"):
         opened(use="all").write_curve()
 
 
@@ -157,7 +157,7 @@ def test_without_the_cache_it_says_what_to_do(tmp_path: Path) -> None:
     run = made(tmp_path, {"use": "hash", "id": "hash6"})
     (tmp_path / ".cache").rename(tmp_path / "elsewhere")
     with (
-        pytest.raises(RequestError, match="run it again, or say in CTKIT_CACHE where its cache is"),
+        pytest.raises(RequestError, match="run it again, or set CTKIT_CACHE to its cache"),
         ctkit.open_run(run).revisit("hash6"),
     ):
         pass
@@ -174,7 +174,7 @@ def test_what_cannot_be_opened_in_the_data_blocks_no_arm(tmp_path: Path) -> None
     assert ctkit.open_run(run).skipped == {"cannot be read: No such file or directory": 1}
     (data / "phantom-0.nii.gz").unlink()
     with (
-        pytest.raises(RequestError, match="the source files are not those that it scanned"),
+        pytest.raises(RequestError, match="the source files have changed since the scan"),
         ctkit.open_run(run).revisit("hash"),
     ):
         pass

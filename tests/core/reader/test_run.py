@@ -125,7 +125,7 @@ def test_what_is_not_there_yet_is_empty(tmp_path: Path) -> None:
 def test_a_folder_without_a_run_is_refused(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "run.json").write_text(text)
-    with pytest.raises(RequestError, match=r"is no run folder: it has no run\.json"):
+    with pytest.raises(RequestError, match=r"is not a run folder: it has no run\.json"):
         ctkit.open_run(tmp_path)
 
 

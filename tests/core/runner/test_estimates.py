@@ -60,7 +60,7 @@ def test_pairs_grow_with_the_square_and_accelerator_work_is_shared_by_accelerato
 
 def test_a_volume_that_cannot_be_tried_has_no_estimate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = opened(tmp_path, {"use": "hash"})
-    monkeypatch.setattr(estimates, "_try", time.sleep)  # a list of reducers is no number of seconds: it raises
+    monkeypatch.setattr(estimates, "_try", time.sleep)  # a list of reducers is not a number of seconds: it raises
     (line,) = (line for line in dry_run.plan(session) if line.stage == "describe")
     assert line.detail == "3 of 3 volumes to decode"
 
@@ -121,7 +121,7 @@ def test_a_training_takes_as_long_as_the_one_most_like_it_took(tmp_path: Path, m
     assert lines == ["2 trainings; about 33:20", *each]
     session = replace(session, device_pool=DevicePool([{}, {}]))
     lines = [line.detail for line in dry_run.plan(session) if line.stage == "pretrain"]
-    assert lines == [f"{line.partition(';')[0]}; how long is known after the first one here" for line in each]
+    assert lines == [f"{line.partition(';')[0]}; the time is known after the first one" for line in each]
     shared = TrainingFolder(session.cache.path("pretrain", "shared"))
     write_json(shared.facts, facts | {"slices": 30, "steps": 4, "seconds": 20.0, "jobs": 2})
     lines = [line.detail for line in dry_run.plan(session) if line.stage == "pretrain"]

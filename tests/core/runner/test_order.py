@@ -190,6 +190,6 @@ def test_notes_from_pixels_stand_beside_those_from_headers_also_when_nothing_is_
         found = runner.run(pipeline_file.resolve(document, registry, tmp_path), registry, Console(quiet=True), "select")
         (volume,) = read_rows(found.volumes, VolumeRow)
         assert volume.notes == (
-            "its header holds no orientation: taken as ANALYZE's, first axis to the left",
-            "voxels without a number, taken as air: 2",
+            "its header has no orientation: assumed as in ANALYZE, first axis to the left",
+            "NaN voxels, replaced by air: 2",
         )

@@ -138,7 +138,7 @@ def test_an_arm_whose_choice_is_known_no_more_leaves_the_tables_with_a_note_but_
     _, facts = run("--only", "arm=all", "--only", "seed=42")
     assert ("hash6", "42") not in scored()
     assert "arms/hash6/untrained/seed-42" in backbones()
-    text = "hash6 is not in the tables: what it keeps is cached no more; run without --only"
+    text = "hash6 is not in the tables: its selection is no longer in the cache; run without --only"
     assert {"item": "", "text": text} in facts["notes"]
 
 

@@ -67,11 +67,11 @@ def test_nothing_is_a_catalogue_too(tmp_path: Path) -> None:
         ({"patient": 7}, "a volume must have a key and a patient, both strings, but they are of types str and int"),
         (
             {"order": ("a",)},
-            "order must hold a key for each slice, or none, and keys are strings, but it holds 1",
+            "order must have a string for each slice, or be empty, but it has 1",
         ),
-        ({"details": {"box": np.arange(3)}}, "details must be facts that JSON can hold, but TypeError was raised"),
+        ({"details": {"box": np.arange(3)}}, "details must be values that JSON supports, but TypeError was raised"),
         ({"slices": ()}, "a volume must have pixels, but it is empty"),
-        ({"slices": ((0, 0), (9, 0))}, "each slice must be another frame of one of the volume's files"),
+        ({"slices": ((0, 0), (9, 0))}, "each slice must be a different frame of one of the volume's files"),
     ],
     ids=str,
 )

@@ -185,7 +185,7 @@ def test_a_later_step_sees_only_what_is_left() -> None:
         (lambda n: Decision([True] * n), r"kept must be \(3,\) bool, but it is a list"),
         (lambda n: Decision(np.arange(n)), r"kept must be \(3,\) bool, but it is \(3,\) int64"),
         (lambda n: Decision(np.ones(n + 1, bool)), r"kept must be \(3,\) bool, but it is \(4,\) bool"),
-        (lambda n: Decision(np.ones(n, bool), by=np.full(n, n)), r"by must be in -1\.\.2, but it goes from 3 to 3"),
+        (lambda n: Decision(np.ones(n, bool), by=np.full(n, n)), r"by must be in -1\.\.2, but its range is 3 to 3"),
         (lambda n: Decision(np.arange(n) > 0, by=np.zeros(n, int)), "by must be the position of a kept slice"),
     ],
 )

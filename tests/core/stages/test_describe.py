@@ -195,7 +195,7 @@ def test_a_reducer_that_fails_is_named_and_leaves_the_volume_readable(scans: Pat
         ("twisted", r"values must be \(7, 16, 16\).*, but they are \(8, 16, 16\) float32"),
         ("unit", "unit must be 'HU' or 'arbitrary', but it is 'hu'; choose one"),
         ("nothing", "read must return Pixels, but it is of type NoneType"),
-        ("text", "values must be int16 where they are Hounsfield units, and numbers in any case, but they are <U"),
+        ("text", "values must be int16 for Hounsfield units, and numbers otherwise, but they are <U"),
     ],
 )
 def test_a_data_set_that_reads_what_it_must_not_is_named(scans: Path, slip: str, message: str) -> None:
@@ -229,7 +229,7 @@ def test_a_file_that_could_not_be_opened_is_looked_at_again(scans: Path) -> None
     ("slip", "reason", "again"),
     [
         (".slip", "its header cannot be read (AttributeError)", False),  # as of a header that lacks an element
-        (".none", "the data set's plugin must give facts of it or Skipped, but gave NoneType", True),
+        (".none", "the data set plugin must return facts or Skipped for it, but returned NoneType", True),
     ],
 )
 def test_a_file_that_cannot_be_the_reason_is_looked_at_again(scans: Path, slip: str, reason: str, again: bool) -> None:

@@ -107,7 +107,7 @@ def test_an_arm_fails_alone_and_is_tried_again(study: Path, command: Run, stage:
     (study / stage).touch()
     code, out, err = command("run", "p.toml")
     assert code == 1
-    assert "2 of the run's parts failed" in err
+    assert "2 parts of the run failed" in err
     assert "failed in part; report: " in out
     found = facts(study)
     assert found["state"] == "failed in part"

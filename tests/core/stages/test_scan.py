@@ -132,4 +132,4 @@ def test_files_that_a_plugin_says_nothing_of_are_skipped(tmp_path: Path) -> None
     (table,) = (tmp_path / "runs" / ".cache" / "scan").glob("*/*/skipped.csv")
     rows = read_csv(table)
     assert [row["source"][-9:] for row in rows] == [f"/{number:04}.dcm" for number in range(100)] + ["/0000.dcm"]
-    assert {row["reason"] for row in rows} == {"the data set's plugin did not say what it is"}
+    assert {row["reason"] for row in rows} == {"the data set plugin assigned it to no volume and did not skip it"}

@@ -78,7 +78,7 @@ def test_where_no_slice_can_be_read_the_reason_is_said(start) -> None:
     session = start()
     data = describe(session, scan(session))
     dark = data.__class__(data.address, data.catalogue, data.skipped, [Reading.of_nothing(8, "it is dark")] * 2)
-    with pytest.raises(DataError, match="not a single slice of 2 volumes can be read, for instance: it is dark"):
+    with pytest.raises(DataError, match="no slice of 2 volumes can be read, for example: it is dark"):
         numbered(dark)
 
 
@@ -86,12 +86,14 @@ def test_where_no_slice_can_be_read_the_reason_is_said(start) -> None:
     ("left", "warned"),
     [
         pytest.param([4, 3, 2], "", id="enough, and a volume of two slices whole"),
-        pytest.param([1, 3, 2], "keeps only one or two slices in 1 of 3 volumes; is that meant?", id="one slice"),
-        pytest.param([2, 2, 1], "keeps only one or two slices in 2 of 3 volumes; is that meant?", id="two slices"),
+        pytest.param([1, 3, 2], "keeps only one or two slices in 1 of 3 volumes; is that intended?", id="one slice"),
+        pytest.param([2, 2, 1], "keeps only one or two slices in 2 of 3 volumes; is that intended?", id="two slices"),
         pytest.param(
-            [1, 0, 1], "keeps no slice in 1 and only one or two slices in 1 of 3 volumes; is that meant?", id="no slice"
+            [1, 0, 1],
+            "keeps no slice in 1 and only one or two slices in 1 of 3 volumes; is that intended?",
+            id="no slice",
         ),
-        pytest.param([0, 0, 0], "keeps no slice: nothing can be trained on it", id="nothing"),
+        pytest.param([0, 0, 0], "keeps no slice, so it cannot be trained on", id="nothing"),
     ],
 )
 def test_a_selection_that_hardly_leaves_a_slice_of_a_volume_is_warned_of(left: list[int], warned: str) -> None:
@@ -108,4 +110,4 @@ def test_the_warning_stays_with_the_run(start, chosen) -> None:
     session = start(reduce=[{**DRAWN[0], "threshold": 64}])
     chosen(session)
     texts = [note["text"] for note in session.provenance.notes]
-    assert texts == ["h keeps only one or two slices in 2 of 2 volumes; is that meant?"]
+    assert texts == ["h keeps only one or two slices in 2 of 2 volumes; is that intended?"]

@@ -72,7 +72,7 @@ def test_the_cache_of_a_folder_written_with_dots_lies_beside_it(
 
 
 def test_a_kind_that_cleaning_would_not_find_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'new' is no kind of entry"):
+    with pytest.raises(ValueError, match="'new' is not a kind of entry"):
         Cache(tmp_path).path("new", "ab12")
     assert Cache(tmp_path).path("store/ab/ab12", "cd34").parts[-5:] == ("store", "ab", "ab12", "cd", "cd34")
 

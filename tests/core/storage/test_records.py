@@ -153,7 +153,7 @@ def test_predictions_without_facts_are_read_for_what_the_table_says(tmp_path: Pa
 
 def test_a_label_that_is_no_class_is_named(tmp_path: Path) -> None:
     write_csv(tmp_path / "p.csv", ("name", "patient", "label", "no", "yes"), [("a", "p", "maybe", 0.5, 0.5)])
-    with pytest.raises(DataError, match=r"the labels \['maybe'\] are none of the classes \['no', 'yes'\]"):
+    with pytest.raises(DataError, match=r"the labels \['maybe'\] are not among the classes \['no', 'yes'\]"):
         records.read_predictions(tmp_path / "p.csv", tmp_path / "p.json")
 
 

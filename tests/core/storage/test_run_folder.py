@@ -61,7 +61,7 @@ def test_what_somebody_else_put_into_the_folder_stays(tmp_path: Path) -> None:
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(RequestError, match=r"no run folder but holds 'thesis.tex'"), RunFolder(tmp_path).locked():
+    with pytest.raises(RequestError, match=r"not a run folder but has 'thesis.tex'"), RunFolder(tmp_path).locked():
         pass
     (tmp_path / "run.json").write_text("{}")
     with RunFolder(tmp_path).locked():

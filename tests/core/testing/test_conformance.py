@@ -162,8 +162,8 @@ def test_a_good_reducer_passes(params: LevelParams | None) -> None:
         case(variant(Level, params_type=NeededParams), "its parameters must be given where they have no defaults"),
         case(variant(Level, version=0), "version must be a whole number from 1 on"),
         case(variant(Level, version=True), "version must be a whole number from 1 on"),
-        case(variant(Level, __doc__=None), "a plugin must say what it does in its docstring"),
-        case(variant(Level, __init__=storing_nothing), "the constructor must store its parameters as they are"),
+        case(variant(Level, __doc__=None), "a plugin must have a docstring"),
+        case(variant(Level, __init__=storing_nothing), "the constructor must store its parameters unchanged"),
         case(variant(Level, __init__=working), "it also sets table"),
         case(LevelParams, "must be a subclass of ctkit.contracts.Reducer"),
     ],
@@ -254,8 +254,8 @@ def never_empty(self: Level, group: Group, at: float, rng: np.random.Generator) 
     [
         case(variant(Level, evidence="slices"), "evidence must be one of 'none', 'slice', 'pair'"),
         case(variant(Level, device="gpu"), "device must be one of 'cpu', 'accelerator'"),
-        case(variant(Level, scopes=frozenset()), "scopes must be some of dataset, patient, volume"),
-        case(variant(Level, scopes=frozenset({"study"})), "scopes must be some of dataset, patient, volume"),
+        case(variant(Level, scopes=frozenset()), "scopes must be a subset of dataset, patient, volume"),
+        case(variant(Level, scopes=frozenset({"study"})), "scopes must be a subset of dataset, patient, volume"),
         case(variant(Level, scopes=frozenset({"dataset"})), "default_scope must be one of scopes"),
         case(variant(Level, evidence="pair"), "scopes must be {'volume'}"),
         case(variant(Level, knob=Knob("invert", "x", 0, 1, False, False)), "the knob must be the one parameter marked"),
@@ -263,7 +263,7 @@ def never_empty(self: Level, group: Group, at: float, rng: np.random.Generator) 
         case(with_knob(5, low=0, high=9, unit=""), "the knob must have a unit"),
         case(with_knob(None, low=1, high=0, unit="x"), "the knob's low must be below its high"),
         case(with_knob(2, low=0, high=1, unit="x"), "parameters must be given where they have no defaults"),
-        case(with_knob(1, low=0, high=100, unit="x", share=True), "a share must lie in 0..1"),
+        case(with_knob(1, low=0, high=100, unit="x", share=True), "a knob with share must be in 0..1"),
         case(variant(Level, describe=lambda self, slices: [1.0]), "describe must return an array of numbers"),
         case(
             variant(Level, describe=lambda self, slices: np.zeros(3)), r"of 12 slices must have the shape \(12, ...\)"
@@ -276,11 +276,11 @@ def never_empty(self: Level, group: Group, at: float, rng: np.random.Generator) 
             variant(Level, describe=lambda self, slices: np.where(slices.grey.std(axis=(1, 2)) > 0, 1, np.nan)),
             "evidence must be finite, also of constant slices",
         ),
-        case(variant(Level, describe=overwriting), "describe must leave the pixels alone"),
+        case(variant(Level, describe=overwriting), "describe must not change the pixels"),
         case(variant(Level, describe=counting_calls(itertools.count())), "describe must be pure"),
-        case(variant(Level, describe=needing_units), "describe must manage without Hounsfield units"),
+        case(variant(Level, describe=needing_units), "describe must work without Hounsfield units"),
         case(variant(Level, select=lambda self, group, at, rng: True), "must return a Decision"),
-        case(variant(Level, select=sorting_in_place), "small, empty and read-only ones too, .* ValueError was raised"),
+        case(variant(Level, select=sorting_in_place), "small, empty and read-only ones, .* ValueError was raised"),
         case(variant(Level, select=never_empty), "decide of no slice at all .* IndexError was raised"),
         case(variant(Level, select=changed(kept=lambda d: d.kept.astype(int))), r"kept of a volume .* \(12,\) bool"),
         case(
@@ -297,12 +297,12 @@ def never_empty(self: Level, group: Group, at: float, rng: np.random.Generator) 
             variant(Level, select=changed(by=lambda d: np.where(d.kept, -1, np.flatnonzero(~d.kept)[:1].sum()))),
             "must be the position of a kept slice",
         ),
-        case(variant(Level, select=changed(distance=lambda d: np.nan_to_num(d.distance))), "NaN where it is -1"),
-        case(variant(Level, select=changed(distance=lambda d: -d.distance - 1)), "must be a number from 0 on"),
+        case(variant(Level, select=changed(distance=lambda d: np.nan_to_num(d.distance))), "NaN where by is -1"),
+        case(variant(Level, select=changed(distance=lambda d: -d.distance - 1)), "must be 0 or more"),
         case(variant(Level, select=changed(distance=lambda d: d.distance + 1)), "must be at most the knob"),
         case(variant(Level, keeps_all=True), "a reducer with keeps_all must keep every slice"),
         case(variant(Level, select=careless), "must decide the same for the same generator"),
-        case(variant(Level, select=drawing), "a reducer that draws must say so"),
+        case(variant(Level, select=drawing), "a reducer with a random choice must set draws"),
         case(variant(Level, draws=True), "8 seeds gave the same selections"),
         case(variant(Level, order=ordered(255, 255)), "must yield a falling knob and more slices each time"),
         case(variant(Level, order=ordered(255, 250)), "must yield a falling knob and more slices each time"),
@@ -444,13 +444,13 @@ def test_a_good_dataset_passes(arrays: ArraysParams) -> None:
         case(variant(Arrays, root=None), "a dataset with files must have a root"),
         case(variant(Arrays, inspect=inspecting(lambda facts: {"n": next(CALLS)})), "inspect must be pure"),
         case(
-            variant(Arrays, inspect=inspecting(lambda facts: {"root": Path()})), "inspect must return facts that JSON"
+            variant(Arrays, inspect=inspecting(lambda facts: {"root": Path()})), "inspect must return values that JSON"
         ),
         case(
             variant(Arrays, inspect=inspecting(lambda facts: {"x": float("nan")})),
-            "inspect must return facts that JSON",
+            "inspect must return values that JSON",
         ),
-        case(variant(Arrays, inspect=lambda self, file: Skipped("x", "no")), "what is skipped must name its file"),
+        case(variant(Arrays, inspect=lambda self, file: Skipped("x", "no")), "a Skipped must name its file"),
         case(variant(Arrays, inspect=inspecting(telling)), "without path, patient or date"),
         case(variant(Arrays, arrange=arranging(naming_the_patient)), "without path, patient or date"),
         case(
@@ -467,24 +467,22 @@ def test_a_good_dataset_passes(arrays: ArraysParams) -> None:
             variant(Arrays, arrange=arranging(lambda found: [*found, Skipped("nowhere", "left out")])),
             r"1 are not among files\(\), such as 'nowhere'",
         ),
-        case(
-            variant(Arrays, arrange=arranging(lambda found: found + found[:2])), "volumes must have keys of their own"
-        ),
+        case(variant(Arrays, arrange=arranging(lambda found: found + found[:2])), "volumes must have different keys"),
         case(variant(Arrays, arrange=volumes(patient="")), "a volume must have a key and a patient"),
         case(variant(Arrays, arrange=volumes(rows=0)), "a volume must have pixels"),
-        case(variant(Arrays, arrange=volumes(slices=((1, 0),))), "another frame of one of the volume's files"),
-        case(variant(Arrays, arrange=volumes(slices=((0, 0), (0, 0)))), "another frame of one of the volume's files"),
-        case(variant(Arrays, arrange=volumes(order=("a",))), "order must hold a key for each slice, or none"),
+        case(variant(Arrays, arrange=volumes(slices=((1, 0),))), "different frame of one of the volume's files"),
+        case(variant(Arrays, arrange=volumes(slices=((0, 0), (0, 0)))), "different frame of one of the volume's files"),
+        case(variant(Arrays, arrange=volumes(order=("a",))), "order must have a string for each slice, or be empty"),
         case(variant(Arrays, arrange=volumes(notes=("patient-17.npy is tilted",))), "without path, patient or date"),
-        case(variant(Arrays, arrange=volumes(details={"root": Path()})), "details must be facts that JSON can hold"),
+        case(variant(Arrays, arrange=volumes(details={"root": Path()})), "details must be values that JSON supports"),
         case(variant(Arrays, files=lambda self: iter(["a.npy"])), "files must give SourceFile objects, but it"),
         case(
             variant(Arrays, files=looking(lambda found: [replace(found[0], path="ghost.npy")])),
-            "files must give files that exist, but ghost.npy does not",
+            "files must give existing files, but ghost.npy does not",
         ),
         case(variant(Arrays, inspect=inspecting(lambda facts: 1 // 0)), "failed in inspect: ZeroDivisionError"),
         case(variant(Arrays, arrange=arranging(lambda found: 1 // 0)), "failed in arrange: ZeroDivisionError"),
-        case(variant(Arrays, arrange=volumes(details={"box": np.arange(3)})), "details must be facts that JSON can"),
+        case(variant(Arrays, arrange=volumes(details={"box": np.arange(3)})), "details must be values that JSON"),
         case(variant(Arrays, arrange=arranging(lambda found: [None])), "must give Volume and Skipped objects, but it"),
         case(variant(Arrays, arrange=volumes(patient=7)), "both strings, but they are of types str and int"),
         case(variant(Arrays, read=reading(lambda p: None)), "read must return Pixels, but it is of type NoneType"),
@@ -498,12 +496,12 @@ def test_a_good_dataset_passes(arrays: ArraysParams) -> None:
         ),
         case(
             variant(Arrays, read=reading(lambda p: Pixels(p.values[1:], p.index[1:], "HU"))),
-            "each slice that is asked for must be read or skipped, once",
+            "each requested slice must be read or skipped, once",
         ),
         case(variant(Arrays, read=reading(lambda p: replace(p, unit="hu"))), "unit must be 'HU' or 'arbitrary'"),
         case(
             variant(Arrays, read=reading(lambda p: replace(p, values=p.values.astype(float)))),
-            "values must be int16 where they are Hounsfield units",
+            "values must be int16 for Hounsfield units",
         ),
         case(
             variant(Arrays, read=reading(lambda p: Pixels(p.values * np.nan, p.index, "arbitrary"))),
@@ -513,7 +511,7 @@ def test_a_good_dataset_passes(arrays: ArraysParams) -> None:
             variant(Arrays, places=lambda _, volume, index: np.zeros((len(index), 4, 4))),
             r"places must be None, or \(3, 3, 3\) and finite for 3 slices, but they are \(3, 4, 4\)",
         ),
-        case(variant(Arrays, read=normalised), "reading some slices must give what reading all gives"),
+        case(variant(Arrays, read=normalised), "reading some slices must give the same pixels as reading all"),
         case(
             variant(Arrays, arrange=volumes(details={"shape": (1,)}), read=expecting_tuples),
             "also when its details come back from JSON",
@@ -528,7 +526,7 @@ def test_a_good_dataset_passes(arrays: ArraysParams) -> None:
         ),
         case(
             variant(Arrays, facts=lambda _, volume: VolumeFacts({"station": volume.patient})),
-            "traits must tell nothing of the patient",
+            "traits must not identify the patient",
         ),
         case(variant(Arrays, facts=lambda _, __: VolumeFacts({"a": str(next(CALLS))})), "facts must be pure"),
     ],
@@ -607,18 +605,18 @@ def test_a_good_method_passes() -> None:
     [
         case(variant(Averaging, pretrain=returning(backbone=Path("trunk.pt"))), "the backbone must be written to"),
         case(variant(Averaging, steps=3), "a training must take 4 steps or more to be checked"),
-        case(variant(Averaging, pretrain=mute), "job.progress must be told rising steps"),
+        case(variant(Averaging, pretrain=mute), "job.progress must receive increasing steps"),
         case(variant(Averaging, pretrain=swallowing), "an exception in job.progress must end the training"),
         case(variant(Averaging, pretrain=returning(history=())), 'history must have finite values called "loss"'),
-        case(variant(Averaging, pretrain=returning(batch=32)), "a batch is no larger than the arm of 16 slices"),
-        case(variant(Averaging, save=saving(lambda w: {"module.conv1.weight": w})), "it holds module.conv1.weight"),
+        case(variant(Averaging, pretrain=returning(batch=32)), "a batch of at most the 16 slices of the arm"),
+        case(variant(Averaging, save=saving(lambda w: {"module.conv1.weight": w})), "it has module.conv1.weight"),
         case(
-            variant(Averaging, save=saving(lambda w: {"conv1.weight": w[:, :1].copy()})), "must take 3 input channels"
+            variant(Averaging, save=saving(lambda w: {"conv1.weight": w[:, :1].copy()})), "must have 3 input channels"
         ),
         case(variant(Averaging, save=saving(lambda w: {"conv1.weight": w * np.nan})), "weights must be finite"),
         case(
             variant(Averaging, save=lambda self, weights, job: save_file(weights, job.folder / "backbone.safetensors")),
-            "a backbone must carry the job's metadata",
+            "a backbone must contain the job's metadata",
         ),
         case(
             variant(Averaging, save=lambda self, _, job: (job.folder / "backbone.safetensors").write_bytes(b"torch")),
@@ -628,7 +626,7 @@ def test_a_good_method_passes() -> None:
             variant(Averaging, save=saving(lambda w: {"conv1.weight": np.zeros_like(w)})),
             "another seed must give another backbone",
         ),
-        case(variant(Averaging, gradient=starting_over), "going on after an interruption must give the backbone"),
+        case(variant(Averaging, gradient=starting_over), "a resumed training must give the backbone"),
         case(
             variant(Averaging, gradient=lambda self, job, step: np.random.normal(size=(4, 3, 3, 3))),  # noqa: NPY002
             "the same slices and seed must give the same backbone",
@@ -694,7 +692,7 @@ def test_a_good_task_passes() -> None:
 @pytest.mark.parametrize(
     ("plugin", "message"),
     [
-        case(variant(Stripes, classes=("only",)), "there must be two classes or more"),
+        case(variant(Stripes, classes=("only",)), "there must be two or more classes"),
         case(variant(Stripes, positive="diagonal"), "the positive class must be one of along, across"),
         case(variant(Stripes, mean_std=(128.0, 64.0)), "mean_std must be on the scale 0..1"),
         case(variant(Stripes, splits=splitting(lambda p: {"train": p["train"]})), "splits must be train and test"),
@@ -719,9 +717,9 @@ def test_a_good_task_passes() -> None:
             "an image must be the same each time",
         ),
         case(variant(Stripes, files=lambda self: [SourceFile("a", 1, 1)]), "files must give every file"),
-        case(variant(Stripes, check=lambda self, device: ["no images"]), "check must find nothing where"),
+        case(variant(Stripes, check=lambda self, device: ["no images"]), "check must yield nothing if"),
         case(variant(Stripes, check=lambda self, device: [1]), "check must give lines of text"),
-        case(variant(Stripes, check=lambda self, device: device.upper()), "check must find nothing where"),
+        case(variant(Stripes, check=lambda self, device: device.upper()), "check must yield nothing if"),
         case(
             variant(Stripes, files=lambda self: [SourceFile("a", 1, 1)], root=Path("nowhere")),
             "files must be relative to the root, with their sizes",
@@ -792,10 +790,12 @@ def test_a_good_protocol_passes() -> None:
     ("plugin", "message"),
     [
         case(
-            variant(Bright, predict=predicting(names=lambda p: p.names[::-1])), "predictions must be of the test images"
+            variant(Bright, predict=predicting(names=lambda p: p.names[::-1])),
+            "predictions must be for the test images",
         ),
         case(
-            variant(Bright, predict=predicting(labels=lambda p: 1 - p.labels)), "predictions must be of the test images"
+            variant(Bright, predict=predicting(labels=lambda p: 1 - p.labels)),
+            "predictions must be for the test images",
         ),
         case(
             variant(Bright, predict=predicting(positive=lambda p: None)), "classes, positive class and patients must be"
@@ -810,7 +810,7 @@ def test_a_good_protocol_passes() -> None:
         case(
             variant(Bright, predict=lambda self, job: None), "predict must return Predictions, but it is of type None"
         ),
-        case(variant(Bright, predict=silent), "job.progress must be told how far it is"),
+        case(variant(Bright, predict=silent), "job.progress must be called"),
         case(
             variant(Bright, predict=predicting(probabilities=restless)), "the same job must give the same predictions"
         ),
@@ -818,7 +818,7 @@ def test_a_good_protocol_passes() -> None:
         case(variant(Bright, scores=lambda self, runs: Bright.scores(self, runs) * 2), "scores must be of different"),
         case(variant(Bright, scores=scoring(low=2.0)), "accuracy must be a number inside its interval"),
         case(variant(Bright, scores=scoring(value=float("nan"))), "accuracy must be a number inside its interval"),
-        case(variant(Bright, compare=comparing(lambda d: replace(d, metric="auc"))), "must be one of the scores"),
+        case(variant(Bright, compare=comparing(lambda d: replace(d, metric="auc"))), "must be of one of the scores"),
         case(
             variant(Bright, compare=comparing(lambda d: replace(d, p=0.5))), "compared with themselves must not differ"
         ),
@@ -908,10 +908,10 @@ def test_a_distribution_that_only_follows_runs_passes(install: Callable[..., str
         ("import matplotlib" + ANNOUNCING, "must not import torch, monai, .* but ct_trial import matplotlib"),
         ("import nothing_like_this" + ANNOUNCING, "No module named 'nothing_like_this'"),
         ("", "it has no hook of ctkit; mark its functions with @hookimpl"),
-        (ANNOUNCING.replace("return", "return [] and"), "a distribution must announce at least one plugin"),
+        (ANNOUNCING.replace("return", "return [] and"), "a distribution must register at least one plugin"),
         (ANNOUNCING.replace(")]", ', requires="tarin")]'), "there is no extra 'tarin'"),
         ("print('hello')\nimport matplotlib" + ANNOUNCING, "but ct_trial import matplotlib"),
-        (ANNOUNCING.replace("trial", "hash"), "also claimed by ctkit"),
+        (ANNOUNCING.replace("trial", "hash"), "also registered by ctkit"),
         (ANNOUNCING.replace("ctkit_reducers.hash:Hash", "no_module:Hash"), "there is no module no_module"),
         (ANNOUNCING.replace('"trial"', '"Trial"'), "the name must be lower-case words"),
     ],

@@ -81,4 +81,4 @@ def test_the_command_says_what_it_wrote_and_refuses_a_name_that_is_taken(ctkit, 
     assert done.stdout.splitlines()[-1] == "next: pip install --editable ctkit-mine, then: pytest ctkit-mine"
     done = ctkit("new-plugin", "reducer", "hash")
     assert done.returncode == 2
-    assert done.stderr == "ctkit: there is a reducer 'hash' already, of ctkit-ssl; choose another name\n"
+    assert done.stderr == "ctkit: there is already a reducer 'hash', of ctkit-ssl; choose another name\n"
