@@ -34,7 +34,7 @@ PRIVATE = re.compile(rb"quertz|19450312|4711-0815", re.IGNORECASE)
 FOLDER = f"{NAME}^Jane {DATE}"
 #: Files of a run, and of an export, that have to name sources or images, and the columns that do so.
 NAMING = {
-    "selection.csv": {"source"}, "skipped.csv": {"source"}, "leaks.csv": {"image", "other", "source", "name"},
+    "selection.csv": {"source"}, "skipped.csv": {"source"}, "leaks.csv": {"name", "other_name"},
     "repeat-0-labels-1.csv": {"name", "patient"},
 }  # fmt: skip
 TEXTS = {"CS", "SH", "LO", "ST", "LT", "UT", "UC", "AE", "PN", "UR"}
