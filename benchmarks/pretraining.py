@@ -1,4 +1,4 @@
-"""How many slices a second pre-training takes, against what the device could and against the plain way, in one run.
+"""How many slices per second pre-training takes, against what the device could and against the plain way, in one run.
 
     python benchmarks/pretraining.py [simclr] [moco] [swav] [byol] [--steps 200]
     python benchmarks/pretraining.py simclr --device cpu --size 64 --batch 32 --backbone resnet18 --steps 10
@@ -11,7 +11,7 @@ ctkit       the engine as it is: slices from a slice store, read, copied and aug
 plain       lightly's transforms on PIL images from PNG files, on a GPU in a DataLoader with a worker for each core, and
             the same network and optimiser in a loop
 
-Beside them it says how many slices a second one core gets ready for the device: reads, for ctkit, and reads and
+Beside them it says how many slices per second one core gets ready for the device: reads, for ctkit, and reads and
 augments in the plain way. Times the number of cores, that is the most that a device of any speed is given.
 
 The slices are those of the phantom, few enough to stay in the page cache, which favours the plain way; on a GPU the
@@ -88,7 +88,7 @@ class Setting:
 class Measured:
     """What a training did."""
 
-    rate: float  #: slices a second
+    rate: float  #: slices per second
     batch: int
     memory: float  #: peak, GB
     warming: float  #: seconds before the steps that count

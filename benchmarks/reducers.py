@@ -215,7 +215,7 @@ def embedding() -> Iterator[Row]:
         network()  # warm up
         _, alone = timed(network, device)
         _, ours = timed(lambda b=backbone, g=grey, d=device: embed(b, g, 224, d), device)
-        note = f"{len(grey) / ours:,.0f} slices a second, {alone / ours:.0%} of the network's own rate"
+        note = f"{len(grey) / ours:,.0f} slices per second, {alone / ours:.0%} of the network's own rate"
         yield Row(f"embedding on {device}, resnet50 at 224 px, against the network", alone, ours, 0.5, note)
 
 

@@ -138,7 +138,7 @@ def test_every_seed_and_repeat_has_its_score_and_both_spreads_are_theirs(run: Pa
 
 
 def test_a_slice_of_the_pre_training_data_among_the_test_images_is_found(run: Path) -> None:
-    leak = "test: 1 of 13 images nearly equal a slice that the backbone was pre-trained on"
+    leak = "test: 1 of 13 images are near-duplicates of a slice of the pre-training"
     warned = {
         file.relative_to(run).parts[1]: [leak in warning for warning in json.loads(file.read_text())["warnings"]]
         for file in run.glob("*/**/repeat-0-labels-0.5.json")

@@ -237,7 +237,7 @@ def test_commands_that_only_look_work_on_a_cache_that_cannot_be_written(run: Run
         for path in [CACHE, *CACHE.rglob("*")]:
             path.chmod(path.stat().st_mode | 0o200)
     assert codes == [0] * len(LOOKS), said
-    assert said.count("may not be written") == 2  # a run could not work: validate and --dry-run say so
+    assert said.count("is not writable") == 2  # a run could not work: validate and --dry-run say so
     assert states() == before
     assert run() == ""
 

@@ -162,6 +162,6 @@ def test_without_a_launcher_the_command_says_what_is_missing(
         main(["run", "p.toml"])
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
-        "ctkit: no launcher is found that starts a process for each device; start this with srun or torchrun\n"
+        "ctkit: found no launcher that starts a process for each device; start this with srun or torchrun\n"
     )
     assert first_rank() is None

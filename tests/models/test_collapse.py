@@ -119,11 +119,11 @@ def test_probing_costs_a_hundredth_of_the_training(steps: int, batch: int, slice
 @pytest.mark.parametrize(
     ("std", "rank", "reason"),
     [
-        (1e-9, 1.0, "all slices look alike"),
-        (0.0003, 40.0, "all slices look alike"),
-        (0.01, 1.3, "lie along one direction: their effective rank is 1.30"),
+        (1e-9, 1.0, "all slices have nearly the same features"),
+        (0.0003, 40.0, "all slices have nearly the same features"),
+        (0.01, 1.3, "have one direction: their effective rank is 1.30"),
         (0.01, 7.0, None),
-        (float("nan"), float("nan"), "infinite or no numbers"),
+        (float("nan"), float("nan"), "NaN or infinite"),
     ],
 )
 def test_a_collapse_is_told_by_which_number_shows_it(std: float, rank: float, reason: str | None) -> None:

@@ -60,14 +60,14 @@ def test_every_parameter_of_every_method_is_described() -> None:
     ("asked", "slices", "pieces", "batch", "note"),
     [
         (128, 1000, 8, 128, None),
-        (100, 1000, 8, 96, "batch lowered from 100 to 96: it is made of 8 equal parts of at least 2"),
-        (4, 1000, 8, 16, "batch raised from 4 to 16: it is made of 8 equal parts of at least 2"),
+        (100, 1000, 8, 96, "batch lowered from 100 to 96: it consists of 8 equal parts of at least 2"),
+        (4, 1000, 8, 16, "batch raised from 4 to 16: it consists of 8 equal parts of at least 2"),
         (
             128,
             43,
             2,
             42,
-            "batch lowered from 128 to 42: the arm has 43 slices, and it is made of 2 equal parts of at l",
+            "batch lowered from 128 to 42: the arm has 43 slices, and it consists of 2 equal parts of at l",
         ),
     ],
 )
@@ -84,7 +84,7 @@ def test_what_accumulated_parts_do_not_see_is_said() -> None:
     method = SimCLR(SimCLRParams(batch=128, accumulate=4))
     plan = plan_run(method.params, 1000, 2)
     assert (plan.batch, plan.pieces) == (128, 8)
-    assert method.notes(plan) == ("each step adds up 4 parts of 32 slices, which know nothing of each other",)
+    assert method.notes(plan) == ("each step adds up 4 parts of 32 slices, which are independent of each other",)
 
 
 @pytest.mark.parametrize(("sampler", "batch"), [("uniform", 128), ("one-per-volume", 20)])
@@ -92,5 +92,5 @@ def test_one_slice_per_volume_lowers_the_batch_to_the_volumes_and_says_why(sampl
     method = SimCLR(SimCLRParams.model_validate({"sampler": sampler}))
     plan = plan_run(method.params, 1000, volumes=20)
     assert (plan.batch, plan.steps_per_epoch) == (batch, 1000 // batch)
-    reason = "the arm has 1000 slices of 20 volumes, and sampler one-per-volume takes no two of one"
+    reason = "the arm has 1000 slices of 20 volumes, and sampler one-per-volume uses at most one of each"
     assert method.notes(plan) == ((f"batch lowered from 128 to 20: {reason}",) if batch == 20 else ())

@@ -54,7 +54,7 @@ def test_a_loss_that_is_no_number_stops_with_step_rate_and_slices(bad: float, ma
         train(make_job(rows), bad, schedule="constant", warmup=0, log_every=100)
     members = [f"{i} (volume {rows.volume[i]}, row {rows.row[i]})" for i in Batches(rows, 42, 8).members(2)]
     assert "at step 3 of 6, learning rate 0.3" in str(stopped.value)
-    assert str(stopped.value).endswith(f"in the batch were {', '.join(members)}")
+    assert str(stopped.value).endswith(f"slices of the batch: {', '.join(members)}")
 
 
 @pytest.mark.usefixtures("small_trunk")
@@ -64,7 +64,7 @@ def test_the_log_names_every_slice_of_a_large_batch(
     rows = make_rows()
     with (
         caplog.at_level("INFO", logger="ctkit.models"),
-        pytest.raises(TrainingError, match="and 12 more, which the log"),
+        pytest.raises(TrainingError, match="and 12 more, see the log"),
     ):
         train(make_job(rows), float("nan"), batch=20)
     assert all(f" {i} (volume {rows.volume[i]}" in caplog.text for i in Batches(rows, 42, 20).members(2))

@@ -245,7 +245,7 @@ def test_a_collapse_is_told_when_it_happens_and_noted_at_the_end(
     assert warnings_[0].startswith("step 17 of 20: the training collapsed")
     (note,) = done.notes
     assert done.collapsed
-    assert "all slices look alike" in note
+    assert "all slices have nearly the same features" in note
 
 
 class RisingNetwork(DrawingNetwork):
@@ -338,7 +338,7 @@ class Breaking(Contrastive[ContrastiveParams]):
 @pytest.mark.usefixtures("small_trunk")
 def test_a_backbone_whose_features_are_no_numbers_is_not_published(make_rows: Make, make_job: Make) -> None:
     job = make_job(make_rows())
-    with pytest.raises(TrainingError, match="features are infinite or no numbers"):
+    with pytest.raises(TrainingError, match="features are NaN or infinite"):
         Breaking(ContrastiveParams.model_validate(TINY)).pretrain(job)
     assert not (job.folder / "backbone.safetensors").exists()
 

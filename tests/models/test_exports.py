@@ -167,6 +167,6 @@ def test_a_network_that_torch_cannot_turn_into_onnx_is_a_sentence(
         raise RuntimeError("a page of advice")
 
     monkeypatch.setattr(torch.onnx, "export", failing)
-    with pytest.raises(CtkitError, match=r"cannot turn this network into ONNX \(RuntimeError\); a newer torch"):
+    with pytest.raises(CtkitError, match=r"cannot convert this network to ONNX \(RuntimeError\); a newer torch"):
         exports.export_backbone(source, "onnx", tmp_path / "onnx")
     assert not list(tmp_path.iterdir())

@@ -126,7 +126,8 @@ def test_watching_is_logged_and_changes_no_bit_also_where_a_training_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("task", "reason"), [(Broken(), "the image is damaged"), (OnePatient(), "no training image of a second patient")]
+    ("task", "reason"),
+    [(Broken(), "the image is damaged"), (OnePatient(), "only one patient among the training images")],
 )
 def test_a_task_that_cannot_be_watched_is_told_and_costs_no_training(
     task: Task[Any], reason: str, make_rows: Make, make_job: Make, caplog: pytest.LogCaptureFixture
@@ -134,4 +135,4 @@ def test_a_task_that_cannot_be_watched_is_told_and_costs_no_training(
     job = replace(make_job(make_rows()), watched={"broken": task, "stripes": Stripes()})
     plan = plan_run(ContrastiveParams(batch=4, steps=40), len(job.rows))
     assert [watch.name for watch in watches(job, plan, 16)] == ["knn-stripes"]
-    assert f"task broken is not watched: {reason}" in caplog.text.replace("there is ", "")
+    assert f"task broken is not monitored: {reason}" in caplog.text.replace("there is ", "")

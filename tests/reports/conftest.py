@@ -293,7 +293,7 @@ def baseline_run(study: Callable[..., Study]) -> Path:
     record["pipeline"]["baseline"] = [{"id": "untrained", "use": "untrained"}]
     write_json(folder / "run.json", record)
     for file in folder.glob("arms/*/simclr/seed-*/lesion/linear/repeat-0-labels-1.0.csv"):
-        warnings = ["test: 1 of 80 images nearly equal a slice"] if file.parts[-6] == "hash6" else []
+        warnings = ["test: 1 of 80 images are near-duplicates of a slice"] if file.parts[-6] == "hash6" else []
         write_json(file.with_suffix(".json"), {"positive": "ill", "notes": ["C = 1 was chosen"], "warnings": warnings})
         file.rename(file.with_name("repeat-0-labels-1.csv"))
         file.with_suffix(".json").rename(file.with_name("repeat-0-labels-1.json"))

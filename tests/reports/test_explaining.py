@@ -128,7 +128,13 @@ def test_the_page_shows_all_of_it_and_names_nobody(opened: Open, tmp_path: Path)
     found = explaining.explain(opened({"use": "hash", "threshold": 4}, dicom=True))
     write_explanation(tmp_path / "explain.html", found)
     html = (tmp_path / "explain.html").read_text(encoding="utf-8")
-    for words in ("Just alike enough", "Just not alike enough", "Along volumes", "By manufacturer", "By kernel"):
+    for words in (
+        "Just below the threshold",
+        "Just above the threshold",
+        "Along volumes",
+        "By manufacturer",
+        "By kernel",
+    ):
         assert words in html
     assert html.count('<figure class="kept">') == sum(int(one.kept.sum()) for one in found.profiles)
     assert not any(secret in html for secret in ("MUELLER", "LIDC-IDRI-0001", str(tmp_path)))

@@ -83,7 +83,7 @@ def test_a_whole_run_has_every_section_in_order(page: Page) -> None:
 def test_a_selection_has_no_section_on_training_and_tasks(selection_run: Path) -> None:
     page = page_of(selection_run)
     assert page.sections == ["answer", "arms", "choice", "data", "provenance"]
-    assert "This run holds selections only" in page.text
+    assert "This run has selections only" in page.text
 
 
 def test_every_arm_is_answered_in_words(page: Page) -> None:
@@ -240,9 +240,9 @@ def test_a_baseline_stands_beside_the_arms_and_shows_what_pre_training_bought(ba
         "scored 0.100 AUC above “all” (95 % interval −0.020 to +0.200, adjusted p = 0.060: no difference shown)",
         "Pre-training scored 0.150 AUC above “untrained” in the mean: better in 2 of 2 comparisons.",
         "Pre-training scored 0.100 above “untrained” (difference +0.010 to +0.200): better, adjusted p = 0.040",
-        "What pre-training bought: differences from untrained",
+        "Gain of pre-training: differences from untrained",
         "AUC 0.900 (0.800 to 1.000), SD over seeds 0.014",
-        "lesion: test: 1 of 80 images nearly equal a slice (hash6).",
+        "lesion: test: 1 of 80 images are near-duplicates of a slice (hash6).",
         "80 test images; positive: ill.",
         "C = 1 was chosen (4 runs)",
     ):
@@ -314,11 +314,17 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 def test_pre_training_says_how_it_went(page: Page) -> None:
     columns = "Arm Seeds Loss at the end Alike pairs Spread of features Effective rank Slices/s Waiting for data Energy"
-    assert f"How pre-training went: means over seeds {columns} GPU memory" in page.text
+    assert f"Pre-training: means over seeds {columns} GPU memory" in page.text
     assert "11.0 GiB" in page.text
     assert "they cannot be compared between arms" in page.text  # spread and rank: each arm's are of its own slices
     shown = [plot["aria-label"] or "" for plot in page.all("div") if plot.get("role") == "img"]
-    order = ["Loss", "Alike pairs in a batch", "Spread of features", "Effective rank of features", "Learning rate"]
+    order = [
+        "Loss",
+        "Near-duplicate pairs in a batch",
+        "Spread of features",
+        "Effective rank of features",
+        "Learning rate",
+    ]
     assert [label.partition(" over steps")[0] for label in shown if " over steps" in label] == order
 
 
@@ -330,7 +336,7 @@ def test_a_method_that_measures_nothing_more_has_no_such_columns(study: Callable
     history = file.with_name("history.csv")
     write_csv(history, ("step", "name", "value"), [(1, "loss", 3.0), (2, "loss", 2.5)])
     words = page_of(run).text
-    assert "How pre-training went: means over seeds Arm Seeds Loss at the end Slices/s all 1 2.5" in words
+    assert "Pre-training: means over seeds Arm Seeds Loss at the end Slices/s all 1 2.5" in words
     assert "Alike pairs:" not in words
 
 

@@ -54,12 +54,12 @@ def test_the_first_sentence_says_how_many_how_good_and_how_sure(run: Run) -> Non
 
 def test_one_seed_is_said_in_the_first_sentence(run: Run) -> None:
     sentence = question.headline(compared(run, WITH_ALL, WITH_RANDOM, seeds=(42,)))
-    assert sentence.endswith("; this is one seed, so the luck in training is not counted.")
+    assert sentence.endswith("; one seed, so the variation of training is not included.")
 
 
 def test_what_the_choice_adds_is_open_without_an_arm_of_the_same_size(run: Run) -> None:
     sentence = question.headline(compared(run, WITH_ALL))
-    assert sentence.endswith("no arm of the same size tells whether the choice matters.")
+    assert sentence.endswith("no arm of the same size shows whether the choice matters.")
 
 
 def test_several_comparisons_are_said_by_what_they_span(run: Run) -> None:
@@ -86,7 +86,7 @@ def test_the_question_is_asked_of_every_arm_but_the_control(run: Run) -> None:
 @pytest.mark.parametrize(
     ("changes", "margin", "words"),
     [
-        pytest.param({}, None, "is not worse than “all”: the whole of the interval speaks for it.", id="better"),
+        pytest.param({}, None, "is not worse than “all”: the whole interval supports this.", id="better"),
         pytest.param(
             {"ci_low": -0.0326},
             None,
@@ -128,7 +128,7 @@ def test_what_has_no_interval_is_answered_without_one(run: Run) -> None:
 
 
 def test_alike_pairs_stand_beside_the_answer(run: Run) -> None:
-    (sentence,) = (plain(words) for words in question.further(run) if words.startswith("Alike pairs"))
+    (sentence,) = (plain(words) for words in question.further(run) if words.startswith("Near-duplicate pairs"))
     for arm in run.arms:
         means = [training.history["alike-pairs"][1].mean() for training in cost.trainings_of(run, arm.name, "simclr")]
         assert f"“{arm.name}” {plain(wording.percent(sum(means) / len(means)))}" in sentence
@@ -149,7 +149,7 @@ def test_the_load_of_a_machine_is_no_saving(run: Run) -> None:
     assert cost.saving(equal, "hash6", "simclr") == 1
     assert "the same cost as “all” (equal steps): less data, not less work" in " ".join(question.further(equal))
     sentence = cost.sentence(equal, "hash6", "simclr")
-    assert "the times do not compare: the machine did 32,000 and 388 slices a second" in sentence
+    assert "the times cannot be compared: the machine did 32,000 and 388 slices per second" in sentence
 
 
 def test_fewer_steps_and_smaller_batches_and_views_cost_less(run: Run) -> None:

@@ -82,17 +82,17 @@ def test_a_whole_set_lacks_nothing(tmp_path: Path, build: Callable[..., Task[Any
         (covid, remove("Images-processed"), ["a folder CT_NonCOVID in", "a folder CT_COVID in"]),
         (covid, remove("Images-processed/CT_COVID"), ["a folder CT_COVID in {root} or its Images-processed"]),
         (covid, remove("Data-split/COVID"), [" and ".join(f"Data-split/COVID/{s}CT_COVID.txt" for s in COUNTS)]),
-        (covid, empty("Images-processed"), [f"not one of the {n} images of {s} is in {{root}}" for s, n in
+        (covid, empty("Images-processed"), [f"none of the {n} images of {s} is in {{root}}" for s, n in
                                             (("train", 12), ("val", 4), ("test", 5))]),
         (covid, write("Data-split/COVID/valCT_COVID.txt", b"\xff\xfe\x00"), ["cannot read the table {root}"]),
         (covid, write("Data-split/COVID/trainCT_COVID.txt", b""), ["images of train in {root} are all of one class"]),
         (folders, remove("test"), ["expects train/<class>/ and test/<class>/"]),
         (folders, remove("train/lesion"), ["images of train in {root} are all of one class"]),
-        (folders, empty("test"), ["not one of the 0 images of test is in {root}"]),
+        (folders, empty("test"), ["none of the 0 images of test is in {root}"]),
         (paper, remove("train/b_with"), ["expects head_ct/ and labels.csv, or a_without/ and b_with/"]),
         (kaggle, write("labels.csv", b"name,sick\na,1\n"), ["expects columns id (a number) and hemorrhage (0 or 1)"]),
         (kaggle, write("labels.csv", b"\xff\xfe\x00"), ["cannot read the table {root}/labels.csv: it is not UTF-8"]),
-        (organs, write("organsmnist.npz", b"PK"), ["{root}/organsmnist.npz is no whole MedMNIST file"]),
+        (organs, write("organsmnist.npz", b"PK"), ["{root}/organsmnist.npz is not a complete MedMNIST file"]),
         (organs, lambda root: (root / "organsmnist.npz").rename(root / "o"), ["expects organsmnist.npz in"]),
     ],
 )  # fmt: skip
@@ -141,7 +141,7 @@ def test_a_set_that_is_not_there_is_said_with_the_command_that_fetches_it(
     monkeypatch.setenv("HOME", str(tmp_path))
     (fault,) = faults(MedMnist(MedMnistParams(name="organsmnist")))
     assert fault.startswith(f"expects organsmnist.npz in {tmp_path / '.medmnist'}")
-    assert "ctkit get organsmnist --out DIR fetches it" in fault
+    assert "ctkit get organsmnist --out DIR downloads it" in fault
     (tmp_path / ".medmnist").mkdir()
     medmnist(tmp_path / ".medmnist/organsmnist.npz", 11, {"train": 22, "val": 11, "test": 12})
     assert faults(MedMnist(MedMnistParams(name="organsmnist"))) == []

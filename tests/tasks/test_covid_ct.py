@@ -26,7 +26,7 @@ def test_the_official_lists_make_the_splits(root: Path) -> None:
     assert (task.classes, task.positive_class) == (("NonCOVID", "COVID"), "COVID")
     assert splits["train"].names[8] == "Images-processed/CT_COVID/2020.02.00 COVID%0-p0_1.png"
     assert not any("in-no-list" in name for split in splits.values() for name in split.names)
-    assert task.notes == ("1 missing or unreadable images left out of test",)
+    assert task.notes == ("1 missing or unreadable images skipped in test",)
 
 
 def test_images_of_every_mode_and_size_are_decoded(root: Path) -> None:

@@ -60,7 +60,7 @@ def test_a_near_copy_is_found(root: Path, change: str) -> None:
     else:
         original.convert("RGB").save(copy.with_suffix(".png"))
     assert found(root)[1:] == (
-        "test: 1 of 9 images nearly equal one in train (16 or fewer of 256 hash bits differ)",
+        "test: 1 of 9 images are near-duplicates of one in train (16 or fewer of 256 hash bits differ)",
         CONTRADICTED.format("1 of 9"),
     )
     (leak,) = findings(ImageFolder(ImageFolderParams(root=root, patient=r"(patient-\d+)_"))).leaks
@@ -115,7 +115,7 @@ def test_a_copied_image_that_is_nearly_blank_hides_no_near_copy(root: Path) -> N
     original.save(root / "test" / "healthy" / "patient-9000_slice-0.jpg", quality=70)
     assert found(root)[1:] == (
         "test: 1 of 10 images are in train as well",
-        "test: 1 of 10 images nearly equal one in train (16 or fewer of 256 hash bits differ)",
+        "test: 1 of 10 images are near-duplicates of one in train (16 or fewer of 256 hash bits differ)",
         CONTRADICTED.format("1 of 10"),
     )
 
@@ -137,8 +137,8 @@ def test_missing_classes_and_unreadable_files_are_told(root: Path) -> None:
     (root / "val" / "healthy" / "patient-1000_slice-0.png").write_bytes(b"broken")
     assert found(root) == (
         "images: train 6 healthy, 6 lesion; val 1 healthy, 2 lesion; test 4 healthy, 0 lesion",
-        "1 missing or unreadable images left out of val",
-        "test holds no image of class lesion; AUC and average precision are undefined",
+        "1 missing or unreadable images skipped in val",
+        "test has no image of class lesion; AUC and average precision are undefined",
     )
 
 

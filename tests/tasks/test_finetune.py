@@ -303,5 +303,5 @@ def test_colour_and_grey_images_train_together(tmp_path: Path, backbone: Path) -
 
 
 def test_a_trunk_that_never_thaws_is_refused() -> None:
-    with pytest.raises(ValidationError, match="for a frozen trunk use protocol linear"):
+    with pytest.raises(ValidationError, match="for a frozen backbone use protocol linear"):
         FinetuneParams(epochs=10)

@@ -90,7 +90,7 @@ def test_unreadable_images_are_left_out_and_counted(folder: Path, caplog: pytest
     with caplog.at_level(logging.WARNING):
         splits = found.splits()
     assert np.bincount(splits["train"].labels).tolist() == [6, 5]
-    assert found.notes == ("2 missing or unreadable images left out of train",)
+    assert found.notes == ("2 missing or unreadable images skipped in train",)
     assert "2 of 13 images are missing or cannot be decoded" in caplog.text
     assert "patient" not in caplog.text
     assert np.array_equal(found.image("train", 6), picture(1, 1))
@@ -110,7 +110,7 @@ def test_a_split_without_a_readable_image_is_refused(tmp_path: Path) -> None:
         ([], "expects train/<class>/ and test/<class>/.* it is empty"),
         (["a.png", "b.png"], "it holds a.png, b.png"),
         (["train/a/x.png"], "it holds train/"),
-        (["train/x.png", "test/a/x.png"], "expects one folder a class .*train, but it holds x.png"),
+        (["train/x.png", "test/a/x.png"], "expects one folder per class .*train, but it holds x.png"),
         ([f"{letter}/x.png" for letter in "abcdefgh"], "it holds a/, b/, c/, d/, e/, f/ and 2 more"),
     ],
 )

@@ -73,7 +73,7 @@ def test_a_file_of_another_set_or_size_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_file_is_told(tmp_path: Path) -> None:
     path = medmnist(tmp_path / "organsmnist.npz", 11, COUNTS)
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(DataError, match="no whole MedMNIST file"):
+    with pytest.raises(DataError, match="not a complete MedMNIST file"):
         OrganSMnist(OrganSMnistParams(root=path)).splits()
 
 

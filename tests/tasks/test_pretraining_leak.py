@@ -13,7 +13,7 @@ from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams
 from layouts import image_folder, picture
 
 ALIKE = "(16 or fewer of 256 hash bits differ)"
-LEAK = f"test: 1 of 9 images nearly equal a slice that the backbone was pre-trained on {ALIKE}"
+LEAK = f"test: 1 of 9 images are near-duplicates of a slice of the pre-training {ALIKE}"
 
 
 @pytest.fixture

@@ -154,7 +154,7 @@ def test_safetensors_of_other_projects_are_taken(tmp_path: Path) -> None:
 def test_a_file_with_two_trunks_is_refused_unless_one_is_the_others_copy(tmp_path: Path) -> None:
     weights = trunk_with_seed(2).weights()
     torch.save({**prefixed("left.", weights), **prefixed("right.", weights)}, tmp_path / "two.pt")
-    with pytest.raises(DataError, match=r"holds 2 whole trunks, under 'left.' and 'right.'; save the one"):
+    with pytest.raises(DataError, match=r"holds 2 complete backbones, under 'left.' and 'right.'; save one"):
         load_backbone(tmp_path / "two.pt")
     torch.save(prefixed("momentum_encoder.", weights), tmp_path / "copy.pt")
     assert load_backbone(tmp_path / "copy.pt").architecture == "resnet18"
@@ -225,7 +225,7 @@ class RunsCode:
 
 def test_a_pickle_that_wants_to_run_code_is_refused_and_runs_none(tmp_path: Path) -> None:
     torch.save({"state_dict": trunk_with_seed(2).weights(), "x": RunsCode(tmp_path / "ran")}, tmp_path / "evil.pt")
-    with pytest.raises(DataError, match="is refused: it holds more than weights"):
+    with pytest.raises(DataError, match="is refused: it contains more than weights"):
         load_backbone(tmp_path / "evil.pt")
     assert not (tmp_path / "ran").exists()
 
@@ -248,7 +248,7 @@ def test_foreign_safetensors_are_refused_with_what_they_lack(tmp_path: Path) -> 
     with pytest.raises(DataError, match="holds no ResNet trunk: none of its 1 weights is called conv1.weight"):
         load_backbone(tmp_path / "other.safetensors")
     save_file({"a": torch.zeros(2)}, tmp_path / "ours.safetensors", metadata={"mean": "0.5", "std": "0.5"})
-    with pytest.raises(DataError, match="is no backbone of ctkit: its metadata lacks a valid 'architecture'"):
+    with pytest.raises(DataError, match="is not a backbone of ctkit: its metadata lacks a valid 'architecture'"):
         load_backbone(tmp_path / "ours.safetensors")
 
 

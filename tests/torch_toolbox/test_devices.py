@@ -20,7 +20,7 @@ def test_why_torch_cannot_use_a_gpu_is_how_it_was_built(
 
     monkeypatch.setattr("torch.cuda.is_available", too_old)
     monkeypatch.setattr("torch.version.cuda", built)
-    assert f"this torch cannot use it, as it {said}" in str(unusable())
+    assert f"this torch cannot use it, because it {said}" in str(unusable())
     assert ctkit_models.ctkit_check_device("cuda") == unusable()
     assert ctkit_models.ctkit_check_device("cpu") is None
 

@@ -84,7 +84,7 @@ def test_a_file_that_was_cut_short_is_found(whole: Path, checkpoint: Path, tmp_p
 def test_another_network_is_found(whole: Path, checkpoint: Path, tmp_path: Path) -> None:
     for path in (whole, checkpoint):
         assert list(SimCLR(SimCLRParams(backbone="resnet34", init=path)).check(None)) == [
-            f"{path} holds a resnet18 but backbone is resnet34; give them alike"
+            f"{path} holds a resnet18 but backbone is resnet34; make them equal"
         ]
     renamed = tmp_path / "renamed.safetensors"
     metadata = {"architecture": "resnet34", "mean": "0", "std": "1"}
@@ -117,8 +117,8 @@ def test_a_backbone_of_ctkit_is_looked_at_without_torch(whole: Path) -> None:
 def test_weights_that_cannot_be_fetched_are_said_with_address_and_folder(hub: Path, no_network: list[str]) -> None:
     (fault,) = Embedding(EmbeddingParams(network=NETWORK)).check("cpu")
     assert fault == (
-        f"cannot fetch the weights of resnet18 from https://download.pytorch.org/models/{FILE} (<urlopen error no way "
-        f"there>), and they are not in {hub}; fetch them there once, or give a file of your own"
+        f"cannot download the weights of resnet18 from https://download.pytorch.org/models/{FILE} (<urlopen error no"
+        f" way there>), and they are not in {hub}; download them there once, or give your own file"
     )
     (fault,) = Embedding(EmbeddingParams(network="efficientnet_b0")).check("cpu")
     assert "https://huggingface.co/timm/efficientnet_b0.ra_in1k/resolve/main/model.safetensors" in fault
@@ -168,7 +168,7 @@ def test_hugging_face_is_not_asked_where_it_must_not_be(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     (fault,) = faults_of_library("efficientnet_b0")
-    assert "HF_HUB_OFFLINE forbids to fetch https://huggingface.co/timm/" in fault
+    assert "HF_HUB_OFFLINE forbids https://huggingface.co/timm/" in fault
     assert no_network == []
 
 
@@ -181,7 +181,7 @@ def test_a_network_without_weights_is_found(no_network: list[str]) -> None:
 
 @pytest.mark.parametrize(
     ("device", "said"),
-    [("cpu", ["precision fp16 needs a GPU", 'batch "auto" looks for']), ("cuda", []), (None, [])],
+    [("cpu", ["precision fp16 needs a GPU", 'batch "auto" finds the largest']), ("cuda", []), (None, [])],
 )
 def test_what_needs_a_gpu_is_found_where_there_is_none(device: str | None, said: list[str]) -> None:
     found = list(SimCLR(SimCLRParams(batch="auto", precision="fp16")).check(device))

@@ -28,7 +28,7 @@ from ctkit_datasets.source_files import walk
 
 _log = logging.getLogger(__name__)
 _ROOT = "LidcReadMessage"  # radiographs have an IdriReadMessage
-_KINDS = {"nodule": ("unblindedReadNodule", "roi"), "lesion that is not a nodule": ("nonNodule", ".")}
+_KINDS = {"nodule": ("unblindedReadNodule", "{*}roi"), "lesion that is not a nodule": ("nonNodule", ".")}
 _SERIES = re.compile(rb"<(?:\w+:)?SeriesInstanceUid>\s*([0-9.]+)\s*<", re.IGNORECASE)
 _LARGEST = 64 << 20  # bytes of an XML file; the largest of the archive has some hundred thousand
 _LARGEST_SEGMENTATION = 256 << 20  # bytes
@@ -103,7 +103,7 @@ def _marked(reading: ElementTree.Element, element: str, where: str) -> set[str]:
     places = (
         place
         for mark in reading.iterfind(f".//{{*}}{element}")
-        for place in (mark.iterfind(f"{{*}}{where}") if where != "." else [mark])
+        for place in mark.iterfind(where)
         if (place.findtext("{*}inclusion") or "TRUE").strip().upper() != "FALSE"
     )
     return {(place.findtext("{*}imageSOP_UID") or "").strip() for place in places} - {""}

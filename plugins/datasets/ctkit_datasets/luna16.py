@@ -58,7 +58,8 @@ class Luna16(MetaImage):
         places = slice_places(volume.details, np.arange(len(volume)))
         middles = places @ [volume.columns / 2, volume.rows / 2, 1]
         normal = np.cross(places[0, :, 0], places[0, :, 1])
-        heights = middles @ (normal / np.linalg.norm(normal))
+        normal /= np.linalg.norm(normal)
+        heights = middles @ normal
         apart = float(np.abs(np.diff(heights)).mean()) if len(heights) > 1 else math.inf
         for name, kind in _TABLES.items():
             for path in (self.params.root / name, *sorted(self.params.root.glob(f"*/{name}"))):
@@ -68,7 +69,7 @@ class Luna16(MetaImage):
                 for title in _KINDS[kind]:
                     found.setdefault(title, set())
                 for title, x, y, z, diameter in marks.get(volume.patient, ()):
-                    height = np.array([-x, -y, z]) @ (normal / np.linalg.norm(normal))
+                    height = np.array([-x, -y, z]) @ normal
                     shown = np.abs(heights - height) <= max(diameter, apart) / 2
                     found[title] |= set(np.flatnonzero(shown).tolist())
                 break

@@ -98,8 +98,10 @@ class PetCt(SeriesDataset[PetCtParams]):
     def facts(self, volume: Volume) -> VolumeFacts:
         """On which slices lesions are, by the segmentation of a NIfTI tree; of DICOM, manufacturer and kernel."""
         if not volume.files[0].path.endswith(SUFFIXES):
-            return super().facts(volume)  # the published recipe takes slices in the file's own order
-        return VolumeFacts(findings={} if self._published else mask_findings(self.params.root, volume))
+            return super().facts(volume)
+        if self._published:  # takes slices in the file's own order
+            return VolumeFacts()
+        return VolumeFacts(findings=mask_findings(self.params.root, volume))
 
 
 def _tree_volumes(headers: Iterable[_Header], published: bool) -> Iterator[Volume]:

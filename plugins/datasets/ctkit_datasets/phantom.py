@@ -21,7 +21,7 @@ class PhantomParams(Params):
     slice_spacing: float = Field(5.0, gt=0, le=50, description="distance between neighbouring slices, in mm")
     matrix: int = Field(128, ge=32, le=1024, description="rows and columns of a slice, in pixels")
     lesions: float = Field(0.5, ge=0, le=1, description="share of patients with 6 to 12 lesions in lungs and liver")
-    seed: int = Field(0, ge=0, description="another seed gives other patients")
+    seed: int = Field(0, ge=0, description="seed of the patients")
 
     @model_validator(mode="after")
     def _inside_the_body(self) -> Self:

@@ -26,7 +26,7 @@ class BYOLParams(parameters.MultiCropParams):
     hidden: parameters.Hidden = 4096
     projection: parameters.Projection = 256
     target_momentum: float = Field(
-        0.996, ge=0, le=1, description="share of itself that the target network keeps at the first step; rises to 1"
+        0.996, ge=0, le=1, description="momentum of the target network at the first step; rises to 1"
     )
 
 

@@ -88,14 +88,14 @@ def main(arguments: list[str]) -> None:
 
 def _refuse_jobs(arguments: list[str]) -> None:
     if any(re.match("--jobs|-[a-z]*j", word) for word in arguments):
-        raise RequestError("--jobs gives each training devices of its own, but here all processes share each training")
+        raise RequestError("--jobs gives each training its own devices, but here all processes share each training")
 
 
 def _environment() -> ClusterEnvironment:
     for kind in (TorchElasticEnvironment, SLURMEnvironment):
         if kind.detect():
             return kind()
-    raise RequestError("no launcher is found that starts a process for each device; start this with srun or torchrun")
+    raise RequestError("found no launcher that starts a process for each device; start this with srun or torchrun")
 
 
 def _rank(environment: ClusterEnvironment) -> Rank:

@@ -83,11 +83,11 @@ def collapse(measured: Mapping[str, float], plan: Plan, width: int) -> str | Non
     along a single direction, dimensional collapse at its worst (Jing et al. 2022), seen by RankMe.
     """
     if not numbers(measured):
-        return "the features of the backbone are infinite or no numbers"
+        return "the features of the backbone are NaN or infinite"
     std, rank = measured.get(FEATURE_STD, 1.0), measured.get(EFFECTIVE_RANK, LEAST_RANK)
     if std < LEAST_STD * width**-0.5:
         spread = f"the standard deviation of its normalised features is {std:.2g}, spread ones have {width**-0.5:.2g}"
-        return f"the training collapsed, all slices look alike to the backbone: {spread}"
+        return f"the training collapsed, all slices have nearly the same features: {spread}"
     if rank < LEAST_RANK and plan.slices >= JUDGED:
-        return f"the training collapsed, its features lie along one direction: their effective rank is {rank:.2f}"
+        return f"the training collapsed, its features have one direction: their effective rank is {rank:.2f}"
     return None

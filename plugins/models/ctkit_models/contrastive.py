@@ -46,7 +46,7 @@ class Contrastive(Method[P], ABC):
         if parts == 1:
             return notes
         each = plan.batch // parts
-        return (*notes, f"each step adds up {parts} parts of {each} slices, which know nothing of each other")
+        return (*notes, f"each step adds up {parts} parts of {each} slices, which are independent of each other")
 
     def _batch_notes(self, plan: Plan) -> tuple[str, ...]:
         asked = self.params.batch
@@ -58,9 +58,9 @@ class Contrastive(Method[P], ABC):
         reasons = [f"the arm has {plan.slices} slices"] if plan.slices < asked else []
         if self.params.sampler == "one-per-volume" and plan.volumes < asked:
             arm = f"the arm has {plan.slices} slices of {plan.volumes} volumes"
-            reasons = [f"{arm}, and sampler one-per-volume takes no two of one"]
+            reasons = [f"{arm}, and sampler one-per-volume uses at most one of each"]
         if plan.pieces > 1:
-            reasons.append(f"it is made of {plan.pieces} equal parts of at least 2")
+            reasons.append(f"it consists of {plan.pieces} equal parts of at least 2")
         return (f"batch {change} from {asked} to {plan.batch}: {', and '.join(reasons)}",)
 
     def steps(self, slices: int, volumes: int) -> int | None:

@@ -43,8 +43,9 @@ def diverged(step: int, steps: int, rate: float, rows: Rows, members: Ints) -> T
     """The error for a bad loss at ``step`` (from 1), whose batch was the slices ``members`` of the arm."""
     named = [f"{i} (volume {rows.volume[i]}, row {rows.row[i]})" for i in members]
     log.info("slices in the batch of step %d: %s", step, ", ".join(named))
-    more = f" and {len(named) - SHOWN} more, which the log names" if len(named) > SHOWN else ""
+    more = f" and {len(named) - SHOWN} more, see the log" if len(named) > SHOWN else ""
     return TrainingError(
-        f"the loss is infinite or no number at step {step} of {steps}, learning rate {rate:g}; a lower learning_rate "
-        f"or a longer warmup may help, unless a slice is at fault; in the batch were {', '.join(named[:SHOWN])}{more}"
+        f"the loss is NaN or infinite at step {step} of {steps}, learning rate {rate:g}; a lower learning_rate "
+        "or a longer warmup may help, unless a slice is the cause; slices of the batch:"
+        f" {', '.join(named[:SHOWN])}{more}"
     )

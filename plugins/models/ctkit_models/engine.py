@@ -63,7 +63,7 @@ def pretrain(method: Trainable, job: Pretraining) -> Pretrained:
     done, measured = training.done, training.settle()
     if not numbers(measured):
         raise TrainingError(
-            "the trained backbone's features are infinite or no numbers, though its losses were not; a lower"
+            "the trained backbone's features are NaN or infinite, although its losses were not; a lower"
             " learning_rate or another precision may help"
         )
     backbone = job.folder / "backbone.safetensors"
@@ -148,7 +148,9 @@ class Training(lightning.LightningModule):
             self.done = Done(**self._saved["done"])
             self.stretches.load_state_dict(self._saved["stretches"])
         if self.rank.world > 1 and not agree(self.done.steps):
-            raise TrainingError("processes find different checkpoints; the cache must be a folder that all of them see")
+            raise TrainingError(
+                "processes find different checkpoints; the cache must be a folder that all of them share"
+            )
         if self._is_over:
             return
         with quiet_lightning(), honest_interrupt(), tuned_convolutions(on_gpu=job_on_gpu(self.job)):
@@ -165,7 +167,7 @@ class Training(lightning.LightningModule):
             for plan in (earlier, self.plan)
         )
         raise TrainingError(
-            f"the training was begun on {before}, and cannot go on on {now}; run with the earlier number of devices"
+            f"the training was begun on {before}, and cannot resume on {now}; run with the earlier number of devices"
         )
 
     def settle(self) -> dict[str, float]:
@@ -355,7 +357,7 @@ def _initial_trunk(params: ContrastiveParams) -> Trunk:
     if params.init is not None:
         start = load_backbone(params.init, params.backbone)
         if start.architecture != params.backbone:
-            raise DataError(f"init holds a {start.architecture} but backbone is {params.backbone}; give them alike")
+            raise DataError(f"init is a {start.architecture} but backbone is {params.backbone}; make them equal")
         trunk.load(start.trunk.weights())
     return trunk
 

@@ -230,7 +230,7 @@ def _program(network: ExportedNetwork, free: dict[int, Any]) -> Any:
         )
     except Exception as error:  # torch's exporter has errors of its own for every step, not all of them public
         raise CtkitError(
-            f"torch {torch.__version__} cannot turn this network into ONNX ({type(error).__name__}); a newer torch and"
+            f"torch {torch.__version__} cannot convert this network to ONNX ({type(error).__name__}); a newer torch and"
             " onnxscript may, and torchscript needs neither"
         ) from error
 

@@ -25,11 +25,11 @@ class MoCoParams(parameters.ContrastiveParams):
     warmup: parameters.Warmup = 0
     temperature: parameters.Temperature = 0.07
     projection: parameters.Projection = 128
-    head: Literal["mlp", "linear"] = Field("mlp", description="projection head; linear is that of the first MoCo")
+    head: Literal["mlp", "linear"] = Field("mlp", description="projection head; linear as in the first MoCo")
     queue: int = Field(
-        65536, ge=1, description="keys of earlier batches to tell a slice from; at most those of one epoch"
+        65536, ge=1, description="keys of earlier batches, used as negatives; at most those of one epoch"
     )
-    key_momentum: float = Field(0.999, ge=0, le=1, description="share of itself that the key network keeps at a step")
+    key_momentum: float = Field(0.999, ge=0, le=1, description="momentum of the key network per step")
 
 
 class MoCo(Contrastive[MoCoParams]):
@@ -65,5 +65,7 @@ class MoCo(Contrastive[MoCoParams]):
         queue, asked = self.queue(plan), self.params.queue
         if queue == asked:
             return super().notes(plan)
-        reason = f"the arm has {plan.slices} slices, and a longer queue would only hold older keys of the same"
+        reason = (
+            f"the arm has {plan.slices} slices, and a longer queue would only contain older keys of the same slices"
+        )
         return (*super().notes(plan), f"queue lowered from {asked} to {queue}: {reason}")

@@ -38,34 +38,37 @@ Optimiser = Annotated[Literal["sgd", "adam", "adamw", "lars"], Field(description
 LearningRate = Annotated[float, Field(gt=0, description="highest learning rate, for a batch of rate_batch")]
 RateBatch = Annotated[
     int | None,
-    Field(ge=1, description="batch the learning rate is meant for: it is scaled by batch / rate_batch; none: as it is"),
+    Field(
+        ge=1,
+        description="batch for which the learning rate is given: it is scaled by batch / rate_batch; none: not scaled",
+    ),
 ]
 Momentum = Annotated[float, Field(ge=0, lt=1, description="momentum of SGD and LARS")]
-WeightDecay = Annotated[float, Field(ge=0, description="weight decay; 0 takes LARS its trust ratio as well")]
+WeightDecay = Annotated[float, Field(ge=0, description="weight decay; 0 also disables the trust ratio of LARS")]
 Decay = Annotated[
-    Literal["weights", "all"], Field(description="what decays: weights, or biases and normalisation as well")
+    Literal["weights", "all"], Field(description="what decays: weights only, or also biases and normalisation")
 ]
 Warmup = Annotated[
     int | None,
     Field(
         ge=0,
-        description="length of the linear warm-up, in epochs or, where steps is given, in steps; "
-        "none: 10 epochs, or a tenth of the run where that is less",
+        description="length of the linear warm-up, in epochs, or in steps if steps is given; "
+        "none: 10 epochs, or a tenth of the run if that is less",
         json_schema_extra=LENGTH,
     ),
 ]
 Temperature = Annotated[float, Field(gt=0, description="temperature of the softmax")]
 Hidden = Annotated[int, Field(ge=1, description="width of the projection head's hidden layer")]
 Projection = Annotated[int, Field(ge=1, description="width of the projection")]
-Scale = Annotated[Share, Field(description="share of the slice's area that a view shows, from and to")]
+Scale = Annotated[Share, Field(description="smallest and largest share of the slice's area in a view")]
 Flip = Annotated[Probability, Field(description="probability of mirroring")]
-Degrees = Annotated[float, Field(ge=0, le=180, description="greatest angle of rotation to either side, degrees")]
+Degrees = Annotated[float, Field(ge=0, le=180, description="largest angle of rotation to either side, degrees")]
 RotationP = Annotated[Probability, Field(description="probability of rotation")]
 JitterP = Annotated[Probability, Field(description="probability of brightness and contrast jitter")]
 NoiseP = Annotated[Probability, Field(description="probability of noise")]
 BlurP = Annotated[Probability, Field(description="probability of blur")]
-LocalViews = Annotated[int, Field(ge=0, description="small views of each slice beside the two large ones")]
-LocalScale = Annotated[Share, Field(description="share of the slice's area that a small view shows, from and to")]
+LocalViews = Annotated[int, Field(ge=0, description="small views of each slice, in addition to the two large ones")]
+LocalScale = Annotated[Share, Field(description="smallest and largest share of the slice's area in a small view")]
 
 
 class ContrastiveParams(Params):
@@ -89,30 +92,30 @@ class ContrastiveParams(Params):
     batch: Batch = 128
     sampler: Literal["uniform", "one-per-volume"] = Field(
         "uniform",
-        description="which slices make a batch: any, or no two of one volume, which lowers the batch to the number of "
-        "volumes in the arm",
+        description="slices of a batch: any, or at most one per volume, which limits the batch to the number of"
+        " volumes in the arm",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="arithmetic of the network; auto: bf16 on a GPU that has it, fp32 elsewhere"
+        "auto", description="arithmetic of the network; auto: bf16 on a GPU that supports it, fp32 elsewhere"
     )
     accumulate: int = Field(
         1,
         ge=1,
         description="equal parts of the batch that pass the network one after the other, for less memory; "
-        "views, batch statistics and assignments see their own part only",
+        "views, batch statistics and assignments use their own part only",
     )
     checkpointing: bool = Field(
         False,
-        description="keep only the inputs of the trunk's blocks, and compute the rest again for gradients: "
-        "less memory, more time, the same result",
+        description="keep only the inputs of the backbone's blocks, and recompute the rest for gradients: less"
+        " memory, more time, the same result",
         json_schema_extra=UNADDRESSED,
     )
     channels_last: bool | None = Field(
-        None, description="lay a pixel's channels side by side in memory; none: on a GPU", json_schema_extra=UNADDRESSED
+        None, description="channels-last memory layout; none: on a GPU", json_schema_extra=UNADDRESSED
     )
     compile: bool = Field(
         False,
-        description="have torch compile the trunk: minutes at the start, faster steps",
+        description="compile the backbone with torch.compile: minutes at the start, faster steps",
         json_schema_extra=UNADDRESSED,
     )
 
@@ -120,7 +123,7 @@ class ContrastiveParams(Params):
     learning_rate: LearningRate = 0.3
     rate_batch: RateBatch = None
     momentum: Momentum = 0.9
-    trust: float = Field(0.001, gt=0, description="trust coefficient of LARS, for what decays")
+    trust: float = Field(0.001, gt=0, description="trust coefficient of LARS, for weights that decay")
     weight_decay: WeightDecay = 1e-6
     decay: Decay = "weights"
     schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate after the warm-up")
@@ -128,21 +131,21 @@ class ContrastiveParams(Params):
 
     keep: Literal["last", "best"] = Field(
         "last",
-        description="which backbone is written: the last, or that of the hundredth of the run, after the warm-up, with "
-        "the lowest mean loss",
+        description="which backbone to write: the last, or that with the lowest mean loss over a hundredth of the"
+        " run, after the warm-up",
         json_schema_extra=LENGTH,
     )
     patience: int | None = Field(
         None,
         ge=1,
-        description="epochs or, where steps is given, steps without a lower mean loss of a hundredth of the run, after "
-        "which the training ends; none: it never ends early",
+        description="epochs (steps, if steps is given) without a lower mean loss of a hundredth of the run, after"
+        " which the training ends; none: no early stopping",
         json_schema_extra=LENGTH,
     )
     least_gain: float = Field(
         0.0,
         ge=0,
-        description="for patience a mean loss is lower where it is lower by more than this",
+        description="smallest decrease of the mean loss that counts for patience",
         json_schema_extra=LENGTH,
     )
 
@@ -154,9 +157,11 @@ class ContrastiveParams(Params):
     brightness: float = Field(0.4, ge=0, description="brightness changes by a factor in 1 - x to 1 + x")
     contrast: float = Field(0.4, ge=0, description="contrast changes by a factor in 1 - x to 1 + x")
     jitter_p: JitterP = 1.0
-    blur: Range = Field((0.1, 2.0), description="standard deviation of the blur, from and to, pixels of the view")
+    blur: Range = Field(
+        (0.1, 2.0), description="smallest and largest standard deviation of the blur, pixels of the view"
+    )
     blur_p: BlurP = 0.5
-    noise: Range = Field((1e-5, 1e-4), description="variance of the noise, from and to, on the scale 0 to 1")
+    noise: Range = Field((1e-5, 1e-4), description="smallest and largest variance of the noise, on the scale 0 to 1")
     noise_p: NoiseP = 0.5
 
     checkpoint_minutes: float = Field(
@@ -191,7 +196,7 @@ class ContrastiveParams(Params):
         if self.least_gain and self.patience is None:
             raise ValueError("least_gain needs patience")
         if self.compile and self.checkpointing:
-            raise ValueError("give either compile or checkpointing: torch cannot compile what it computes twice")
+            raise ValueError("give either compile or checkpointing: torch cannot compile recomputed blocks")
         return self
 
 
@@ -210,4 +215,4 @@ def faults_on_cpu(params: ContrastiveParams) -> Iterator[str]:
     if params.precision == "fp16":
         yield "precision fp16 needs a GPU; on the CPU use bf16 or fp32"
     if params.batch == "auto":
-        yield 'batch "auto" looks for what the memory of a GPU holds; on the CPU give a number'
+        yield 'batch "auto" finds the largest batch for the memory of a GPU; on the CPU give a number'

@@ -38,7 +38,7 @@ def plan_run(
     in_parts = f" in {pieces} parts" if pieces > 1 else ""
     if slices < least:
         raise DataError(
-            f"contrastive training{in_parts} needs at least {least} slices but the arm has {slices}; keep more of them"
+            f"contrastive training{in_parts} needs at least {least} slices but the arm has {slices}; keep more slices"
         )
     most = largest_batch(params, slices, volumes or slices)
     if most < least:

@@ -51,7 +51,7 @@ def group_notes(job: Pretraining) -> tuple[str, ...]:
     world = world_size(job)
     if world == 1:
         return ()
-    own = "; on the CPU, batch normalisation sees each one's part of the batch alone" if job.device == "cpu" else ""
+    own = "; on the CPU, batch normalisation uses only the part of each process" if job.device == "cpu" else ""
     return (f"{world} processes shared the training{own}",)
 
 

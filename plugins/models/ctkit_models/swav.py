@@ -32,12 +32,12 @@ class SwAVParams(parameters.MultiCropParams):
     temperature: parameters.Temperature = 0.1
     hidden: parameters.Hidden = 2048
     projection: parameters.Projection = 128
-    prototypes: int = Field(500, ge=2, description="prototypes that views are assigned to")
+    prototypes: int = Field(500, ge=2, description="number of prototypes, to which views are assigned")
     frozen: int | None = Field(
         None,
         ge=0,
-        description="length of the start in which prototypes stay, in epochs or, where steps is given, in steps; "
-        "none: 1 epoch, or a tenth of the run where that is less",
+        description="length of the start with fixed prototypes, in epochs, or in steps if steps is given; "
+        "none: 1 epoch, or a tenth of the run if that is less",
     )
     sinkhorn_iterations: int = Field(3, ge=1, description="iterations of the Sinkhorn algorithm")
     epsilon: float = Field(

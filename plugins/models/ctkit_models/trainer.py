@@ -26,7 +26,7 @@ def check_device(params: ContrastiveParams, job: Pretraining) -> None:
     if on_gpu and (why := unusable()):
         raise RequestError(f'{why}, or compute on "cpu"')
     if on_gpu and torch.cuda.device_count() < job.devices:
-        raise RequestError(f"devices is {job.devices} but torch sees {torch.cuda.device_count()} GPUs; ask for less")
+        raise RequestError(f"devices is {job.devices} but torch sees {torch.cuda.device_count()} GPUs; use fewer")
     for fault in () if on_gpu else faults_on_cpu(params):
         raise RequestError(fault)
 

@@ -19,16 +19,19 @@ class UntrainedParams(Params):
     backbone: Annotated[
         str,
         AfterValidator(check_architecture),
-        Field(description="network: a name of torchvision, or of timm; in a [[baseline]] the one that is pre-trained"),
+        Field(
+            description="network: a name of torchvision, or of timm; in a [[baseline]] default: the network of the"
+            " pre-training"
+        ),
     ] = "resnet50"
     init: InputPath | None = Field(
         None,
         description="weights: a backbone of ctkit, a released checkpoint, or a file of torchvision or timm for "
-        "ImageNet; none: random ones, those that pre-training with the same seed starts from",
+        "ImageNet; none: the random weights from which pre-training with the same seed starts",
     )
     mean_std: tuple[float, Annotated[float, Field(gt=0)]] | None = Field(
         None,
-        description="mean and standard deviation that images are normalised by, on the scale 0 to 1, for instance "
+        description="mean and standard deviation for the normalisation of images, on the scale 0 to 1, for instance "
         "[0.449, 0.226] for ImageNet; none: as a backbone of ctkit says, of other files the paper's, for random "
         "weights those of the reference arm's slices",
     )
@@ -56,7 +59,7 @@ class Untrained(Method[UntrainedParams]):
         else:
             found = load_backbone(params.init, params.backbone)
         if found.architecture != params.backbone:
-            raise DataError(f"init holds a {found.architecture} but backbone is {params.backbone}; give them alike")
+            raise DataError(f"init holds a {found.architecture} but backbone is {params.backbone}; make them equal")
         mean, std = params.mean_std or (found.mean, found.std)
         path = job.folder / "backbone.safetensors"
         save_backbone(path, found.trunk, mean=mean, std=std, metadata={**job.metadata, "steps": "0"})

@@ -42,7 +42,7 @@ class Watch(Look):
         self._patients = np.unique(patients, return_inverse=True)[1][chosen]
         for kind, numbers in (("class", self._labels), ("patient", self._patients)):
             if len(np.unique(numbers)) < 2:
-                raise DataError(f"there is no training image of a second {kind}")
+                raise DataError(f"there is only one {kind} among the training images")
         self._mean, self._std = task.mean_std or (rows.mean, rows.std or 1.0)
         read = partial(image_of, task, "train")
         self._images = together(batches(read, chosen, size=size, batch=_BATCH, workers=workers))
@@ -70,8 +70,8 @@ def watches(job: Pretraining, plan: Plan, size: int) -> list[Watch]:
             found.append(Watch(name, task, job.rows, plan, size, job.workers))
         except Exception as error:  # a task may raise anything
             reason = error if isinstance(error, CtkitError) else type(error).__name__
-            log.warning("task %s is not watched: %s", name, reason)
-            log.debug("task %s is not watched", name, exc_info=error)
+            log.warning("task %s is not monitored: %s", name, reason)
+            log.debug("task %s is not monitored", name, exc_info=error)
     return found
 
 

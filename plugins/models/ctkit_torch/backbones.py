@@ -96,4 +96,4 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     try:
         return read_safetensors(path)[0]
     except safetensors.SafetensorError as error:
-        raise DataError(f"{path} is not a whole safetensors file: {error}") from error
+        raise DataError(f"{path} is not a complete safetensors file: {error}") from error

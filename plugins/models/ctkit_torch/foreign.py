@@ -36,13 +36,13 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         raise
     except pickle.UnpicklingError as error:
         raise DataError(
-            f"{path} is refused: it holds more than weights, and loading it could run code; "
-            "save its state_dict alone and use that file"
+            f"{path} is refused: it contains more than weights, and loading it could run code; save its state_dict"
+            " alone and use that file"
         ) from error
     except Exception as error:  # torch raises many kinds on damaged files
         raise DataError(f"{path} is neither a safetensors file nor a torch checkpoint: {error}") from error
     if not isinstance(content, dict):
-        raise DataError(f"{path} holds a {type(content).__name__} where weights by name must be")
+        raise DataError(f"{path} holds a {type(content).__name__} instead of named weights")
     return dict(_tensors(content, ""))
 
 
@@ -69,7 +69,7 @@ def find_trunk(path: Path, found: Mapping[str, Tensor], architecture: str | None
         heads = sorted({name.split(".")[0] for name in found})
         raise DataError(
             f"{path} holds no {'ResNet' if plain else architecture} trunk: none of its {len(found)} weights is called "
-            f"{wanted}, under whatever prefix; it has {', '.join(heads[:8]) or 'no weights'}"
+            f"{wanted}, with or without a prefix; it has {', '.join(heads[:8]) or 'no weights'}"
         )
     whole, errors = {}, []
     for prefix, weights in candidates.items():
@@ -82,8 +82,8 @@ def find_trunk(path: Path, found: Mapping[str, Tensor], architecture: str | None
         raise errors[0]
     if len(meant) > 1:
         raise DataError(
-            f"{path} holds {len(meant)} whole trunks, under {' and '.join(map(repr, sorted(meant)))}; save the one "
-            "that is meant to a file of its own"
+            f"{path} holds {len(meant)} complete backbones, under {' and '.join(map(repr, sorted(meant)))}; save one"
+            " of them to a separate file"
         )
     return whole[meant[0]]
 
@@ -128,7 +128,7 @@ def filled(path: Path, architecture: str, weights: Mapping[str, Tensor]) -> Trun
     if lacking:
         raise DataError(
             f"{path} holds {len(fitting)} of the {len(expected)} weights of {architecture}; "
-            f"{lacking[0]} is missing or of another shape"
+            f"{lacking[0]} is missing or has another shape"
         )
     bad = next((name for name, value in fitting.items() if not torch.isfinite(value).all()), None)
     if bad:

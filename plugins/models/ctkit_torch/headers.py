@@ -52,7 +52,7 @@ def _names_and_metadata(path: Path) -> tuple[list[str], Mapping[str, str]]:
     except OSError:
         raise
     except Exception as error:  # SafetensorError, and what its parser raises
-        raise DataError(f"{path} is not a whole safetensors file: {error}") from error
+        raise DataError(f"{path} is not a complete safetensors file: {error}") from error
 
 
 def read_header(path: Path) -> Header:
@@ -65,7 +65,7 @@ def read_header(path: Path) -> Header:
         architecture = check_architecture(metadata["architecture"])
         mean, std = float(metadata["mean"]), float(metadata["std"])
     except (KeyError, ValueError) as error:
-        raise DataError(f"{path} is no backbone of ctkit: its metadata lacks a valid {error}") from error
+        raise DataError(f"{path} is not a backbone of ctkit: its metadata lacks a valid {error}") from error
     if not (isfinite(mean) and isfinite(std) and std > 0):
         raise DataError(f"{path} says that its images have mean {mean:g} and std {std:g}: it cannot be used")
     if architecture in RESNETS.values() and (held := resnet_of(path, names)) != architecture:

@@ -17,8 +17,8 @@ def unusable() -> str | None:
             return None
     built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
     return (
-        f"there is a GPU but this torch cannot use it, as it is built {built}; install one built for the CUDA that the"
-        " GPU's driver has"
+        f"there is a GPU but this torch cannot use it, because it is built {built}; install one for the CUDA version"
+        " of the GPU's driver"
     )
 
 

@@ -32,7 +32,7 @@ def faults_of_file(path: Path, architecture: str | None = None) -> Iterator[str]
         yield f"{error}; give another file"
         return
     if architecture is not None and held != architecture:
-        yield f"{path} holds a {held} but backbone is {architecture}; give them alike"
+        yield f"{path} holds a {held} but backbone is {architecture}; make them equal"
 
 
 def faults_of_library(network: str) -> Iterator[str]:
@@ -62,7 +62,7 @@ def _of_torch_hub(network: str, url: str, path: Path) -> Iterator[str]:
     try:
         torch.load(path, map_location="meta", weights_only=True)
     except Exception as error:  # torch raises many kinds on damaged files
-        yield f"{path} is damaged ({type(error).__name__}); remove it, so that it is fetched anew"
+        yield f"{path} is damaged ({type(error).__name__}); remove it, so that it is downloaded again"
 
 
 def _of_timm(network: str) -> Iterator[str]:
@@ -88,7 +88,7 @@ def _of_hugging_face(network: str, name: str) -> Iterator[str]:
         return
     what, url = f"the weights of {network}", hf_hub_url(repository, files[0], revision=revision or None)
     if constants.HF_HUB_OFFLINE:
-        yield f"{what} are not in {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids to fetch {url}; copy them there"
+        yield f"{what} are not in {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids {url}; copy them there"
     else:
         yield from faults_of_fetching(what, url, Path(constants.HF_HUB_CACHE))
 
@@ -109,6 +109,6 @@ def faults_of_fetching(what: str, url: str, folder: Path) -> Iterator[str]:
     asking.join(PATIENCE)
     if reasons:
         yield (
-            f"cannot fetch {what} from {url} ({reasons[0]}), and they are not in {folder}; fetch them there once, or "
-            "give a file of your own"
+            f"cannot download {what} from {url} ({reasons[0]}), and they are not in {folder}; download them there"
+            " once, or give your own file"
         )

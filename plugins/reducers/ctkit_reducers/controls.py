@@ -39,7 +39,7 @@ class RandomParams(Params):
     """How many slices to keep."""
 
     share: float | None = knob(
-        None, low=1e-6, high=1, unit="of the slices", description="what is kept of each group", share=True
+        None, low=1e-6, high=1, unit="of the slices", description="share of each group to keep", share=True
     )
 
 

@@ -24,11 +24,11 @@ class NetworkParams(Params):
     """Which network looks at the slices."""
 
     backbone: InputPath | None = Field(
-        None, description="checkpoint that ctkit trained or the paper's authors released; ImageNet weights if left out"
+        None, description="checkpoint of ctkit or of the paper's authors; default: ImageNet weights"
     )
     network: Annotated[str, AfterValidator(check_architecture)] = Field(
         "resnet50",
-        description="network with weights of its own, where there is no checkpoint: a name of torchvision or timm",
+        description="network with pre-trained weights, if there is no checkpoint: a name of torchvision or timm",
     )
     size: int = Field(224, ge=32, le=1024, description="side that slices are resized to, pixels")
 
@@ -37,7 +37,7 @@ class EmbeddingParams(NetworkParams):
     """Which network looks at the slices, and what counts as alike."""
 
     threshold: float | None = knob(
-        None, low=0, high=2, unit="1 - cosine", description="greatest distance to the slice that another is alike to"
+        None, low=0, high=2, unit="1 - cosine", description="largest distance between near-duplicates"
     )
 
 

@@ -12,9 +12,7 @@ from ctkit_reducers.similarity import evidence_of
 class EntropyParams(Params):
     """What counts as information enough."""
 
-    threshold: float | None = knob(
-        None, low=0, high=8, unit="bits", description="least entropy of a slice that is kept"
-    )
+    threshold: float | None = knob(None, low=0, high=8, unit="bits", description="smallest entropy of a kept slice")
 
 
 class Entropy(Reducer[EntropyParams]):

@@ -68,8 +68,8 @@ def _of_timm(network: str) -> Backbone:
 
 def _unreachable(which: str, error: Exception) -> str:
     return (
-        f"cannot fetch the weights of {which} ({error}); "
-        "give the path of a checkpoint as `backbone`, or fetch them once on this machine"
+        f"cannot download the weights of {which} ({error}); "
+        "give the path of a checkpoint as `backbone`, or download them once on this machine"
     )
 
 

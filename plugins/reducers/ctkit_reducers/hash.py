@@ -29,7 +29,7 @@ class HashParams(Params):
         low=0,
         high=256,
         unit="bits",
-        description="most bits in which codes of alike slices differ, 24 for long codes",
+        description="largest number of different bits between near-duplicates, 24 for long codes",
     )
 
     @model_validator(mode="before")

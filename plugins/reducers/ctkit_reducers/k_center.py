@@ -16,7 +16,7 @@ class KCenterParams(NetworkParams):
     """Which network looks at the slices, and how near to a kept one each must be."""
 
     radius: float | None = knob(
-        None, low=0, high=2, unit="1 - cosine", description="greatest distance to the nearest kept slice"
+        None, low=0, high=2, unit="1 - cosine", description="largest distance to the nearest kept slice"
     )
 
 

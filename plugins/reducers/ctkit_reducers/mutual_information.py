@@ -26,7 +26,7 @@ class MutualInformationParams(Params):
     """What counts as alike."""
 
     threshold: float | None = knob(
-        None, low=0, high=1, unit="1 - NMI", description="greatest distance to the kept slice that stands for another"
+        None, low=0, high=1, unit="1 - NMI", description="largest distance between near-duplicates"
     )
 
 

@@ -31,7 +31,7 @@ class SsimParams(Params):
     """What counts as alike."""
 
     threshold: float | None = knob(
-        None, low=0, high=2, unit="1 - SSIM", description="greatest distance to the kept slice that stands for another"
+        None, low=0, high=2, unit="1 - SSIM", description="largest distance between near-duplicates"
     )
 
 

@@ -50,10 +50,11 @@ def across(runs: Sequence[Path], metric: str | None = None) -> list[Row]:
 
     Raises ``RequestError`` where a folder is no run, holds no score, or nowhere has that metric.
     """
+    runs = list(dict.fromkeys(runs))  # one that is given twice counts once
     opened = {name: open_run(folder) for name, folder in zip(_names(runs), runs, strict=True)}
     for folder, run in zip(runs, opened.values(), strict=True):
         if not run.scores:
-            raise RequestError(f"{folder} has no scores yet: its pipeline has no [[task]], or it ended before")
+            raise RequestError(f"{folder} has no scores yet: its pipeline has no [[task]], or it ended earlier")
     known = list(dict.fromkeys(row.metric for run in opened.values() for row in run.scores))
     if metric is not None and metric not in known:
         raise RequestError(f"no run has the metric {metric!r}; {nearest(metric, known)}")

@@ -25,7 +25,7 @@ def report(run: Path) -> None:
 
 @click.command()
 @click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RUN [RUN ...]")
-@click.option("--metric", help="Metric to show, instead of AUC where there is one.")
+@click.option("--metric", help="Metric to show; default: AUC if available.")
 @click.option("--format", "form", type=click.Choice(get_args(Format)), default="terminal", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="File to write the table to.")
 def compare(runs: tuple[Path, ...], metric: str | None, form: Format, out: Path | None) -> None:
@@ -39,7 +39,7 @@ def compare(runs: tuple[Path, ...], metric: str | None, form: Format, out: Path 
 
     rows = across(runs, metric)
     for name in without_rows(runs, rows):
-        click.echo(f"{name} has no score by {metric} and is left out", err=True)
+        click.echo(f"{name} has no score by {metric} and is skipped", err=True)
     table = render(rows, form)
     if out is None:
         click.echo(table, nl=False)

@@ -10,7 +10,7 @@ from ctkit import Run, RunTraining, quantities
 from ctkit_reports import wording
 
 SAME = 0.01  #: by which two costs may differ and still be called the same
-UNEQUAL = 0.2  #: by which slices a second may differ and times still compare
+UNEQUAL = 0.2  #: by which slices per second may differ and times still compare
 
 
 def trainings_of(run: Run, arm: str, pretrain: str) -> list[RunTraining]:
@@ -71,12 +71,12 @@ def sentence(run: Run, arm: str, pretrain: str) -> str:
 def _incomparable(own: Sequence[RunTraining], other: Sequence[RunTraining]) -> str:
     """Why two times do not compare, or nothing."""
     if len({training.facts["device"] for training in (*own, *other)}) > 1:
-        return "; the times do not compare: the devices differ"
+        return "; the times cannot be compared: the devices differ"
     rates = [_mean([training.facts["slices_per_second"] for training in group]) for group in (own, other)]
     if max(rates) <= (1 + UNEQUAL) * min(rates):
         return ""
-    pair = f"{wording.number(rates[0])} and {wording.number(rates[1])} slices a second"
-    return f"; the times do not compare: the machine did {pair}, by its load or by start-up"
+    pair = f"{wording.number(rates[0])} and {wording.number(rates[1])} slices per second"
+    return f"; the times cannot be compared: the machine did {pair}, because of its load or of start-up"
 
 
 def _mean(values: Sequence[float]) -> float:

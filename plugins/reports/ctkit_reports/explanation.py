@@ -50,16 +50,16 @@ def _setting(run: RevisitedArm) -> str:
 def _threshold(explanation: Explanation) -> dict[str, Any]:
     alike = _side(
         explanation,
-        "Just alike enough: the left one is dropped",
-        "Dropped slices that are farthest from the kept slice on their right, which stands for them. "
-        "Where these differ in what matters to you, the threshold is too large.",
+        "Just below the threshold: the left slice is dropped",
+        "Dropped slices that are farthest from the kept slice on their right, which represents them. If these pairs"
+        " differ in ways that matter to you, the threshold is too large.",
         explanation.alike,
     )
     apart = _side(
         explanation,
-        "Just not alike enough: both are kept",
-        "Kept slices that a larger threshold would drop first, beside what would stand for them. "
-        "Where these show the same, the threshold is too small.",
+        "Just above the threshold: both slices are kept",
+        "Kept slices that a larger threshold would drop first, next to the slice that would represent them. If these"
+        " pairs show the same, the threshold is too small.",
         explanation.apart,
     )
     sides = [side for side in (alike, apart) if side["pairs"]]
@@ -102,7 +102,7 @@ def _profile(explanation: Explanation, one: Profile) -> Plot | None:
 
 
 def _tables(explanation: Explanation) -> list[Table]:
-    named = [("Slices with findings, in volumes that were read for them", "Finding", explanation.findings)]
+    named = [("Slices with findings, in volumes with annotations", "Finding", explanation.findings)]
     named += [(f"By {name}", name.capitalize(), shares) for name, shares in explanation.traits.items()]
     found = (_table(caption, first, shares) for caption, first, shares in named)
     return [one for one in found if one]

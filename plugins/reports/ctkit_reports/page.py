@@ -16,7 +16,7 @@ from ctkit_reports.sections import answer, arms, choice, data, provenance, tasks
 _TITLES = {
     "answer": "The answer",
     "arms": "Arms",
-    "choice": "How each arm chose",
+    "choice": "How each arm chose its slices",
     "training": "Pre-training",
     "tasks": "Tasks",
     "data": "Data",

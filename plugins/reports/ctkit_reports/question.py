@@ -19,7 +19,7 @@ def headline(run: Run) -> str:
     if not run.arms:
         return "No arm has been chosen yet."
     if not run.trainings and not run.scores:
-        return f"This run holds selections only: {_smallest(run)} No backbone was trained, so nothing is scored."
+        return f"This run has selections only: {_smallest(run)} No backbone was trained, so nothing is scored."
     if not run.scores:
         return f"Backbones were trained but not scored on any task. {_smallest(run)}"
     if not _primary(run):
@@ -65,7 +65,7 @@ def _answer(run: Run, name: str) -> str:
     of = quantities.count(arm.slices, "slice") if arm else ""
     kept = f"keeps {quantities.count(arm.kept)} of {of} ({wording.percent(arm.share)}) and " if arm else ""
     text = f"“{name}” {kept}scored {wording.listing([part for part in parts if part])}; {_seeds(run, name)}"
-    return f"{text}." if same_size else f"{text}, and no arm of the same size tells whether the choice matters."
+    return f"{text}." if same_size else f"{text}, and no arm of the same size shows whether the choice matters."
 
 
 def _against(run: Run, rows: Sequence[ComparisonRow], what: str) -> str:
@@ -90,7 +90,7 @@ def _against(run: Run, rows: Sequence[ComparisonRow], what: str) -> str:
 def _seeds(run: Run, arm: str) -> str:
     seeds = len({training.seed for training in run.trainings if training.arm == arm})
     if seeds == 1:
-        return "this is one seed, so the luck in training is not counted"
+        return "one seed, so the variation of training is not included"
     return f"over {seeds} seeds" if seeds else "the number of seeds is not known"
 
 
@@ -111,7 +111,7 @@ def _margins(run: Run, arm: str) -> Iterator[str]:
     value = f"{_rounded_up(supported)} {metric}"
     interval, support = ("interval", "supports") if len(rows) == 1 else ("intervals", "support")
     if supported <= 0:
-        yield f"“{arm}” is not worse than {other}: the whole of the {interval} speaks for it."
+        yield f"“{arm}” is not worse than {other}: the whole {interval} supports this."
     elif margin is None:
         yield f"“{arm}” may be worse than {other} by {value} at most, the smallest margin the {interval} {support}."
     elif supported <= margin:
@@ -135,7 +135,7 @@ def _alike_pairs(run: Run) -> Iterator[str]:
             if means:
                 shares.append(f"“{arm.name}” {wording.percent(float(np.mean(means)))}")
         if shares:
-            yield f"Alike pairs of slices in a batch, which act as false negatives, with {method}: {', '.join(shares)}."
+            yield f"Near-duplicate pairs in a batch, which act as false negatives, with {method}: {', '.join(shares)}."
 
 
 def _smallest(run: Run) -> str:

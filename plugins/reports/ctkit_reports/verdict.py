@@ -80,13 +80,11 @@ def _unfinished(run: Run) -> list[str]:
     state = run.facts.get("state", "running")
     found = []
     if state == "failed":
-        found.append(f"The run failed: {redaction.without_paths(run.facts.get('error') or 'no reason is recorded')}")
+        found.append(f"The run failed: {redaction.without_paths(run.facts.get('error') or 'no reason was recorded')}")
     elif state == "failed in part":
         found.append("Some parts of the run failed; this page shows the others.")
     elif state != "done":
-        found.append(
-            f"The run is not complete ({redaction.without_paths(state)}); this page shows what there is so far."
-        )
+        found.append(f"The run is not complete ({redaction.without_paths(state)}); this page shows the results so far.")
     failures = (
         f"{wording.work(failure['stage'])} of {failure['item'].replace('/', ', ')} failed: "
         f"{redaction.without_paths(failure['reason'])}"
@@ -127,16 +125,16 @@ def _training_cautions(run: Run) -> list[str]:
     steps = [training.facts["steps"] for training in run.trainings]
     if max(steps) < FEW_STEPS:
         text = f"Pre-training was short, {quantities.count(max(steps), 'step')} at most"
-        found.append(f"{text}: such scores say little about the data, and such times are partly those of starting up.")
+        found.append(f"{text}: such scores say little about the data, and such times include start-up.")
     if run.reference and _fewer_steps(run.trainings, run.reference):
         found.append(
-            "Reduced arms trained for fewer optimiser steps than the reference (equal epochs), so the effect of the "
-            "data and that of the training length cannot be told apart; equal steps would separate them."
+            "Reduced arms trained for fewer optimiser steps than the reference (equal epochs), so the effects of the"
+            " data and of the training length cannot be separated; use equal steps to separate them."
         )
     if len({training.seed for training in run.trainings}) == 1 and run.scores:
         found.append(
-            "There is one seed: the intervals cover the choice of test images, not the chance in training, "
-            "which may be as large."
+            "There is one seed: the intervals cover the variation of test images, not that of training, which may be"
+            " as large."
         )
     return found
 
@@ -146,7 +144,7 @@ def _collapses(run: Run) -> Iterable[str]:
     for (arm, method), group in by(lambda training: (training.arm, training.pretrain), collapsed).items():
         seeds = wording.listing([str(training.seed) for training in group])
         which = f"Pre-training of “{arm}” with {method}, {'seed' if len(group) == 1 else 'seeds'} {seeds}"
-        yield f"{which}, collapsed: such a backbone does not tell slices apart, and its scores are luck."
+        yield f"{which}, collapsed: such a backbone does not distinguish slices, and its scores are due to chance."
 
 
 def _fewer_steps(trainings: Iterable[RunTraining], reference: str) -> bool:

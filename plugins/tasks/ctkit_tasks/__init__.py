@@ -31,7 +31,7 @@ def ctkit_register_protocols() -> Sequence[Spec]:
     """Announce the protocols; their modules are imported on first use."""
     spec = partial(Spec, requires="train")
     return (
-        spec("finetune", "the trunk and a linear layer, trained as in the paper", "ctkit_tasks.finetune:Finetune"),
-        spec("linear", "logistic regression on features of the frozen trunk", "ctkit_tasks.linear:Linear"),
-        spec("knn", "nearest neighbours among features of the frozen trunk", "ctkit_tasks.knn:Knn"),
+        spec("finetune", "the backbone and a linear layer, trained as in the paper", "ctkit_tasks.finetune:Finetune"),
+        spec("linear", "logistic regression on features of the frozen backbone", "ctkit_tasks.linear:Linear"),
+        spec("knn", "nearest neighbours among features of the frozen backbone", "ctkit_tasks.knn:Knn"),
     )

@@ -28,8 +28,10 @@ class BrainHemorrhageParams(Params):
         description="folder with train/ and test/, each with a_without/ and b_with/ (the paper's private set), or with "
         "head_ct/ and labels.csv (Kaggle's Head CT - hemorrhage)"
     )
-    test_share: float = Field(0.2, gt=0, lt=1, description="share of Kaggle's images, which have no split, to test on")
-    split_seed: int = Field(0, ge=0, description="another seed draws another test part from Kaggle's images")
+    test_share: float = Field(
+        0.2, gt=0, lt=1, description="share of Kaggle's images, which have no split, for the test set"
+    )
+    split_seed: int = Field(0, ge=0, description="seed of the test set from Kaggle's images")
 
 
 class BrainHemorrhage(ImageFiles[BrainHemorrhageParams]):

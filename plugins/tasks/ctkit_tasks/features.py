@@ -103,5 +103,5 @@ def _kept(path: Path, count: int) -> NDArray[np.float32] | None:
     if read_sealed(path):
         block: NDArray[np.float32] = np.load(path, allow_pickle=False)
         return block if len(block) == count else None
-    log.warning("kept features are damaged and will be made anew")
+    log.warning("kept features are damaged and will be rebuilt")
     return None

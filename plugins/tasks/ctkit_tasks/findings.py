@@ -66,7 +66,7 @@ def _gaps(classes: Sequence[str], splits: Mapping[str, Split]) -> Iterator[str]:
         for number, label in enumerate(classes):
             if number not in split.labels:
                 follows = "; AUC and average precision are undefined" if name == "test" else ""
-                yield f"{name} holds no image of class {label}{follows}"
+                yield f"{name} has no image of class {label}{follows}"
 
 
 def _shared_patients(splits: Mapping[str, Split]) -> Iterator[str]:
@@ -99,7 +99,7 @@ def _sentences(one: str, other: str, images: int, leaks: Sequence[Leak], copies:
     if copies:
         yield f"{other}: {len(copies)} of {images} images are in {one} as well"
     if near := {leak.name for leak in leaks} - copies:
-        yield f"{other}: {len(near)} of {images} images nearly equal one in {one} ({_ALIKE})"
+        yield f"{other}: {len(near)} of {images} images are near-duplicates of one in {one} ({_ALIKE})"
     if contradicted := {leak.name for leak in leaks if leak.label != leak.other_label}:
         yield (
             f"{other}: {len(contradicted)} of {images} images equal or nearly equal one in {one} that has another "
@@ -130,7 +130,7 @@ def pretraining_leak(task: Task[Any], leaks: Sequence[Leak]) -> Iterator[str]:
     """Say how many test images leak into the pre-training; nothing where none does."""
     if leaks:
         share = f"{len(leaks)} of {len(task.splits()['test'].names)}"
-        yield f"test: {share} images nearly equal a slice that the backbone was pre-trained on ({_ALIKE})"
+        yield f"test: {share} images are near-duplicates of a slice of the pre-training ({_ALIKE})"
 
 
 @cache  # the arms of a run share shards

@@ -14,17 +14,17 @@ class FinetuneParams(Params):
 
     size: int = Field(224, ge=16, le=1024, description="side that images are resized to, in pixels")
     epochs: int = Field(70, ge=1, description="passes over the training images")
-    frozen_epochs: int = Field(10, ge=0, description="first epochs, in which the trunk stays as it is")
+    frozen_epochs: int = Field(10, ge=0, description="first epochs, in which the backbone is frozen")
     batch: int = Field(64, ge=2, description="images in a training step")
-    learning_rate: float = Field(1e-4, gt=0, description="of Adam, for the trunk and the linear layer")
-    weight_decay: float = Field(5e-4, ge=0, description="of Adam, for the trunk and the linear layer")
+    learning_rate: float = Field(1e-4, gt=0, description="of Adam, for the backbone and the linear layer")
+    weight_decay: float = Field(5e-4, ge=0, description="of Adam, for the backbone and the linear layer")
     flip: float = Field(0.5, ge=0, le=1, description="probability that a training image is mirrored left to right")
 
     @model_validator(mode="after")
     def _some_epoch_trains_the_trunk(self) -> Self:
         if self.frozen_epochs >= self.epochs:
             raise ValueError(
-                f"frozen_epochs must be less than epochs, but {self.frozen_epochs} of {self.epochs} epochs keep the "
-                "trunk as it is; for a frozen trunk use protocol linear"
+                f"frozen_epochs must be less than epochs, but {self.frozen_epochs} of {self.epochs} epochs freeze the"
+                " backbone; for a frozen backbone use protocol linear"
             )
         return self

@@ -69,7 +69,7 @@ class ImageFiles(Task[P]):
             yield f"{doubled} images of {self.root} are listed in more than one of {', '.join(listed)}"
         for name, files in listed.items():
             if not any(file.path.is_file() for file in files):
-                yield f"not one of the {len(files)} images of {name} is in {self.root}; unpack them there"
+                yield f"none of the {len(files)} images of {name} is in {self.root}; unpack them there"
             elif name not in ("val", "test") and len({file.label for file in files}) < 2:
                 yield f"the images of {name} in {self.root} are all of one class; a classifier needs two or more"
 
@@ -104,7 +104,7 @@ class ImageFiles(Task[P]):
         found = [few_levels(self._looks)]
         for name, files in self.listed().items():
             if left_out := len(set(files) - self._decodable[name].keys()):
-                found.append(f"{left_out} missing or unreadable images left out of {name}")
+                found.append(f"{left_out} missing or unreadable images skipped in {name}")
             if doubled := len(files) - len(set(files)):
                 found.append(f"{doubled} images are listed again in {name}; each counts once")
             if pages := sum(look.pages > 1 for look in self._decodable[name].values()):
@@ -174,7 +174,7 @@ def found_instead(folder: Path) -> str:
     if not entries:
         return "it is empty" if folder.is_dir() else "there is no such folder"
     more = f" and {len(entries) - 6} more" if len(entries) > 6 else ""
-    return f"it holds {', '.join(entries[:6])}{more}"
+    return f"it contains {', '.join(entries[:6])}{more}"
 
 
 def _looked_at(files: Iterable[LabelledFile]) -> dict[LabelledFile, Look]:
@@ -183,7 +183,7 @@ def _looked_at(files: Iterable[LabelledFile]) -> dict[LabelledFile, Look]:
         looks = {file: pool.submit(_look_at, file.path) for file in files}
         found = {file: look for file, future in looks.items() if (look := future.result())}
     if lost := len(looks) - len(found):
-        log.warning("%d of %d images are missing or cannot be decoded, and are left out", lost, len(looks))
+        log.warning("%d of %d images are missing or cannot be decoded, and are skipped", lost, len(looks))
     return found
 
 

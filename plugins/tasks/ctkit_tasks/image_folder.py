@@ -17,8 +17,8 @@ from ctkit_tasks.image_files import ImageFiles, LabelledFile, found_instead, ima
 class ImageFolderParams(Params):
     """Where the images lie, and what their names tell."""
 
-    root: InputPath = Field(description="folder with train/, test/ and optionally val/, each with one folder a class")
-    positive: str | None = Field(None, description="the positive one of two classes; by default the second by name")
+    root: InputPath = Field(description="folder with train/, test/ and optionally val/, each with one folder per class")
+    positive: str | None = Field(None, description="the positive class of two; default: the second by name")
     patient: str | None = Field(
         None,
         description="regular expression that finds the patient in an image's path inside its class folder: its first "
@@ -71,7 +71,7 @@ class ImageFolder(ImageFiles[ImageFolderParams]):
                 )
                 return
             if not subfolders(root / split):
-                yield f"expects one folder a class with images in {root / split}, but {found_instead(root / split)}"
+                yield f"expects one folder per class with images in {root / split}, but {found_instead(root / split)}"
 
     def check(self, device: str | None) -> Iterable[str]:
         """Say what is missing, and where ``positive`` or ``patient`` do not fit."""

@@ -19,7 +19,7 @@ _ROWS = 512  # test images whose similarities to all training images are held at
 class KnnParams(Params):
     """How many neighbours, how they are weighted, and what the trunk sees."""
 
-    k: int = Field(K, ge=1, description="number of neighbours that vote")
+    k: int = Field(K, ge=1, description="number of neighbours")
     temperature: float = Field(
         TEMPERATURE, gt=0, description="a neighbour at cosine similarity s has weight exp(s / temperature)"
     )

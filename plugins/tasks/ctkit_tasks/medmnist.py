@@ -109,7 +109,7 @@ class MedMnistFile(Task[P]):
         size = "" if params.size == SIZES[0] else f" --size {params.size}"
         return (
             f"expects {place.name} in {place.parent}, but {found_instead(place.parent)}; "
-            f"ctkit get {params.name}{size} --out DIR fetches it"
+            f"ctkit get {params.name}{size} --out DIR downloads it"
         )
 
     @cached_property
@@ -142,7 +142,7 @@ class MedMnistFile(Task[P]):
         images, labels = content[f"{split}_images"], content[f"{split}_labels"]
         size, classes = self.params.size, len(self.classes)
         if labels.dtype.kind not in "iuf":
-            raise DataError(f"{self._place} is no whole MedMNIST file: the labels of {split} are {labels.dtype}")
+            raise DataError(f"{self._place} is not a complete MedMNIST file: the labels of {split} are {labels.dtype}")
         if images.shape[1:] not in ((size, size), (size, size, 3)) or images.dtype != np.uint8:
             raise RequestError(
                 f"task {self.params.name} expects 8-bit images of {size} pixels in {self._place}, but {split} has "
@@ -178,7 +178,7 @@ def _whole(path: Path) -> Iterator[None]:
     except CtkitError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise many kinds on damaged files, also MemoryError
-        raise DataError(f"{path} is no whole MedMNIST file: {error or type(error).__name__}") from error
+        raise DataError(f"{path} is not a complete MedMNIST file: {error or type(error).__name__}") from error
 
 
 def _headers(path: Path) -> dict[str, NDArray[Any]]:

@@ -75,7 +75,7 @@ def predictions_of(job: Evaluation, probabilities: NDArray[np.floating[Any]], no
     """
     test = job.task.splits()["test"]
     if not np.isfinite(probabilities).all():
-        raise DataError("the predictions are not finite: the training diverged or the backbone gives NaN")
+        raise DataError("the predictions are NaN or infinite: the training diverged or the backbone gives NaN")
     found, leaks = findings(job.task), pretraining_leaks(job.task, job.slices)
     return Predictions(
         names=test.names,

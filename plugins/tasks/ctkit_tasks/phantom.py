@@ -30,13 +30,13 @@ BRIGHTNESS = 0.6, 1.4  #: factor of an image that is to be told
 class PhantomLesionsParams(Params):
     """How many phantom patients there are, and what is shown of each."""
 
-    train: int = Field(60, ge=4, description="training patients, every second of them with a lesion")
+    train: int = Field(60, ge=4, description="training patients, every second one with a lesion")
     val: int = Field(20, ge=2, description="validation patients")
     test: int = Field(40, ge=2, description="test patients")
     slices: int = Field(2, ge=1, description="slices of each patient")
     size: int = Field(128, ge=32, le=512, description="side of a slice in pixels")
-    area: float = Field(800.0, ge=100, le=10_000, description="area of lesions that a slice shows at least, mm^2")
-    seed: int = Field(0, ge=0, description="another seed gives other patients")
+    area: float = Field(800.0, ge=100, le=10_000, description="smallest area of lesions in a slice that counts, mm^2")
+    seed: int = Field(0, ge=0, description="seed of the patients")
 
 
 class PhantomRegionsParams(Params):
@@ -46,7 +46,7 @@ class PhantomRegionsParams(Params):
     val: int = Field(10, ge=1, description="validation patients")
     test: int = Field(40, ge=1, description="test patients")
     size: int = Field(128, ge=32, le=512, description="side of a slice in pixels")
-    seed: int = Field(0, ge=0, description="another seed gives other patients")
+    seed: int = Field(0, ge=0, description="seed of the patients")
 
 
 P = TypeVar("P", PhantomLesionsParams, PhantomRegionsParams)

@@ -50,7 +50,7 @@ class Followed:
         try:
             hand(*what)
         except Exception as error:  # a library of others
-            return f"{self.name} did not take {key}: {error}"
+            return f"{self.name} rejected {key}: {error}"
         return ""
 
 

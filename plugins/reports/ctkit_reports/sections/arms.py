@@ -67,7 +67,7 @@ def _asked(facts: ArmFacts) -> str:
 def _trained(run: Run, looks: Looks) -> Table | None:
     groups = by(lambda training: (training.arm, training.pretrain), run.trainings)
     rows = [_trained_row(run, looks, arm, method, group) for (arm, method), group in groups.items()]
-    return table("What pre-training cost, as a share of the reference: means over seeds", rows)
+    return table("Cost of pre-training, as a share of the reference: means over seeds", rows)
 
 
 def _trained_row(run: Run, looks: Looks, arm: str, method: str, group: Sequence[RunTraining]) -> dict[str, Cell]:

@@ -1,4 +1,4 @@
-"""How each arm chose: where along the patient, what the slices look like, how far the dropped ones are."""
+"""How each arm chose its slices: where along the patient, what the slices look like, how far the dropped ones are."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _distances(arm: RunArm, selection: SelectionTable, looks: Looks) -> Plot | N
     known = selection.distance[~selection.kept & np.isfinite(selection.distance)]
     if not len(known):
         return None
-    title = f"distance to the stand-in, {wording.formula(arm.unit)}".rstrip(", ")
+    title = f"distance to the kept slice, {wording.formula(arm.unit)}".rstrip(", ")
     svg = figures.histogram(arm.name, title, known, looks[arm.name], arm.at)
     median = wording.number(float(np.median(known)))
     return Plot(svg, f"Distances of the slices {arm.name} dropped: {quantities.count(len(known))}, median {median}.")

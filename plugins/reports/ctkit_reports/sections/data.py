@@ -34,7 +34,7 @@ def data(run: Run) -> dict[str, Any]:
         "volumes": None if many else _volume_table(run.volumes),
         "plots": list(_volume_plots(run.volumes)) if many else [],
         "notes": _counted("Notes on volumes", ("Note", "Volumes"), notes),
-        "skipped": _counted("What was left out, and why", ("Reason", "Files"), reasons),
+        "skipped": _counted("Skipped files and slices, and why", ("Reason", "Files"), reasons),
     }
 
 

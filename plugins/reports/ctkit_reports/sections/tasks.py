@@ -53,7 +53,7 @@ def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float, *, wi
         "comparisons": _comparison_table(
             f"Differences from {_named(compared)}", [c for c in compared if c.metric == main], looks
         ),
-        "bought": _comparison_table(f"What pre-training bought: differences from {_named(bought)}", bought, looks),
+        "bought": _comparison_table(f"Gain of pre-training: differences from {_named(bought)}", bought, looks),
         "others": _comparison_table("Differences in other metrics", [c for c in compared if c.metric != main], looks),
         "plots": list(_plots(predicted, looks)),
         "confusions": [(method, list(starmap(_confusion, arms.items()))) for method, arms in predicted.items()],

@@ -16,7 +16,7 @@ from ctkit_reports.figures import Curve
 CURVES = {
     "loss": ("Loss", ""),
     "mean-loss": ("Mean loss of each hundredth of the run", ""),
-    "alike-pairs": ("Alike pairs in a batch", "share of pairs"),
+    "alike-pairs": ("Near-duplicate pairs in a batch", "share of pairs"),
     "feature-std": ("Spread of features", "standard deviation, own slices"),
     "effective-rank": ("Effective rank of features", "dimensions, own slices"),
 }
@@ -64,7 +64,7 @@ def _went(run: Run, looks: Looks) -> Table | None:
     rows = [
         {"Arm": looks.cell(arm), "Method": text(method), **_measures(group)} for (arm, method), group in groups.items()
     ]
-    return table("How pre-training went: means over seeds", rows)
+    return table("Pre-training: means over seeds", rows)
 
 
 def _measures(group: Sequence[RunTraining]) -> dict[str, Cell]:
