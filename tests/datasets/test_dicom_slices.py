@@ -49,6 +49,15 @@ def test_a_ct_of_any_spelling_is_in_hounsfield_units(  # dicom-standard #73, Sim
     assert (found, abs(tissue - 40) < 2) == ("HU", True)
 
 
+def test_metal_in_a_few_slices_does_not_hide_the_unit(
+    make_slice: Slices, write_slices: Write, scan: Scan, tmp_path: Path
+) -> None:
+    slices = [body(n) for n in range(8)]
+    slices[3][10:20, 10:20] = 12_000
+    write_slices(make_slice(2.0 * n, one + np.int16(1024), RescaleType="US") for n, one in enumerate(slices))
+    assert unit(scan, tmp_path)[0] == "HU"
+
+
 @pytest.mark.parametrize("text", ["OD", "MGML", "Z_EFF", "ED", "HU_MOD", "PCT", "mg/ml", "DOE^JANE"])
 def test_what_is_said_to_be_something_else_is_not(
     make_slice: Slices, write_slices: Write, scan: Scan, tmp_path: Path, text: str

@@ -342,6 +342,15 @@ def test_files_of_voxels_are_accounted_for_with_their_headers(tmp_path: Path) ->
     assert scan(tmp_path, include=["b*"])[1][0].files[0].path == "b.mhd"
 
 
+def test_voxels_may_have_the_name_of_another_format(tmp_path: Path) -> None:
+    (tmp_path / "a.mhd").write_text(MHD.format("a.img"))
+    for name in ("a.img", "b.img"):
+        (tmp_path / name).write_bytes(values().tobytes())
+    _, (volume,), skipped = scan(tmp_path)
+    assert [file.path for file in volume.files] == ["a.mhd", "a.img"]
+    assert skipped == {"b.img": "a format that no data set reads: save it as .nii.gz"}
+
+
 def test_a_change_of_the_voxels_changes_the_volume(tmp_path: Path) -> None:
     (tmp_path / "a.mhd").write_text(MHD.format("x.raw"))
     (tmp_path / "x.raw").write_bytes(values().tobytes())

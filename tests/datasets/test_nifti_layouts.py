@@ -157,6 +157,7 @@ def test_the_second_channel_of_autopet_is_pet_whatever_dataset_json_calls_it(tmp
         (["p/pet_ct.nii.gz", "p/ct_low_dose.nii.gz", "p/ct_t1.nii.gz"], ...),
         (["sub-1/anat/sub-1_T1w.nii.gz", "sub-1/ct/sub-1_ct.nii.gz"], ["sub-1/ct/sub-1_ct.nii.gz"]),
         (["sub-1/pet/sub-1_pet.nii.gz", "sub-1/anat/sub-1_scan.nii.gz"], ["sub-1/anat/sub-1_scan.nii.gz"]),
+        (["p/CT/a.nii.gz", "p/PET/a.nii.gz", "p/PET/CT_a.nii.gz"], ["p/CT/a.nii.gz", "p/PET/CT_a.nii.gz"]),
     ],
 )
 def test_other_modalities_are_left_out_by_their_names(tmp_path: Path, paths: list[str], used: Any) -> None:
@@ -205,6 +206,7 @@ SCANS: dict[str, NDArray[Any]] = {
     "offset": ct() + 1024,
     "windowed to 8 bits": np.clip((ct() + 160) / 400 * 255, 0, 255).astype(np.uint8),
     "widely windowed to 8 bits": np.clip((ct() + 1024) / 2048 * 255, 0, 255).astype(np.uint8),
+    "of lungs, in 8 bits": np.where(ct() > 0, 255, np.clip((ct() + 1050) * 2, 0, 254)).astype(np.uint8),
     "starts with air": np.concatenate([np.full((64, 40, 30), -1024), ct()], 2).astype(np.int16),
     "starts with zeros": np.concatenate([np.zeros((64, 40, 300)), ct() + 1024], 2).astype(np.uint16),
     "float": ct(np.float32),

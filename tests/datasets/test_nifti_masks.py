@@ -120,6 +120,17 @@ def test_derivatives_of_bids_belong_to_subject_and_session(tmp_path: Path) -> No
     assert findings(tmp_path, 2) == {}
 
 
+def test_labels_of_another_visit_are_not_those_of_a_scan_whose_name_begins_alike(tmp_path: Path) -> None:
+    for session, slices in (("ses-1", ()), ("ses-10", (3,))):
+        ct(tmp_path / "bids" / "sub-1" / session / "ct" / f"sub-1_{session}_ct.nii.gz")
+        write(tmp_path / "bids" / "derivatives" / "sub-1" / session / f"sub-1_{session}_liver.nii.gz", mask(_1=slices))
+        name = f"p_1{session.removeprefix('ses-1').replace('0', '_2')}"
+        ct(tmp_path / "flat" / f"{name}.nii.gz")
+        write(tmp_path / "flat" / f"{name}_seg.nii.gz", mask(_1=slices))
+    assert [findings(tmp_path / "bids", number) for number in (0, 1)] == [{"liver": ()}, {"liver": (3,)}]
+    assert [findings(tmp_path / "flat", number) for number in (0, 1)] == [{"label": ()}, {"label": (3,)}]
+
+
 @pytest.mark.parametrize(
     ("scan", "label", "title"),
     [

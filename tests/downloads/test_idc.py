@@ -112,6 +112,19 @@ def test_the_same_command_fetches_only_what_is_missing_or_damaged(
     assert _get(command, archive, folder, "--patients", "2")[1].count("of which 0 B are missing") == 1
 
 
+def test_files_that_the_index_does_not_know_are_never_removed(command: Run, archive: Server, tmp_path: Path) -> None:
+    folder = tmp_path / "lidc"
+    _get(command, archive, folder, "--patients", "1")
+    place = folder / "P-1/1.1/1.1.1"
+    (place / "069.xml").write_text("what its readers marked")
+    assert _get(command, archive, folder, "--patients", "1")[0] == 0  # it is whole
+    (place / "1.dcm").unlink()
+    code, _, err = _get(command, archive, folder, "--patients", "1")
+    assert code != 0
+    assert "is not whole and holds other files" in err
+    assert (place / "069.xml").read_text() == "what its readers marked"
+
+
 def test_a_stopped_download_goes_on_and_nothing_half_is_seen(command: Run, archive: Server, tmp_path: Path) -> None:
     folder = tmp_path / "lidc"
     part = folder / ".part" / "1.1.1"

@@ -83,6 +83,10 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(full_run: Path, tmp_pa
     assert {row.run for row in across([full_run, twin])} == {str(full_run), str(twin)}
 
 
+def test_a_run_that_is_given_twice_counts_once(full_run: Path) -> None:
+    assert across([full_run, full_run]) == across([full_run])
+
+
 def test_another_metric_may_be_asked_for(full_run: Path) -> None:
     assert {row.score.metric for row in across([full_run], "f1")} == {"f1"}
 

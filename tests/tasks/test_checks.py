@@ -111,7 +111,7 @@ def test_what_a_set_lacks_is_said(
     ("params", "said"),
     [
         ({"positive": "leson"}, "no class is called 'leson'; did you mean 'lesion'"),
-        ({"patient": "^(case)"}, "does not match"),
+        ({"patient": "^(case)"}, "finds none in"),
     ],
 )
 def test_parameters_of_an_image_folder_that_do_not_fit_are_said(

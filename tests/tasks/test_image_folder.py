@@ -58,8 +58,10 @@ def test_a_pattern_finds_the_patients(folder: Path) -> None:
     assert splits["train"].patients is not None
     assert splits["train"].patients[:3] == ("patient-0", "patient-0", "patient-1")
     assert task(folder, patient=r"patient-\d+").splits().keys() == splits.keys()
-    with pytest.raises(RequestError, match="does not match"):
+    with pytest.raises(RequestError, match="finds none in"):
         task(folder, patient="subject").splits()
+    with pytest.raises(RequestError, match="finds none in"):
+        task(folder, patient=r"(subject)|patient").splits()  # whose group takes no part
     with pytest.raises(ValidationError, match="not a regular expression"):
         task(folder, patient="(")
 

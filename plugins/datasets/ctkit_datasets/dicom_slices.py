@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
+from statistics import median
 from typing import Any, NamedTuple
 
 from ctkit.contracts import SourceFile
@@ -15,7 +16,7 @@ _REMEMBERED = 1000  # parts that slices share
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"  # SOP classes of CT begin with it
 _OFFSET = -500.0  # an intercept of this or less is the offset of Hounsfield units
 _HIGHEST_AIR = -200.0  # HU; a series of CT holds air or lung below it
-_DENSEST = 4000.0  # HU; no more than a hundredth of a slice is denser
+_DENSEST = 4000.0  # HU; in most slices no more than a hundredth is denser
 
 
 class Series(NamedTuple):
@@ -180,7 +181,7 @@ def with_units(slices: list[Slice]) -> list[Slice]:
     if not ends:
         return slices
     offset = all((slice_.encoding.intercept or 0.0) <= _OFFSET for slice_ in slices if slice_.doubt)
-    lowest, highest = min(low for low, _ in ends), max(high for _, high in ends)
+    lowest, highest = min(low for low, _ in ends), median(high for _, high in ends)  # a few slices may hold metal
     if highest > _DENSEST or not (offset or lowest <= _HIGHEST_AIR):
         return slices
     return [

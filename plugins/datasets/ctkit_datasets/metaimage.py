@@ -24,20 +24,20 @@ class MetaImage(Nifti):
     The file of the voxels, where it is another one, must lie in the folder of its header. Lists of files are left out.
     """
 
-    version = 1
+    version = 2
 
     def inspect(self, file: SourceFile) -> Mapping[str, Any] | Skipped:
         """Read one header; what is none may hold the voxels of one."""
         if not file.path.lower().endswith((*METAIMAGE, *NRRD)):
             other = other_kind(self.params.root / file.path, "metaimage")
-            return Skipped(file.path, other) if other else {}
+            return {"other": other}
         return self.inspect_volume(file)
 
     def volumes(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
         """Yield a volume per header that is asked for and whose voxels are there, and the others with the reason."""
         every = list(headers)
-        others = {file.path: file for file, facts in every if not facts}
-        found = list(super().volumes((file, facts) for file, facts in every if facts))
+        others = {file.path: file for file, facts in every if "other" in facts}
+        found = list(super().volumes((file, facts) for file, facts in every if "other" not in facts))
         owners: dict[str, str] = {}
         for one in found:
             if isinstance(one, Volume):
@@ -46,7 +46,9 @@ class MetaImage(Nifti):
                     owners[path] = one.key
         for one in found:
             yield one if isinstance(one, Skipped) else _whole(one, owners, others)
-        yield from (Skipped(path, _NO_HEADER) for path in others)
+        for file, facts in every:
+            if file.path in others:
+                yield Skipped(file.path, facts["other"] or _NO_HEADER)
 
 
 def _data(volume: Volume) -> str:

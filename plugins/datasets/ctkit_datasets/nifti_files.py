@@ -438,7 +438,7 @@ def label_values(path: Path, facts: Mapping[str, Any]) -> NDArray[np.float64]:
                 values = np.union1d(values, whole)
                 if len(values) > _MANY_LABELS or not (whole >= 0).all() or not np.allclose(found, whole, atol=1e-3):
                     return no
-                inside = (stored[1:] != 0) & (stored[:-1] != 0)
+                inside = (stored[1:] % 255 != 0) & (stored[:-1] % 255 != 0)  # a window of 8 bits ends at 255
                 alike += np.count_nonzero(inside & (stored[1:] == stored[:-1])), np.count_nonzero(inside)
     except DataError:
         return no

@@ -105,6 +105,9 @@ def _name_reason(path: str, siblings: Mapping[str, set[str]]) -> str:
         chosen = "CT" if "CT" in beside else "CTres"
         if name != chosen:
             return f"{name}.nii.gz is next to {chosen}.nii.gz, which is the scan"
+    folder = path.rpartition("/")[0].rpartition("/")[2].lower()
+    if folder in _OTHERS and "ct" not in name.lower():
+        return f"in a folder {folder}, not CT"
     words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word and not word.isdecimal()]
     return f"{words[-1]} by its name, not CT" if words and words[-1] in _OTHERS else ""
 

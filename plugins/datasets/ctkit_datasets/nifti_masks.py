@@ -20,6 +20,8 @@ _KITS = {1: ("kidney",), 2: ("tumour",), 3: ("cyst",)}
 _WORDS = re.compile(  # that tell a scan from its label map; what is left of two names is equal
     r"(?<![a-z])(ct|img|image|imaging|volume|vol|scan|orig|seg|segmentation|mask|msk|label|labels|gt|roi)(?![a-z])"
 )
+_MASK = re.compile(r"(?<![a-z])(seg|segmentation|mask|msk|labels?|gt|roi)(?![a-z])")
+_SESSION = re.compile(r"ses-[a-z0-9]+", re.IGNORECASE)
 _SAME = 1e-3  # mm
 _NEAR = 0.01  # of a label that was scaled
 Names = Mapping[int, tuple[str, ...]]
@@ -136,22 +138,32 @@ def _label_names(folder: Path) -> dict[int, tuple[str, ...]]:
 
 def _derivatives(root: Path, scan: Path, subject: str) -> Iterator[Path]:
     """Yield what BIDS derivatives hold of a subject, and of the scan's session where it has one."""
-    session = re.search(r"ses-[a-z0-9]+", str(scan.relative_to(root)), re.IGNORECASE)
+    session = _SESSION.search(str(scan.relative_to(root)))
     above = [folder for folder in scan.parents if folder.is_relative_to(root)]
     places = [folder.glob(f"derivatives/{'*/' * deep}{subject}") for folder in above for deep in range(3)]
     for path in sorted({path for place in places for found in place for path in found.rglob(f"{subject}*")}):
-        if SUFFIX.search(path.name) and (session is None or session[0] in path.relative_to(root).as_posix()):
+        if SUFFIX.search(path.name) and (
+            session is None or session[0] in _SESSION.findall(str(path.relative_to(root)))
+        ):
             yield path
 
 
 def _alike(root: Path, scan: Path) -> Iterator[Path]:
     """Yield the files beside a scan, or in a folder beside its own, that are named as it is but for words as "mask"."""
     key, folder = _key(scan), scan.parent
-    yield from (path for path in _files(folder) if path != scan and _key(path)[: len(key)] == key)
+    beside = [path for path in _files(folder) if path != scan and _key(path)[: len(key)] == key]
+    scans = {tuple(_key(path)) for path in beside if not _MASK.search(stem(path.name).lower())}
+    others = {name for name in scans if key and "".join(name[len(key) :]).isdecimal()}  # as p_1_2 is beside p_1
+
+    def is_named_alike(path: Path) -> bool:
+        name = tuple(_key(path))
+        return list(name[: len(key)]) == key and not any(name[: len(other)] == other for other in others)
+
+    yield from filter(is_named_alike, beside)
     if folder != root and _is_word(folder.name):
         for other in _listed(folder.parent):
             if other != folder and _is_word(other.name) and other.is_dir():
-                yield from (path for path in _files(other) if _key(path)[: len(key)] == key)
+                yield from filter(is_named_alike, _files(other))
 
 
 def _is_word(folder: str) -> bool:

@@ -66,8 +66,8 @@ class Series:
         return root / self.patient / self.study / self.series
 
     def is_whole(self, folder: Path) -> bool:
-        """Whether a folder holds as many files and bytes as the index lists."""
-        sizes = [path.stat().st_size for path in folder.iterdir()] if folder.is_dir() else []
+        """Whether a folder holds as many DICOM files and bytes as the index lists."""
+        sizes = [path.stat().st_size for path in folder.glob("*.dcm")]
         return (len(sizes), sum(sizes)) == (self.files, self.size)
 
 
@@ -136,6 +136,8 @@ class SeriesOrder:
         try:
             part.parent.mkdir(parents=True, exist_ok=True)
             place.parent.mkdir(parents=True, exist_ok=True)
+            if place.is_dir() and any(path.suffix != ".dcm" for path in place.iterdir()):
+                return f"{place} is not whole and holds other files; move them elsewhere, as it is replaced"
             if place.is_dir() and not part.exists():  # what is there is used
                 place.rename(part)
         except OSError as error:

@@ -50,6 +50,7 @@ def across(runs: Sequence[Path], metric: str | None = None) -> list[Row]:
 
     Raises ``RequestError`` where a folder is no run, holds no score, or nowhere has that metric.
     """
+    runs = list(dict.fromkeys(runs))  # one that is given twice counts once
     opened = {name: open_run(folder) for name, folder in zip(_names(runs), runs, strict=True)}
     for folder, run in zip(runs, opened.values(), strict=True):
         if not run.scores:

@@ -101,8 +101,9 @@ class ImageFolder(ImageFiles[ImageFolderParams]):
         if self.params.patient is None:
             return None
         match = re.search(self.params.patient, path.as_posix())
-        if match is None:
+        found = match and match.group(min(match.re.groups, 1))
+        if not found:  # of alternatives the first group may take no part
             raise RequestError(
-                f"task image-folder: patient = {self.params.patient!r} does not match {path.as_posix()!r}"
+                f"task image-folder: patient = {self.params.patient!r} finds none in {path.as_posix()!r}"
             )
-        return match.group(1) if match.re.groups else match.group()
+        return found
