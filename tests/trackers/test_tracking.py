@@ -211,6 +211,48 @@ def test_a_run_is_closed_whatever_a_tracker_refuses_and_the_others_are_told(
     assert any("refusing did not take auc of score hash6 simclr lesions knn labels-1: no" in text for text in said)
 
 
+def test_mlflow_closes_a_run_whose_parameter_it_refuses_and_the_next_tracker_starts(
+    follow: Follow, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: list[object] = []
+
+    class Client:
+        def get_experiment_by_name(self, name: str) -> object:
+            return SimpleNamespace(experiment_id="0")
+
+        def create_run(self, experiment: str, run_name: str) -> object:
+            return SimpleNamespace(info=SimpleNamespace(run_id="r"))
+
+        def log_param(self, run: str, key: str, value: str) -> None:
+            raise ValueError("changing values is not allowed")
+
+        def set_terminated(self, run: str, status: str) -> None:
+            ended.append(status)
+
+    class Noting(Tracker):
+        def __init__(self, run: RunInfo, parameters: Mapping[str, str | float | bool]) -> None:
+            """Begin."""
+
+        def metric(self, item: str, name: str, value: float, step: int) -> None:
+            """Take it."""
+
+        def file(self, path: Path) -> None:
+            """Take it."""
+
+        def end(self, *, finished: bool) -> None:
+            ended.append(finished)
+
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", SimpleNamespace(MlflowClient=Client))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace())  # type: ignore[arg-type]  # all that is asked for
+    monkeypatch.delitem(sys.modules, "ctkit_trackers.mlflow", raising=False)
+    monkeypatch.setitem(tracking._TRACKERS, "noting", lambda: Noting)
+    with caplog.at_level(logging.WARNING):
+        follow("mlflow,noting")
+    sys.modules.pop("ctkit_trackers.mlflow", None)
+    assert ended == ["FAILED", True]
+    assert "mlflow rejected the parameter run.name: changing values is not allowed" in caplog.text
+
+
 def test_a_missing_library_is_a_warning_that_says_what_to_install(
     follow: Follow, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,6 +23,7 @@ def warn_of_broken(registry: Registry, console: Console) -> None:
 
 def say_outcome(run: Path, console: Console) -> None:
     """How a run ended and where its results are. Raises ``CtkitError`` where parts of it failed."""
+    from ctkit.console import count
     from ctkit.storage import RunFolder, read_provenance
 
     facts = read_provenance(run)
@@ -35,7 +36,8 @@ def say_outcome(run: Path, console: Console) -> None:
     else:
         console.say(f"{facts.get('state', 'done')}; {where}")
     if failures:
-        raise CtkitError(f"{len(failures)} parts of the run failed, see run.json; first: {failures[0]['reason']}")
+        parts = count(len(failures), "part")
+        raise CtkitError(f"{parts} of the run failed, see run.json; first: {failures[0]['reason']}")
 
 
 def json_output() -> TextIO | None:

@@ -37,7 +37,13 @@ def ctkit_run_started(run: RunInfo) -> None:
     if names := _names():
         from ctkit_trackers.tracking import start
 
-        _following.extend(start(name, run) for name in names)
+        refused = []
+        for name in names:
+            try:
+                _following.append(start(name, run))
+            except Exception as error:  # a library of others; the other trackers follow the run all the same
+                refused.append(f"{name}: {error}")
+        _raise_first(refused)
 
 
 def _names() -> list[str]:

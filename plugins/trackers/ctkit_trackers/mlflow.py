@@ -28,7 +28,11 @@ class MLflow(Tracker):
         experiment = known.experiment_id if known else self._client.create_experiment(name)
         self._id: str = self._client.create_run(experiment, run_name=run.name).info.run_id
         for key, value in parameters.items():
-            self._client.log_param(self._id, _allowed(key), str(value)[:_LONGEST])
+            try:
+                self._client.log_param(self._id, _allowed(key), str(value)[:_LONGEST])
+            except Exception as error:  # such as two keys that are one in the letters that MLflow takes
+                self.end(finished=False)
+                raise RuntimeError(f"mlflow rejected the parameter {key}: {error}") from error
 
     def metric(self, item: str, name: str, value: float, step: int) -> None:
         """Record a number."""
