@@ -160,3 +160,10 @@ def test_pictures_that_use_few_levels_are_told(tmp_path: Path) -> None:
     spot[0, 0] = 65535
     assert few_levels(looks(tmp_path, spot))
     assert not few_levels(looks(tmp_path, noise(16, 16), noise(16, 16, bits=8)))
+
+
+@pytest.mark.parametrize(("kind", "meaning"), [("i1", "minisblack"), ("u2", "miniswhite")])
+def test_forms_of_tiff_whose_values_pillow_gets_wrong_are_refused(tmp_path: Path, kind: str, meaning: Any) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.arange(64, dtype=kind).reshape(8, 8), photometric=meaning)
+    with pytest.raises(DataError, match="signed values of 8 bits"):
+        decoded(tmp_path / "a.tif")
