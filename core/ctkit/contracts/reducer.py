@@ -77,7 +77,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Decision:
-    """What to keep of a group, and who stands for what is dropped."""
+    """Slices of a group to keep, and the kept slice that represents each dropped one.
+
+    >>> kept, by = np.array([True, False, False]), np.array([-1, 0, 0])  # slice 0 represents both others
+    >>> decision = Decision(kept, by, distance=np.array([np.nan, 2, 5], np.float32))
+    """
 
     kept: Bools  #: (n,)
     by: Ints | None = None  #: (n,) position in the group of the kept slice that stands for a dropped one, -1 for none

@@ -15,6 +15,12 @@ def dhash(grey: NDArray[np.uint8], side: int = 8) -> Bools:
     """Difference hash (n, side * side) of slices (n, rows, columns): is the right neighbour brighter?
 
     Bit for bit ``imagehash.dhash``: Pillow's LANCZOS to ``side + 1`` columns and ``side`` rows.
+
+    >>> ramp = np.tile(np.arange(0, 252, 7, dtype=np.uint8), (2, 36, 1))  # 2 slices, brighter to the right
+    >>> ramp[1] = ramp[1, :, ::-1]  # the second is mirrored
+    >>> codes = packed(dhash(ramp))
+    >>> int(hamming(codes[0], codes[1]))  # all 64 bits differ
+    64
     """
     small = reduced(grey, side, side + 1)
     brighter: Bools = small[:, :, 1:] > small[:, :, :-1]
