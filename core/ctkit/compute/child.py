@@ -21,7 +21,7 @@ from enum import Enum
 from queue import Empty, SimpleQueue
 from typing import IO, Any
 
-from ctkit.compute.worker import ONE_THREAD, Begun, Levels, Raised, Request, Returned, pickled
+from ctkit.compute.worker import ONE_THREAD, READY, Begun, Levels, Raised, Request, Returned, pickled
 from ctkit.errors import CtkitError
 
 _log = logging.getLogger("ctkit.compute")
@@ -199,6 +199,11 @@ class Child:
 
     def _listen(self, stream: IO[bytes]) -> None:
         with suppress(Exception), stream:  # whatever ends the stream ends the process
+            printed = b""
+            while not printed.endswith(READY):
+                if not (byte := stream.read(1)):
+                    raise EOFError
+                printed += byte
             while True:
                 message = pickle.load(stream)  # noqa: S301  # from our own process, as the next
                 try:

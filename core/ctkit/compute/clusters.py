@@ -120,7 +120,7 @@ def _client(address: Any) -> Any:
 
     try:
         return distributed.Client(address, set_as_default=False)  # type: ignore[no-untyped-call]
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: it is no address
         raise RequestError(
             f"no Dask scheduler answers at {address}; start one: dask scheduler, and dask worker {address}"
         ) from error

@@ -30,6 +30,7 @@ ONE_THREAD = {
     "VECLIB_MAXIMUM_THREADS": "1",
 }
 Levels = tuple[int, int]  #: of the root logger and of ours
+READY = b"\0ctkit\0"  #: comes before the first message; what is before it was printed while Python started
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ def serve() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     incoming, outgoing = (os.fdopen(os.dup(stream), mode) for stream, mode in ((0, "rb"), (1, "wb")))
     quiet, levels = pickle.load(incoming)  # noqa: S301  # from our own parent, as all that follows
+    outgoing.write(READY)
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream, target in ((0, nowhere), (1, nowhere if quiet else 2), (2, nowhere if quiet else 2)):
         os.dup2(target, stream)  # native decoders write to the terminal, and quote headers there

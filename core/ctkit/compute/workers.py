@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import LifoQueue
 
-from ctkit.compute.child import Cause, Child, Died, Outcome
+from ctkit.compute.child import START, Cause, Child, Died, Outcome
 from ctkit.compute.worker import Raised, Returned
 from ctkit.errors import CtkitError
 
@@ -40,7 +40,10 @@ class Worker:
                 self._child = None
             if outcome is not None:
                 return outcome
-        raise CtkitError("worker processes die before they start any work; is there enough free memory?")
+        raise CtkitError(
+            f"worker processes die, or take more than {START:g} s, before they start any work; is there enough free"
+            " memory, and can they import ctkit and the plugins quickly?"
+        )
 
     def end(self) -> None:
         """Kill the process, and start no other."""

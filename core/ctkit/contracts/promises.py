@@ -60,7 +60,7 @@ class Judge:
         """
         try:
             yield
-        except Exception as error:  # a stranger's plugin may raise anything
+        except (Exception, SystemExit) as error:  # a stranger's plugin may raise anything
             if isinstance(error, (CtkitError, MemoryError, *passing)):
                 raise
             _log.debug("%s failed in %s", self.name, function, exc_info=True)

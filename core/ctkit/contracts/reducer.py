@@ -44,13 +44,26 @@ def knob(default: float | None, *, low: float, high: float, unit: str, descripti
     return Field(default, ge=low, le=high, description=f"{description}, {unit}; {budget}", json_schema_extra=extra)
 
 
-def knob_of(params: type[Params]) -> Knob | None:
-    """Return the knob among a reducer's parameters, None where there is none."""
+def _knobs(params: type[Params]) -> list[Knob]:
+    found = []
     for name, field in params.model_fields.items():
         if isinstance(field.json_schema_extra, dict) and isinstance(mark := field.json_schema_extra.get("knob"), dict):
             integer = int in (field.annotation, *get_args(field.annotation))
-            return Knob(name, integer=integer, **cast(dict[str, Any], mark))
-    return None
+            found.append(Knob(name, integer=integer, **cast(dict[str, Any], mark)))
+    return found
+
+
+def knob_of(params: type[Params]) -> Knob | None:
+    """Return the knob among a reducer's parameters, None where there is none."""
+    return next(iter(_knobs(params)), None)
+
+
+def knob_fault(reducer: type[Reducer[Any]]) -> str:
+    """Say what is wrong with a reducer's knob, "" for nothing: of two, an address would hold the value of one."""
+    if isinstance(reducer.knob, Knob):
+        return "must not set knob; mark its parameter with ctkit.contracts.knob instead"
+    names = [one.name for one in _knobs(reducer.params_type)]
+    return f"must have one knob at most but marks {' and '.join(names)}; mark one" if len(names) > 1 else ""
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ class RunSection(Section):
 class ComputeSection(Section):
     """``[compute]``: where the work happens."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="cuda if torch can use it, else cpu")
     devices: PositiveInt = Field(1, description="GPUs that share each pre-training; on the CPU: processes")
     workers: Literal["auto"] | PositiveInt = Field("auto", description="worker processes; auto: one per usable core")
@@ -60,6 +61,7 @@ class ComputeSection(Section):
 class ReportSection(Section):
     """``[report]``: what the page shows."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
     images: bool = Field(True, description="show images of slices")
     margin: PositiveFloat | None = Field(None, description="largest loss of score that counts as equally good")
 
@@ -67,6 +69,7 @@ class ReportSection(Section):
 class Window(Section):
     """A range of Hounsfield units that fills the grey scale."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
     centre: float = Field(description="centre of the window, HU")
     width: PositiveFloat = Field(description="width of the window, HU")
 

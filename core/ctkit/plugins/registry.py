@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import cache, partial
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
@@ -125,7 +125,8 @@ def load_target(target: str) -> type[Plugin[Any]]:
 
 def _unfit(kind: Kind, found: type[Plugin[Any]]) -> str:
     """Say why a class cannot serve as a plugin of a kind; "" where it can."""
-    from ctkit.contracts import BASES
+    from ctkit.contracts import BASES, Reducer
+    from ctkit.contracts.reducer import knob_fault
 
     base = BASES[kind]
     if not issubclass(found, base):
@@ -134,7 +135,9 @@ def _unfit(kind: Kind, found: type[Plugin[Any]]) -> str:
             f" derive from it, or register it by another hook than ctkit_register_{kind}s"
         )
     missing = sorted(getattr(found, "__abstractmethods__", ()))
-    return f"must implement the contract of a {kind} but lacks {', '.join(missing)}; add them" if missing else ""
+    if missing:
+        return f"must implement the contract of a {kind} but lacks {', '.join(missing)}; add them"
+    return knob_fault(found) if issubclass(found, Reducer) else ""
 
 
 @dataclass
@@ -173,7 +176,7 @@ class Registry:
         for plugin, implementation in self._implementations(hook, facts):
             try:
                 implementation()
-            except Exception as error:  # a tracker must never stop a run
+            except (Exception, SystemExit) as error:  # a tracker must never stop a run
                 self._report(f"{plugin}.{hook}", error)
 
     def call(self, hook: str, **facts: Any) -> list[Any]:
@@ -187,7 +190,7 @@ class Registry:
                 answers.append(implementation())
             except CtkitError:
                 raise
-            except Exception as error:  # a stranger's hook may raise anything
+            except (Exception, SystemExit) as error:  # a stranger's hook may raise anything
                 raise CtkitError(f"plugin {plugin!r} failed in {hook}: {type(error).__name__}: {error}") from error
         return [answer for answer in answers if answer is not None]
 
@@ -200,7 +203,7 @@ class Registry:
         for found in getattr(self.manager.hook, hook).get_hookimpls():
             yield found.plugin_name, partial(found.function, *(facts[name] for name in found.argnames))
 
-    def _report(self, where: str, error: Exception) -> None:
+    def _report(self, where: str, error: BaseException) -> None:
         if where not in self._silenced:
             self._silenced.add(where)
             reason = without_paths(str(error))
@@ -263,8 +266,10 @@ def _first_line(module: Any) -> str:
 def _specs(register: Callable[[], Any]) -> list[Spec]:
     specs = list(register())
     for spec in specs:
-        if not isinstance(spec, Spec):
-            raise TypeError(f"{register.__name__} must return ctkit.hookspecs.Spec objects but returned {spec!r}")
+        if not (isinstance(spec, Spec) and all(isinstance(value, str) for value in astuple(spec))):
+            raise TypeError(
+                f"{register.__name__} must return ctkit.hookspecs.Spec objects, made of strings, but returned {spec!r}"
+            )
     return specs
 
 

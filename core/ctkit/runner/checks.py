@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,8 +89,11 @@ def _faults(
             yield Fault(f"run: cannot write {target}: {there} is a file; give another folder")
     if pipeline.compute.scheduler:
         yield from map(Fault, _of_scheduler(pipeline.compute.scheduler))
-    for texts in registry.call("ctkit_check_run"):
-        yield from map(Fault, texts)
+    try:
+        for texts in registry.call("ctkit_check_run"):
+            yield from map(Fault, _lines(Judge("a plugin's ctkit_check_run"), texts))
+    except CtkitError as error:
+        yield Fault(str(error))
     users: dict[str, tuple[Chosen[Any], dict[str, None]]] = {}
     for user, chosen in _used(pipeline, only, STAGES.index(until)):
         identity = chosen.full_identity
@@ -128,13 +131,20 @@ def _texts(chosen: Chosen[Any], device: str | None) -> list[str]:
     if chosen.entry.needs:
         return found
     try:
-        with Judge(chosen.title).calling("check"):
+        with (judge := Judge(chosen.title)).calling("check"):
             plugin = chosen.build()
             found.extend(_of_source(plugin.root) if plugin.root else ())
-            found.extend(map(str, () if found else plugin.check(device)))
+            found.extend(() if found else _lines(judge, plugin.check(device)))
     except CtkitError as error:
         found.append(str(error))
     return found
+
+
+def _lines(judge: Judge, said: Any) -> Iterator[str]:
+    """Yield what a check says, which must be lines: of one string each letter would be one."""
+    many = isinstance(said, Iterable) and not isinstance(said, str)
+    judge.must(many, f"check must return lines, () for none, but returned {said!r}; return a list of strings")
+    yield from map(str, said)
 
 
 def _at_work(session: Session) -> list[Chosen[Any] | None]:
@@ -200,6 +210,7 @@ def _of_scheduler(address: str) -> Iterator[str]:
         return
     try:
         socket.create_connection((parts.hostname, parts.port or _DASK), _PATIENCE).close()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: there is no such port
         how = f"start one: dask scheduler, and dask worker {address}"
-        yield f"compute.scheduler: no Dask scheduler answers at {address} ({error.strerror or error}); {how}"
+        reason = getattr(error, "strerror", None) or error
+        yield f"compute.scheduler: no Dask scheduler answers at {address} ({reason}); {how}"

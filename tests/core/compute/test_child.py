@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -52,6 +53,16 @@ def test_work_is_done_on_its_item_in_another_process_with_its_threads(start: Sta
     assert outcome.result[1] != os.getpid()
     child.join(LONG)
     assert (child.died, child.failure()) == (False, None)
+
+
+def test_what_is_printed_while_python_starts_is_no_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: Start
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text('print("welcome to the cluster", flush=True)')
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    outcome = start(str.upper, "done").outcome(LONG)
+    assert isinstance(outcome, Returned)
+    assert outcome.result == "DONE"
 
 
 def test_what_starts_children_travels_to_other_processes_as_a_name() -> None:

@@ -12,11 +12,12 @@ import pytest
 from pydantic import BaseModel
 
 from ctkit import plugins
-from ctkit.contracts import Dataset, NoParams, Pixels, Plugin, Reducer, SourceFile, Volume
+from ctkit.contracts import Dataset, Knob, NoParams, Params, Pixels, Plugin, Reducer, SourceFile, Volume, knob
 from ctkit.errors import CtkitError, DataError, PluginError
 from ctkit.hookspecs import PROJECT, Spec, hookimpl
 from ctkit.pipeline_file.pipeline import Chosen
 from ctkit.plugins.registry import KINDS, Entry, Registry
+from ctkit_reducers.controls import EveryN
 
 Install = Callable[..., None]
 
@@ -207,9 +208,12 @@ def test_a_faulty_spec_is_listed_as_broken_and_fatal_only_when_used(install: Ins
         broken.load()
 
 
-def test_something_that_is_no_spec_is_named(install: Install) -> None:
-    install(bad=registering("every-kth"))
-    assert "must return ctkit.hookspecs.Spec objects" in plugins.load().entries[0].error
+@pytest.mark.parametrize("spec", ["every-kth", Spec("x", "", "a:B", requires=["train"]), Spec(None, "", "a:B")])  # type: ignore[arg-type]  # wrong
+def test_something_that_is_no_spec_is_named_and_stops_no_other(install: Install, spec: object) -> None:
+    install(bad=registering(spec), good=registering(GOOD))
+    broken, good = plugins.load().entries
+    assert "must return ctkit.hookspecs.Spec objects" in broken.error
+    assert (broken.status, good.status) == ("broken", "ok")
 
 
 def test_a_misspelt_hook_is_named_with_the_nearest(install: Install) -> None:
@@ -326,6 +330,23 @@ class Unfinished(Reducer[NoParams]):
     """Cannot select."""
 
 
+class TwoParams(Params):
+    """The second knob would be in no address."""
+
+    low: int = knob(1, low=0, high=9, unit="levels", description="smallest")
+    high: int = knob(2, low=0, high=9, unit="levels", description="largest")
+
+
+class TwoKnobs(EveryN, Reducer[TwoParams]):  # type: ignore[misc]  # other parameters
+    """Has one too many."""
+
+
+class OwnKnob(EveryN):
+    """Says it as before knobs were marked."""
+
+    knob = Knob("n", "slices", 1, 9, integer=True, share=False)  # type: ignore[assignment]  # wrong
+
+
 @pytest.mark.parametrize(
     ("plugin", "message"),
     [
@@ -334,6 +355,8 @@ class Unfinished(Reducer[NoParams]):
             r"reducer 'x' of d: \S+ must be a subclass of ctkit.contracts.Reducer but is one of Dataset;",
         ),
         (Unfinished, r"reducer 'x' of d: \S+ must implement the contract of a reducer but lacks select; add them"),
+        (TwoKnobs, r"reducer 'x' of d: \S+ must have one knob at most but marks low and high; mark one"),
+        (OwnKnob, r"reducer 'x' of d: \S+ must not set knob; mark its parameter with ctkit.contracts.knob instead"),
     ],
 )
 def test_a_class_that_is_no_whole_one_of_its_kind_is_refused(plugin: type[Plugin[Any]], message: str) -> None:

@@ -174,11 +174,15 @@ def test_a_cache_that_cannot_be_written_is_found(study: Path, command: Run, monk
     )
 
 
-def test_a_scheduler_that_does_not_answer_is_found(study: Path, command: Run) -> None:
-    (study / "p.toml").write_text(STUDY.replace("workers = 1", 'backend = "dask"\nscheduler = "tcp://127.0.0.1:9"'))
-    code, _, err = command("run", "p.toml")
+@pytest.mark.parametrize(
+    ("port", "reason"), [(9, "Connection refused"), (99999, "Port out of range 0-65535")], ids=["silent", "none"]
+)
+def test_a_scheduler_that_does_not_answer_is_found(study: Path, command: Run, port: int, reason: str) -> None:
+    scheduler = f'backend = "dask"\nscheduler = "tcp://127.0.0.1:{port}"'
+    (study / "p.toml").write_text(STUDY.replace("workers = 1", scheduler))
+    code, _, err = command("validate", "p.toml")
     assert (code, err.count("\n")) == (2, 1)
-    assert "no Dask scheduler answers at tcp://127.0.0.1:9 (Connection refused); start one" in err
+    assert f"no Dask scheduler answers at tcp://127.0.0.1:{port} ({reason}); start one" in err
 
 
 def test_a_module_says_by_its_hook_what_is_missing(study: Path, command: Run) -> None:
@@ -187,6 +191,34 @@ def test_a_module_says_by_its_hook_what_is_missing(study: Path, command: Run) ->
     module.ctkit_check_run.__name__ = "ctkit_check_run"
     plugins.load().manager.register(module, "theirs:tracker")
     assert command("validate", "p.toml")[::2] == (2, "ctkit: no licence; buy one\n")
+
+
+def test_a_check_that_gives_no_lines_or_ends_the_program_is_one_thing_that_is_missing(
+    study: Path, command: Run, lacking: Callable[..., None]
+) -> None:
+    def leaves(self: Plugin, device: str | None) -> None:
+        raise SystemExit(3)
+
+    module = ModuleType("stranger")
+    module.ctkit_check_run = hookimpl(lambda: "no licence")  # type: ignore[attr-defined]  # a hook of it
+    module.ctkit_check_run.__name__ = "ctkit_check_run"
+    plugins.load().manager.register(module, "theirs:tracker")
+    lacking(lambda self, device: "no weights", Hash)
+    lacking(lambda self, device: None, plugins.load_target("toys:Mean"))
+    lacking(leaves, plugins.load_target("toys:Coins"))
+    code, _, err = command("validate", "p.toml")
+    wrong = "check must return lines, () for none, but returned"
+    assert (code, err.splitlines()) == (
+        2,
+        [
+            f"ctkit: a plugin's ctkit_check_run: {wrong} 'no licence'; return a list of strings",
+            f"ctkit: arm 'near' and arm 'far', reducer 'hash': reducer 'hash': {wrong} 'no weights';"
+            " return a list of strings",
+            "ctkit: task 'coins': task 'coins' failed in check: SystemExit: 3",
+            f"ctkit: pretrain 'mean', method 'mean': method 'mean': {wrong} None; return a list of strings",
+            f"ctkit: baseline 'start', method 'mean': method 'mean': {wrong} None; return a list of strings",
+        ],
+    )
 
 
 def test_a_wrong_request_that_shows_after_the_start_has_exit_code_1(
