@@ -6,6 +6,7 @@ readers marked, ``candidates_V2.csv`` or ``candidates.csv`` places that look lik
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 from collections import Counter, defaultdict
@@ -24,6 +25,7 @@ from ctkit_datasets.nifti_files import slice_places
 from ctkit_datasets.nifti_layouts import stem
 from ctkit_formats.tables import rows_of
 
+_log = logging.getLogger(__name__)
 _UID = re.compile(r"\d+(\.\d+)+")
 _TABLES = {"annotations.csv": "nodule", "candidates_V2.csv": "candidate", "candidates.csv": "candidate"}
 Marks = Mapping[str, list[tuple[str, float, float, float, float]]]  # by series: kind; x, y, z (LPS) and diameter in mm
@@ -81,13 +83,25 @@ _KINDS = {"nodule": ("nodule",), "candidate": ("candidate that is a nodule", "ca
 
 @lru_cache(maxsize=4)
 def _marks(path: Path, kind: str, _: int) -> Marks | None:
-    """Read a table of marks, once in each process; None where it is another one. ``_`` tells its versions apart."""
+    """Read a table of marks, once in each process; None where it is another one. ``_`` tells its versions apart.
+
+    A line without a place is left out with a warning.
+    """
     marks: dict[str, list[tuple[str, float, float, float, float]]] = defaultdict(list)
+    damaged = 0
     try:
         for _, row in rows_of(path):
-            x, y, z = (float(row[f"coord{axis}"]) for axis in "XYZ")
             title = "nodule" if kind == "nodule" else _KINDS[kind][row["class"].strip() != "1"]
-            marks[row["seriesuid"]].append((title, x, y, z, float(row.get("diameter_mm") or 0)))
-    except (DataError, KeyError, ValueError):
+            texts = (row["coordX"], row["coordY"], row["coordZ"], row.get("diameter_mm") or "0")
+            try:
+                x, y, z, diameter = map(float, texts)
+            except ValueError:
+                damaged += 1
+                continue
+            marks[row["seriesuid"].strip()].append((title, x, y, z, diameter))
+    except (DataError, KeyError) as error:
+        _log.warning("%s is not a table of LUNA16, and is not used (%s)", path.name, type(error).__name__)
         return None
+    if damaged:
+        _log.warning("%s: %d lines without a place are left out", path.name, damaged)
     return marks

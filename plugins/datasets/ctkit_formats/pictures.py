@@ -126,6 +126,12 @@ def _bounded(image: ImageFile) -> ImageFile:
 
 
 def _kind(image: ImageFile) -> str:
+    tags = getattr(image, "tag_v2", {})
+    signed, white_is_0 = tags.get(339, (1,))[0] == 2, tags.get(262) == 0  # SampleFormat, PhotometricInterpretation
+    if (image.mode == "L" and signed) or (image.mode.startswith(("I", "F")) and white_is_0):  # Pillow takes no notice
+        raise DataError(
+            "signed values of 8 bits, or deep ones with white as 0, cannot be read; save it in another form"
+        )
     if image.mode.startswith("I;16"):
         return "<u2"
     return _COLOUR if _deep_colour(image) else _DEEP.get(image.mode, "|u1")
