@@ -207,8 +207,8 @@ def test_a_run_is_closed_whatever_a_tracker_refuses_and_the_others_are_told(
         follow("refusing,noting")
     assert told == [*("loss", "loss", "seconds"), True, "auc", "auc", "report.html", "results.csv", True]
     said = [record.getMessage() for record in caplog.records]
-    assert any("refusing did not take loss of pretrain hash6+ simclr seed-42: no such key" in text for text in said)
-    assert any("refusing did not take auc of score hash6 simclr lesions knn labels-1: no" in text for text in said)
+    assert any("refusing rejected loss of pretrain hash6+ simclr seed-42: no such key" in text for text in said)
+    assert any("refusing rejected auc of score hash6 simclr lesions knn labels-1: no" in text for text in said)
 
 
 def test_mlflow_closes_a_run_whose_parameter_it_refuses_and_the_next_tracker_starts(
