@@ -124,6 +124,8 @@ class Child:
         self.start(work, arguments)
         begun = self.receive(limit if work == self._known else START)
         if isinstance(begun, Raised):
+            if isinstance(begun.error, MemoryError):  # of one job, whose arguments need what others hold
+                return begun
             raise CtkitError(
                 f"a worker cannot start its work: {begun.kind}: {begun.error}; the same ctkit and plugins must be"
                 " installed where workers run"

@@ -65,6 +65,24 @@ def test_what_is_printed_while_python_starts_is_no_message(
     assert outcome.result == "DONE"
 
 
+class Large:
+    """Needs more memory than there is, to be unpickled."""
+
+    def __reduce__(self) -> tuple[type[bytes], tuple[int]]:
+        return bytes, (1 << 62,)
+
+
+def test_memory_that_runs_out_before_the_work_begins_is_of_that_job_alone() -> None:
+    child = Child("a process")
+    try:
+        outcome = child.call(pickled(len), pickled((Large(),)), LONG)
+        assert isinstance(outcome, Raised)
+        assert isinstance(outcome.error, MemoryError)
+        assert child.call(pickled(len), pickled(("abc",)), LONG) == Returned(3)
+    finally:
+        child.kill()
+
+
 def test_what_starts_children_travels_to_other_processes_as_a_name() -> None:
     assert pickle.loads(pickle.dumps(start_child)) is start_child
     assert len(pickle.dumps(start_child)) < 100
