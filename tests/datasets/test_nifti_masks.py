@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ctkit_datasets import nifti_masks
 from ctkit_datasets.nifti import Nifti, NiftiParams
 from ctkit_datasets.pet_ct import PetCt, PetCtParams
 
@@ -115,8 +116,8 @@ def test_derivatives_of_bids_belong_to_subject_and_session(tmp_path: Path) -> No
         name = f"sub-01_{session}_label-liver_dseg.nii.gz"
         write(tmp_path / "derivatives" / "x" / "sub-01" / session / name, mask(_1=(int(session[-1]),)))
     ct(tmp_path / "sub-02" / "ct" / "sub-02_ct.nii.gz")
-    assert findings(tmp_path, 0) == {"liver dseg": (1,)}
-    assert findings(tmp_path, 1) == {"liver dseg": (2,)}
+    assert findings(tmp_path, 0) == {"liver": (1,)}
+    assert findings(tmp_path, 1) == {"liver": (2,)}
     assert findings(tmp_path, 2) == {}
 
 
@@ -156,3 +157,11 @@ def test_label_maps_elsewhere_belong_to_the_scan_that_is_named_like_them(
     assert {volume.key: dict(dataset.facts(volume).findings) for volume in volumes} == {
         volume.key: {title: (6,)} if title and volume.key == scan else {} for volume in volumes
     }
+
+
+@pytest.mark.parametrize(
+    ("mask", "title"),
+    [("mueller_hans_seg", "label"), ("mueller_left_kidney_seg", "left kidney"), ("vertebrae_T12", "vertebrae t12")],
+)
+def test_only_words_of_anatomy_are_shown_of_a_masks_name(mask: str, title: str) -> None:
+    assert nifti_masks._title(Path(f"P1/{mask}.nii.gz"), Path("P1/ct.nii.gz")) == title

@@ -153,7 +153,7 @@ def _outcomes(key: _Key, members: list[_Named]) -> Iterator[Volume | Skipped]:
             used.append(member)
     rows, columns, kind = usual
     yield Volume(
-        key=":".join(key),
+        key=":".join(part.replace("%", "%25").replace(":", "%3A") for part in key),
         patient=key.patient or key.folder.partition("/")[0] or "unknown",
         files=tuple(member.file for member in used),
         slices=tuple((number, frame) for number, member in enumerate(used) for frame in range(member.frames)),

@@ -37,11 +37,27 @@ def mask_findings(root: Path, volume: Volume) -> dict[str, tuple[int, ...]]:
     return {name: tuple(sorted(numbers)) for name, numbers in sorted(found.items())}
 
 
+#: Words of a mask's name that are shown; any other may be somebody's name.
+_SHOWN = """
+    abdomen adrenal airway airways aorta appendage artery atrial atrium autochthon bladder body bone bones bowel
+    brachiocephalic brain bronchus cancer cardiac carotid cartilage cartilages cava cavity clavicula clavicle colon
+    common consolidation cord costal covid cyst duodenum effusion esophagus face fat femur gallbladder gland glass
+    gluteus ground haemorrhage head heart hematoma hemorrhage hip humerus iliac iliopsoas infection inferior intestine
+    kidney kidneys left lesion lesions liver lobe lower lung lungs lymph mandible mass maximus mediastinum medius
+    metastases metastasis middle minimus muscle myocardium node nodes nodule nodules oesophagus opacity organ organs
+    pancreas pelvis pericardium pleural portal prostate pulmonary rectum rib ribs right sacrum scapula skin skull
+    small spinal spine spleen splenic sternum stomach subclavian superior thorax thyroid tissue trachea trunk tumor
+    tumors tumour tumours upper urinary uterus vein vena venous ventricle vertebra vertebrae vessel vessels
+"""
+_ANATOMY = frozenset(re.findall("[a-z]+", _SHOWN))
+_LEVEL = re.compile(r"[ctls]?\d{1,2}")  # of a vertebra, or the number of a rib
+
+
 def _title(path: Path, scan: Path) -> str:
-    """What a file's name says beside the words of the scan's, which may be the patient's."""
-    above = f"{scan.parent.parent.name} {scan.parent.name} {stem(scan.name)}".lower()
-    known = {*re.split(r"[\W_]+", above), *_key(scan)}
-    return " ".join(word for word in _key(path) if word not in known) or "label"
+    """What a file's name says of anatomy, "label" where it says nothing."""
+    known = _key(scan)
+    words = [word for word in _key(path) if word not in known and (word in _ANATOMY or _LEVEL.fullmatch(word))]
+    return " ".join(words) if _ANATOMY & set(words) else "label"
 
 
 def _labelled(path: Path, names: Names, title: str, scan: Mapping[str, Any]) -> dict[str, set[int]]:
