@@ -409,7 +409,7 @@ def test_training_starts_from_given_weights(channels: int, make_rows: Make, make
 def test_weights_of_another_network_are_refused(make_rows: Make, make_job: Make, tmp_path: Path) -> None:
     start = random_backbone("resnet34", 9)
     save_backbone(tmp_path / "start.safetensors", start.trunk, mean=0.5, std=0.5, metadata={})
-    with pytest.raises(DataError, match="init holds a resnet34 but backbone is resnet18"):
+    with pytest.raises(DataError, match="init is a resnet34 but backbone is resnet18"):
         train(make_job(make_rows()), init=tmp_path / "start.safetensors")
 
 

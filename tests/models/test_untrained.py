@@ -91,5 +91,5 @@ def test_a_file_of_another_network_than_a_resnet_is_refused(job: Job, tmp_path: 
 
 
 def test_weights_of_another_network_are_refused(job: Job, given: Path) -> None:
-    with pytest.raises(DataError, match="init holds a resnet18 but backbone is resnet34"):
+    with pytest.raises(DataError, match="init is a resnet18 but backbone is resnet34"):
         Untrained(UntrainedParams(backbone="resnet34", init=given)).pretrain(job())

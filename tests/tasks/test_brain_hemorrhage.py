@@ -117,5 +117,5 @@ def test_a_unit_that_is_large_is_told(tmp_path: Path) -> None:
 
 def test_another_folder_is_told_both_layouts(tmp_path: Path) -> None:
     (tmp_path / "brains").mkdir()
-    with pytest.raises(RequestError, match=r"head_ct/ and labels.csv, or a_without/ and b_with/ .*it holds brains/"):
+    with pytest.raises(RequestError, match=r"head_ct/ and labels.csv, or a_without/ and b_with/ .*it contains brains/"):
         task(tmp_path).splits()

@@ -110,9 +110,9 @@ def test_files_are_lists_and_images(root: Path) -> None:
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        ("Data-split", r"expects Data-split/NonCOVID/trainCT_NonCOVID.txt .*it holds Images-processed/"),
+        ("Data-split", r"expects Data-split/NonCOVID/trainCT_NonCOVID.txt .*it contains Images-processed/"),
         ("Data-split/COVID/valCT_COVID.txt", "expects Data-split/COVID/valCT_COVID.txt"),
-        ("Images-processed/CT_COVID", r"expects a folder CT_COVID .*unpack CT_COVID.zip.*it holds Data-split/"),
+        ("Images-processed/CT_COVID", r"expects a folder CT_COVID .*unpack CT_COVID.zip.*it contains Data-split/"),
     ],
 )
 def test_what_is_missing_is_named(root: Path, tmp_path: Path, missing: str, message: str) -> None:

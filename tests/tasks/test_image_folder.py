@@ -108,10 +108,10 @@ def test_a_split_without_a_readable_image_is_refused(tmp_path: Path) -> None:
     ("entries", "message"),
     [
         ([], "expects train/<class>/ and test/<class>/.* it is empty"),
-        (["a.png", "b.png"], "it holds a.png, b.png"),
-        (["train/a/x.png"], "it holds train/"),
-        (["train/x.png", "test/a/x.png"], "expects one folder per class .*train, but it holds x.png"),
-        ([f"{letter}/x.png" for letter in "abcdefgh"], "it holds a/, b/, c/, d/, e/, f/ and 2 more"),
+        (["a.png", "b.png"], "it contains a.png, b.png"),
+        (["train/a/x.png"], "it contains train/"),
+        (["train/x.png", "test/a/x.png"], "expects one folder per class .*train, but it contains x.png"),
+        ([f"{letter}/x.png" for letter in "abcdefgh"], "it contains a/, b/, c/, d/, e/, f/ and 2 more"),
     ],
 )
 def test_a_wrong_layout_is_told_with_what_is_there(tmp_path: Path, entries: list[str], message: str) -> None:

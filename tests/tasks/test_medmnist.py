@@ -32,7 +32,7 @@ def test_larger_sizes_are_other_files(tmp_path: Path, size: int) -> None:
     medmnist(tmp_path / f"organsmnist_{size}.npz", 11, COUNTS, size)
     task = OrganSMnist(OrganSMnistParams(root=tmp_path, size=size))
     assert task.image("train", 0).shape == (size, size)
-    with pytest.raises(RequestError, match=rf"expects organsmnist.npz in .*it holds organsmnist_{size}.npz"):
+    with pytest.raises(RequestError, match=rf"expects organsmnist.npz in .*it contains organsmnist_{size}.npz"):
         OrganSMnist(OrganSMnistParams(root=tmp_path)).splits()
 
 

@@ -73,5 +73,5 @@ def test_parts_that_cannot_be_learnt_or_scored_are_refused(splits: dict[str, lis
 
 def test_predictions_that_are_not_finite_are_refused() -> None:
     task = Listed({"train": split("train", [0, 1]), "test": split("test", [0, 1])})
-    with pytest.raises(DataError, match="not finite"):
+    with pytest.raises(DataError, match="predictions are NaN or infinite"):
         predictions_of(job(task), np.full((2, 2), np.nan), ())

@@ -56,7 +56,7 @@ def run(
 ) -> None:
     """Run a pipeline FILE. Finished results of earlier runs are reused.
 
-    --only arm=hash6 may be given several times. Several names of one key are all run; several keys must all fit.
+    --only arm=hash6 may be given several times. Several names of one key are all run; several keys must all match.
     """
     from ctkit import plugins, runner
     from ctkit.cli import pipeline_text

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ctkit.cli import completion
+from ctkit.cli.messages import json_output
 from ctkit.errors import RequestError
 
 
@@ -21,7 +22,7 @@ def runs(folder: Path, as_json: bool) -> None:
     from ctkit.storage import KINDS, Cache
 
     found = listing.runs_in(folder)
-    console = Console(as_json=as_json)
+    console = Console(as_json=as_json, output=json_output())
     if as_json:
         rows: list[tuple[object, ...]] = [(run.path.name, run.state, round(run.age), run.size) for run in found]
         console.table(("run", "state", "age_seconds", "bytes"), rows)
@@ -45,9 +46,9 @@ def clean(
 ) -> None:
     """Free space in the cache beside the runs in FOLDER, after confirmation.
 
-    What killed writers left goes always; what a live run uses never goes. Run folders stay as they are, and what is
-    freed is made again when a run needs it. A file that a run folder has too, by hard link, takes no room of its own:
-    it does not count for --keep-below, and goes with --run.
+    Incomplete files of killed processes are always removed; results of an active run never are. Run folders are not
+    changed, and a removed result is rebuilt when a run needs it. A file that a run folder shares by hard link needs no
+    extra space: it does not count for --keep-below, and is removed only with --run.
     """
     from ctkit.cli import cleaning
     from ctkit.console import Console, size

@@ -59,7 +59,7 @@ class Untrained(Method[UntrainedParams]):
         else:
             found = load_backbone(params.init, params.backbone)
         if found.architecture != params.backbone:
-            raise DataError(f"init holds a {found.architecture} but backbone is {params.backbone}; make them equal")
+            raise DataError(f"init is a {found.architecture} but backbone is {params.backbone}; make them equal")
         mean, std = params.mean_std or (found.mean, found.std)
         path = job.folder / "backbone.safetensors"
         save_backbone(path, found.trunk, mean=mean, std=std, metadata={**job.metadata, "steps": "0"})
