@@ -89,7 +89,7 @@ def test_nifti_files_hold_hounsfield_units_in_the_patients_frame(tmp_path: Path,
     rows = read_csv(tmp_path / "out" / "slices.csv")
     assert {f"{row['volume']}-{int(row['index']):05d}" for row in rows} == kept(tmp_path).keys()
     data = Phantom(PhantomParams.model_validate(PHANTOM))
-    numbers = {key[:12]: int(source.rpartition("-")[2]) for key, source in kept(tmp_path).items()}
+    numbers = {key[:16]: int(source.rpartition("-")[2]) for key, source in kept(tmp_path).items()}
     for file, part in itertools.groupby(rows, key=lambda row: row["file"]):
         image, of_file = nibabel.load(tmp_path / "out" / file), list(part)
         number = numbers[of_file[0]["volume"]]
@@ -171,7 +171,7 @@ def test_dicom_files_are_links_whose_names_sort_and_tell_nothing(tmp_path: Path,
     assert list(written) == sorted(sources)
     for name, path in written.items():
         assert path.samefile(tmp_path / "MUELLER" / sources[name])
-        assert path.parent.name == name[:12]
+        assert path.parent.name == name[:16]
     assert not any("MUELLER" in str(path) for path in written.values())
 
 
@@ -184,7 +184,7 @@ def test_where_the_disk_has_no_links_files_are_copied(
     monkeypatch.setattr("os.link", _no_links)
     dicom("dicom", tmp_path / "out")
     for name, source in kept(tmp_path).items():
-        copy = tmp_path / "out" / name[:12] / f"{name}.dcm"
+        copy = tmp_path / "out" / name[:16] / f"{name}.dcm"
         assert copy.read_bytes() == (tmp_path / "MUELLER" / source).read_bytes()
         assert not copy.samefile(tmp_path / "MUELLER" / source)
 

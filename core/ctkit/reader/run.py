@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from ctkit.console import Console
 from ctkit.contracts import Bools, Exported, ExportFormat, Floats, Ints, Method, Params, Predictions
 from ctkit.errors import RequestError
-from ctkit.slices import Pictures, read_mistakes, read_pictures
 from ctkit.storage import ArmFolder, RunFolder, TrainingFolder, read_provenance, records
 from ctkit.storage.records import read_rows
 from ctkit.storage.run_folder import facts_beside
 
 if TYPE_CHECKING:
     from ctkit.reader.arm import RevisitedArm
+    from ctkit.slices import Pictures
 
 
 def open_run(path: str | Path) -> Run:
@@ -102,6 +102,8 @@ class RunArm:
     @cached_property
     def pictures(self) -> Pictures | None:
         """Some of its slices: ``pictures.npz``."""
+        from ctkit.slices import read_pictures  # brings much that a reader of tables needs not
+
         return read_pictures(self.folder.pictures)
 
 
@@ -259,6 +261,8 @@ class Run:
     @cached_property
     def mistakes(self) -> Mapping[str, Mapping[int, NDArray[np.uint8]]]:
         """Confident mistakes (side, side), by task and row of its predictions, counted from 1: ``mistakes.npz``."""
+        from ctkit.slices import read_mistakes
+
         stored = read_mistakes(self.folder.mistakes)
         return {task: dict(zip(rows.tolist(), images, strict=True)) for task, (rows, images) in stored.items()}
 

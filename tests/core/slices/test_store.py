@@ -71,8 +71,8 @@ def test_a_damaged_shard_is_removed_and_can_be_written_anew(
 def test_a_shard_that_many_arms_share_is_checked_once(store: SliceStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write("ab", np.arange(5), PIXELS)
     checked = []
-    real = cache._is_whole
-    monkeypatch.setattr(cache, "_is_whole", lambda entry: (checked.append(entry), real(entry))[1])
+    real = cache._matches_sums
+    monkeypatch.setattr(cache, "_matches_sums", lambda entry: (checked.append(entry), real(entry))[1])
     found = [store.find("ab", ints(*wanted)) for wanted in ((0, 1), (2,), (1, 4))]
     assert None not in found
     assert len(checked) == 1
