@@ -118,6 +118,8 @@ def write_nifti(root: Path) -> None:
     )
     data = bytearray(image.to_bytes())  # type: ignore[no-untyped-call]
     (root / f"{NAME}.nii.gz").write_bytes(gzip.compress(data))
+    mask = nibabel.Nifti1Image((scan_values() > 900).astype(np.uint8), np.eye(4))  # type: ignore[no-untyped-call]
+    (root / f"{NAME}_{NAME}jane_seg.nii").write_bytes(mask.to_bytes())  # type: ignore[no-untyped-call]
     (root / f"{NAME}-2.nii").write_bytes(data[:300])
     data[344:348] = NAME.encode()[:4]
     (root / f"{NAME}-3.nii").write_bytes(data)
@@ -193,7 +195,8 @@ def test_a_run_on_dicom_and_all_that_is_made_of_it_show_nothing_private(
     said = []
     for words in (
         ["validate", "p.toml"], ["run", "p.toml", "--dry-run"], ["run", "p.toml"], ["run", "p.toml", "-v"],
-        ["report", run], ["explain", run, "hash"], ["curve", run, "hash"], ["compare", run], ["runs"],
+        ["run", "p.toml", "--json"], ["report", run], ["explain", run, "hash"], ["curve", run, "hash"],
+        ["compare", run], ["runs"], ["clean", "runs", "--dry-run"],
         ["export", run, "--format", "torchvision", "--out", "exported"],
         ["export-slices", run, "hash", "--format", "png", "--out", "slices"],
     ):  # fmt: skip
@@ -208,6 +211,50 @@ def test_a_run_on_dicom_and_all_that_is_made_of_it_show_nothing_private(
     assert (tmp_path / run / "arms" / "hash" / "explain.html").exists()
     assert list((tmp_path / run / "tensorboard").rglob("events.*"))
     assert heard
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the libraries
+def test_trackers_keep_nothing_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command) -> None:
+    """With the real MLflow and W&B, where they are installed."""
+    pytest.importorskip("mlflow")
+    pytest.importorskip("wandb")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CTKIT_TRACKERS", "mlflow,wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    write_dicom(tmp_path / "scans" / FOLDER)
+    for split, kind in ((split, kind) for split in ("train", "val", "test") for kind in ("ill", "well")):
+        write_pictures(tmp_path / "tasks" / split / kind / FOLDER)
+    (tmp_path / "p.toml").write_text(PIPELINE)
+    code, out, err = command("run", "p.toml")
+    assert code == 0, err
+    assert list((tmp_path / "store").rglob("report.html"))
+    assert list((tmp_path / "runs/private/wandb").rglob("*.wandb"))
+    assert_private(tmp_path / "store", out, err)
+    assert_private(tmp_path / "runs/private")
+
+
+def test_the_readers_xml_shows_nothing_private(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "data" / "LIDC-IDRI-0001" / FOLDER / "series"
+    write_dicom(folder)
+    series = str(pydicom.dcmread(folder / f"{NAME}-0.dcm", force=True).SeriesInstanceUID)
+    image = str(pydicom.dcmread(folder / f"{NAME}-2.dcm", force=True).SOPInstanceUID)
+    mark = f"<roi><inclusion>TRUE</inclusion><imageSOP_UID>{image}</imageSOP_UID></roi>"
+    (folder / "1.xml").write_text(
+        f"<LidcReadMessage><ResponseHeader><SeriesInstanceUid>{series}</SeriesInstanceUid><TaskDescription>{NAME}"
+        f"</TaskDescription></ResponseHeader><readingSession><servicingRadiologistID>{NAME}</servicingRadiologistID>"
+        f"<unblindedReadNodule><noduleID>{NAME}</noduleID>{mark}</unblindedReadNodule></readingSession></LidcReadMessage>"
+    )
+    code, out, err = command("reduce", "data", "--dataset", "lidc-idri", "--reducer", "every-n", "--out", "out")
+    assert code == 0, err
+    code, *explained = command("explain", "out", next((tmp_path / "out" / "arms").iterdir()).name)
+    assert code == 0, explained
+    assert_private(tmp_path / "out", out, err, *explained)
 
 
 @pytest.mark.parametrize(
