@@ -56,7 +56,7 @@ class StorageError(CtkitError):
 
 
 class TrainingError(CtkitError):
-    """A training cannot go on: its loss is infinite or no number, or one of its processes died."""
+    """A training cannot go on: its loss is infinite or NaN, or one of its processes died."""
 
 
 class LockedError(CtkitError):

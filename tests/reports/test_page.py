@@ -313,8 +313,10 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_pre_training_says_how_it_went(page: Page) -> None:
-    columns = "Arm Seeds Loss at the end Alike pairs Spread of features Effective rank Slices/s Waiting for data Energy"
-    assert f"Pre-training: means over seeds {columns} GPU memory" in page.text
+    columns = (
+        "Arm Seeds Loss at the end Near-duplicate pairs Spread of features Effective rank Slices/s Waiting for data"
+    )
+    assert f"Pre-training: means over seeds {columns} Energy GPU memory" in page.text
     assert "11.0 GiB" in page.text
     assert "they cannot be compared between arms" in page.text  # spread and rank: each arm's are of its own slices
     shown = [plot["aria-label"] or "" for plot in page.all("div") if plot.get("role") == "img"]
@@ -337,7 +339,7 @@ def test_a_method_that_measures_nothing_more_has_no_such_columns(study: Callable
     write_csv(history, ("step", "name", "value"), [(1, "loss", 3.0), (2, "loss", 2.5)])
     words = page_of(run).text
     assert "Pre-training: means over seeds Arm Seeds Loss at the end Slices/s all 1 2.5" in words
-    assert "Alike pairs:" not in words
+    assert "Near-duplicate pairs:" not in words
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def revisit(run: Path, arm: str, console: Console) -> Iterator[RevisitedArm]:
     registry = plugins.load()
     document = read_provenance(run)["pipeline"]
     document["run"]["out"] = str(run.absolute())
-    document["compute"]["device"] = "cpu"  # nothing is computed anew, so the GPU of the run need not be here
+    document["compute"]["device"] = "cpu"  # nothing is computed again, so the GPU of the run need not be here
     resolved = pipeline_file.resolve(document, registry, run, f"{run}/run.json")
     arms = {one.id: one for one in resolved.arms}
     if arm not in arms:
@@ -136,7 +136,7 @@ class RevisitedArm:
         return pictures.images_of(self._session, self._data, slices)
 
     def facts(self) -> dict[int, VolumeFacts]:
-        """What the source says of each volume, by its number; decoded anew, in worker processes."""
+        """What the source says of each volume, by its number; decoded again, in worker processes."""
         named = self.each_volume("facts", _facts, enumerate(self.volumes), total=len(self.volumes))
         return {number: found for (number, _), found in named if found is not None}
 

@@ -166,7 +166,7 @@ def _report(session: Session, data: Data) -> None:
         with session.work("report"):
             session.provenance.write(finished=True)  # the page says when
             session.registry.call("ctkit_run_outputs", run=session.info)
-    if earlier is not None and os.path.samestat(earlier, page.stat()):  # nobody wrote it anew, so it is true no more
+    if earlier is not None and os.path.samestat(earlier, page.stat()):  # nobody rewrote it, so it is true no more
         page.unlink()
 
 

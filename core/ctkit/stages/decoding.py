@@ -136,7 +136,7 @@ def read(chosen: Chosen[Dataset[Any]], item: Wanted) -> Pixels:
 
 
 def _finite(pixels: Pixels) -> Pixels:
-    """Leave out the slices that hold values which are infinite or no numbers: one would darken all of its volume."""
+    """Leave out the slices that hold values which are infinite or NaN: one would darken all of its volume."""
     if pixels.values.dtype.kind != "f":
         return pixels
     good = np.isfinite(pixels.values).all(axis=(1, 2))

@@ -27,7 +27,7 @@ from ctkit.stages.readings import Known, Reading, read_reading, read_readings, w
 from ctkit.stages.rescue import describe_each, rescue
 from ctkit.storage import Cache, address
 
-_PASSES = 3  # a volume that reads differently the second time is described anew
+_PASSES = 3  # a volume that reads differently the second time is described again
 _Outcome = compute.Done[Wanted, Decoded] | compute.Lost[Wanted]
 
 

@@ -17,7 +17,7 @@ HELD = 50_000  #: rows that wait in memory to be sorted
 
 
 class LeftOut:
-    """What the scan in a folder left out; every loop over it reads it anew."""
+    """What the scan in a folder left out; every loop over it reads it again."""
 
     def __init__(self, folder: Path) -> None:
         self._table = RunFolder(folder).skipped

@@ -326,7 +326,7 @@ class Training(lightning.LightningModule):
         if not (due or self.trainer.should_stop):
             return
         self._checked = now
-        if self._bad_loss.step is not None:  # soon it stops; weights that are no numbers must not replace good ones
+        if self._bad_loss.step is not None:  # soon it stops; weights that are NaN must not replace good ones
             return
         self._take_time()
         state = {

@@ -24,7 +24,7 @@ log = logging.getLogger("ctkit.models")
 
 
 class Monitors:
-    """Alike pairs in the batch whenever the loss is logged, and now and then what the trunk's features are like."""
+    """Near-duplicate pairs in a batch whenever the loss is logged, and now and then how the trunk's features spread."""
 
     def __init__(self, batches: Batches, params: ContrastiveParams, plan: Plan, job: Pretraining) -> None:
         self._plan = plan

@@ -1,4 +1,4 @@
-"""Nearest neighbours among features, weighted by their likeness (Wu et al. 2018, section 3.4). Imports no torch."""
+"""Nearest neighbours among features, weighted by their similarity (Wu et al. 2018, section 3.4). Imports no torch."""
 
 from __future__ import annotations
 

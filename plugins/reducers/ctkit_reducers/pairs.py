@@ -15,7 +15,7 @@ DECIMALS = 7  #: of a distance, as many as float32 holds, so that equal slices a
 
 
 class PairSimilarity(Similarity[P], ABC):
-    """A likeness that is known only for two slices at a time: distance = 1 - similarity, inside a volume."""
+    """A similarity that is known only for two slices at a time: distance = 1 - similarity, inside a volume."""
 
     evidence = "pair"
     scopes = frozenset({"volume"})

@@ -214,7 +214,7 @@ def _kept_model(folder: Path) -> Epoch | None:
             return Epoch(int(facts["epoch"]), float(facts["accuracy"]), float(facts["loss"]), weights)
     except (safetensors.SafetensorError, OSError, KeyError, ValueError):
         log.debug("reading a kept model failed", exc_info=True)
-    log.warning("a kept model is damaged and will be trained anew")
+    log.warning("a kept model is damaged and is trained again")
     return None
 
 

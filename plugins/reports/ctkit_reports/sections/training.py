@@ -73,7 +73,7 @@ def _measures(group: Sequence[RunTraining]) -> dict[str, Cell]:
     return {
         "Seeds": number(len(group)),
         "Loss at the end": number(_mean_curve(group, "loss", end=True)),
-        "Alike pairs": number(_mean_curve(group, "alike-pairs"), wording.percent),
+        "Near-duplicate pairs": number(_mean_curve(group, "alike-pairs"), wording.percent),
         "Spread of features": number(_mean_curve(group, "feature-std", end=True)),
         "Effective rank": number(_mean_curve(group, "effective-rank", end=True)),
         "Slices/s": number(_mean_fact(group, "slices_per_second")),
