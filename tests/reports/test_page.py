@@ -313,9 +313,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 
 def test_pre_training_says_how_it_went(page: Page) -> None:
-    columns = (
-        "Arm Seeds Loss at the end Near-duplicate pairs Spread of features Effective rank Slices/s Waiting"
-    )
+    columns = "Arm Seeds Loss at the end Near-duplicate pairs Spread of features Effective rank Slices/s Waiting"
     assert f"Pre-training: means over seeds {columns} for data Energy GPU memory" in page.text
     assert "11.0 GiB" in page.text
     assert "they cannot be compared between arms" in page.text  # spread and rank: each arm's are of its own slices
