@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -191,8 +190,9 @@ def test_a_process_that_died_while_idle_fails_nobody() -> None:
     with DevicePool([{}]) as one:
         number = one.run([calling(process_id)])[0]
         os.kill(number, signal.SIGKILL)
-        with suppress(ChildProcessError):  # the pool may have seen its end first
-            os.waitid(os.P_PID, number, os.WEXITED | os.WNOWAIT)  # all its threads are gone, which takes a moment
+        child = one._processes[0].child
+        assert child is not None
+        child._process.wait()  # until the pool can know, which takes a moment
         assert one.run([calling(partial(squared, 2))]) == [4]
 
 
