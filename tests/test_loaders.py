@@ -186,7 +186,7 @@ def test_odd_tensors_are_refused(tmp_path: Path, content: object) -> None:
 @pytest.mark.parametrize("encoding", ["utf-7", "ebcdic-cp-us", "shift_jis", "no-such"])
 def test_xml_in_an_odd_encoding_is_no_reading(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "a.xml").write_bytes(XML.replace(b"UTF-8", encoding.encode()))
-    read_xml(tmp_path / "a.xml")
+    assert lidc_findings._reading(tmp_path / "a.xml", "1.2") is None
 
 
 def test_xml_of_16_bits_with_entities_that_grow_is_no_reading(tmp_path: Path) -> None:
@@ -202,3 +202,4 @@ def test_xml_of_16_bits_with_entities_that_grow_is_no_reading(tmp_path: Path) ->
 def test_an_odd_dataset_json_says_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "dataset.json").write_text(text, encoding="utf-8")
     read_layout(tmp_path / "dataset.json")
+    assert not _label_names(tmp_path)
