@@ -47,8 +47,8 @@ def commands(folder: Path, seeds: int, options: Sequence[str], settings: Sequenc
             density = (f"dataset.slices={SLICES * redundancy}", f"dataset.slice_spacing={SPACING / redundancy:.12g}")
             given = [word for value in (f"run.seeds={first}", *density, *settings) for word in ("--set", value)]
             run = ["run", str(FILE), "--out", str(folder / f"redundancy-{redundancy}"), "--quiet", *options, *given]
-            yield [*run, "--until", "evaluate", "--only", "pretrain=uniform"]
-            yield [*run, "--until", "evaluate", "--only", "pretrain=one-per-volume", "--only", "arm=all"]
+            for part in (("arm=untrained",), ("pretrain=uniform",), ("pretrain=one-per-volume", "arm=all")):
+                yield [*run, "--until", "evaluate", *(word for only in part for word in ("--only", only))]
 
 
 if __name__ == "__main__":
