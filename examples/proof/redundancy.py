@@ -38,16 +38,18 @@ def main() -> None:
 
 
 def commands(folder: Path, seeds: int, options: Sequence[str], settings: Sequence[str]) -> Iterator[list[str]]:
-    """The runs, by the words after ``ctkit``: the first seed at all redundancies, then all seeds.
+    """The runs, by the words after ``ctkit``: the positive control, the first seed, and then all seeds.
 
-    So a study that is stopped early has its positive control, and as many seeds everywhere but in its last run.
+    So a study that is stopped early has its positive control, and as many seeds everywhere but in its last runs.
     """
-    for first in dict.fromkeys((1, seeds)):
+    untrained, apart = ("arm=untrained",), ("pretrain=one-per-volume", "arm=all")
+    control, uniform = ("pretrain=uniform", "arm=all"), ("pretrain=uniform",)
+    for number, parts in ((1, (untrained, control)), (1, (uniform, apart)), (seeds, (untrained, uniform, apart))):
         for redundancy in REDUNDANCIES:
             density = (f"dataset.slices={SLICES * redundancy}", f"dataset.slice_spacing={SPACING / redundancy:.12g}")
-            given = [word for value in (f"run.seeds={first}", *density, *settings) for word in ("--set", value)]
+            given = [word for value in (f"run.seeds={number}", *density, *settings) for word in ("--set", value)]
             run = ["run", str(FILE), "--out", str(folder / f"redundancy-{redundancy}"), "--quiet", *options, *given]
-            for part in (("arm=untrained",), ("pretrain=uniform",), ("pretrain=one-per-volume", "arm=all")):
+            for part in parts:
                 yield [*run, "--until", "evaluate", *(word for only in part for word in ("--only", only))]
 
 
