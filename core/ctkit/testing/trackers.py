@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ctkit.contracts import Params, Tracker
-from ctkit.contracts.promises import Judge
+from ctkit.contracts.judge import Judge
 from ctkit.hookspecs import RunInfo
 from ctkit.testing.plugins import build, check_check
 
