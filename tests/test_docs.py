@@ -27,9 +27,10 @@ import pytest
 import yaml
 
 from ctkit import hookspecs
-from ctkit.cli import main, pipeline_text
+from ctkit.cli import main
 from ctkit.contracts import Leak
 from ctkit.plugins.registry import load
+from ctkit.runner import pipeline_text
 from ctkit.storage import ArmFolder, RunFolder, TrainingFolder, records
 from ctkit.storage.run_folder import File
 

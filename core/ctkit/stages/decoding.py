@@ -49,8 +49,10 @@ class Failure:
 def evidence_path(cache: Cache, chosen: Chosen[Reducer[Any]], volume: str, reading: Reading) -> Path:
     """Where the evidence of a reducer on the readable slices of the volume with address ``volume`` is or would be."""
     looks = {"reducer": chosen.evidence_identity, "rendering": rendering.VERSION}
-    at = address("evidence", **looks, volume=volume, slices=reading.mark)
-    return cache.path("evidence", at, ENTRY)
+    whole = cache.path("evidence", address("evidence", **looks, volume=volume, slices=reading.mark), ENTRY)
+    if chosen.at is None or whole.exists():
+        return whole
+    return cache.path("evidence", address("evidence", **looks, at=chosen.at, volume=volume, slices=reading.mark), ENTRY)
 
 
 def describe_volume(chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering, item: Wanted) -> tuple[Failure, ...]:
@@ -92,7 +94,7 @@ def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices) -> NDArray[Any]:
     """Describe one volume. Raises ``PluginError`` where the reducer fails or returns what it must not."""
     name, reducer, n = chosen.entry.name, chosen.build(), len(slices.index)
     try:
-        evidence: NDArray[Any] = np.asarray(reducer.describe(slices))
+        evidence: NDArray[Any] = np.asarray(reducer.describe(replace(slices, at=chosen.at)))
     except Exception as error:  # a stranger's reducer may raise anything
         _log.debug("describing failed", exc_info=True)
         raise PluginError(f"reducer {name!r} failed to describe a volume: {type(error).__name__}: {error}") from error
