@@ -16,9 +16,10 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from ctkit import plugins
-from ctkit.cli import main, pipeline_text
+from ctkit.cli import main
 from ctkit.contracts import Predictions
 from ctkit.pipeline_file.pipeline import Pipeline
+from ctkit.runner import pipeline_text
 
 PROOF = Path(__file__).resolve().parent.parent / "examples" / "proof"
 Effect = Callable[[str, int], float]
