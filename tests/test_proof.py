@@ -58,7 +58,7 @@ def test_redundancy_is_the_same_patients_and_the_same_part_of_them_sampled_more_
     redundancy: ModuleType, density: int
 ) -> None:
     command = next(
-        words for words in redundancy.commands(Path("runs"), 1, [], []) if f"runs/redundancy-{density}" in words
+        words for words in redundancy.commands(Path("runs"), [1], [], []) if f"runs/redundancy-{density}" in words
     )
     changes = [words for before, words in itertools.pairwise(command) if before == "--set"]
     sparse, dense = (resolved(PROOF / "redundancy.toml", given).dataset.build() for given in ([], changes))
@@ -80,7 +80,7 @@ def test_arms_differ_in_nothing_but_the_slices_or_the_sampler() -> None:
 
 
 def test_the_positive_control_comes_first_and_then_the_first_seed_everywhere(redundancy: ModuleType) -> None:
-    commands = list(redundancy.commands(Path("runs"), 5, ["--jobs", "2"], ["pretrain.uniform.steps=4"]))
+    commands = list(redundancy.commands(Path("runs"), [5], ["--jobs", "2"], ["pretrain.uniform.steps=4"]))
     seeds = [int(word.partition("=")[2]) for words in commands for word in words if word.startswith("run.seeds=")]
     assert seeds == [1] * 12 + [5] * 9
     control = [words[-1] for words in commands[:6]]
@@ -242,7 +242,7 @@ def test_the_study_goes_from_its_file_to_its_page_and_trains_nothing_twice(
     small = [f"pretrain.{name}.steps=2" for name in ("uniform", "one-per-volume")]
     small += [f"task.phantom-{task}.{part}=4" for task in ("regions", "lesions") for part in ("train", "val", "test")]
     for start in ("first", "second"):
-        for command in redundancy.commands(folder, 2, [], small):
+        for command in redundancy.commands(folder, [2], [], small):
             with pytest.raises(SystemExit) as left:
                 main(command)
             assert left.value.code == 0, start

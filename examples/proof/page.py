@@ -42,12 +42,13 @@ def main() -> None:
 
 def write_page(folder: Path, docs: Path = DOCS) -> None:
     """Write the page, its plots, and the score of each backbone into the folder of the documentation."""
-    study = read_study(folder)
+    study = read_study({redundancy: folder / f"redundancy-{redundancy}" for redundancy in REDUNDANCIES})
     if not study.seeds:
         raise SystemExit(f"{folder} has no seed with a training in every cell")
-    text = (HERE / "design.md").read_text(encoding="utf-8") + "\n" + "\n".join(results(study))
-    real = HERE / "real.md"
-    write_text(docs / "proof.md", text + (f"\n{real.read_text(encoding='utf-8')}" if real.exists() else ""))
+    lines = [*(HERE / "design.md").read_text(encoding="utf-8").splitlines(), "", *results(study)]
+    if (folder / "real").exists():
+        lines += ["", *real_results(read_study({1: folder / "real"}))]
+    write_text(docs / "proof.md", "\n".join(lines).rstrip() + "\n")
     (docs / "proof").mkdir(exist_ok=True)
     for name, draw in (("scores", _draw_scores), ("differences", _draw_differences), ("pairs", _draw_pairs)):
         write_bytes(docs / "proof" / f"{name}.svg", _figure(study, draw))
@@ -135,6 +136,21 @@ def _summary(study: Study) -> Iterator[str]:
             yield f"- {TASKS[task]}, {name}: {_signed(one)}, {one.verdict}."
     widest = max(one.high - one.low for _, one in found) / 2
     yield f"- What could be seen: intervals of primary contrasts reach up to {widest:.3f} to either side."
+
+
+def real_results(study: Study) -> Iterator[str]:
+    """Markdown lines on the run on real scans."""
+    yield "## Results on real scans, in small"
+    yield ""
+    kept = ", ".join(f"{study.mean(arm, 1, 'kept'):.0f} of {arm}" for arm in ARMS[:3])
+    yield f"{_count(len(study.trainings), 'training')} with {_count(len(study.seeds), 'seed')}; slices: {kept}."
+    yield from ("", "| task | contrast | difference | adjusted p | in words |", "|---|---|---|--:|---|")
+    for task in study.samples:
+        control = study.difference(task, "all", UNTRAINED, 1)
+        words = "the positive control holds" if study.works(task) else "the positive control fails"
+        yield f"| {TASKS[task]} | all less untrained | {_signed(control)} | | {words} |"
+    for (task, arm, other, _), one in _primary(study):
+        yield f"| {TASKS[task]} | {arm} less {other} | {_signed(one)} | {_p(one.adjusted)} | {one.verdict} |"
 
 
 def _primary(study: Study) -> list[tuple[tuple[str, str, str, int], Estimate]]:

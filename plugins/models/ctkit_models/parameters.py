@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -208,6 +208,14 @@ class MultiCropParams(ContrastiveParams):
         None, ge=16, description="side of a small view, pixels; none: 3/7 of size, which makes 96 of 224"
     )
     local_scale: LocalScale = (0.1, 0.33)
+
+
+#: A short training that beats random weights; its views are as different as a body's slices, always turned.
+SHORT: Mapping[str, Any] = {
+    "backbone": "resnet18", "size": 32, "epochs": None, "optimiser": "adam", "learning_rate": 1e-3,
+    "scale": (0.5, 1.0), "flip_horizontal": 0.5, "flip_vertical": 0.5, "rotation": 180.0, "rotation_p": 1.0,
+    "jitter_p": 1.0, "blur_p": 0.0,  # a blur leaves little of 32 pixels
+}  # fmt: skip
 
 
 def faults_on_cpu(params: ContrastiveParams) -> Iterator[str]:
