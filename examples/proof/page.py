@@ -80,27 +80,27 @@ def results(study: Study) -> Iterator[str]:
             yield f"| {redundancy} | {arm} | {kept:.0f} | {alike:.2%} |"
     yield from ("", "### Positive control: all less untrained", "")
     yield from _by_redundancy("task", [
-        (TASKS[task], [study.difference(task, "all", UNTRAINED, r) for r in REDUNDANCIES]) for task in tasks
+        (TASKS.get(task, task), [study.difference(task, "all", UNTRAINED, r) for r in REDUNDANCIES]) for task in tasks
     ])  # fmt: skip
     for task in tasks:
         if not study.works(task):
-            yield from ("", f"The positive control fails on {TASKS[task]}: no arm is compared on it.")
+            yield from ("", f"The positive control fails on {TASKS.get(task, task)}: no arm is compared on it.")
     yield from ("", "### Scores", "", "![AUC of each arm at each redundancy](proof/scores.svg)", "")
     working = [task for task in tasks if study.works(task)]
     if not working:
         return
     yield from _by_redundancy("task, arm", [
-        (f"{TASKS[task]}, {arm}", [study.score(task, arm, r) for r in REDUNDANCIES])
+        (f"{TASKS.get(task, task)}, {arm}", [study.score(task, arm, r) for r in REDUNDANCIES])
         for task in tasks for arm in (*ARMS, UNTRAINED)
     ], signed=False)  # fmt: skip
     yield from ("", "### Primary contrasts", "", "![Differences with their intervals](proof/differences.svg)", "")
     yield from ("| task | contrast | redundancy | difference | adjusted p | in words |", "|---|---|--:|---|--:|---|")
     for (task, arm, other, redundancy), one in _primary(study):
-        words = f"{TASKS[task]} | {arm} less {other} | {redundancy}"
+        words = f"{TASKS.get(task, task)} | {arm} less {other} | {redundancy}"
         yield f"| {words} | {_signed(one)} | {_p(one.adjusted)} | {one.verdict} |"
     yield from ("", "### Secondary contrasts", "")
     yield from _by_redundancy("task, contrast", [
-        (f"{TASKS[task]}, {arm} less {other}", [study.difference(task, arm, other, r) for r in REDUNDANCIES])
+        (f"{TASKS.get(task, task)}, {arm} less {other}", [study.difference(task, arm, other, r) for r in REDUNDANCIES])
         for task in working for arm, other in SECONDARY
     ], verdicts=True)  # fmt: skip
     yield from (
@@ -112,7 +112,7 @@ def results(study: Study) -> Iterator[str]:
     )
     for task in working:
         for name, one in _slopes(study, task):
-            yield f"| {TASKS[task]} | {name} | {_signed(one)} | {_p(one.p)} | {one.verdict} |"
+            yield f"| {TASKS.get(task, task)} | {name} | {_signed(one)} | {_p(one.p)} | {one.verdict} |"
     yield from ("", "![AUC against near-duplicate pairs in a batch](proof/pairs.svg)", "")
 
 
@@ -123,7 +123,7 @@ def _summary(study: Study) -> Iterator[str]:
     if not working:
         yield "The positive control fails on every task, so nothing is said of any arm."
         return
-    yield f"- The positive control holds on {_listed(TASKS[task] for task in working)}."
+    yield f"- The positive control holds on {_listed(TASKS.get(task, task) for task in working)}."
     found = list(_primary(study))
     for other, question in (("all", "hash less all"), ("random", "hash less random, of equal size")):
         verdicts = [one.verdict for (_, _, reference, _), one in found if reference == other]
@@ -133,7 +133,7 @@ def _summary(study: Study) -> Iterator[str]:
         yield f"- {arm} less {other}, unadjusted: {_counted(verdicts)}."
     for task in working:
         for name, one in _slopes(study, task):
-            yield f"- {TASKS[task]}, {name}: {_signed(one)}, {one.verdict}."
+            yield f"- {TASKS.get(task, task)}, {name}: {_signed(one)}, {one.verdict}."
     widest = max(one.high - one.low for _, one in found) / 2
     yield f"- What could be seen: intervals of primary contrasts reach up to {widest:.3f} to either side."
 
@@ -148,9 +148,9 @@ def real_results(study: Study) -> Iterator[str]:
     for task in study.samples:
         control = study.difference(task, "all", UNTRAINED, 1)
         words = "the positive control holds" if study.works(task) else "the positive control fails"
-        yield f"| {TASKS[task]} | all less untrained | {_signed(control)} | | {words} |"
+        yield f"| {TASKS.get(task, task)} | all less untrained | {_signed(control)} | | {words} |"
     for (task, arm, other, _), one in _primary(study):
-        yield f"| {TASKS[task]} | {arm} less {other} | {_signed(one)} | {_p(one.adjusted)} | {one.verdict} |"
+        yield f"| {TASKS.get(task, task)} | {arm} less {other} | {_signed(one)} | {_p(one.adjusted)} | {one.verdict} |"
 
 
 def _primary(study: Study) -> list[tuple[tuple[str, str, str, int], Estimate]]:
@@ -225,7 +225,7 @@ def _figure(study: Study, draw: Any) -> bytes:
     with plt.rc_context(style):
         figure, axes = plt.subplots(1, len(study.samples), figsize=(4.6 * len(study.samples), 3.6), squeeze=False)
         for axis, task in zip(axes[0], study.samples, strict=True):
-            axis.set_title(TASKS[task])
+            axis.set_title(TASKS.get(task, task))
             draw(axis, study, task)
         handles = {
             label: handle for axis in axes[0] for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
