@@ -230,7 +230,7 @@ def _descend(files: Sequence[tuple[str, list[str]]], above: str, note: str, foun
     folders: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)
     for path, parts in files:
         if len(parts) == 1:
-            found[path] = above + parts[0], note
+            found[path] = above + parts[0], _GUESSED if len(files) > 1 else note
         else:
             folders[parts[0]].append((path, parts[1:]))
     named = {name for name in folders if _is_shared_by_name(name)}
