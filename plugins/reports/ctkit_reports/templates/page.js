@@ -22,22 +22,21 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 // What is folded on the screen is open on paper.
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((folded) => (folded.open = true)));
-// Plots open large; Escape or the button closes them.
+// Plots open large, with their legend; Escape or the button closes them.
 const dialog = document.querySelector("dialog");
+function enlarge(...content) {
+  dialog.lastElementChild.replaceChildren(...content);
+  dialog.showModal();
+}
 for (const plot of document.querySelectorAll(".plot > div")) {
-  const frame = plot.parentNode;
-  frame.classList.add("enlarge");
-  frame.tabIndex = 0;
-  frame.setAttribute("role", "button");
-  frame.setAttribute("aria-label", `Enlarge: ${plot.getAttribute("aria-label")}`);
-  const open = () => {
-    dialog.lastElementChild.replaceChildren(plot.cloneNode(true));
-    dialog.showModal();
-  };
-  frame.addEventListener("click", open);
-  frame.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" && event.key !== " ") return;
-    event.preventDefault();  // space would scroll
-    open();
-  });
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "enlarge";
+  button.textContent = "Enlarge";
+  button.setAttribute("aria-label", `Enlarge: ${plot.getAttribute("aria-label")}`);
+  plot.after(button);
+  const legend = plot.closest(".figures")?.querySelector(".legend");
+  const open = () => enlarge(...[legend, plot].filter(Boolean).map((part) => part.cloneNode(true)));
+  button.addEventListener("click", open);
+  plot.addEventListener("click", open);
 }
