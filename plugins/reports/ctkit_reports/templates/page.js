@@ -40,3 +40,49 @@ for (const plot of document.querySelectorAll(".plot > div")) {
   button.addEventListener("click", open);
   plot.addEventListener("click", open);
 }
+// Pairs of slices open large, both in the same place: a click or the space key changes from one to the other.
+for (const pair of document.querySelectorAll(".pairs figure")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "compare";
+  button.textContent = "Compare";
+  pair.append(button);
+  const open = () => {
+    const images = [...pair.querySelectorAll("img")].map((image) => image.cloneNode());
+    const stage = Object.assign(document.createElement("div"), { className: "stage" });
+    stage.append(...images);
+    const words = document.createElement("p");
+    words.className = "quiet";
+    words.setAttribute("aria-live", "polite");
+    const show = (second) => {
+      stage.classList.toggle("second", second);
+      words.textContent = `${second ? "Right" : "Left"} slice. ${pair.querySelector("figcaption").textContent}`;
+    };
+    const swap = () => show(!stage.classList.contains("second"));
+    const change = Object.assign(document.createElement("button"), { type: "button", textContent: "Change slice" });
+    const flicker = Object.assign(document.createElement("button"), { type: "button", textContent: "Flicker" });
+    let timer = 0;
+    const stop = () => {
+      clearInterval(timer);
+      timer = 0;
+      flicker.setAttribute("aria-pressed", "false");
+      words.setAttribute("aria-live", "polite");
+    };
+    flicker.addEventListener("click", () => {
+      if (timer) return stop();
+      timer = setInterval(swap, 600);
+      flicker.setAttribute("aria-pressed", "true");
+      words.setAttribute("aria-live", "off");
+    });
+    for (const one of [change, stage]) one.addEventListener("click", swap);
+    dialog.addEventListener("close", stop, { once: true });
+    stop();
+    show(false);
+    const controls = Object.assign(document.createElement("div"), { className: "controls" });
+    controls.append(change, flicker);
+    enlarge(stage, controls, words);
+    change.focus();
+  };
+  button.addEventListener("click", open);
+  for (const image of pair.querySelectorAll("img")) image.addEventListener("click", open);
+}
