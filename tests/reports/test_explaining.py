@@ -215,7 +215,9 @@ def test_hashes_are_for_the_page_only_where_it_can_choose_as_ctkit_does(opened: 
     assert explaining.explain(run).codes is None
 
 
-@pytest.mark.parametrize("reducer", [{"use": "ssim", "threshold": 0.2}, {"use": "hash", "scope": "dataset"}, {"use": "every-n"}])
+@pytest.mark.parametrize(
+    "reducer", [{"use": "ssim", "threshold": 0.2}, {"use": "hash", "scope": "dataset"}, {"use": "every-n"}]
+)
 def test_other_choices_have_no_slider(opened: Open, tmp_path: Path, reducer: dict[str, Any]) -> None:
     found = explaining.explain(opened(reducer, images=False))
     assert found.codes is None
