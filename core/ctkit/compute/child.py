@@ -187,6 +187,9 @@ class Child:
         """End the process and those that it started, if they have not ended. May be called twice."""
         import psutil
 
+        if self._process.poll() is None and hasattr(os, "killpg"):  # its group has those whose own parent has ended
+            with suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         with suppress(psutil.Error):
             for process in (*self._seen.children(recursive=True), self._seen):
                 with suppress(psutil.Error):
