@@ -8,11 +8,17 @@ from pathlib import Path
 
 import pytest
 
-
-MODULES = """
-    ctkit.contracts.reducer ctkit.files ctkit.slices.rendering ctkit_hashing.codes ctkit_reducers.entropy
-    ctkit_reducers.mutual_information ctkit_reducers.ssim ctkit_tasks.statistics ctkit_torch.backbones
-""".split()
+MODULES = [
+    "ctkit.contracts.reducer",
+    "ctkit.files",
+    "ctkit.slices.rendering",
+    "ctkit_hashing.codes",
+    "ctkit_reducers.entropy",
+    "ctkit_reducers.mutual_information",
+    "ctkit_reducers.ssim",
+    "ctkit_tasks.statistics",
+    "ctkit_torch.backbones",
+]
 
 
 @pytest.mark.parametrize("module", MODULES)
