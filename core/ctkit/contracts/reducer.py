@@ -110,6 +110,7 @@ class Reducer(Plugin[P], ABC):
     default_scope: ClassVar[Scope] = "volume"
     device: ClassVar[Literal["cpu", "accelerator"]] = "cpu"  #: accelerator: one process owns each, workers feed it
     draws: ClassVar[bool] = False  #: uses the generator, so there is one selection per seed
+    by_slice: ClassVar[bool] = False  #: evidence of a slice comes of that slice alone, so that ``describe`` may get few
     #: Reducers of one name here and equal parameters share evidence; ``version`` is then of the choice alone.
     shared_evidence: ClassVar[str | None] = None
     keeps_all: ClassVar[bool] = False  #: keeps every slice whatever the pixels, so that one pass reads and stores
