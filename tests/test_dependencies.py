@@ -26,7 +26,6 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 #: Declared, and used in another way than by an import of ours.
 LOADED_BY_OTHERS = {
     "onnx": "torch, which writes it",
-    "onnxruntime": "the lines that show how to load an export, which are run to check it",
     "onnxscript": "torch, which writes ONNX by it",
     "pylibjpeg": "pydicom, which decodes by it",
     "pylibjpeg-openjpeg": "pylibjpeg",
@@ -41,6 +40,8 @@ GUARDED = {
     ("ctkit_reducers.mutual_information", "torch"),  # on a GPU, which needs torch
     ("ctkit_reducers.pairs", "torch"),
     ("ctkit_trackers.tensorboard", "tensorboard"),  # once a training logs
+    ("ctkit_models.exports", "onnxruntime"),  # where its format is asked for; names the extra
+    ("ctkit_models.exports", "timm"),
     ("ctkit_models.metering", "nvidia-ml-py"),  # where it is there
     ("ctkit_models.trainer", "timm"),
     ("ctkit_reducers.features", "timm"),  # where the name of a network is timm's alone

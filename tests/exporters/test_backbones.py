@@ -124,6 +124,6 @@ def test_spatial_dims_are_those_of_the_bundle_and_of_no_other_format(
     assert codes == [2, 0]
     told = capsys.readouterr()
     assert "--spatial-dims 3 needs --format monai" in told.err
-    assert "[:, :1][..., None].repeat(1, 1, 1, 1, 3))" in told.out
+    assert "features = network(images[..., None])" in told.out
     definition = json.loads((run / "out" / "all-swav-seed-42" / "configs" / "inference.json").read_text())
     assert definition["network_def"]["spatial_dims"] == 3

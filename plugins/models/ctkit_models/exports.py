@@ -14,7 +14,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
+import safetensors.torch
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from ctkit.contracts import Exported, ExportFormat
@@ -47,8 +49,7 @@ def export_backbone(path: Path, form: ExportFormat, out: Path) -> Exported:
         images = images[:, :1].expand(-1, 3, -1, -1)
     original: Tensor = network.module(images)
     chosen.write(network, out)
-    loading = chosen.loading(network, out)
-    difference = float((_features(loading, images * network.std + network.mean) - original).abs().max())
+    difference = float((chosen.features(network, out, images) - original).abs().max())
     greatest = float(original.abs().max())
     if not difference <= TOLERANCE * greatest:
         for file in chosen.files(out):
@@ -60,16 +61,7 @@ def export_backbone(path: Path, form: ExportFormat, out: Path) -> Exported:
             f"{out} gave features that differ by up to {difference:.2g} from the original's, which reach {greatest:.2g}"
         )
     compared = f"{original.shape[1]} features of {IMAGES} images of {network.size} pixels"
-    return Exported(out, network.mean, network.std, compared, difference, greatest, loading)
-
-
-@torch.no_grad()
-def _features(loading: tuple[str, ...], images: Tensor) -> Tensor:
-    """Features (n, width) by the lines of Python that the user is shown, so that just these are checked."""
-    names: dict[str, Any] = {"images": images}
-    with _without_deprecations():
-        exec("\n".join(loading), names)  # noqa: S102  # our own lines
-    return torch.as_tensor(names["features"])
+    return Exported(out, network.mean, network.std, compared, difference, greatest, chosen.loading(network, out))
 
 
 @dataclass(frozen=True)
@@ -121,8 +113,12 @@ class Format(ABC):
         return (out,)
 
     @abstractmethod
+    def features(self, network: ExportedNetwork, path: Path, images: Tensor) -> Tensor:
+        """Load what was written and return its features (n, width) of normalised images."""
+
+    @abstractmethod
     def loading(self, network: ExportedNetwork, path: Path) -> tuple[str, ...]:
-        """Lines of Python that load what was written, and turn ``images`` on the scale 0..1 into ``features``."""
+        """Lines of Python that turn ``images`` into ``features``."""
 
 
 class Torchvision(Format):
@@ -134,8 +130,16 @@ class Torchvision(Format):
             raise RequestError(f"torchvision has no {network.architecture}; export it as timm, onnx or torchscript")
         write_bytes(out, safetensors_bytes(network.module.state_dict(), network.metadata))
 
+    def features(self, network: ExportedNetwork, path: Path, images: Tensor) -> Tensor:
+        """Features of torchvision's network with these weights."""
+        plain: nn.Module = torchvision.models.get_model(network.architecture)
+        plain.set_submodule(_classifier(network), nn.Identity())
+        plain.load_state_dict(safetensors.torch.load_file(path))
+        features: Tensor = plain.eval().requires_grad_(False)(images)
+        return features
+
     def loading(self, network: ExportedNetwork, path: Path) -> tuple[str, ...]:
-        """By torchvision's network."""
+        """As ``features``."""
         return (
             "import safetensors.torch, torch, torchvision",
             f'network = torchvision.models.get_model("{network.architecture}").eval()',
@@ -174,8 +178,16 @@ class Timm(Format):
             },
         )
 
+    def features(self, network: ExportedNetwork, path: Path, images: Tensor) -> Tensor:
+        """Features of timm's network with these weights."""
+        import timm
+
+        model: Any = timm.create_model(f"local-dir:{path}", pretrained=True)
+        features: Tensor = model.eval().requires_grad_(False)(images)
+        return features
+
     def loading(self, network: ExportedNetwork, path: Path) -> tuple[str, ...]:
-        """By timm."""
+        """As ``features``."""
         return (
             "import timm",
             f"network = timm.create_model({f'local-dir:{path}'!r}, pretrained=True).eval()",
@@ -198,12 +210,19 @@ class Onnx(Format):
         with writing(out) as temporary:
             program.save(temporary, external_data=False)
 
+    def features(self, network: ExportedNetwork, path: Path, images: Tensor) -> Tensor:
+        """Features that onnxruntime computes on the CPU."""
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
     def loading(self, network: ExportedNetwork, path: Path) -> tuple[str, ...]:
-        """By onnxruntime; ``images`` may be an array."""
+        """As ``features``; ``images`` are an array, float32."""
         return (
-            "import numpy, onnxruntime",
+            "import onnxruntime",
             f"session = onnxruntime.InferenceSession({str(path)!r})",
-            f'(features,) = session.run(None, {{"images": numpy.float32({network.normalised})}})',
+            f'(features,) = session.run(None, {{"images": {network.normalised}}})',
         )
 
 
@@ -241,8 +260,15 @@ class TorchScript(Format):
             with writing(out) as temporary:
                 torchscript.save(traced, temporary, _extra_files={"metadata.json": json.dumps(dict(network.metadata))})
 
+    def features(self, network: ExportedNetwork, path: Path, images: Tensor) -> Tensor:
+        """Features of the traced network."""
+        torchscript: Any = torch.jit
+        with _without_deprecations():
+            features: Tensor = torchscript.load(path, map_location="cpu")(images)
+        return features
+
     def loading(self, network: ExportedNetwork, path: Path) -> tuple[str, ...]:
-        """By TorchScript."""
+        """As ``features``."""
         return (
             "import torch",
             f"network = torch.jit.load({str(path)!r})",
@@ -272,16 +298,29 @@ class Monai(Format):
         write_json(run, config)
         write_json(facts, monai_bundle.metadata(*kind, network.width, *scale, network.metadata))
 
+    def features(self, network: ExportedNetwork, path: Path, images: Tensor) -> Tensor:
+        """Features of the network that MONAI builds of the bundle; in 3 dimensions, each image is a volume's slices."""
+        from monai.bundle import ConfigParser
+
+        parser = ConfigParser()
+        parser.read_config(path / "configs" / "inference.json")
+        parser.read_meta(path / "configs" / "metadata.json")
+        parser["bundle_root"], parser["device"] = str(path), "cpu"
+        grey = images[:, :1]
+        volumes = grey if self.dimensions == 2 else grey[..., None].expand(-1, -1, -1, -1, EQUAL_SLICES)
+        features: Tensor = parser.get_parsed_content("network")(volumes)
+        return features
+
     def loading(self, network: ExportedNetwork, path: Path) -> tuple[str, ...]:
-        """By MONAI's parser; in 3 dimensions, of volumes of equal slices."""
-        volumes = f"[..., None].repeat(1, 1, 1, 1, {EQUAL_SLICES})" if self.dimensions == 3 else ""
+        """As ``features``; in 3 dimensions, of volumes of one slice."""
         return (
             "from monai.bundle import ConfigParser",
             "parser = ConfigParser()",
             f"parser.read_config({str(path / 'configs' / 'inference.json')!r})",
             f'parser["bundle_root"], parser["device"] = {str(path)!r}, "cpu"',
             'network = parser.get_parsed_content("network")',
-            f"features = network(({network.normalised})[:, :1]{volumes})",
+            f"images = ({network.normalised})[:, :1]",
+            f"features = network(images{'[..., None]' if self.dimensions == 3 else ''})",
         )
 
 
