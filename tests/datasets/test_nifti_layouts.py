@@ -272,6 +272,9 @@ MASKS: dict[str, NDArray[Any]] = {
     "scattered": np.random.default_rng(0).integers(0, 20, (16, 16, 6)).astype(np.uint8),
     "one by one": (np.random.default_rng(0).random((32, 32, 6)) > 0.99).astype(np.uint8),
     "few but large": blocks(4, np.int32) * 1000,
+    "ignored": np.where(blocks(3, np.int16) == 3, -1, blocks(3, np.int16)),
+    "ignored, float": np.where(blocks(30, np.float32) == 7, -100, blocks(30, np.float32)).astype(np.float32),
+    "all but the ignored": blocks(1, np.int8) - np.int8(1),
 }
 SCANS: dict[str, NDArray[Any]] = {
     "int16": ct(),
@@ -282,6 +285,8 @@ SCANS: dict[str, NDArray[Any]] = {
     "starts with air": np.concatenate([np.full((64, 40, 30), -1024), ct()], 2).astype(np.int16),
     "starts with zeros": np.concatenate([np.zeros((64, 40, 300)), ct() + 1024], 2).astype(np.uint16),
     "float": ct(np.float32),
+    "narrowly windowed": np.clip(ct(), -100, 300),
+    "of two values, one of them of air": np.where(ct() > 0, 0, -1000).astype(np.int16),
     "probabilities": np.random.default_rng(0).random((16, 16, 6)).astype(np.float32),
 }
 
@@ -293,10 +298,10 @@ def test_label_maps_are_left_out_by_their_values_unless_each_file_is_asked_for(
 ) -> None:
     write(tmp_path / f"thing{suffix}", MASKS[kind])
     volumes, skipped = scan_folder(Nifti(NiftiParams(root=tmp_path)))
-    count = len(np.unique(MASKS[kind]))
+    count, first = len(np.unique(MASKS[kind])), min(0, int(MASKS[kind].min()))
     assert (volumes, skipped) == (
         [],
-        {f"thing{suffix}": f"a label map: whole numbers from 0 on, {count} different ones"},
+        {f"thing{suffix}": f"a label map: whole numbers from {first} on, {count} different ones"},
     )
     assert len(scan_folder(Nifti(NiftiParams(root=tmp_path, layout="any")))[0]) == 1
 

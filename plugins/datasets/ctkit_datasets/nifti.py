@@ -88,7 +88,9 @@ class Nifti(Dataset[NiftiParams]):
         except DataError as error:
             return Skipped(file.path, str(error), error.retry)
         if len(labels):
-            return Skipped(file.path, f"a label map: whole numbers from 0 on, {len(labels)} different ones")
+            return Skipped(
+                file.path, f"a label map: whole numbers from {min(0, labels[0]):g} on, {len(labels)} different ones"
+            )
         return facts
 
     def arrange(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
