@@ -15,7 +15,8 @@ from ctkit.errors import DataError
 from ctkit_tasks import epochs, segmenting
 from ctkit_tasks.overlap import measures
 from ctkit_tasks.parts import parts_of
-from ctkit_tasks.segment import Segment, SegmentParams
+from ctkit_tasks.segment import Segment
+from ctkit_tasks.segment_params import SegmentParams
 
 SHORT = SegmentParams(size=32, epochs=2, batch=8, learning_rate=3e-3)
 SPACING = (4.0, 1.0, 0.5)

@@ -10,7 +10,8 @@ from scipy import stats
 
 from ctkit.contracts import Predictions
 from ctkit.errors import DataError
-from ctkit_tasks.segment import Segment, SegmentParams
+from ctkit_tasks.segment import Segment
+from ctkit_tasks.segment_params import SegmentParams
 
 PROTOCOL = Segment(SegmentParams())
 

@@ -22,7 +22,7 @@ from ctkit_tasks.epochs import Epoch, OnTrunk, Training, best_epoch, digest, lea
 from ctkit_tasks.features import mean_std
 from ctkit_tasks.overlap import measures
 from ctkit_tasks.parts import Part, Parts
-from ctkit_tasks.segment import SegmentParams
+from ctkit_tasks.segment_params import SegmentParams
 from ctkit_torch.backbones import load_backbone
 from ctkit_torch.feature_maps import FeatureMaps
 from ctkit_torch.precision import exact_convolutions
