@@ -63,10 +63,10 @@ def _cost(ratios: list[float]) -> tuple[str, str]:
 
 def _lines(run: Run, arm: str) -> Iterable[dict[str, Any]]:
     """Each score of an arm in words, and what it shows against the reference, arms of its size and the baselines."""
-    metric = main_metric(run.scores)
-    own = [row for row in run.comparisons if (row.arm, row.metric) == (arm, metric)]
+    metric = main_metric(run.score_rows)
+    own = [row for row in run.comparison_rows if (row.arm, row.metric) == (arm, metric)]
     compared = {row.place: row for row in own if row.reference == run.reference}
-    for row in run.scores:
+    for row in run.score_rows:
         if row.pooled and (row.arm, row.metric) == (arm, metric):
             here, reference = [other for other in own if other.place == row.place], compared.get(row.place)
             yield {

@@ -89,10 +89,10 @@ def _trained_row(run: Run, looks: Looks, arm: str, method: str, group: Sequence[
 
 
 def _trade_off(run: Run, looks: Looks) -> Iterable[Plot]:
-    metric = main_metric(run.scores)
+    metric = main_metric(run.score_rows)
     if metric is None:
         return
-    pooled = [row for row in run.scores if row.pooled and row.metric == metric]
+    pooled = [row for row in run.score_rows if row.pooled and row.metric == metric]
     for place in dict.fromkeys(row.place for row in pooled):
         found = [(row, arm) for row in pooled if row.place == place and (arm := run.arm(row.arm))]
         if not found:  # a baseline was trained on no slices

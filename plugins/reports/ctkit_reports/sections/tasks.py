@@ -23,7 +23,7 @@ ByMethod = Mapping[str, ByArm]
 
 def tasks(run: Run, looks: Looks) -> list[dict[str, Any]]:
     """Scores, tests and diagnostic plots for each task, protocol and share of the labels."""
-    places = dict.fromkeys((row.place.task, row.place.protocol, row.place.labels) for row in run.scores)
+    places = dict.fromkeys((row.place.task, row.place.protocol, row.place.labels) for row in run.score_rows)
     first = {place[:2]: place for place in reversed(places)}
     return [_task(run, looks, *place, with_curve=place in first.values()) for place in places]
 
@@ -34,7 +34,7 @@ def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float, *, wi
     def here(row: ScoreRow | ComparisonRow) -> bool:
         return (row.place.task, row.place.protocol, row.place.labels) == (task, protocol, labels)
 
-    scores, differences = list(filter(here, run.scores)), list(filter(here, run.comparisons))
+    scores, differences = list(filter(here, run.score_rows)), list(filter(here, run.comparison_rows))
     files = [file for file in run.predictions if (file.task, file.protocol, file.labels) == (task, protocol, labels)]
     predicted = _predictions(files)
     main = main_metric(scores)
@@ -144,7 +144,7 @@ def _points(rows: Sequence[ScoreRow], looks: Looks) -> Plot | None:
 
 def _label_curve(run: Run, looks: Looks, task: str, protocol: str) -> Plot | None:
     """The main metric over shares of the labels, where there are several."""
-    rows = [row for row in run.scores if row.pooled and (row.place.task, row.place.protocol) == (task, protocol)]
+    rows = [row for row in run.score_rows if row.pooled and (row.place.task, row.place.protocol) == (task, protocol)]
     metric = main_metric(rows) or ""
     ordered = sorted((row for row in rows if row.metric == metric), key=lambda row: row.place.labels)
     by_arm = by(lambda row: (row.arm, row.place.pretrain), ordered)
