@@ -59,17 +59,8 @@ def reduce(
 
     curve = _of_a_plugin("curve", "--curve", "ctkit-reports") if with_curve else None
     export = _of_a_plugin("export-slices", "--export", "ctkit-exporters") if form else None
-<<<<<<< HEAD
     given: dict[str, dict[str, Any]] = {"dataset": {}, "reducer": {}}
     for key, values in (("reducer", parameters), ("dataset", dataset_parameters)):
-=======
-    document: dict[str, Any] = {
-        "run": {"name": "reduce", "seed": seed, "out": str(out.absolute()), "curve": with_curve},
-        "dataset": {"use": dataset} | ({"root": str(source.absolute())} if source else {}),
-        "reduce": [{"use": reducer}],
-    }
-    for key, values in (("reduce.0", parameters), ("dataset", dataset_parameters)):
->>>>>>> main
         for value in values:
             pipeline_text.override(given, f"{key}.{value}")
     found = studies.reduce(
@@ -78,6 +69,7 @@ def reduce(
         reducer=reducer,
         out=out,
         seed=seed,
+        curve=with_curve,
         dataset_parameters=given["dataset"],
         reducer_parameters=given["reducer"],
         exportable=form,

@@ -78,6 +78,7 @@ def reduce(
     reducer: str,
     out: Pathlike,
     seed: int = 42,
+    curve: bool = False,
     dataset_parameters: Mapping[str, Any] | None = None,
     reducer_parameters: Mapping[str, Any] | None = None,
     exportable: SliceFormat | None = None,
@@ -87,14 +88,14 @@ def reduce(
     """Choose slices of the folder ``root`` without a pipeline file; selection and report go to the folder ``out``.
 
     ``parameters`` are those of the reducer, with ``scope`` and ``keep``; one whose name is taken here goes into
-    ``reducer_parameters``. ``exportable`` raises before the start where the kept slices could not be exported in that
-    format. The rest is as in ``run``::
+    ``reducer_parameters``. ``curve`` also computes what other thresholds would keep. ``exportable`` raises before the
+    start where the kept slices could not be exported in that format. The rest is as in ``run``::
 
         found = ctkit.reduce("scans", dataset="dicom", reducer="hash", threshold=6, out="chosen")
         files = found.kept
     """
     document: dict[str, Any] = {
-        "run": {"name": "reduce", "seed": seed, "out": str(Path(out).expanduser().absolute())},
+        "run": {"name": "reduce", "seed": seed, "out": str(Path(out).expanduser().absolute()), "curve": curve},
         "dataset": {"use": dataset} | ({"root": str(Path(root).expanduser().absolute())} if root else {}),
         "reduce": [{"use": reducer, **(reducer_parameters or {}), **parameters}],
     }
