@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from ctkit.cli.early_workers import early_workers
 from ctkit.cli.options import output_options
 from ctkit.hookspecs import STAGES, Stage
 
@@ -54,6 +55,8 @@ def run(
 
     --only arm=hash6 may be given several times. Several names of one key are all run; several keys must all match.
     """
+    if not dry_run:
+        click.get_current_context().with_resource(early_workers(file, out))
     from ctkit.runner import studies
 
     if dry_run:
