@@ -84,13 +84,16 @@ def _describe_in_blocks(chosen: Chosen[Dataset[Any]], cache: Cache, item: Wanted
     blocks: list[Pixels] = []
     found: list[list[NDArray[Any]]] = [[] for _ in item.evidence]
     failures: dict[int, Failure] = {}
+    reducers = [reducer.build() for reducer in item.evidence]
     for pixels in _read(chosen, item, whole=False):
         blocks.append(replace(pixels, values=np.empty((0, *pixels.values.shape[1:]))))
         slices = as_slices(pixels) if pixels.index.size and item.evidence else None
         for number, reducer in enumerate(item.evidence):
             try:
                 if slices is not None and number not in failures:
-                    found[number].append(evidence_of(reducer, slices).copy())  # it may be a view of what comes next
+                    found[number].append(
+                        evidence_of(reducer, slices, reducers[number]).copy()
+                    )  # it may be a view of what comes next
             except PluginError as error:
                 failures[number] = Failure(str(error), reducer)
     reading = Reading.of(len(item.volume), _joined(blocks), item.known)
@@ -131,9 +134,12 @@ def _write_evidence(cache: Cache, item: Wanted, reading: Reading, slices: Slices
     return failures
 
 
-def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices) -> NDArray[Any]:
-    """Describe one volume. Raises ``PluginError`` where the reducer fails or returns what it must not."""
-    name, reducer, n = chosen.entry.name, chosen.build(), len(slices.index)
+def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices, reducer: Reducer[Any] | None = None) -> NDArray[Any]:
+    """Describe one volume, by what ``chosen`` has built where that is known.
+
+    Raises ``PluginError`` where the reducer fails or returns what it must not.
+    """
+    name, reducer, n = chosen.entry.name, reducer or chosen.build(), len(slices.index)
     try:
         evidence: NDArray[Any] = np.asarray(reducer.describe(replace(slices, at=chosen.at)))
     except Exception as error:  # a stranger's reducer may raise anything
