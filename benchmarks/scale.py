@@ -204,7 +204,9 @@ def figures(measured: list[Measured]) -> str:
     for name in measured[0].sizes:
         sizes = [float(one.sizes[name]) for one in measured]
         each = _of_a_volume(measured, sizes)
-        lines.append(f"| {name} | {' | '.join(f'{size:,.0f}' for size in sizes)} | {_list(each)} each | {_shape(each)} |")
+        lines.append(
+            f"| {name} | {' | '.join(f'{size:,.0f}' for size in sizes)} | {_list(each)} each | {_shape(each)} |"
+        )
     return "\n".join(lines)
 
 

@@ -26,7 +26,7 @@ from filelock import FileLock
 from pydantic import TypeAdapter
 
 from ctkit.errors import StorageError
-from ctkit.files import concerns_writing, read_sealed, storage_error, write_bytes, writing
+from ctkit.files import concerns_writing, read_sealed, storage_error, synchronise, write_bytes, writing
 
 LOCATION = "CTKIT_CACHE"  #: environment variable that moves the cache
 #: What a cache may hold. Its folder may be somebody else's as well, such as ``~/.cache``: cleaning looks at these only.
@@ -153,7 +153,8 @@ class Cache:
         try:
             yield temporary
             (temporary / SUMS).write_text(json.dumps(_sums(temporary)), encoding="utf-8")
-            _synchronise_tree(temporary)
+            for path in filter(Path.is_file, temporary.rglob("*")):
+                synchronise(path)
             self._publish(temporary, final)
         except OSError as error:
             if not concerns_writing(error, temporary):
@@ -224,9 +225,3 @@ def _sums(entry: Path) -> dict[str, int]:
 def _checksum(path: Path) -> int:
     with path.open("rb") as file:
         return reduce(lambda crc, piece: zlib.crc32(piece, crc), iter(partial(file.read, 1 << 16), b""), 0)
-
-
-def _synchronise_tree(folder: Path) -> None:
-    for path in filter(Path.is_file, folder.rglob("*")):
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())
