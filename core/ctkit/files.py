@@ -38,7 +38,7 @@ def writing(path: Path, *, sealed: bool = False) -> Iterator[Path]:
         yield temporary
         if sealed:
             with temporary.open("ab") as file:
-                file.write(_seal(path, temporary.read_bytes()))
+                file.write(_seal(path.name, temporary.read_bytes()))
         synchronise(temporary)
         temporary.replace(path)
         synchronise(path.parent)
@@ -81,12 +81,22 @@ def read_sealed(path: Path) -> bytes | None:
         if error.errno not in (errno.ENOENT, errno.EIO):
             raise
         return None
-    content = data[: -len(_seal(path, b""))]
-    return content if data == content + _seal(path, content) else None
+    return unsealed(path.name, data)
 
 
-def _seal(path: Path, content: bytes) -> bytes:
-    crc = zlib.crc32(content, zlib.crc32(path.name.encode(errors="surrogateescape")))
+def sealed(name: str, content: bytes) -> bytes:
+    """Return what a file of this name holds that is written ``sealed``."""
+    return content + _seal(name, content)
+
+
+def unsealed(name: str, data: bytes) -> bytes | None:
+    """Return the content of ``sealed``; None where that is damaged."""
+    content = data[: -len(_seal(name, b""))]
+    return content if data == sealed(name, content) else None
+
+
+def _seal(name: str, content: bytes) -> bytes:
+    crc = zlib.crc32(content, zlib.crc32(name.encode(errors="surrogateescape")))
     return f"\n#ctkit {len(content):016x} {crc:08x}\n".encode()
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import lru_cache
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -13,13 +16,13 @@ from numpy.typing import NDArray
 from ctkit.contracts import Dataset, Ints, Pixels, Reducer, Slices, Volume
 from ctkit.contracts.promises import Judge, check_pixels
 from ctkit.errors import DataError, PluginError
-from ctkit.files import writing
 from ctkit.pipeline_file import Chosen, Rendering
-from ctkit.slices import SliceStore, rendering
+from ctkit.slices import SliceStore, packs, rendering
 from ctkit.stages.readings import NOTHING_KNOWN, Known, Reading, write_reading
-from ctkit.storage import ENTRY, Cache, address
+from ctkit.storage import Cache, address
 
 NOT_FINITE = "has NaN or infinite values, which the data set plugin must fill or skip"
+ENOUGH = 2.0  #: seconds after which a worker hands over what it has described
 Decoded = tuple[Slices, Reading]
 _log = logging.getLogger(__name__)
 
@@ -35,6 +38,7 @@ class Wanted:
     evidence: tuple[Chosen[Reducer[Any]], ...] = ()
     store: bool = False  #: also write what is read to the store
     known: Known = NOTHING_KNOWN  #: of the others
+    reading: Reading | None = None  #: where rendering needs the span of the volume's values
 
 
 @dataclass(frozen=True)
@@ -45,46 +49,78 @@ class Failure:
     reducer: Chosen[Reducer[Any]] | None = None  #: None where it is not a reducer's
 
 
-def evidence_path(cache: Cache, chosen: Chosen[Reducer[Any]], volume: str, reading: Reading) -> Path:
-    """Where the evidence of a reducer on the readable slices of the volume with address ``volume`` is or would be."""
+@dataclass(frozen=True)
+class Described:
+    """What came of one volume that was wanted."""
+
+    reading: Reading | None = None  #: None where the data set plugin failed
+    evidence: tuple[tuple[int, bytes], ...] = ()  #: places in what was wanted, and what ``encoded`` makes of it
+    failures: tuple[Failure, ...] = ()
+
+
+def evidence_name(chosen: Chosen[Reducer[Any]], volume: str, reading: Reading) -> str:
+    """Address of a reducer's evidence on the readable slices of the volume with address ``volume``."""
     looks = {"reducer": chosen.evidence_identity, "rendering": rendering.VERSION}
-    at = address("evidence", **looks, volume=volume, slices=reading.mark)
-    return cache.path("evidence", at, ENTRY)
+    return address("evidence", **looks, volume=volume, slices=reading.mark)
 
 
-def describe_volume(chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering, item: Wanted) -> tuple[Failure, ...]:
-    """Read one volume, write what is wanted of it, and last its reading. Runs in a worker process.
+def describe_volumes(
+    chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering, items: Sequence[Wanted]
+) -> list[Described]:
+    """Describe volumes one after the other, the later ones only while there is time. Runs in a worker process."""
+    began, done = time.monotonic(), list[Described]()
+    for item in items:
+        if done and time.monotonic() > began + ENOUGH:
+            break
+        done.append(_describe_volume(chosen, cache, look, item))
+    return done
 
-    Returns what plugins did wrong: that is no fault of the volume, and must not count as one.
+
+def _describe_volume(chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering, item: Wanted) -> Described:
+    """Read one volume and make what is wanted of it, its rows of the store in the cache.
+
+    What plugins do wrong is no fault of the volume, and must not count as one.
     """
     try:
         pixels = read(chosen, item)
         reading = Reading.of(len(item.volume), pixels, item.known)
     except PluginError as error:
-        return (Failure(str(error)),)
-    failures = _write_evidence(cache, item, reading, as_slices(pixels)) if pixels.index.size and item.evidence else ()
+        return Described(failures=(Failure(str(error)),))
+    found = _evidence(item, as_slices(pixels)) if pixels.index.size and item.evidence else Described()
     if pixels.index.size and item.store:
         store_slices(cache, look, item.address, pixels, reading)
-    write_reading(cache, item.address, reading)
-    return tuple(failures)
+    return replace(found, reading=reading)
+
+
+def _evidence(item: Wanted, slices: Slices) -> Described:
+    evidence, failures = list[tuple[int, bytes]](), list[Failure]()
+    for place, reducer in enumerate(item.evidence):
+        try:
+            evidence.append((place, encoded(evidence_of(reducer, slices))))
+        except PluginError as error:
+            failures.append(Failure(str(error), reducer))
+    return Described(None, tuple(evidence), tuple(failures))
+
+
+def keep(cache: Cache, item: Wanted, found: Described) -> None:
+    """Add what came of a volume to what is to be written, its reading last."""
+    if found.reading is None:
+        return
+    for place, content in found.evidence:
+        packs(cache, "evidence").add(evidence_name(item.evidence[place], item.address, found.reading), content)
+    write_reading(cache, item.address, found.reading)
+
+
+def write_kept(cache: Cache) -> None:
+    """Write what ``keep`` has added, readings last."""
+    for kind in ("evidence", "reading"):
+        packs(cache, kind).write()
 
 
 def as_slices(pixels: Pixels) -> Slices:
     """Render pixels as reducers see them."""
     hu = pixels.values if pixels.unit == "HU" else None
     return Slices(rendering.evidence(pixels.values), hu, pixels.index)
-
-
-def _write_evidence(cache: Cache, item: Wanted, reading: Reading, slices: Slices) -> list[Failure]:
-    failures = []
-    for chosen in item.evidence:
-        path = evidence_path(cache, chosen, item.address, reading)
-        if not path.exists():
-            try:
-                write_evidence(path, evidence_of(chosen, slices))
-            except PluginError as error:
-                failures.append(Failure(str(error), chosen))
-    return failures
 
 
 def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices) -> NDArray[Any]:
@@ -105,10 +141,25 @@ def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices) -> NDArray[Any]:
     return evidence
 
 
-def write_evidence(path: Path, evidence: NDArray[Any]) -> None:
-    """Write the evidence of one volume, whole or not at all."""
-    with writing(path, sealed=True) as temporary, temporary.open("wb") as file:
-        np.save(file, evidence, allow_pickle=False)
+def encoded(evidence: NDArray[Any]) -> bytes:
+    """Return evidence as numpy writes it to a file."""
+    file = BytesIO()
+    np.save(file, evidence, allow_pickle=False)
+    return file.getvalue()
+
+
+def decoded(content: bytes) -> NDArray[Any]:
+    """Return the evidence that ``encoded`` was given, not to be written to."""
+    start = 10 + int.from_bytes(content[8:10], "little")  # numpy.lib.format, version 1.0
+    shape, fortran, dtype = _header(content[:start])
+    return np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
+
+
+@lru_cache(maxsize=4096)
+def _header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    file = BytesIO(start)
+    np.lib.format.read_magic(file)
+    return np.lib.format.read_array_header_1_0(file)
 
 
 def store_slices(cache: Cache, look: Rendering, volume: str, pixels: Pixels, reading: Reading) -> None:

@@ -11,7 +11,6 @@ import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ctkit import compute
@@ -20,9 +19,20 @@ from ctkit.contracts import Reducer, Slices
 from ctkit.errors import CtkitError, DataError, PluginError, StorageError
 from ctkit.pipeline_file import Chosen
 from ctkit.session import Session
-from ctkit.slices import Catalogue
+from ctkit.slices import Catalogue, packs
 from ctkit.stages.data import Data
-from ctkit.stages.decoding import Decoded, Failure, Wanted, evidence_of, evidence_path, read_slices, write_evidence
+from ctkit.stages.decoding import (
+    Decoded,
+    Described,
+    Failure,
+    Wanted,
+    encoded,
+    evidence_name,
+    evidence_of,
+    keep,
+    read_slices,
+    write_kept,
+)
 from ctkit.stages.readings import Known, Reading, read_reading, read_readings, write_reading
 from ctkit.stages.rescue import describe_each, rescue
 from ctkit.storage import Cache, address
@@ -105,7 +115,8 @@ def _without_evidence(
 ) -> tuple[Chosen[Reducer[Any]], ...]:
     if not reading.index.size:
         return ()
-    return tuple(chosen for chosen in reducers if not evidence_path(cache, chosen, volume, reading).exists())
+    there = packs(cache, "evidence")
+    return tuple(chosen for chosen in reducers if evidence_name(chosen, volume, reading) not in there)
 
 
 def _is_wanted(session: Session, catalogue: Catalogue, reducers: list[Chosen[Reducer[Any]]], number: int) -> bool:
@@ -173,7 +184,10 @@ def _on_accelerator(
     work = partial(read_slices, session.pipeline.dataset)
     decoded = session.parallel("describe", work, items, total=len(items), name=lambda item: item.address)
     at_once = session.device_pool.at_once(len(items))
-    failures = session.device_pool.run([_describe_next(session, decoded, chosen) for _ in range(at_once)])
+    try:
+        failures = session.device_pool.run([_describe_next(session, decoded, chosen) for _ in range(at_once)])
+    finally:
+        write_kept(session.cache)
     return list(itertools.chain(*failures))
 
 
@@ -188,12 +202,12 @@ def _describe_next(
             failures.append(Failure(reason, chosen))
             continue
         slices, reading = outcome.result
-        write_reading(session.cache, outcome.item.address, reading)
-        path = evidence_path(session.cache, chosen, outcome.item.address, reading)
-        if not reading.index.size or path.exists():
+        if not _without_evidence(session.cache, outcome.item.address, reading, [chosen]):
+            write_reading(session.cache, outcome.item.address, reading)
             continue
         try:
-            yield Call(partial(_make_evidence, path, chosen, replace(slices, device=session.device)), {})
+            content = yield Call(partial(_encoded_evidence, chosen, replace(slices, device=session.device)), {})
+            keep(session.cache, outcome.item, Described(reading, ((0, content),)))
         except StorageError:
             raise
         except PluginError as error:
@@ -204,6 +218,6 @@ def _describe_next(
     return failures
 
 
-def _make_evidence(path: Path, chosen: Chosen[Reducer[Any]], slices: Slices) -> None:
-    """Describe one volume and write it; perhaps in another process, whose end frees the accelerator's memory."""
-    write_evidence(path, evidence_of(chosen, slices))
+def _encoded_evidence(chosen: Chosen[Reducer[Any]], slices: Slices) -> bytes:
+    """Describe one volume; perhaps in another process, whose end frees the accelerator's memory."""
+    return encoded(evidence_of(chosen, slices))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,9 @@ from ctkit.contracts import Ints
 from ctkit.errors import DataError
 from ctkit.pipeline_file import Arm, Document, Step
 from ctkit.session import Session
-from ctkit.slices import Choice, selection
+from ctkit.slices import Choice, packs, selection
 from ctkit.stages.data import Data
-from ctkit.stages.decoding import evidence_path
+from ctkit.stages.decoding import decoded, evidence_name
 from ctkit.stages.describe import describe_again
 from ctkit.storage import address
 
@@ -56,20 +56,22 @@ class Evidence:
             for step in arm.steps
         ]
 
-    def _load(self, step: Step, volume: int, mode: Literal["r"] | None = None) -> NDArray[Any]:
-        """Evidence of one volume, mapped with ``mode`` "r"; rebuilt where it is damaged, unless somebody only looks.
+    def _load(self, step: Step, volume: int) -> NDArray[Any]:
+        """Evidence of one volume; rebuilt where it is damaged, unless somebody only looks.
 
         Raises ``DataError`` where there is none.
         """
         cache, catalogue = self._session.cache, self._data.catalogue
-        path = evidence_path(cache, step.reducer, catalogue.address(volume), self._data.readings[volume])
-        if not (path.exists() and cache.is_whole(path)):
+        name = evidence_name(step.reducer, catalogue.address(volume), self._data.readings[volume])
+        content = packs(cache, "evidence").read(name)
+        if content is None:
             if cache.looking:
                 raise DataError("evidence in the cache is damaged: `ctkit run` rebuilds it")
             describe_again(self._session, catalogue, volume, step.reducer)
-        if not path.exists():
+            content = packs(cache, "evidence").read(name)
+        if content is None:
             raise DataError("a volume gives other pixels than before; were files changed? Run again")
-        return np.load(path, mode, allow_pickle=False)  # type: ignore[no-any-return]  # numpy loads archives too
+        return decoded(content)
 
     def _all(self, step: Step) -> NDArray[Any]:
         """Slice evidence of the whole data set (n, ...)."""
@@ -82,7 +84,7 @@ class Evidence:
     def _pairs(self, step: Step, slices: Ints) -> NDArray[Any]:
         """Condensed triangle of the given slices, all of one volume."""
         volume = int(self._data.table.volume[slices[0]])
-        triangle = self._load(step, volume, "r")
+        triangle = self._load(step, volume)
         n = len(self._data.readings[volume].index)
         within = slices - self._first[volume]
         return triangle if np.array_equal(within, np.arange(n)) else condensed_of(triangle, n, within)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
 
 from ctkit.contracts import Ints, Pixels
-from ctkit.slices import Catalogue
+from ctkit.slices import Catalogue, packs
 from ctkit.storage import Cache, address
 
 Skips = tuple[tuple[int, str], ...]  #: numbers and reasons of slices that are left out
@@ -55,7 +56,8 @@ class Reading:
     @cached_property
     def index(self) -> Ints:
         """Numbers of the readable slices, ascending."""
-        return np.setdiff1d(np.arange(self.slices), [number for number, _ in self.skipped])
+        every = np.arange(self.slices)
+        return np.setdiff1d(every, [number for number, _ in self.skipped]) if self.skipped else every
 
     def shown(self, volume: str, levels: str | tuple[float, float]) -> str:
         """Address of the volume with address ``volume`` as training sees it, where that depends on the span of values.
@@ -73,7 +75,7 @@ class Reading:
 
 def read_reading(cache: Cache, volume: str) -> Reading | None:
     """Return the reading of the volume with address ``volume``, None where it was never read."""
-    return cache.read("reading", volume, Reading)
+    return packs(cache, "reading").value(volume, Reading)
 
 
 def read_readings(cache: Cache, catalogue: Catalogue) -> list[Reading]:
@@ -85,6 +87,6 @@ def read_readings(cache: Cache, catalogue: Catalogue) -> list[Reading]:
 
 
 def write_reading(cache: Cache, volume: str, reading: Reading) -> None:
-    """Write a volume's reading, unless it is there."""
+    """Add a volume's reading to what is to be written, unless it is there."""
     if read_reading(cache, volume) != reading:
-        cache.write("reading", volume, reading)
+        packs(cache, "reading").add(volume, json.dumps(asdict(reading)).encode())
