@@ -21,7 +21,7 @@ PLATFORMS := $(addsuffix _x86_64,manylinux_2_28 manylinux_2_27 manylinux_2_17 ma
 MEASURED_BY = $(if $(wildcard $(BIN)/python),$(BIN)/python,python3)
 PACKED = $(if $(wildcard $(BIN)/python),,$(if $(wildcard $(WHEELS)/*.whl),--wheels $(WHEELS)))
 
-.PHONY: help install quickstart test lint format types tests docs gpu wheels clean
+.PHONY: help install quickstart test lint format types tests docs figures gpu wheels clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -67,6 +67,11 @@ tests: $(TESTABLE) ## pytest on $(JOBS) processes
 
 docs: $(TESTABLE) ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+figures: $(INSTALLED) ## measure the figures of docs/performance.md and write them there
+	$(BIN)/python -m pip install --quiet opencv-python-headless
+	$(BIN)/python benchmarks/startup.py --write
+	$(BIN)/python benchmarks/ingestion.py --write
 
 gpu: ## measure on a GPU in $(MINUTES) minutes; ARGUMENTS='--device cpu --tiny' rehearses
 	$(MEASURED_BY) benchmarks/gpu.py --minutes $(MINUTES) --out $(OUT) $(PACKED) $(ARGUMENTS)

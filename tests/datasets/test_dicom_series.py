@@ -12,7 +12,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
 from ctkit.contracts import Volume
-from ctkit.contracts.promises import Judge, check_volume
+from ctkit.contracts.judge import Judge
+from ctkit.promises import check_volume
 from ctkit_datasets.dicom_geometry import Plane
 from ctkit_datasets.dicom_series import arrange_series
 from ctkit_datasets.filters import SeriesParams

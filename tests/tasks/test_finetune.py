@@ -77,6 +77,47 @@ def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_as_an_undisturbe
     assert not list(job.folder.rglob("*.ckpt"))
 
 
+def test_augmentation_is_repeated_exactly_whatever_the_threads_and_after_a_stop(
+    job: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = FinetuneParams(size=32, epochs=2, frozen_epochs=0, batch=12)
+    params = plain.model_copy(update={"augment": True})
+    whole = Finetune(params).predict(replace(job, workers=3, folder=tmp_path / "whole")).probabilities
+    monkeypatch.setattr(tuning, "CHECKPOINT_SECONDS", 0)
+
+    def stop(done: int, total: int) -> None:
+        if done == 3:  # in the second epoch of two steps each
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Finetune(params).predict(replace(job, progress=stop))
+    assert np.array_equal(Finetune(params).predict(job).probabilities, whole)
+    assert not np.array_equal(Finetune(plain).predict(job).probabilities, whole)
+
+
+def test_what_augmentation_draws_is_of_the_image_and_the_epoch_not_of_the_order_or_label_share(
+    job: Evaluation, backbone: Path
+) -> None:
+    classifier = Classifier(load_backbone(backbone).trunk, 2, np.random.default_rng(0))
+    params = SHORT.model_copy(update={"augment": True})
+
+    def training(labels: float) -> tuning._Training:
+        some = replace(job, labels=labels)
+        return tuning._Training(classifier, some, parts_of(some), params, lambda seen: seen)
+
+    def images(of: tuning._Training, order: list[int]) -> dict[int, torch.Tensor]:
+        seen = of._augmented(torch.tensor(order).split(5))
+        return dict(zip((of.numbers[place] for place in order), torch.cat(list(seen)), strict=True))
+
+    whole, half = training(1), training(0.5)
+    first = images(whole, list(range(24)))
+    for others in (images(whole, list(range(24))[::-1]), images(half, list(range(len(half.numbers))))):
+        assert all(torch.equal(first[number], image) for number, image in others.items())
+    assert len(half.numbers) == 12
+    whole.epochs = 1
+    assert not any(torch.equal(first[number], image) for number, image in images(whole, list(range(24))).items())
+
+
 def test_one_press_of_ctrl_c_ends_it_after_the_epoch_at_hand_and_nothing_is_lost(
     job: Evaluation, tmp_path: Path
 ) -> None:

@@ -11,8 +11,9 @@ from PIL import Image
 from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
-from ctkit.contracts.promises import Judge, check_splits
+from ctkit.contracts.judge import Judge
 from ctkit.errors import CtkitError, DataError, RequestError
+from ctkit.promises import check_splits
 from ctkit_formats.pictures import decoded
 from ctkit_tasks.image_files import LabelledFile
 from ctkit_tasks.image_folder import ImageFolder, ImageFolderParams

@@ -34,6 +34,7 @@ from ctkit.contracts.dataset import (
     VolumeFacts,
     refuse_without_sources,
 )
+from ctkit.contracts.judge import image_of
 from ctkit.contracts.method import (
     ChildProcess,
     Exported,
@@ -45,7 +46,6 @@ from ctkit.contracts.method import (
     StartChild,
 )
 from ctkit.contracts.params import Bools, Floats, InputPath, Ints, NoParams, P, Params, Plugin
-from ctkit.contracts.promises import image_of
 from ctkit.contracts.protocol import (
     PRETRAINING,
     Difference,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
 from ctkit.contracts import Dataset, Method, Params, Plugin, Protocol, Reducer, Task
-from ctkit.contracts.promises import Judge, check_parameters_stored
+from ctkit.contracts.judge import Judge, check_parameters_stored
 from ctkit.contracts.reducer import Scope, knob_of
 from ctkit.pipeline_file.sections import ComputeSection, Keep, Rendering, ReportSection, RunSection
 from ctkit.plugins import Entry, load_target

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from ctkit.contracts.promises import Judge
+from ctkit.contracts.judge import Judge
 from ctkit.contracts.reducer import knob_of
 from ctkit.errors import ConfigError, CtkitError, RequestError
 from ctkit.hookspecs import DISTRIBUTION, STAGES, Stage

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ctkit.contracts import Ints, SourceFile, Volume
-from ctkit.contracts.promises import arranged
+from ctkit.promises import arranged
 from ctkit.storage import address
 
 _TOLD = ("notes", "kernel", "thickness", "same_scan")

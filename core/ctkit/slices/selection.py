@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Bools, Decision, Group, Ints, Knob, Reducer
-from ctkit.contracts.promises import Judge, check_decision
+from ctkit.contracts.judge import Judge
 from ctkit.contracts.reducer import Scope
+from ctkit.promises import check_decision
 
 #: Part of the address of selections: raised when the core chooses otherwise on the same evidence.
 VERSION = 1

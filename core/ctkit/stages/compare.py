@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ctkit.contracts import Difference, Score, main_metric
-from ctkit.contracts.promises import Judge
+from ctkit.contracts.judge import Judge
 from ctkit.session import Session
 from ctkit.stages.contrasts import BASELINE, Contrast, contrasts
 from ctkit.stages.data import Data

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Dataset, Ints, Pixels, Reducer, Slices, Volume
-from ctkit.contracts.promises import Judge, check_pixels
+from ctkit.contracts.judge import Judge
 from ctkit.errors import DataError, PluginError
 from ctkit.pipeline_file import Chosen, Rendering
+from ctkit.promises import check_pixels
 from ctkit.slices import SliceStore, packs, rendering
 from ctkit.stages.readings import NOTHING_KNOWN, Known, Reading, write_reading
 from ctkit.storage import Cache, address

@@ -11,8 +11,9 @@ import numpy as np
 
 from ctkit.compute import Call, Coroutine
 from ctkit.contracts import PRETRAINING, Evaluation, Leak, Predictions, Rows
-from ctkit.contracts.promises import Judge, check_classes, check_predictions, check_splits
+from ctkit.contracts.judge import Judge
 from ctkit.pipeline_file import TaskPlan
+from ctkit.promises import check_classes, check_predictions, check_splits
 from ctkit.session import Session
 from ctkit.stages import pretrain
 from ctkit.stages.data import Data

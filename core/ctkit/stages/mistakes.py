@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Ints, Predictions, worst_mistakes
-from ctkit.contracts.promises import image_of
+from ctkit.contracts.judge import image_of
 from ctkit.session import Session
 from ctkit.slices import write_mistakes
 from ctkit.stages.compare import Cell, cell_of

@@ -14,9 +14,10 @@ from typing import Any
 
 from ctkit.compute import Call, Coroutine, start_child
 from ctkit.contracts import Method, Pretrained, Pretraining, Rows, Task
-from ctkit.contracts.promises import Judge, check_pretrained
+from ctkit.contracts.judge import Judge
 from ctkit.files import link, write_json
 from ctkit.pipeline_file import Arm, Chosen, Pipeline, PretrainPlan
+from ctkit.promises import check_pretrained
 from ctkit.session import Session
 from ctkit.slices import Selection, Table, rendering
 from ctkit.stages.data import Data

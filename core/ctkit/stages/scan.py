@@ -18,7 +18,7 @@ import numpy as np
 
 from ctkit import compute
 from ctkit.contracts import Dataset, Ints, Skipped, SourceFile, Volume
-from ctkit.contracts.promises import Judge
+from ctkit.contracts.judge import Judge
 from ctkit.errors import DataError
 from ctkit.files import read_json, write_json
 from ctkit.pipeline_file import Chosen

@@ -10,7 +10,7 @@ from importlib import metadata
 
 from ctkit import plugins
 from ctkit.contracts import BASES
-from ctkit.contracts.promises import Judge
+from ctkit.contracts.judge import Judge
 from ctkit.hookspecs import DISTRIBUTION, PROJECT, Kind, Spec
 from ctkit.testing.plugins import NonConformance
 

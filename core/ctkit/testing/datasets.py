@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from ctkit.contracts import Dataset, Ints, Params, Pixels, Skipped, SourceFile, Volume
-from ctkit.contracts.promises import Judge, check_pixels, check_volume, json_of
+from ctkit.contracts.judge import Judge
 from ctkit.errors import DataError
+from ctkit.promises import check_pixels, check_volume, json_of
 from ctkit.testing.plugins import build, check_check, check_pickling
 
 Headers = list[tuple[SourceFile, Mapping[str, Any]]]

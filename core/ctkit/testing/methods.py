@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Method, Params, Pretrained, Pretraining
-from ctkit.contracts.promises import Judge, check_pretrained
+from ctkit.contracts.judge import Judge
+from ctkit.promises import check_pretrained
 from ctkit.testing import samples
 from ctkit.testing.plugins import build, check_check
 

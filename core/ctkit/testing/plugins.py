@@ -6,7 +6,7 @@ import pickle
 from typing import Any, TypeVar
 
 from ctkit.contracts import BASES, Params, Plugin
-from ctkit.contracts.promises import Judge, check_parameters_stored
+from ctkit.contracts.judge import Judge, check_parameters_stored
 from ctkit.hookspecs import Kind
 from ctkit.pipeline_file.sections import core_keys
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ctkit.contracts import Difference, Evaluation, Params, Predictions, Protocol, Score
-from ctkit.contracts.promises import Judge, check_predictions
+from ctkit.contracts.judge import Judge
+from ctkit.promises import check_predictions
 from ctkit.testing import samples
 from ctkit.testing.plugins import build, check_check
 

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Decision, Group, Ints, Knob, Params, Reducer, Slices
-from ctkit.contracts.promises import Judge, check_decision
+from ctkit.contracts.judge import Judge
 from ctkit.contracts.reducer import SCOPES
 from ctkit.errors import CtkitError
+from ctkit.promises import check_decision
 from ctkit.testing import samples
 from ctkit.testing.plugins import build, check_check, check_pickling
 

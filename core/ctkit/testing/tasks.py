@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ctkit.contracts import Params, Split, Task
-from ctkit.contracts.promises import Judge, check_classes, check_image, check_splits
+from ctkit.contracts.judge import Judge, check_image
+from ctkit.promises import check_classes, check_splits
 from ctkit.testing.plugins import build, check_check
 
 IMAGES = 16  #: of each part that are looked at, from the first to the last

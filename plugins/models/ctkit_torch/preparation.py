@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from ctkit.contracts import Ints
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 _AHEAD = 2  # batches that are prepared while the device works on one
 
@@ -35,14 +39,20 @@ def batches(
     def prepare(number: int) -> NDArray[np.uint8]:
         return resized(image(number), size)
 
+    parts = (numbers[start : start + batch].tolist() for start in range(0, len(numbers), batch))
+    return map(_stacked, in_threads(prepare, parts, workers))
+
+
+def in_threads(make: Callable[[Item], Made], parts: Iterable[Sequence[Item]], workers: int) -> Iterator[list[Made]]:
+    """Yield for each part what is made of its items; threads work on the next parts meanwhile."""
     with ThreadPoolExecutor(max(1, workers)) as pool:
-        ahead: deque[Iterator[NDArray[np.uint8]]] = deque()
-        for start in range(0, len(numbers), batch):
-            ahead.append(pool.map(prepare, numbers[start : start + batch].tolist()))
+        ahead: deque[Iterator[Made]] = deque()
+        for part in parts:
+            ahead.append(pool.map(make, part))
             if len(ahead) > _AHEAD:
-                yield _stacked(list(ahead.popleft()))
+                yield list(ahead.popleft())
         while ahead:
-            yield _stacked(list(ahead.popleft()))
+            yield list(ahead.popleft())
 
 
 def together(parts: Iterable[Tensor]) -> Tensor:

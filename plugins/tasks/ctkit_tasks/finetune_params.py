@@ -19,6 +19,9 @@ class FinetuneParams(Params):
     learning_rate: float = Field(1e-4, gt=0, description="of Adam, for the backbone and the linear layer")
     weight_decay: float = Field(5e-4, ge=0, description="of Adam, for the backbone and the linear layer")
     flip: float = Field(0.5, ge=0, le=1, description="probability that a training image is mirrored left to right")
+    augment: bool = Field(
+        False, description="whether training images are also moved, turned, scaled, made noisy and brighter or darker"
+    )
 
     @model_validator(mode="after")
     def _some_epoch_trains_the_trunk(self) -> Self:

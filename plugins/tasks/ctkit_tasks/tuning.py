@@ -25,6 +25,7 @@ from torch.nn.functional import cross_entropy
 from ctkit import stopping
 from ctkit.contracts import Evaluation, Floats, image_of
 from ctkit.files import write_bytes
+from ctkit_tasks.augmentation import augmentation
 from ctkit_tasks.features import BATCH, mean_std
 from ctkit_tasks.finetune_params import FinetuneParams
 from ctkit_tasks.linear import log_loss
@@ -32,7 +33,7 @@ from ctkit_tasks.parts import Part, Parts
 from ctkit_torch.backbones import load_backbone, read_safetensors, safetensors_bytes
 from ctkit_torch.checkpoints import Checkpoints
 from ctkit_torch.precision import exact_convolutions, has_bf16
-from ctkit_torch.preparation import batches, normalised, together
+from ctkit_torch.preparation import batches, in_threads, normalised, together
 from ctkit_torch.seeding import derived_seed, seeded
 from ctkit_torch.trunks import Trunk
 
@@ -111,7 +112,8 @@ def tune(job: Evaluation, parts: Parts, params: FinetuneParams, version: int) ->
 
 def _digest(job: Evaluation, params: FinetuneParams, version: int) -> str:
     """SHA-256, in hex digits, of all that a model depends on beside the backbone and the task of its folder."""
-    made_of = {"version": version, "params": params.model_dump(), "labels": job.labels, "seed": job.seed}
+    chosen = params.model_dump(exclude=None if params.augment else {"augment"})  # as before it was there
+    made_of = {"version": version, "params": chosen, "labels": job.labels, "seed": job.seed}
     text = json.dumps({"stage": "finetune", **made_of}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -147,7 +149,9 @@ class _Training:
         self, classifier: Classifier, job: Evaluation, parts: Parts, params: FinetuneParams, normalise: Normalise
     ) -> None:
         self.classifier, self.job, self.params, self.normalise = classifier, job, params, normalise
-        self.train, self.val = (_held(job, part, params.size) for part in (parts.train, parts.val))
+        self.train = (_in_memory if params.augment else _held)(job, parts.train, params.size)
+        self.val = _held(job, parts.val, params.size)
+        self.numbers = parts.train.numbers.tolist()
         self.labels = torch.from_numpy(parts.train.labels)
         self.val_labels = parts.val.labels
         self.optimiser = torch.optim.Adam(
@@ -177,9 +181,10 @@ class _Training:
         torch.manual_seed(derived_seed(self.job.seed, self.epochs + 1))
         self.classifier.train_with(frozen_trunk=self.epochs < self.params.frozen_epochs)
         steps = self._steps(rng)
-        for step, (numbers, labels, mirrored) in enumerate(steps, 1):
-            images = _mirrored(self.train[numbers].to(self.job.device), mirrored)
-            _learn(self.classifier, self.optimiser, self.normalise(images), labels)
+        seen = self._augmented if self.params.augment else self._plain
+        images = seen([numbers for numbers, *_ in steps])
+        for step, (_, labels, mirrored) in enumerate(steps, 1):
+            _learn(self.classifier, self.optimiser, self.normalise(_mirrored(next(images), mirrored)), labels)
             self.job.progress(self.epochs * len(steps) + step, self.params.epochs * len(steps))
         self.epochs += 1
         self._judge()
@@ -194,6 +199,20 @@ class _Training:
         mirrored = torch.from_numpy(rng.random(len(numbers)) < self.params.flip)
         drawn = numbers.to(self.train.device), self.labels[numbers].to(self.job.device), mirrored.to(self.job.device)
         return list(zip(*(torch.split(each, [len(part) for part in parts]) for each in drawn), strict=True))
+
+    def _plain(self, steps: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield for each step its images (n, channels, size, size), by their numbers."""
+        return (self.train[numbers].to(self.job.device) for numbers in steps)
+
+    def _augmented(self, steps: Iterable[Tensor]) -> Iterator[Tensor]:
+        """As ``_plain``, changed by chance: a function of the seed, the epoch and the number in the task's split."""
+        change, epoch = augmentation(self.params.size), self.epochs + 1
+
+        def changed(number: int) -> Tensor:
+            return change(self.train[number], derived_seed(self.job.seed, epoch, self.numbers[number]))
+
+        parts = in_threads(changed, (numbers.tolist() for numbers in steps), self.job.workers)
+        return (torch.stack(part).to(self.job.device) for part in parts)
 
     def _judge(self) -> None:
         probabilities = _predicted(self.classifier, torch.split(self.val, BATCH), self.normalise)
@@ -248,12 +267,16 @@ def _predicted(classifier: Classifier, images: Iterable[Tensor], normalise: Norm
 
 def _held(job: Evaluation, part: Part, size: int) -> Tensor:
     """All images of a part in memory, 8 bits a value: the GPU's where they take at most a quarter of what is free."""
-    images = together(_read(job, part, size))
+    images = _in_memory(job, part, size)
     if torch.device(job.device).type != "cuda":
         return images
     torch.cuda.empty_cache()  # what torch keeps for itself would not count as free
     free, _ = torch.cuda.mem_get_info()
     return images.to(job.device) if 4 * images.nbytes < free else images
+
+
+def _in_memory(job: Evaluation, part: Part, size: int) -> Tensor:
+    return together(_read(job, part, size))
 
 
 def _read(job: Evaluation, part: Part, size: int) -> Iterator[Tensor]:

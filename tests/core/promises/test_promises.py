@@ -14,10 +14,11 @@ import pytest
 from numpy.typing import NDArray
 
 from ctkit.contracts import Evaluation, NoParams, Predictions, Pretrained, Protocol, Split
-from ctkit.contracts.promises import Judge, check_pretrained, image_of
+from ctkit.contracts.judge import Judge, image_of
 from ctkit.errors import CtkitError, DataError
 from ctkit.pipeline_file.pipeline import Chosen, TaskPlan
 from ctkit.plugins.registry import Entry
+from ctkit.promises import check_pretrained
 from ctkit.session import Session
 from ctkit.stages import compare, evaluate
 from ctkit.storage import RunFolder

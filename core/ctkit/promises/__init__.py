@@ -7,76 +7,16 @@ from __future__ import annotations
 
 import itertools
 import json
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ctkit.contracts.dataset import Pixels, Volume
-from ctkit.contracts.method import Pretrained
-from ctkit.contracts.params import Ints, Params, Plugin
-from ctkit.contracts.protocol import Predictions
-from ctkit.contracts.reducer import Decision
-from ctkit.contracts.task import Split, Task
-from ctkit.errors import CtkitError
+from ctkit.contracts import Decision, Ints, Pixels, Predictions, Pretrained, Split, Task, Volume
+from ctkit.contracts.judge import Judge, form_of
 
 _SUM_TOLERANCE = 1e-6  #: how far the probabilities of an image may sum from 1
-_log = logging.getLogger("ctkit.promises")
-
-
-@dataclass(frozen=True)
-class Judge:
-    """Holds one plugin to its promises."""
-
-    name: str  #: of the plugin, for messages
-    error: Callable[[str], Exception] = CtkitError  #: what a broken promise raises
-
-    def must(self, holds: object, message: str) -> None:
-        """Raise unless a promise holds: "this must be so, but that is found; do this"."""
-        if not holds:
-            raise self.error(f"{self.name}: {message}")
-
-    @contextmanager
-    def keeping(self, promise: str, advice: str, passing: type[Exception] | tuple[()] = ()) -> Iterator[None]:
-        """Raise where the block raises, which breaks ``promise``, unless it raises ``passing``; say what to do."""
-        try:
-            yield
-        except passing:
-            raise
-        except Exception as error:
-            words = f"{promise}, but {type(error).__name__} was raised: {error}; {advice}"
-            raise self.error(f"{self.name}: {words}") from error
-
-    @contextmanager
-    def calling(self, function: str, *passing: type[Exception]) -> Iterator[None]:
-        """Name the plugin in what a call of it raises; what is meant for the user passes as it is.
-
-        So do ``passing`` errors, and ``MemoryError``: what it means is for those to say who know the machine.
-        """
-        try:
-            yield
-        except (Exception, SystemExit) as error:  # a stranger's plugin may raise anything
-            if isinstance(error, (CtkitError, MemoryError, *passing)):
-                raise
-            _log.debug("%s failed in %s", self.name, function, exc_info=True)
-            raise self.error(f"{self.name} failed in {function}: {type(error).__name__}: {error}") from error
-
-
-def check_parameters_stored(judge: Judge, built: Plugin[Any], params: Params) -> None:
-    """Check that a plugin's constructor kept the parameters it was given."""
-    found = getattr(built, "params", None)
-    wrong = "is None" if found is None else "holds others"
-    judge.must(
-        found == params,
-        f"the constructor must store its parameters unchanged, but self.params {wrong};"
-        " call super().__init__(params), and store derived values in other attributes",
-    )
-
 
 # --- data sets ----------------------------------------------------------------------------------------------------
 
@@ -127,13 +67,13 @@ def check_pixels(judge: Judge, volume: Volume, pixels: Pixels, wanted: Ints) -> 
     values, index = pixels.values, pixels.index
     judge.must(
         isinstance(index, np.ndarray) and index.dtype == np.int64 and index.ndim == 1 and (np.diff(index) > 0).all(),
-        f"index must be ascending int64, but it is {_form(index)} or not ascending; sort it",
+        f"index must be ascending int64, but it is {form_of(index)} or not ascending; sort it",
     )
     shape = (len(index), volume.rows, volume.columns)
     judge.must(
         isinstance(values, np.ndarray) and values.shape == shape,
         f"values must be {shape}: one slice for each number of index, with the rows and columns of the volume,"
-        f" but they are {_form(values)}; see ctkit.contracts.Pixels",
+        f" but they are {form_of(values)}; see ctkit.contracts.Pixels",
     )
     found = np.sort(np.concatenate([index, np.array([number for number, _ in pixels.skipped], np.int64)]))
     judge.must(
@@ -183,7 +123,7 @@ def check_decision(judge: Judge, decision: Decision, n: int, where: str = "") ->
 
 def _check_column(judge: Judge, name: str, column: Any, n: int, kind: str, dtype: str) -> None:
     right = isinstance(column, np.ndarray) and column.dtype.kind == kind and column.shape == (n,)
-    found = "it is right" if right else f"it is {_form(column)}"  # words are slow
+    found = "it is right" if right else f"it is {form_of(column)}"  # words are slow
     judge.must(right, f"{name} must be ({n},) {dtype}, but {found}; see ctkit.contracts.Decision")
 
 
@@ -250,7 +190,7 @@ def _check_part(judge: Judge, part: str, split: Split, classes: int) -> None:
     judge.must(
         isinstance(labels, np.ndarray) and labels.dtype == np.int64 and labels.shape == (n,),
         f"labels of {part} must be ({n},) int64, because there are {n} names,"
-        f" but they are {_form(labels)}; give a class number for each image",
+        f" but they are {form_of(labels)}; give a class number for each image",
     )
     judge.must(
         ((labels >= 0) & (labels < classes)).all(),
@@ -261,28 +201,6 @@ def _check_part(judge: Judge, part: str, split: Split, classes: int) -> None:
         split.patients is None or len(split.patients) == n,
         f"patients of {part} must be {n}, or None if they are not known,"
         f" but there are {len(split.patients or ())}; name the patient of each image",
-    )
-
-
-def image_of(task: Task[Any], split: str, number: int) -> NDArray[np.uint8]:
-    """Read an image of a task, checked: (height, width) or (height, width, 3). Raises ``CtkitError``."""
-    judge = Judge(f"task {type(task).__name__}")
-    with judge.calling("image"):
-        image = task.image(split, number)
-    check_image(judge, image, f"image {number} of {split}")
-    return image
-
-
-def check_image(judge: Judge, image: NDArray[np.uint8], which: str = "it") -> None:
-    """Check one image of a task; ``which`` it is."""
-    judge.must(
-        isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size > 0,
-        f"an image must be uint8, and not empty, but {which} is {_form(image)}; scale to 0..255 and convert",
-    )
-    judge.must(
-        image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3),
-        "an image must be (height, width) or (height, width, 3),"
-        f" but {which} is {image.shape}; remove transparency, and put channels last",
     )
 
 
@@ -307,7 +225,7 @@ def check_predictions(judge: Judge, found: Predictions, task: Task[Any]) -> None
     judge.must(
         isinstance(p, np.ndarray) and p.shape == shape and p.dtype == np.float64,
         f"probabilities must be {shape} float64,"
-        f" but they are {_form(p)}; one row for each image, one column for each class",
+        f" but they are {form_of(p)}; one row for each image, one column for each class",
     )
     sums = p.sum(axis=1)
     judge.must(
@@ -326,7 +244,3 @@ def _is_name(value: object) -> bool:
 
 def _kind_of(value: object) -> str:
     return f"it is of type {type(value).__name__}"
-
-
-def _form(value: object) -> str:
-    return f"{value.shape} {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
