@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
+from collections.abc import Iterable
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Ints
-from ctkit.errors import DataError
+from ctkit.errors import DataError, PluginError, StorageError
 from ctkit.pipeline_file import Arm, Document, Step
 from ctkit.session import Session
 from ctkit.slices import Choice, packs, selection
@@ -18,14 +21,17 @@ from ctkit.stages.decoding import decoded, evidence_name
 from ctkit.stages.describe import describe_again
 from ctkit.storage import address
 
+HELD = 1 << 26  #: bytes of evidence that are held in memory at once; what is larger is mapped
+
 
 class Evidence:
-    """The evidence of the data set as reducers ask for it, loaded once for each reducer."""
+    """The evidence of the data set as reducers ask for it, put together once for each reducer."""
 
     def __init__(self, session: Session, data: Data) -> None:
         self._session, self._data = session, data
         self._first = np.concatenate([[0], np.cumsum([len(reading.index) for reading in data.readings])])
         self._whole: dict[str, NDArray[Any]] = {}
+        self._last: tuple[Any, Any, Any] = None, None, None  # the whole, slices of it, their evidence
 
     def of(self, step: Step) -> selection.EvidenceOf:
         """Return what gives a step its evidence."""
@@ -33,7 +39,7 @@ class Evidence:
         if kind == "none":
             return lambda _: None
         if kind == "slice":
-            return self._all(step).__getitem__
+            return partial(self._slices, self._all(step))
         return lambda slices: self._pairs(step, slices)
 
     def choices(self, arm: Arm) -> list[Choice]:
@@ -44,17 +50,22 @@ class Evidence:
 
     def identities(self, arm: Arm) -> list[Document]:
         """Return, for each step of an arm, what its choice depends on: the evidence by its digest, scope and knob."""
-        volumes = hashlib.sha256()
-        for number, reading in enumerate(self._data.readings):
-            volumes.update(f"{self._data.catalogue.address(number)}:{reading.index.tolist()}".encode())
         return [
             {
-                "evidence": address("chosen", reducer=step.reducer.identity, volumes=volumes.hexdigest()),
+                "evidence": address("chosen", reducer=step.reducer.identity, volumes=self._volumes),
                 "scope": step.scope,
                 "at": None if np.isnan(step.at) else step.at,
             }
             for step in arm.steps
         ]
+
+    @cached_property
+    def _volumes(self) -> str:
+        """Digest of all volumes and of which of their slices can be read."""
+        volumes = hashlib.sha256()
+        for number, reading in enumerate(self._data.readings):
+            volumes.update(f"{self._data.catalogue.address(number)}:{reading.index.tolist()}".encode())
+        return volumes.hexdigest()
 
     def _load(self, step: Step, volume: int) -> NDArray[Any]:
         """Evidence of one volume; rebuilt where it is damaged, unless somebody only looks.
@@ -77,9 +88,38 @@ class Evidence:
         """Slice evidence of the whole data set (n, ...)."""
         key = address("reducer", **step.reducer.evidence_identity)
         if key not in self._whole:
-            readable = (volume for volume, reading in enumerate(self._data.readings) if reading.index.size)
-            self._whole[key] = np.concatenate([self._load(step, volume) for volume in readable])
+            readable = [volume for volume, reading in enumerate(self._data.readings) if reading.index.size]
+            pieces = (self._load(step, volume) for volume in readable)
+            self._whole[key] = self._gathered(pieces, self._load(step, readable[0]), int(self._first[-1]))
         return self._whole[key]
+
+    def _slices(self, whole: NDArray[Any], slices: Ints) -> NDArray[Any]:
+        """Evidence of the given slices: a copy, or where it is large, mapped."""
+        size = len(slices) * whole[:1].nbytes
+        if size <= HELD:
+            return np.asarray(whole[slices])
+        if np.array_equal(slices, np.arange(slices[0], slices[0] + len(slices))):
+            return np.asarray(whole[slices[0] : slices[0] + len(slices)])
+        if self._last[0] is not whole or not np.array_equal(self._last[1], slices):  # a budget asks many times
+            parts = np.array_split(slices, 8 * size // HELD)
+            self._last = whole, slices, self._gathered((whole[part] for part in parts), whole, len(slices))
+        return np.asarray(self._last[2])
+
+    def _gathered(self, pieces: Iterable[NDArray[Any]], like: NDArray[Any], n: int) -> NDArray[Any]:
+        """Put pieces, in all (n, ...), together: in memory, or where they are large, in a file that has no name."""
+        if n * like[:1].nbytes <= HELD:
+            return np.concatenate(list(pieces))
+        session = self._session
+        folder = session.folder.path if session.cache.looking else session.cache.folder
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                for piece in pieces:
+                    if (kind := f"{piece.dtype} {piece.shape[1:]}") != (first := f"{like.dtype} {like.shape[1:]}"):
+                        raise PluginError(f"evidence of one volume is {first} for each slice, of another {kind}")
+                    np.ascontiguousarray(piece).tofile(file)
+                return np.asarray(np.memmap(file, like.dtype, "r", shape=(n, *like.shape[1:])))
+        except OSError as error:
+            raise StorageError(f"cannot write the evidence of {n} slices to {folder}: {error}") from error
 
     def _pairs(self, step: Step, slices: Ints) -> NDArray[Any]:
         """Condensed triangle of the given slices, all of one volume."""
