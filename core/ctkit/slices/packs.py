@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -98,17 +99,18 @@ class Packs:
         """When an entry was written and the places of its results; none where it is damaged, and discarded."""
         try:
             with path.open("rb") as file:
-                head = file.readline() + file.readline()
-                size = file.seek(0, 2)
+                table = unsealed(_TABLE, file.readline() + file.readline())
+                size = file.seek(0, os.SEEK_END)
                 file.seek(max(size - _SEAL, 0))
                 with suppress(ValueError):
                     length = int(file.read()[8:24], 16)
-                    file.seek(max(size - _SEAL - length, 0))
-                    if (table := unsealed(_TABLE, head) or unsealed(_TABLE, file.read())) is not None:
-                        written, lengths = json.loads(table)
-                        return written, _places(path, len(table) + _SEAL, lengths)
-                    if length == size - _SEAL:
+                    if table is None and length == size - _SEAL:
                         return 0, [(path.stem, _Place(path, 0, length))]
+                    file.seek(max(size - _SEAL - length, 0))
+                    table = table or unsealed(_TABLE, file.read())
+            if table is not None:
+                written, lengths = json.loads(table)
+                return written, _places(path, len(table) + _SEAL, lengths)
         except FileNotFoundError:  # somebody cleans
             return 0, []
         except OSError as error:
@@ -118,7 +120,7 @@ class Packs:
         return 0, []
 
 
-def packs(cache: Cache, kind: str) -> Packs:
+def packed(cache: Cache, kind: str) -> Packs:
     """The results of one kind in a cache, whose places are read once."""
     if kind not in cache.opened:
         cache.opened[kind] = Packs(cache, kind)

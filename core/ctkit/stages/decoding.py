@@ -18,7 +18,7 @@ from ctkit.contracts.judge import Judge
 from ctkit.errors import DataError, PluginError
 from ctkit.pipeline_file import Chosen, Rendering
 from ctkit.promises import check_pixels
-from ctkit.slices import SliceStore, packs, rendering
+from ctkit.slices import SliceStore, packed, rendering
 from ctkit.stages.readings import NOTHING_KNOWN, Known, Reading, write_reading
 from ctkit.storage import Cache, address
 
@@ -108,14 +108,14 @@ def keep(cache: Cache, item: Wanted, found: Described) -> None:
     if found.reading is None:
         return
     for place, content in found.evidence:
-        packs(cache, "evidence").add(evidence_name(item.evidence[place], item.address, found.reading), content)
+        packed(cache, "evidence").add(evidence_name(item.evidence[place], item.address, found.reading), content)
     write_reading(cache, item.address, found.reading)
 
 
 def write_kept(cache: Cache) -> None:
     """Write what ``keep`` has added, readings last."""
     for kind in ("evidence", "reading"):
-        packs(cache, kind).write()
+        packed(cache, kind).write()
 
 
 def as_slices(pixels: Pixels) -> Slices:

@@ -19,7 +19,7 @@ from ctkit.contracts import Reducer, Slices
 from ctkit.errors import CtkitError, DataError, PluginError, StorageError
 from ctkit.pipeline_file import Chosen
 from ctkit.session import Session
-from ctkit.slices import Catalogue, packs
+from ctkit.slices import Catalogue, packed
 from ctkit.stages.data import Data
 from ctkit.stages.decoding import (
     Decoded,
@@ -115,7 +115,7 @@ def _without_evidence(
 ) -> tuple[Chosen[Reducer[Any]], ...]:
     if not reading.index.size:
         return ()
-    there = packs(cache, "evidence")
+    there = packed(cache, "evidence")
     return tuple(chosen for chosen in reducers if evidence_name(chosen, volume, reading) not in there)
 
 

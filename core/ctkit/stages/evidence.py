@@ -15,7 +15,7 @@ from ctkit.contracts import Ints
 from ctkit.errors import DataError, PluginError, StorageError
 from ctkit.pipeline_file import Arm, Document, Step
 from ctkit.session import Session
-from ctkit.slices import Choice, packs, selection
+from ctkit.slices import Choice, packed, selection
 from ctkit.stages.data import Data
 from ctkit.stages.decoding import decoded, evidence_name
 from ctkit.stages.describe import describe_again
@@ -74,12 +74,12 @@ class Evidence:
         """
         cache, catalogue = self._session.cache, self._data.catalogue
         name = evidence_name(step.reducer, catalogue.address(volume), self._data.readings[volume])
-        content = packs(cache, "evidence").read(name)
+        content = packed(cache, "evidence").read(name)
         if content is None:
             if cache.looking:
                 raise DataError("evidence in the cache is damaged: `ctkit run` rebuilds it")
             describe_again(self._session, catalogue, volume, step.reducer)
-            content = packs(cache, "evidence").read(name)
+            content = packed(cache, "evidence").read(name)
         if content is None:
             raise DataError("a volume gives other pixels than before; were files changed? Run again")
         return decoded(content)

@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from ctkit.contracts import Ints, Pixels
-from ctkit.slices import Catalogue, packs
+from ctkit.slices import Catalogue, packed
 from ctkit.storage import Cache, address
 
 Skips = tuple[tuple[int, str], ...]  #: numbers and reasons of slices that are left out
@@ -75,7 +75,7 @@ class Reading:
 
 def read_reading(cache: Cache, volume: str) -> Reading | None:
     """Return the reading of the volume with address ``volume``, None where it was never read."""
-    return packs(cache, "reading").value(volume, Reading)
+    return packed(cache, "reading").value(volume, Reading)
 
 
 def read_readings(cache: Cache, catalogue: Catalogue) -> list[Reading]:
@@ -89,4 +89,4 @@ def read_readings(cache: Cache, catalogue: Catalogue) -> list[Reading]:
 def write_reading(cache: Cache, volume: str, reading: Reading) -> None:
     """Add a volume's reading to what is to be written, unless it is there."""
     if read_reading(cache, volume) != reading:
-        packs(cache, "reading").add(volume, json.dumps(asdict(reading)).encode())
+        packed(cache, "reading").add(volume, json.dumps(asdict(reading)).encode())

@@ -22,7 +22,7 @@ from ctkit.errors import DataError
 from ctkit.files import read_json, write_json
 from ctkit.pipeline_file import Chosen
 from ctkit.session import Session
-from ctkit.slices import Catalogue, packs, write_catalogue
+from ctkit.slices import Catalogue, packed, write_catalogue
 from ctkit.stages.data import Data
 from ctkit.stages.left_out import LeftOut, LeftOutWriter
 from ctkit.storage import Cache, address, parsed
@@ -139,7 +139,7 @@ def _folder(file: SourceFile) -> str:
 
 def _inspect(session: Session, chosen: Chosen[Dataset[Any]], chunks: list[_Chunk]) -> _Passing:
     """Read the headers that are not cached yet, in worker processes; return what is not to be cached."""
-    known = packs(session.cache, "headers")
+    known = packed(session.cache, "headers")
     missing = [chunk for chunk in chunks if chunk.address not in known]
     passing: _Passing = {}
     if not missing:
@@ -182,7 +182,7 @@ def _keep(cache: Cache, chunk: _Chunk, found: list[_Found]) -> bool:
     if any(isinstance(one, Skipped) and one.retry for one in found):
         return False
     plain = [one.reason if isinstance(one, Skipped) else one for one in found]
-    packs(cache, "headers").add(chunk.address, json.dumps(plain, default=asdict).encode())
+    packed(cache, "headers").add(chunk.address, json.dumps(plain, default=asdict).encode())
     return True
 
 
@@ -215,7 +215,7 @@ def _inspect_alone(session: Session, chosen: Chosen[Dataset[Any]], chunk: _Chunk
 
 def _cached(cache: Cache, chunk: _Chunk) -> list[_Found] | None:
     """Return what is cached of a chunk's files; None where that is damaged."""
-    known = packs(cache, "headers")
+    known = packed(cache, "headers")
     content = known.read(chunk.address)
     found = None if content is None else parsed(content, list[dict[str, Any] | str])
     if found is None or len(found) != chunk.count:
@@ -236,7 +236,7 @@ def _headers(
             (found,) = inspect_chunks(chosen, [chunk])
             _keep(cache, chunk, found)
         yield from zip(chunk.files, found, strict=True)
-    packs(cache, "headers").write()
+    packed(cache, "headers").write()
 
 
 # --- volumes ------------------------------------------------------------------------------------------------------
