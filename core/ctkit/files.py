@@ -92,7 +92,7 @@ def sealed(name: str, content: bytes) -> bytes:
 def unsealed(name: str, data: bytes) -> bytes | None:
     """Return the content of ``sealed``; None where that is damaged."""
     content = data[: -len(_seal(name, b""))]
-    return content if data == sealed(name, content) else None
+    return content if data[len(content) :] == _seal(name, content) else None
 
 
 def _seal(name: str, content: bytes) -> bytes:

@@ -12,23 +12,18 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from ctkit.files import sealed, unsealed, write_bytes
 from ctkit.storage import ENTRY, Cache, address, parsed
 
-MOST, BYTES, SECONDS = 256, 1 << 23, 5.0  #: results of a pack, their size, and how long the first waits to be written
+MOST, BYTES, SECONDS = 256, 1 << 23, 5.0  #: results of a pack, their size, and the time since the pack before
 _TABLE = "table"
 _SEAL = len(sealed("", b""))
+_Place = tuple[Path, int, int]  #: pack, start and length of a result
 Shape = TypeVar("Shape")
-
-
-class _Place(NamedTuple):
-    pack: Path
-    start: int
-    length: int
 
 
 class Packs:
@@ -37,7 +32,7 @@ class Packs:
     def __init__(self, cache: Cache, kind: str) -> None:
         self._cache, self._kind = cache, kind
         self._new: dict[str, bytes] = {}  # not written yet
-        self._since = 0.0  # when the first of these was added
+        self._since = time.monotonic()  # when something was written
         self._last: tuple[Path, bytes] = Path(), b""  # the pack that was read last
         self._values: dict[str, Any] = {}  # of ``value``
         found = [self._table(path) for path in sorted((cache.folder / kind).glob(f"[0-9a-f][0-9a-f]/*{ENTRY}"))]
@@ -48,7 +43,6 @@ class Packs:
 
     def add(self, name: str, content: bytes) -> None:
         """Add a result, or one that replaces an earlier one."""
-        self._since = self._since if self._new else time.monotonic()
         self._values.pop(name, None)
         self._new[name] = content
         full = len(self._new) >= MOST or sum(map(len, self._new.values())) >= BYTES
@@ -64,8 +58,7 @@ class Packs:
         table = sealed(_TABLE, json.dumps([time.time_ns(), lengths]).encode())
         write_bytes(path, b"".join([table, *(sealed(f"{name}{ENTRY}", one) for name, one in self._new.items()), table]))
         self._places.update(_places(path, len(table), lengths))
-        self._new = {}
-        self._last = Path(), b""
+        self._new, self._since, self._last = {}, time.monotonic(), (Path(), b"")
 
     def read(self, name: str) -> bytes | None:
         """Return a result; None where there is none, or it is damaged, which is said once of each pack."""
@@ -74,7 +67,9 @@ class Packs:
         pack, start, length = self._places[name]
         if self._last[0] != pack:
             self._cache.path(self._kind, pack.stem, ENTRY)  # it is in use
-            self._last = pack, _bytes(pack)
+            self._last = pack, b""
+            with _unless_gone():
+                self._last = pack, pack.read_bytes()
         content = unsealed(f"{name}{ENTRY}", self._last[1][start : start + length + _SEAL])
         if content is None:
             self.drop(name)
@@ -91,13 +86,13 @@ class Packs:
 
     def drop(self, name: str) -> None:
         """Forget a result that is damaged."""
-        pack = self._places.pop(name).pack
+        pack = self._places.pop(name)[0]
         if pack.exists():  # else it was cleaned since
             self._cache.say_damaged(pack)
 
     def _table(self, path: Path) -> tuple[int, Iterable[tuple[str, _Place]]]:
         """When an entry was written and the places of its results; none where it is damaged, and discarded."""
-        try:
+        with _unless_gone():
             with path.open("rb") as file:
                 table = unsealed(_TABLE, file.readline() + file.readline())
                 size = file.seek(0, os.SEEK_END)
@@ -105,18 +100,14 @@ class Packs:
                 with suppress(ValueError):
                     length = int(file.read()[8:24], 16)
                     if table is None and length == size - _SEAL:
-                        return 0, [(path.stem, _Place(path, 0, length))]
+                        return 0, [(path.stem, (path, 0, length))]
                     file.seek(max(size - _SEAL - length, 0))
                     table = table or unsealed(_TABLE, file.read())
             if table is not None:
                 written, lengths = json.loads(table)
                 return written, _places(path, len(table) + _SEAL, lengths)
-        except FileNotFoundError:  # somebody cleans
-            return 0, []
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-        self._cache.discard(path)
+        if path.exists():
+            self._cache.discard(path)
         return 0, []
 
 
@@ -130,15 +121,15 @@ def packed(cache: Cache, kind: str) -> Packs:
 def _places(pack: Path, start: int, lengths: Iterable[tuple[str, int]]) -> Iterator[tuple[str, _Place]]:
     """Say where results of these names and lengths lie, one after the other from ``start`` on."""
     for name, length in lengths:
-        yield name, _Place(pack, start, length)
+        yield name, (pack, start, length)
         start += length + _SEAL
 
 
-def _bytes(pack: Path) -> bytes:
-    """What a pack holds; nothing where it is gone, or the disk cannot read it."""
+@contextmanager
+def _unless_gone() -> Iterator[None]:
+    """Go on where somebody has cleaned an entry, or the disk cannot read it."""
     try:
-        return pack.read_bytes()
+        yield
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.EIO):
             raise
-        return b""

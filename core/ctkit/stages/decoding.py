@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -55,7 +54,7 @@ class Described:
     """What came of one volume that was wanted."""
 
     reading: Reading | None = None  #: None where the data set plugin failed
-    evidence: tuple[tuple[int, bytes], ...] = ()  #: places in what was wanted, and what ``encoded`` makes of it
+    evidence: tuple[tuple[int, NDArray[Any]], ...] = ()  #: places in what was wanted, and the evidence
     failures: tuple[Failure, ...] = ()
 
 
@@ -94,10 +93,10 @@ def _describe_volume(chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering
 
 
 def _evidence(item: Wanted, slices: Slices) -> Described:
-    evidence, failures = list[tuple[int, bytes]](), list[Failure]()
+    evidence, failures = list[tuple[int, NDArray[Any]]](), list[Failure]()
     for place, reducer in enumerate(item.evidence):
         try:
-            evidence.append((place, encoded(evidence_of(reducer, slices))))
+            evidence.append((place, evidence_of(reducer, slices)))
         except PluginError as error:
             failures.append(Failure(str(error), reducer))
     return Described(None, tuple(evidence), tuple(failures))
@@ -107,8 +106,11 @@ def keep(cache: Cache, item: Wanted, found: Described) -> None:
     """Add what came of a volume to what is to be written, its reading last."""
     if found.reading is None:
         return
-    for place, content in found.evidence:
-        packed(cache, "evidence").add(evidence_name(item.evidence[place], item.address, found.reading), content)
+    for place, evidence in found.evidence:
+        file = BytesIO()
+        np.save(file, evidence, allow_pickle=False)
+        name = evidence_name(item.evidence[place], item.address, found.reading)
+        packed(cache, "evidence").add(name, file.getvalue())
     write_reading(cache, item.address, found.reading)
 
 
@@ -140,27 +142,6 @@ def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices) -> NDArray[Any]:
             f" {reducer.evidence!r}, but returned {evidence.shape} {evidence.dtype}"
         )
     return evidence
-
-
-def encoded(evidence: NDArray[Any]) -> bytes:
-    """Return evidence as numpy writes it to a file."""
-    file = BytesIO()
-    np.save(file, evidence, allow_pickle=False)
-    return file.getvalue()
-
-
-def decoded(content: bytes) -> NDArray[Any]:
-    """Return the evidence that ``encoded`` was given, not to be written to."""
-    start = 10 + int.from_bytes(content[8:10], "little")  # numpy.lib.format, version 1.0
-    shape, fortran, dtype = _header(content[:start])
-    return np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
-
-
-@lru_cache(maxsize=4096)
-def _header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    file = BytesIO(start)
-    np.lib.format.read_magic(file)
-    return np.lib.format.read_array_header_1_0(file)
 
 
 def store_slices(cache: Cache, look: Rendering, volume: str, pixels: Pixels, reading: Reading) -> None:

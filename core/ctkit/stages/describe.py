@@ -15,24 +15,14 @@ from typing import Any
 
 from ctkit import compute
 from ctkit.compute import Call, Coroutine
-from ctkit.contracts import Reducer, Slices
+from ctkit.contracts import Reducer
 from ctkit.errors import CtkitError, DataError, PluginError, StorageError
 from ctkit.pipeline_file import Chosen
 from ctkit.session import Session
 from ctkit.slices import Catalogue, packed
+from ctkit.stages import decoding
 from ctkit.stages.data import Data
-from ctkit.stages.decoding import (
-    Decoded,
-    Described,
-    Failure,
-    Wanted,
-    encoded,
-    evidence_name,
-    evidence_of,
-    keep,
-    read_slices,
-    write_kept,
-)
+from ctkit.stages.decoding import Decoded, Failure, Wanted, evidence_name, evidence_of, read_slices
 from ctkit.stages.readings import Known, Reading, read_reading, read_readings, write_reading
 from ctkit.stages.rescue import describe_each, rescue
 from ctkit.storage import Cache, address
@@ -187,7 +177,7 @@ def _on_accelerator(
     try:
         failures = session.device_pool.run([_describe_next(session, decoded, chosen) for _ in range(at_once)])
     finally:
-        write_kept(session.cache)
+        decoding.write_kept(session.cache)
     return list(itertools.chain(*failures))
 
 
@@ -206,8 +196,8 @@ def _describe_next(
             write_reading(session.cache, outcome.item.address, reading)
             continue
         try:
-            content = yield Call(partial(_encoded_evidence, chosen, replace(slices, device=session.device)), {})
-            keep(session.cache, outcome.item, Described(reading, ((0, content),)))
+            found = yield Call(partial(evidence_of, chosen, replace(slices, device=session.device)), {})
+            decoding.keep(session.cache, outcome.item, decoding.Described(reading, ((0, found),)))
         except StorageError:
             raise
         except PluginError as error:
@@ -216,8 +206,3 @@ def _describe_next(
             reason = f"reducer {name!r}: {error}, on a volume of {len(outcome.item.volume)} slices"
             failures.append(Failure(reason, chosen))
     return failures
-
-
-def _encoded_evidence(chosen: Chosen[Reducer[Any]], slices: Slices) -> bytes:
-    """Describe one volume; perhaps in another process, whose end frees the accelerator's memory."""
-    return encoded(evidence_of(chosen, slices))

@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterable
 from functools import cached_property, partial
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from ctkit.pipeline_file import Arm, Document, Step
 from ctkit.session import Session
 from ctkit.slices import Choice, packed, selection
 from ctkit.stages.data import Data
-from ctkit.stages.decoding import decoded, evidence_name
+from ctkit.stages.decoding import evidence_name
 from ctkit.stages.describe import describe_again
 from ctkit.storage import address
 
@@ -82,7 +83,7 @@ class Evidence:
             content = packed(cache, "evidence").read(name)
         if content is None:
             raise DataError("a volume gives other pixels than before; were files changed? Run again")
-        return decoded(content)
+        return np.load(BytesIO(content), allow_pickle=False)  # type: ignore[no-any-return]  # numpy loads archives too
 
     def _all(self, step: Step) -> NDArray[Any]:
         """Slice evidence of the whole data set (n, ...)."""

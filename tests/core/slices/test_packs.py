@@ -58,8 +58,9 @@ def test_some_hundred_results_make_a_pack(tmp_path: Path) -> None:
 
 
 def test_a_result_waits_only_so_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own, now = Packs(Cache(tmp_path), "reading"), [0.0]
+    now = [0.0]
     monkeypatch.setattr("ctkit.slices.packs.time.monotonic", lambda: now[0])
+    own = Packs(Cache(tmp_path), "reading")
     own.add("a", b"")
     now[0] = SECONDS - 1
     own.add("b", b"")
@@ -67,6 +68,11 @@ def test_a_result_waits_only_so_long(tmp_path: Path, monkeypatch: pytest.MonkeyP
     now[0] = SECONDS + 1
     own.add("c", b"")
     assert len([*tmp_path.rglob("*.entry")]) == 1
+    own.add("d", b"")
+    assert len([*tmp_path.rglob("*.entry")]) == 1
+    now[0] = 3 * SECONDS
+    own.add("e", b"")
+    assert len([*tmp_path.rglob("*.entry")]) == 2, "what takes long does not wait for the next one"
 
 
 def test_one_changed_byte_costs_one_result_at_most(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import pytest
 from ctkit.contracts import Group
 from ctkit.errors import PluginError
 from ctkit.stages import evidence
-from ctkit.stages.decoding import decoded, encoded
 from ctkit.stages.evidence import Evidence
 from ctkit.stages.scan import scan
 
@@ -76,23 +75,6 @@ def test_large_evidence_of_different_kinds_is_an_error(start, chosen, monkeypatc
     monkeypatch.setattr(evidence, "HELD", 0)
     with pytest.raises(PluginError, match=r"is uint8 \(2,\) for each slice, of another uint8 \(3,\)"):
         given._gathered((np.zeros((1, n), np.uint8) for n in (2, 3)), np.zeros((1, 2), np.uint8), 2)
-
-
-@pytest.mark.parametrize(
-    "array",
-    [
-        np.arange(6, dtype=np.uint64).reshape(6, 1),
-        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
-        np.zeros((0,), np.float32),
-        np.array([True, False]),
-        np.arange(24, dtype=">i2").reshape(2, 3, 4),
-    ],
-    ids=lambda array: f"{array.dtype}{array.shape}",
-)
-def test_evidence_is_decoded_as_numpy_would(array) -> None:
-    found = decoded(encoded(array))
-    assert (found.dtype, found.shape) == (array.dtype, array.shape)
-    assert np.array_equal(found, array)
 
 
 def test_a_digest_of_all_volumes_is_made_once_for_all_arms(start, chosen, monkeypatch) -> None:
