@@ -9,6 +9,7 @@ import click
 
 from ctkit.cli import table
 from ctkit.cli.completion import plugins_of
+from ctkit.cli.early_workers import workers_for
 from ctkit.cli.messages import say_outcome
 from ctkit.cli.options import output_options
 from ctkit.contracts import SliceFormat, refuse_without_sources
@@ -56,13 +57,14 @@ def reduce(
     console: Console,
 ) -> None:
     """Choose slices of SOURCE without a pipeline file: the selection and a report go to --out."""
+    click.get_current_context().with_resource(workers_for(out))
     from ctkit import pipeline_file, plugins, runner
-    from ctkit.cli import pipeline_text
+    from ctkit.runner import pipeline_text
 
     curve = _of_a_plugin("curve", "--curve", "ctkit-reports") if with_curve else None
     export = _of_a_plugin("export-slices", "--export", "ctkit-exporters") if form else None
     document: dict[str, Any] = {
-        "run": {"name": "reduce", "seed": seed, "out": str(out.absolute())},
+        "run": {"name": "reduce", "seed": seed, "out": str(out.absolute()), "curve": with_curve},
         "dataset": {"use": dataset} | ({"root": str(source.absolute())} if source else {}),
         "reduce": [{"use": reducer}],
     }

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import astuple, dataclass, field, replace
 from functools import cache, partial
@@ -46,10 +46,10 @@ class Entry:
     """One plugin as ``ctkit list-plugins`` shows it.
 
     A module that makes something of every run has kind "output", one that follows runs by their lifecycle hooks
-    "tracker", a broken one "unknown".
+    "listener", a broken one "unknown".
     """
 
-    kind: Announced | Literal["output", "tracker", "unknown"]
+    kind: Announced | Literal["output", "listener", "unknown"]
     name: str
     summary: str
     distribution: str
@@ -58,6 +58,7 @@ class Entry:
     status: str = "ok"  #: or "broken", "clash", or "needs EXTRA" where packages of that are missing
     error: str = ""
     needs: str = ""  #: what pip has to install before it works, such as "ctkit-ssl[train]"
+    point: str = ""  #: name of the entry point that it comes from
 
     def load(self) -> type[Plugin[Any]]:
         """Import the class. Raises ``PluginError`` where that fails, or it is not a whole one of its kind."""
@@ -149,6 +150,7 @@ class Registry:
     _silenced: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.announced = self.entries
         self.manager.add_hookspecs(hookspecs)
 
     def of_kind(self, kind: str) -> Iterator[Entry]:
@@ -171,12 +173,32 @@ class Registry:
             raise PluginError(f"{kind} {name!r} is registered by {len(found)} distributions: write {choices}")
         return found[0]
 
+    def mark(self) -> None:
+        """Mark entries that claim one name as a clash."""
+        self.entries = [_marked(entry, self.announced) for entry in self.announced]
+
+    @property
+    def names(self) -> set[str]:
+        """What plugins can be left out by: their names, those of their entry points and of their distributions."""
+        return {name for entry in self.entries for name in (entry.name, entry.point, entry.distribution)}
+
+    def without(self, names: Collection[str]) -> Registry:
+        """The same, but for plugins, entry points and distributions of these names."""
+        if not names:
+            return self
+        registry = Registry([one for one in self.announced if not {one.name, one.point, one.distribution} & set(names)])
+        registry.mark()
+        for name, module in self.manager.list_name_plugin():
+            if not set(name.split(":")) & set(names):
+                registry.manager.register(module, name)
+        return registry
+
     def notify(self, hook: str, **facts: Any) -> None:
         """Call a lifecycle hook of every plugin; one that raises is reported once and stops nothing."""
         for plugin, implementation in self._implementations(hook, facts):
             try:
                 implementation()
-            except (Exception, SystemExit) as error:  # a tracker must never stop a run
+            except (Exception, SystemExit) as error:  # a listener must never stop a run
                 self._report(f"{plugin}.{hook}", error)
 
     def call(self, hook: str, **facts: Any) -> list[Any]:
@@ -225,7 +247,7 @@ def load() -> Registry:
         registry.entries.extend(
             entry for entry in _register(registry.manager, point, distribution, version) if entry.name not in disabled
         )
-    registry.entries = [_marked(entry, registry.entries) for entry in registry.entries]
+    registry.mark()
     return registry
 
 
@@ -246,17 +268,17 @@ def _register(
         announced = [(_REGISTER[hook], spec) for hook in registers for spec in _specs(getattr(module, hook))]
     except (Exception, SystemExit) as error:  # a stranger's module may raise anything; the others must go on
         reason = f"{type(error).__name__}: {error}"
-        yield Entry("unknown", point.name, "", distribution, version, point.value, "broken", reason)
+        yield Entry("unknown", point.name, "", distribution, version, point.value, "broken", reason, "", point.name)
         return
-    roles: list[Literal["output", "tracker"]] = ["output"] if _OUTPUTS in hooks else []
-    roles += ["tracker"] if set(hooks) - _REGISTER.keys() - _ASKING - {_OUTPUTS} else []
+    roles: list[Literal["output", "listener"]] = ["output"] if _OUTPUTS in hooks else []
+    roles += ["listener"] if set(hooks) - _REGISTER.keys() - _ASKING - {_OUTPUTS} else []
     for role in roles:
-        yield Entry(role, point.name, _first_line(module), distribution, version, point.value)
+        yield Entry(role, point.name, _first_line(module), distribution, version, point.value, point=point.name)
     for kind, spec in announced:
         fault, needs = _fault(kind, spec), missing_extra(distribution, spec.requires)
         status = "broken" if fault else f"needs {spec.requires}" if needs else "ok"
         fault = fault or (needs and f"packages are missing: pip install '{needs}'")
-        yield Entry(kind, spec.name, spec.summary, distribution, version, spec.target, status, fault, needs)
+        yield Entry(kind, spec.name, spec.summary, distribution, version, spec.target, status, fault, needs, point.name)
 
 
 def _first_line(module: Any) -> str:
@@ -304,7 +326,7 @@ def _fault(kind: Announced, spec: Spec) -> str:
 
 def _marked(entry: Entry, entries: list[Entry]) -> Entry:
     """The entry, as a clash where others claim its name too."""
-    if entry.kind in ("output", "tracker", "unknown") or entry.status == "broken":
+    if entry.kind in ("output", "listener", "unknown") or entry.status == "broken":
         return entry
     claimed = entry.kind, entry.name
     others = sorted(e.distribution for e in entries if (e.kind, e.name) == claimed and e is not entry)

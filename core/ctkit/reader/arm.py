@@ -42,6 +42,7 @@ def revisit(run: Path, arm: str, console: Console) -> Iterator[RevisitedArm]:
     registry = plugins.load()
     document = read_provenance(run)["pipeline"]
     document["run"]["out"] = str(run.absolute())
+    document |= {"track": [], "plugins": {}}  # who followed the run need not be here either
     document["compute"]["device"] = "cpu"  # nothing is computed again, so the GPU of the run need not be here
     resolved = pipeline_file.resolve(document, registry, run, f"{run}/run.json")
     arms = {one.id: one for one in resolved.arms}
@@ -98,7 +99,10 @@ class RevisitedArm:
     # --- the choice
 
     def select_at(self, at: float) -> Selection:
-        """What the arm would keep with another value of its last step's knob."""
+        """What the arm would keep with another value of its last step's knob.
+
+        Where its knob was fixed, pairs that were not compared count as different: see ``Reducer.describes_at``.
+        """
         *earlier, last = self._evidence.choices(self._arm)
         first = self._session.pipeline.run.seed
         seed = first if self._selected.seed is None else self._selected.seed
@@ -173,7 +177,7 @@ def _opened(session: Session, arm: Arm) -> RevisitedArm:
     _, data = scanning.found_before(session)
     if data is None:
         raise _missing(session, arm, "the source files have changed since the scan, or the scan is not in the cache")
-    reducers = describing.described_reducers(session)
+    reducers = describing.described_reducers(session, data.catalogue)
     numbers = range(len(data.catalogue))
     lacking = sum(describing.is_missing(session.cache, data.catalogue.address(n), reducers) for n in numbers)
     if lacking:

@@ -38,7 +38,7 @@ class Packs:
         found = [self._table(path) for path in sorted((cache.folder / kind).glob(f"[0-9a-f][0-9a-f]/*{ENTRY}"))]
         self._places = {name: place for _, places in sorted(found, key=lambda one: one[0]) for name, place in places}
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self._new or name in self._places
 
     def add(self, name: str, content: bytes) -> None:

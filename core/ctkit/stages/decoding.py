@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
@@ -58,10 +59,13 @@ class Described:
     failures: tuple[Failure, ...] = ()
 
 
-def evidence_name(chosen: Chosen[Reducer[Any]], volume: str, reading: Reading) -> str:
-    """Address of a reducer's evidence on the readable slices of the volume with address ``volume``."""
+def evidence_name(known: Container[str], chosen: Chosen[Reducer[Any]], volume: str, reading: Reading) -> str:
+    """Address of a reducer's evidence on the readable slices of a volume; that for any knob where it is ``known``."""
     looks = {"reducer": chosen.evidence_identity, "rendering": rendering.VERSION}
-    return address("evidence", **looks, volume=volume, slices=reading.mark)
+    whole = address("evidence", **looks, volume=volume, slices=reading.mark)
+    if chosen.at is None or whole in known:
+        return whole
+    return address("evidence", **looks, at=chosen.at, volume=volume, slices=reading.mark)
 
 
 def describe_volumes(
@@ -82,6 +86,8 @@ def _describe_volume(chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering
     What plugins do wrong is no fault of the volume, and must not count as one.
     """
     try:
+        if not item.store and all(one.build().by_slice for one in item.evidence):
+            return _describe_in_blocks(chosen, item)
         pixels = read(chosen, item)
         reading = Reading.of(len(item.volume), pixels, item.known)
     except PluginError as error:
@@ -106,11 +112,12 @@ def keep(cache: Cache, item: Wanted, found: Described) -> None:
     """Add what came of a volume to what is to be written, its reading last."""
     if found.reading is None:
         return
+    known = packed(cache, "evidence")
     for place, evidence in found.evidence:
-        file = BytesIO()
-        np.save(file, evidence, allow_pickle=False)
-        name = evidence_name(item.evidence[place], item.address, found.reading)
-        packed(cache, "evidence").add(name, file.getvalue())
+        name = evidence_name(known, item.evidence[place], item.address, found.reading)
+        if name not in known:
+            np.save(file := BytesIO(), evidence, allow_pickle=False)
+            known.add(name, file.getvalue())
     write_reading(cache, item.address, found.reading)
 
 
@@ -120,17 +127,49 @@ def write_kept(cache: Cache) -> None:
         packed(cache, kind).write()
 
 
+def _describe_in_blocks(chosen: Chosen[Dataset[Any]], item: Wanted) -> Described:
+    """Describe a volume by reducers that look at each slice by itself: few pixels at a time are in memory.
+
+    Raises ``PluginError`` where the data set returns what it must not.
+    """
+    blocks: list[Pixels] = []
+    found: list[list[NDArray[Any]]] = [[] for _ in item.evidence]
+    failures: dict[int, Failure] = {}
+    for pixels in _read(chosen, item, whole=False):
+        blocks.append(replace(pixels, values=np.empty((0, *pixels.values.shape[1:]))))
+        slices = as_slices(pixels) if pixels.index.size and item.evidence else None
+        for number, reducer in enumerate(item.evidence):
+            try:
+                if slices is not None and number not in failures:
+                    found[number].append(evidence_of(reducer, slices).copy())  # it may be a view of what comes next
+            except PluginError as error:
+                failures[number] = Failure(str(error), reducer)
+    whole = ((n, np.concatenate(parts)) for n, parts in enumerate(found) if parts and n not in failures)
+    return Described(Reading.of(len(item.volume), _joined(blocks), item.known), tuple(whole), tuple(failures.values()))
+
+
+def _joined(blocks: list[Pixels]) -> Pixels:
+    """Return what is known of all blocks of a volume, without its pixels."""
+    return replace(
+        blocks[0],
+        index=np.concatenate([block.index for block in blocks]),
+        skipped=tuple(itertools.chain(*(block.skipped for block in blocks))),
+        retry=any(block.retry for block in blocks),
+        ends=np.concatenate([block.ends for block in blocks if block.ends is not None]),
+    )
+
+
 def as_slices(pixels: Pixels) -> Slices:
     """Render pixels as reducers see them."""
     hu = pixels.values if pixels.unit == "HU" else None
-    return Slices(rendering.evidence(pixels.values), hu, pixels.index)
+    return Slices(rendering.evidence(pixels.values, pixels.ends), hu, pixels.index)
 
 
 def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices) -> NDArray[Any]:
     """Describe one volume. Raises ``PluginError`` where the reducer fails or returns what it must not."""
     name, reducer, n = chosen.entry.name, chosen.build(), len(slices.index)
     try:
-        evidence: NDArray[Any] = np.asarray(reducer.describe(slices))
+        evidence: NDArray[Any] = np.asarray(reducer.describe(replace(slices, at=chosen.at)))
     except Exception as error:  # a stranger's reducer may raise anything
         _log.debug("describing failed", exc_info=True)
         raise PluginError(f"reducer {name!r} failed to describe a volume: {type(error).__name__}: {error}") from error
@@ -157,15 +196,28 @@ def read(chosen: Chosen[Dataset[Any]], item: Wanted) -> Pixels:
 
     Raises ``PluginError`` where the data set returns what it must not.
     """
+    (pixels,) = _read(chosen, item, whole=True)
+    return pixels
+
+
+def _read(chosen: Chosen[Dataset[Any]], item: Wanted, *, whole: bool) -> Iterator[Pixels]:
+    """Yield the wanted slices in blocks, or as a ``whole``, with the ends of each."""
     asked = np.arange(len(item.volume)) if item.index is None else item.index
+    dataset, judge, what = chosen.build(), Judge(chosen.title, PluginError), (item.volume, item.index)
     try:
-        pixels = chosen.build().read(item.volume, item.index)
+        for pixels in [dataset.read(*what)] if whole else dataset.read_blocks(*what):
+            is_block = not whole and isinstance(pixels, Pixels)
+            count = len(pixels.index) + len(pixels.skipped) if is_block else len(asked)
+            check_pixels(judge, item.volume, pixels, asked[:count])
+            asked = asked[count:]
+            finite = _finite(pixels)
+            yield finite if finite.ends is not None else replace(finite, ends=rendering.ends_of(finite.values))
     except DataError as error:
         nothing = np.zeros((0, item.volume.rows, item.volume.columns), np.int16)
         skipped = tuple((number, str(error)) for number in asked.tolist())
-        return Pixels(nothing, np.zeros(0, np.int64), "HU", skipped, retry=error.retry)
-    check_pixels(Judge(chosen.title, PluginError), item.volume, pixels, asked)
-    return _finite(pixels)
+        yield Pixels(nothing, np.zeros(0, np.int64), "HU", skipped, error.retry, ends=np.zeros((0, 2)))
+        asked = asked[:0]
+    judge.must(not len(asked), f"read_blocks must give or skip each slice, but {len(asked)} are missing; yield them")
 
 
 def _finite(pixels: Pixels) -> Pixels:
@@ -176,7 +228,9 @@ def _finite(pixels: Pixels) -> Pixels:
     if good.all():
         return pixels
     skipped = tuple((number, NOT_FINITE) for number in pixels.index[~good].tolist())
-    return replace(pixels, values=pixels.values[good], index=pixels.index[good], skipped=(*pixels.skipped, *skipped))
+    ends = None if pixels.ends is None else pixels.ends[good]
+    left = (*pixels.skipped, *skipped)
+    return replace(pixels, values=pixels.values[good], index=pixels.index[good], skipped=left, ends=ends)
 
 
 def read_slices(chosen: Chosen[Dataset[Any]], item: Wanted) -> Decoded:
