@@ -142,8 +142,8 @@ def measure(folder: Path, volumes: int, workers: int) -> Measured:
         "describe": run(folder, "volume", "--until", "describe"),
         "select (volume)": run(folder, "volume", "--until", "select"),
         "select (dataset)": run(folder, "dataset", "--until", "select"),
+        "second start": run(folder, "volume", "--until", "select"),
         "report": run(folder, "volume"),
-        "second start": run(folder, "volume"),
     }
     runs = folder / "runs"
     cache = [path.stat() for path in (runs / ".cache").rglob("*") if path.is_file()]
@@ -173,7 +173,9 @@ def run(folder: Path, name: str, *options: str) -> Cost:
     if status:
         raise SystemExit(f"{' '.join(command)} failed")
     unit = 1 if sys.platform == "darwin" else 1024
-    return Cost(used.ru_utime + used.ru_stime, used.ru_maxrss * unit, time.perf_counter() - began)
+    cost = Cost(used.ru_utime + used.ru_stime, used.ru_maxrss * unit, time.perf_counter() - began)
+    print(f"{folder.name} {name} {' '.join(options)}: {cost}", file=sys.stderr, flush=True)
+    return cost
 
 
 def same_by_dask(folder: Path, workers: int) -> bool:

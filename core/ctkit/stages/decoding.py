@@ -83,29 +83,30 @@ def describe_volumes(
 def _describe_volume(chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering, item: Wanted) -> Described:
     """Read one volume and make what is wanted of it, its rows of the store in the cache.
 
-    What plugins do wrong is no fault of the volume, and must not count as one.
+    Where all reducers look at each slice by itself, few pixels at a time are in memory. What plugins do wrong is no
+    fault of the volume, and must not count as one.
     """
+    blocks: list[Pixels] = []
+    found: list[list[NDArray[Any]]] = [[] for _ in item.evidence]
+    failures: dict[int, Failure] = {}
+    whole = item.store or not all(one.build().by_slice for one in item.evidence)
     try:
-        if not item.store and all(one.build().by_slice for one in item.evidence):
-            return _describe_in_blocks(chosen, item)
-        pixels = read(chosen, item)
-        reading = Reading.of(len(item.volume), pixels, item.known)
+        for pixels in _read(chosen, item, whole=whole):
+            blocks.append(replace(pixels, values=np.empty((0, *pixels.values.shape[1:]))))
+            slices = as_slices(pixels) if pixels.index.size and item.evidence else None
+            for number, reducer in enumerate(item.evidence):
+                try:
+                    if slices is not None and number not in failures:
+                        found[number].append(evidence_of(reducer, slices).copy())  # it may be a view of what comes next
+                except PluginError as error:
+                    failures[number] = Failure(str(error), reducer)
     except PluginError as error:
         return Described(failures=(Failure(str(error)),))
-    found = _evidence(item, as_slices(pixels)) if pixels.index.size and item.evidence else Described()
+    reading = Reading.of(len(item.volume), _joined(blocks), item.known)
     if pixels.index.size and item.store:
         store_slices(cache, look, item.address, pixels, reading)
-    return replace(found, reading=reading)
-
-
-def _evidence(item: Wanted, slices: Slices) -> Described:
-    evidence, failures = list[tuple[int, NDArray[Any]]](), list[Failure]()
-    for place, reducer in enumerate(item.evidence):
-        try:
-            evidence.append((place, evidence_of(reducer, slices)))
-        except PluginError as error:
-            failures.append(Failure(str(error), reducer))
-    return Described(None, tuple(evidence), tuple(failures))
+    evidence = ((n, np.concatenate(parts)) for n, parts in enumerate(found) if parts and n not in failures)
+    return Described(reading, tuple(evidence), tuple(failures.values()))
 
 
 def keep(cache: Cache, item: Wanted, found: Described) -> None:
@@ -125,27 +126,6 @@ def write_kept(cache: Cache) -> None:
     """Write what ``keep`` has added, readings last."""
     for kind in ("evidence", "reading"):
         packed(cache, kind).write()
-
-
-def _describe_in_blocks(chosen: Chosen[Dataset[Any]], item: Wanted) -> Described:
-    """Describe a volume by reducers that look at each slice by itself: few pixels at a time are in memory.
-
-    Raises ``PluginError`` where the data set returns what it must not.
-    """
-    blocks: list[Pixels] = []
-    found: list[list[NDArray[Any]]] = [[] for _ in item.evidence]
-    failures: dict[int, Failure] = {}
-    for pixels in _read(chosen, item, whole=False):
-        blocks.append(replace(pixels, values=np.empty((0, *pixels.values.shape[1:]))))
-        slices = as_slices(pixels) if pixels.index.size and item.evidence else None
-        for number, reducer in enumerate(item.evidence):
-            try:
-                if slices is not None and number not in failures:
-                    found[number].append(evidence_of(reducer, slices).copy())  # it may be a view of what comes next
-            except PluginError as error:
-                failures[number] = Failure(str(error), reducer)
-    whole = ((n, np.concatenate(parts)) for n, parts in enumerate(found) if parts and n not in failures)
-    return Described(Reading.of(len(item.volume), _joined(blocks), item.known), tuple(whole), tuple(failures.values()))
 
 
 def _joined(blocks: list[Pixels]) -> Pixels:
