@@ -89,17 +89,18 @@ def _describe_volume(chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering
     blocks: list[Pixels] = []
     found: list[list[NDArray[Any]]] = [[] for _ in item.evidence]
     failures: dict[int, Failure] = {}
-    whole = item.store or not all(one.build().by_slice for one in item.evidence)
+    reducers = [reducer.build() for reducer in item.evidence]
+    whole = item.store or not all(reducer.by_slice for reducer in reducers)
     try:
         for pixels in _read(chosen, item, whole=whole):
             blocks.append(replace(pixels, values=np.empty((0, *pixels.values.shape[1:]))))
             slices = as_slices(pixels) if pixels.index.size and item.evidence else None
-            for number, reducer in enumerate(item.evidence):
+            for n, one in enumerate(item.evidence):
                 try:
-                    if slices is not None and number not in failures:
-                        found[number].append(evidence_of(reducer, slices).copy())  # it may be a view of what comes next
+                    if slices is not None and n not in failures:  # a copy, as it may be a view of what comes next
+                        found[n].append(evidence_of(one, slices, reducers[n]).copy())
                 except PluginError as error:
-                    failures[number] = Failure(str(error), reducer)
+                    failures[n] = Failure(str(error), one)
     except PluginError as error:
         return Described(failures=(Failure(str(error)),))
     reading = Reading.of(len(item.volume), _joined(blocks), item.known)
@@ -145,9 +146,12 @@ def as_slices(pixels: Pixels) -> Slices:
     return Slices(rendering.evidence(pixels.values, pixels.ends), hu, pixels.index)
 
 
-def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices) -> NDArray[Any]:
-    """Describe one volume. Raises ``PluginError`` where the reducer fails or returns what it must not."""
-    name, reducer, n = chosen.entry.name, chosen.build(), len(slices.index)
+def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices, reducer: Reducer[Any] | None = None) -> NDArray[Any]:
+    """Describe one volume, by what ``chosen`` has built where that is known.
+
+    Raises ``PluginError`` where the reducer fails or returns what it must not.
+    """
+    name, reducer, n = chosen.entry.name, reducer or chosen.build(), len(slices.index)
     try:
         evidence: NDArray[Any] = np.asarray(reducer.describe(replace(slices, at=chosen.at)))
     except Exception as error:  # a stranger's reducer may raise anything
