@@ -89,7 +89,7 @@ class Nifti(Dataset[NiftiParams]):
             return Skipped(file.path, str(error), error.retry)
         if len(labels):
             return Skipped(
-                file.path, f"a label map: whole numbers from {min(0, labels[0]):g} on, {len(labels)} different ones"
+                file.path, f"a label map: whole numbers from {min(0, *labels):g} on, {len(labels)} different ones"
             )
         return facts
 
