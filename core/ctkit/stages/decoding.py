@@ -70,14 +70,17 @@ def evidence_name(known: Container[str], chosen: Chosen[Reducer[Any]], volume: s
 
 def describe_volumes(
     chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering, items: Sequence[Wanted]
-) -> list[Described]:
-    """Describe volumes one after the other, the later ones only while there is time. Runs in a worker process."""
+) -> tuple[list[Described], float]:
+    """Describe volumes one after the other, the later ones only while there is time. Runs in a worker process.
+
+    Returns what came of the first ones, and the seconds that they took.
+    """
     began, done = time.monotonic(), list[Described]()
     for item in items:
         if done and time.monotonic() > began + ENOUGH:
             break
         done.append(_describe_volume(chosen, cache, look, item))
-    return done
+    return done, time.monotonic() - began
 
 
 def _describe_volume(chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering, item: Wanted) -> Described:
