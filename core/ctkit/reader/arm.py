@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ctkit import compute, pipeline_file, plugins
 from ctkit.console import Console, count
-from ctkit.contracts import Dataset, Floats, Group, Ints, Knob, Volume, VolumeFacts
+from ctkit.contracts import Dataset, Floats, Group, Ints, Knob, Rows, Volume, VolumeFacts
 from ctkit.errors import RequestError, nearest
 from ctkit.pipeline_file import Arm, Chosen
 from ctkit.session import Session, open_session
@@ -22,6 +22,7 @@ from ctkit.session.usage import used_by
 from ctkit.slices import Catalogue, Selection, selection
 from ctkit.stages import curve, pictures
 from ctkit.stages import describe as describing
+from ctkit.stages import materialise as storing
 from ctkit.stages import scan as scanning
 from ctkit.stages import select as selecting
 from ctkit.stages.data import Data
@@ -37,7 +38,7 @@ Result = TypeVar("Result")
 
 
 @contextmanager
-def revisit(run: Path, arm: str, console: Console) -> Iterator[RevisitedArm]:
+def revisit(run: Path, arm: str, console: Console, *, looking: bool = True) -> Iterator[RevisitedArm]:
     """Open an arm of the run folder ``run`` and hold the folder; ``run.json`` stays as it is. See ``Run.revisit``."""
     registry = plugins.load()
     document = read_provenance(run)["pipeline"]
@@ -49,9 +50,15 @@ def revisit(run: Path, arm: str, console: Console) -> Iterator[RevisitedArm]:
     if arm not in arms:
         raise RequestError(f"{run} has no arm {arm!r}; {nearest(arm, arms)}")
     folder = RunFolder(run.absolute())
-    session = open_session(resolved, registry, console, folder, looking=True)
+    session = open_session(resolved, registry, console, folder, looking=looking)
     with folder.locked(), used_by(session.cache, folder.path), session.workers:
         yield _opened(session, arms[arm])
+
+
+def stored(run: Path, arm: str, console: Console) -> tuple[Rows, tuple[str, ...]]:
+    """Where the slices that an arm keeps lie in the slice store, and their sources; stores what is not there."""
+    with revisit(run, arm, console, looking=False) as opened:
+        return opened.store()
 
 
 class RevisitedArm:
@@ -70,6 +77,7 @@ class RevisitedArm:
         self.address = selected.address  #: what tells its selection from all others, 64 hex digits
         self.reducer = last.entry.name  #: of its last step
         self.knob: Knob | None = last.build().knob  #: of its last step
+        self.scope = arm.steps[-1].scope  #: of its last step
         #: What is kept (n,), which slice stands for a dropped one ``by`` (n,), its ``distance`` (n,), and ``at``.
         self.selection: Selection = selected.selection
         self.shows_images = session.pipeline.report.images  #: whether the pipeline lets pixels be shown
@@ -104,9 +112,15 @@ class RevisitedArm:
         Where its knob was fixed, pairs that were not compared count as different: see ``Reducer.describes_at``.
         """
         *earlier, last = self._evidence.choices(self._arm)
-        first = self._session.pipeline.run.seed
-        seed = first if self._selected.seed is None else self._selected.seed
-        return selection.select(self._data.table, [*earlier, replace(last, at=at)], seed)
+        return selection.select(self._data.table, [*earlier, replace(last, at=at)], self._seed)
+
+    def groups(self) -> Iterator[tuple[Ints, Group]]:
+        """What the last step decides on, group by group: slices (m,) in its order, and their evidence."""
+        return selection.last_groups(self._data.table, self._evidence.choices(self._arm), self._seed)
+
+    @property
+    def _seed(self) -> int:
+        return self._session.pipeline.run.seed if self._selected.seed is None else self._selected.seed
 
     def to_previous(self, slices: Ints) -> Floats:
         """Distance (m,) of each of ``slices`` (m,), all of one volume, to the one before; NaN where there is none.
@@ -134,6 +148,14 @@ class RevisitedArm:
         return list(read_rows(self.folder.curve, CurveRow))
 
     # --- the data
+
+    def store(self) -> tuple[Rows, tuple[str, ...]]:
+        """Where the ``m`` kept slices lie in the slice store, and their sources (m,); stores what is not there."""
+        chosen, size = self.selection, self._session.pipeline.rendering.size
+        data = storing.materialise(self._session, self._data, [chosen], noted=False)
+        kept = np.flatnonzero(chosen.kept).tolist()
+        sources = tuple(self.volumes[int(self.volume[n])].source(int(self.index[n])) for n in kept)
+        return storing.rows_of(data.table, chosen, data.shards, size), sources
 
     def images(self, slices: Ints) -> dict[int, NDArray[np.uint8]]:
         """Pictures (side, side) of slices in the training rendering, by number, of those that can still be read."""

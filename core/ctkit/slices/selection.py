@@ -125,6 +125,13 @@ def curve(table: Table, choices: Sequence[Choice], seed: int) -> dict[float, int
     return {at: int(_apply(table, last, at, before, key).kept.sum()) for at in grid}
 
 
+def last_groups(table: Table, choices: Sequence[Choice], seed: int) -> Iterator[tuple[Ints, Group]]:
+    """What the last step decides on, group by group: numbers of slices in its order, and what the reducer sees."""
+    before = _before_last(table, choices, seed)
+    for left, group, _ in _groups(table, choices[-1], before, (seed, len(choices) - 1)):
+        yield left, group
+
+
 def _before_last(table: Table, choices: Sequence[Choice], seed: int) -> Selection:
     """What all steps but the last leave."""
     selection = Selection.everything(len(table))
@@ -212,11 +219,12 @@ def _groups(
     table: Table, choice: Choice, before: Selection, key: tuple[int, int]
 ) -> Iterator[tuple[Ints, Group, np.random.Generator]]:
     """What is left of ``before`` in each group, as numbers and as the reducer sees it."""
+    unused = np.random.default_rng(key)  # a generator for each group costs more than many a choice
     for slices in table.groups(choice.scope):
         left = slices[before.kept[slices]]
         if len(left):
             group = Group(table.volume[left], table.index[left], choice.evidence(left))
-            yield left, group, _generator(table, left, key)
+            yield left, group, _generator(table, left, key) if choice.reducer.draws else unused
 
 
 def _merged(judge: Judge, before: Selection, decided: Iterable[Decided], at: float) -> Selection:

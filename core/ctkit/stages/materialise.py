@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,10 +22,11 @@ from ctkit.stages.readings import read_reading
 from ctkit.storage import Cache
 
 
-def materialise(session: Session, data: Data, selections: Iterable[Selection]) -> Data:
+def materialise(session: Session, data: Data, selections: Iterable[Selection], *, noted: bool = True) -> Data:
     """Store the slices that any of the selections keeps, and return the data with where they lie.
 
-    Raises ``DataError`` where one cannot be read any more.
+    Who only reads a run does so without it being ``noted`` in ``run.json``. Raises ``DataError`` where one cannot be
+    read any more.
     """
     catalogue, table, kept = data.catalogue, data.table, np.zeros(len(data.table), bool)
     for chosen in selections:
@@ -36,7 +38,7 @@ def materialise(session: Session, data: Data, selections: Iterable[Selection]) -
     if not missing:
         session.cached("materialise")
     else:
-        with session.work("materialise"):
+        with session.work("materialise") if noted else nullcontext():
             _store(session, catalogue, {number: wanted[number] for number in missing})
         shards |= {number: find(number, wanted[number]) for number in missing}
     lost = [number for number, shard in shards.items() if shard is None]
@@ -89,7 +91,7 @@ def by_volume(table: Table, kept: Bools) -> dict[int, Ints]:
 
 
 def _store(session: Session, catalogue: Catalogue, wanted: dict[int, Ints]) -> None:
-    items = (Wanted(number, catalogue.address(number), catalogue[number], index) for number, index in wanted.items())
+    items = (Wanted.again(session.cache, catalogue, number, index) for number, index in wanted.items())
     work = partial(_store_volume, session.pipeline.dataset, session.cache, session.pipeline.rendering)
     outcomes = session.parallel("materialise", work, items, total=len(wanted), name=lambda item: item.address)
     for outcome in outcomes:
@@ -99,6 +101,6 @@ def _store(session: Session, catalogue: Catalogue, wanted: dict[int, Ints]) -> N
 
 def _store_volume(chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering, item: Wanted) -> None:
     """Write the wanted slices of a volume, rendered by what all of its slices span. Runs in a worker process."""
-    pixels, reading = read(chosen, item), read_reading(cache, item.address)
-    if pixels.index.size and reading is not None:
-        store_slices(cache, look, item.address, pixels, reading)
+    pixels = read(chosen, item)
+    if pixels.index.size and item.reading is not None:
+        store_slices(cache, look, item.address, pixels, item.reading)

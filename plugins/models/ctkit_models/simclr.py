@@ -25,7 +25,7 @@ class SimCLRParams(ContrastiveParams):
 class SimCLR(Contrastive[SimCLRParams]):
     """Two views of a slice are told from all other views in the batch (NT-Xent)."""
 
-    first = SHORT | {"steps": 120, "batch": 32, "rate_batch": 32}
+    first = SHORT | {"steps": 120, "batch": 64, "rate_batch": 64}
 
     def network(self, trunk: Trunk, plan: Plan) -> Network:
         """Trunk and projection head under lightly's NT-Xent loss."""

@@ -10,17 +10,39 @@ import numpy as np
 from ctkit import ComparisonRow, Run, quantities
 from ctkit.contracts import main_metric
 from ctkit_reports import cost, wording
-from ctkit_reports.elements import unique
+from ctkit_reports.elements import by, unique
 from ctkit_reports.verdict import aside, gain, verdict
 
 
+def plain(run: Run) -> list[str]:
+    """The answer without statistics: what each arm keeps, and whether it is better, worse, or neither is shown."""
+    return [_plain(run, name) for name in _asked(run)] if run.score_rows and _asked(run) else [headline(run)]
+
+
+def _plain(run: Run, name: str) -> str:
+    arm, rows = run.arm(name), [row for row in _primary(run) if row.arm == name]
+    parts = [f"“{name}” keeps {wording.percent(arm.share)} of the slices." if arm else f"“{name}”."]
+    for (other, contrast), group in by(lambda row: (row.reference, row.contrast), rows).items():
+        size = ", which keeps as many" if contrast == "same size" else ""
+        parts.append(f"Compared with “{other}”{size}: {_shown(group)}.")
+    return " ".join(parts)
+
+
+def _shown(rows: Sequence[ComparisonRow]) -> str:
+    """What comparisons show, counted where they differ: "better in 1 and no difference shown in 2 of 3 comparisons"."""
+    counts = Counter(verdict(row) for row in rows)
+    if len(counts) == 1:
+        return f"{next(iter(counts))}{f' in all {len(rows)} comparisons' if len(rows) > 1 else ''}"
+    return f"{wording.listing([f'{kind} in {counts[kind]}' for kind in counts])} of {len(rows)} comparisons"
+
+
 def headline(run: Run) -> str:
-    """The one sentence that a reader takes away."""
+    """The answer in one sentence, with its numbers."""
     if not run.arms:
         return "No arm has been chosen yet."
-    if not run.trainings and not run.scores:
+    if not run.trainings and not run.score_rows:
         return f"This run has selections only: {_smallest(run)} No backbone was trained, so nothing is scored."
-    if not run.scores:
+    if not run.score_rows:
         return f"Backbones were trained but not scored on any task. {_smallest(run)}"
     if not _primary(run):
         return f"There is no reference arm to compare with, so no arm is called better or worse. {_smallest(run)}"
@@ -37,11 +59,11 @@ def further(run: Run) -> tuple[str, ...]:
 
 def _primary(run: Run) -> list[ComparisonRow]:
     """The comparisons that answer the question; of a run that has no families, those with the reference."""
-    metric = main_metric(run.comparisons)
-    known = any(row.family for row in run.comparisons)
+    metric = main_metric(run.comparison_rows)
+    known = any(row.family for row in run.comparison_rows)
     return [
         row
-        for row in run.comparisons
+        for row in run.comparison_rows
         if row.metric == metric and row.reference not in run.baselines and (row.family == "primary" or not known)
     ]
 
