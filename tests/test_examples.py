@@ -103,17 +103,3 @@ def test_a_third_party_plugin_passes_its_own_tests(with_plugin, name, tmp_path):
     command = (with_plugin.python, "-W", "error", "-m", "pytest", "-p", "no:cacheprovider", EXAMPLES / name)
     done = with_plugin.run(*command, cwd=tmp_path)
     assert " passed" in done.stdout
-
-
-@pytest.mark.slow
-def test_pre_training_beats_random_weights_in_the_quickstart(tmp_path, ctkit):
-    """With all slices, on features that a linear classifier reads: the interval of the difference is above 0."""
-    done = ctkit(
-        "run", EXAMPLES / "quickstart.toml", "--out", tmp_path / "run", "--only", "arm=all", "--only", "arm=untrained"
-    )
-    assert done.returncode == 0, done.stderr
-    with (tmp_path / "run" / "comparisons.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if (row["arm"], row["reference"]) == ("all", "untrained")]
-    (linear,) = [row for row in rows if (row["protocol"], row["metric"]) == ("linear", "auc")]
-    print({name: linear[name] for name in ("difference", "ci_low", "ci_high")})  # noqa: T201  # for -s
-    assert float(linear["ci_low"]) > 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from ctkit import plugins
+from ctkit import open_run, plugins
 from ctkit.cli import main
 from ctkit.contracts import Predictions
 from ctkit.pipeline_file.pipeline import Pipeline
@@ -255,3 +256,17 @@ def test_the_study_goes_from_its_file_to_its_page_and_trains_nothing_twice(
     page.write_page(folder, docs)
     assert "24 trainings with 2 seeds" in (docs / "proof.md").read_text(encoding="utf-8")
     assert len((docs / "proof" / "scores.csv").read_text().splitlines()) == 1 + 2 * (24 + 6)
+
+
+@pytest.mark.slow
+def test_pre_training_beats_random_weights_in_the_quickstart(
+    tmp_path: Path, ctkit: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """With all slices, on features that a linear classifier reads: the interval of the difference is above 0."""
+    run, file = tmp_path / "run", PROOF.parent / "quickstart.toml"
+    done = ctkit("run", file, "--out", run, "--only", "arm=all", "--only", "arm=untrained")
+    assert done.returncode == 0, done.stderr
+    found = [row for row in open_run(run).comparisons if (row.arm, row.reference) == ("all", "untrained")]
+    (linear,) = [row for row in found if (row.place.protocol, row.metric) == ("linear", "auc")]
+    print(linear)  # noqa: T201  # for -s
+    assert linear.ci_low > 0
