@@ -35,7 +35,7 @@ from ctkit.contracts.dataset import (
     VolumeFacts,
     refuse_without_sources,
 )
-from ctkit.contracts.judge import image_of
+from ctkit.contracts.judge import image_of, mask_of
 from ctkit.contracts.method import (
     ChildProcess,
     Exported,
@@ -60,7 +60,7 @@ from ctkit.contracts.protocol import (
     worst_mistakes,
 )
 from ctkit.contracts.reducer import Decision, Group, Knob, Reducer, Slices, knob
-from ctkit.contracts.task import Split, Task
+from ctkit.contracts.task import Split, Stack, Task
 from ctkit.contracts.tracker import Tracker
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ __all__ = [
     "BASES", "PRETRAINING", "Bools", "ChildProcess", "Dataset", "Decision", "Difference", "Evaluation",
     "ExportFormat", "Exported", "Floats", "Group", "InputPath", "Ints", "Knob", "Leak", "Method", "Mistake",
     "NoParams", "P", "Params", "Pixels", "Plugin", "Predictions", "Pretrained", "Pretraining", "Protocol", "Reducer",
-    "Rows", "Score", "Skipped", "SliceFormat", "Slices", "SourceFile", "Split", "StartChild", "Task", "Tracker",
-    "Volume", "VolumeFacts", "image_of", "knob", "main_metric", "refuse_without_sources", "worst_mistakes",
+    "Rows", "Score", "Skipped", "SliceFormat", "Slices", "SourceFile", "Split", "Stack", "StartChild", "Task",
+    "Tracker", "Volume", "VolumeFacts", "image_of", "knob", "main_metric", "mask_of", "refuse_without_sources",
+    "worst_mistakes",
 ]  # fmt: skip
 
 BASES: Mapping[Kind, type[Plugin[Any]]] = {

@@ -12,7 +12,7 @@ import numpy as np
 
 from ctkit.contracts import Predictions
 from ctkit.errors import DataError
-from ctkit.files import read_json, write_csv, write_json
+from ctkit.files import open_csv, read_json, write_csv, write_json
 
 Step = Annotated[int, "a step"]  #: a method may count in floats
 AllDigits = Annotated[float, "all digits"]  #: other numbers are written with six; NaN is an empty cell
@@ -162,7 +162,7 @@ def read_rows(path: Path, kind: type[Row]) -> Iterator[Row]:
     """
     if not path.exists():
         return
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with open_csv(path) as file:
         lines = csv.reader(file)
         header = next(lines, [])
         if lacking := [name for name in kind._fields if name not in header and name not in kind._field_defaults]:
@@ -258,13 +258,14 @@ def write_predictions(table: Path, facts: Path, predictions: Predictions, addres
     ``address`` names what they are predictions of.
     """
     patients = predictions.patients or ("",) * len(predictions.names)
+    classes, measures = predictions.classes, predictions.measures
+    labels = [classes[label] if classes else "" for label in predictions.labels]
+    values = np.column_stack([predictions.probabilities, *measures.values()])
     rows = (
-        (name, patient, predictions.classes[label], *(f"{value:.17g}" for value in probabilities))
-        for name, patient, label, probabilities in zip(
-            predictions.names, patients, predictions.labels, predictions.probabilities, strict=True
-        )
+        (name, patient, label, *(f"{value:.17g}" for value in numbers))
+        for name, patient, label, numbers in zip(predictions.names, patients, labels, values, strict=True)
     )
-    write_csv(table, (*PREDICTION_COLUMNS, *predictions.classes), rows)
+    write_csv(table, (*PREDICTION_COLUMNS, *classes, *measures), rows)
     document: PredictionFacts = {
         "classes": list(predictions.classes),
         "positive": predictions.positive,
@@ -276,7 +277,7 @@ def write_predictions(table: Path, facts: Path, predictions: Predictions, addres
     write_json(facts, document)
 
 
-PREDICTION_COLUMNS = ("name", "patient", "label")  #: one for each class follows
+PREDICTION_COLUMNS = ("name", "patient", "label")  #: one for each class, or for each measure, follows
 
 
 def read_predictions(table: Path, facts: Path) -> Predictions:
@@ -284,22 +285,26 @@ def read_predictions(table: Path, facts: Path) -> Predictions:
 
     Raises ``DataError`` where the table names a label that is none of its classes.
     """
-    with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with open_csv(table) as file:
         header, *rows = csv.reader(file)
-    classes = tuple(header[len(PREDICTION_COLUMNS) :])
-    numbers = {name: number for number, name in enumerate(classes)}
-    if unknown := {row[2] for row in rows} - set(classes):
+    columns = tuple(header[len(PREDICTION_COLUMNS) :])
+    values = np.array([row[3:] for row in rows], np.float64).reshape(len(rows), len(columns))
+    measured = bool(rows) and not any(row[2] for row in rows)
+    classes = () if measured else columns
+    numbers = {"": 0} if measured else {name: number for number, name in enumerate(classes)}
+    if unknown := {row[2] for row in rows} - set(numbers):
         raise DataError(f"{table}: the labels {sorted(unknown)} are not among the classes {list(classes)}")
     known = read_prediction_facts(facts)
     return Predictions(
         names=tuple(row[0] for row in rows),
         labels=np.array([numbers[row[2]] for row in rows], np.int64),
-        probabilities=np.array([row[3:] for row in rows], np.float64).reshape(len(rows), len(classes)),
+        probabilities=values[:, : len(classes)],
         classes=classes,
         positive=known.get("positive"),
         patients=tuple(row[1] for row in rows) if known.get("patients") else None,
         notes=tuple(known.get("notes", ())),
         warnings=tuple(known.get("warnings", ())),
+        measures=dict(zip(columns, values.T, strict=True)) if measured else {},
     )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -60,6 +62,15 @@ def test_a_row_is_one_line_and_is_read_as_it_was(tmp_path: Path, row: Any, line:
     assert (tmp_path / "t.csv").read_text() == f"{','.join(row._fields)}\n{line}\n"
     (found,) = read_rows(tmp_path / "t.csv", type(row))
     assert repr(found) == repr(row)  # NaN is not equal to itself
+
+
+def test_a_table_whose_name_ends_in_gz_is_compressed_and_always_of_the_same_bytes(tmp_path: Path) -> None:
+    rows = [row for row, _ in ROWS if isinstance(row, SliceRow)]
+    for name in ("t.csv", "t.csv.gz", "other.csv.gz"):
+        write_rows(tmp_path / name, SliceRow, rows)
+    assert gzip.decompress((tmp_path / "t.csv.gz").read_bytes()) == (tmp_path / "t.csv").read_bytes()
+    assert (tmp_path / "t.csv.gz").read_bytes() == (tmp_path / "other.csv.gz").read_bytes()
+    assert repr(list(read_rows(tmp_path / "t.csv.gz", SliceRow))) == repr(rows)
 
 
 def test_numbers_have_six_digits_but_those_of_a_history_all(tmp_path: Path) -> None:
@@ -149,6 +160,17 @@ def test_predictions_without_facts_are_read_for_what_the_table_says(tmp_path: Pa
     found = records.read_predictions(tmp_path / "p.csv", tmp_path / "nothing.json")
     assert (found.positive, found.patients, found.notes) == (None, None, ())
     assert found.classes == ("no", "yes")
+
+
+@pytest.mark.parametrize("with_facts", [True, False])
+def test_measures_of_volumes_are_read_to_the_last_digit(tmp_path: Path, with_facts: bool) -> None:
+    measures = {"dice": np.array([1 / 3, 0.5]), "hd95": np.array([2 / 3, 0.0])}
+    whole = replace(PREDICTIONS, labels=np.zeros(2, int), probabilities=np.zeros((2, 0)), classes=(), measures=measures)
+    records.write_predictions(tmp_path / "p.csv", tmp_path / "p.json", whole)
+    found = records.read_predictions(tmp_path / "p.csv", tmp_path / ("p.json" if with_facts else "nothing.json"))
+    assert same(found, whole) == with_facts
+    assert (list(found.measures), found.classes, found.probabilities.shape) == (["dice", "hd95"], (), (2, 0))
+    assert all(np.array_equal(found.measures[name], values) for name, values in measures.items())
 
 
 def test_a_label_that_is_no_class_is_named(tmp_path: Path) -> None:
