@@ -4,7 +4,7 @@
     python benchmarks/ingestion.py [--slices 5904] [--pairs 5] [--workers 2] [--write]
 
 The real LIDC slices in $CTKIT_REAL_DATA (see CONTRIBUTING.md) are repeated, as series of their own, to the number of
-slices asked for. Then these two are timed as whole processes, start-up included, by turns, as often as ``--pairs`` asks:
+slices asked for. Then these two are timed as whole processes, start-up included, by turns, ``--pairs`` times:
 
 published   one process, as users have it: DICOM to PNG with OpenCV, PNG back, imagehash.dhash, greedy loop, copy of
             what is kept
