@@ -1,6 +1,6 @@
 """How cost grows with the number of volumes: CPU time and memory of each stage on synthetic archives.
 
-    python benchmarks/scale.py [--volumes 1000 10000 50000] [--slices 5] [--side 32] [--workers 2] [--dask] [--out FILE]
+    python benchmarks/scale.py [--volumes 1000 10000 50000] [--slices 5] [--side 32] [--workers 2] [--dask]
 
 An archive is DICOM: the header of a real LIDC slice in $CTKIT_REAL_DATA (see CONTRIBUTING.md), with identifiers and
 places of its own in each file, and few pixels. So the figures show what a volume and a slice cost beyond their pixels.

@@ -53,9 +53,9 @@ class Packs:
         """Write what was added. Raises ``StorageError`` where the disk refuses."""
         if not self._new:
             return
-        path = self._cache.path(self._kind, address("pack", names=list(self._new)), ENTRY)
-        lengths = [(name, len(content)) for name, content in self._new.items()]
-        table = sealed(_TABLE, json.dumps([time.time_ns(), lengths]).encode())
+        now, lengths = time.time_ns(), [(name, len(content)) for name, content in self._new.items()]
+        path = self._cache.path(self._kind, address("pack", written=now, results=lengths), ENTRY)
+        table = sealed(_TABLE, json.dumps([now, lengths]).encode())
         write_bytes(path, b"".join([table, *(sealed(f"{name}{ENTRY}", one) for name, one in self._new.items()), table]))
         self._places.update(_places(path, len(table), lengths))
         self._new, self._since, self._last = {}, time.monotonic(), (Path(), b"")

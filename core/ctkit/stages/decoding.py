@@ -18,8 +18,8 @@ from ctkit.contracts.judge import Judge
 from ctkit.errors import DataError, PluginError
 from ctkit.pipeline_file import Chosen, Rendering
 from ctkit.promises import check_pixels
-from ctkit.slices import SliceStore, packed, rendering
-from ctkit.stages.readings import NOTHING_KNOWN, Known, Reading, write_reading
+from ctkit.slices import Catalogue, SliceStore, packed, rendering
+from ctkit.stages.readings import NOTHING_KNOWN, Known, Reading, read_reading, write_reading
 from ctkit.storage import Cache, address
 
 NOT_FINITE = "has NaN or infinite values, which the data set plugin must fill or skip"
@@ -39,7 +39,13 @@ class Wanted:
     evidence: tuple[Chosen[Reducer[Any]], ...] = ()
     store: bool = False  #: also write what is read to the store
     known: Known = NOTHING_KNOWN  #: of the others
-    reading: Reading | None = None  #: where rendering needs the span of the volume's values
+    reading: Reading | None = None  #: where it is known, for renderings that need the span of the volume's values
+
+    @classmethod
+    def again(cls, cache: Cache, catalogue: Catalogue, number: int, index: Ints) -> Wanted:
+        """Some slices of a volume that was described."""
+        at = catalogue.address(number)
+        return cls(number, at, catalogue[number], index, reading=read_reading(cache, at))
 
 
 @dataclass(frozen=True)
@@ -70,14 +76,17 @@ def evidence_name(known: Container[str], chosen: Chosen[Reducer[Any]], volume: s
 
 def describe_volumes(
     chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering, items: Sequence[Wanted]
-) -> list[Described]:
-    """Describe volumes one after the other, the later ones only while there is time. Runs in a worker process."""
+) -> tuple[list[Described], float]:
+    """Describe volumes one after the other, the later ones only while there is time. Runs in a worker process.
+
+    Returns what came of the first ones, and the seconds that they took.
+    """
     began, done = time.monotonic(), list[Described]()
     for item in items:
         if done and time.monotonic() > began + ENOUGH:
             break
         done.append(_describe_volume(chosen, cache, look, item))
-    return done
+    return done, time.monotonic() - began
 
 
 def _describe_volume(chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering, item: Wanted) -> Described:

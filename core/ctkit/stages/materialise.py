@@ -91,11 +91,7 @@ def by_volume(table: Table, kept: Bools) -> dict[int, Ints]:
 
 
 def _store(session: Session, catalogue: Catalogue, wanted: dict[int, Ints]) -> None:
-    items = (
-        Wanted(number, at, catalogue[number], index, reading=read_reading(session.cache, at))
-        for number, index in wanted.items()
-        for at in (catalogue.address(number),)
-    )
+    items = (Wanted.again(session.cache, catalogue, number, index) for number, index in wanted.items())
     work = partial(_store_volume, session.pipeline.dataset, session.cache, session.pipeline.rendering)
     outcomes = session.parallel("materialise", work, items, total=len(wanted), name=lambda item: item.address)
     for outcome in outcomes:

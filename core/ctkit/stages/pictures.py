@@ -81,16 +81,8 @@ def images_of(session: Session, data: Data, slices: Ints) -> dict[int, NDArray[n
     catalogue, table = data.catalogue, data.table
     volumes = np.unique(table.volume[slices])
     numbers = {int(volume): slices[table.volume[slices] == volume] for volume in volumes}
-    items = (
-        Wanted(
-            number,
-            catalogue.address(number),
-            catalogue[number],
-            table.index[of_volume],
-            reading=data.readings[number],
-        )
-        for number, of_volume in numbers.items()
-    )
+    again = partial(Wanted.again, session.cache, catalogue)
+    items = (again(number, table.index[of_volume]) for number, of_volume in numbers.items())
     work = partial(picture_volume, session.pipeline.dataset, session.pipeline.rendering)
     images: dict[int, NDArray[np.uint8]] = {}
     for outcome in session.parallel("pictures", work, items, total=len(numbers), name=lambda item: item.address):

@@ -6,6 +6,7 @@ the volume is in order, and no reading may say otherwise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -19,7 +20,7 @@ from ctkit.compute import Cause
 from ctkit.contracts import Dataset
 from ctkit.pipeline_file import Chosen
 from ctkit.session import Session
-from ctkit.stages.decoding import Failure, Wanted, describe_volumes, keep, read, write_kept
+from ctkit.stages.decoding import ENOUGH, Failure, Wanted, describe_volumes, keep, read, write_kept
 from ctkit.stages.readings import Known, Reading, write_reading
 
 TOGETHER = 64  #: volumes that a worker is given at once
@@ -72,7 +73,8 @@ def _in_batches(
         "describe", work, batches(), total=total, name=lambda batch: batch[0].address, weight=len
     )
     for outcome in outcomes if total else ():
-        batch, done = outcome.item, outcome.result if isinstance(outcome, compute.Done) else []
+        batch = outcome.item
+        done, seconds = outcome.result if isinstance(outcome, compute.Done) else ([], math.inf)
         for item, found in zip(batch, done, strict=False):
             keep(session.cache, item, found)
             yield compute.Done(item, found.failures)
@@ -80,7 +82,8 @@ def _in_batches(
             yield compute.Lost(batch[0], outcome.reason, outcome.cause)
         else:
             undone += batch[len(done) :]
-        size = min(most, 2 * size) if len(done) == len(batch) else max(len(done), 1)
+        in_time = ENOUGH / 2 * len(done) / max(seconds, ENOUGH / 1000)
+        size = max(1, min(most, 2 * size, int(in_time)))
 
 
 def _one_by_one(session: Session, item: Wanted) -> Iterator[Failure]:

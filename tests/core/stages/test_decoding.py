@@ -46,7 +46,7 @@ def described(pipeline: Pipeline, folder: Path) -> tuple[list[str], dict[str, by
     dataset, cache = pipeline.dataset.build(), Cache(folder)
     (volume,) = dataset.arrange((file, dataset.inspect(file)) for file in dataset.files())
     item = Wanted(0, AT, volume, None, tuple(arm.steps[0].reducer for arm in pipeline.arms))
-    (found,) = describe_volumes(pipeline.dataset, cache, pipeline.rendering, [item])
+    (found,), _ = describe_volumes(pipeline.dataset, cache, pipeline.rendering, [item])
     keep(cache, item, found)
     write_kept(cache)
     written = {kind: Packs(Cache(folder), kind) for kind in ("evidence", "reading")}
