@@ -12,7 +12,7 @@ import numpy as np
 
 from ctkit.contracts import Predictions
 from ctkit.errors import DataError
-from ctkit.files import read_json, write_csv, write_json
+from ctkit.files import open_csv, read_json, write_csv, write_json
 
 Step = Annotated[int, "a step"]  #: a method may count in floats
 AllDigits = Annotated[float, "all digits"]  #: other numbers are written with six; NaN is an empty cell
@@ -162,7 +162,7 @@ def read_rows(path: Path, kind: type[Row]) -> Iterator[Row]:
     """
     if not path.exists():
         return
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with open_csv(path) as file:
         lines = csv.reader(file)
         header = next(lines, [])
         if lacking := [name for name in kind._fields if name not in header and name not in kind._field_defaults]:
@@ -285,7 +285,7 @@ def read_predictions(table: Path, facts: Path) -> Predictions:
 
     Raises ``DataError`` where the table names a label that is none of its classes.
     """
-    with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with open_csv(table) as file:
         header, *rows = csv.reader(file)
     columns = tuple(header[len(PREDICTION_COLUMNS) :])
     values = np.array([row[3:] for row in rows], np.float64).reshape(len(rows), len(columns))
