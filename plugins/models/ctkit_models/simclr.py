@@ -25,7 +25,9 @@ class SimCLRParams(ContrastiveParams):
 class SimCLR(Contrastive[SimCLRParams]):
     """Two views of a slice are told from all other views in the batch (NT-Xent)."""
 
-    first = SHORT | {"steps": 120, "batch": 64, "rate_batch": 64}
+    first = SHORT | {
+        "steps": 120, "batch": 64, "rate_batch": 64, "scale": (0.3, 1.0), "rotation_p": 0.5, "blur_p": 0.5,
+    }  # fmt: skip
 
     def network(self, trunk: Trunk, plan: Plan) -> Network:
         """Trunk and projection head under lightly's NT-Xent loss."""
