@@ -38,7 +38,7 @@ class Chosen(Generic[PluginT]):
         check_parameters_stored(judge, built, self.params)
         return cast(PluginT, built)
 
-    @property
+    @cached_property
     def identity(self) -> Document:
         """What a result of this plugin depends on, for an address."""
         return self._identity(self._marked("address"))

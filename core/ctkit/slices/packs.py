@@ -41,9 +41,9 @@ class Packs:
     def __contains__(self, name: object) -> bool:
         return name in self._new or name in self._places
 
-    def add(self, name: str, content: bytes) -> None:
-        """Add a result, or one that replaces an earlier one."""
-        self._values.pop(name, None)
+    def add(self, name: str, content: bytes, value: Any = None) -> None:
+        """Add a result, or one that replaces an earlier one, and the ``value`` of it where that is known."""
+        self._values[name] = value
         self._new[name] = content
         full = len(self._new) >= MOST or sum(map(len, self._new.values())) >= BYTES
         if full or time.monotonic() > self._since + SECONDS:
@@ -77,7 +77,7 @@ class Packs:
 
     def value(self, name: str, shape: type[Shape]) -> Shape | None:
         """Return a result in JSON as ``shape``, and keep it; as ``read``, where another shape is damage."""
-        if name not in self._values and (content := self.read(name)) is not None:
+        if self._values.get(name) is None and (content := self.read(name)) is not None:
             if (found := parsed(content, shape)) is None:
                 self.drop(name)
                 return None

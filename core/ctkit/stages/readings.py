@@ -90,4 +90,4 @@ def read_readings(cache: Cache, catalogue: Catalogue) -> list[Reading]:
 def write_reading(cache: Cache, volume: str, reading: Reading) -> None:
     """Add a volume's reading to what is to be written, unless it is there."""
     if read_reading(cache, volume) != reading:
-        packed(cache, "reading").add(volume, json.dumps(asdict(reading)).encode())
+        packed(cache, "reading").add(volume, json.dumps(asdict(reading)).encode(), reading)

@@ -46,22 +46,25 @@ def describe_each(
 ) -> Iterator[compute.Done[Wanted, tuple[Failure, ...]] | compute.Lost[Wanted]]:
     """Describe volumes in worker processes and keep what comes of them; results say what plugins did wrong.
 
-    A worker is given several small volumes at once. Those that it had no time for, and those that were lost together,
-    are described one by one.
+    A worker is given several small volumes at once. Those that it had no time for are described later, and those that
+    were lost together one by one.
     """
-    together = min(TOGETHER, total // (4 * session.workers.backend.workers))  # so that every worker has some
+    most = max(1, min(TOGETHER, total // (4 * session.workers.backend.workers)))  # so that every worker has some
+    lost: list[Wanted] = []
     try:
-        alone: list[Wanted] = []
-        yield from _in_batches(session, items, total, max(together, 1), alone)
-        yield from _in_batches(session, alone, len(alone), 1, [])
+        while total:
+            late: list[Wanted] = []
+            yield from _in_batches(session, items, total, most, late, lost)
+            items, total = late, len(late)
+        yield from _in_batches(session, lost, len(lost), 1, [], [])
     finally:
         write_kept(session.cache)
 
 
 def _in_batches(
-    session: Session, items: Iterable[Wanted], total: int, most: int, undone: list[Wanted]
+    session: Session, items: Iterable[Wanted], total: int, most: int, late: list[Wanted], lost: list[Wanted]
 ) -> Iterator[compute.Done[Wanted, tuple[Failure, ...]] | compute.Lost[Wanted]]:
-    """Describe up to ``most`` volumes at once, as many as a worker has time for; ``undone`` gets what is left."""
+    """Describe up to ``most`` volumes at once; ``late`` gets those that there was no time for, ``lost`` those lost."""
     rest, size = iter(items), 1
 
     def batches() -> Iterator[tuple[Wanted, ...]]:
@@ -81,7 +84,7 @@ def _in_batches(
         if isinstance(outcome, compute.Lost) and len(batch) == 1:
             yield compute.Lost(batch[0], outcome.reason, outcome.cause)
         else:
-            undone += batch[len(done) :]
+            (late if done else lost).extend(batch[len(done) :])
         in_time = ENOUGH / 2 * len(done) / max(seconds, ENOUGH / 1000)
         size = max(1, min(most, 2 * size, int(in_time)))
 
