@@ -225,7 +225,7 @@ def test_the_page_says_what_was_planted_and_draws_it(planted: Any, page: ModuleT
     assert planted.dose_response("phantom-lesions", "all").verdict == "hurts"
     assert "lesion, all, for ten times the slices: −0." in text
     for draw in (page._draw_scores, page._draw_differences, page._draw_pairs):
-        picture = page._figure(planted, draw)
+        picture = page._figure(planted, ["phantom-lesions"], draw)
         assert b"one-per-volume" in picture
         assert len(picture) < 60_000
 

@@ -44,7 +44,8 @@ def first_file(wishes: Wishes, registry: Registry) -> str:
     for name in wishes.reducers:
         lines += table("reduce", use=name, **_knob(registry, name))
     if wishes.method:
-        first = dict(registry.find("method", wishes.method).load().first)
+        method: Any = registry.find("method", wishes.method).load()
+        first = dict(method.first)
         lines += ["# A short training, to see an effect in minutes. The defaults are for long ones."] if first else []
         lines += table("pretrain", use=wishes.method, **first)
         lines += ["# A backbone for comparison: the same network with random weights, or with the weights of a file."]

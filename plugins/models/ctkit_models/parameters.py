@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -211,7 +211,7 @@ class MultiCropParams(ContrastiveParams):
 
 
 #: A short training that beats random weights; its views are as different as a body's slices, always turned.
-SHORT: Mapping[str, Any] = {
+SHORT: dict[str, Any] = {
     "backbone": "resnet18", "size": 32, "epochs": None, "optimiser": "adam", "learning_rate": 1e-3,
     "scale": (0.5, 1.0), "flip_horizontal": 0.5, "flip_vertical": 0.5, "rotation": 180.0, "rotation_p": 1.0,
     "jitter_p": 1.0, "blur_p": 0.0,  # a blur leaves little of 32 pixels
