@@ -113,6 +113,8 @@ def _found(one: Share) -> str:
     """How much of a finding is lost: by slices, and in how many volumes wholly."""
     lost = quantities.count(one.slices - one.kept)
     text = f"Findings lost: {lost} of {quantities.count(one.slices, 'slice')} with “{one.of}” are dropped"
+    if not one.lost:
+        return f"{text}; every volume with it keeps at least one."
     return f"{text}, and {one.lost} of {quantities.count(one.volumes, 'volume')} with it keep none."
 
 
