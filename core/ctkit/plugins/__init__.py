@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ctkit.plugins.distributions import missing_extra, unmet
+from ctkit.plugins.distributions import missing_extra
 from ctkit.plugins.registry import DISABLE, KINDS, Entry, Registry, imported, load, load_target
 
-__all__ = ["DISABLE", "KINDS", "Entry", "Registry", "imported", "load", "load_target", "missing_extra", "unmet"]
+__all__ = ["DISABLE", "KINDS", "Entry", "Registry", "imported", "load", "load_target", "missing_extra"]

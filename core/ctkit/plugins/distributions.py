@@ -1,4 +1,4 @@
-"""Distributions: which versions there are, and which extra has packages that are missing. None is imported."""
+"""Distributions: which extra of one has packages that are missing. None is imported."""
 
 from __future__ import annotations
 
@@ -17,21 +17,6 @@ def missing_extra(distribution: str, extra: str) -> str:
             if extra and extra in found.metadata.get_all("Provides-Extra", ()):
                 return "" if _is_whole(found, extra) else f"{owner}[{extra}]"
     return ""  # there is no such extra, which check_distribution tells the author
-
-
-def unmet(text: str) -> str:
-    """Say what is wrong with a requirement such as ``"ctkit-barlow-twins>=1.2"``; "" where it is met."""
-    from packaging.requirements import InvalidRequirement, Requirement  # slow to import
-
-    try:
-        wanted = Requirement(text)
-    except InvalidRequirement:
-        return f'must be a distribution and its versions, such as "ctkit-barlow-twins>=1.2" but is {text!r}'
-    found = next((one.version for one in metadata.distributions(name=wanted.name)), None)
-    if found is not None and wanted.specifier.contains(found, prereleases=True):
-        return ""
-    there = f"the version here is {found}" if found else "it is not installed"
-    return f"{wanted.name} is required in version {wanted.specifier or 'any'} but {there}: pip install '{text}'"
 
 
 def _is_whole(distribution: metadata.Distribution, extra: str) -> bool:
