@@ -243,8 +243,9 @@ def _figure(study: Study, tasks: Sequence[str], draw: Any) -> bytes:
         handles = {
             label: handle for axis in axes[0] for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
         }
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=5, frameon=False)
-        figure.tight_layout(rect=(0, 0.08, 1, 1))
+        columns, foot = (5, 0.08) if len(tasks) > 1 else (2, 0.16)
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False)
+        figure.tight_layout(rect=(0, foot, 1, 1))
         target = io.BytesIO()
         figure.savefig(target, format="svg", metadata={"Date": None})
         plt.close(figure)
