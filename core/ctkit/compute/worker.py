@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import pickle
@@ -12,13 +13,15 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from logging.handlers import QueueHandler
 from queue import SimpleQueue
+from types import FunctionType
 from typing import IO, Any
 
 from ctkit import stopping
 from ctkit.errors import CtkitError
+from ctkit.plugins import member, source_of
 
 #: Native libraries start as many threads as there are cores; in a worker for each core that would be far too many.
 ONE_THREAD = {
@@ -73,10 +76,23 @@ class Raised:
 
 
 def pickled(thing: Any) -> bytes:
-    """Pickle what a worker needs: by reference where it can be imported, else by value."""
+    """Pickle what a worker needs: by reference where it can be imported, else by value; with the file of a plugin."""
+    with io.BytesIO() as stream:
+        _pickler()(stream).dump(thing)
+        return stream.getvalue()
+
+
+@cache
+def _pickler() -> Any:
     import cloudpickle  # type: ignore[import-untyped]  # ships no types
 
-    return bytes(cloudpickle.dumps(thing))
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # no types
+        def reducer_override(self, thing: Any) -> Any:
+            if isinstance(thing, type | FunctionType) and (source := source_of(thing)):
+                return member, (source, thing.__qualname__)
+            return super().reducer_override(thing)
+
+    return Pickler
 
 
 def serve() -> None:

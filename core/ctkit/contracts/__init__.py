@@ -61,9 +61,6 @@ from ctkit.contracts.protocol import (
 from ctkit.contracts.reducer import Decision, Group, Knob, Reducer, Slices, knob
 from ctkit.contracts.task import Split, Task
 
-if TYPE_CHECKING:
-    from ctkit.hookspecs import Kind
-
 __all__ = [
     "BASES", "PRETRAINING", "Bools", "ChildProcess", "Dataset", "Decision", "Difference", "Evaluation",
     "ExportFormat", "Exported", "Floats", "Group", "InputPath", "Ints", "Knob", "Leak", "Method", "Mistake",
@@ -72,11 +69,10 @@ __all__ = [
     "VolumeFacts", "image_of", "knob", "main_metric", "refuse_without_sources", "worst_mistakes",
 ]  # fmt: skip
 
+if TYPE_CHECKING:
+    from ctkit.hookspecs import Kind
+
 BASES: Mapping[Kind, type[Plugin[Any]]] = {
-    "dataset": Dataset,
-    "reducer": Reducer,
-    "method": Method,
-    "task": Task,
-    "protocol": Protocol,
-}
+    "dataset": Dataset, "reducer": Reducer, "method": Method, "task": Task, "protocol": Protocol,
+}  # fmt: skip
 """The class that each kind of plugin derives from."""

@@ -225,7 +225,7 @@ class _Resolver:
             self.note(location, f"must name a {table.kind} but is {stands}; valid: {names}")
             return None
         try:
-            entry = self.registry.find(table.kind, use)
+            entry = self.registry.find(table.kind, use, self.base)
             table.model(entry)
         except PluginError as error:
             self.note(location, str(error))

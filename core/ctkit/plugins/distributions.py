@@ -1,12 +1,30 @@
-"""Distributions: which extra of one has packages that are missing. None is imported."""
+"""Distributions by their metadata, which may hold anything: entry points, extras, and what they are made for."""
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 
-from ctkit.hookspecs import DISTRIBUTION
+from ctkit.hookspecs import DISTRIBUTION, VERSION
+
+_log = logging.getLogger("ctkit.plugins")
+
+
+def entry_points(group: str) -> Iterable[metadata.EntryPoint]:
+    """Entry points of a group; without those of distributions whose metadata are damaged."""
+    try:
+        return metadata.entry_points(group=group)
+    except Exception:  # of any distribution, which need not be a plugin's
+        _log.debug("entry points cannot be read", exc_info=True)
+    found = []
+    for distribution in metadata.distributions():
+        with suppress(Exception):
+            found += list(distribution.entry_points.select(group=group))
+    return found
 
 
 @cache
@@ -15,21 +33,49 @@ def missing_extra(distribution: str, extra: str) -> str:
     for owner in (distribution, DISTRIBUTION):
         for found in metadata.distributions(name=owner):
             if extra and extra in found.metadata.get_all("Provides-Extra", ()):
-                return "" if _is_whole(found, extra) else f"{owner}[{extra}]"
+                return "" if _is_whole(found, extra, ()) else f"{owner}[{extra}]"
     return ""  # there is no such extra, which check_distribution tells the author
 
 
-def _is_whole(distribution: metadata.Distribution, extra: str) -> bool:
-    """Whether all packages of an extra are there, and all of those extras that it asks for in turn."""
+def _is_whole(distribution: metadata.Distribution, extra: str, within: tuple[tuple[str, str], ...]) -> bool:
+    """Whether all packages of an extra are there, and all of those extras that it asks for in turn.
+
+    ``within`` are the extras that asked for it, which may ask for each other in a circle.
+    """
+    if (asked := (distribution.name, extra)) in within:
+        return True
     for text in distribution.requires or ():
         requirement, _, marker = text.partition(";")
-        alone = re.fullmatch(r"""\s*extra\s*==\s*["'](.*?)["']\s*""", marker)
-        applies = alone is not None and alone[1] == extra
-        if "extra" in marker and not alone:
-            from packaging.markers import Marker  # slow to import, and few markers ask for more than the extra
-
-            applies = Marker(marker).evaluate({"extra": extra})
-        name, *more = re.findall(r"[\w.-]+", re.split(r"[^]\w.,[ -]", requirement)[0])
-        if applies and not any(all(_is_whole(at, one) for one in more) for at in metadata.distributions(name=name)):
+        name, *more = re.findall(r"[\w.-]+", re.split(r"[^]\w.,[ -]", requirement)[0]) or [""]
+        found = metadata.distributions(name=name) if name and _applies(marker, extra) else None
+        if found is not None and not any(all(_is_whole(at, one, (*within, asked)) for one in more) for at in found):
             return False
     return True
+
+
+def _applies(marker: str, extra: str) -> bool:
+    """Whether a requirement is one of an extra; one with a marker that cannot be read is none."""
+    if alone := re.fullmatch(r"""\s*extra\s*==\s*["'](.*?)["']\s*""", marker):
+        return alone[1] == extra
+    if "extra" in marker:
+        from packaging.markers import Marker  # slow to import, and few markers ask for more than the extra
+
+        with suppress(Exception):  # it may be damaged, or name what there is not
+            return Marker(marker).evaluate({"extra": extra})
+    return False
+
+
+@cache
+def made_for(distribution: str) -> str:
+    """Say that a distribution requires other versions of ctkit than this, "" where it does not."""
+    with suppress(metadata.PackageNotFoundError):
+        for text in metadata.distribution(distribution).requires or ():
+            found = re.match(rf"{DISTRIBUTION}(?![\w.-])\s*(\[[^]]*])?\s*\(?([^;)]*)", text, re.IGNORECASE)
+            wanted = found[2].strip() if found else ""
+            if wanted and distribution != DISTRIBUTION:
+                from packaging.specifiers import SpecifierSet
+
+                with suppress(ValueError):  # it is damaged
+                    if not SpecifierSet(wanted).contains(VERSION, prereleases=True):
+                        return f"made for {DISTRIBUTION} {wanted}, this is {VERSION}: install versions that fit"
+    return ""

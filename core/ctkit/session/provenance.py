@@ -140,6 +140,7 @@ def _plugins(pipeline: Pipeline) -> list[dict[str, Any]]:
             "distribution": chosen.entry.distribution,
             "version": chosen.entry.version,
             "results_version": chosen.identity["version"],
+            "code": chosen.entry.source.digest if chosen.entry.source else None,
         }
         for chosen in pipeline.plugins
     }

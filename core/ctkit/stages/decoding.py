@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Dataset, Ints, Pixels, Reducer, Slices, Volume
 from ctkit.contracts.judge import Judge
-from ctkit.errors import DataError, PluginError
+from ctkit.errors import PASSING, DataError, PluginError
 from ctkit.files import writing
 from ctkit.pipeline_file import Chosen, Rendering
 from ctkit.promises import check_pixels
@@ -82,26 +82,38 @@ def _write_evidence(cache: Cache, item: Wanted, reading: Reading, slices: Slices
         path = evidence_path(cache, chosen, item.address, reading)
         if not path.exists():
             try:
-                write_evidence(path, evidence_of(chosen, slices))
+                write_evidence(path, evidence_of(chosen, slices, cache.pseudonym(item.volume.key)))
             except PluginError as error:
                 failures.append(Failure(str(error), chosen))
     return failures
 
 
-def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices) -> NDArray[Any]:
-    """Describe one volume. Raises ``PluginError`` where the reducer fails or returns what it must not."""
+def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices, volume: str) -> NDArray[Any]:
+    """Describe one volume, called ``volume`` in messages.
+
+    Raises ``PluginError`` where the reducer fails or returns what it must not.
+    """
     name, reducer, n = chosen.entry.name, chosen.build(), len(slices.index)
     try:
         evidence: NDArray[Any] = np.asarray(reducer.describe(slices))
-    except Exception as error:  # a stranger's reducer may raise anything
+    except PASSING:
+        raise
+    except BaseException as error:  # a stranger's reducer may raise anything
         _log.debug("describing failed", exc_info=True)
-        raise PluginError(f"reducer {name!r} failed to describe a volume: {type(error).__name__}: {error}") from error
+        raise PluginError(
+            f"reducer {name!r} failed to describe a volume: {PluginError.words_of(error)} (volume {volume})"
+        ) from error
     expected = (n,) if reducer.evidence == "slice" else (n * (n - 1) // 2,)
     of_pairs = reducer.evidence == "pair" and evidence.ndim != 1
     if evidence.shape[:1] != expected or of_pairs or evidence.dtype.hasobject:
         raise PluginError(
             f"reducer {name!r} must describe {n} slices by numbers ({expected[0]}, ...) for evidence"
-            f" {reducer.evidence!r}, but returned {evidence.shape} {evidence.dtype}"
+            f" {reducer.evidence!r}, but returned {evidence.shape} {evidence.dtype} (volume {volume})"
+        )
+    if evidence.dtype.kind in "fc" and not np.isfinite(evidence).all():
+        raise PluginError(
+            f"reducer {name!r} must describe slices by finite numbers, but its evidence of volume {volume} has NaN or"
+            " infinite values; define the evidence of slices without contrast, and raise the version of the reducer"
         )
     return evidence
 

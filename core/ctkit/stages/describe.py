@@ -192,8 +192,9 @@ def _describe_next(
         path = evidence_path(session.cache, chosen, outcome.item.address, reading)
         if not reading.index.size or path.exists():
             continue
+        named = session.cache.pseudonym(outcome.item.volume.key)
         try:
-            yield Call(partial(_make_evidence, path, chosen, replace(slices, device=session.device)), {})
+            yield Call(partial(_make_evidence, path, chosen, replace(slices, device=session.device), named), {})
         except StorageError:
             raise
         except PluginError as error:
@@ -204,6 +205,6 @@ def _describe_next(
     return failures
 
 
-def _make_evidence(path: Path, chosen: Chosen[Reducer[Any]], slices: Slices) -> None:
+def _make_evidence(path: Path, chosen: Chosen[Reducer[Any]], slices: Slices, volume: str) -> None:
     """Describe one volume and write it; perhaps in another process, whose end frees the accelerator's memory."""
-    write_evidence(path, evidence_of(chosen, slices))
+    write_evidence(path, evidence_of(chosen, slices, volume))

@@ -9,6 +9,7 @@ from ctkit.contracts import BASES, Params, Plugin
 from ctkit.contracts.judge import Judge, check_parameters_stored
 from ctkit.hookspecs import Kind
 from ctkit.pipeline_file.sections import core_keys
+from ctkit.promises.declarations import check_declared
 
 PluginT = TypeVar("PluginT", bound=Plugin[Any])
 
@@ -54,23 +55,10 @@ def check_pickling(judge: Judge, built: Plugin[Any], promise: str) -> None:
 
 
 def _check_class(judge: Judge, kind: Kind, plugin: type[Plugin[Any]]) -> None:
-    base = BASES[kind]
-    promise = f"a {kind} must be a subclass of ctkit.contracts.{base.__name__}"
-    judge.must(isinstance(plugin, type), f"{promise}, but it is {plugin!r}; pass the class, not an object of it")
+    check_declared(judge, kind, plugin)
     judge.must(
-        issubclass(plugin, base),
-        f"{promise}, but it is one of {plugin.__mro__[1].__name__}; derive it from {base.__name__}",
-    )
-    missing = sorted(getattr(plugin, "__abstractmethods__", ()))
-    judge.must(not missing, f"a {kind} must implement its contract, but it lacks {', '.join(missing)}; add them")
-    judge.must(
-        plugin.__doc__ and plugin.__doc__ != base.__doc__,
+        plugin.__doc__ and plugin.__doc__ != BASES[kind].__doc__,
         "a plugin must have a docstring, which `ctkit describe` shows, but it has none; write one",
-    )
-    version: object = plugin.version
-    judge.must(
-        isinstance(version, int) and not isinstance(version, bool) and version >= 1,
-        f"version must be a whole number from 1 on, but it is {version!r}; raise it by 1 whenever results change",
     )
 
 

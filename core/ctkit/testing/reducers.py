@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Decision, Group, Ints, Knob, Params, Reducer, Slices
 from ctkit.contracts.judge import Judge
-from ctkit.contracts.reducer import SCOPES
 from ctkit.errors import CtkitError
 from ctkit.promises import check_decision
 from ctkit.testing import samples
@@ -61,26 +60,6 @@ def settings(reducer: Reducer[Any]) -> list[float]:
 
 
 def _check_declarations(judge: Judge, reducer: Reducer[Any]) -> None:
-    valid = {"evidence": ("none", "slice", "pair"), "device": ("cpu", "accelerator"), "draws": (True, False)}
-    for name, values in valid.items():
-        value = getattr(reducer, name)
-        choices = ", ".join(map(repr, values))
-        judge.must(value in values, f"{name} must be one of {choices}, but it is {value!r}; choose one of these")
-    judge.must(
-        reducer.scopes and set(reducer.scopes) <= SCOPES,
-        f"scopes must be a subset of {', '.join(sorted(SCOPES))},"
-        f" but they are {sorted(reducer.scopes)}; remove the others",
-    )
-    judge.must(
-        reducer.default_scope in reducer.scopes,
-        "default_scope must be one of scopes,"
-        f" but {reducer.default_scope!r} is not in {sorted(reducer.scopes)}; change one of the two",
-    )
-    judge.must(
-        reducer.evidence != "pair" or set(reducer.scopes) == {"volume"},
-        "evidence of pairs is for one volume, so scopes must be {'volume'},"
-        f" but they are {sorted(reducer.scopes)}; set scopes = frozenset({{'volume'}})",
-    )
     if reducer.knob is not None:
         _check_knob(judge, reducer, reducer.knob)
 
@@ -95,16 +74,6 @@ def _check_knob(judge: Judge, reducer: Reducer[Any], knob: Knob) -> None:
         marked == [knob.name],
         f"the knob must be the one parameter marked as such, but the knob is {knob.name!r},"
         f" and {' and '.join(marked) or 'none'} marked; mark one with ctkit.contracts.knob",
-    )
-    judge.must(knob.unit, "the knob must have a unit, but it is empty; set it, for example 'slices' or 'bits'")
-    judge.must(
-        knob.low < knob.high,
-        f"the knob's low must be below its high, but they are {knob.low:g} and {knob.high:g}; correct the range",
-    )
-    judge.must(
-        not knob.share or (knob.low >= 0 and knob.high <= 1),
-        f"a knob with share must be in 0..1, but its range is {knob.low:g} to {knob.high:g}; change the range, or"
-        " remove share",
     )
 
 
