@@ -16,6 +16,7 @@ _HEADINGS = {
     "method": "Methods",
     "task": "Tasks",
     "protocol": "Protocols",
+    "tracker": "Trackers",
 }
 
 
@@ -27,7 +28,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def plugin_reference(entries: Iterable[Entry]) -> str:
-    """Return a page of Markdown on plugins: what each does, and a table of its parameters. Trackers have none."""
+    """Return a page of Markdown on plugins: what each does, and a table of its parameters."""
     lines: list[str] = []
     told = sorted(entries, key=lambda entry: entry.name)
     for kind, heading in _HEADINGS.items():

@@ -27,9 +27,11 @@ import pytest
 import yaml
 
 from ctkit import hookspecs
-from ctkit.cli import main, pipeline_text
+from ctkit.cli import main
 from ctkit.contracts import Leak
 from ctkit.plugins.registry import load
+from ctkit.runner import pipeline_text
+from ctkit.stages import predictions
 from ctkit.storage import ArmFolder, RunFolder, TrainingFolder, records
 from ctkit.storage.run_folder import File
 
@@ -167,12 +169,12 @@ COLUMNS = {
     "results.csv": records.ScoreRow._fields,
     "comparisons.csv": records.ComparisonRow._fields,
     "leaks.csv": Leak._fields,
-    "TASK/PROTOCOL/repeat-N-labels-SHARE.csv": records.PREDICTION_COLUMNS,
+    "TASK/PROTOCOL/repeat-N-labels-SHARE.csv": predictions.PREDICTION_COLUMNS,
 }
 KEYS = {
     "arm.json": records.ArmFacts.__annotations__,
     "pretrain.json": records.TrainingFacts.__annotations__,
-    "TASK/PROTOCOL/repeat-N-labels-SHARE.json": records.PredictionFacts.__annotations__,
+    "TASK/PROTOCOL/repeat-N-labels-SHARE.json": predictions.PredictionFacts.__annotations__,
 }
 CURVES = {"loss"}  #: of a history: names in it, not columns
 VALUES = {"true", "false", "all", "other"}

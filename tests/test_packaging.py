@@ -75,9 +75,9 @@ def test_an_installed_wheel_starts_and_finds_its_own_plugins(environment, ctkit_
     plugins = json.loads(environment.ctkit("list-plugins", "--json", cwd=tmp_path))
     ours = [plugin for plugin in plugins if plugin["distribution"] == "ctkit-ssl"]
     assert {plugin["kind"] for plugin in ours} == {
-        *("dataset", "reducer", "method", "task", "protocol", "command", "output", "tracker")
+        *("dataset", "reducer", "method", "task", "protocol", "tracker", "command", "output", "listener")
     }
-    assert [plugin for plugin in ours if plugin["error"] or plugin["version"] != __version__] == []
+    assert [plugin for plugin in ours if plugin["status"] == "broken" or plugin["version"] != __version__] == []
 
 
 def test_an_installed_wheel_is_what_its_environment_imports(environment, ctkit_wheel, tmp_path):

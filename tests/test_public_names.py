@@ -16,8 +16,8 @@ PUBLIC = {
     "ctkit.contracts": """
         BASES Bools ChildProcess Dataset Decision Difference Evaluation ExportFormat Exported Floats Group InputPath
         Ints Knob Leak Method Mistake NoParams P PRETRAINING Params Pixels Plugin Predictions Pretrained Pretraining
-        Protocol Reducer Rows Score Skipped SliceFormat Slices SourceFile Split StartChild Task Volume VolumeFacts
-        image_of knob main_metric refuse_without_sources worst_mistakes
+        Protocol Reducer Rows Score Skipped SliceFormat Slices SourceFile Split StartChild Task Tracker Volume
+        VolumeFacts image_of knob main_metric refuse_without_sources worst_mistakes
     """,
     "ctkit.errors": """
         ConfigError CtkitError DataError LockedError PluginError RequestError StorageError TrainingError nearest
@@ -25,7 +25,7 @@ PUBLIC = {
     "ctkit.hookspecs": """
         RunInfo Spec
         ctkit_register_commands ctkit_register_datasets ctkit_register_methods ctkit_register_protocols
-        ctkit_register_reducers ctkit_register_tasks
+        ctkit_register_reducers ctkit_register_tasks ctkit_register_trackers
         ctkit_check_device ctkit_check_run
         ctkit_run_outputs
         ctkit_metric_logged ctkit_run_failed ctkit_run_finished ctkit_run_started ctkit_stage_finished
@@ -33,6 +33,7 @@ PUBLIC = {
     """,
     "ctkit.testing": """
         NonConformance check_dataset check_distribution check_method check_protocol check_reducer check_spec check_task
+        check_tracker
     """,
     "ctkit_models": """
         Contrastive ContrastiveParams Network Plan Trunk full_precision

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from ctkit import plugins
-from ctkit.cli import main, pipeline_text
+from ctkit.cli import main
 from ctkit.files import read_csv
 from ctkit.pipeline_file.pipeline import Pipeline
+from ctkit.runner import pipeline_text
 from ctkit.testing import samples
 
 PAPER = Path(__file__).resolve().parent.parent / "examples" / "paper"

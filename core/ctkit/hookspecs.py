@@ -26,7 +26,7 @@ VERSION = "0.1.0"  #: of ctkit
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 
-Kind = Literal["dataset", "reducer", "method", "task", "protocol"]
+Kind = Literal["dataset", "reducer", "method", "task", "protocol", "tracker"]
 
 #: Stages of a run, in the order of the data's way, as hooks tell of them and ``ctkit run --until`` names them.
 Stage = Literal["scan", "describe", "select", "materialise", "pretrain", "evaluate", "report"]
@@ -80,6 +80,11 @@ def ctkit_register_protocols() -> Sequence[Spec]:  # type: ignore[empty-body]  #
 
 
 @hookspec
+def ctkit_register_trackers() -> Sequence[Spec]:  # type: ignore[empty-body]  # a hook spec has no body
+    """Return what keeps the numbers and files of runs: subclasses of :class:`ctkit.contracts.Tracker`."""
+
+
+@hookspec
 def ctkit_register_commands() -> Sequence[Spec]:  # type: ignore[empty-body]  # a hook spec has no body
     """Return commands that ``ctkit NAME`` calls: ``click.Command`` objects.
 
@@ -97,7 +102,7 @@ def ctkit_check_device(device: str) -> str | None:
 
 @hookspec
 def ctkit_check_run() -> Sequence[str]:  # type: ignore[empty-body]  # a hook spec has no body
-    """Say what would keep a tracker or an output from its part in a run, a line each; before anything is started."""
+    """Say what would keep a listener or an output from its part in a run, a line each; before anything is started."""
 
 
 # --- outputs: what a run leaves for readers. A hook that raises fails the run ---------------------------------------
@@ -116,13 +121,13 @@ class RunInfo:
 def ctkit_run_outputs(run: RunInfo) -> None:
     """Make what readers of a run want from the files in ``run.folder``, as the report is made.
 
-    Called in the stage "report", before trackers hear of the end: scores and pictures are there, and ``run.json`` holds
+    Called in the stage "report", before anybody hears of the end: scores and pictures are there, and ``run.json`` holds
     the final state. Not called where the run was told to stop earlier, nor where everything was done already and
     ``report.html`` is there. A ``CtkitError`` is shown as it is, whatever else it raises with the plugin's name.
     """
 
 
-# --- lifecycle: for trackers and notifiers. A hook that raises is reported once and never stops a run --------------
+# --- lifecycle: for notifiers and other listeners. A hook that raises is reported once and never stops a run ------
 
 
 @hookspec

@@ -35,12 +35,19 @@ val = 10
 test = 10
 size = 32
 protocol = ["knn"]
+[[track]]
+use = "mlflow"
+uri = "{store}"
+experiment = "lung"
+[[track]]
+use = "wandb"
+mode = "offline"
 """
 LOOK = """
 import json
 from mlflow.tracking import MlflowClient
-client = MlflowClient()
-(run,) = client.search_runs([client.get_experiment_by_name("ctkit").experiment_id])
+client = MlflowClient("{store}")
+(run,) = client.search_runs([client.get_experiment_by_name("lung").experiment_id])
 print(json.dumps([run.info.status, sorted(run.data.metrics)]))
 """
 
@@ -52,15 +59,13 @@ def test_a_run_with_a_baseline_is_followed_to_its_end(
     environment = new_environment(tmp_path / "environment")
     environment.pip("install", "--quiet", "mlflow-skinny", "wandb")
     environment.install(ctkit_wheel)
-    (tmp_path / "p.toml").write_text(PIPELINE)
-    monkeypatch.setenv("CTKIT_TRACKERS", "mlflow,wandb")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
+    store = (tmp_path / "store").as_uri()
+    (tmp_path / "p.toml").write_text(PIPELINE.replace("{store}", store))
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     done = environment.run(environment.scripts / "ctkit", "run", "p.toml", cwd=tmp_path)
     assert "rejected" not in done.stderr
     assert "failed and is ignored" not in done.stderr
-    status, metrics = json.loads(environment.run(environment.python, "-c", LOOK).stdout)
+    status, metrics = json.loads(environment.run(environment.python, "-c", LOOK.replace("{store}", store)).stdout)
     assert status == "FINISHED"
     assert any(name.startswith("score/untrained/phantom-lesions/knn") for name in metrics)
     assert any(name.startswith("pretrain/") for name in metrics)

@@ -28,8 +28,8 @@ def validate(file: Path, overrides: tuple[str, ...]) -> None:
     It also checks that the data, weights and folders exist.
     """
     from ctkit import plugins, runner
-    from ctkit.cli import pipeline_text
     from ctkit.console import Console, count
+    from ctkit.runner import pipeline_text
 
     registry = plugins.load()
     resolved = pipeline_text.load(file, registry, overrides)

@@ -14,7 +14,7 @@ from ctkit.console import aligned
 from ctkit.hookspecs import Kind
 
 KINDS = get_args(Kind)
-LISTED = (*KINDS, "command", "output", "tracker")  #: what list-plugins shows; the last three have nothing to describe
+LISTED = (*KINDS, "command", "output", "listener")  #: what list-plugins shows; the last three have nothing to describe
 
 
 @click.command("list-plugins")

@@ -57,7 +57,7 @@ def reduce(
 ) -> None:
     """Choose slices of SOURCE without a pipeline file: the selection and a report go to --out."""
     from ctkit import pipeline_file, plugins, runner
-    from ctkit.cli import pipeline_text
+    from ctkit.runner import pipeline_text
 
     curve = _of_a_plugin("curve", "--curve", "ctkit-reports") if with_curve else None
     export = _of_a_plugin("export-slices", "--export", "ctkit-exporters") if form else None

@@ -59,7 +59,7 @@ def run(
     --only arm=hash6 may be given several times. Several names of one key are all run; several keys must all match.
     """
     from ctkit import plugins, runner
-    from ctkit.cli import pipeline_text
+    from ctkit.runner import pipeline_text
     from ctkit.session import parse
 
     registry = plugins.load()

@@ -1,6 +1,6 @@
 """What plugins implement, and the things they exchange with the core. Read this page before writing a plugin.
 
-Five kinds of plugin, each one class with a frozen parameter model, found through ``ctkit.hookspecs``:
+Six kinds of plugin, each one class with a frozen parameter model, found through ``ctkit.hookspecs``:
 
     ========  =====================================  =================================================================
     kind      turns                                  by implementing
@@ -12,11 +12,12 @@ Five kinds of plugin, each one class with a frozen parameter model, found throug
     Task      a labelled image set into splits       ``classes`` ``splits`` ``image``
     Protocol  a backbone and a task into             ``predict`` ``scores`` ``compare``
               predictions and scores
+    Tracker   what a run measures into a record      ``start`` ``metric`` ``end``
     ========  =====================================  =================================================================
 
 The core owns everything else: names, seeds, caching, parallel work, budgets, composition, files and reports. A plugin
-is built once per process with its validated parameters and holds no other state; ``version`` is raised when its results
-change, which is what invalidates cached results.
+is built once per process with its validated parameters and holds no other state (a tracker does, for one run);
+``version`` is raised when its results change, which is what invalidates cached results.
 """
 
 from __future__ import annotations
@@ -60,19 +61,25 @@ from ctkit.contracts.protocol import (
 )
 from ctkit.contracts.reducer import Decision, Group, Knob, Reducer, Slices, knob
 from ctkit.contracts.task import Split, Task
+from ctkit.contracts.tracker import Tracker
 
 __all__ = [
     "BASES", "PRETRAINING", "Bools", "ChildProcess", "Dataset", "Decision", "Difference", "Evaluation",
     "ExportFormat", "Exported", "Floats", "Group", "InputPath", "Ints", "Knob", "Leak", "Method", "Mistake",
     "NoParams", "P", "Params", "Pixels", "Plugin", "Predictions", "Pretrained", "Pretraining", "Protocol", "Reducer",
-    "Rows", "Score", "Skipped", "SliceFormat", "Slices", "SourceFile", "Split", "StartChild", "Task", "Volume",
-    "VolumeFacts", "image_of", "knob", "main_metric", "refuse_without_sources", "worst_mistakes",
+    "Rows", "Score", "Skipped", "SliceFormat", "Slices", "SourceFile", "Split", "StartChild", "Task", "Tracker",
+    "Volume", "VolumeFacts", "image_of", "knob", "main_metric", "refuse_without_sources", "worst_mistakes",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
     from ctkit.hookspecs import Kind
 
 BASES: Mapping[Kind, type[Plugin[Any]]] = {
-    "dataset": Dataset, "reducer": Reducer, "method": Method, "task": Task, "protocol": Protocol,
-}  # fmt: skip
+    "dataset": Dataset,
+    "reducer": Reducer,
+    "method": Method,
+    "task": Task,
+    "protocol": Protocol,
+    "tracker": Tracker,
+}
 """The class that each kind of plugin derives from."""

@@ -58,7 +58,7 @@ P = TypeVar("P", bound=Params)
 
 
 class Plugin(Generic[P]):
-    """Base of the five kinds. ``class Mine(Reducer[MyParams])`` makes ``self.params`` a ``MyParams``."""
+    """Base of all kinds. ``class Mine(Reducer[MyParams])`` makes ``self.params`` a ``MyParams``."""
 
     version: ClassVar[int] = 1
     params_type: ClassVar[type[Params]] = NoParams

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
-from ctkit.contracts import Dataset, Method, Params, Plugin, Protocol, Reducer, Task
+from ctkit.contracts import Dataset, Method, Params, Plugin, Protocol, Reducer, Task, Tracker
 from ctkit.contracts.judge import Judge, check_parameters_stored
 from ctkit.contracts.reducer import Scope, knob_of
-from ctkit.pipeline_file.sections import ComputeSection, Keep, Rendering, ReportSection, RunSection
+from ctkit.pipeline_file.sections import ComputeSection, Keep, PluginsSection, Rendering, ReportSection, RunSection
 from ctkit.plugins import Entry, load_target
 
 Document = dict[str, Any]
@@ -152,6 +152,8 @@ class Pipeline:
     pretrains: tuple[PretrainPlan, ...]
     baselines: tuple[PretrainPlan, ...]
     tasks: tuple[TaskPlan, ...]
+    trackers: tuple[Chosen[Tracker[Any]], ...]
+    rules: PluginsSection  #: which plugins may and must be there
 
     @property
     def seeds(self) -> range:
@@ -169,4 +171,4 @@ class Pipeline:
         steps = (step.reducer for arm in self.arms for step in arm.steps)
         tasks = (plugin for plan in self.tasks for plugin in (plan.task, plan.protocol))
         methods = (plan.method for plan in (*self.pretrains, *self.baselines))
-        return (self.dataset, *steps, *methods, *tasks)
+        return (self.dataset, *steps, *methods, *tasks, *self.trackers)

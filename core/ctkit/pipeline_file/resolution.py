@@ -13,8 +13,8 @@ from ctkit.contracts.reducer import SCOPES, knob_of
 from ctkit.errors import ConfigError, CtkitError, PluginError, nearest
 from ctkit.pipeline_file.mistakes import Location, ModelT, meant, validated
 from ctkit.pipeline_file.pipeline import Arm, Chosen, Document, Pipeline, PretrainPlan, Step, TaskPlan
-from ctkit.pipeline_file.sections import TABLES, ArmKeys, PipelineFile, PluginTable, Rendering
-from ctkit.plugins import Entry, Registry
+from ctkit.pipeline_file.sections import TABLES, ArmKeys, PipelineFile, PluginsSection, PluginTable, Rendering
+from ctkit.plugins import Entry, Registry, unmet
 
 Given = tuple[Document, Location]  #: a table as the file has it, and its place
 
@@ -59,12 +59,14 @@ class _Resolver:
 
     def pipeline(self, document: Document) -> Pipeline | None:
         file = self.validated(PipelineFile, document, ())
+        self.keep_rules(file.plugins if file else PluginsSection())
         dataset = document.get("dataset")
         chosen = self.choose(TABLES["dataset"], dataset, ("dataset",)) if isinstance(dataset, dict) else None
         arms, names = self.arms(_tables(document, "reduce"))
         pretrains = self.pretrains("pretrain", _tables(document, "pretrain"))
         baselines = self.baselines(_tables(document, "baseline"), names, pretrains)
         tasks = self.tasks(_tables(document, "task"))
+        trackers = [self.choose(TABLES["track"], *one) for one in _tables(document, "track")]
         stated = {key for key in document if document[key]} | meant(document, PipelineFile.model_fields)
         if "task" in stated and not stated & {"pretrain", "baseline"}:
             self.note(("task", 0), "a task needs a [[pretrain]], whose backbone it scores")
@@ -75,9 +77,20 @@ class _Resolver:
             tuple(filter(None, pretrains)),
             tuple(filter(None, baselines)),
             tuple(filter(None, tasks)),
+            tuple(one[0] for one in trackers if one),
         )
         rendering = Rendering(**{name: getattr(chosen[1], name) for name in Rendering.model_fields})
-        return Pipeline(file.run, file.compute, file.report, chosen[0], rendering, *parts)
+        return Pipeline(file.run, file.compute, file.report, chosen[0], rendering, *parts, file.plugins)
+
+    def keep_rules(self, rules: PluginsSection) -> None:
+        """Leave out what the file disables, and note what it requires and is not there."""
+        for number, name in enumerate(rules.disable):
+            if meant([name], names := self.registry.names):  # what is not installed needs not be disabled
+                self.note(("plugins", "disable", number), f"there is no plugin {name!r}; {nearest(name, names)}")
+        for number, text in enumerate(rules.require):
+            if fault := unmet(text):
+                self.note(("plugins", "require", number), fault)
+        self.registry = self.registry.without(rules.disable)
 
     # arms
 

@@ -141,6 +141,13 @@ class PretrainKeys(Section):
     id: str | None = Field(None, pattern=ID, description="name in results; none: the method's name")
 
 
+class PluginsSection(Section):
+    """``[plugins]``: which of those installed a run is to have."""
+
+    disable: tuple[str, ...] = Field((), description="plugins, entry points or distributions to leave out")
+    require: tuple[str, ...] = Field((), description='versions to have, such as "ctkit-barlow-twins>=1.2"')
+
+
 class PipelineFile(Section):
     """The tables of a pipeline file. Those that name a plugin are checked one by one, as ``TABLES`` says."""
 
@@ -151,6 +158,8 @@ class PipelineFile(Section):
     pretrain: list[dict[str, Any]] = []
     baseline: list[dict[str, Any]] = []
     task: list[dict[str, Any]] = []
+    track: list[dict[str, Any]] = []
+    plugins: PluginsSection = PluginsSection()
     report: ReportSection = ReportSection()
 
 
@@ -189,6 +198,7 @@ TABLES = {
     "baseline": PluginTable("method", PretrainKeys, use=BASELINE),
     "task": PluginTable("task", TaskKeys),
     "protocol": PluginTable("protocol", Section),  # of [[task]]
+    "track": PluginTable("tracker", Section),
 }
 
 

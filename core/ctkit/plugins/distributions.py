@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,19 +10,15 @@ from importlib import metadata
 
 from ctkit.hookspecs import DISTRIBUTION, VERSION
 
-_log = logging.getLogger("ctkit.plugins")
-
 
 def entry_points(group: str) -> Iterable[metadata.EntryPoint]:
     """Entry points of a group; without those of distributions whose metadata are damaged."""
-    try:
+    with suppress(Exception):  # those of any distribution may be damaged, which need not be a plugin's
         return metadata.entry_points(group=group)
-    except Exception:  # of any distribution, which need not be a plugin's
-        _log.debug("entry points cannot be read", exc_info=True)
-    found = []
+    found: list[metadata.EntryPoint] = []
     for distribution in metadata.distributions():
         with suppress(Exception):
-            found += list(distribution.entry_points.select(group=group))
+            found += distribution.entry_points.select(group=group)
     return found
 
 
@@ -35,6 +30,21 @@ def missing_extra(distribution: str, extra: str) -> str:
             if extra and extra in found.metadata.get_all("Provides-Extra", ()):
                 return "" if _is_whole(found, extra, ()) else f"{owner}[{extra}]"
     return ""  # there is no such extra, which check_distribution tells the author
+
+
+def unmet(text: str) -> str:
+    """Say what is wrong with a requirement such as ``"ctkit-barlow-twins>=1.2"``; "" where it is met."""
+    from packaging.requirements import InvalidRequirement, Requirement  # slow to import
+
+    try:
+        wanted = Requirement(text)
+    except InvalidRequirement:
+        return f'must be a distribution and its versions, such as "ctkit-barlow-twins>=1.2" but is {text!r}'
+    found = next((one.version for one in metadata.distributions(name=wanted.name)), None)
+    if found is not None and wanted.specifier.contains(found, prereleases=True):
+        return ""
+    there = f"the version here is {found}" if found else "it is not installed"
+    return f"{wanted.name} is required in version {wanted.specifier or 'any'} but {there}: pip install '{text}'"
 
 
 def _is_whole(distribution: metadata.Distribution, extra: str, within: tuple[tuple[str, str], ...]) -> bool:
@@ -68,14 +78,12 @@ def _applies(marker: str, extra: str) -> bool:
 @cache
 def made_for(distribution: str) -> str:
     """Say that a distribution requires other versions of ctkit than this, "" where it does not."""
-    with suppress(metadata.PackageNotFoundError):
+    with suppress(Exception):  # its metadata may be damaged
         for text in metadata.distribution(distribution).requires or ():
-            found = re.match(rf"{DISTRIBUTION}(?![\w.-])\s*(\[[^]]*])?\s*\(?([^;)]*)", text, re.IGNORECASE)
-            wanted = found[2].strip() if found else ""
-            if wanted and distribution != DISTRIBUTION:
-                from packaging.specifiers import SpecifierSet
+            if distribution != DISTRIBUTION and text.lower().startswith(DISTRIBUTION):
+                from packaging.requirements import Requirement
 
-                with suppress(ValueError):  # it is damaged
-                    if not SpecifierSet(wanted).contains(VERSION, prereleases=True):
-                        return f"made for {DISTRIBUTION} {wanted}, this is {VERSION}: install versions that fit"
+                wanted = Requirement(text)
+                if wanted.name == DISTRIBUTION and not wanted.specifier.contains(VERSION, prereleases=True):
+                    return f"made for {DISTRIBUTION} {wanted.specifier}, this is {VERSION}: install versions that fit"
     return ""

@@ -5,10 +5,8 @@ No other module imports by a name that is not in its code.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib
-import importlib.util
 import sys
 import threading
 import traceback
@@ -16,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
-from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -26,6 +23,10 @@ from ctkit.errors import PASSING, PluginError
 if TYPE_CHECKING:
     from ctkit.contracts import Plugin
 
+_BESIDE = (
+    "which lies beside it, but only this file is sent to workers and watched for changes; put all into one file, or"
+    " make a package: ctkit new-plugin"
+)
 _lock = threading.RLock()
 
 
@@ -47,7 +48,7 @@ class Source:
         with _lock:
             if name not in sys.modules:
                 module = sys.modules[name] = ModuleType(name)
-                module.__dict__.update(__file__=self.name, _ctkit_source=self)
+                module.__dict__.update(__file__=self.name, __package__="", _ctkit_source=self)
                 try:
                     exec(compile(self.content, self.name, "exec", dont_inherit=True), vars(module))  # noqa: S102  # asked for
                 except BaseException:
@@ -65,54 +66,27 @@ def _received(name: str, content: bytes) -> Source:
     return source
 
 
-def source_of(thing: Any) -> Source | None:
-    """The file of a plugin that a class or function comes from; None where it can be imported by its name."""
-    module = sys.modules.get(getattr(thing, "__module__", None) or "")
-    source: Source | None = getattr(module, "_ctkit_source", None)
-    try:
-        return source if source and attrgetter(thing.__qualname__)(module) is thing else None
-    except AttributeError:  # it is made inside a function
-        return None
-
-
-def member(source: Source, name: str) -> Any:
-    """A class or function of a file."""
-    return attrgetter(name)(source.module())
-
-
 def read_file(path: Path) -> tuple[Source, ModuleType]:
     """Read and import a file. Raises ``PluginError`` where that fails, or where it needs a file of its folder."""
     try:
         source = Source(path.name, path.read_bytes())
     except OSError as error:
-        raise PluginError(
-            f"cannot read the plugin file {path}: {error.strerror or error}; put it there, or correct the path"
-        ) from error
-    with _importing(path.name):
-        for imported_name in _imports(ast.parse(source.content, path.name)):
-            if _lies_beside(imported_name, path.parent):
-                raise PluginError(
-                    f"{path.name} imports {imported_name}, which lies beside it, but only this file is sent to workers"
-                    " and watched for changes; put all into one file, or make a package: ctkit new-plugin"
-                )
-        return source, source.module()
-
-
-def _imports(tree: ast.Module) -> Iterator[str]:
-    """First names of the modules that a file imports, after a dot where it is relative."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            yield "." * node.level + (node.module or "").partition(".")[0]
-        elif isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-
-
-def _lies_beside(name: str, folder: Path) -> bool:
-    """Whether a module is found in a folder alone, which no worker need see."""
-    if name.startswith("."):
-        return True
-    there = (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file()
-    return there and (importlib.util.find_spec(name) is None or Path(sys.path[0]).absolute() == folder.absolute())
+        why = f"{error.strerror or error}; put it there, or correct the path"
+        raise PluginError(f"cannot read the plugin file {path}: {why}") from error
+    before = set(sys.modules)
+    try:
+        with _importing(path.name):
+            module = source.module()
+    except PluginError as error:
+        missing = getattr(error.__cause__, "name", None) or ""  # of an ImportError
+        if not any((path.parent / name).exists() for name in (f"{missing}.py", missing) if missing):
+            raise
+        raise PluginError(f"{path.name} imports {missing}, {_BESIDE}") from error
+    files = {name: getattr(sys.modules[name], "__file__", None) or "" for name in set(sys.modules) - before}
+    for name, file in files.items():  # Python was started in that folder
+        if Path(file).is_absolute() and Path(file).parent == path.parent:
+            raise PluginError(f"{path.name} imports {name}, {_BESIDE}")
+    return source, module
 
 
 @contextmanager

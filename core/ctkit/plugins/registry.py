@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import redirect_stdout
 from dataclasses import astuple, dataclass, field, replace
 from functools import cache, partial
@@ -48,10 +48,10 @@ class Entry:
     """One plugin as ``ctkit list-plugins`` shows it.
 
     A module that makes something of every run has kind "output", one that follows runs by their lifecycle hooks
-    "tracker", a broken one "unknown".
+    "listener", a broken one "unknown".
     """
 
-    kind: Announced | Literal["output", "tracker", "unknown"]
+    kind: Announced | Literal["output", "listener", "unknown"]
     name: str
     summary: str
     distribution: str
@@ -60,6 +60,7 @@ class Entry:
     status: str = "ok"  #: or "broken", "clash", "needs EXTRA", whose packages are missing, or "made for VERSIONS"
     error: str = ""
     needs: str = ""  #: what pip has to install before it works, such as "ctkit-ssl[train]"
+    point: str = ""  #: name of the entry point that it comes from
     source: Source | None = None  #: of a plugin in a file
     file: str = ""  #: that file, an absolute path
 
@@ -132,26 +133,16 @@ def in_file(path: Path, name: str = "", kind: Kind | None = None) -> list[Entry]
         what = "no plugin: it derives from none of ctkit.contracts" if hasattr(module, name) else "not there"
         raise PluginError(f"{name} of {path.name} is {what}; {nearest(name, classes)}")
     found = []
-    for one in (classes[name],) if name else classes.values():
+    for label, one in classes.items():
         of = next((known for known, base in BASES.items() if issubclass(one, base)), None)
-        if of and kind in (None, of):
-            found.append(
-                Entry(
-                    of,
-                    one.__name__,
-                    _first_line(one),
-                    path.name,
-                    source.digest[:12],
-                    f"{module.__name__}:{one.__name__}",
-                    source=source,
-                    file=str(path),
-                )
-            )
-        elif name:
-            raise PluginError(f"there is no {kind} {name!r} in {path.name}: it is a {of}")
-    if not found:
+        if of and name in ("", label):
+            facts = (path.name, source.digest[:12], f"{module.__name__}:{label}")
+            found.append(Entry(of, label, _first_line(one), *facts, source=source, file=str(path)))
+    if name and kind not in (None, found[0].kind):
+        raise PluginError(f"there is no {kind} {name!r} in {path.name}: it is a {found[0].kind}")
+    if not (fitting := [entry for entry in found if kind in (None, entry.kind)]):
         raise PluginError(f"{path.name} has no {kind or 'plugin'}; derive a class from one of ctkit.contracts")
-    return found
+    return fitting
 
 
 @dataclass
@@ -163,6 +154,7 @@ class Registry:
     _silenced: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self.announced = self.entries
         self.manager.add_hookspecs(hookspecs)
 
     def of_kind(self, kind: str) -> Iterator[Entry]:
@@ -195,6 +187,26 @@ class Registry:
             raise PluginError(f"{kind} {name!r} is registered by {len(found)} distributions: write {choices}")
         return found[0]
 
+    def mark(self) -> None:
+        """Mark entries that claim one name as a clash."""
+        self.entries = [_marked(entry, self.announced) for entry in self.announced]
+
+    @property
+    def names(self) -> set[str]:
+        """What plugins can be left out by: their names, those of their entry points and of their distributions."""
+        return {name for entry in self.entries for name in (entry.name, entry.point, entry.distribution)}
+
+    def without(self, names: Collection[str]) -> Registry:
+        """The same, but for plugins, entry points and distributions of these names."""
+        if not names:
+            return self
+        registry = Registry([one for one in self.announced if not {one.name, one.point, one.distribution} & set(names)])
+        registry.mark()
+        for name, module in self.manager.list_name_plugin():
+            if not set(name.split(":")) & set(names):
+                registry.manager.register(module, name)
+        return registry
+
     def notify(self, hook: str, **facts: Any) -> None:
         """Call a lifecycle hook of every plugin; one that raises is reported once and stops nothing."""
         for plugin, implementation in self._implementations(hook, facts):
@@ -202,7 +214,7 @@ class Registry:
                 implementation()
             except PASSING:
                 raise
-            except BaseException as error:  # a tracker must never stop a run
+            except BaseException as error:  # a listener must never stop a run
                 self._report(f"{plugin}.{hook}", error)
 
     def call(self, hook: str, **facts: Any) -> list[Any]:
@@ -251,7 +263,7 @@ def load() -> Registry:
         registry.entries.extend(
             entry for entry in _register(registry.manager, point, distribution, version) if entry.name not in disabled
         )
-    registry.entries = [_marked(entry, registry.entries) for entry in registry.entries]
+    registry.mark()
     return registry
 
 
@@ -278,18 +290,20 @@ def _register(
         if manager.has_plugin(name):
             manager.unregister(name=name)  # none of its hooks is called
         reason = f"{PluginError.words_of(error)}; it is {other}" if other else PluginError.words_of(error)
-        yield Entry("unknown", point.name, "", distribution, version, point.value, "broken", reason)
+        yield Entry("unknown", point.name, "", distribution, version, point.value, "broken", reason, "", point.name)
         return
     stands = other.partition(",")[0] or "ok"
-    roles: list[Literal["output", "tracker"]] = ["output"] if _OUTPUTS in hooks else []
-    roles += ["tracker"] if set(hooks) - _REGISTER.keys() - _ASKING - {_OUTPUTS} else []
+    roles: list[Literal["output", "listener"]] = ["output"] if _OUTPUTS in hooks else []
+    roles += ["listener"] if set(hooks) - _REGISTER.keys() - _ASKING - {_OUTPUTS} else []
     for role in roles:
-        yield Entry(role, point.name, _first_line(module), distribution, version, point.value, stands, other)
+        yield Entry(
+            role, point.name, _first_line(module), distribution, version, point.value, stands, other, "", point.name
+        )
     for kind, spec in announced:
         fault, needs = _fault(kind, spec), missing_extra(distribution, spec.requires)
         status = "broken" if fault else f"needs {spec.requires}" if needs else stands
         fault = fault or (needs and f"packages are missing: pip install '{needs}'") or other
-        yield Entry(kind, spec.name, spec.summary, distribution, version, spec.target, status, fault, needs)
+        yield Entry(kind, spec.name, spec.summary, distribution, version, spec.target, status, fault, needs, point.name)
 
 
 def _first_line(module: Any) -> str:
@@ -342,7 +356,7 @@ def _fault(kind: Announced, spec: Spec) -> str:
 
 def _marked(entry: Entry, entries: list[Entry]) -> Entry:
     """The entry, as a clash where others claim its name too."""
-    if entry.kind in ("output", "tracker", "unknown") or entry.status == "broken":
+    if entry.kind in ("output", "listener", "unknown") or entry.status == "broken":
         return entry
     claimed = entry.kind, entry.name
     others = sorted(e.distribution for e in entries if (e.kind, e.name) == claimed and e is not entry)

@@ -42,6 +42,7 @@ def revisit(run: Path, arm: str, console: Console) -> Iterator[RevisitedArm]:
     registry = plugins.load()
     document = read_provenance(run)["pipeline"]
     document["run"]["out"] = str(run.absolute())
+    document |= {"track": [], "plugins": {}}  # who followed the run need not be here either
     document["compute"]["device"] = "cpu"  # nothing is computed again, so the GPU of the run need not be here
     resolved = pipeline_file.resolve(document, registry, run, f"{run}/run.json")
     _refuse_other_code(run, resolved)

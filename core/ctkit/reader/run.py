@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ctkit.console import Console
 from ctkit.contracts import Bools, Exported, ExportFormat, Floats, Ints, Method, Params, Predictions
 from ctkit.errors import RequestError
+from ctkit.stages import predictions
 from ctkit.storage import ArmFolder, RunFolder, TrainingFolder, read_provenance, records
 from ctkit.storage.records import read_rows
 from ctkit.storage.run_folder import facts_beside
@@ -141,13 +142,13 @@ class RunPredictions:
     path: Path  #: of the table
 
     @cached_property
-    def facts(self) -> records.PredictionFacts:
+    def facts(self) -> predictions.PredictionFacts:
         """What the table cannot say: the positive class, notes and warnings; {} where a run left none."""
-        return records.read_prediction_facts(facts_beside(self.path))
+        return predictions.read_prediction_facts(facts_beside(self.path))
 
     def read(self) -> Predictions:
         """Read the table. Raises ``DataError`` where it names a label that is none of its classes."""
-        return records.read_predictions(self.path, facts_beside(self.path))
+        return predictions.read_predictions(self.path, facts_beside(self.path))
 
 
 @dataclass(frozen=True)

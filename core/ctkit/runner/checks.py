@@ -57,6 +57,7 @@ def check_start(session: Session, until: Stage = "report") -> None:
 def check_file(pipeline: Pipeline, registry: Registry, folder: RunFolder) -> None:
     """Raise ``ConfigError``, a line for each fault, where something that a pipeline needs is missing."""
     asked = pipeline.compute.device
+    registry = registry.without(pipeline.rules.disable)
     _refuse(list(_faults(pipeline, registry, folder, None if asked == "auto" else asked)))
 
 
@@ -111,6 +112,7 @@ def _faults(
 def _used(pipeline: Pipeline, only: Only, last: int) -> Iterator[tuple[str, Chosen[Any]]]:
     """Yield the plugins that a start up to the stage of number ``last`` uses, each with whose it is."""
     yield "", pipeline.dataset
+    yield from (("", tracker) for tracker in pipeline.trackers)
     if last >= STAGES.index("describe"):
         yield from ((f"arm {arm.id!r}", step.reducer) for arm in wanted_arms(pipeline, only) for step in arm.steps)
     if last >= STAGES.index("select"):  # which knows the addresses of all that follows

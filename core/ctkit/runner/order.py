@@ -19,6 +19,7 @@ from ctkit.hookspecs import STAGES, Stage
 from ctkit.pipeline_file import Pipeline
 from ctkit.plugins import Registry
 from ctkit.runner.checks import check_start
+from ctkit.runner.trackers import following
 from ctkit.session import EVERYTHING, Only, Session, open_session
 from ctkit.session.usage import used_by
 from ctkit.stages import compare as comparing
@@ -56,7 +57,8 @@ def run(
     with folder.locked(), console.log_to(folder.log):
         session = replace(session, provenance=replace(session.provenance))  # what another run wrote meanwhile counts
         pools = session.workers, session.device_pool
-        with stopping.patient(), used_by(session.cache, folder.path), pools[0], pools[1], _told(session):
+        held = used_by(session.cache, folder.path)
+        with stopping.patient(), held, pools[0], pools[1], following(session), _told(session):
             _stages(session, STAGES[: STAGES.index(until) + 1])
     return folder
 

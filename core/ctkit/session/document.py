@@ -23,6 +23,8 @@ def document_of(pipeline: Pipeline) -> dict[str, Any]:
             | {"protocol": _described(plan.protocol)}
             for plan in pipeline.tasks
         ],
+        "track": [_described(chosen) for chosen in pipeline.trackers],
+        "plugins": pipeline.rules.model_dump(mode="json"),
     }
 
 

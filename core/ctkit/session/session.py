@@ -164,7 +164,7 @@ def open_session(
     session = Session(
         pipeline=pipeline,
         arms=pipeline.arms,
-        registry=registry,
+        registry=registry.without(pipeline.rules.disable),
         cache=Cache.beside(folder.path, looking=looking),
         folder=folder,
         workers=compute.Workers(backend),

@@ -8,11 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict, TypeVar, cast, get_type_hints
 
-import numpy as np
-
-from ctkit.contracts import Predictions
 from ctkit.errors import DataError
-from ctkit.files import read_json, write_csv, write_json
+from ctkit.files import read_json, write_csv
 
 Step = Annotated[int, "a step"]  #: a method may count in floats
 AllDigits = Annotated[float, "all digits"]  #: other numbers are written with six; NaN is an empty cell
@@ -231,17 +228,6 @@ class TrainingFacts(TypedDict):
     device: str
 
 
-class PredictionFacts(TypedDict, total=False):
-    """What a table of predictions cannot say: the document beside it."""
-
-    classes: list[str]
-    positive: str | None  #: of two classes, the one that F1 and sensitivity speak of
-    notes: list[str]
-    warnings: list[str]
-    patients: bool  #: whether the table has them
-    address: str
-
-
 def read_arm(path: Path) -> ArmFacts | None:
     """Read ``arm.json``; None where it is missing or damaged."""
     return cast(ArmFacts, found) if (found := read_json(path)) else None
@@ -250,59 +236,3 @@ def read_arm(path: Path) -> ArmFacts | None:
 def read_training(path: Path) -> TrainingFacts | None:
     """Read ``pretrain.json``; None where it is missing or damaged."""
     return cast(TrainingFacts, found) if (found := read_json(path)) else None
-
-
-def write_predictions(table: Path, facts: Path, predictions: Predictions, address: str = "") -> None:
-    """Write predictions: a table of one row an image, and what the table cannot say.
-
-    ``address`` names what they are predictions of.
-    """
-    patients = predictions.patients or ("",) * len(predictions.names)
-    rows = (
-        (name, patient, predictions.classes[label], *(f"{value:.17g}" for value in probabilities))
-        for name, patient, label, probabilities in zip(
-            predictions.names, patients, predictions.labels, predictions.probabilities, strict=True
-        )
-    )
-    write_csv(table, (*PREDICTION_COLUMNS, *predictions.classes), rows)
-    document: PredictionFacts = {
-        "classes": list(predictions.classes),
-        "positive": predictions.positive,
-        "notes": list(predictions.notes),
-        "warnings": list(predictions.warnings),
-        "patients": predictions.patients is not None,
-        "address": address,
-    }
-    write_json(facts, document)
-
-
-PREDICTION_COLUMNS = ("name", "patient", "label")  #: one for each class follows
-
-
-def read_predictions(table: Path, facts: Path) -> Predictions:
-    """Read predictions, of which the facts may be missing.
-
-    Raises ``DataError`` where the table names a label that is none of its classes.
-    """
-    with table.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        header, *rows = csv.reader(file)
-    classes = tuple(header[len(PREDICTION_COLUMNS) :])
-    numbers = {name: number for number, name in enumerate(classes)}
-    if unknown := {row[2] for row in rows} - set(classes):
-        raise DataError(f"{table}: the labels {sorted(unknown)} are not among the classes {list(classes)}")
-    known = read_prediction_facts(facts)
-    return Predictions(
-        names=tuple(row[0] for row in rows),
-        labels=np.array([numbers[row[2]] for row in rows], np.int64),
-        probabilities=np.array([row[3:] for row in rows], np.float64).reshape(len(rows), len(classes)),
-        classes=classes,
-        positive=known.get("positive"),
-        patients=tuple(row[1] for row in rows) if known.get("patients") else None,
-        notes=tuple(known.get("notes", ())),
-        warnings=tuple(known.get("warnings", ())),
-    )
-
-
-def read_prediction_facts(path: Path) -> PredictionFacts:
-    """Read the document beside a table of predictions; {} where there is none."""
-    return cast(PredictionFacts, read_json(path))

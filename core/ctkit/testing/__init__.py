@@ -19,8 +19,9 @@ from ctkit.testing.plugins import NonConformance
 from ctkit.testing.protocols import check_protocol
 from ctkit.testing.reducers import check_reducer
 from ctkit.testing.tasks import check_task
+from ctkit.testing.trackers import check_tracker
 
 __all__ = [
     "NonConformance", "check_dataset", "check_distribution", "check_method", "check_protocol", "check_reducer",
-    "check_spec", "check_task",
+    "check_spec", "check_task", "check_tracker",
 ]  # fmt: skip

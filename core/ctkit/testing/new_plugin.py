@@ -20,6 +20,7 @@ _SUMMARIES: dict[Kind, str] = {
     "method": "pre-trains with Barlow Twins (Zbontar et al. 2021)",
     "task": "takes images and labels from a table",
     "protocol": "compares features with the mean of each class",
+    "tracker": "writes the numbers of a run as JSON lines",
 }
 _USAGE: dict[Kind, str] = {
     "dataset": '[dataset]\nuse = "{}"\nroot = "path/to/arrays"',
@@ -27,6 +28,7 @@ _USAGE: dict[Kind, str] = {
     "method": '[[pretrain]]\nuse = "{}"\nepochs = 100',
     "task": '[[task]]\nuse = "{}"\nroot = "path/to/images"\nprotocol = "linear"',
     "protocol": '[[task]]\nuse = "image-folder"\nroot = "path/to/images"\nprotocol = "{}"',
+    "tracker": '[[track]]\nuse = "{}"\nevery = 10',
 }
 _MORE: dict[Kind, tuple[str, ...]] = {"method": ("network",)}  #: modules beside the one named after the kind
 

@@ -1,29 +1,45 @@
-"""MLflow, through a client of its own: what else this process tracks with MLflow is left alone.
-
-The store is that of ``MLFLOW_TRACKING_URI``, the experiment that of ``MLFLOW_EXPERIMENT_NAME``, or "ctkit".
-"""
+"""MLflow, through a client of its own: what else this process tracks with MLflow is left alone."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from mlflow.tracking import MlflowClient
+from pydantic import Field
 
+from ctkit.contracts import Params, Tracker
 from ctkit.hookspecs import RunInfo
-from ctkit_trackers.tracker import Tracker
 
 _LONGEST = 500  # characters of a parameter that every store takes
 
 
-class MLflow(Tracker):
-    """A run of an experiment."""
+class MLflowParams(Params):
+    """Where the record goes."""
 
-    def __init__(self, run: RunInfo, parameters: Mapping[str, str | float | bool]) -> None:
-        self._client = MlflowClient()
-        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "ctkit")
+    uri: str | None = Field(None, description="tracking server or store; none: that of MLFLOW_TRACKING_URI")
+    experiment: str | None = Field(None, description='none: that of MLFLOW_EXPERIMENT_NAME, or "ctkit"')
+
+
+class MLflow(Tracker[MLflowParams]):
+    """A run of an MLflow experiment: parameters, curves, durations, pooled scores, and the report as an artifact.
+
+    User and password are those of MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
+    """
+
+    def check(self, device: str | None) -> Iterable[str]:
+        """Say that a password is in the wrong place."""
+        if self.params.uri and urlsplit(self.params.uri).password:
+            yield "uri must not hold a password, which run.json would show; set MLFLOW_TRACKING_PASSWORD instead"
+
+    def start(self, run: RunInfo, parameters: Mapping[str, str | float | bool]) -> None:
+        """Create the run, and the experiment where there is none."""
+        from mlflow.tracking import MlflowClient
+
+        self._client = MlflowClient(self.params.uri)
+        name = self.params.experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME", "ctkit")
         known = self._client.get_experiment_by_name(name)
         experiment = known.experiment_id if known else self._client.create_experiment(name)
         self._id: str = self._client.create_run(experiment, run_name=run.name).info.run_id

@@ -49,7 +49,7 @@ def test_the_reference_has_a_heading_for_each_kind_and_plugin(reference: str) ->
     tokens = MarkdownIt("commonmark").enable("table").parse(reference)
     headings = [tokens[n + 1].content for n, token in enumerate(tokens) if token.type == "heading_open"]
     assert [heading for heading in headings if "`" not in heading] == [
-        *("Data sets", "Reducers", "Methods", "Tasks", "Protocols"),
+        *("Data sets", "Reducers", "Methods", "Tasks", "Protocols", "Trackers"),
     ]
     assert {heading.strip("`") for heading in headings if "`" in heading} == {entry.name for entry in OURS}
 

@@ -12,10 +12,10 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from ctkit import plugins
-from ctkit.cli import pipeline_text
 from ctkit.cli.first_file import Wishes, first_file
 from ctkit.cli.schema import pipeline_schema
 from ctkit.errors import PluginError
+from ctkit.runner import pipeline_text
 
 
 def wishes(**changes: object) -> Wishes:

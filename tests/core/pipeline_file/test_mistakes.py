@@ -13,9 +13,9 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from ctkit import plugins
-from ctkit.cli import pipeline_text
 from ctkit.cli.schema import pipeline_schema
 from ctkit.errors import ConfigError
+from ctkit.runner import pipeline_text
 
 WRONG = [
     pytest.param(*who_and_text.partition("\n")[::2], said.strip("\n").split("\n"), id=name)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ctkit import plugins
-from ctkit.cli import pipeline_text
 from ctkit.errors import CtkitError, RequestError
 from ctkit.pipeline_file.pipeline import Pipeline
+from ctkit.runner import pipeline_text
 from ctkit.session.document import document_of
 
 MINIMAL = """\
@@ -247,3 +247,41 @@ def test_a_missing_file_is_a_wrong_request(tmp_path: Path) -> None:
 
 def test_a_file_without_a_data_set_says_what_to_add(tmp_path: Path) -> None:
     assert "dataset: is required but missing: add [dataset]" in complaint(tmp_path, '[run]\nname = "x"\n')
+
+
+# --- [plugins]
+
+
+def test_a_disabled_plugin_is_not_there_for_that_file_alone(tmp_path: Path) -> None:
+    text = f'{MINIMAL}\n[plugins]\ndisable = ["all", "their-notifier"]\n'
+    assert "there is no reducer 'all'" in complaint(tmp_path, text)
+    assert read(tmp_path, MINIMAL).arms[0].id == "all"
+
+
+def test_a_misspelt_name_to_disable_is_said(tmp_path: Path) -> None:
+    text = f'{MINIMAL}\n[plugins]\ndisable = ["ctkit-tensorbord"]\n'
+    assert complaint(tmp_path, text) == (
+        "pipeline.toml:11: plugins.disable[0]: there is no plugin 'ctkit-tensorbord'; did you mean 'ctkit-tensorboard'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("required", "said"),
+    [
+        ("ctkit-ssl>=0.1", ""),
+        ("numpy", ""),
+        (
+            "ctkit-ssl>=2",
+            "ctkit-ssl is required in version >=2 but the version here is 0.1.0: pip install 'ctkit-ssl>=2'",
+        ),
+        ("ctkit-none>1", "ctkit-none is required in version >1 but it is not installed: pip install 'ctkit-none>1'"),
+        (">=1", "must be a distribution and its versions, such as \"ctkit-barlow-twins>=1.2\" but is '>=1'"),
+    ],
+    ids=str,
+)
+def test_versions_that_a_file_requires_are_compared(tmp_path: Path, required: str, said: str) -> None:
+    text = f"{MINIMAL}\n[plugins]\nrequire = ['{required}']\n"
+    if not said:
+        assert read(tmp_path, text).rules.require == (required,)
+        return
+    assert complaint(tmp_path, text) == f"pipeline.toml:11: plugins.require[0]: {said}"

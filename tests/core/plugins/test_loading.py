@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from ctkit import plugins
-from ctkit.compute.worker import pickled
+from ctkit.compute.worker import pickled, source_of
 from ctkit.errors import PluginError
-from ctkit.plugins import Entry, Registry, source_of
+from ctkit.plugins import Entry, Registry
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -107,8 +107,10 @@ def test_a_plugin_of_another_kind_is_said(file: Path) -> None:
         ("\n\nraise SystemExit(3)", r"p.py cannot be imported: SystemExit: 3 \(line 3\)"),
         ("class E(BaseException): ...\nraise E('no')", r"p.py cannot be imported: E: no \(line 2\)"),
         ("import beside", "p.py imports beside, which lies beside it, but only this file is sent to workers"),
-        ("def f():\n    from beside import x", "p.py imports beside, which lies beside it"),
-        ("from . import beside", r"p.py imports \., which lies beside it"),
+        (
+            "from . import beside",
+            "p.py cannot be imported: ImportError: attempted relative import with no known parent",
+        ),
         ("import nowhere", "p.py cannot be imported: ModuleNotFoundError: No module named 'nowhere'"),
         ("x = 1", "p.py has no reducer; derive a class from one of ctkit.contracts"),
         ("\x00", "p.py cannot be imported: "),

@@ -73,18 +73,18 @@ def test_a_plugin_is_found_by_name(install: Install) -> None:
     assert entry.load().__name__ == "EveryN"
 
 
-def test_a_module_that_follows_runs_is_listed_as_a_tracker(install: Install) -> None:
+def test_a_module_that_follows_runs_is_listed_as_a_listener(install: Install) -> None:
     def ctkit_run_started(run: Any) -> None:
         pass
 
-    tracker = module_with(ctkit_run_started=ctkit_run_started)
-    tracker.__doc__ = "Lines for a notebook.\n\nMore of it."
-    install(notebook=tracker)
+    listener = module_with(ctkit_run_started=ctkit_run_started)
+    listener.__doc__ = "Lines for a notebook.\n\nMore of it."
+    install(notebook=listener)
     found = [(e.kind, e.name, e.summary, e.status) for e in plugins.load().entries]
-    assert found == [("tracker", "notebook", "Lines for a notebook", "ok")]
+    assert found == [("listener", "notebook", "Lines for a notebook", "ok")]
 
 
-def test_a_module_that_only_checks_the_device_is_no_tracker(install: Install) -> None:
+def test_a_module_that_only_checks_the_device_is_no_listener(install: Install) -> None:
     def ctkit_check_device(device: str) -> str | None:
         return f"no plugin uses {device}"
 
@@ -127,7 +127,21 @@ def test_a_module_that_makes_something_of_every_run_is_listed_as_an_output(insta
         both=module_with(ctkit_run_outputs=made, ctkit_run_started=made),
     )
     found = [(e.kind, e.name) for e in plugins.load().entries]
-    assert found == [("output", "both"), ("tracker", "both"), ("output", "page")]
+    assert found == [("output", "both"), ("listener", "both"), ("output", "page")]
+
+
+def test_a_registry_without_some_calls_no_hook_of_theirs_and_settles_their_clashes(install: Install) -> None:
+    heard: list[str] = []
+    loud = module_with(ctkit_run_started=lambda run: heard.append(run))
+    install(loud=loud, one=registering(GOOD), two=registering(GOOD))
+    registry = plugins.load()
+    fewer = registry.without(("loud", "dist-two"))
+    fewer.notify("ctkit_run_started", run="quiet")
+    registry.notify("ctkit_run_started", run="loud")
+    assert heard == ["loud"]
+    assert [(entry.distribution, entry.status) for entry in fewer.entries] == [("dist-one", "ok")]
+    assert {entry.status for entry in registry.of_kind("reducer")} == {"clash"}
+    assert registry.without(()) is registry
 
 
 def commanding(*specs: Spec) -> ModuleType:
@@ -304,8 +318,8 @@ def test_a_hook_that_is_called_fails_with_its_plugin_s_name_or_an_error_of_ours(
 def test_the_built_in_plugins_come_by_entry_points() -> None:
     plugins.load.cache_clear()
     ours = [entry for entry in plugins.load().entries if entry.distribution == "ctkit-ssl"]
-    assert {entry.kind for entry in ours} == {*KINDS, "command", "output", "tracker"}
-    assert [entry.error for entry in ours if entry.status != "ok"] == []
+    assert {entry.kind for entry in ours} == {*KINDS, "command", "output", "listener"}
+    assert [entry.error for entry in ours if entry.status in ("broken", "clash")] == []
 
 
 def test_an_empty_registry_says_that_there_is_none() -> None:

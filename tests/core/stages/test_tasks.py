@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ctkit import plugins
-from ctkit.cli import pipeline_text
+from ctkit.runner import pipeline_text
 from ctkit.session.document import document_of
 from ctkit.stages.tasks import built, watched_tasks
 

@@ -41,11 +41,12 @@ from ctkit.contracts import (
     SourceFile,
     Split,
     Task,
+    Tracker,
     Volume,
     VolumeFacts,
     knob,
 )
-from ctkit.hookspecs import Spec
+from ctkit.hookspecs import RunInfo, Spec
 from ctkit.testing import (
     NonConformance,
     check_dataset,
@@ -55,6 +56,7 @@ from ctkit.testing import (
     check_reducer,
     check_spec,
     check_task,
+    check_tracker,
 )
 
 
@@ -840,6 +842,63 @@ def test_a_good_protocol_passes() -> None:
 def test_what_a_protocol_breaks_is_named(plugin: type[Any], message: str) -> None:
     with pytest.raises(NonConformance, match=message):
         check_protocol(plugin)
+
+
+# --- trackers -----------------------------------------------------------------------------------------------------
+
+
+class Notebook(Tracker[NoParams]):
+    """Writes a line for each number beside the files of the run."""
+
+    def start(self, run: RunInfo, parameters: Mapping[str, str | float | bool]) -> None:
+        self.folder, self.lines = run.folder, [f"{name}={value}" for name, value in parameters.items()]
+
+    def metric(self, item: str, name: str, value: float, step: int) -> None:
+        self.lines.append(f"{item} {name} {value} {step}")
+
+    def end(self, *, finished: bool) -> None:
+        (self.folder / "notebook.txt").write_text("\n".join(self.lines))
+
+
+def only_once(self: Notebook, run: RunInfo, parameters: Any) -> None:
+    assert not globals().setdefault("STARTED", []), "there is a run already"
+    globals()["STARTED"].append(run)
+    Notebook.start(self, run, parameters)
+
+
+def refusing_plus(self: Notebook, item: str, name: str, value: float, step: int) -> None:
+    if "+" in item:
+        raise ValueError("no + in a key")
+
+
+def moving(self: Notebook, path: Path) -> None:
+    path.rename(path.with_name("moved.html"))
+
+
+def counting(self: Notebook, *, finished: bool) -> None:
+    if len(self.lines) == 3:
+        raise ZeroDivisionError("no numbers")
+
+
+def test_a_good_tracker_passes() -> None:
+    check_tracker(Notebook)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "message"),
+    [
+        case(variant(Notebook, start=only_once), "start must begin a record in each of several runs of one process"),
+        case(
+            variant(Notebook, metric=refusing_plus), r"metric must take loss = 3.5 of pretrain/hash\+6/simclr/seed-42"
+        ),
+        case(variant(Notebook, file=moving), "must leave the files of a run as they are, but it changed report.html"),
+        case(variant(Notebook, end=counting), "end must close the record in each of several runs"),
+        case(variant(Notebook, check=lambda self, device: ["no server"]), "check must yield nothing"),
+    ],
+)
+def test_what_a_tracker_breaks_is_named(plugin: type[Any], message: str) -> None:
+    with pytest.raises(NonConformance, match=message):
+        check_tracker(plugin)
 
 
 # --- specs and distributions --------------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from ctkit import plugins
-from ctkit.cli import pipeline_text
-from ctkit.cli.pipeline_text import line_of
 from ctkit.errors import ConfigError, RequestError
+from ctkit.runner import pipeline_text
+from ctkit.runner.pipeline_text import line_of
 
 TEXT = """\
 [run]

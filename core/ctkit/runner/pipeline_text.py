@@ -13,6 +13,7 @@ from typing import Any
 from ctkit.errors import ConfigError, RequestError, nearest
 from ctkit.pipeline_file import Pipeline, resolve
 from ctkit.plugins import Registry
+from ctkit.runner.trackers import asked_for
 
 
 def load(path: Path, registry: Registry, changes: Sequence[str] = ()) -> Pipeline:
@@ -31,7 +32,15 @@ def load(path: Path, registry: Registry, changes: Sequence[str] = ()) -> Pipelin
         raise ConfigError(f"{path}:{_syntax(text, str(error))}") from error
     for change in changes:
         override(document, change)
+    follow(document, registry)
     return resolve(document, registry, path.absolute().parent, str(path), partial(line_of, text))
+
+
+def follow(document: dict[str, Any], registry: Registry) -> None:
+    """Add the trackers that the environment asks for to those of a document."""
+    tables = document.setdefault("track", [])
+    if isinstance(tables, list):  # else the resolver says what is wrong
+        tables += [table for table in asked_for(registry) if table not in tables]
 
 
 def _syntax(text: str, message: str) -> str:
