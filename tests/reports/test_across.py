@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import string
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from ctkit import ScoreRow
 from ctkit.cli import main
 from ctkit.errors import RequestError
 from ctkit.files import read_csv, write_csv
-from ctkit_reports.across import COLUMNS, Row, across, render
+from ctkit_reports.across import COLUMNS, PUBLISHED, Row, across, render
 
 Make = Callable[..., Any]
 
@@ -164,3 +165,23 @@ def test_the_command_writes_the_table_where_it_is_told(
     assert left.value.code == 0
     assert capsys.readouterr().out == f"table: {target}\n"
     assert target.read_text() == render(across([full_run]), "latex")
+
+
+def test_aucs_that_the_paper_published_stand_beside_those_of_its_tasks(other_run: Path) -> None:
+    document = json.loads((other_run / "run.json").read_text())
+    document["pipeline"]["task"] = [
+        {"id": "covid-ct", "use": "ctkit-ssl:covid-ct"}, {"id": "organs", "use": "ctkit-ssl:image-folder"},
+    ]  # fmt: skip
+    (other_run / "run.json").write_text(json.dumps(document))
+    rows = as_dicts(render(across([other_run]), "csv"))
+    published = {(row["task"], row["published_all"], row["published_reduced"]) for row in rows}
+    assert published == {("covid-ct", "0.78", "0.83"), ("organs", "", "")}
+    header, *lines = [line for line in render(across([other_run]), "terminal").splitlines() if line][1:]
+    assert header.rstrip().endswith("Published AUC (all, reduced)")
+    assert all(line.endswith("0.78, 0.83") == ("covid-ct" in line) for line in lines[1:])
+    assert "Published" not in render(across([other_run], "f1"), "markdown")
+
+
+def test_no_figures_of_the_paper_stand_beside_other_tasks(full_run: Path) -> None:
+    assert "Published" not in render(across([full_run]), "terminal")
+    assert {"organsmnist", "covid-ct", "brain-hemorrhage"} == set(PUBLISHED)

@@ -62,7 +62,7 @@ def reduce(
     curve = _of_a_plugin("curve", "--curve", "ctkit-reports") if with_curve else None
     export = _of_a_plugin("export-slices", "--export", "ctkit-exporters") if form else None
     document: dict[str, Any] = {
-        "run": {"name": "reduce", "seed": seed, "out": str(out.absolute())},
+        "run": {"name": "reduce", "seed": seed, "out": str(out.absolute()), "curve": with_curve},
         "dataset": {"use": dataset} | ({"root": str(source.absolute())} if source else {}),
         "reduce": [{"use": reducer}],
     }

@@ -34,7 +34,7 @@ from ctkit.contracts.dataset import (
     Volume,
     VolumeFacts,
     refuse_without_sources,
-)
+)  # fmt: skip
 from ctkit.contracts.judge import image_of
 from ctkit.contracts.method import (
     ChildProcess,
@@ -75,11 +75,6 @@ if TYPE_CHECKING:
     from ctkit.hookspecs import Kind
 
 BASES: Mapping[Kind, type[Plugin[Any]]] = {
-    "dataset": Dataset,
-    "reducer": Reducer,
-    "method": Method,
-    "task": Task,
-    "protocol": Protocol,
-    "tracker": Tracker,
-}
+    "dataset": Dataset, "reducer": Reducer, "method": Method, "task": Task, "protocol": Protocol, "tracker": Tracker,
+}  # fmt: skip
 """The class that each kind of plugin derives from."""

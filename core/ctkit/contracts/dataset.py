@@ -73,6 +73,7 @@ class Pixels:
     skipped: tuple[tuple[int, str], ...] = ()  #: number and reason of each slice that was asked for and not readable
     retry: bool = False  #: one of the reasons may pass, such as a missing decoder: a later run reads again
     notes: tuple[str, ...] = ()  #: of the volume, whichever slices were asked for: what only its pixels could tell
+    ends: NDArray[Any] | None = None  #: (m, 2) lowest and highest value of each slice, where they are known
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,13 @@ class Dataset(Plugin[P], ABC):
         Raises ``ctkit.errors.DataError`` only where nothing of the volume can be read, with ``retry`` where that may
         pass.
         """
+
+    def read_blocks(self, volume: Volume, wanted: Ints | None = None) -> Iterator[Pixels]:
+        """What ``read`` gives, in order, a few slices at a time, so that they stay in the processor's cache.
+
+        By default all at once. The values of one block may be overwritten by the next.
+        """
+        yield self.read(volume, wanted)
 
     def places(self, volume: Volume, index: Ints) -> NDArray[Any] | None:
         """Where the slices ``index`` (m,) of a volume lie, None unless a data set knows: (m, 3, 3) float64 in mm.

@@ -101,14 +101,14 @@ class Pretrained:
     peak_bytes: int | None = None  #: most memory that the training took on a GPU
 
 
-ExportFormat = Literal["torchvision", "timm", "onnx", "torchscript"]
+ExportFormat = Literal["torchvision", "timm", "onnx", "torchscript", "monai", "monai-3d"]
 
 
 @dataclass(frozen=True)
 class Exported:
     """A backbone that was written for use without ctkit, and what came of loading it again."""
 
-    path: Path  #: a file; for timm a folder
+    path: Path  #: a file; for timm and monai a folder
     mean: float  #: to normalise images with, which are on the scale 0..1
     std: float
     compared: str  #: such as "512 features of 3 images of 224 pixels"

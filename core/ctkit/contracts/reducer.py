@@ -67,6 +67,7 @@ class Slices:
     hu: NDArray[np.int16] | None  #: (n, rows, columns) Hounsfield units; None where the source has none
     index: Ints  #: (n,) numbers in the volume
     device: str = "cpu"  #: where an accelerator reducer may work: "cpu" or "cuda"
+    at: float | None = None  #: the knob where only this value will be asked for, see ``Reducer.describes_at``
 
 
 @dataclass(frozen=True)
@@ -102,9 +103,11 @@ class Reducer(Plugin[P], ABC):
     default_scope: ClassVar[Scope] = "volume"
     device: ClassVar[Literal["cpu", "accelerator"]] = "cpu"  #: accelerator: one process owns each, workers feed it
     draws: ClassVar[bool] = False  #: uses the generator, so there is one selection per seed
+    by_slice: ClassVar[bool] = False  #: evidence of a slice comes of that slice alone, so that ``describe`` may get few
     #: Reducers of one name here and equal parameters share evidence; ``version`` is then of the choice alone.
     shared_evidence: ClassVar[str | None] = None
     keeps_all: ClassVar[bool] = False  #: keeps every slice whatever the pixels, so that one pass reads and stores
+    describes_at: ClassVar[bool] = False  #: with ``Slices.at``, gives NaN for pairs that ``select`` does not ask for
 
     @property
     def knob(self) -> Knob | None:

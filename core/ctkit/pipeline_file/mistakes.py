@@ -19,11 +19,8 @@ if TYPE_CHECKING:
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-_UNCONVERTED = {
-    "int_type",
-    "float_type",
-    "bool_type",
-}  #: of strict reading: "3" is not a number, and true is none either
+#: of strict reading: "3" is not a number, and true is none either
+_UNCONVERTED = {"int_type", "float_type", "bool_type"}
 _TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "a string"}
 _TYPES |= {"path": "a path in quotes", "list": "an array", "tuple": "an array", "dict": "a table", "model": "a table"}
 

@@ -22,6 +22,7 @@ class Chosen(Generic[PluginT]):
 
     entry: Entry
     params: Params
+    at: float | None = None  #: the only value of a reducer's knob that its evidence is for; None for any
 
     @property
     def title(self) -> str:

@@ -28,7 +28,7 @@ BASELINE = "untrained"  #: method of a ``[[baseline]]`` that names none
 class Section(BaseModel):
     """Base of the sections: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class RunSection(Section):
@@ -37,13 +37,13 @@ class RunSection(Section):
     name: str = Field(pattern=ID, description="results are written to runs/<name>/ in the current folder, or to `out`")
     seed: int = Field(42, ge=0, lt=2**32, description="first seed")
     seeds: PositiveInt = Field(1, description="repeats of the whole run, with seed, seed + 1, ...")
+    curve: bool = Field(False, description="also write how many slices each threshold of each arm would keep")
     out: WrittenPath | None = Field(None, description="folder of the run, instead of runs/<name>")
 
 
 class ComputeSection(Section):
     """``[compute]``: where the work happens."""
 
-    model_config = ConfigDict(allow_inf_nan=False)
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="cuda if torch can use it, else cpu")
     devices: PositiveInt = Field(1, description="GPUs that share each pre-training; on the CPU: processes")
     workers: Literal["auto"] | PositiveInt = Field("auto", description="worker processes; auto: one per usable core")
@@ -61,7 +61,6 @@ class ComputeSection(Section):
 class ReportSection(Section):
     """``[report]``: what the page shows."""
 
-    model_config = ConfigDict(allow_inf_nan=False)
     images: bool = Field(True, description="show images of slices")
     margin: PositiveFloat | None = Field(None, description="largest loss of score that counts as equally good")
 
@@ -69,7 +68,6 @@ class ReportSection(Section):
 class Window(Section):
     """A range of Hounsfield units that fills the grey scale."""
 
-    model_config = ConfigDict(allow_inf_nan=False)
     centre: float = Field(description="centre of the window, HU")
     width: PositiveFloat = Field(description="width of the window, HU")
 

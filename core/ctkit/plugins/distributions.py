@@ -79,11 +79,8 @@ def _applies(marker: str, extra: str) -> bool:
 def made_for(distribution: str) -> str:
     """Say that a distribution requires other versions of ctkit than this, "" where it does not."""
     with suppress(Exception):  # its metadata may be damaged
-        for text in metadata.distribution(distribution).requires or ():
-            if distribution != DISTRIBUTION and text.lower().startswith(DISTRIBUTION):
-                from packaging.requirements import Requirement
-
-                wanted = Requirement(text)
-                if wanted.name == DISTRIBUTION and not wanted.specifier.contains(VERSION, prereleases=True):
-                    return f"made for {DISTRIBUTION} {wanted.specifier}, this is {VERSION}: install versions that fit"
+        for text in metadata.distribution(distribution).requires or () if distribution != DISTRIBUTION else ():
+            wanted = text.partition(";")[0].strip()
+            if re.match(rf"{DISTRIBUTION}(?![\w.-]).*[<>=~!]", wanted, re.IGNORECASE) and unmet(wanted):
+                return f"made for {wanted}, this is {VERSION}: install versions that fit"
     return ""

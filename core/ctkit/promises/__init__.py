@@ -89,6 +89,10 @@ def check_pixels(judge: Judge, volume: Volume, pixels: Pixels, wanted: Ints) -> 
         "values must be int16 for Hounsfield units, and numbers otherwise,"
         f" but they are {values.dtype}; round, clip to int16 and convert",
     )
+    judge.must(
+        pixels.ends is None or pixels.ends.shape == (len(index), 2),
+        f"ends must be None or ({len(index)}, 2), but they are {form_of(pixels.ends)}; give lowest and highest values",
+    )
 
 
 # --- reducers -----------------------------------------------------------------------------------------------------

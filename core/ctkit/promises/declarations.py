@@ -18,6 +18,8 @@ _CHOICES: Mapping[type[Plugin[Any]], Mapping[str, tuple[Any, ...]]] = {
         "device": ("cpu", "accelerator"),
         "draws": (True, False),
         "keeps_all": (True, False),
+        "by_slice": (True, False),
+        "describes_at": (True, False),
     },
 }
 

@@ -112,7 +112,10 @@ class RevisitedArm:
     # --- the choice
 
     def select_at(self, at: float) -> Selection:
-        """What the arm would keep with another value of its last step's knob."""
+        """What the arm would keep with another value of its last step's knob.
+
+        Where its knob was fixed, pairs that were not compared count as different: see ``Reducer.describes_at``.
+        """
         *earlier, last = self._evidence.choices(self._arm)
         first = self._session.pipeline.run.seed
         seed = first if self._selected.seed is None else self._selected.seed
@@ -187,7 +190,7 @@ def _opened(session: Session, arm: Arm) -> RevisitedArm:
     _, data = scanning.found_before(session)
     if data is None:
         raise _missing(session, arm, "the source files have changed since the scan, or the scan is not in the cache")
-    reducers = describing.described_reducers(session)
+    reducers = describing.described_reducers(session, data.catalogue)
     numbers = range(len(data.catalogue))
     lacking = sum(describing.is_missing(session.cache, data.catalogue.address(n), reducers) for n in numbers)
     if lacking:

@@ -160,11 +160,8 @@ def _at_work(session: Session) -> list[Chosen[Any] | None]:
     session = narrowed(session)
     volumes = [data.catalogue.address(number) for number in range(len(data.catalogue))]
 
-    def lacks_evidence(one: Chosen[Any]) -> bool:
-        looking = [one] if one.build().evidence != "none" else []
-        return any(describing.is_missing(session.cache, at, looking) for at in volumes)
-
-    if found := [one for one in steps if lacks_evidence(one)]:
+    described = describing.described_reducers(session, data.catalogue)
+    if found := [one for one in described if any(describing.is_missing(session.cache, at, [one]) for at in volumes)]:
         return [*found, *later]
     data = selecting.numbered(replace(data, readings=read_readings(session.cache, data.catalogue)))
     data = selecting.chosen_before(session, data)

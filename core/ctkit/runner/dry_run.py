@@ -148,7 +148,7 @@ def _arm(arm: Arm, known: Selections, slices: int) -> Planned:
 
 
 def _missing(session: Session, catalogue: Catalogue) -> list[int]:
-    reducers = describing.described_reducers(session)
+    reducers = describing.described_reducers(session, catalogue)
     addresses = (catalogue.address(number) for number in range(len(catalogue)))
     return [n for n, at in enumerate(addresses) if describing.is_missing(session.cache, at, reducers)]
 
@@ -157,16 +157,18 @@ def _describe(session: Session, catalogue: Catalogue, missing: list[int]) -> Pla
     detail = f"{len(missing)} of {len(catalogue)} volumes to decode"
     if not missing:
         return Planned("describe", "", "cached", detail)
-    reducers = describing.described_reducers(session)
+    reducers = describing.described_reducers(session, catalogue)
     pairs = [chosen.entry.name for chosen in reducers if chosen.build().evidence == "pair"]
+    fewer = any(chosen.at is not None for chosen in reducers)
     if pairs:
         counts = catalogue.counts[missing]
         triangle = int((counts * (counts - 1) // 2).sum())
-        detail += f"; {triangle:,} pairs of slices to compare for {' and '.join(pairs)}"
+        detail += f"; {'at most ' * fewer}{triangle:,} pairs of slices to compare for {' and '.join(pairs)}"
     cost = estimates.describing(session, catalogue, missing, reducers)
     if cost:
         workers = session.workers.backend.workers
-        detail += f"; about {hours(cost.seconds)} with {workers} workers, {quantities.size(cost.size)} of evidence"
+        about = "at most" if fewer else "about"
+        detail += f"; {about} {hours(cost.seconds)} with {workers} workers, {quantities.size(cost.size)} of evidence"
     return Planned("describe", "", "to do", detail)
 
 

@@ -152,7 +152,7 @@ def _stopped(session: Session, stage: Stage) -> None:
 
 
 def _report(session: Session, data: Data) -> None:
-    curve.write_cheap_curves(session, data)
+    curve.write_curves(session, data)
     if session.pipeline.report.images:
         with session.going_on("pictures", "slices"):
             pictures.draw(session, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -24,14 +25,19 @@ WINDOWS: dict[str, tuple[float, float]] = {
 _EXACT_SPAN = 1 << 15
 
 
-def evidence(values: NDArray[Any]) -> NDArray[np.uint8]:
+def ends_of(values: NDArray[Any]) -> NDArray[Any]:
+    """Lowest and highest value (n, 2) of each slice of (n, rows, columns)."""
+    return np.stack([values.min(axis=(1, 2)), values.max(axis=(1, 2))], axis=1)
+
+
+def evidence(values: NDArray[Any], ends: NDArray[Any] | None = None) -> NDArray[np.uint8]:
     """Map each slice's minimum..maximum to 0..255, rounded to nearest even; a constant slice becomes 0.
 
-    ``values`` is (n, rows, columns). This is the paper's rendering: thresholds of evidence mean nothing on another.
+    ``values`` is (n, rows, columns), ``ends`` what ``ends_of`` gives, where that is known. This is the paper's
+    rendering: thresholds of evidence mean nothing on another.
     """
     grey = np.zeros(values.shape, np.uint8)
-    for target, slice_ in zip(grey, values, strict=True):
-        low, high = slice_.min(), slice_.max()
+    for target, slice_, (low, high) in zip(grey, values, ends_of(values) if ends is None else ends, strict=True):
         if high > low:
             _stretch(slice_, low, high, target)
     return grey
@@ -106,10 +112,23 @@ def _stretch(slice_: NDArray[Any], low: Any, high: Any, target: NDArray[np.uint8
     exact = _is_short(slice_) and span <= _EXACT_SPAN and float(low).is_integer()
     scaled: NDArray[Any] = slice_.astype(np.float32 if exact else np.float64)
     scaled -= float(low)
-    scaled *= 255
-    scaled /= span
+    if exact and (factor := _factor(span)) is not None:
+        scaled *= factor
+    else:
+        scaled *= 255
+        scaled /= span
     np.rint(scaled, out=scaled)
     np.copyto(target, scaled, casting="unsafe")
+
+
+@lru_cache(maxsize=1 << 15)
+def _factor(span: float) -> np.float32 | None:
+    """What to multiply 0, 1, ... ``span`` by for the same results after rounding, None where a quotient is needed."""
+    if not span.is_integer():
+        return None
+    steps, factor = np.arange(int(span) + 1, dtype=np.float32), np.float32(255 / span)
+    same = np.array_equal(np.rint(steps * factor), np.rint(steps * 255 / np.float32(span)))
+    return factor if same else None
 
 
 def _is_short(values: NDArray[Any]) -> bool:

@@ -16,11 +16,12 @@ from ctkit.storage.records import CurveRow, write_rows
 UNASKED = 250_000  #: slices; the 65 selections of a 64-bit hash then take about a minute, once
 
 
-def write_cheap_curves(session: Session, data: Data) -> None:
-    """Put ``curve.csv`` into the folders of the wanted arms that ``is_cheap`` is true of."""
+def write_curves(session: Session, data: Data) -> None:
+    """Put ``curve.csv`` into the folders of the wanted arms: of all with a knob if asked for, else of the cheap."""
     evidence = Evidence(session, data)
     for arm in session.arms:
-        if session.only.wants(arm=arm.id) and is_cheap(data.table, arm):  # of others the evidence may be gone
+        asked = session.pipeline.run.curve and arm.steps[-1].reducer.build().knob is not None
+        if session.only.wants(arm=arm.id) and (asked or is_cheap(data.table, arm)):  # of others evidence may be gone
             write_curve(session, evidence, data.table, arm)
 
 
@@ -46,7 +47,7 @@ def write_curve(session: Session, evidence: Evidence, table: Table, arm: Arm) ->
     shown = session.folder.arm(arm.id).curve
 
     def write(curve: Path) -> None:
-        kept = selection.curve(table, evidence.choices(arm), seed)
+        kept = selection.curve(table, evidence.choices(arm, any_knob=True), seed)
         write_rows(curve, CurveRow, (CurveRow(at, count, count / len(table)) for at, count in kept.items()))
 
     if not session.cache.holds("curve", at):

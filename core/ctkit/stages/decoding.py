@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -49,8 +51,10 @@ class Failure:
 def evidence_path(cache: Cache, chosen: Chosen[Reducer[Any]], volume: str, reading: Reading) -> Path:
     """Where the evidence of a reducer on the readable slices of the volume with address ``volume`` is or would be."""
     looks = {"reducer": chosen.evidence_identity, "rendering": rendering.VERSION}
-    at = address("evidence", **looks, volume=volume, slices=reading.mark)
-    return cache.path("evidence", at, ENTRY)
+    whole = cache.path("evidence", address("evidence", **looks, volume=volume, slices=reading.mark), ENTRY)
+    if chosen.at is None or whole.exists():
+        return whole
+    return cache.path("evidence", address("evidence", **looks, at=chosen.at, volume=volume, slices=reading.mark), ENTRY)
 
 
 def describe_volume(chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering, item: Wanted) -> tuple[Failure, ...]:
@@ -59,6 +63,8 @@ def describe_volume(chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering,
     Returns what plugins did wrong: that is no fault of the volume, and must not count as one.
     """
     try:
+        if not item.store and all(one.build().by_slice for one in item.evidence):
+            return tuple(_describe_in_blocks(chosen, cache, item))
         pixels = read(chosen, item)
         reading = Reading.of(len(item.volume), pixels, item.known)
     except PluginError as error:
@@ -70,10 +76,49 @@ def describe_volume(chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering,
     return tuple(failures)
 
 
+def _describe_in_blocks(chosen: Chosen[Dataset[Any]], cache: Cache, item: Wanted) -> Iterator[Failure]:
+    """Describe a volume by reducers that look at each slice by itself: few pixels at a time are in memory.
+
+    Raises ``PluginError`` where the data set returns what it must not.
+    """
+    blocks, name = list[Pixels](), cache.pseudonym(item.volume.key)
+    found: list[list[NDArray[Any]]] = [[] for _ in item.evidence]
+    failures: dict[int, Failure] = {}
+    for pixels in _read(chosen, item, whole=False):
+        blocks.append(replace(pixels, values=np.empty((0, *pixels.values.shape[1:]))))
+        slices = as_slices(pixels) if pixels.index.size and item.evidence else None
+        for number, reducer in enumerate(item.evidence):
+            try:
+                if slices is not None and number not in failures:
+                    found[number].append(
+                        evidence_of(reducer, slices, name).copy()
+                    )  # it may be a view of what comes next
+            except PluginError as error:
+                failures[number] = Failure(str(error), reducer)
+    reading = Reading.of(len(item.volume), _joined(blocks), item.known)
+    for number, reducer in enumerate(item.evidence):
+        path = evidence_path(cache, reducer, item.address, reading)
+        if found[number] and number not in failures and not path.exists():
+            write_evidence(path, np.concatenate(found[number]))
+    write_reading(cache, item.address, reading)
+    yield from failures.values()
+
+
+def _joined(blocks: list[Pixels]) -> Pixels:
+    """Return what is known of all blocks of a volume, without its pixels."""
+    return replace(
+        blocks[0],
+        index=np.concatenate([block.index for block in blocks]),
+        skipped=tuple(itertools.chain(*(block.skipped for block in blocks))),
+        retry=any(block.retry for block in blocks),
+        ends=np.concatenate([block.ends for block in blocks if block.ends is not None]),
+    )
+
+
 def as_slices(pixels: Pixels) -> Slices:
     """Render pixels as reducers see them."""
     hu = pixels.values if pixels.unit == "HU" else None
-    return Slices(rendering.evidence(pixels.values), hu, pixels.index)
+    return Slices(rendering.evidence(pixels.values, pixels.ends), hu, pixels.index)
 
 
 def _write_evidence(cache: Cache, item: Wanted, reading: Reading, slices: Slices) -> list[Failure]:
@@ -95,7 +140,7 @@ def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices, volume: str) -> ND
     """
     name, reducer, n = chosen.entry.name, chosen.build(), len(slices.index)
     try:
-        evidence: NDArray[Any] = np.asarray(reducer.describe(slices))
+        evidence: NDArray[Any] = np.asarray(reducer.describe(replace(slices, at=chosen.at)))
     except PASSING:
         raise
     except BaseException as error:  # a stranger's reducer may raise anything
@@ -110,7 +155,8 @@ def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices, volume: str) -> ND
             f"reducer {name!r} must describe {n} slices by numbers ({expected[0]}, ...) for evidence"
             f" {reducer.evidence!r}, but returned {evidence.shape} {evidence.dtype} (volume {volume})"
         )
-    if evidence.dtype.kind in "fc" and not np.isfinite(evidence).all():
+    wrong = np.isinf if reducer.describes_at and chosen.at is not None else lambda found: ~np.isfinite(found)
+    if evidence.dtype.kind in "fc" and wrong(evidence).any():
         raise PluginError(
             f"reducer {name!r} must describe slices by finite numbers, but its evidence of volume {volume} has NaN or"
             " infinite values; define the evidence of slices without contrast, and raise the version of the reducer"
@@ -137,15 +183,28 @@ def read(chosen: Chosen[Dataset[Any]], item: Wanted) -> Pixels:
 
     Raises ``PluginError`` where the data set returns what it must not.
     """
+    (pixels,) = _read(chosen, item, whole=True)
+    return pixels
+
+
+def _read(chosen: Chosen[Dataset[Any]], item: Wanted, *, whole: bool) -> Iterator[Pixels]:
+    """Yield the wanted slices in blocks, or as a ``whole``, with the ends of each."""
     asked = np.arange(len(item.volume)) if item.index is None else item.index
+    dataset, judge, what = chosen.build(), Judge(chosen.title, PluginError), (item.volume, item.index)
     try:
-        pixels = chosen.build().read(item.volume, item.index)
+        for pixels in [dataset.read(*what)] if whole else dataset.read_blocks(*what):
+            is_block = not whole and isinstance(pixels, Pixels)
+            count = len(pixels.index) + len(pixels.skipped) if is_block else len(asked)
+            check_pixels(judge, item.volume, pixels, asked[:count])
+            asked = asked[count:]
+            finite = _finite(pixels)
+            yield finite if finite.ends is not None else replace(finite, ends=rendering.ends_of(finite.values))
     except DataError as error:
         nothing = np.zeros((0, item.volume.rows, item.volume.columns), np.int16)
         skipped = tuple((number, str(error)) for number in asked.tolist())
-        return Pixels(nothing, np.zeros(0, np.int64), "HU", skipped, retry=error.retry)
-    check_pixels(Judge(chosen.title, PluginError), item.volume, pixels, asked)
-    return _finite(pixels)
+        yield Pixels(nothing, np.zeros(0, np.int64), "HU", skipped, error.retry, ends=np.zeros((0, 2)))
+        asked = asked[:0]
+    judge.must(not len(asked), f"read_blocks must give or skip each slice, but {len(asked)} are missing; yield them")
 
 
 def _finite(pixels: Pixels) -> Pixels:
@@ -156,7 +215,9 @@ def _finite(pixels: Pixels) -> Pixels:
     if good.all():
         return pixels
     skipped = tuple((number, NOT_FINITE) for number in pixels.index[~good].tolist())
-    return replace(pixels, values=pixels.values[good], index=pixels.index[good], skipped=(*pixels.skipped, *skipped))
+    ends = None if pixels.ends is None else pixels.ends[good]
+    left = (*pixels.skipped, *skipped)
+    return replace(pixels, values=pixels.values[good], index=pixels.index[good], skipped=left, ends=ends)
 
 
 def read_slices(chosen: Chosen[Dataset[Any]], item: Wanted) -> Decoded:

@@ -8,6 +8,7 @@ keeps every slice, the slice store is filled in the same pass.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -37,7 +38,7 @@ def describe(session: Session, data: Data) -> Data:
     An arm whose reducer cannot describe a volume is noted as failed; what it could describe stays. Raises
     ``CtkitError`` where the data set breaks its contract, or the slice store cannot be written.
     """
-    catalogue, reducers = data.catalogue, described_reducers(session)
+    catalogue, reducers = data.catalogue, described_reducers(session, data.catalogue)
     volumes = [number for number in range(len(catalogue)) if _is_wanted(session, catalogue, reducers, number)]
     if not volumes:
         session.cached("describe")
@@ -54,9 +55,10 @@ def describe(session: Session, data: Data) -> Data:
     raise DataError(f"{len(volumes)} volumes give different pixels each time; are their files being changed?")
 
 
-def describe_again(session: Session, catalogue: Catalogue, volume: int, chosen: Chosen[Reducer[Any]]) -> None:
-    """Make one volume's evidence that was lost since. Raises ``CtkitError`` where the reducer cannot."""
-    for failure in _describe_all(session, catalogue, [volume], [chosen]):
+def describe_again(session: Session, catalogue: Catalogue, chosen: Chosen[Reducer[Any]]) -> None:
+    """Make the evidence that was lost since, or of pairs left out. Raises ``CtkitError`` where the reducer cannot."""
+    volumes = [n for n in range(len(catalogue)) if is_missing(session.cache, catalogue.address(n), [chosen])]
+    for failure in _describe_all(session, catalogue, volumes, [chosen]):
         raise CtkitError(failure.reason)
 
 
@@ -67,28 +69,41 @@ def _without_failed(
     by_evidence: dict[str, list[Failure]] = {}
     for failure in failures:
         if failure.reducer is not None:
-            by_evidence.setdefault(_evidence_of(failure.reducer), []).append(failure)
+            by_evidence.setdefault(evidence_key(failure.reducer), []).append(failure)
     for arm in session.arms:
-        found = [by_evidence[at] for step in arm.steps if (at := _evidence_of(step.reducer)) in by_evidence]
+        found = [by_evidence[at] for step in arm.steps if (at := evidence_key(step.reducer)) in by_evidence]
         if found:
             session.fail("describe", arm.id, CtkitError(_in_words(found[0])))
-    return [chosen for chosen in reducers if _evidence_of(chosen) not in by_evidence]
+    return [chosen for chosen in reducers if evidence_key(chosen) not in by_evidence]
 
 
 def _in_words(failures: list[Failure]) -> str:
     return failures[0].reason + (f" (and {len(failures) - 1} more volumes)" if failures[1:] else "")
 
 
-def _evidence_of(chosen: Chosen[Reducer[Any]]) -> str:
+def evidence_key(chosen: Chosen[Reducer[Any]]) -> str:
     """What tells the evidence of reducers apart."""
     return address("reducer", **chosen.evidence_identity)
 
 
-def described_reducers(session: Session) -> list[Chosen[Reducer[Any]]]:
-    """Return the reducers of the session's arms that look at pixels, each once."""
-    steps = (step.reducer for arm in session.arms for step in arm.steps)
-    looking = (chosen for chosen in steps if chosen.build().evidence != "none")
-    return list({_evidence_of(chosen): chosen for chosen in looking}.values())
+def described_reducers(session: Session, catalogue: Catalogue) -> list[Chosen[Reducer[Any]]]:
+    """Return the reducers of the session's arms that look at pixels, each once.
+
+    One whose arms all ask for one value of the knob, on all slices in their order, carries it as ``at``.
+    """
+    any_knob = session.pipeline.run.curve or session.device != "cpu" or catalogue.ordered
+    asked: dict[str, list[Chosen[Reducer[Any]]]] = {}
+    for arm in session.arms:
+        for step in arm.steps:
+            reducer = step.reducer.build()
+            if reducer.evidence != "none":
+                fixed = reducer.describes_at and not any_knob and step is arm.steps[0]
+                at = step.at if fixed and not math.isnan(step.at) else None
+                asked.setdefault(evidence_key(step.reducer), []).append(replace(step.reducer, at=at))
+    return [
+        one if {other.at for other in like} == {one.at} else replace(one, at=None)
+        for one, *like in ([found[0], *found] for found in asked.values())
+    ]
 
 
 # --- what is missing ----------------------------------------------------------------------------------------------

@@ -8,14 +8,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Ints
+from ctkit.contracts import Ints, Reducer
 from ctkit.errors import DataError
-from ctkit.pipeline_file import Arm, Document, Step
+from ctkit.pipeline_file import Arm, Chosen, Document, Step
 from ctkit.session import Session
 from ctkit.slices import Choice, selection
 from ctkit.stages.data import Data
 from ctkit.stages.decoding import evidence_path
-from ctkit.stages.describe import describe_again
+from ctkit.stages.describe import describe_again, described_reducers, evidence_key
 from ctkit.storage import address
 
 
@@ -25,21 +25,24 @@ class Evidence:
     def __init__(self, session: Session, data: Data) -> None:
         self._session, self._data = session, data
         self._first = np.concatenate([[0], np.cumsum([len(reading.index) for reading in data.readings])])
+        self._described = {evidence_key(chosen): chosen for chosen in described_reducers(session, data.catalogue)}
         self._whole: dict[str, NDArray[Any]] = {}
 
-    def of(self, step: Step) -> selection.EvidenceOf:
-        """Return what gives a step its evidence."""
+    def of(self, step: Step, *, any_knob: bool = False) -> selection.EvidenceOf:
+        """Return what gives a step its evidence, for the knob that the pipeline gives or for any."""
         kind = step.reducer.build().evidence
         if kind == "none":
             return lambda _: None
         if kind == "slice":
             return self._all(step).__getitem__
-        return lambda slices: self._pairs(step, slices)
+        chosen = step.reducer if any_knob else self._described.get(evidence_key(step.reducer), step.reducer)
+        return lambda slices: self._pairs(chosen, slices)
 
-    def choices(self, arm: Arm) -> list[Choice]:
-        """Return an arm's steps, ready to choose."""
+    def choices(self, arm: Arm, *, any_knob: bool = False) -> list[Choice]:
+        """Return an arm's steps, ready to choose at the knobs that the pipeline gives, or at any."""
         return [
-            Choice(step.reducer.build(), step.scope, step.at, self.of(step), step.reducer.title) for step in arm.steps
+            Choice(step.reducer.build(), step.scope, step.at, self.of(step, any_knob=any_knob), step.reducer.title)
+            for step in arm.steps
         ]
 
     def identities(self, arm: Arm) -> list[Document]:
@@ -56,33 +59,39 @@ class Evidence:
             for step in arm.steps
         ]
 
-    def _load(self, step: Step, volume: int, mode: Literal["r"] | None = None) -> NDArray[Any]:
+    def _load(self, chosen: Chosen[Reducer[Any]], volume: int, mode: Literal["r"] | None = None) -> NDArray[Any]:
         """Evidence of one volume, mapped with ``mode`` "r"; rebuilt where it is damaged, unless somebody only looks.
+
+        Where it is of the pairs for one knob alone and ``chosen`` asks for all, all volumes are described, at once.
 
         Raises ``DataError`` where there is none.
         """
         cache, catalogue = self._session.cache, self._data.catalogue
-        path = evidence_path(cache, step.reducer, catalogue.address(volume), self._data.readings[volume])
+        path = evidence_path(cache, chosen, catalogue.address(volume), self._data.readings[volume])
         if not (path.exists() and cache.is_whole(path)):
             if cache.looking:
-                raise DataError("evidence in the cache is damaged: `ctkit run` rebuilds it")
-            describe_again(self._session, catalogue, volume, step.reducer)
+                raise DataError(
+                    "evidence in the cache is damaged, which `ctkit run` mends, or compares only the pairs that one"
+                    " threshold asks for: `curve = true` in [run], or `ctkit reduce --curve`, compares all"
+                )
+            describe_again(self._session, catalogue, chosen)
+            path = evidence_path(cache, chosen, catalogue.address(volume), self._data.readings[volume])
         if not path.exists():
             raise DataError("a volume gives other pixels than before; were files changed? Run again")
         return np.load(path, mode, allow_pickle=False)  # type: ignore[no-any-return]  # numpy loads archives too
 
     def _all(self, step: Step) -> NDArray[Any]:
         """Slice evidence of the whole data set (n, ...)."""
-        key = address("reducer", **step.reducer.evidence_identity)
+        key = evidence_key(step.reducer)
         if key not in self._whole:
             readable = (volume for volume, reading in enumerate(self._data.readings) if reading.index.size)
-            self._whole[key] = np.concatenate([self._load(step, volume) for volume in readable])
+            self._whole[key] = np.concatenate([self._load(step.reducer, volume) for volume in readable])
         return self._whole[key]
 
-    def _pairs(self, step: Step, slices: Ints) -> NDArray[Any]:
+    def _pairs(self, chosen: Chosen[Reducer[Any]], slices: Ints) -> NDArray[Any]:
         """Condensed triangle of the given slices, all of one volume."""
         volume = int(self._data.table.volume[slices[0]])
-        triangle = self._load(step, volume, "r")
+        triangle = self._load(chosen, volume, "r")
         n = len(self._data.readings[volume].index)
         within = slices - self._first[volume]
         return triangle if np.array_equal(within, np.arange(n)) else condensed_of(triangle, n, within)

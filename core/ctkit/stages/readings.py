@@ -10,6 +10,7 @@ import numpy as np
 
 from ctkit.contracts import Ints, Pixels
 from ctkit.slices import Catalogue
+from ctkit.slices.rendering import ends_of
 from ctkit.storage import Cache, address
 
 Skips = tuple[tuple[int, str], ...]  #: numbers and reasons of slices that are left out
@@ -43,8 +44,8 @@ class Reading:
     def of(cls, slices: int, pixels: Pixels, known: Known) -> Reading:
         """Return the reading of a volume of ``slices`` of which all were read but those ``known`` to be unreadable."""
         skipped = tuple(sorted({**dict(known.skipped), **dict(pixels.skipped)}.items()))
-        values = pixels.values
-        span = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+        ends = ends_of(pixels.values) if pixels.ends is None else pixels.ends
+        span = (float(ends.min()), float(ends.max())) if ends.size else (0.0, 0.0)
         return cls(slices, skipped, pixels.unit, span, pixels.retry or known.retry, known.limit, pixels.notes)
 
     @classmethod

@@ -16,6 +16,7 @@ from ctkit.contracts import Dataset, Ints, Params, Pixels, Skipped, SourceFile, 
 from ctkit.contracts.judge import Judge
 from ctkit.errors import DataError
 from ctkit.promises import check_pixels, check_volume, json_of
+from ctkit.slices.rendering import ends_of
 from ctkit.testing.plugins import build, check_check, check_pickling
 
 Headers = list[tuple[SourceFile, Mapping[str, Any]]]
@@ -169,10 +170,21 @@ def _check_reading(judge: Judge, dataset: Dataset[Any], fresh: Dataset[Any], vol
         "reading a volume must give the same each time, also when its details come back from JSON,"
         " but it gives other pixels; keep no state, and expect lists instead of tuples",
     )
+    _check_blocks(judge, dataset, volume, whole)
     for wanted in _some(len(volume)):
         part = _read(judge, dataset, volume, wanted)
         if part is not None:
             _check_part(judge, whole, part, wanted)
+
+
+def _check_blocks(judge: Judge, dataset: Dataset[Any], volume: Volume, whole: Pixels) -> None:
+    with judge.calling("read_blocks"):
+        blocks = [(one.index, one.values.copy(), one.skipped) for one in dataset.read_blocks(volume)]
+    index, values, skipped = ([part for block in blocks for part in block[of]] for of in range(3))
+    judge.must(
+        np.array_equal(index, whole.index) and np.array_equal(values, whole.values) and tuple(skipped) == whole.skipped,
+        "read_blocks must give what read does, in the same order, but it differs; override both, or read alone",
+    )
 
 
 def _check_part(judge: Judge, whole: Pixels, part: Pixels, wanted: Ints) -> None:
@@ -206,6 +218,10 @@ def _read(judge: Judge, dataset: Dataset[Any], volume: Volume, wanted: Ints | No
 def _check_contents(judge: Judge, volume: Volume, pixels: Pixels) -> None:
     values = pixels.values
     judge.must(values.dtype.kind != "f" or np.isfinite(values).all(), "values must be finite, but some are not; fill")
+    judge.must(
+        pixels.ends is None or np.array_equal(pixels.ends, ends_of(values)),
+        "ends must be the lowest and highest value of each slice, but they are not; leave them out, and ctkit looks",
+    )
     for number, reason in pixels.skipped:
         _check_discreet(judge, reason, volume.source(number))
 

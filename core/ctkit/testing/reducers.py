@@ -130,9 +130,23 @@ def _check_purity(
                 "describe must be pure: the same slices must give the same evidence, but they gave another; keep no"
                 " state, and use no random numbers",
             )
+    if reducer.by_slice and evidence[0] is not None:
+        singles = [_described(judge, reducer, _only(volumes[0], number)) for number in range(len(volumes[0].index))]
+        judge.must(
+            _equal(np.concatenate([one for one in singles if one is not None]), evidence[0]),
+            "a reducer with by_slice must describe each slice by itself, but alone slices have other evidence; remove"
+            " by_slice",
+        )
     promise = "describe must work without Hounsfield units, which photographs lack, or raise ctkit.errors.DataError"
     with suppress(CtkitError), judge.keeping(promise, "see Slices.hu", CtkitError):
         _described(judge, reducer, replace(volumes[0], hu=None))
+
+
+def _only(volume: Slices, number: int) -> Slices:
+    part = slice(number, number + 1)
+    return replace(
+        volume, grey=volume.grey[part], hu=None if volume.hu is None else volume.hu[part], index=volume.index[part]
+    )
 
 
 def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:

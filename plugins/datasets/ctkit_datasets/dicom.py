@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ctkit.contracts import Dataset, Ints, Pixels, Skipped, SourceFile, Volume, VolumeFacts
 from ctkit_datasets.dicom_geometry import Turn
 from ctkit_datasets.dicom_header import inspect_file, traits
-from ctkit_datasets.dicom_pixels import read_volume
+from ctkit_datasets.dicom_pixels import read_blocks, read_volume
 from ctkit_datasets.dicom_series import arrange_series
 from ctkit_datasets.file_kinds import other_kind
 from ctkit_datasets.filters import SeriesParams
@@ -45,6 +45,12 @@ class SeriesDataset(Dataset[P]):
     def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
         """Decode slices to Hounsfield units, upright."""
         return read_volume(self.params.root, volume, wanted)
+
+    def read_blocks(self, volume: Volume, wanted: Ints | None = None) -> Iterator[Pixels]:
+        """The same, few slices at a time; all at once for a subclass that reads in another way."""
+        if type(self).read is SeriesDataset.read:
+            return read_blocks(self.params.root, volume, wanted)
+        return super().read_blocks(volume, wanted)
 
     def places(self, volume: Volume, index: Ints) -> NDArray[np.float64] | None:
         """Where slices lie, from the headers of their files, None where one does not tell."""

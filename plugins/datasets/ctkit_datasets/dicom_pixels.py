@@ -1,15 +1,16 @@
 """Reads the slices of a volume, each once, and gives their values a meaning: Hounsfield units wherever there are any.
 
-Uncompressed pixels take the straight way from the file; compressed ones go through ``dicom_decoders``. Memory is the
-volume and one slice.
+Uncompressed pixels take the straight way from the file; compressed ones go through ``dicom_decoders``. Memory is what
+is read at a time and one slice.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from io import FileIO
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -28,9 +29,10 @@ AIR = -1024  #: HU; the lowest value of a 12-bit CT scale, and what padding beco
 _TISSUE = (-900, 3000)  # HU; padding in here would blank real pixels, so there the header is wrong
 _INT16 = (-32768, 32767)
 _SAMPLE = 32  # rows and columns that are compared before two slices are compared as a whole
+_BLOCK = 1 << 20  # pixels that are read at a time: they stay in the processor's cache
 
-#: Writes the meaning of stored values (rows, columns) into an array of the same shape.
-Convert: TypeAlias = Callable[[NDArray[Any], Encoding, NDArray[Any]], None]
+#: Writes the meaning of stored values (rows, columns) into an array of the same shape; returns its lowest and highest.
+Convert: TypeAlias = Callable[[NDArray[Any], Encoding, NDArray[Any]], Any]
 
 
 class SliceError(Exception):
@@ -49,56 +51,73 @@ def read_volume(root: Path, volume: Volume, wanted: Ints | None) -> Pixels:
 
     Raises ``DataError`` where not one slice can be read.
     """
-    index = np.arange(len(volume)) if wanted is None else wanted
-    shape = (len(index), volume.rows, volume.columns)
+    (pixels,) = read_blocks(root, volume, wanted, whole=True)
+    return pixels
+
+
+def read_blocks(root: Path, volume: Volume, wanted: Ints | None, *, whole: bool = False) -> Iterator[Pixels]:
+    """Yield what ``read_volume`` returns, some slices at a time, in an array that the next ones overwrite."""
     hounsfield = volume.details["encodings"][0]["hounsfield"]
-    values: NDArray[Any] = np.empty(shape, np.int16 if hounsfield else np.float32)
     convert: Convert = to_hounsfield if hounsfield else to_arbitrary
-    unit: Literal["HU", "arbitrary"] = "HU" if hounsfield else "arbitrary"
-    return fill(values, unit, root, volume, index, convert, _Repeats(values).check)
+    with closing(_Repeats(root, volume, convert)) as repeats:
+        yield from fill(root, volume, wanted, hounsfield, convert, repeats.check, whole=whole)
 
 
 def fill(
-    values: NDArray[Any],
-    unit: Literal["HU", "arbitrary"],
     root: Path,
     volume: Volume,
-    index: Ints,
+    wanted: Ints | None,
+    hounsfield: bool,
     convert: Convert,
-    check: Callable[[int], None] = lambda number: None,
-) -> Pixels:
-    """Read slices into ``values`` (n, rows, columns), from its start on.
-
-    ``check`` may refuse a slice, by its number in ``values``, with ``SliceError``.
-    """
+    check: Callable[[NDArray[Any], int], None] = lambda slice_, number: None,
+    *,
+    whole: bool = True,
+) -> Iterator[Pixels]:
+    """Yield slices that are converted and that ``check`` does not refuse with ``SliceError``; at least one block."""
+    index = np.arange(len(volume)) if wanted is None else wanted
+    unit: Literal["HU", "arbitrary"] = "HU" if hounsfield else "arbitrary"
+    size = len(index) if whole else min(len(index), max(1, _BLOCK // (volume.rows * volume.columns)))
+    values: NDArray[Any] = np.empty((size, volume.rows, volume.columns), np.int16 if hounsfield else np.float32)
     kept: list[int] = []
+    ends: list[tuple[float, float]] = []
     skipped: list[tuple[int, str]] = []
-    retry = False
+    retry, blocks = False, 0
+
+    def block() -> Pixels:
+        found = np.array(kept, np.int64), unit, tuple(skipped), retry
+        return Pixels(values[: len(kept)], *found, ends=np.array(ends, values.dtype).reshape(-1, 2))
+
     with closing(SliceReader(root, volume)) as reader:
         for number in index.tolist():
             try:
-                reader.read(number, values[len(kept)], convert)
-                check(len(kept))
+                found = reader.read(number, values[len(kept)], convert)
+                check(values[len(kept)], number)
                 kept.append(number)
+                ends.append(found)
             except SliceError as error:
                 skipped.append((number, str(error)))
                 retry = retry or error.retry
-    if skipped and not kept:
+            if len(kept) == size:
+                yield block()
+                kept, ends, skipped, retry, blocks = [], [], [], False, blocks + 1
+    if skipped and not kept and not blocks:
         raise DataError(f"no slice of the volume can be read: {skipped[0][1]}", retry=retry)
-    return Pixels(values[: len(kept)], np.array(kept, np.int64), unit, tuple(skipped), retry)
+    if kept or skipped or not blocks:
+        yield block()
 
 
 # --- meaning ------------------------------------------------------------------------------------------------------
 
 
-def to_hounsfield(stored: NDArray[Any], encoding: Encoding, out: NDArray[np.int16]) -> None:
+def to_hounsfield(stored: NDArray[Any], encoding: Encoding, out: NDArray[np.int16]) -> tuple[float, float]:
     """Write the Hounsfield units of stored values, which this changes, into ``out``; both are (rows, columns).
 
-    Nothing wraps while it is rescaled; the result is rounded and clipped to int16. Padding becomes ``AIR``, declared or
-    not: a scanner's round field of view leaves one value below all air in the four corners.
+    Returns the lowest and the highest of them. Nothing wraps while it is rescaled; the result is rounded and clipped to
+    int16. Padding becomes ``AIR``, declared or not: a scanner's round field of view leaves one value below all air in
+    the four corners.
     """
     padded = _padded(stored, encoding)
-    low, high = _ends(stored)
+    low, high = ends_of(stored)
     slope, intercept = encoding.slope, encoding.intercept or 0.0
     lowest, highest = sorted((low * slope + intercept, high * slope + intercept))
     if slope == 1 and intercept.is_integer() and lowest >= _INT16[0] and highest <= _INT16[1]:
@@ -110,27 +129,26 @@ def to_hounsfield(stored: NDArray[Any], encoding: Encoding, out: NDArray[np.int1
         np.copyto(out, AIR, where=padded)
     if lowest < AIR and out[0, 0] < AIR and (out[[0, 0, -1, -1], [0, -1, 0, -1]] == out[0, 0]).all():
         np.copyto(out, AIR, where=out == out[0, 0])
-    if padded is not None or lowest < AIR:
-        _ends(out)
+    return ends_of(out, constant=padded is None and lowest >= AIR)
 
 
-def to_arbitrary(stored: NDArray[Any], encoding: Encoding, out: NDArray[np.float32]) -> None:
+def to_arbitrary(stored: NDArray[Any], encoding: Encoding, out: NDArray[np.float32]) -> tuple[float, float]:
     """Write stored values, which this changes, rescaled into ``out``, dense tissue bright; both are (rows, columns)."""
     padded = _padded(stored, encoding)
-    _ends(stored)
+    ends_of(stored)
     values = stored.astype(np.float64)
     if encoding.photometric == "MONOCHROME1":
         values = sum(_stored_range(stored, encoding)) - values
     out[...] = values * encoding.slope + (encoding.intercept or 0.0)
     if padded is not None and not padded.all():
         np.copyto(out, out[~padded].min(), where=padded)
-    _ends(out)
+    return ends_of(out)
 
 
-def _ends(values: NDArray[Any]) -> tuple[float, float]:
-    """Return the lowest and the highest value of a slice."""
+def ends_of(values: NDArray[Any], *, constant: bool = False) -> tuple[float, float]:
+    """Return the lowest and the highest value of a slice, which may only be ``constant`` if that is said."""
     low, high = values.min().item(), values.max().item()
-    if low == high:
+    if low == high and not constant:
         raise SliceError("constant: every pixel has the same value")
     return low, high
 
@@ -202,8 +220,8 @@ class SliceReader:
         self._data = b""  #: of a compressed or deflated file, from its pixels on
         self._buffer = np.empty(0, np.uint8)
 
-    def read(self, number: int, out: NDArray[Any], convert: Convert) -> None:
-        """Write slice ``number`` into ``out`` (rows, columns), upright.
+    def read(self, number: int, out: NDArray[Any], convert: Convert) -> Any:
+        """Write slice ``number`` into ``out`` (rows, columns), upright; return what ``convert`` does.
 
         Raises ``SliceError`` where it cannot be read: its file changed or vanished since the scan, is damaged, or
         needs a decoder that is not installed.
@@ -219,7 +237,7 @@ class SliceReader:
             raise SliceError(str(error), retry=error.missing) from error
         except OSError as error:
             raise SliceError(f"cannot be opened: {error.strerror}", retry=True) from error
-        convert(stored, encoding, self._turn.stored_view(out))
+        return convert(stored, encoding, self._turn.stored_view(out))
 
     def _open(self, number: int, encoding: Encoding) -> None:
         if number == self._number:
@@ -278,17 +296,26 @@ class SliceReader:
 
 
 class _Repeats:
-    """Finds slices with the same pixels as an earlier one."""
+    """Finds slices with the same pixels as an earlier one, which it reads again to be sure."""
 
-    def __init__(self, values: NDArray[Any]) -> None:
-        self._values = values  #: (n, rows, columns), filled up to the slice that is checked
-        self._seen: dict[bytes, list[int]] = defaultdict(list)
+    def __init__(self, root: Path, volume: Volume, convert: Convert) -> None:
+        self._reader = SliceReader(root, volume)
+        self._convert = convert
+        self._seen: dict[bytes, list[int]] = defaultdict(list)  #: numbers of slices by the digest of a sample
+        self.close = self._reader.close
 
-    def check(self, number: int) -> None:
+    def check(self, slice_: NDArray[Any], number: int) -> None:
         """Raise ``SliceError`` where slice ``number`` repeats one that was checked."""
-        slice_ = self._values[number]
         rows, columns = (max(1, side // _SAMPLE) for side in slice_.shape)
-        alike = self._seen[slice_[::rows, ::columns].tobytes()]
-        if any(np.array_equal(self._values[other], slice_) for other in alike):
+        sample = slice_[::rows, ::columns].tobytes()
+        alike = self._seen[hashlib.blake2b(sample, digest_size=16).digest()]
+        if any(self._is_equal(slice_, other) for other in alike):
             raise SliceError("duplicate: the same pixels as another slice of its volume")
         alike.append(number)
+
+    def _is_equal(self, slice_: NDArray[Any], number: int) -> bool:
+        earlier = np.empty_like(slice_)
+        with suppress(SliceError):  # it was in order just now, and may not be any more
+            self._reader.read(number, earlier, self._convert)
+            return np.array_equal(earlier, slice_)
+        return False

@@ -19,7 +19,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
-import pydicom
 
 from ctkit.contracts import Volume
 from ctkit_datasets.dicom_elements import DEFLATED
@@ -135,6 +134,8 @@ def _segmentations(scan: Path) -> Iterator[Path]:
 
 def _outlined(path: Path, series: str) -> set[str] | None:
     """SOPInstanceUIDs of the images on which a nodule was outlined; None where the file says nothing of the series."""
+    import pydicom  # needs as long as all else that a worker imports
+
     try:
         found = pydicom.dcmread(path)
         if series not in {str(item.SeriesInstanceUID) for item in found.ReferencedSeriesSequence}:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ctkit.contracts import Ints, Pixels, Skipped, SourceFile, Volume, VolumeFacts
 from ctkit_datasets.dicom import SeriesDataset
 from ctkit_datasets.dicom_geometry import Turn
-from ctkit_datasets.dicom_pixels import fill
+from ctkit_datasets.dicom_pixels import ends_of, fill, read_blocks
 from ctkit_datasets.dicom_slices import Encoding, Slice, SliceMaker, sources
 from ctkit_datasets.filters import RecipeParams, chosen
 from ctkit_datasets.lidc_findings import findings
@@ -51,11 +51,17 @@ class LidcIdri(SeriesDataset[RecipeParams]):
 
     def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
         """Decode slices to Hounsfield units."""
+        (pixels,) = self._read(volume, wanted, whole=True)
+        return pixels
+
+    def read_blocks(self, volume: Volume, wanted: Ints | None = None) -> Iterator[Pixels]:
+        """The same, few slices at a time."""
+        return self._read(volume, wanted, whole=False)
+
+    def _read(self, volume: Volume, wanted: Ints | None, *, whole: bool) -> Iterator[Pixels]:
         if self.params.recipe == "standard":
-            return super().read(volume, wanted)
-        index = np.arange(len(volume)) if wanted is None else wanted
-        values = np.empty((len(index), volume.rows, volume.columns), np.int16)
-        return fill(values, "HU", self.params.root, volume, index, _to_published)
+            return read_blocks(self.params.root, volume, wanted, whole=whole)
+        return fill(self.params.root, volume, wanted, True, _to_published, whole=whole)
 
     def facts(self, volume: Volume) -> VolumeFacts:
         """Manufacturer and kernel, and on which slices a reader marked a nodule: from the XML, else segmentations."""
@@ -124,7 +130,7 @@ def _not_taken(parts: tuple[str, ...], entries: int, slice_: Slice) -> str:
     return ""
 
 
-def _to_published(stored: NDArray[Any], encoding: Encoding, out: NDArray[np.int16]) -> None:
+def _to_published(stored: NDArray[Any], encoding: Encoding, out: NDArray[np.int16]) -> tuple[float, float]:
     """Write what the paper's scripts make of stored values: 16 bits wrap, and -2000 is 0 before it is rescaled."""
     pixels = stored.astype(np.int16)
     pixels[pixels == _PADDING] = 0
@@ -132,3 +138,4 @@ def _to_published(stored: NDArray[Any], encoding: Encoding, out: NDArray[np.int1
         pixels = (encoding.slope * pixels.astype(np.float64)).astype(np.int64).astype(np.int16)
     intercept = _MISSING_INTERCEPT if encoding.intercept is None else encoding.intercept
     np.add(pixels, np.int64(intercept).astype(np.int16), out=out)
+    return ends_of(out, constant=True)

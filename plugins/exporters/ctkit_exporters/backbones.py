@@ -17,6 +17,8 @@ SUFFIXES: Mapping[ExportFormat, str] = {
     "timm": "",
     "onnx": ".onnx",
     "torchscript": ".pt",
+    "monai": "",
+    "monai-3d": "",
 }
 
 

@@ -88,7 +88,7 @@ class Contrastive(Method[P], ABC):
 
     @classmethod
     def export(cls, backbone: Path, form: ExportFormat, out: Path) -> Exported:
-        """Write a backbone for torchvision, timm, ONNX or TorchScript, and compare its features."""
+        """Write a backbone for torchvision, timm, ONNX, TorchScript or MONAI, and compare its features."""
         from ctkit_models.exports import export_backbone
 
         return export_backbone(backbone, form, out)

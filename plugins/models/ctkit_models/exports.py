@@ -1,14 +1,15 @@
-"""Backbones for use without ctkit: written in one of four formats, loaded again, and compared with the original."""
+"""Backbones for use without ctkit: written in one of several formats, loaded again, and compared with the original."""
 
 from __future__ import annotations
 
 import json
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from ctkit.contracts import Exported, ExportFormat
 from ctkit.errors import CtkitError, DataError, RequestError
 from ctkit.files import write_bytes, write_json, writing
+from ctkit_models import monai_bundle
 from ctkit_models.timm_names import timm_network, timm_weights
 from ctkit_torch.architectures import TORCHVISION
 from ctkit_torch.backbones import Backbone, load_backbone, safetensors_bytes
@@ -28,6 +30,7 @@ from ctkit_torch.trunks import VisionTransformerTrunk
 
 TOLERANCE = 1e-4  #: of the greatest feature; sums in another order differ by some 1e-6 of it
 IMAGES = 3  #: that are compared: not as many as a format is written with, for it must take any number
+EQUAL_SLICES = 3  #: of a volume that is compared in 3 dimensions; its ends see the padding
 
 
 def export_backbone(path: Path, form: ExportFormat, out: Path) -> Exported:
@@ -42,6 +45,8 @@ def export_backbone(path: Path, form: ExportFormat, out: Path) -> Exported:
         raise RequestError(f'format {form} needs {" and ".join(missing)}: pip install "ctkit-ssl[{form}]"')
     network = ExportedNetwork.of(load_backbone(path))
     images = network.random_images(IMAGES)
+    if chosen.grey:
+        images = images[:, :1].expand(-1, 3, -1, -1)
     original: Tensor = network.module(images)
     chosen.write(network, out)
     difference = float((chosen.features(network, out, images) - original).abs().max())
@@ -49,6 +54,9 @@ def export_backbone(path: Path, form: ExportFormat, out: Path) -> Exported:
     if not difference <= TOLERANCE * greatest:
         for file in chosen.files(out):
             file.unlink()
+        for folder in {file.parent for file in chosen.files(out)} - {out, out.parent}:  # of a bundle
+            with suppress(OSError):  # it holds something else
+                folder.rmdir()
         raise DataError(
             f"{out} gave features that differ by up to {difference:.2g} from the original's, which reach {greatest:.2g}"
         )
@@ -62,6 +70,7 @@ class ExportedNetwork:
 
     module: nn.Module
     architecture: str
+    width: int  #: of the features
     size: int  #: side of the images it was trained with, pixels
     any_size: bool  #: whether it takes others
     mean: float  #: of the training slices, on the scale 0..1
@@ -76,7 +85,7 @@ class ExportedNetwork:
         transformer = isinstance(trunk, VisionTransformerTrunk)
         size = module.image_size if transformer else int(metadata.get("size", 224))
         any_size = backbone.architecture in TORCHVISION and not transformer
-        return cls(module, backbone.architecture, size, any_size, backbone.mean, backbone.std, metadata)
+        return cls(module, backbone.architecture, trunk.width, size, any_size, backbone.mean, backbone.std, metadata)
 
     @property
     def normalised(self) -> str:
@@ -93,6 +102,7 @@ class Format(ABC):
     """A way to write a network, load it and use it."""
 
     needs: ClassVar[tuple[str, ...]] = ()  #: modules beside torch and torchvision
+    grey: ClassVar[bool] = False  #: takes images of one channel
 
     @abstractmethod
     def write(self, network: ExportedNetwork, out: Path) -> None:
@@ -266,11 +276,61 @@ class TorchScript(Format):
         )
 
 
-FORMATS: Mapping[ExportFormat, type[Format]] = {
+class Monai(Format):
+    """A MONAI bundle of a ResNet for grey images: the weights, how to build and run the network, and metadata."""
+
+    grey = True
+
+    def __init__(self, dimensions: int = 2) -> None:
+        self.dimensions = dimensions
+
+    def files(self, out: Path) -> tuple[Path, ...]:
+        """Weights, how to run, and metadata."""
+        return out / "models" / "model.pt", out / "configs" / "inference.json", out / "configs" / "metadata.json"
+
+    def write(self, network: ExportedNetwork, out: Path) -> None:
+        """Write them. Raises ``RequestError`` for a network that MONAI does not have."""
+        weights, run, facts = self.files(out)
+        kind, scale = (network.architecture, self.dimensions), (network.mean, network.std)
+        config = monai_bundle.inference(*kind, network.size, *scale, network.metadata.get("rendering"))
+        with writing(weights) as temporary:
+            torch.save(monai_bundle.monai_weights(network.module.state_dict(), self.dimensions), temporary)
+        write_json(run, config)
+        write_json(facts, monai_bundle.metadata(*kind, network.width, *scale, network.metadata))
+
+    def features(self, network: ExportedNetwork, path: Path, images: Tensor) -> Tensor:
+        """Features of the network that MONAI builds of the bundle; in 3 dimensions, each image is a volume's slices."""
+        from monai.bundle import ConfigParser
+
+        parser = ConfigParser()
+        parser.read_config(path / "configs" / "inference.json")
+        parser.read_meta(path / "configs" / "metadata.json")
+        parser["bundle_root"], parser["device"] = str(path), "cpu"
+        grey = images[:, :1]
+        volumes = grey if self.dimensions == 2 else grey[..., None].expand(-1, -1, -1, -1, EQUAL_SLICES)
+        features: Tensor = parser.get_parsed_content("network")(volumes)
+        return features
+
+    def loading(self, network: ExportedNetwork, path: Path) -> tuple[str, ...]:
+        """As ``features``; in 3 dimensions, of volumes of one slice."""
+        return (
+            "from monai.bundle import ConfigParser",
+            "parser = ConfigParser()",
+            f"parser.read_config({str(path / 'configs' / 'inference.json')!r})",
+            f'parser["bundle_root"], parser["device"] = {str(path)!r}, "cpu"',
+            'network = parser.get_parsed_content("network")',
+            f"images = ({network.normalised})[:, :1]",
+            f"features = network(images{'[..., None]' if self.dimensions == 3 else ''})",
+        )
+
+
+FORMATS: Mapping[ExportFormat, Callable[[], Format]] = {
     "torchvision": Torchvision,
     "timm": Timm,
     "onnx": Onnx,
     "torchscript": TorchScript,
+    "monai": Monai,
+    "monai-3d": partial(Monai, 3),
 }
 
 

@@ -20,7 +20,7 @@ from ctkit_reducers.similarity import BLOCK, Between, Kept
 WIDEST_BAND = 16  #: bits of a band that are looked up; more would make tables larger than the codes
 PROBE_COST = 8  #: comparing one code found through the index costs as much as comparing this many in a row
 AT_ONCE = 1 << 21  #: codes looked up at a time, about 60 MB
-SHORT, RATIO = 8192, 4  #: a run grows by the next one while it is shorter than this, or less than so many times as long
+SHORT, RATIO = 16384, 1  #: a run grows by the next one while it is shorter than this, or than that times the other
 
 
 def worth_indexing(bits: int, at: int) -> bool:

@@ -23,6 +23,7 @@ class Entropy(Reducer[EntropyParams]):
     """
 
     evidence = "slice"
+    by_slice = True
 
     def describe(self, slices: Slices) -> Floats:
         """Entropy (n,) in bits."""

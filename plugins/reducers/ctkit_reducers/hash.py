@@ -45,6 +45,7 @@ class Hash(Similarity[HashParams]):
     """
 
     evidence = "slice"
+    by_slice = True
 
     @property
     def knob(self) -> Knob | None:

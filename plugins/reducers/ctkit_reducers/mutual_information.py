@@ -5,7 +5,8 @@ NMI = 2 I(X; Y) / (H(X) + H(Y)), which is scikit-learn's with the arithmetic mea
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,13 +39,31 @@ class MutualInformation(PairSimilarity[MutualInformationParams]):
 
     def similarity(self, grey: NDArray[np.uint8], device: str) -> Floats:
         """Normalised mutual information of every two slices."""
-        levels = (grey // (256 // LEVELS)).reshape(len(grey), -1)
+        levels = _levels(grey)
         joint = joint_entropy(levels) if device == "cpu" else joint_entropy_on(device, levels)
-        entropy = _HistogramEntropy(levels.shape[1])
-        own = np.array([entropy(np.bincount(image)) for image in levels])
-        both = upper(own[:, None] + own)
-        found: Floats = np.divide(2 * (both - upper(joint)), both, out=np.ones_like(both), where=both > 0)
-        return found
+        own = _own_entropy(levels)
+        return _normalised(upper(own[:, None] + own), upper(joint))
+
+    def between(self, grey: NDArray[np.uint8]) -> Callable[[int, int], float]:
+        """Normalised mutual information of two slices."""
+        levels = _levels(grey)
+        own, joint = _own_entropy(levels), joint_entropy_between(levels)
+        return lambda i, j: float(_normalised(own[i] + own[j], np.asarray(joint(i, j))))
+
+
+def _levels(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return (grey // (256 // LEVELS)).reshape(len(grey), -1)
+
+
+def _own_entropy(levels: NDArray[np.uint8]) -> Floats:
+    entropy = _HistogramEntropy(levels.shape[1])
+    return np.array([entropy(np.bincount(image)) for image in levels])
+
+
+def _normalised(both: Floats, joint: Floats) -> Floats:
+    """NMI from the sum of two slices' entropies and their joint entropy; 1 where there is no information."""
+    found: Floats = np.divide(2 * (both - joint), both, out=np.ones_like(both), where=both > 0)
+    return found
 
 
 class _HistogramEntropy:
@@ -63,19 +82,25 @@ class _HistogramEntropy:
 
 def joint_entropy(levels: NDArray[np.uint8]) -> Floats:
     """Entropy in nats of the joint histogram of slices i < j of (n, pixels); a matrix (n, n), zero elsewhere."""
-    n, pixels = levels.shape
-    entropy = _HistogramEntropy(pixels)
-    found = np.zeros((n, n))
+    found, between = np.zeros((len(levels), len(levels))), joint_entropy_between(levels)
+    for i, j in combinations(range(len(levels)), 2):
+        found[i, j] = between(i, j)
+    return found
+
+
+def joint_entropy_between(levels: NDArray[np.uint8]) -> Callable[[int, int], float]:
+    """Entropy in nats of the joint histogram of any two slices of (n, pixels)."""
+    entropy = _HistogramEntropy(levels.shape[1])
     outside = (levels == levels[:, :1]).all(axis=0)  # like the corner in every slice: not reached by the scanner
     inside = np.compress(~outside, levels, axis=1)
     corner, pixels_outside = levels[:, 0].astype(np.int64), outside.sum()
-    for i in range(n - 1):
-        high = inside[i].astype(np.uint16) * LEVELS
-        for j in range(i + 1, n):
-            counts = np.bincount(high + inside[j], minlength=LEVELS * LEVELS)
-            counts[corner[i] * LEVELS + corner[j]] += pixels_outside
-            found[i, j] = entropy(counts)
-    return found
+
+    def between(i: int, j: int) -> float:
+        counts = np.bincount(inside[i].astype(np.uint16) * LEVELS + inside[j], minlength=LEVELS * LEVELS)
+        counts[corner[i] * LEVELS + corner[j]] += pixels_outside
+        return float(entropy(counts))
+
+    return between
 
 
 def joint_entropy_on(device: str, levels: NDArray[np.uint8]) -> Floats:

@@ -144,7 +144,12 @@ def _between(evidence: NDArray[Any], distances: Between) -> Callable[[int, Ints]
 
 def _from_triangle(triangle: Distances, n: int) -> Callable[[int, Ints], Distances]:
     """Read distances from a condensed triangle (n (n - 1) / 2,), ordered as ``scipy.spatial.distance.pdist``."""
-    return lambda i, later: triangle[i * (2 * n - i - 1) // 2 - i - 1 + later]
+    return lambda i, later: triangle[condensed(i, later, n)]
+
+
+def condensed(i: Any, j: Any, n: int) -> Any:
+    """Places of pairs i < j of ``n`` slices in the triangle, numbers or arrays of them."""
+    return i * (2 * n - i - 1) // 2 - i - 1 + j
 
 
 def nobody(n: int) -> tuple[Ints, NDArray[np.float32]]:

@@ -7,7 +7,9 @@ a pair. Pixels are centred, so that windowed sums are whole numbers that float32
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,6 +26,7 @@ C1, C2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
 
 AT_ONCE = (32, 4)  #: rows and pairs worked on at a time on the CPU: what stays in its cache
 PAIRS = 64  #: worked on at a time on an accelerator
+MOST_PIXELS = 1 << 25  #: of kept slices whose terms are held, about 0.9 GB
 MEMORY = 2 << 30  #: bytes of an accelerator that rows of all slices may take: so many rows are worked on at a time
 
 
@@ -41,6 +44,9 @@ class Ssim(PairSimilarity[SsimParams]):
     Constant slices, to which the index gives no meaning, are 0 apart from each other and 1 from the rest.
     """
 
+    version = 2
+    most_pixels = MOST_PIXELS
+
     def similarity(self, grey: NDArray[np.uint8], device: str) -> Floats:
         """Mean structural similarity of every two slices."""
         found = ssim_triangle(grey, device)
@@ -49,24 +55,54 @@ class Ssim(PairSimilarity[SsimParams]):
         found[upper(constant[:, None] & constant)] = 1
         return found
 
+    def between(self, grey: NDArray[np.uint8]) -> Callable[[int, int], float]:
+        """Mean structural similarity of two slices."""
+        constant, similarity = grey.min(axis=(1, 2)) == grey.max(axis=(1, 2)), ssim_between(grey)
+        return lambda i, j: float(constant[i] & constant[j]) if constant[i] | constant[j] else similarity(i, j)
+
+
+def ssim_between(grey: NDArray[np.uint8]) -> Callable[[int, int], float]:
+    """Mean SSIM of any two slices of (n, rows, columns); keeps the terms of first ones, but of neighbours.
+
+    Raises ``DataError`` where a slice is smaller than the window.
+    """
+    rows, columns = _windows(grey)
+
+    def strips(number: int) -> list[_Strip]:
+        tops = range(0, rows, AT_ONCE[0])
+        one = grey[number : number + 1]
+        return [_Strip.of(one[:, top : top + AT_ONCE[0] + WINDOW - 1], "cpu", 1) for top in tops]
+
+    earlier, current = cache(strips), lru_cache(2)(strips)
+
+    def similarity(i: int, j: int) -> float:
+        pairs = zip((current if i == j - 1 else earlier)(i), current(j), strict=True)
+        return sum(float(one.similarity(0, slice(1), other)[0]) for one, other in pairs) / (rows * columns)
+
+    return similarity
+
+
+def _windows(grey: NDArray[np.uint8]) -> tuple[int, int]:
+    """Rows and columns of windows inside a slice of (n, rows, columns)."""
+    rows, columns = grey.shape[1:]
+    if min(rows, columns) < WINDOW:
+        raise DataError(f"slices must be at least {WINDOW} x {WINDOW} pixels for SSIM but are {rows} x {columns}")
+    return rows - WINDOW + 1, columns - WINDOW + 1
+
 
 def ssim_triangle(grey: NDArray[np.uint8], device: str = "cpu") -> Floats:
     """Mean SSIM of slices i < j of (n, rows, columns), condensed (n (n - 1) / 2,).
 
     Raises ``DataError`` where a slice is smaller than the window.
     """
-    n, rows, columns = grey.shape
-    if min(rows, columns) < WINDOW:
-        raise DataError(f"slices must be at least {WINDOW} x {WINDOW} pixels for SSIM but are {rows} x {columns}")
-    strip_rows, pairs = _at_once(n, columns, device)
-    windows = (rows - WINDOW + 1, columns - WINDOW + 1)
+    n, windows = len(grey), _windows(grey)
+    strip_rows, pairs = _at_once(n, grey.shape[2], device)
     total = place(np.zeros((n, n)), device)
     for top in range(0, windows[0], strip_rows):
         strip = _Strip.of(grey[:, top : top + strip_rows + WINDOW - 1], device, pairs)
-        inside = place(_inside(min(strip_rows, windows[0] - top), columns), device)
         for i in range(n - 1):
             for j in range(i + 1, n, pairs):
-                total[i, j : j + pairs] += strip.similarity(i, slice(j, j + pairs)) @ inside
+                total[i, j : j + pairs] += strip.similarity(i, slice(j, j + pairs), strip)
         del strip  # before the next one takes as much memory
     mean: Floats = upper(fetch(total)) / (windows[0] * windows[1])
     return mean
@@ -95,6 +131,7 @@ class _Strip:
     bright: Any  #: windowed means
     luminance: Any  #: bright ** 2 + C1 / 2
     contrast: Any  #: variance + C2 / 2
+    inside: Any  #: (windows,) 4 for windows inside their rows, 0 for those that reach over an end
 
     @classmethod
     def of(cls, grey: NDArray[np.uint8], device: str, at_once: int) -> _Strip:
@@ -107,19 +144,20 @@ class _Strip:
             pixels[some] = place(grey[some].reshape(-1, rows * columns) - np.float32(CENTRE), device)
             for whole, part in zip(terms, _terms(pixels[some], columns), strict=True):
                 whole[some] = part
+        terms.append(place(_inside(rows - WINDOW + 1, columns), device))
         return cls(pixels, columns, *terms)
 
-    def similarity(self, one: int, many: slice) -> Any:
-        """SSIM (m, windows) of slice ``one`` to ``many``."""
-        found = _covariance(self.pixels[one] * self.pixels[many], self.columns, self.sums[one] * self.means[many])
-        luminance = self.bright[one] * self.bright[many]
+    def similarity(self, one: int, many: slice, of: _Strip) -> Any:
+        """Sum (m,) over windows of the SSIM of slice ``one`` to ``many`` of another strip, or this; each on its own."""
+        found = _covariance(self.pixels[one] * of.pixels[many], self.columns, self.sums[one] * of.means[many])
+        luminance = self.bright[one] * of.bright[many]
         luminance += C1 / 2
         found *= luminance
-        norm = self.luminance[one] + self.luminance[many]
-        norm *= self.contrast[one] + self.contrast[many]
+        norm = self.luminance[one] + of.luminance[many]
+        norm *= self.contrast[one] + of.contrast[many]
         found /= norm
-        found *= 4
-        return found
+        found *= self.inside
+        return found.sum(-1)
 
 
 def _terms(pixels: Any, columns: int) -> tuple[Any, ...]:
@@ -156,7 +194,7 @@ def _seven(flat: Any, step: int) -> Any:
 
 
 def _inside(windows: int, columns: int) -> NDArray[np.float32]:
-    """1 for windows that lie inside their rows, 0 for those that reach over an end; (windows * columns - 6,)."""
+    """4 for windows that lie inside their rows, 0 for those that reach over an end; (windows * columns - 6,)."""
     inside = np.zeros((windows, columns), np.float32)
-    inside[:, : columns - WINDOW + 1] = 1
+    inside[:, : columns - WINDOW + 1] = 4
     return inside.ravel()[: windows * columns - WINDOW + 1]

@@ -23,11 +23,15 @@ COLUMNS = (
     *("run", "arm", "pretrain", "task", "protocol", "labels", "metric", "value", "ci_low", "ci_high"),
     *("kept", "slices", "pretrain_seconds", "reference", "difference", "difference_low", "difference_high"),
     *("p", "p_adjusted", "test", "control", "control_difference", "control_low", "control_high"),
-    *("control_p", "control_p_adjusted", "control_test", "pretrain_cost"),
+    *("control_p", "control_p_adjusted", "control_test", "pretrain_cost", "published_all", "published_reduced"),
 )
+#: By task, the AUCs that Wolf et al. 2024 (doi:10.1016/j.compbiomed.2024.109242) give in their abstract for a network
+#: that was pre-trained on all slices, and on the reduced set. Their haemorrhage set is private: other images.
+PUBLISHED = {"covid-ct": (0.78, 0.83), "organsmnist": (0.97, 0.98), "brain-hemorrhage": (0.73, 0.83)}
 _KEYS = ("Run", "Arm", "Method", "Task", "Protocol", "Labels", "Metric")
 _VALUES = ("Score (95 % interval)", "Slices kept", "Cost", "Difference (95 % interval)", "Adjusted p")
 _CONTROL = ("From an arm of the same size", "Adjusted p")
+_PUBLISHED = "Published AUC (all, reduced)"
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Row:
     controlled: ComparisonRow | None = None  #: with the control of the same size
     cost: float = math.nan  #: of pre-training: steps x batch x size
     share: float = math.nan  #: of that, of what the reference arm cost
+    published: tuple[float, float] | None = None  #: AUCs of the paper on this task: all slices, the reduced set
 
 
 def across(runs: Sequence[Path], metric: str | None = None) -> list[Row]:
@@ -87,6 +92,7 @@ def _rows(name: str, run: Run, metric: str | None) -> Iterator[Row]:
     controls = {(row.arm, row.reference) for row in run.comparisons if row.family == "primary"}
     same_size = [row for row in against if row.contrast == "same size" and (row.arm, row.reference) in controls]
     controlled = {(row.arm, row.place): row for row in reversed(same_size)}
+    tasks = {task["id"]: task["use"].rpartition(":")[2] for task in run.pipeline.get("task", ())}
     for score in run.scores:
         if score.pooled and score.metric == metric:
             arm = run.arm(score.arm)
@@ -95,7 +101,9 @@ def _rows(name: str, run: Run, metric: str | None) -> Iterator[Row]:
             here = score.arm, score.place
             work = cost.cost(run, score.arm, score.place.pretrain)
             share = 1 / cost.saving(run, score.arm, score.place.pretrain)
-            yield Row(name, score, kept, slices, seconds, compared.get(here), controlled.get(here), work, share)
+            published = PUBLISHED.get(tasks.get(score.place.task, "")) if metric == "auc" else None
+            differences = compared.get(here), controlled.get(here)
+            yield Row(name, score, kept, slices, seconds, *differences, work, share, published)
 
 
 # --- for machines -------------------------------------------------------------------------------------------------
@@ -119,7 +127,7 @@ def _plain(row: Row) -> Iterator[str]:
         else:
             numbers = (one.difference, one.ci_low, one.ci_high, one.p, one.p_adjusted)
             yield from (one.reference, *map(_number, numbers), one.test)
-    yield _number(row.cost)
+    yield from map(_number, (row.cost, *(row.published or (math.nan, math.nan))))
 
 
 def _number(value: float) -> str:
@@ -143,12 +151,13 @@ def _shown(rows: Sequence[Row]) -> _Shown:
     keys = [_keys(row) for row in rows]
     varying = [n for n, name in enumerate(_KEYS) if name == "Arm" or len({key[n] for key in keys}) > 1]
     same = [keys[0][n] for n in range(len(_KEYS)) if n not in varying]
-    controls = any(row.controlled for row in rows)
-    more = _CONTROL if controls else ()
+    controls, published = any(row.controlled for row in rows), any(row.published for row in rows)
+    more = (*(_CONTROL if controls else ()), *([_PUBLISHED] if published else ()))
     cells = tuple(
-        (*(key[n] for n in varying), *_values(row), *(_difference(row.controlled) if controls else ()))
+        (*(key[n] for n in varying), *_values(row), *(_difference(row.controlled) if controls else ()),
+         *([_published(row)] if published else ()))
         for key, row in zip(keys, rows, strict=True)
-    )
+    )  # fmt: skip
     return _Shown(", ".join(same), len(varying), (*(_KEYS[n] for n in varying), *_VALUES, *more), cells)
 
 
@@ -174,6 +183,10 @@ def _difference(compared: ComparisonRow | None) -> tuple[str, str]:
         return wording.NOTHING, wording.NOTHING
     span = wording.interval(compared.ci_low, compared.ci_high, signed=True)
     return _with_interval(wording.difference(compared.difference), span), wording.p_value(compared.p_adjusted)
+
+
+def _published(row: Row) -> str:
+    return wording.NOTHING if row.published is None else ", ".join(f"{auc:.2f}" for auc in row.published)
 
 
 def _with_interval(value: str, interval: str) -> str:

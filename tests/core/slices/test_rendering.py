@@ -77,6 +77,14 @@ def test_every_span_rounds_as_in_64_bits(dtype: type[np.integer[Any]]) -> None:
 
 
 def test_short_spans_are_exact_at_every_level() -> None:
-    for span in (*range(1, 300), 4095, 4096, 12345, 32767, 32768, 40000):
+    for span in (*range(1, 1400), *range(2000, 4100, 30), 4095, 4096, 12345, 32767, 32768, 40000):
         levels = np.arange(span + 1).astype(np.uint16)[None, None]
         assert np.array_equal(rendering.evidence(levels)[0], plain_min_max(levels[0]))
+
+
+def test_known_ends_change_nothing() -> None:
+    values = np.random.default_rng(0).integers(-1024, 3000, (3, 16, 16)).astype(np.int16)
+    values[1] = 7
+    ends = rendering.ends_of(values)
+    assert ends.tolist() == [[int(slice_.min()), int(slice_.max())] for slice_ in values]
+    np.testing.assert_array_equal(rendering.evidence(values, ends), rendering.evidence(values))

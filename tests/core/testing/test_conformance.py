@@ -308,6 +308,12 @@ def never_empty(self: Level, group: Group, at: float, rng: np.random.Generator) 
         case(variant(Level, select=careless), "must decide the same for the same generator"),
         case(variant(Level, select=drawing), "a reducer with a random choice must set draws"),
         case(variant(Level, draws=True), "8 seeds gave the same selections"),
+        case(
+            variant(
+                Level, by_slice=True, describe=lambda _, slices: slices.grey.mean(axis=(1, 2)) - slices.grey.mean()
+            ),
+            "a reducer with by_slice must describe each slice by itself",
+        ),
         case(variant(Level, order=ordered(255, 255)), "must yield a falling knob and more slices each time"),
         case(variant(Level, order=ordered(255, 250)), "must yield a falling knob and more slices each time"),
         case(variant(Level, order=ordered(0)), "must yield what select decides"),
@@ -514,6 +520,18 @@ def test_a_good_dataset_passes(arrays: ArraysParams) -> None:
         case(
             variant(Arrays, places=lambda _, volume, index: np.zeros((len(index), 4, 4))),
             r"places must be None, or \(3, 3, 3\) and finite for 3 slices, but they are \(3, 4, 4\)",
+        ),
+        case(
+            variant(Arrays, read=reading(lambda p: replace(p, ends=np.zeros((len(p.index), 3))))),
+            r"ends must be None or \(5, 2\), but they are \(5, 3\)",
+        ),
+        case(
+            variant(Arrays, read=reading(lambda p: replace(p, ends=np.zeros((len(p.index), 2), np.int16)))),
+            "ends must be the lowest and highest value of each slice",
+        ),
+        case(
+            variant(Arrays, read_blocks=lambda self, volume, wanted=None: iter([self.read(volume, np.array([1]))])),
+            "read_blocks must give what read does",
         ),
         case(variant(Arrays, read=normalised), "reading some slices must give the same pixels as reading all"),
         case(

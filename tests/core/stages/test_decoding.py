@@ -1,0 +1,88 @@
+"""What one decode of a volume leaves, whether the pixels come a few slices at a time or all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+
+from ctkit import pipeline_file, plugins
+from ctkit.pipeline_file import Pipeline
+from ctkit.stages.decoding import Wanted, describe_volume
+from ctkit.stages.readings import read_reading
+from ctkit.storage import Cache
+from ctkit_datasets.phantom import Phantom, PhantomParams
+from ctkit_reducers.entropy import Entropy
+from ctkit_reducers.hash import Hash
+from phantom_files import write_dicom
+
+SIDE = 32
+AT = "a" * 64
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Pipeline:
+    """Arms of two reducers that look at single slices, on DICOM with a repeated and a constant slice."""
+    params = PhantomParams(patients=1, slices=12, slice_spacing=20, matrix=SIDE)
+    paths = write_dicom(tmp_path / "data", Phantom(params))
+    for path, pixels in ((paths[7], pydicom.dcmread(paths[3]).PixelData), (paths[9], bytes(2 * SIDE * SIDE))):
+        data = pydicom.dcmread(path)
+        data.PixelData = pixels
+        data.save_as(path)
+    document = {
+        "run": {"name": "blocks"},
+        "dataset": {"use": "dicom", "root": str(tmp_path / "data")},
+        "reduce": [{"use": "hash"}, {"use": "entropy", "threshold": 1}],
+    }
+    return pipeline_file.resolve(document, plugins.load(), tmp_path)
+
+
+def described(pipeline: Pipeline, cache: Path) -> tuple[list[str], dict[str, bytes]]:
+    """What went wrong, and the entries that were written."""
+    dataset = pipeline.dataset.build()
+    (volume,) = dataset.arrange((file, dataset.inspect(file)) for file in dataset.files())
+    reducers = tuple(arm.steps[0].reducer for arm in pipeline.arms)
+    failures = describe_volume(
+        pipeline.dataset, Cache(cache), pipeline.rendering, Wanted(0, AT, volume, None, reducers)
+    )
+    entries = {path.relative_to(cache).as_posix(): path.read_bytes() for path in cache.rglob("*.entry")}
+    return [failure.reason for failure in failures], entries
+
+
+@pytest.mark.parametrize("slices", [1, 3, 100])
+def test_blocks_leave_the_same_entries_as_whole_volumes(
+    slices: int, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ctkit_datasets.dicom_pixels._BLOCK", slices * SIDE * SIDE)
+    seen: list[int] = []
+    describe = Hash.describe
+    monkeypatch.setattr(Hash, "describe", lambda self, part: seen.append(len(part.index)) or describe(self, part))
+    blocks = described(pipeline, tmp_path / "blocks")
+    assert max(seen) == min(slices, 10)
+    monkeypatch.setattr(Entropy, "by_slice", False)  # of one reducer is enough
+    assert blocks == described(pipeline, tmp_path / "whole")
+    assert len(blocks[1]) == 3
+    reading = read_reading(Cache(tmp_path / "blocks"), AT)
+    assert reading is not None
+    assert len(reading.skipped) == 2
+
+
+def test_a_reducer_that_fails_in_a_block_leaves_nothing_and_the_other_all(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = described(pipeline, tmp_path / "whole")[1]
+    monkeypatch.setattr("ctkit_datasets.dicom_pixels._BLOCK", 2 * SIDE * SIDE)
+
+    def fail(self: Hash, slices: Any) -> Any:
+        if 5 in slices.index:
+            raise ValueError("not today")
+        return np.zeros((len(slices.index), 1), np.uint64)
+
+    monkeypatch.setattr(Hash, "describe", fail)
+    reasons, entries = described(pipeline, tmp_path / "blocks")
+    assert reasons == ["reducer 'hash' failed to describe a volume: ValueError: not today"]
+    assert len(entries) == 2
+    assert entries.items() < whole.items()
