@@ -126,10 +126,12 @@ UNKNOWN = " is damaged, so it is unknown"
     [
         (0x00180050, b"1.25mm", "thickness", None, "SliceThickness" + UNKNOWN),  # pydicom #173, ITK PR #6639
         (0x00180050, b"5\\5 ", "thickness", None, "SliceThickness" + UNKNOWN),
+        (0x00180050, b"2,5 ", "thickness", 2.5, ""),
+        (0x00180050, b"1,000,5 ", "thickness", None, "SliceThickness" + UNKNOWN),
         (0x00180050, b"1e30", "thickness", None, "SliceThickness" + UNKNOWN),
         (0x00180050, b"NaN ", "thickness", None, "SliceThickness" + UNKNOWN),
         (0x00280030, b"0.7 ", "spacing", None, "PixelSpacing" + UNKNOWN),  # cornerstoneWADOImageLoader #28
-        (0x00280030, b"0,7\\0,7 ", "spacing", None, "PixelSpacing" + UNKNOWN),
+        (0x00280030, b"0,7\\0,7 ", "spacing", [0.7, 0.7], ""),
         (0x00280030, b"\\ ", "spacing", None, "PixelSpacing" + UNKNOWN),
         (0x00280030, b"0\\-1", "spacing", None, "PixelSpacing" + UNKNOWN),
         (0x00281053, b"1\\1 ", "slope", 1.0, "RescaleSlope is given twice, with the same value"),

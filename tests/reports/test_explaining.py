@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from ctkit.console.output import Console
 from ctkit.files import read_csv
 from ctkit.slices import rendering
 from ctkit_datasets.phantom import Phantom, PhantomParams
-from ctkit_reports import explaining
+from ctkit_reports import explaining, explanation, hounsfield
 from ctkit_reports.explanation import write_explanation
 from phantom_files import write_dicom
 
@@ -119,8 +121,11 @@ def test_shares_of_findings_and_traits_are_counted_from_the_selection(opened: Op
     assert found.findings == (
         explaining.Share("all slices", 1, 12, len(kept & set(below))),
         explaining.Share("lesion that is not a nodule", 0, 0, 0),
-        explaining.Share("nodule", 1, 5, len(kept & set(below[:5]))),
+        explaining.Share("nodule", 1, 5, left := len(kept & set(below[:5])), int(left == 0)),
     )
+    write_explanation(tmp_path / "explain.html", found)
+    said = (tmp_path / "explain.html").read_text(encoding="utf-8")
+    assert f"Findings lost: {5 - left} of 5 slices with “nodule” are dropped, and {int(left == 0)} of 1 volume" in said
     assert found.traits["manufacturer"] == (explaining.Share("ctkit phantom", 3, 36, len(kept)),)
 
 
@@ -136,7 +141,10 @@ def test_the_page_shows_all_of_it_and_names_nobody(opened: Open, tmp_path: Path)
         "By kernel",
     ):
         assert words in html
-    assert html.count('<figure class="kept">') == sum(int(one.kept.sum()) for one in found.profiles)
+    viewed = [found.profiles[place] for place in found.viewed]
+    assert len(viewed) == 2
+    assert html.count('<figure class="kept">') == sum(int(one.kept.sum()) for one in viewed)
+    assert re.findall(r"<figcaption>(\d+)<span", html) == [str(n) for one in viewed for n in range(len(one.kept))]
     assert not any(secret in html for secret in ("MUELLER", "LIDC-IDRI-0001", str(tmp_path)))
     assert "http" not in html
 
@@ -147,4 +155,71 @@ def test_without_pixels_the_page_has_no_pictures(opened: Open, tmp_path: Path) -
     write_explanation(tmp_path / "explain.html", found)
     html = (tmp_path / "explain.html").read_text(encoding="utf-8")
     assert "<img" not in html
+    assert "data:image" not in html
+    assert 'class="viewer"' not in html
     assert "Along volumes" in html
+
+
+def test_pictures_are_hounsfield_units_of_the_slices(opened: Open) -> None:
+    run = opened({"use": "hash", "threshold": 4})
+    phantom = Phantom(PHANTOM)
+    found = hounsfield.images(run, np.array([0, 13, 30]))
+    assert sorted(found) == [0, 13, 30]
+    for number, image in found.items():
+        values = phantom.read(phantom.volume(number // 12)).values[number % 12].astype(np.float32)
+        wanted = np.asarray(Image.fromarray(values).resize((256, 256), Image.Resampling.BILINEAR))
+        for name, (centre, width) in hounsfield.WINDOWS.items():
+            shown = hounsfield.table(centre, width)[image.codes]
+            apart = np.abs(shown - np.clip((wanted - centre + width / 2) / width, 0, 1)).max()
+            assert apart < (0.015 if name == "Brain" else 0.007), name
+
+
+def test_values_that_are_no_hounsfield_units_are_shown_in_grey() -> None:
+    class Grey(Phantom):
+        def read(self, volume: Any, wanted: Any = None) -> Any:
+            pixels = super().read(volume, wanted)
+            return replace(pixels, values=pixels.values.astype(np.float32) / 7, unit="arbitrary")
+
+    grey = Grey(PHANTOM)
+    values = grey.read(grey.volume(0)).values
+    item = hounsfield._Wanted("x", grey.volume(0), {3: 103}, (float(values.min()), float(values.max())))
+    (image,) = hounsfield._read(grey, item).values()
+    assert not image.is_hu
+    assert image.codes.shape == (256, 256)
+    assert np.ptp(image.codes) > 100
+
+
+def test_a_page_of_noise_stays_below_ten_megabytes(opened: Open, tmp_path: Path) -> None:
+    found = explaining.explain(opened({"use": "hash", "threshold": 4}))
+    noise = np.random.default_rng(1).integers(0, 255, (4, 256, 256)).astype(np.uint8)  # the worst case
+    profiles = tuple(replace(one, slices=40 * place + np.arange(40)) for place, one in enumerate(found.profiles))
+    images = {n: hounsfield.Image(noise[n % 4], is_hu=True) for n in range(120)}
+    for budget, many in ((1_500_000, 80), (150_000, 40), (1000, 0)):  # smaller pictures, then fewer volumes
+        fitted = explanation.fitting(replace(found, profiles=profiles, images=images), budget)
+        assert len(fitted) == many
+        assert sum(len(picture["uri"]) for picture in fitted.values()) <= budget
+    used = replace(found, images={number: hounsfield.Image(noise[0], is_hu=True) for number in found.images})
+    write_explanation(tmp_path / "explain.html", used)
+    assert (tmp_path / "explain.html").stat().st_size < 10e6
+
+
+def test_hashes_are_for_the_page_only_where_it_can_choose_as_ctkit_does(opened: Open, monkeypatch: Any) -> None:
+    run = opened({"use": "hash", "threshold": 4})
+    found = explaining.explain(run).codes
+    assert found is not None
+    assert found.sizes == (12, 12, 12)
+    codes = [code for number in range(3) for code in hashes(number)]
+    own = [int(str(code), 16) for code in codes]
+    assert [int(code) for code in found.codes[np.argsort(found.slices), 0]] == own
+    monkeypatch.setattr(explaining, "MOST_CODES", 100)
+    assert explaining.explain(run).codes is None
+
+
+@pytest.mark.parametrize(
+    "reducer", [{"use": "ssim", "threshold": 0.2}, {"use": "hash", "scope": "dataset"}, {"use": "every-n"}]
+)
+def test_other_choices_have_no_slider(opened: Open, tmp_path: Path, reducer: dict[str, Any]) -> None:
+    found = explaining.explain(opened(reducer, images=False))
+    assert found.codes is None
+    write_explanation(tmp_path / "explain.html", found)
+    assert 'id="at"' not in (tmp_path / "explain.html").read_text(encoding="utf-8")

@@ -41,17 +41,54 @@ def test_slices_over_a_wide_range_have_a_log_axis_with_plain_numbers(kept: list[
     assert ticks <= set(re.findall(r">([\d,]+)</text>", svg))
 
 
-@pytest.mark.parametrize("others", [[120, 768], [40, 768], []], ids=["linear", "logarithmic", "alone"])
-def test_arms_that_keep_as_many_slices_are_drawn_beside_each_other(others: list[int]) -> None:
-    points = [Point(Look(number), n, 0.8, 0.7, 0.9) for number, n in enumerate([120, 120, *others])]
+def places(svg: str, arm: int) -> tuple[float, float]:
+    """Ends (x, y) of the first line that is drawn in an arm's colour, in points."""
+    return tuple(map(float, re.findall(rf'<path d="M ([\d.]+) ([\d.]+)[^>]*stroke: var\(--arm-{arm}\)', svg)[0]))
+
+
+@pytest.mark.parametrize("others", [[120, 768], [40, 768], [121, 4000], []], ids=["linear", "log", "wide", "alone"])
+def test_arms_that_keep_as_many_slices_are_moved_apart_by_the_same_screen_points(others: list[int]) -> None:
+    kept = [120, 120, *others]
+    svg = figures.scores_against_slices("AUC", "AUC", [Point(Look(n), x, 0.8, 0.7, 0.9) for n, x in enumerate(kept)])
+    tied = [places(svg, number)[0] for number, x in enumerate(kept) if x in (120, 121)]
+    np.testing.assert_allclose(np.diff(tied), 9, atol=0.6)  # the third keeps one more
+    alone = figures.scores_against_slices(
+        "AUC", "AUC", [Point(Look(n), x, 0.8, 0.7, 0.9) for n, x in enumerate([120, *set(others) - {120, 121}])]
+    )
+    assert np.mean(tied) == pytest.approx(places(alone, 0)[0], abs=6)  # around the place where one alone stands
+
+
+def test_points_carry_their_values_as_titles_and_a_baseline_is_a_line_across() -> None:
+    points = [
+        Point(Look(0), 768, 0.867, 0.837, 0.892, "all <&>"),
+        Point(Look(1), 120, 0.8, np.nan, np.nan, "hash"),
+        Point(Look(2), np.nan, 0.7, 0.65, 0.75, "untrained"),
+    ]
     svg = figures.scores_against_slices("AUC", "AUC", points)
-    first, second = (re.findall(rf'<path d="M ([\d.]+) [^>]*stroke: var\(--arm-{arm}\)', svg)[0] for arm in (0, 1))
-    assert float(second) - float(first) > 2  # points
+    assert re.findall("<title>(.*?)</title>", svg) == [
+        "all &lt;&amp;&gt;: 0.867 (0.837 to 0.892), 768 slices kept",
+        "hash: 0.800, 120 slices kept",
+        "untrained: 0.700 (0.650 to 0.750)",
+    ]
+    assert ">untrained</text>" in svg
 
 
-def test_a_curve_of_one_step_has_one_tick() -> None:
-    svg = figures.curves("a", "step", "", [Curve(Look(0), np.array([40.0]), np.array([0.5]))])
-    assert re.findall(r">(3\d|4\d)</text>", svg) == ["40"]
+def test_every_point_of_a_label_curve_is_titled_and_lies_at_its_share() -> None:
+    shares = np.array([0.1, 1.0])
+    lines = [
+        (Curve(Look(n), shares, np.array([0.6, 0.8 + n / 50]), f"arm {n}"), np.array([[0.5, 0.7], [0.7, 0.9]]))
+        for n in range(3)
+    ]
+    svg = figures.label_curve("AUC", "AUC", lines)
+    assert re.findall("<title>(.*?)</title>", svg)[:2] == ["arm 0: 0.6 at 0.1", "arm 0: 0.8 at 1"]
+    assert len(re.findall("<title>", svg)) == 6
+    np.testing.assert_allclose(np.diff([places(svg, number)[0] for number in range(3)]), 4, atol=0.05)
+
+
+def test_bars_and_curves_are_titled_too() -> None:
+    assert "<title>2: 3 slices</title>" in figures.histogram("a", "bits", np.array([1.0, 2, 2, 2]), Look(0))
+    svg = figures.threshold_curve("a", "bits", np.arange(3.0), np.array([9.0, 4, 1]), Look(0), 1)
+    assert re.findall("<title>(.*?)</title>", svg) == ["9 at 0", "4 at 1", "1 at 2"]
 
 
 def test_arms_beyond_the_eighth_repeat_colours_with_another_marker_and_dash() -> None:

@@ -9,6 +9,7 @@ import click
 
 from ctkit.cli import table
 from ctkit.cli.completion import plugins_of
+from ctkit.cli.early_workers import workers_for
 from ctkit.cli.messages import say_outcome
 from ctkit.cli.options import output_options
 from ctkit.contracts import SliceFormat, refuse_without_sources
@@ -56,6 +57,7 @@ def reduce(
     console: Console,
 ) -> None:
     """Choose slices of SOURCE without a pipeline file: the selection and a report go to --out."""
+    click.get_current_context().with_resource(workers_for(out))
     from ctkit import pipeline_file, plugins, runner
     from ctkit.runner import pipeline_text
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from ctkit.cli.early_workers import early_workers
 from ctkit.cli.messages import say_outcome, warn_of_broken
 from ctkit.cli.options import output_options
 from ctkit.hookspecs import STAGES, Stage
@@ -58,6 +59,8 @@ def run(
 
     --only arm=hash6 may be given several times. Several names of one key are all run; several keys must all match.
     """
+    if not dry_run:
+        click.get_current_context().with_resource(early_workers(file, out))
     from ctkit import plugins, runner
     from ctkit.runner import pipeline_text
     from ctkit.session import parse

@@ -30,7 +30,7 @@ START = 120.0  #: seconds a process may take to import what a job needs
 LIMIT = 300.0  #: seconds a process may be stopped, or wait for a disk, without being ended
 _LOOK = 1.0  #: seconds between looks at a process that says nothing
 _GONE = 10.0  #: seconds in which a process that was killed is gone, unless it waits for a disk
-_RUN = "import sys; sys.path[:] = sys.argv[1:]; del sys.argv[1:]; from ctkit.compute.worker import serve; serve()"
+_RUN = "import sys; sys.path[:] = sys.argv[1:]; del sys.argv[1:]; {}from ctkit.compute.worker import serve; serve()"
 
 
 class Cause(Enum):
@@ -63,7 +63,8 @@ Outcome = Returned | Raised | Died
 class Child:
     """A process of its own. It ends with this process, and hears no Ctrl-C.
 
-    ``environment`` is added to this process's. With ``levels`` the child's log is sent here. Messages go to
+    ``environment`` is added to this process's. With ``levels`` the child's log is sent here. ``imports`` are modules
+    that it imports before there is a job, for those who start it early. Messages go to
     ``inbox``, which several children may share: each as this child and either the number of a job and what concerns
     it, or at the end ``Died``.
     """
@@ -74,6 +75,7 @@ class Child:
         environment: Mapping[str, str] = ONE_THREAD,
         inbox: SimpleQueue[tuple[Child, Any]] | None = None,
         levels: Levels | None = None,
+        imports: str = "",
     ) -> None:
         import psutil  # type: ignore[import-untyped]  # ships no types
 
@@ -81,7 +83,7 @@ class Child:
         self._inbox = SimpleQueue() if inbox is None else inbox
         self._outbox: SimpleQueue[bytes | None] = SimpleQueue()
         self._process = subprocess.Popen(  # noqa: S603  # this Python, on our own code
-            [sys.executable, "-c", _RUN, *sys.path],
+            [sys.executable, "-c", _RUN.format(f"import {imports}; " if imports else ""), *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **environment},
@@ -185,6 +187,9 @@ class Child:
         """End the process and those that it started, if they have not ended. May be called twice."""
         import psutil
 
+        if self._process.poll() is None and hasattr(os, "killpg"):  # its group has those whose own parent has ended
+            with suppress(OSError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         with suppress(psutil.Error):
             for process in (*self._seen.children(recursive=True), self._seen):
                 with suppress(psutil.Error):

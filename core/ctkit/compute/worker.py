@@ -143,6 +143,13 @@ def _listen(incoming: IO[bytes], jobs: SimpleQueue[Request]) -> None:
                 jobs.put(message)
             else:
                 stopping.ask()
+    _end()
+
+
+def _end() -> None:
+    """End this process, and what it started: it leads a group of its own."""
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)
 
 
@@ -190,7 +197,7 @@ class _Channel:
                 pickle.dump(content, self._stream)
                 self._stream.flush()
         except OSError:  # nobody hears this process any more
-            os._exit(1)
+            _end()
 
     def call(self, job: int, name: str, *values: Any) -> None:
         """Have the parent call one of a job's callbacks."""

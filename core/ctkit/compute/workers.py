@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from queue import LifoQueue
 
 from ctkit.compute.child import START, Cause, Child, Died, Outcome
@@ -14,6 +18,28 @@ from ctkit.errors import CtkitError
 AHEAD = 2
 NAME = "the process that worked on it"
 _STARTS = 4  #: of a process that dies before it begins, until the run is given up
+_early: list[tuple[Child, Mapping[str, str]]] = []  # that nobody has taken yet, and the environment of each
+
+
+@contextmanager
+def started_early(count: int, imports: str) -> Iterator[None]:
+    """Start processes for the workers of this block. They import modules while this process does the same."""
+    _early.extend((Child(NAME, imports=imports), dict(os.environ)) for _ in range(count))
+    try:
+        yield
+    finally:
+        while _early:
+            _early.pop()[0].kill()
+
+
+def _child() -> Child:
+    """A process that was started early, if it is as one that is started now; such logs nothing."""
+    while _early:
+        child, environment = _early.pop()
+        if environment == os.environ and not logging.getLogger("ctkit").isEnabledFor(logging.DEBUG):
+            return child
+        child.kill()
+    return Child(NAME)
 
 
 class Worker:
@@ -33,7 +59,7 @@ class Worker:
             with self._lock:
                 if self._ended:
                     return Died(Cause.TERMINATED, "its worker was ended")
-                child = self._child = self._child or Child(NAME)
+                child = self._child = self._child or _child()
             outcome = child.call(work, arguments, limit)
             if not isinstance(outcome, Returned | Raised):
                 child.kill()

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -91,4 +92,7 @@ def check_image(judge: Judge, image: NDArray[np.uint8], which: str = "it") -> No
 
 def form_of(value: object) -> str:
     """Shape and type of an array, and of what is none its kind, for messages."""
-    return f"{value.shape} {value.dtype}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+    return f"{value.shape} {_name(value.dtype)}" if isinstance(value, np.ndarray) else f"a {type(value).__name__}"
+
+
+_name = lru_cache(str)  # numpy takes long to name a type

@@ -87,7 +87,7 @@ def check_pixels(judge: Judge, volume: Volume, pixels: Pixels, wanted: Ints) -> 
     judge.must(
         values.dtype == np.int16 if pixels.unit == "HU" else values.dtype.kind in "biuf",
         "values must be int16 for Hounsfield units, and numbers otherwise,"
-        f" but they are {values.dtype}; round, clip to int16 and convert",
+        f" but they are {form_of(values)}; round, clip to int16 and convert",
     )
     judge.must(
         pixels.ends is None or pixels.ends.shape == (len(index), 2),

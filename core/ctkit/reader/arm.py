@@ -83,6 +83,7 @@ class RevisitedArm:
         self.address = selected.address  #: what tells its selection from all others, 64 hex digits
         self.reducer = last.entry.name  #: of its last step
         self.knob: Knob | None = last.build().knob  #: of its last step
+        self.scope = arm.steps[-1].scope  #: of its last step
         #: What is kept (n,), which slice stands for a dropped one ``by`` (n,), its ``distance`` (n,), and ``at``.
         self.selection: Selection = selected.selection
         self.shows_images = session.pipeline.report.images  #: whether the pipeline lets pixels be shown
@@ -117,9 +118,15 @@ class RevisitedArm:
         Where its knob was fixed, pairs that were not compared count as different: see ``Reducer.describes_at``.
         """
         *earlier, last = self._evidence.choices(self._arm)
-        first = self._session.pipeline.run.seed
-        seed = first if self._selected.seed is None else self._selected.seed
-        return selection.select(self._data.table, [*earlier, replace(last, at=at)], seed)
+        return selection.select(self._data.table, [*earlier, replace(last, at=at)], self._seed)
+
+    def groups(self) -> Iterator[tuple[Ints, Group]]:
+        """What the last step decides on, group by group: slices (m,) in its order, and their evidence."""
+        return selection.last_groups(self._data.table, self._evidence.choices(self._arm), self._seed)
+
+    @property
+    def _seed(self) -> int:
+        return self._session.pipeline.run.seed if self._selected.seed is None else self._selected.seed
 
     def to_previous(self, slices: Ints) -> Floats:
         """Distance (m,) of each of ``slices`` (m,), all of one volume, to the one before; NaN where there is none.

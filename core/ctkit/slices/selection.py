@@ -125,6 +125,13 @@ def curve(table: Table, choices: Sequence[Choice], seed: int) -> dict[float, int
     return {at: int(_apply(table, last, at, before, key).kept.sum()) for at in grid}
 
 
+def last_groups(table: Table, choices: Sequence[Choice], seed: int) -> Iterator[tuple[Ints, Group]]:
+    """What the last step decides on, group by group: numbers of slices in its order, and what the reducer sees."""
+    before = _before_last(table, choices, seed)
+    for left, group, _ in _groups(table, choices[-1], before, (seed, len(choices) - 1)):
+        yield left, group
+
+
 def _before_last(table: Table, choices: Sequence[Choice], seed: int) -> Selection:
     """What all steps but the last leave."""
     selection = Selection.everything(len(table))

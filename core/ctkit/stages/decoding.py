@@ -84,6 +84,7 @@ def _describe_in_blocks(chosen: Chosen[Dataset[Any]], cache: Cache, item: Wanted
     blocks, name = list[Pixels](), cache.pseudonym(item.volume.key)
     found: list[list[NDArray[Any]]] = [[] for _ in item.evidence]
     failures: dict[int, Failure] = {}
+    reducers = [reducer.build() for reducer in item.evidence]
     for pixels in _read(chosen, item, whole=False):
         blocks.append(replace(pixels, values=np.empty((0, *pixels.values.shape[1:]))))
         slices = as_slices(pixels) if pixels.index.size and item.evidence else None
@@ -91,7 +92,7 @@ def _describe_in_blocks(chosen: Chosen[Dataset[Any]], cache: Cache, item: Wanted
             try:
                 if slices is not None and number not in failures:
                     found[number].append(
-                        evidence_of(reducer, slices, name).copy()
+                        evidence_of(reducer, slices, name, reducers[number]).copy()
                     )  # it may be a view of what comes next
             except PluginError as error:
                 failures[number] = Failure(str(error), reducer)
@@ -133,12 +134,14 @@ def _write_evidence(cache: Cache, item: Wanted, reading: Reading, slices: Slices
     return failures
 
 
-def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices, volume: str) -> NDArray[Any]:
-    """Describe one volume, called ``volume`` in messages.
+def evidence_of(
+    chosen: Chosen[Reducer[Any]], slices: Slices, volume: str, reducer: Reducer[Any] | None = None
+) -> NDArray[Any]:
+    """Describe one volume, called ``volume`` in messages, by what ``chosen`` has built where that is known.
 
     Raises ``PluginError`` where the reducer fails or returns what it must not.
     """
-    name, reducer, n = chosen.entry.name, chosen.build(), len(slices.index)
+    name, reducer, n = chosen.entry.name, reducer or chosen.build(), len(slices.index)
     try:
         evidence: NDArray[Any] = np.asarray(reducer.describe(replace(slices, at=chosen.at)))
     except PASSING:

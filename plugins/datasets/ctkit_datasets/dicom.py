@@ -25,7 +25,7 @@ class SeriesDataset(Dataset[P]):
     """Base of data sets that consist of DICOM series: one volume a series, its slices ascending along their normal."""
 
     dicom = True
-    version = 2
+    version = 3
 
     def files(self) -> Iterator[SourceFile]:
         """Every file below the root."""

@@ -117,6 +117,11 @@ def _text(value: bytes) -> str:
     return value.decode("latin-1").strip(" \0\r\n\t")
 
 
+def _decimals(text: str) -> list[float]:
+    """Read decimal numbers, which may have a decimal comma. Raises ``ValueError``."""
+    return [float(part) for part in text.replace(",", ".").split("\\")]
+
+
 def _facts(stream: BinaryIO, size: int) -> dict[str, Any]:
     header = read_header(stream, size, _WANTED)
     values = _Values({_KEYWORDS[tag]: value for tag, value in header.values.items()}, header.coding)
@@ -157,12 +162,12 @@ class _Values:
         return text if _CODE.fullmatch(text) else "unknown"
 
     def numbers(self, keyword: str, count: int) -> list[float] | None:
-        """Return ``count`` decimal numbers, None where absent. They may have a decimal comma, one be written twice."""
+        """Return ``count`` decimal numbers, None where absent. One may be written twice."""
         text = self.text(keyword).rstrip("\\ ")
         if not text:
             return None
         try:
-            numbers = [float(part) for part in text.replace(",", ".").split("\\")]
+            numbers = _decimals(text)
         except ValueError:
             raise HeaderError(f"damaged header: {keyword} is not a number") from None
         if count == 1 < len(numbers) and len(set(numbers)) == 1:
@@ -181,7 +186,7 @@ class _Values:
         """Return ``count`` decimal numbers that a slice can do without, None where they are absent or damaged."""
         text = self.text(keyword)
         try:
-            numbers = [float(part) for part in text.split("\\")] if text else []
+            numbers = _decimals(text) if text else []
         except ValueError:
             numbers = []
         if text and (len(numbers) != count or not _are_plausible(numbers)):
@@ -198,7 +203,7 @@ class _Values:
             if len(raw) in (4, 8) and not _PLAIN.fullmatch(raw.rstrip(b"\0 ")):
                 value = float(struct.unpack(self.coding.order + {4: "f", 8: "d"}[len(raw)], raw)[0])
             else:
-                value = float(_text(raw))
+                (value,) = _decimals(_text(raw))
         except ValueError:
             return None
         return round(value, 3) if math.isfinite(value) else None

@@ -29,7 +29,7 @@ AIR = -1024  #: HU; the lowest value of a 12-bit CT scale, and what padding beco
 _TISSUE = (-900, 3000)  # HU; padding in here would blank real pixels, so there the header is wrong
 _INT16 = (-32768, 32767)
 _SAMPLE = 32  # rows and columns that are compared before two slices are compared as a whole
-_BLOCK = 1 << 20  # pixels that are read at a time: they stay in the processor's cache
+_BLOCK = 1 << 21  # pixels that are read at a time: they stay in the processor's cache
 
 #: Writes the meaning of stored values (rows, columns) into an array of the same shape; returns its lowest and highest.
 Convert: TypeAlias = Callable[[NDArray[Any], Encoding, NDArray[Any]], Any]

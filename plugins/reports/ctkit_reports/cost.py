@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ctkit import Run, RunTraining, quantities
+from ctkit import Run, RunTraining
 from ctkit_reports import wording
 
 SAME = 0.01  #: by which two costs may differ and still be called the same
-UNEQUAL = 0.2  #: by which slices per second may differ and times still compare
 
 
 def trainings_of(run: Run, arm: str, pretrain: str) -> list[RunTraining]:
@@ -53,30 +52,6 @@ def in_words(run: Run, arm: str, pretrain: str) -> str:
     equal = " (equal epochs)" if abs(epochs[0] - epochs[1]) < 0.05 * max(epochs) else ""
     share = f"{wording.times(ratio)} less" if ratio > 1 else f"{wording.times(1 / ratio)} more"
     return f"{share} cost than “{run.reference}”{equal}"
-
-
-def sentence(run: Run, arm: str, pretrain: str) -> str:
-    """The work of a training, and the time that it took as an aside, with what makes times no measure."""
-    own = trainings_of(run, arm, pretrain)
-    steps, batch = (_mean([training.facts[name] for training in own]) for name in ("steps", "batch"))
-    work = f"Pre-training with {pretrain}: {quantities.count(steps, 'step')} of {quantities.count(batch, 'slice')}"
-    time = f"Wall time {wording.duration(seconds(run, arm, pretrain))}"
-    if arm == run.reference or run.reference is None or not trainings_of(run, run.reference, pretrain):
-        return f"{work}. {time}."
-    other = trainings_of(run, run.reference, pretrain)
-    time += f", of “{run.reference}” {wording.duration(seconds(run, run.reference, pretrain))}"
-    return f"{work}, {in_words(run, arm, pretrain)}. {time}{_incomparable(own, other)}."
-
-
-def _incomparable(own: Sequence[RunTraining], other: Sequence[RunTraining]) -> str:
-    """Why two times do not compare, or nothing."""
-    if len({training.facts["device"] for training in (*own, *other)}) > 1:
-        return "; the times cannot be compared: the devices differ"
-    rates = [_mean([training.facts["slices_per_second"] for training in group]) for group in (own, other)]
-    if max(rates) <= (1 + UNEQUAL) * min(rates):
-        return ""
-    pair = f"{wording.number(rates[0])} and {wording.number(rates[1])} slices per second"
-    return f"; the times cannot be compared: the machine did {pair}, because of its load or of start-up"
 
 
 def _mean(values: Sequence[float]) -> float:

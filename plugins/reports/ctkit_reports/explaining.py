@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Bools, Floats, Ints, Knob, VolumeFacts
+from ctkit_reports import hounsfield
+from ctkit_reports.hounsfield import Images
 from ctkit_reports.pictures import spread
 
 if TYPE_CHECKING:
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
 
 PAIRS = 12  #: on each side of the threshold
 VOLUMES = 3  #: shown of the most redundant, and of the least
-THUMBNAILS = 24  #: of each volume
-
-Images = Mapping[int, NDArray[np.uint8]]  #: by number of the slice in the table
+VIEWED = 2  #: volumes that are shown slice by slice
+MOST_SLICES = 1000  #: of a volume that is
+MOST_CODES = 1 << 20  #: bytes of hashes that the page may hold
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,16 @@ class Share:
     volumes: int
     slices: int
     kept: int
+    lost: int = 0  #: volumes that hold such slices and keep none of them
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Hashes of ``n`` slices in the order in which they are decided on, volume by volume."""
+
+    slices: Ints  #: (n,) numbers in the table
+    sizes: tuple[int, ...]  #: slices of each volume
+    codes: NDArray[np.uint64]  #: (n, bits / 64)
 
 
 @dataclass(frozen=True)
@@ -62,9 +74,11 @@ class Explanation:
     alike: tuple[Pair, ...]  #: just within the threshold: a dropped slice and its stand-in, the farthest first
     apart: tuple[Pair, ...]  #: just beyond it: two slices both kept, the nearest first
     profiles: tuple[Profile, ...]  #: from the most redundant volume to the least
+    viewed: tuple[int, ...]  #: which of them are shown slice by slice
     findings: tuple[Share, ...]  #: of the volumes that were read for findings: all slices, then each kind of finding
     traits: Mapping[str, tuple[Share, ...]]  #: such as "manufacturer", and a share for each value
-    images: Images  #: of pairs and thumbnails; {} where the run shows no pixels
+    codes: Codes | None  #: of a hash that decides volume by volume
+    images: Images  #: of pairs and viewed volumes; {} where the run shows no pixels
 
 
 def explain(run: RevisitedArm) -> Explanation:
@@ -72,10 +86,28 @@ def explain(run: RevisitedArm) -> Explanation:
     alike, apart = alike_pairs(run), apart_pairs(run)
     profiles = tuple(profile(run, number) for number in _volumes(run))
     findings, traits = _shares(run, run.facts())
+    viewed = _viewed(profiles) if run.shows_images else ()
     wanted = {number for pair in (*alike, *apart) for number in (pair.one, pair.stand_in)}
-    wanted |= {number for one in profiles for number in _some(one.slices, THUMBNAILS).tolist()}
-    shown = np.array(sorted(wanted), np.int64) if run.shows_images else np.zeros(0, np.int64)
-    return Explanation(run, alike, apart, profiles, findings, traits, run.images(shown))
+    wanted |= {number for one in viewed for number in profiles[one].slices.tolist()}
+    images = hounsfield.images(run, np.array(sorted(wanted), np.int64)) if run.shows_images else {}
+    return Explanation(run, alike, apart, profiles, viewed, findings, traits, _codes(run), images)
+
+
+def _viewed(profiles: Sequence[Profile]) -> tuple[int, ...]:
+    """The first and the last volume that are not too long: the most redundant one and the least."""
+    short = [number for number, one in enumerate(profiles) if len(one.slices) <= MOST_SLICES]
+    return tuple(dict.fromkeys([*short[:1], *short[1:][-VIEWED + 1 :]]))
+
+
+def _codes(run: RevisitedArm) -> Codes | None:
+    """The hashes, from which the page can choose again; None for other reducers and scopes, and where they are many."""
+    if run.reducer != "hash" or run.scope != "volume":
+        return None
+    groups = [(slices, group.evidence) for slices, group in run.groups() if group.evidence is not None]
+    if not groups or sum(codes.nbytes for _, codes in groups) > MOST_CODES:
+        return None
+    numbers, codes = (np.concatenate(parts) for parts in zip(*groups, strict=True))
+    return Codes(numbers, tuple(len(slices) for slices, _ in groups), codes.reshape(len(numbers), -1))
 
 
 # --- near the threshold -------------------------------------------------------------------------------------------
@@ -116,7 +148,8 @@ def _pairs(chosen: Selection, numbers: Ints) -> tuple[Pair, ...]:
     if len(numbers) > PAIRS:
         tied = chosen.distance[numbers] == chosen.distance[numbers[PAIRS - 1]]
         first, last = np.flatnonzero(tied)[[0, -1]]
-        numbers = np.concatenate([numbers[:first], _some(numbers[first : last + 1], PAIRS - int(first))])
+        some = numbers[first : last + 1]
+        numbers = np.concatenate([numbers[:first], some[spread(len(some), PAIRS - int(first))]])
     return tuple(Pair(int(n), int(chosen.by[n]), float(chosen.distance[n])) for n in numbers)
 
 
@@ -146,11 +179,6 @@ def profile(run: RevisitedArm, number: int) -> Profile:
     )
 
 
-def _some(numbers: Ints, most: int) -> Ints:
-    """At most ``most`` of the numbers, evenly spread."""
-    return numbers[spread(len(numbers), most)]
-
-
 # --- who is kept --------------------------------------------------------------------------------------------------
 
 
@@ -174,11 +202,12 @@ def _shares(
 
 def _share(run: RevisitedArm, of: str, volumes: Mapping[int, Iterable[int] | None]) -> Share:
     """Count the readable slices of some volumes, all or those with the given numbers, and how many are kept."""
-    holding, parts = 0, [np.zeros(0, np.int64)]
+    holding, lost, parts = 0, 0, [np.zeros(0, np.int64)]
     for number, wanted in volumes.items():
         slices = run.slices_of(number)
         part = slices if wanted is None else slices[np.isin(run.index[slices], list(wanted))]
         holding += bool(len(part))
+        lost += bool(len(part)) and not run.selection.kept[part].any()
         parts.append(part)
     chosen = np.concatenate(parts)
-    return Share(of, holding, len(chosen), int(run.selection.kept[chosen].sum()))
+    return Share(of, holding, len(chosen), int(run.selection.kept[chosen].sum()), lost)

@@ -2,44 +2,98 @@
 
 from __future__ import annotations
 
+import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ctkit import RevisitedArm, hookspecs, quantities
+from ctkit import RevisitedArm, hookspecs, quantities, rendering
 from ctkit.files import write_text
-from ctkit_reports import figures, pictures, wording
+from ctkit_reports import figures, hounsfield, pictures, wording
 from ctkit_reports.elements import Plot, Table, number, table, text
-from ctkit_reports.explaining import THUMBNAILS, Explanation, Images, Pair, Profile, Share
+from ctkit_reports.explaining import Explanation, Pair, Profile, Share
 from ctkit_reports.figures import Look
+from ctkit_reports.hounsfield import Images
 from ctkit_reports.page import lay_out
+from ctkit_reports.sections.choice import strip_path
 
-_TITLES = {"threshold": "At the threshold", "volumes": "Along volumes", "shares": "Who is kept"}
+_TITLES = {
+    "kept": "What it keeps",
+    "threshold": "At the threshold",
+    "volumes": "Along volumes",
+    "shares": "Who is kept",
+}
 _LOOK = Look(1)
+_BUDGET = 9_000_000  #: bytes of the page
+_SIDES = (256, 192, 128, 96, 64, 48)  #: pixels of the slices of viewed volumes, the first that fits
+_WORST = 3  #: kinds of findings in the headline
+
+Show = Callable[[int], dict[str, Any] | None]  #: a picture by the number of its slice, None where it cannot be read
 
 
 def write_explanation(path: Path, explanation: Explanation) -> None:
     """Write the page. It loads nothing from elsewhere and names no patient, source file or path."""
+    images = explanation.images
+    pairs = {number: _picture(images, number) for number in images}
+    used = sum(len(pairs[n]["uri"]) for pair in (*explanation.alike, *explanation.apart) for n in _both(pair, images))
+    viewed = fitting(
+        explanation, _BUDGET - used - (explanation.codes.codes.nbytes * 4 // 3 if explanation.codes else 0)
+    )
     content = {
         "name": explanation.run.name,
         "version": hookspecs.VERSION,
         "summary": _summary(explanation),
-        "threshold": _threshold(explanation),
-        "volumes": [_strip(explanation, one) for one in explanation.profiles],
+        "windows": _windows(explanation.run) if any(image.is_hu for image in images.values()) else [],
+        "kept": _kept(explanation),
+        "threshold": _threshold(explanation, pairs.get),
+        "volumes": [_strip(explanation, place, one, viewed) for place, one in enumerate(explanation.profiles)],
         "shares": _tables(explanation),
+        "choice": _choice(explanation, [place for place in explanation.viewed if _seen(explanation, place, viewed)]),
     }
-    write_text(path, lay_out("explanation of an arm", _TITLES, content))
+    write_text(path, lay_out("explanation of an arm", _TITLES, content, "explain.js"))
+
+
+def _both(pair: Pair, images: Images) -> list[int]:
+    return [number for number in (pair.one, pair.stand_in) if number in images]
+
+
+def _picture(images: Images, number: int, side: int = hounsfield.SIDE) -> dict[str, Any]:
+    return {"uri": pictures.as_png(images[number].codes, side), "is_hu": images[number].is_hu}
+
+
+def fitting(explanation: Explanation, budget: int) -> dict[int, dict[str, Any]]:
+    """Pictures of the viewed volumes, as large as the budget of bytes lets them be; of fewer where it must."""
+    for many in range(len(explanation.viewed), 0, -1):
+        numbers = [n for place in explanation.viewed[:many] for n in explanation.profiles[place].slices.tolist()]
+        for side in _SIDES:
+            found = {n: _picture(explanation.images, n, side) for n in numbers if n in explanation.images}
+            if sum(len(picture["uri"]) for picture in found.values()) <= budget:
+                return found
+    return {}
+
+
+def _seen(explanation: Explanation, place: int, viewed: dict[int, dict[str, Any]]) -> bool:
+    return place in explanation.viewed and any(n in viewed for n in explanation.profiles[place].slices.tolist())
+
+
+def _windows(run: RevisitedArm) -> list[tuple[str, str, str]]:
+    """Id, name and greys of each window; the one of pre-training first, where it is one."""
+    named = dict(hounsfield.WINDOWS)
+    levels = rendering.WINDOWS.get(run.levels) if isinstance(run.levels, str) else run.levels
+    if levels and tuple(levels) not in named.values():
+        named = {"As pre-trained": levels} | named
+    return [
+        (f"window-{place}", name, " ".join(f"{grey:.3f}" for grey in hounsfield.table(*window)))
+        for place, (name, window) in enumerate(named.items())
+    ]
 
 
 def _summary(explanation: Explanation) -> str:
     run = explanation.run
-    kept, slices = int(run.selection.kept.sum()), len(run.index)
-    of, share = quantities.count(slices, "slice"), wording.percent(kept / max(slices, 1))
-    words = [run.reducer, _setting(run), f"keeps {quantities.count(kept)} of {of} ({share})"]
-    return " · ".join(filter(None, words))
+    return " · ".join(filter(None, [run.reducer, _setting(run)]))
 
 
 def _setting(run: RevisitedArm) -> str:
@@ -47,9 +101,38 @@ def _setting(run: RevisitedArm) -> str:
     return "" if run.knob is None or math.isnan(at) else f"{run.knob.name} {wording.apart(at, run.knob.unit)}"
 
 
-def _threshold(explanation: Explanation) -> dict[str, Any]:
+# --- what it keeps ------------------------------------------------------------------------------------------------
+
+
+def _kept(explanation: Explanation) -> dict[str, Any]:
+    run = explanation.run
+    kept, slices = int(run.selection.kept.sum()), len(run.index)
+    share = wording.percent(kept / max(slices, 1))
+    said = [f"“{run.name}” keeps {quantities.count(kept)} of {quantities.count(slices, 'slice')} ({share})."]
+    kinds = [one for one in explanation.findings[1:] if one.slices]
+    worst = sorted(kinds, key=lambda one: (-one.lost / one.volumes, one.kept / one.slices))[:_WORST]
+    said += [_found(one) for one in worst]
+    if len(kinds) > _WORST:
+        losing = sum(one.lost > 0 for one in kinds)
+        said.append(f"Of {len(kinds)} kinds of findings, {losing} are lost whole in some volume.")
+    slider = explanation.codes and {"at": int(run.selection.at[-1]), "high": int(run.knob.high if run.knob else 0)}
+    return {"said": said, "slider": slider, "unit": run.knob.unit if run.knob else ""}
+
+
+def _found(one: Share) -> str:
+    """How much of a finding is lost: by slices, and in how many volumes wholly."""
+    lost = quantities.count(one.slices - one.kept)
+    text = f"Findings lost: {lost} of {quantities.count(one.slices, 'slice')} with “{one.of}” are dropped"
+    return f"{text}, and {one.lost} of {quantities.count(one.volumes, 'volume')} with it keep none."
+
+
+# --- near the threshold -------------------------------------------------------------------------------------------
+
+
+def _threshold(explanation: Explanation, show: Show) -> dict[str, Any]:
     alike = _side(
         explanation,
+        show,
         "Just below the threshold: the left slice is dropped",
         "Dropped slices that are farthest from the kept slice on their right, which represents them. If these pairs"
         " differ in ways that matter to you, the threshold is too large.",
@@ -57,6 +140,7 @@ def _threshold(explanation: Explanation) -> dict[str, Any]:
     )
     apart = _side(
         explanation,
+        show,
         "Just above the threshold: both slices are kept",
         "Kept slices that a larger threshold would drop first, next to the slice that would represent them. If these"
         " pairs show the same, the threshold is too small.",
@@ -66,28 +150,31 @@ def _threshold(explanation: Explanation) -> dict[str, Any]:
     return {"statement": _setting(explanation.run), "sides": sides} if sides else {}
 
 
-def _side(explanation: Explanation, title: str, note: str, pairs: Sequence[Pair]) -> dict[str, Any]:
+def _side(explanation: Explanation, show: Show, title: str, note: str, pairs: Sequence[Pair]) -> dict[str, Any]:
     """Pairs on one side of the threshold."""
-    images, unit = explanation.images, explanation.run.knob.unit if explanation.run.knob else ""
-    shown = [pair for pair in pairs if pair.one in images and pair.stand_in in images]
-    return {"title": title, "note": note, "pairs": [_pair(images, pair, unit) for pair in shown]}
+    unit = explanation.run.knob.unit if explanation.run.knob else ""
+    found = ((show(pair.one), show(pair.stand_in), wording.apart(pair.distance, unit)) for pair in pairs)
+    return {"title": title, "note": note, "pairs": [pair for pair in found if pair[0] and pair[1]]}
 
 
-def _pair(images: Images, pair: Pair, unit: str) -> tuple[str, str, str]:
-    apart = wording.apart(pair.distance, unit)
-    return pictures.as_uri(images[pair.one]), pictures.as_uri(images[pair.stand_in]), apart
+# --- along a volume -----------------------------------------------------------------------------------------------
 
 
-def _strip(explanation: Explanation, one: Profile) -> dict[str, Any]:
-    """One volume: its profile, and pictures along it with the number of the slice and whether it is kept."""
-    thumbnails = [
-        (pictures.as_uri(explanation.images[number]), one.index[i], one.kept[i])
-        for i in pictures.spread(len(one.slices), THUMBNAILS)
-        if (number := int(one.slices[i])) in explanation.images
+def _strip(explanation: Explanation, place: int, one: Profile, viewed: dict[int, dict[str, Any]]) -> dict[str, Any]:
+    """One volume: its profile, and where it is viewed its slices, each with its number and whether it is kept."""
+    slices = [
+        (viewed[number], index, kept)
+        for number, index, kept in zip(one.slices.tolist(), one.index.tolist(), one.kept.tolist(), strict=True)
+        if number in viewed
     ]
     statement = f"{quantities.count(int(one.kept.sum()))} of {quantities.count(len(one.kept), 'slice')} kept"
-    plot = _profile(explanation, one)
-    return {"digest": one.digest, "statement": statement, "plot": plot, "thumbnails": thumbnails}
+    return {
+        "digest": one.digest,
+        "statement": statement,
+        "plot": _profile(explanation, one),
+        "slices": slices if _seen(explanation, place, viewed) else [],
+        "path": strip_path(np.flatnonzero([kept for _, _, kept in slices])),
+    }
 
 
 def _profile(explanation: Explanation, one: Profile) -> Plot | None:
@@ -99,6 +186,49 @@ def _profile(explanation: Explanation, one: Profile) -> Plot | None:
     svg = figures.profile("", unit, one.index.astype(np.float64), values, one.kept, at, _LOOK)
     median = wording.number(float(np.nanmedian(one.previous))) if np.isfinite(one.previous).any() else "unknown"
     return Plot(svg, f"Distances along volume {one.digest}: to the slice before, median {median}; kept slices marked.")
+
+
+# --- for the page's script ----------------------------------------------------------------------------------------
+
+
+def _choice(explanation: Explanation, viewed: Iterable[int]) -> dict[str, Any]:
+    """What the script needs: of each viewed volume what stands for which slice, and the hashes to choose again."""
+    codes = explanation.codes
+    found: dict[str, Any] = {
+        "unit": explanation.run.knob.unit if explanation.run.knob else "",
+        "volumes": [_viewed(explanation, explanation.profiles[place]) for place in viewed],
+    }
+    if codes is not None:
+        place = {int(number): position for position, number in enumerate(codes.slices)}
+        found |= {
+            "codes": base64.b64encode(codes.codes.astype("<u8").tobytes()).decode(),
+            "words": 2 * codes.codes.shape[1],
+            "sizes": codes.sizes,
+            "total": len(explanation.run.index),
+        }
+        for volume, own in zip(found["volumes"], viewed, strict=True):
+            volume["places"] = [place.get(number, -1) for number in _readable(explanation, explanation.profiles[own])]
+    return found
+
+
+def _readable(explanation: Explanation, one: Profile) -> list[int]:
+    """Numbers of the slices of a volume that have pictures."""
+    return [number for number in one.slices.tolist() if number in explanation.images]
+
+
+def _viewed(explanation: Explanation, one: Profile) -> dict[str, Any]:
+    """What stands for each slice of a volume that has a picture: its position among them, -1 for none; how far."""
+    chosen, numbers = explanation.run.selection, _readable(explanation, one)
+    position = {number: place for place, number in enumerate(numbers)}
+    return {
+        "index": explanation.run.index[numbers].tolist(),
+        "kept": chosen.kept[numbers].tolist(),
+        "by": [position.get(int(chosen.by[number]), -1) for number in numbers],
+        "distance": [None if math.isnan(far) else round(far, 4) for far in chosen.distance[numbers].tolist()],
+    }
+
+
+# --- who is kept --------------------------------------------------------------------------------------------------
 
 
 def _tables(explanation: Explanation) -> list[Table]:
@@ -113,6 +243,7 @@ def _table(caption: str, first: str, shares: Sequence[Share]) -> Table | None:
         {
             "of": text(share.of),
             "Volumes": number(share.volumes),
+            "Volumes that keep none": number(share.lost),
             "Slices": number(share.slices),
             "Kept": number(share.kept),
             "Share kept": number(share.kept / share.slices if share.slices else None, wording.percent),

@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec
 
 import numpy as np
 from markupsafe import Markup
 
 from ctkit.contracts import Bools, Floats
+from ctkit_reports import wording
 
 if TYPE_CHECKING:
     from matplotlib import RcParams
@@ -65,6 +66,7 @@ class Curve:
     look: Look
     x: Floats
     y: Floats
+    name: str = ""  #: in the titles of its points
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,11 @@ class Point:
     """A value with its interval."""
 
     look: Look
-    x: float
+    x: float  #: NaN where it has no place on the axis, as a baseline has kept no slices
     y: float
     low: float
     high: float
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -129,40 +132,105 @@ def curves(axes: Axes, title: str, x: str, y: str, lines: Sequence[Curve]) -> No
 
     few = max(len(line.x) for line in lines) <= 40
     for line in lines:
-        marker = line.look.marker if few else ""
-        axes.plot(line.x, line.y, line.look.dash, color=line.look.colour, marker=marker, markersize=4, lw=1.1)
+        axes.plot(line.x, line.y, line.look.dash, color=line.look.colour, lw=1.1)
+        if few:
+            _marks(axes, line, size=4)
     axes.set(title=title, xlabel=x, ylabel=y)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    if len(steps := {float(step) for line in lines for step in line.x}) == 1:
-        axes.set_xticks([*steps])
     _plain_counts(axes)
 
 
-@_plot()
+@_plot(4.6, 3.1)
 def scores_against_slices(axes: Axes, title: str, score: str, points: Sequence[Point]) -> None:
-    """A score over slices kept, with intervals; slices on a log scale where they span more than a factor of eight."""
-    kept = [point.x for point in points]
-    wide = max(kept) > 8 * max(min(kept), 1)
-    for number, point in enumerate(points):
-        x = _beside(point.x, kept[:number].count(point.x), kept, log=wide)
+    """A score over slices kept, with intervals and names; what has kept no slices is a line across.
+
+    Slices have a log scale where they span more than a factor of eight.
+    """
+    across, placed = ([point for point in points if np.isnan(point.x) == absent] for absent in (True, False))
+    kept = np.array([point.x for point in placed])
+    wide = bool(kept.max() > 8 * max(kept.min(), 1))
+    for point, aside in zip(placed, _dodged(np.log(np.maximum(kept, 1)) if wide else kept, 250), strict=True):
+        shifted = _shifted(axes, aside)
         if np.isfinite([point.low, point.high]).all():
-            axes.plot([x] * 2, [point.low, point.high], color=point.look.colour, solid_capstyle="round")
-        axes.plot(x, point.y, color=point.look.colour, marker=point.look.marker, markersize=8)
+            axes.plot(
+                [point.x] * 2, [point.low, point.high], color=point.look.colour, solid_capstyle="round", **shifted
+            )
+        tip = f"{_valued(point)}, {point.x:,.0f} slices kept"
+        _mark(axes, point.x, point.y, point.look, tip, size=8, **shifted)
+        _name(
+            axes, point, (point.x, point.y), (aside + (7 if aside >= 0 else -7), 4), "left" if aside >= 0 else "right"
+        )
+    for point in across:
+        line = axes.axhline(point.y, color=point.look.colour, linestyle=(0, (5, 3)), linewidth=1.2)
+        line.set_gid(f"{_TIP}{_valued(point)}")
+        if np.isfinite([point.low, point.high]).all():
+            axes.axhspan(point.low, point.high, color=point.look.colour, alpha=0.12, linewidth=0)
+        _name(axes, point, (1, point.y), (-4, 4), "right", ("axes fraction", "data"))
     if wide:
         axes.set_xscale("log")
-        axes.set_xticks(_log_ticks(min(kept), max(kept)))
+        axes.set_xticks(_log_ticks(kept.min(), kept.max()))
         axes.minorticks_off()
-    axes.margins(x=0.08)
+    axes.margins(x=0.14, y=0.1)
+    _seen(axes, [(point.x, y) for point in placed for y in (point.y, point.low, point.high) if np.isfinite(y)])
     axes.set(title=title, xlabel="slices kept", ylabel=score)
     _plain_counts(axes)
 
 
-def _beside(x: float, earlier: int, others: Sequence[float], *, log: bool) -> float:
-    """Where a point is drawn, so that it hides no interval of the ``earlier`` points at the same place."""
-    low, high = max(min(others), 1), max(others)
-    if log:
-        return x * float((high / low) ** (0.03 * earlier))
-    return x + 0.03 * earlier * (high - low if high > low else max(high, 1))
+def _valued(point: Point) -> str:
+    """A value with its interval, for the title of a point."""
+    span = wording.interval(point.low, point.high)
+    return f"{point.name}: {wording.score(point.y)}{f' ({span})' if span else ''}"
+
+
+def _name(
+    axes: Axes,
+    point: Point,
+    at: tuple[float, float],
+    aside: tuple[float, float],
+    ha: Literal["left", "right"],
+    coordinates: Any = "data",
+) -> None:
+    axes.annotate(point.name, at, aside, xycoords=coordinates, textcoords="offset points", ha=ha, fontsize=9)
+
+
+def _dodged(places: Floats, width: float) -> Floats:
+    """How many screen points each of the places (n,) on an axis of ``width`` points moves aside, to hide no other."""
+    apart = near = 9.0
+    aside, order = np.zeros(len(places)), np.argsort(places, kind="stable")
+    on_screen = (places - places.min()) / (np.ptp(places) or 1.0) * width
+    for group in np.split(order, np.flatnonzero(np.diff(on_screen[order]) > near) + 1):
+        aside[group] = apart * (np.arange(len(group)) - (len(group) - 1) / 2)
+    return aside
+
+
+def _shifted(axes: Axes, aside: float) -> dict[str, Any]:
+    """Where something is drawn that moves so many screen points aside."""
+    from matplotlib.transforms import ScaledTranslation
+
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return {"transform": axes.transData + ScaledTranslation(aside / 72, 0, figure.dpi_scale_trans)}
+
+
+def _seen(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
+    """Widen the axes to show what was drawn aside."""
+    axes.update_datalim([point for point in points if np.isfinite(point).all()])
+    axes.autoscale_view()
+
+
+_TIP = "tip:"  #: begins the ids of what gets a title
+
+
+def _mark(axes: Axes, x: float, y: float, look: Look, tip: str, size: float = 5, **style: Any) -> None:
+    """A point with a title."""
+    axes.plot(x, y, look.marker, color=look.colour, markersize=size, gid=f"{_TIP}{tip}", **style)
+
+
+def _marks(axes: Axes, line: Curve, size: float = 5, **style: Any) -> None:
+    """The points of a curve, each with a title."""
+    for x, y in zip(line.x.tolist(), line.y.tolist(), strict=True):
+        tip = f"{line.name}: {wording.number(y)} at {wording.number(x)}".removeprefix(": ")
+        _mark(axes, x, y, line.look, tip, size, **style)
 
 
 def strips(score: str, rows: Sequence[Strip]) -> Markup:
@@ -172,9 +240,12 @@ def strips(score: str, rows: Sequence[Strip]) -> Markup:
         for place, row in enumerate(reversed(rows)):
             mean, low, high = row.mean
             axes.plot([low, high], [place - 0.22] * 2, color=row.look.colour, solid_capstyle="round")
-            axes.plot(mean, place - 0.22, "|", color=row.look.colour, markersize=9, markeredgewidth=2)
-            at = np.full(len(row.values), place + 0.12)
-            axes.plot(row.values, at, row.look.marker, color=row.look.colour, markersize=5, alpha=0.7)
+            tip = _valued(Point(row.look, np.nan, mean, low, high, f"{row.name}, mean"))
+            axes.plot(
+                mean, place - 0.22, "|", color=row.look.colour, markersize=9, markeredgewidth=2, gid=f"{_TIP}{tip}"
+            )
+            for value in row.values.tolist():
+                _mark(axes, value, place + 0.12, row.look, f"{row.name}: {wording.score(value)}", alpha=0.7)
         axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)])
         axes.grid(visible=False, axis="y")
         axes.set(title="Every run, and the mean with its interval", xlabel=score, ylim=(-0.6, len(rows) - 0.4))
@@ -186,9 +257,13 @@ def strips(score: str, rows: Sequence[Strip]) -> Markup:
 def label_curve(axes: Axes, title: str, score: str, lines: Sequence[tuple[Curve, Floats]]) -> None:
     """A score over shares of the labels, on a log scale; beside each curve (n,) the ends (n, 2) of its intervals."""
     for number, (line, ends) in enumerate(lines):
-        x = line.x * 1.02**number  # beside each other, so that no interval hides another
-        axes.plot(x, line.y, line.look.dash, color=line.look.colour, marker=line.look.marker)
-        axes.vlines(x, ends[:, 0], ends[:, 1], color=line.look.colour, linewidth=0.9)
+        shifted = _shifted(axes, 4.0 * (number - (len(lines) - 1) / 2))  # so that no interval hides another
+        axes.plot(line.x, line.y, line.look.dash, color=line.look.colour, **shifted)
+        _marks(axes, line, **shifted)
+        for x, (low, high) in zip(line.x.tolist(), ends.tolist(), strict=True):
+            axes.plot([x, x], [low, high], color=line.look.colour, linewidth=0.9, **shifted)
+        _seen(axes, [(x, y) for x, low, high in zip(line.x, *ends.T, strict=True) for y in (low, high)])
+        _seen(axes, list(zip(line.x, line.y, strict=True)))
     shares = sorted({float(share) for line, _ in lines for share in line.x})
     axes.set_xscale("log")
     axes.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
@@ -201,8 +276,9 @@ def unit_square(axes: Axes, title: str, x: str, y: str, lines: Sequence[Curve], 
     """Shares over shares with the diagonal: ROC and calibration."""
     axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=(0, (2, 3)))
     for line in lines:
-        marker = line.look.marker if markers else ""
-        axes.plot(line.x, line.y, line.look.dash, color=line.look.colour, marker=marker, markersize=5)
+        axes.plot(line.x, line.y, line.look.dash, color=line.look.colour)
+        if markers:
+            _marks(axes, line)
     axes.set(title=title, xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.set_yticks(np.linspace(0, 1, 6))
@@ -218,7 +294,10 @@ def histogram(
     whole = bool(np.all(values == np.round(values))) and np.ptp(values) < 64
     edges = np.arange(values.min() - 0.5, values.max() + 1) if whole else np.histogram_bin_edges(values, bins=24)
     heights, edges = np.histogram(values, edges)
-    axes.bar(edges[:-1], heights, np.diff(edges) * 0.88, np.diff(edges) * 0.06, align="edge", color=look.colour)
+    for low, high, count in zip(edges[:-1].tolist(), edges[1:].tolist(), heights.tolist(), strict=True):
+        where = wording.number((low + high) / 2) if whole else wording.interval(low, high)
+        gid, margin = f"{_TIP}{where}: {count:,} {y}", 0.06 * (high - low)
+        axes.bar(low + margin, count, high - low - 2 * margin, align="edge", color=look.colour, gid=gid)
     if at is not None:
         axes.axvline(at, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
     axes.grid(visible=False, axis="x")
@@ -233,7 +312,8 @@ def threshold_curve(axes: Axes, title: str, x: str, at: Floats, kept: Floats, lo
     """Slices kept (m,) at values (m,) of a knob; ``chosen`` is the arm's. Values over magnitudes get a log scale."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.plot(at, kept, look.dash, color=look.colour, marker=".", markersize=4, lw=1.1)
+    axes.plot(at, kept, look.dash, color=look.colour, lw=1.1)
+    _marks(axes, Curve(look, at, kept), size=3)
     if chosen is not None:
         axes.axvline(chosen, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
     if at.min() > 0 and at.max() > 1000 * at.min():
@@ -311,6 +391,7 @@ def _inline(svg: str) -> str:
     svg = svg[svg.index("<svg") :].strip()
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', _opening, svg)
+    svg = re.sub(rf'<g id="{_TIP}([^"]*)">', r"<g><title>\1</title>", svg)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--sans)", svg)
     svg = re.sub(r"<[^>]+>", lambda tag: _short_numbers(tag[0]), svg)

@@ -54,10 +54,10 @@ def render(run: Run) -> str:
     return lay_out("report of a run", _TITLES, _content(run))
 
 
-def lay_out(kind: str, titles: Mapping[str, str], content: Mapping[str, Any]) -> str:
+def lay_out(kind: str, titles: Mapping[str, str], content: Mapping[str, Any], script: str = "") -> str:
     """A page: ``content`` by name, of which those with a title are sections, in the titles' order, unless empty.
 
-    A section is laid out by the template of its name.
+    A section is laid out by the template of its name. ``script`` is a template with JavaScript of the page's own.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -66,7 +66,7 @@ def lay_out(kind: str, titles: Mapping[str, str], content: Mapping[str, Any]) ->
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     sections = [(name, title) for name, title in titles.items() if content[name]]
-    return environment.get_template("page.html.j2").render(content, kind=kind, sections=sections)
+    return environment.get_template("page.html.j2").render(content, kind=kind, sections=sections, script=script)
 
 
 def _content(run: Run) -> dict[str, Any]:

@@ -22,6 +22,16 @@ def per_arm(arms: int) -> int:
     return min(96, _BUDGET // max(arms, 1))
 
 
+def as_png(slice_: NDArray[np.uint8], side: int) -> str:
+    """A square slice (n, n), at ``side`` pixels, as a ``data:`` address that changes no value."""
+    from PIL import Image
+
+    image = Image.fromarray(slice_)
+    buffer = io.BytesIO()
+    (image if side == len(slice_) else image.resize((side, side), Image.Resampling.BOX)).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
 def as_uri(slice_: NDArray[np.uint8]) -> str:
     """A slice (rows, columns) as a ``data:`` address."""
     from PIL import Image

@@ -10,12 +10,34 @@ import numpy as np
 from ctkit import ComparisonRow, Run, quantities
 from ctkit.contracts import main_metric
 from ctkit_reports import cost, wording
-from ctkit_reports.elements import unique
+from ctkit_reports.elements import by, unique
 from ctkit_reports.verdict import aside, gain, verdict
 
 
+def plain(run: Run) -> list[str]:
+    """The answer without statistics: what each arm keeps, and whether it is better, worse, or neither is shown."""
+    return [_plain(run, name) for name in _asked(run)] if run.scores and _asked(run) else [headline(run)]
+
+
+def _plain(run: Run, name: str) -> str:
+    arm, rows = run.arm(name), [row for row in _primary(run) if row.arm == name]
+    parts = [f"“{name}” keeps {wording.percent(arm.share)} of the slices." if arm else f"“{name}”."]
+    for (other, contrast), group in by(lambda row: (row.reference, row.contrast), rows).items():
+        size = ", which keeps as many" if contrast == "same size" else ""
+        parts.append(f"Compared with “{other}”{size}: {_shown(group)}.")
+    return " ".join(parts)
+
+
+def _shown(rows: Sequence[ComparisonRow]) -> str:
+    """What comparisons show, counted where they differ: "better in 1 and no difference shown in 2 of 3 comparisons"."""
+    counts = Counter(verdict(row) for row in rows)
+    if len(counts) == 1:
+        return f"{next(iter(counts))}{f' in all {len(rows)} comparisons' if len(rows) > 1 else ''}"
+    return f"{wording.listing([f'{kind} in {counts[kind]}' for kind in counts])} of {len(rows)} comparisons"
+
+
 def headline(run: Run) -> str:
-    """The one sentence that a reader takes away."""
+    """The answer in one sentence, with its numbers."""
     if not run.arms:
         return "No arm has been chosen yet."
     if not run.trainings and not run.scores:

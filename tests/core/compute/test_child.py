@@ -5,6 +5,7 @@ import logging
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -219,3 +220,25 @@ def test_a_result_that_cannot_be_unpickled_is_an_error_of_its_job_alone() -> Non
         assert child.call(pickled(len), pickled(("abc",)), LONG) == Returned(3)
     finally:
         child.kill()
+
+
+def with_an_orphan(item: object) -> None:
+    """Start a process that starts another and ends, so that the other is nobody's child."""
+    print_pid = "import subprocess, sys; print(subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL).pid)"
+    command = [sys.executable, "-c", print_pid]
+    Path(str(item)).write_text(subprocess.run(command, stdout=subprocess.PIPE, text=True).stdout.strip() or "none")
+    time.sleep(600)
+
+
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="this system has no process groups")
+@pytest.mark.parametrize("by", ["kill", "end of the channel"])
+def test_what_a_process_left_behind_ends_with_it(start: Start, tmp_path: Path, by: str) -> None:
+    child, told = start(with_an_orphan, tmp_path / "pid"), tmp_path / "pid"
+    while not (told.exists() and told.read_text()):
+        assert child.outcome(0.05) is None
+    orphan = psutil.Process(int(told.read_text()))
+    if by == "kill":
+        child.kill()
+    else:
+        child._outbox.put(None)  # as where this process ends: the other end of its standard input closes
+    assert psutil.wait_procs([orphan], timeout=LONG)[1] == []

@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from ctkit import compute, stopping
+from ctkit.compute import workers as started
 from ctkit.compute.child import Cause, Died, Outcome
 from ctkit.compute.pool import Backend, Done, Lost, Workers, usable_cores
 from ctkit.compute.workers import AHEAD, Worker
@@ -366,3 +367,30 @@ def test_nothing_keeps_running_when_the_main_process_ends(tmp_path: Path, sent: 
     if sent == signal.SIGINT:
         assert errors.count("Traceback") == 1  # of the main process, which has no command line around it here
         assert errors.splitlines()[-1] == "KeyboardInterrupt"
+
+
+def process_of(number: int) -> int:
+    return os.getpid()
+
+
+def variable(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def test_workers_take_processes_that_were_started_early_and_the_others_end() -> None:
+    with compute.started_early(2, "json, ctkit.errors"), Workers(Backend("processes", 1)) as workers:
+        early = [child for child, _ in started._early]
+        (done,) = workers.run(process_of, [0], name=str)
+        assert isinstance(done, Done)
+        assert done.result in {child._process.pid for child in early}
+    assert not any(child.is_alive for child in early)
+
+
+def test_workers_leave_a_process_that_has_another_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with compute.started_early(1, "json"), Workers(Backend("processes", 1)) as workers:
+        ((child, _),) = started._early
+        monkeypatch.setenv("CTKIT_LATER", "1")
+        (done,) = workers.run(variable, ["CTKIT_LATER"], name=str)
+        assert isinstance(done, Done)
+        assert done.result == "1"
+        assert not child.is_alive

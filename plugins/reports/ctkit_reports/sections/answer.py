@@ -1,96 +1,129 @@
-"""The first section: per arm in plain words what it kept, what it saved and how it scored."""
+"""The first section: the answer in words and as one picture, what its words mean, and the scores."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import starmap
 from typing import Any
 
 import numpy as np
 
-from ctkit import ComparisonRow, Run, RunArm, ScoreRow, quantities
+from ctkit import Place, Run, ScoreRow, quantities
 from ctkit.contracts import main_metric
-from ctkit_reports import cost, question, verdict, wording
-from ctkit_reports.elements import Looks, title, unique
-from ctkit_reports.figures import Look
+from ctkit_reports import cost, figures, question, verdict, wording
+from ctkit_reports.elements import Cell, Looks, Plot, Table, number, table, title
+from ctkit_reports.figures import Point
+
+PLOTS = 4  #: on the first screen
+
+#: What words of the report mean, in one line each; of protocols by their plugins' names, where a run has them.
+TERMS = {
+    "Arm": "a way to choose slices. Each arm pre-trains its own network, on its slices alone.",
+    "linear": "the network stays as it is; a linear classifier learns the task from its features.",
+    "k-NN": "the network stays as it is; an image gets the class of the training images with the nearest features.",
+    "finetune": "the whole network is trained further on the labels of the task.",
+    "untrained": "the same network with random weights. A score above it is what pre-training gained.",
+    "AUC": "1 is perfect, 0.5 is chance: how often a diseased image gets a higher score than a healthy one.",
+    "Interval": "95 % interval: where the true value probably lies. Wide intervals mean few test images.",
+    "No difference shown": "the numbers allow both: a small difference, or none. It is not proof of equality.",
+}
 
 
 def answer(run: Run, looks: Looks) -> dict[str, Any]:
-    """The answer: per arm what it kept, what it saved and how it scored."""
-    order = sorted(run.arms, key=lambda arm: arm.name != run.reference)
+    """The answer in words and as a picture, what its words mean, what speaks for caution, and the scores."""
+    plots = list(_plots(run, looks))
+    plain, exact = question.plain(run), question.headline(run)
     return {
-        "headline": question.headline(run),
-        "further": question.further(run),
-        "gains": verdict.gains(run),  # over the baselines
-        "cards": [_card(run, arm, looks[arm.name]) for arm in order],
+        "headline": plain,
+        "further": [*([exact] if plain != [exact] else []), *question.further(run), *verdict.gains(run)],
+        "plots": plots[:PLOTS],
+        "more": plots[PLOTS:],
+        "terms": list(_terms(run)),
         "cautions": verdict.cautions(run),
+        "scores": _scores(run, looks),
     }
 
 
-def _card(run: Run, arm: RunArm, look: Look) -> dict[str, Any]:
-    reference = arm.name == run.reference
-    methods = unique(training.pretrain for training in run.trainings)
-    ratios = [] if reference else [cost.saving(run, arm.name, method) for method in methods]
-    trained = [cost.sentence(run, arm.name, method) for method in methods if cost.trainings_of(run, arm.name, method)]
-    return {
-        "arm": arm.name,
-        "look": look,
-        "reference": reference,
-        "share": wording.percent(arm.share),
-        "kept": f"{quantities.count(arm.kept)} of {quantities.count(arm.slices, 'slice')}",
-        "cost": _cost([ratio for ratio in ratios if np.isfinite(ratio)]),
-        "trainings": [*trained, *_failures(run, arm.name)],
-        "lines": list(_lines(run, arm.name)),
+def _terms(run: Run) -> Iterable[tuple[str, str]]:
+    protocols = [one if isinstance(one, str) else one.get("use", "") for one in _protocols(run)]
+    used = {"linear": "linear", "knn": "k-NN", "finetune": "finetune"}
+    known = {"Arm"} | {term for name, term in used.items() if any(name in protocol for protocol in protocols)}
+    if run.scores:
+        known |= {"Interval", "No difference shown"}
+    if any("untrained" in baseline.get("use", "") for baseline in run.pipeline.get("baseline", [])):
+        known.add("untrained")
+    if main_metric(run.scores) == "auc":
+        known.add("AUC")
+    return ((term, meaning) for term, meaning in TERMS.items() if term in known)
+
+
+def _protocols(run: Run) -> Iterable[Any]:
+    """The protocols that the pipeline asks for, and those that have scores."""
+    for task in run.pipeline.get("task", []):
+        asked = task.get("protocol", [])
+        yield from asked if isinstance(asked, list) else [asked]
+    yield from {row.place.protocol for row in run.scores}
+
+
+def _pooled(run: Run) -> tuple[str, list[ScoreRow]]:
+    """The main metric, and its scores over all seeds."""
+    metric = main_metric(run.scores) or ""
+    return metric, [row for row in run.scores if row.pooled and row.metric == metric]
+
+
+def _plots(run: Run, looks: Looks) -> Iterable[Plot]:
+    """Score against slices kept, for each task and protocol that scores arms."""
+    metric, pooled = _pooled(run)
+    for place in dict.fromkeys(row.place for row in pooled if run.arm(row.arm)):
+        rows = [row for row in pooled if _same(row.place, place) and row.place.pretrain in ("", place.pretrain)]
+        kept = {row.arm: arm.kept if (arm := run.arm(row.arm)) else np.nan for row in rows}
+        points = [Point(looks[row.arm], kept[row.arm], row.value, row.ci_low, row.ci_high, row.arm) for row in rows]
+        name, score = title(run, place), wording.metric(metric)
+        values = (
+            f"{row.arm} {wording.score(row.value)}"
+            + (f" with {quantities.count(kept[row.arm], 'slice')}" if np.isfinite(kept[row.arm]) else "")
+            for row in rows
+        )
+        svg = figures.scores_against_slices(name, score, points)
+        yield Plot(svg, f"{score} against slices kept, {name}: {'; '.join(values)}.")
+
+
+def _same(one: Place, other: Place) -> bool:
+    """Whether two scores are of the same task, protocol and share of the labels."""
+    return (one.task, one.protocol, one.labels) == (other.task, other.protocol, other.labels)
+
+
+def _scores(run: Run, looks: Looks) -> Table | None:
+    """A row for each arm and method: slices kept, cost, and the main metric of every task and protocol."""
+    metric, pooled = _pooled(run)
+    places = list(dict.fromkeys(row.place._replace(pretrain="") for row in pooled))
+    found = {(row.arm, row.place.pretrain, row.place._replace(pretrain="")): row for row in pooled}
+    order = {name: rank for rank, name in enumerate([*(arm.name for arm in run.arms), *run.baselines])}
+    lines = sorted(dict.fromkeys((row.arm, row.place.pretrain) for row in pooled), key=lambda line: order[line[0]])
+    shown = {
+        (row.arm, row.place): verdict.verdict(row)
+        for row in run.comparisons
+        if row.metric == metric and row.reference == run.reference
     }
 
+    def row(arm: str, method: str) -> Mapping[str, Cell]:
+        chosen = run.arm(arm)
+        cells = {
+            "Arm": looks.cell(arm),
+            "Method": Cell(method or wording.NOTHING, method),
+            "Slices kept": number(
+                chosen.kept if chosen else None, quantities.count, wording.percent(chosen.share) if chosen else ""
+            ),
+            "Cost": number(1 / cost.saving(run, arm, method), wording.percent),
+        }
+        return cells | {title(run, place): _score(found.get((arm, method, place)), shown) for place in places}
 
-def _failures(run: Run, arm: str) -> Iterable[str]:
-    """A sentence on each pre-training that failed."""
-    for failure in run.facts.get("failures", []):
-        name, *which = failure["item"].split("/")
-        if (failure["stage"], name) == ("pretrain", arm):
-            yield f"Pre-training failed: {', '.join(which)}."
-
-
-def _cost(ratios: list[float]) -> tuple[str, str]:
-    """The reference's cost over an arm's, by method, in two words for the card; nothing where it is unknown."""
-    if not ratios:
-        return "", ""
-    if set(ratios) == {1.0}:
-        return "Same", "cost of pre-training"
-    mean = float(np.mean(ratios))
-    return (wording.times(mean), "less to pre-train") if mean > 1 else (wording.times(1 / mean), "more to pre-train")
+    return table(f"{wording.metric(metric)} of each arm, over all seeds", list(starmap(row, lines)))
 
 
-def _lines(run: Run, arm: str) -> Iterable[dict[str, Any]]:
-    """Each score of an arm in words, and what it shows against the reference, arms of its size and the baselines."""
-    metric = main_metric(run.scores)
-    own = [row for row in run.comparisons if (row.arm, row.metric) == (arm, metric)]
-    compared = {row.place: row for row in own if row.reference == run.reference}
-    for row in run.scores:
-        if row.pooled and (row.arm, row.metric) == (arm, metric):
-            here, reference = [other for other in own if other.place == row.place], compared.get(row.place)
-            yield {
-                "where": title(run, row.place),
-                "score": _score(row),
-                "verdict": verdict.verdict(reference) if reference else "",
-                "against": _against(reference, shown=False) if reference else "",
-                "same_size": [_against(other) for other in here if other.contrast == "same size"],
-                "bought": [_bought(other) for other in here if other.reference in run.baselines],
-            }
-
-
-def _bought(row: ComparisonRow) -> str:
-    span = wording.interval(row.ci_low, row.ci_high, signed=True)
-    gain = f"Pre-training scored {verdict.aside(row.difference)} “{row.reference}” (difference {span}): "
-    return gain + f"{verdict.verdict(row)}, adjusted {wording.p_statement(row.p_adjusted)}"
-
-
-def _score(row: ScoreRow) -> str:
-    score = f"{wording.metric(row.metric)} {wording.score(row.value)} ({wording.interval(row.ci_low, row.ci_high)})"
-    return score + (f", SD over seeds {wording.score(row.sd_seeds)}" if np.isfinite(row.sd_seeds) else "")
-
-
-def _against(row: ComparisonRow, *, shown: bool = True) -> str:
-    span = wording.interval(row.ci_low, row.ci_high, signed=True)
-    text = f"{wording.difference(row.difference)} against “{row.reference}” ({span}), adjusted "
-    return text + wording.p_statement(row.p_adjusted) + (f": {verdict.verdict(row)}" if shown else "")
+def _score(row: ScoreRow | None, shown: Mapping[tuple[str, Place], str]) -> Cell:
+    if row is None:
+        return number(None)
+    tone = shown.get((row.arm, row.place), "")
+    span = wording.interval(row.ci_low, row.ci_high)
+    return Cell(wording.score(row.value), row.value, span, tone if tone in ("better", "worse") else "")

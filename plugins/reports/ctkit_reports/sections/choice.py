@@ -15,16 +15,14 @@ from ctkit_reports.elements import Looks, Plot
 from ctkit_reports.figures import Look
 
 STRIPS = 4  #: volumes shown
+PICTURES = 12  #: of each kind and arm; pairs are half as many
 
 
 def choice(run: Run, looks: Looks) -> dict[str, Any]:
     """Where along the patient each arm keeps slices, what they look like, and how far the dropped ones are."""
     chosen = [(arm, arm.selection) for arm in run.arms if arm.selection is not None]
-    found = {
-        "strips": list(_strips(chosen, looks)),
-        "distances": [plot for arm, selection in chosen if (plot := _distances(arm, selection, looks))],
-        "curves": [plot for arm in run.arms if (plot := curve(arm, looks[arm.name]))],
-    }
+    plots = [plot for arm, chose in chosen for plot in (_distances(arm, chose, looks), curve(arm, looks[arm.name]))]
+    found = {"strips": list(_strips(chosen, looks)), "plots": [plot for plot in plots if plot]}
     return found | {"montages": list(_montages(run, looks)) if run.images else []} if any(found.values()) else {}
 
 
@@ -64,13 +62,15 @@ def strip_path(kept: Ints) -> str:
 
 def _montages(run: Run, looks: Looks) -> Iterable[dict[str, Any]]:
     """Pictures of each arm as ``data:`` addresses; dropped ones in pairs with their stand-in, where they have one."""
-    most = pictures.per_arm(len(run.arms)) // 4
+    most = min(PICTURES, pictures.per_arm(len(run.arms)) // 4)
     for arm in run.arms:
         found = arm.pictures
         if found is None or arm.name == run.reference:
             continue
         paired = len(found.stand_in) == len(found.dropped)
-        pairs = [_pair(found, i, arm.unit) for i in pictures.spread(len(found.dropped), most)] if paired else []
+        pairs = (
+            [_pair(found, i, arm.unit) for i in pictures.spread(len(found.dropped), (most + 1) // 2)] if paired else []
+        )
         dropped = [] if paired else _some(found.dropped, most)
         kept = _some(found.kept, most)
         yield {"arm": arm.name, "look": looks[arm.name], "kept": kept, "dropped": dropped, "pairs": pairs}
@@ -90,7 +90,7 @@ def _distances(arm: RunArm, selection: SelectionTable, looks: Looks) -> Plot | N
     if not len(known):
         return None
     title = f"distance to the kept slice, {wording.formula(arm.unit)}".rstrip(", ")
-    svg = figures.histogram(arm.name, title, known, looks[arm.name], arm.at)
+    svg = figures.histogram(f"{arm.name}: distances of dropped slices", title, known, looks[arm.name], arm.at)
     median = wording.number(float(np.median(known)))
     return Plot(svg, f"Distances of the slices {arm.name} dropped: {quantities.count(len(known))}, median {median}.")
 
@@ -102,6 +102,8 @@ def curve(arm: RunArm, look: Look) -> Plot | None:
     at, kept = np.array([(row.at, row.kept) for row in arm.curve], np.float64).T
     last = arm.facts["steps"][-1]
     unit = wording.formula(last["unit"] or "")
-    svg = figures.threshold_curve(arm.name, f"{last['knob']}, {unit}", at, kept, look, arm.at)
+    svg = figures.threshold_curve(
+        f"{arm.name}: slices kept by {last['knob']}", f"{last['knob']}, {unit}", at, kept, look, arm.at
+    )
     first, other = (f"{quantities.count(kept[i])} at {wording.number(at[i])}" for i in (0, -1))
     return Plot(svg, f"Slices that {arm.name} would keep by its {last['knob']}: {first}, {other}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import starmap
 from typing import Any
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ctkit import ComparisonRow, Run, RunPredictions, ScoreRow, quantities
 from ctkit.contracts import Floats, Mistake, Predictions, main_metric, worst_mistakes
 from ctkit_reports import diagnostics, figures, pictures, verdict, wording
-from ctkit_reports.elements import Cell, Looks, Matrix, Plot, Table, by, grouped, number, table, text, unique
+from ctkit_reports.elements import Cell, Looks, Matrix, Plot, Table, by, grouped, number, table, text, title, unique
 from ctkit_reports.figures import Curve, Strip
 
 MOST_PICTURES = 12  #: of mistakes, for each task, protocol and share of the labels
@@ -21,25 +21,33 @@ ByArm = Mapping[str, Sequence[Predictions]]
 ByMethod = Mapping[str, ByArm]
 
 
-def tasks(run: Run, looks: Looks) -> list[dict[str, Any]]:
-    """Scores, tests and diagnostic plots for each task, protocol and share of the labels."""
+def tasks(run: Run, looks: Looks) -> dict[str, Any]:
+    """All differences and their tests; scores and plots for each task, protocol and share of the labels."""
     places = dict.fromkeys((row.place.task, row.place.protocol, row.place.labels) for row in run.scores)
+    if not places:
+        return {}
     first = {place[:2]: place for place in reversed(places)}
-    return [_task(run, looks, *place, with_curve=place in first.values()) for place in places]
+    main = main_metric(run.comparisons)
+    return {
+        "differences": _comparison_table(
+            run,
+            f"All differences in {wording.metric(main or '')}",
+            [c for c in run.comparisons if c.metric == main],
+            looks,
+        ),
+        "others": _comparison_table(
+            run, "Differences in other metrics", [c for c in run.comparisons if c.metric != main], looks
+        ),
+        "places": [_task(run, looks, *place, with_curve=place in first.values()) for place in places],
+    }
 
 
 def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float, *, with_curve: bool) -> dict[str, Any]:
     """One task under one protocol with one share of the labels; with the first of several shares the curve over all."""
-
-    def here(row: ScoreRow | ComparisonRow) -> bool:
-        return (row.place.task, row.place.protocol, row.place.labels) == (task, protocol, labels)
-
-    scores, differences = list(filter(here, run.scores)), list(filter(here, run.comparisons))
+    scores = [r for r in run.scores if (r.place.task, r.place.protocol, r.place.labels) == (task, protocol, labels)]
     files = [file for file in run.predictions if (file.task, file.protocol, file.labels) == (task, protocol, labels)]
     predicted = _predictions(files)
     main = main_metric(scores)
-    compared = [row for row in differences if row.reference not in run.baselines]
-    bought = [row for row in differences if row.reference in run.baselines and row.metric == main]
     pooled = [row for row in scores if row.pooled]
     return {
         "title": f"{task}, {protocol}, {wording.labels(labels)}",
@@ -50,15 +58,11 @@ def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float, *, wi
         "seeds": _score_table(
             "Scores of each seed and repeat, with 95 % intervals", [s for s in scores if not s.pooled], looks
         ),
-        "comparisons": _comparison_table(
-            f"Differences from {_named(compared)}", [c for c in compared if c.metric == main], looks
-        ),
-        "bought": _comparison_table(f"Gain of pre-training: differences from {_named(bought)}", bought, looks),
-        "others": _comparison_table("Differences in other metrics", [c for c in compared if c.metric != main], looks),
-        "plots": list(_plots(predicted, looks)),
+        "rocs": list(_plots(_roc, predicted, looks)),
+        "calibrations": list(_plots(_calibration, predicted, looks)),
         "confusions": [(method, list(starmap(_confusion, arms.items()))) for method, arms in predicted.items()],
-        "mistakes": _mistakes(predicted, looks),
-        "pictures": list(_pictures(predicted, run.mistakes.get(task, {}) if run.images else {})),
+        "pictures": (shown := list(_pictures(predicted, run.mistakes.get(task, {}) if run.images else {}))),
+        "mistakes": None if shown else _mistakes(predicted, looks),
         "test_images": _test_images(predicted),
         "notes": grouped(((note, _name(file)) for file in files for note in _notes(file)), len(files)),
     }
@@ -67,10 +71,6 @@ def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float, *, wi
 def _name(file: RunPredictions) -> str:
     """What a reader knows an evaluation by."""
     return ", ".join(filter(None, (file.arm, file.pretrain, f"seed {file.seed}", f"repeat {file.repeat}")))
-
-
-def _named(rows: Iterable[ComparisonRow]) -> str:
-    return wording.listing(unique(row.reference for row in rows))
 
 
 def _predictions(files: Iterable[RunPredictions]) -> ByMethod:
@@ -152,7 +152,7 @@ def _label_curve(run: Run, looks: Looks, task: str, protocol: str) -> Plot | Non
         return None
     lines = [
         (
-            Curve(looks[arm], np.array([row.place.labels for row in own]), np.array([row.value for row in own])),
+            Curve(looks[arm], np.array([r.place.labels for r in own]), np.array([r.value for r in own]), arm),
             np.array([[row.ci_low, row.ci_high] for row in own]),
         )
         for (arm, _), own in by_arm.items()
@@ -179,14 +179,15 @@ def _score_cell(row: ScoreRow | None) -> Cell:
     return number(row.value, wording.score, wording.interval(row.ci_low, row.ci_high))
 
 
-def _comparison_table(caption: str, rows: Sequence[ComparisonRow], looks: Looks) -> Table | None:
-    several = len({row.reference for row in rows}) > 1
+def _comparison_table(run: Run, caption: str, rows: Sequence[ComparisonRow], looks: Looks) -> Table | None:
+    several = len({row.metric for row in rows}) > 1
     cells = [
         {
             "Arm": looks.cell(row.arm),
+            "Compared with": text(row.reference),
+            "Task": text(title(run, row.place._replace(pretrain=""))),
             "Method": text(row.place.pretrain),
-            "From": text(row.reference if several else ""),
-            "Metric": text(wording.metric(row.metric)),
+            "Metric": text(wording.metric(row.metric) if several else ""),
             "Difference": number(row.difference, wording.difference),
             "95 % interval": text(wording.interval(row.ci_low, row.ci_high, signed=True)),
             "p": number(row.p, wording.p_value),
@@ -199,11 +200,9 @@ def _comparison_table(caption: str, rows: Sequence[ComparisonRow], looks: Looks)
     return table(caption, cells)
 
 
-def _plots(predicted: ByMethod, looks: Looks) -> Iterable[Plot]:
+def _plots(plot: Callable[[str, ByArm, Looks], Plot], predicted: ByMethod, looks: Looks) -> Iterable[Plot]:
     for method, arms in predicted.items():
-        name = f", {method}" if len(predicted) > 1 else ""
-        yield _roc(name, arms, looks)
-        yield _calibration(name, arms, looks)
+        yield plot(f", {method}" if len(predicted) > 1 else "", arms, looks)
 
 
 def _roc(method: str, arms: ByArm, looks: Looks) -> Plot:
@@ -216,7 +215,7 @@ def _roc(method: str, arms: ByArm, looks: Looks) -> Plot:
 
 
 def _calibration(method: str, arms: ByArm, looks: Looks) -> Plot:
-    lines = {arm: Curve(looks[arm], *diagnostics.calibration(runs)) for arm, runs in arms.items()}
+    lines = {arm: Curve(looks[arm], *diagnostics.calibration(runs), arm) for arm, runs in arms.items()}
     svg = figures.unit_square(
         f"Calibration{method}", "predicted probability", "observed share", list(lines.values()), markers=True
     )

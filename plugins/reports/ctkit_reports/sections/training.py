@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ctkit import Run, RunTraining
-from ctkit_reports import diagnostics, figures, wording
-from ctkit_reports.elements import Cell, Looks, Plot, Table, by, grouped, number, table, text
+from ctkit import Run, RunTraining, quantities
+from ctkit_reports import cost, diagnostics, figures, wording
+from ctkit_reports.elements import Cell, Looks, Plot, Table, by, grouped, number, table, text, unique
 from ctkit_reports.figures import Curve
 
 #: Curves that come first, with their titles and axes; others follow under the names that the method gave them.
@@ -20,6 +20,7 @@ CURVES = {
     "feature-std": ("Spread of features", "standard deviation, own slices"),
     "effective-rank": ("Effective rank of features", "dimensions, own slices"),
 }
+Fact = Literal["steps", "epochs", "batch", "seconds", "slices_per_second", "waiting", "joules", "peak_bytes"]
 WATCHED = "knn-"  #: what the curve of a task that was watched is called, before the task's id
 
 
@@ -31,7 +32,7 @@ def pretraining(run: Run, looks: Looks) -> dict[str, Any]:
     recorded = {name for training in run.trainings for name in training.history}
     notes = ((note, f"{t.arm}, {t.pretrain}, seed {t.seed}") for t in run.trainings for note in t.facts["notes"])
     return {
-        "went": _went(run, looks),
+        "tables": _tables(run, looks),
         "explained": "alike-pairs" in recorded,
         "watched": any(name.startswith(WATCHED) for name in recorded),
         "methods": [(method, list(_curves(trainings, looks))) for method, trainings in by_method.items()],
@@ -43,8 +44,17 @@ def _curves(trainings: Sequence[RunTraining], looks: Looks) -> Iterable[Plot]:
     known = {name for training in trainings for name in training.history}
     for name in [*(name for name in CURVES if name in known), *sorted(known - CURVES.keys())]:
         title, axis = _words(name)
-        found = [training for training in trainings if name in training.history]
-        lines = [Curve(looks[training.arm], *diagnostics.thinned(*training.history[name])) for training in found]
+        found = [training for training in trainings if len(training.history.get(name, ((),))[0]) > 1]
+        if not found:  # single points draw no curve; the table has them
+            continue
+        lines = [
+            Curve(
+                looks[training.arm],
+                *diagnostics.thinned(*training.history[name]),
+                f"{training.arm}, seed {training.seed}",
+            )
+            for training in found
+        ]
         ends = "; ".join(
             f"{training.arm}, seed {training.seed}: ends at {wording.number(training.history[name][1][-1])}"
             for training in found
@@ -59,34 +69,47 @@ def _words(curve: str) -> tuple[str, str]:
     return CURVES.get(curve, (wording.metric(curve), ""))
 
 
-def _went(run: Run, looks: Looks) -> Table | None:
+def _tables(run: Run, looks: Looks) -> list[Table | None]:
+    """What each arm's trainings cost, and how they went: means over seeds."""
     groups = by(lambda training: (training.arm, training.pretrain), run.trainings)
-    rows = [
-        {"Arm": looks.cell(arm), "Method": text(method), **_measures(group)} for (arm, method), group in groups.items()
+    costs, measures = [], []
+    for (arm, method), group in groups.items():
+        named = {"Arm": looks.cell(arm), "Method": text(method), "Seeds": number(len(group))}
+        costs.append(named | _costs(group, 1 / cost.saving(run, arm, method)))
+        measures.append(named | _measures(group))
+    return [
+        table("Cost of pre-training, as a share of the reference", costs),
+        table("How pre-training went", measures),
     ]
-    return table("Pre-training: means over seeds", rows)
 
 
-def _measures(group: Sequence[RunTraining]) -> dict[str, Cell]:
-    """What the columns after the method say of the trainings of one arm and method."""
-    collapsed = sum(bool(training.facts.get("collapsed")) for training in group)
+def _costs(group: Sequence[RunTraining], share: float) -> dict[str, Cell]:
     return {
-        "Seeds": number(len(group)),
-        "Loss at the end": number(_mean_curve(group, "loss", end=True)),
-        "Near-duplicate pairs": number(_mean_curve(group, "alike-pairs"), wording.percent),
-        "Spread of features": number(_mean_curve(group, "feature-std", end=True)),
-        "Effective rank": number(_mean_curve(group, "effective-rank", end=True)),
+        "Steps": number(_mean_fact(group, "steps"), quantities.count),
+        "Epochs": number(_mean_fact(group, "epochs")),
+        "Batch": number(_mean_fact(group, "batch")),
+        "Cost": number(share, wording.percent),
+        "Time": number(_mean_fact(group, "seconds"), wording.duration),
         "Slices/s": number(_mean_fact(group, "slices_per_second")),
         "Waiting for data": number(_mean_fact(group, "waiting"), wording.percent),
         "Energy": number(_mean_fact(group, "joules"), wording.energy),
         "GPU memory": number(_mean_fact(group, "peak_bytes"), lambda memory: f"{memory / 2**30:.1f} GiB"),
+        "Device": text(wording.listing(unique(str(training.facts["device"]) for training in group))),
+    }
+
+
+def _measures(group: Sequence[RunTraining]) -> dict[str, Cell]:
+    collapsed = sum(bool(training.facts.get("collapsed")) for training in group)
+    return {
+        "Loss at the end": number(_mean_curve(group, "loss", end=True)),
+        "Near-duplicate pairs": number(_mean_curve(group, "alike-pairs"), wording.percent),
+        "Spread of features": number(_mean_curve(group, "feature-std", end=True)),
+        "Effective rank": number(_mean_curve(group, "effective-rank", end=True)),
         "Collapsed": text(f"{collapsed} of {len(group)}" if collapsed else "", "worse" if collapsed else ""),
     }
 
 
-def _mean_fact(
-    group: Sequence[RunTraining], name: Literal["slices_per_second", "waiting", "joules", "peak_bytes"]
-) -> float:
+def _mean_fact(group: Sequence[RunTraining], name: Fact) -> float:
     """Mean of a number over trainings, NaN where one does not know it."""
     values = [training.facts.get(name) for training in group]
     return float("nan") if None in values else float(np.mean([float(value) for value in values if value is not None]))

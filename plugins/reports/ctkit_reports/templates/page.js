@@ -22,22 +22,67 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 // What is folded on the screen is open on paper.
 addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((folded) => (folded.open = true)));
-// Plots open large; Escape or the button closes them.
+// Plots open large, with their legend; Escape or the button closes them.
 const dialog = document.querySelector("dialog");
+function enlarge(...content) {
+  dialog.lastElementChild.replaceChildren(...content);
+  dialog.showModal();
+}
 for (const plot of document.querySelectorAll(".plot > div")) {
-  const frame = plot.parentNode;
-  frame.classList.add("enlarge");
-  frame.tabIndex = 0;
-  frame.setAttribute("role", "button");
-  frame.setAttribute("aria-label", `Enlarge: ${plot.getAttribute("aria-label")}`);
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "enlarge";
+  button.textContent = "Enlarge";
+  button.setAttribute("aria-label", `Enlarge: ${plot.getAttribute("aria-label")}`);
+  plot.after(button);
+  const legend = plot.closest(".figures")?.querySelector(".legend");
+  const open = () => enlarge(...[legend, plot].filter(Boolean).map((part) => part.cloneNode(true)));
+  button.addEventListener("click", open);
+  plot.addEventListener("click", open);
+}
+// Pairs of slices open large, both in the same place: a click or the space key changes from one to the other.
+for (const pair of document.querySelectorAll(".pairs figure")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "compare";
+  button.textContent = "Compare";
+  pair.append(button);
   const open = () => {
-    dialog.lastElementChild.replaceChildren(plot.cloneNode(true));
-    dialog.showModal();
+    const images = [...pair.querySelectorAll("img")].map((image) => image.cloneNode());
+    const stage = Object.assign(document.createElement("div"), { className: "stage" });
+    stage.append(...images);
+    const words = document.createElement("p");
+    words.className = "quiet";
+    words.setAttribute("aria-live", "polite");
+    const show = (second) => {
+      stage.classList.toggle("second", second);
+      words.textContent = `${second ? "Right" : "Left"} slice. ${pair.querySelector("figcaption").textContent}`;
+    };
+    const swap = () => show(!stage.classList.contains("second"));
+    const change = Object.assign(document.createElement("button"), { type: "button", textContent: "Change slice" });
+    const flicker = Object.assign(document.createElement("button"), { type: "button", textContent: "Flicker" });
+    let timer = 0;
+    const stop = () => {
+      clearInterval(timer);
+      timer = 0;
+      flicker.setAttribute("aria-pressed", "false");
+      words.setAttribute("aria-live", "polite");
+    };
+    flicker.addEventListener("click", () => {
+      if (timer) return stop();
+      timer = setInterval(swap, 600);
+      flicker.setAttribute("aria-pressed", "true");
+      words.setAttribute("aria-live", "off");
+    });
+    for (const one of [change, stage]) one.addEventListener("click", swap);
+    dialog.addEventListener("close", stop, { once: true });
+    stop();
+    show(false);
+    const controls = Object.assign(document.createElement("div"), { className: "controls" });
+    controls.append(change, flicker);
+    enlarge(stage, controls, words);
+    change.focus();
   };
-  frame.addEventListener("click", open);
-  frame.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" && event.key !== " ") return;
-    event.preventDefault();  // space would scroll
-    open();
-  });
+  button.addEventListener("click", open);
+  for (const image of pair.querySelectorAll("img")) image.addEventListener("click", open);
 }
