@@ -35,6 +35,9 @@ def evidence(values: NDArray[Any], ends: NDArray[Any] | None = None) -> NDArray[
 
     ``values`` is (n, rows, columns), ``ends`` what ``ends_of`` gives, where that is known. This is the paper's
     rendering: thresholds of evidence mean nothing on another.
+
+    >>> evidence(np.array([[[-1000, 0], [500, 1000]]], np.int16)).tolist()
+    [[[0, 128], [191, 255]]]
     """
     grey = np.zeros(values.shape, np.uint8)
     for target, slice_, (low, high) in zip(grey, values, ends_of(values) if ends is None else ends, strict=True):
@@ -56,6 +59,12 @@ def training(
     HU. Values without Hounsfield units have no window: they fill the grey scale from the volume's minimum to its
     maximum, which are ``span`` where these are not all of its slices. Slices that are not square keep their proportions
     on a black ground.
+
+    >>> slices = np.array([[[-1000, -300], [400, 1000]]], np.int16)  # in Hounsfield units
+    >>> training(slices, "HU", "hu-window", size=2).tolist()
+    [[[0, 128], [255, 255]]]
+    >>> training(slices, "HU", (40, 80), size=2).tolist()  # the window of a brain, by centre and width
+    [[[0, 0], [255, 255]]]
     """
     return fit(full_matrix(values, unit, intensity, span), size)
 

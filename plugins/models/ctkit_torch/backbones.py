@@ -58,6 +58,14 @@ def load_backbone(path: Path, architecture: str | None = None) -> Backbone:
     classification layer is left out.
 
     Raises ``DataError`` where the file holds no whole trunk or several, NaN or infinite values, or wants to run code.
+
+    >>> made = random_backbone("resnet18", seed=1)
+    >>> save_backbone(Path("backbone.safetensors"), made.trunk, mean=0.2, std=0.3, metadata={})
+    >>> backbone = load_backbone(Path("backbone.safetensors"))
+    >>> import torch
+    >>> grey = torch.rand(2, 1, 64, 64)  # slices on the scale 0..1
+    >>> backbone.trunk((grey.expand(-1, 3, -1, -1) - backbone.mean) / backbone.std).shape
+    torch.Size([2, 512])
     """
     try:
         if is_safetensors(path):

@@ -35,7 +35,11 @@ class Entropy(Reducer[EntropyParams]):
 
 
 def entropy(image: NDArray[np.uint8]) -> float:
-    """Shannon entropy in bits of an image's grey levels."""
+    """Shannon entropy in bits of an image's grey levels.
+
+    >>> entropy(np.array([[0, 0], [80, 255]], np.uint8))
+    1.5
+    """
     count = np.bincount(image.ravel())
     share = count[count > 0] / image.size
     return float(abs((share * np.log2(share)).sum()))  # a sum of nothing but zeros is -0.0

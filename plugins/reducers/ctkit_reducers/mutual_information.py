@@ -81,7 +81,11 @@ class _HistogramEntropy:
 
 
 def joint_entropy(levels: NDArray[np.uint8]) -> Floats:
-    """Entropy in nats of the joint histogram of slices i < j of (n, pixels); a matrix (n, n), zero elsewhere."""
+    """Entropy in nats of the joint histogram of slices i < j of (n, pixels); a matrix (n, n), zero elsewhere.
+
+    >>> joint_entropy(np.array([[0, 0, 1, 1], [0, 1, 0, 1]], np.uint8)).round(3).tolist()  # 2 bits
+    [[0.0, 1.386], [0.0, 0.0]]
+    """
     found, between = np.zeros((len(levels), len(levels))), joint_entropy_between(levels)
     for i, j in combinations(range(len(levels)), 2):
         found[i, j] = between(i, j)

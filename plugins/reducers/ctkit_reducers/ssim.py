@@ -94,6 +94,10 @@ def ssim_triangle(grey: NDArray[np.uint8], device: str = "cpu") -> Floats:
     """Mean SSIM of slices i < j of (n, rows, columns), condensed (n (n - 1) / 2,).
 
     Raises ``DataError`` where a slice is smaller than the window.
+
+    >>> ramp = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    >>> ssim_triangle(np.stack([ramp, ramp, ramp.T])).round(3).tolist()  # of 0 and 1, 0 and 2, 1 and 2
+    [1.0, 0.317, 0.317]
     """
     n, windows = len(grey), _windows(grey)
     strip_rows, pairs = _at_once(n, grey.shape[2], device)

@@ -77,6 +77,12 @@ def delong(positive: Bools, scores: Floats, coefficients: Floats) -> tuple[float
     ``positive`` is (n,), ``scores`` (r, n); ``coefficients`` (r,) of 1 and -1 compare two. DeLong, DeLong &
     Clarke-Pearson 1988, by the ranks of Sun & Xu 2014. NaN where there are too few images on a side: for the contrast
     one, for the variance two.
+
+    >>> positive = np.array([False, False, False, True, True, True])
+    >>> scores = np.array([[0.1, 0.4, 0.3, 0.8, 0.7, 0.9], [0.1, 0.6, 0.3, 0.5, 0.7, 0.9]])
+    >>> value, variance = delong(positive, scores, np.array([1.0, -1.0]))  # by how much the first AUC is larger
+    >>> round(value, 3), round(variance, 4)
+    (0.111, 0.0247)
     """
     cases, controls = int(positive.sum()), int((~positive).sum())
     if min(cases, controls) < 1:
