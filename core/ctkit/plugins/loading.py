@@ -71,8 +71,7 @@ def read_file(path: Path) -> tuple[Source, ModuleType]:
     try:
         source = Source(path.name, path.read_bytes())
     except OSError as error:
-        why = f"{error.strerror or error}; put it there, or correct the path"
-        raise PluginError(f"cannot read the plugin file {path}: {why}") from error
+        raise PluginError(f"cannot read the plugin file {path}: {error.strerror}; put it there") from error
     before = set(sys.modules)
     try:
         with _importing(path.name):
