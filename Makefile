@@ -38,7 +38,7 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 # Import contracts are checked by a tool that wants a newer click and rich than ctkit does, so not beside the oldest.
 $(TESTABLE): $(INSTALLED)
 	$(BIN)/python -m pip install --constraint $(CONSTRAINTS) \
-	    --editable '.[train,dask,dev,docs,get,onnx,timm$(if $(filter oldest.txt,$(CONSTRAINTS)),,$(comma)walls)]'
+	    --editable '.[train,dask,dev,docs,get,onnx,pandas,timm$(if $(filter oldest.txt,$(CONSTRAINTS)),,$(comma)walls)]'
 	@touch $@
 
 # The oldest release of each dependency that pyproject.toml allows: `make tests VENV=.venv-oldest CONSTRAINTS=oldest.txt`.

@@ -35,6 +35,7 @@ LOADED_BY_OTHERS = {
 #: Packages of an extra that a module of a lighter installation imports in a function, behind a question whether to.
 GUARDED = {
     ("ctkit.compute.clusters", "distributed"),  # where backend = "dask", which is refused at the door without the extra
+    ("ctkit.reader.run", "pandas"),  # names the extra
     ("ctkit_downloads.idc", "duckdb"),  # names the extra
     ("ctkit_downloads.idc", "idc-index-data"),
     ("ctkit_reducers.mutual_information", "torch"),  # on a GPU, which needs torch
@@ -168,7 +169,7 @@ def light() -> frozenset[str]:
     return frozenset(reached(core | targets(""), functions=True))
 
 
-EXTRAS = ("dask", "get", "gpu", "mlflow", "onnx", "timm", "train", "wandb")
+EXTRAS = ("dask", "get", "gpu", "mlflow", "onnx", "pandas", "timm", "train", "wandb")
 
 
 def test_every_extra_is_for_a_user_or_for_a_contributor() -> None:

@@ -9,9 +9,10 @@ import pytest
 
 PUBLIC = {
     "ctkit": """
-        ArmFacts ComparisonRow Console CurveRow Pictures Place RevisitedArm Run RunArm RunBackbone RunPredictions
-        RunTraining ScoreRow Selection SelectionTable StepFacts VolumeRow
-        __version__ complete_arms main open_run output_options quantities redaction rendering
+        ArmFacts ComparisonRow Console CurveRow Pictures Place Reduction RevisitedArm Run RunArm RunBackbone
+        RunPredictions RunTraining ScoreRow Selection SelectionTable StepFacts VolumeRow
+        __version__ complete_arms main open_run output_options quantities redaction
+        reduce rendering run
     """,
     "ctkit.contracts": """
         BASES Bools ChildProcess Dataset Decision Difference Evaluation ExportFormat Exported Floats Group InputPath
@@ -27,6 +28,7 @@ PUBLIC = {
         ctkit_register_commands ctkit_register_datasets ctkit_register_methods ctkit_register_protocols
         ctkit_register_reducers ctkit_register_tasks ctkit_register_trackers
         ctkit_check_device ctkit_check_run
+        ctkit_open_backbone ctkit_open_slices
         ctkit_run_outputs
         ctkit_metric_logged ctkit_run_failed ctkit_run_finished ctkit_run_started ctkit_stage_finished
         ctkit_stage_started

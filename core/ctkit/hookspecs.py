@@ -105,6 +105,19 @@ def ctkit_check_run() -> Sequence[str]:  # type: ignore[empty-body]  # a hook sp
     """Say what would keep a listener or an output from its part in a run, a line each; before anything is started."""
 
 
+# --- opening: what is asked for in Python, with torch. The first plugin that answers is heard -----------------------
+
+
+@hookspec
+def ctkit_open_backbone(path: Path) -> Any:
+    """Return the backbone in a file as a ``torch.nn.Module``, with its normalisation: see ``ctkit.Run.backbone``."""
+
+
+@hookspec
+def ctkit_open_slices(rows: Any, sources: Sequence[str]) -> Any:
+    """Return slices, as ``ctkit.contracts.Rows``, as a ``torch.utils.data.Dataset``: see ``ctkit.Run.dataset``."""
+
+
 # --- outputs: what a run leaves for readers. A hook that raises fails the run ---------------------------------------
 
 

@@ -6,6 +6,7 @@ reports about other tools, which are named beside them.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydicom.dataset import Dataset
 
 from ctkit.contracts import SourceFile, Volume
 from ctkit_datasets.dicom import Dicom
+from ctkit_datasets.dicom_passes import _Decoder
 from ctkit_datasets.dicom_series import arrange_series
 from ctkit_datasets.filters import SeriesParams
 from dicom_facts import header
@@ -468,6 +470,19 @@ def test_copies_are_known_by_their_pixels_though_their_headers_differ(scanned: C
     volumes, notes, skipped = scanned(make)
     assert (volumes, skipped) == ([(6, FIRST)], [DUPLICATE] * 6)
     assert notes == [("duplicates skipped: 6",)]
+
+
+class Crashing:
+    """A slice that ends whoever decodes it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (1,)
+
+
+def test_a_copy_that_crashes_its_decoder_is_nobodys_copy_and_stops_nothing(tmp_path: Path) -> None:
+    with _Decoder(tmp_path, Volume("one", "one", (), (), rows=4, columns=4)) as decoder:
+        assert decoder.digest(Crashing()) is None  # type: ignore[arg-type]
+        assert decoder.digest(Crashing()) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("offset", [0.0, 1.3])

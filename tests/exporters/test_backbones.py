@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+import ctkit
 from ctkit import RunBackbone
 from ctkit.cli import main
 from ctkit.errors import RequestError
-from ctkit_exporters.backbones import choose_backbones, export_backbones, name_of
+from ctkit_exporters.backbones import export_backbones, name_of
 from ctkit_torch.backbones import save_backbone
 from ctkit_torch.trunks import build_trunk
 
@@ -37,7 +38,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def names(run: Path, **wanted: object) -> list[str]:
-    return [name_of(one) for one in choose_backbones(run, **wanted)]  # type: ignore[arg-type]  # by name
+    return [name_of(one) for one in ctkit.open_run(run).find_backbones(**wanted)]  # type: ignore[arg-type]  # by name
 
 
 def test_without_a_name_all_backbones_are_chosen(run: Path) -> None:
@@ -49,7 +50,7 @@ def test_without_a_name_all_backbones_are_chosen(run: Path) -> None:
 
 def test_arm_pretraining_and_seed_narrow_the_choice(run: Path) -> None:
     assert names(run, arm="hash6", seed=42) == ["hash6-swav-seed-42", "hash6-moco-seed-42"]
-    (one,) = choose_backbones(run, arm="all", pretrain="moco")
+    (one,) = ctkit.open_run(run).find_backbones(arm="all", pretrain="moco")
     assert (one.method, one.path.parent) == ("ctkit-ssl:moco", run / "arms" / "all" / "moco" / "seed-42")
 
 
@@ -71,11 +72,11 @@ def test_a_run_without_backbones_says_so(run: Path) -> None:
     for path in run.rglob("backbone.safetensors"):
         path.unlink()
     with pytest.raises(RequestError, match=r"has no backbone: it has no \[\[pretrain\]\], or did not reach this stage"):
-        choose_backbones(run)
+        ctkit.open_run(run).find_backbones()
 
 
 def test_one_file_takes_one_backbone(run: Path) -> None:
-    chosen = choose_backbones(run, arm="all", pretrain="swav")
+    chosen = ctkit.open_run(run).find_backbones(arm="all", pretrain="swav")
     with pytest.raises(RequestError, match="there are 2: all-swav-seed-42, all-swav-seed-43; choose by --arm"):
         list(export_backbones(chosen, "onnx", run / "x.onnx"))
 

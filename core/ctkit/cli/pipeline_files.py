@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ctkit.cli.completion import plugins_of
-from ctkit.cli.messages import json_output, warn_of_broken
+from ctkit.cli.messages import json_output
 from ctkit.errors import CtkitError, RequestError
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ def validate(file: Path, overrides: tuple[str, ...]) -> None:
     """
     from ctkit import plugins, runner
     from ctkit.console import Console, count
-    from ctkit.runner import pipeline_text
+    from ctkit.runner import pipeline_text, studies
 
     registry = plugins.load()
     resolved = pipeline_text.load(file, registry, overrides)
-    warn_of_broken(registry, Console())
+    studies.warn_of_broken(registry, Console())
     runner.check_file(resolved, registry, runner.run_folder(resolved))
     for said in (runner.missing_packages(resolved), *runner.unwritable(runner.run_folder(resolved))):
         if said:

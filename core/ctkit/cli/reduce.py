@@ -10,9 +10,8 @@ import click
 from ctkit.cli import table
 from ctkit.cli.completion import plugins_of
 from ctkit.cli.early_workers import workers_for
-from ctkit.cli.messages import say_outcome
 from ctkit.cli.options import output_options
-from ctkit.contracts import SliceFormat, refuse_without_sources
+from ctkit.contracts import SliceFormat
 from ctkit.errors import CtkitError, RequestError
 
 if TYPE_CHECKING:
@@ -58,33 +57,34 @@ def reduce(
 ) -> None:
     """Choose slices of SOURCE without a pipeline file: the selection and a report go to --out."""
     click.get_current_context().with_resource(workers_for(out))
-    from ctkit import pipeline_file, plugins, runner
-    from ctkit.runner import pipeline_text
+    from ctkit.runner import pipeline_text, studies
 
     curve = _of_a_plugin("curve", "--curve", "ctkit-reports") if with_curve else None
     export = _of_a_plugin("export-slices", "--export", "ctkit-exporters") if form else None
-    document: dict[str, Any] = {
-        "run": {"name": "reduce", "seed": seed, "out": str(out.absolute()), "curve": with_curve},
-        "dataset": {"use": dataset} | ({"root": str(source.absolute())} if source else {}),
-        "reduce": [{"use": reducer}],
-    }
-    for key, values in (("reduce.0", parameters), ("dataset", dataset_parameters)):
+    given: dict[str, dict[str, Any]] = {"dataset": {}, "reducer": {}}
+    for key, values in (("reducer", parameters), ("dataset", dataset_parameters)):
         for value in values:
-            pipeline_text.override(document, f"{key}.{value}")
-    registry = plugins.load()
-    resolved = pipeline_file.resolve(document, registry, Path.cwd(), "ctkit reduce")
-    if form:
-        refuse_without_sources(resolved.dataset.build(), resolved.dataset.entry.name, form)
-    run = runner.run(resolved, registry, console).path
-    arm, context = resolved.arms[0].id, click.get_current_context()
+            pipeline_text.override(given, f"{key}.{value}")
+    found = studies.reduce(
+        source,
+        dataset=dataset,
+        reducer=reducer,
+        out=out,
+        seed=seed,
+        curve=with_curve,
+        dataset_parameters=given["dataset"],
+        reducer_parameters=given["reducer"],
+        exportable=form,
+        console=console,
+    )
+    run, context = found.run.path, click.get_current_context()
     try:
         if curve:
-            context.invoke(curve, run=run, arm=arm, console=console)
+            context.invoke(curve, run=run, arm=found.arm, console=console)
         if export:
-            context.invoke(export, run=run, arm=arm, form=form, out=run / f"slices-{form}", console=console)
+            context.invoke(export, run=run, arm=found.arm, form=form, out=run / f"slices-{form}", console=console)
     except RequestError as error:  # its exit code says that nothing was started
         raise CtkitError(str(error)) from error
-    say_outcome(run, console)
 
 
 def _of_a_plugin(name: str, option: str, plugin: str) -> click.Command:

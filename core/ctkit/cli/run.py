@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from ctkit.cli.early_workers import early_workers
-from ctkit.cli.messages import say_outcome, warn_of_broken
 from ctkit.cli.options import output_options
 from ctkit.hookspecs import STAGES, Stage
 
 if TYPE_CHECKING:
     from ctkit.console import Console
-    from ctkit.plugins import Registry
-    from ctkit.session import Only
 
 
 def parse_jobs(text: str) -> int | Literal["auto"]:
@@ -61,33 +57,34 @@ def run(
     """
     if not dry_run:
         click.get_current_context().with_resource(early_workers(file, out))
-    from ctkit import plugins, runner
-    from ctkit.runner import pipeline_text
-    from ctkit.session import parse
+    from ctkit.runner import studies
 
-    registry = plugins.load()
-    extra = (f"run.out={json.dumps(str(out.absolute()), ensure_ascii=False)}",) if out else ()
-    resolved = pipeline_text.load(file, registry, (*overrides, *extra))
-    only = parse(parts, resolved)
-    warn_of_broken(registry, console)
     if dry_run:
-        _print_plan(resolved, registry, console, until, only, jobs)
-        return
-    folder = runner.run(resolved, registry, console, until, only, jobs)
-    say_outcome(folder.path, console)
+        _print_plan(file, overrides, out, until, parts, jobs, console)
+    else:
+        studies.run(file, changes=overrides, out=out, until=until, only=parts, jobs=jobs, console=console)
 
 
 def _print_plan(
-    resolved: Any, registry: Registry, console: Console, until: Stage, only: Only, jobs: int | Literal["auto"]
+    file: Path,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    until: Stage,
+    parts: tuple[str, ...],
+    jobs: int | Literal["auto"],
+    console: Console,
 ) -> None:
-    from ctkit import runner
-    from ctkit.runner import check_start, dry_run, unwritable
-    from ctkit.session import open_session
+    from ctkit import plugins, runner
+    from ctkit.runner import dry_run, pipeline_text, studies
+    from ctkit.session import open_session, parse
 
-    folder = runner.run_folder(resolved)
+    registry = plugins.load()
+    resolved = pipeline_text.load(file, registry, overrides, out)
+    studies.warn_of_broken(registry, console)
+    folder, only = runner.run_folder(resolved), parse(parts, resolved)
     session = replace(open_session(resolved, registry, console, folder, jobs, looking=True), only=only)
-    check_start(session, until)
-    for text in unwritable(folder):
+    runner.check_start(session, until)
+    for text in runner.unwritable(folder):
         console.warn(text)
     if console.as_json:
         rows = [(line.stage, line.item, line.state, line.detail) for line in dry_run.plan(session)]

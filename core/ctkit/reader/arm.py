@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ctkit import compute, pipeline_file, plugins
 from ctkit.console import Console, count
-from ctkit.contracts import Dataset, Floats, Group, Ints, Knob, Volume, VolumeFacts
+from ctkit.contracts import Dataset, Floats, Group, Ints, Knob, Rows, Volume, VolumeFacts
 from ctkit.errors import RequestError, nearest
 from ctkit.pipeline_file import Arm, Chosen, Pipeline
 from ctkit.session import Session, open_session
@@ -22,6 +22,7 @@ from ctkit.session.usage import used_by
 from ctkit.slices import Catalogue, Selection, selection
 from ctkit.stages import curve, pictures
 from ctkit.stages import describe as describing
+from ctkit.stages import materialise as storing
 from ctkit.stages import scan as scanning
 from ctkit.stages import select as selecting
 from ctkit.stages.data import Data
@@ -37,7 +38,7 @@ Result = TypeVar("Result")
 
 
 @contextmanager
-def revisit(run: Path, arm: str, console: Console) -> Iterator[RevisitedArm]:
+def revisit(run: Path, arm: str, console: Console, *, looking: bool = True) -> Iterator[RevisitedArm]:
     """Open an arm of the run folder ``run`` and hold the folder; ``run.json`` stays as it is. See ``Run.revisit``."""
     registry = plugins.load()
     document = read_provenance(run)["pipeline"]
@@ -50,7 +51,7 @@ def revisit(run: Path, arm: str, console: Console) -> Iterator[RevisitedArm]:
     if arm not in arms:
         raise RequestError(f"{run} has no arm {arm!r}; {nearest(arm, arms)}")
     folder = RunFolder(run.absolute())
-    session = open_session(resolved, registry, console, folder, looking=True)
+    session = open_session(resolved, registry, console, folder, looking=looking)
     with folder.locked(), used_by(session.cache, folder.path), session.workers:
         yield _opened(session, arms[arm])
 
@@ -65,6 +66,12 @@ def _refuse_other_code(run: Path, pipeline: Pipeline) -> None:
                 f"{entry.file} has changed since the run in {run}, whose results are of {fact['version']};"
                 " undo the change, or run it again"
             )
+
+
+def stored(run: Path, arm: str, console: Console) -> tuple[Rows, tuple[str, ...]]:
+    """Where the slices that an arm keeps lie in the slice store, and their sources; stores what is not there."""
+    with revisit(run, arm, console, looking=False) as opened:
+        return opened.store()
 
 
 class RevisitedArm:
@@ -154,6 +161,14 @@ class RevisitedArm:
         return list(read_rows(self.folder.curve, CurveRow))
 
     # --- the data
+
+    def store(self) -> tuple[Rows, tuple[str, ...]]:
+        """Where the ``m`` kept slices lie in the slice store, and their sources (m,); stores what is not there."""
+        chosen, size = self.selection, self._session.pipeline.rendering.size
+        data = storing.materialise(self._session, self._data, [chosen], noted=False)
+        kept = np.flatnonzero(chosen.kept).tolist()
+        sources = tuple(self.volumes[int(self.volume[n])].source(int(self.index[n])) for n in kept)
+        return storing.rows_of(data.table, chosen, data.shards, size), sources
 
     def images(self, slices: Ints) -> dict[int, NDArray[np.uint8]]:
         """Pictures (side, side) of slices in the training rendering, by number, of those that can still be read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 
 from ctkit.console import Console
 from ctkit.contracts import Bools, Exported, ExportFormat, Floats, Ints, Method, Params, Predictions
-from ctkit.errors import RequestError
+from ctkit.errors import PluginError, RequestError, nearest
+from ctkit.hookspecs import DISTRIBUTION
 from ctkit.stages import predictions
 from ctkit.storage import ArmFolder, RunFolder, TrainingFolder, read_provenance, records
 from ctkit.storage.records import read_rows
 from ctkit.storage.run_folder import facts_beside
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from ctkit.reader.arm import RevisitedArm
     from ctkit.slices import Pictures
 
@@ -34,7 +37,7 @@ def open_run(path: str | Path) -> Run:
         run = ctkit.open_run("runs/first")
         for arm in run.arms:
             print(arm.name, arm.kept, f"{arm.share:.1%}")
-        pandas.DataFrame(run.scores)  # the columns of results.csv
+        run.scores().query("seed == 'all'").pivot_table("value", "arm", "metric")
     """
     run = Run(Path(path))
     if not isinstance(run.facts.get("pipeline"), Mapping):
@@ -217,7 +220,9 @@ class Run:
     @property
     def reference(self) -> str | None:
         """The arm that others are measured against: as compared, else the one that keeps every slice."""
-        rows = (row for row in self.comparisons if row.contrast == "reference" and row.reference not in self.baselines)
+        rows = (
+            row for row in self.comparison_rows if row.contrast == "reference" and row.reference not in self.baselines
+        )
         compared = next((row.reference for row in rows), None)
         return compared or next((arm.name for arm in self.arms if arm.kept == arm.slices), None)
 
@@ -243,12 +248,12 @@ class Run:
         ]
 
     @cached_property
-    def scores(self) -> tuple[records.ScoreRow, ...]:
+    def score_rows(self) -> tuple[records.ScoreRow, ...]:
         """Scores of every seed and repeat, and pooled: ``results.csv``."""
         return tuple(read_rows(self.folder.results, records.ScoreRow))
 
     @cached_property
-    def comparisons(self) -> tuple[records.ComparisonRow, ...]:
+    def comparison_rows(self) -> tuple[records.ComparisonRow, ...]:
         """Differences from the reference arm, from arms of the same size and from baselines: ``comparisons.csv``."""
         return tuple(read_rows(self.folder.comparisons, records.ComparisonRow))
 
@@ -277,6 +282,98 @@ class Run:
         """How many files and slices were left out, by reason: ``skipped.csv``."""
         return Counter(row.reason for row in read_rows(self.folder.skipped, records.SkippedRow))
 
+    # --- tables, for which pandas is needed
+
+    def scores(self) -> DataFrame:
+        """Scores of every seed and repeat, and pooled where ``seed`` is "all": the columns of ``results.csv``."""
+        return _frame(self.score_rows, records.ScoreRow)
+
+    def comparisons(self) -> DataFrame:
+        """Differences between arms, with interval and p: the columns of ``comparisons.csv``."""
+        return _frame(self.comparison_rows, records.ComparisonRow)
+
+    def selection(self, arm: str, seed: int | None = None) -> DataFrame:
+        """A row for each slice, kept or not: the columns of ``selection.csv``.
+
+        Of an arm that draws, the selection of ``seed``, or the first. Raises ``RequestError`` where there is none.
+        """
+        return _frame(self._slices(arm, seed), records.SliceRow)
+
+    # --- slices and backbones
+
+    def kept(self, arm: str, seed: int | None = None) -> list[Path]:
+        """Source files of the slices that an arm keeps, each once, in the order of the data set.
+
+        Raises ``RequestError`` where there is no such arm, or the data set has no files.
+        """
+        return list(dict.fromkeys(Path(one["image"]) for one in self.datalist(arm, seed)))
+
+    def datalist(self, arm: str, seed: int | None = None) -> list[dict[str, Any]]:
+        """The slices that an arm keeps as a datalist for MONAI: the source file as ``image``, ``volume`` and ``index``.
+
+        ``volume`` is a digest, ``index`` the number of the slice in its volume. Raises as ``kept``.
+        """
+        root = self.pipeline["dataset"].get("root")
+        if root is None:
+            raise RequestError(f"the data set of {self.path} has no source files; take `selection` or `dataset`")
+        kept = (row for row in self._slices(arm, seed) if row.kept)
+        return [{"image": str(Path(root) / row.source), "volume": row.volume, "index": row.index} for row in kept]
+
+    def dataset(self, arm: str, console: Console | None = None) -> Any:
+        """The slices that an arm keeps as a ``torch.utils.data.Dataset`` of (image, source).
+
+        ``image`` is a float32 tensor (1, size, size) on the scale 0..1 in the run's training rendering, as
+        ``backbone`` takes it; ``source`` is the file below the data set's root. Slices that are not in the slice store
+        are decoded and stored first, for which data and cache must be what they were; of several draws, the first.
+        Raises ``RequestError`` where that is not so, or torch is missing.
+        """
+        from ctkit.reader.arm import stored
+
+        rows, sources = stored(self.path, arm, console or Console(quiet=True))
+        return _by_plugin("ctkit_open_slices", rows=rows, sources=sources)
+
+    def backbone(self, arm: str | None = None, pretrain: str | None = None, seed: int | None = None) -> Any:
+        """A backbone as a ``torch.nn.Module`` in evaluation mode, with its normalisation.
+
+        It takes images (n, 1 or 3, height, width) on the scale 0..1 and gives features (n, ``width``); ``mean``,
+        ``std``, ``architecture`` and ``metadata`` are those of the file. What is left out may not be ambiguous but for
+        the seed, of which the first counts. Raises ``RequestError`` for that, and where torch is missing::
+
+            network = run.backbone("hash6")
+            features = network(torch.rand(8, 1, 224, 224))
+        """
+        chosen = self.find_backbones(arm, pretrain, seed)
+        if len({(one.arm, one.pretrain) for one in chosen}) > 1:
+            names = ", ".join(dict.fromkeys(f"{one.arm} with {one.pretrain}" for one in chosen))
+            raise RequestError(f"{self.path} has several such backbones: {names}; name arm and pretrain")
+        return _by_plugin("ctkit_open_backbone", path=chosen[0].path)
+
+    def find_backbones(
+        self, arm: str | None = None, pretrain: str | None = None, seed: int | None = None
+    ) -> list[RunBackbone]:
+        """The backbones that there are, or those of one arm, pre-training and seed.
+
+        Raises ``RequestError`` where there is no backbone, or none of that name.
+        """
+        chosen = self.backbones
+        if not chosen:
+            raise RequestError(f"{self.path} has no backbone: it has no [[pretrain]], or did not reach this stage")
+        for key, name in (("arm", arm), ("pretrain", pretrain), ("seed", seed)):
+            there = {str(getattr(one, key)) for one in chosen}
+            chosen = [one for one in chosen if name is None or getattr(one, key) == name]
+            if not chosen:
+                raise RequestError(f"{self.path} has no backbone of {key} {name!r}; {nearest(str(name), there)}")
+        return chosen
+
+    def _slices(self, arm: str, seed: int | None) -> Iterator[records.SliceRow]:
+        found = self.arm(arm)
+        if found is None:
+            raise RequestError(f"{self.path} has no arm {arm!r}; {nearest(arm, {one.name for one in self.arms})}")
+        files = [one for one in found.folder.selections if seed is None or one == found.folder.selection(seed)]
+        if not files:
+            raise RequestError(f"arm {arm!r} of {self.path} has no selection" + (f" of seed {seed}" if seed else ""))
+        return read_rows(files[0], records.SliceRow)
+
     def revisit(self, arm: str, console: Console | None = None) -> AbstractContextManager[RevisitedArm]:
         """Open an arm with its slices, for which data and cache must be what they were; hold the folder meanwhile.
 
@@ -289,6 +386,28 @@ class Run:
         from ctkit.reader.arm import revisit
 
         return revisit(self.path, arm, console or Console(quiet=True))
+
+
+def _frame(rows: Iterable[Any], kind: type[Any]) -> DataFrame:
+    """Rows as a table of pandas. Raises ``PluginError`` where that is missing."""
+    from ctkit.plugins import missing_extra
+
+    if extra := missing_extra(DISTRIBUTION, "pandas"):
+        raise PluginError(f"tables need pandas: pip install '{extra}'")
+    import pandas
+
+    return pandas.DataFrame(list(rows), columns=list(kind._fields))
+
+
+def _by_plugin(hook: str, **facts: Any) -> Any:
+    """What the first plugin makes of values that can make anything of them. Raises ``PluginError`` where none can."""
+    from ctkit import plugins
+
+    if extra := plugins.missing_extra(DISTRIBUTION, "train"):
+        raise PluginError(f"this needs torch: pip install '{extra}'")
+    for made in plugins.load().call(hook, **facts):
+        return made
+    raise PluginError(f"no plugin has {hook}; is ctkit-models disabled?")
 
 
 def _chosen(file: Path) -> SelectionTable:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from copy import deepcopy
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,24 +18,42 @@ from ctkit.plugins import Registry
 from ctkit.runner.trackers import asked_for
 
 
-def load(path: Path, registry: Registry, changes: Sequence[str] = ()) -> Pipeline:
-    """Read a pipeline file. ``changes`` are ``a.b=c``; ``reduce.hash6.threshold=4`` names a table by its id.
+def load(
+    pipeline: str | Path | Mapping[str, Any],
+    registry: Registry,
+    changes: Sequence[str] = (),
+    out: str | Path | None = None,
+) -> Pipeline:
+    """Read a pipeline file, or take its tables. ``out`` is where its results go, in place of what it says.
 
-    Raises ``RequestError`` where the file cannot be read and ``ConfigError`` with everything that is wrong in it.
+    ``changes`` are ``a.b=c``; ``reduce.hash6.threshold=4`` names a table by its id. Raises ``RequestError`` where the
+    file cannot be read and ``ConfigError`` with everything that is wrong in it.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text: save it as UTF-8 in your editor"
-        raise RequestError(f"cannot read the pipeline file {path}: {reason}") from error
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}:{_syntax(text, str(error))}") from error
+    if isinstance(pipeline, Mapping):
+        text, document, base, source = "", deepcopy(dict(pipeline)), Path.cwd(), "pipeline"
+    else:
+        text, base, source = _text(Path(pipeline)), Path(pipeline).absolute().parent, str(pipeline)
+        document = _parsed(text, source)
     for change in changes:
         override(document, change)
     follow(document, registry)
-    return resolve(document, registry, path.absolute().parent, str(path), partial(line_of, text))
+    found = resolve(document, registry, base, source, partial(line_of, text))
+    return found if out is None else replace(found, run=found.run.model_copy(update={"out": Path(out).absolute()}))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text: save it as UTF-8 in your editor"
+        raise RequestError(f"cannot read the pipeline file {path}: {reason}") from error
+
+
+def _parsed(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{source}:{_syntax(text, str(error))}") from error
 
 
 def follow(document: dict[str, Any], registry: Registry) -> None:

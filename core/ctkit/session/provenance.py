@@ -7,6 +7,7 @@ import platform
 import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ctkit.files import write_json
@@ -110,7 +111,7 @@ class Provenance:
                 "python": platform.python_version(),
                 "platform": platform.platform(),
                 "name": self.pipeline.run.name,
-                "command": ["ctkit", *sys.argv[1:]],
+                "command": _command(),
                 "started": self.started,
                 "finished": _now() if finished else None,
                 "state": self.state,
@@ -145,6 +146,12 @@ def _plugins(pipeline: Pipeline) -> list[dict[str, Any]]:
         for chosen in pipeline.plugins
     }
     return [facts[key] for key in sorted(facts)]
+
+
+def _command() -> list[str]:
+    """The command line; where Python called us, the name of its script, for a notebook's arguments tell nothing."""
+    program = Path(sys.argv[0]).name
+    return ["ctkit", *sys.argv[1:]] if program in ("ctkit", "ctkit.exe", "__main__.py") else ["python", program]
 
 
 def _now() -> str:

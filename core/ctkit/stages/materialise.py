@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -21,10 +22,11 @@ from ctkit.stages.readings import read_reading
 from ctkit.storage import Cache
 
 
-def materialise(session: Session, data: Data, selections: Iterable[Selection]) -> Data:
+def materialise(session: Session, data: Data, selections: Iterable[Selection], *, noted: bool = True) -> Data:
     """Store the slices that any of the selections keeps, and return the data with where they lie.
 
-    Raises ``DataError`` where one cannot be read any more.
+    Who only reads a run does so without it being ``noted`` in ``run.json``. Raises ``DataError`` where one cannot be
+    read any more.
     """
     catalogue, table, kept = data.catalogue, data.table, np.zeros(len(data.table), bool)
     for chosen in selections:
@@ -36,7 +38,7 @@ def materialise(session: Session, data: Data, selections: Iterable[Selection]) -
     if not missing:
         session.cached("materialise")
     else:
-        with session.work("materialise"):
+        with session.work("materialise") if noted else nullcontext():
             _store(session, catalogue, {number: wanted[number] for number in missing})
         shards |= {number: find(number, wanted[number]) for number in missing}
     lost = [number for number, shard in shards.items() if shard is None]

@@ -9,7 +9,8 @@ import hashlib
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from concurrent.futures import BrokenExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Volume
+from ctkit_datasets.dicom_elements import UNCOMPRESSED
 from ctkit_datasets.dicom_geometry import Plane, Turn, is_even, levels
 from ctkit_datasets.dicom_header import every_element
 from ctkit_datasets.dicom_pixels import SliceError, SliceReader
@@ -32,6 +34,7 @@ _LEAST = 3  # slices of a pass: on average, or of each where heights do not repe
 _CLEAR = 2  # times as large must a gap between the values of two passes be as those inside
 _MANY = 10  # slices on average: then more passes are believed than slices lie at one height
 _LONGEST = 64  # bytes of an element that may tell scans apart
+_DECODING = 60.0  # seconds that one slice may take
 _Value: TypeAlias = Any
 
 
@@ -419,24 +422,57 @@ def _without_copies(slices: list[Slice], at: list[int], root: Path) -> tuple[lis
     """Return one of the slices of equal values at each height, and the others."""
     count = Counter(at)
     first = slices[0].encoding
-    shape = (first.rows, first.columns)
-    volume = Volume("copies", "copies", rows=shape[0], columns=shape[1], **sources(slices, Turn()))
+    volume = Volume("copies", "copies", rows=first.rows, columns=first.columns, **sources(slices, Turn()))
     kept: list[Slice] = []
     copies: list[Slice] = []
     seen: set[tuple[int, bytes]] = set()
-    values = np.empty(shape, np.float64)
-    with closing(SliceReader(root, volume)) as reader:
+    with closing(SliceReader(root, volume)) as reader, _Decoder(root, volume) as decoder:
         for number, slice_ in enumerate(slices):
-            mark = (at[number], b"")
+            mark = b""
             if count[at[number]] > 1:
-                try:
-                    reader.read(number, values, _rescaled)
-                    mark = (at[number], hashlib.blake2b(values.tobytes()).digest())
-                except SliceError:
-                    mark = (at[number], str(number).encode())  # what cannot be read is nobody's copy
-            (copies if mark in seen else kept).append(slice_)
-            seen.add(mark)
+                digest = decoder.digest if slice_.encoding.syntax not in UNCOMPRESSED else partial(_digest, reader)
+                mark = digest(number) or str(number).encode()  # what cannot be read is nobody's copy
+            (copies if (at[number], mark) in seen else kept).append(slice_)
+            seen.add((at[number], mark))
     return kept, copies
+
+
+class _Decoder(ExitStack):
+    """Digests of compressed slices, decoded in a process of its own: damaged ones may crash or hang their decoder."""
+
+    def __init__(self, root: Path, volume: Volume) -> None:
+        super().__init__()
+        self._source = (root, volume)
+        self._process: Any = None
+
+    def digest(self, number: int) -> bytes | None:
+        """As ``_digest``."""
+        import loky
+
+        if self._process is None:
+            self._process = loky.ProcessPoolExecutor(1)
+            self.callback(self._process.shutdown, kill_workers=True)
+        try:
+            return self._process.submit(_digest_of, *self._source, number).result(_DECODING)  # type: ignore[no-any-return]
+        except (TimeoutError, BrokenExecutor):
+            self.close()
+            self._process = None
+            return None
+
+
+def _digest_of(root: Path, volume: Volume, number: int) -> bytes | None:
+    with closing(SliceReader(root, volume)) as reader:
+        return _digest(reader, number)
+
+
+def _digest(reader: SliceReader, number: int) -> bytes | None:
+    """Digest of what the values of a slice mean, None where it cannot be read."""
+    values = np.empty(reader.shape, np.float64)
+    try:
+        reader.read(number, values, _rescaled)
+    except SliceError:
+        return None
+    return hashlib.blake2b(values.tobytes()).digest()
 
 
 def _rescaled(stored: NDArray[Any], encoding: Encoding, out: NDArray[np.float64]) -> None:

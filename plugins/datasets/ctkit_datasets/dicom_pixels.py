@@ -220,6 +220,11 @@ class SliceReader:
         self._data = b""  #: of a compressed or deflated file, from its pixels on
         self._buffer = np.empty(0, np.uint8)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of an upright slice."""
+        return self._volume.rows, self._volume.columns
+
     def read(self, number: int, out: NDArray[Any], convert: Convert) -> Any:
         """Write slice ``number`` into ``out`` (rows, columns), upright; return what ``convert`` does.
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from ctkit import Console, RunBackbone, open_run
+from ctkit import Console, RunBackbone
 from ctkit.contracts import Exported, ExportFormat
-from ctkit.errors import RequestError, nearest
+from ctkit.errors import RequestError
 
 SUFFIXES: Mapping[ExportFormat, str] = {
     "torchvision": ".safetensors",
@@ -25,24 +25,6 @@ SUFFIXES: Mapping[ExportFormat, str] = {
 def name_of(backbone: RunBackbone) -> str:
     """What the export of a backbone is called."""
     return f"{backbone.arm}-{backbone.pretrain}-seed-{backbone.seed}"
-
-
-def choose_backbones(
-    run: Path, arm: str | None = None, pretrain: str | None = None, seed: int | None = None
-) -> list[RunBackbone]:
-    """Return the backbones of the folder ``run``, or those of one arm, pre-training and seed.
-
-    Raises ``RequestError`` where there is no run, no backbone, or none of that name.
-    """
-    chosen = open_run(run).backbones
-    if not chosen:
-        raise RequestError(f"{run} has no backbone: it has no [[pretrain]], or did not reach this stage")
-    for key, name in (("arm", arm), ("pretrain", pretrain), ("seed", seed)):
-        there = {str(getattr(one, key)) for one in chosen}
-        chosen = [one for one in chosen if name is None or getattr(one, key) == name]
-        if not chosen:
-            raise RequestError(f"{run} has no backbone of {key} {name!r}; {nearest(str(name), there)}")
-    return chosen
 
 
 def export_backbones(chosen: list[RunBackbone], form: ExportFormat, out: Path) -> Iterator[Exported]:

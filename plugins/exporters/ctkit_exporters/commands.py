@@ -75,12 +75,13 @@ def export(
     NAME is ARM-PRETRAIN-seed-SEED. Each file is loaded again and its features compared with the original's. Mean and
     standard deviation, which images have to be normalised with, are in each file and differ from arm to arm.
     """  # noqa: D301  # a real backspace is click's mark for lines that stay as they are
+    from ctkit import open_run
     from ctkit_exporters import backbones as exporting
 
     if dimensions == "3":
         if form != "monai":
             raise click.UsageError("--spatial-dims 3 needs --format monai")
         form = "monai-3d"
-    chosen = exporting.choose_backbones(run, arm, pretrain, seed)
+    chosen = open_run(run).find_backbones(arm, pretrain, seed)
     written = exporting.export_backbones(chosen, form, out)
     exporting.tell(written, console)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ctkit.hookspecs import Spec, hookimpl
 
 if TYPE_CHECKING:
+    from ctkit.contracts import Rows
     from ctkit_models.contrastive import Contrastive
     from ctkit_models.network import Network, full_precision
     from ctkit_models.parameters import ContrastiveParams
@@ -47,6 +49,23 @@ def ctkit_register_methods() -> Sequence[Spec]:
         spec("byol", "a view predicts another, without negatives (Grill et al. 2020)", "ctkit_models.byol:BYOL"),
         spec("untrained", "random or given weights, as a baseline", "ctkit_models.untrained:Untrained"),
     ]
+
+
+@hookimpl
+def ctkit_open_backbone(path: Path) -> Any:
+    """Any backbone that ctkit or a plugin wrote, by the architecture in its metadata."""
+    from ctkit_torch.backbones import load_backbone
+    from ctkit_torch.opened import NormalisedBackbone
+
+    return NormalisedBackbone(load_backbone(path))
+
+
+@hookimpl
+def ctkit_open_slices(rows: Rows, sources: Sequence[str]) -> Any:
+    """Slices in the store."""
+    from ctkit_models.slices import StoredSlices
+
+    return StoredSlices(rows, sources)
 
 
 @hookimpl

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,23 @@ class Batches(Dataset[Tensor]):
         offset = self._offsets[shard] + int(self.rows.row[position]) * side * side
         pixels = np.fromfile(self.rows.shards[shard], dtype=np.uint8, count=side * side, offset=offset)
         return pixels.reshape(side, side)
+
+
+class StoredSlices(Dataset[tuple[Tensor, str]]):
+    """Slice number ``n`` as (image, source): (1, size, size) float32 on the scale 0..1, and where it comes from."""
+
+    def __init__(self, rows: Rows, sources: Sequence[str]) -> None:
+        self.rows, self.sources = rows, sources
+        self._batches = Batches(rows, seed=0, batch=1)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, str]:
+        if not -len(self) <= number < len(self):
+            raise IndexError(number)  # which ends a loop
+        image = torch.from_numpy(self._batches.pixels(np.array([number % len(self)])))
+        return image.float() / 255, self.sources[number]
 
 
 def _data_offset(shard: Path, side: int) -> int:

@@ -50,19 +50,13 @@ def _is_pillows(height: int, width: int, rows: int, columns: int) -> bool:
 
 def _weighed(pixels: NDArray[np.uint8], weights: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Resample the rows of ``pixels`` (m, k) with ``weights`` (k, 2, n) to (m, n)."""
-    parts = (pixels.astype(np.float32) @ weights.reshape(len(weights), -1)).astype(np.int32)
-    sums, low = np.split(parts, 2, axis=1)
-    sums *= _LOW
-    sums += low
-    sums += 1 << _PRECISION - 1
-    sums >>= _PRECISION
-    np.maximum(sums, 0, out=sums)  # clip takes longer
-    return np.minimum(sums, 255, out=sums).astype(np.uint8)
+    parts = (pixels.astype(np.float32) @ weights.reshape(len(weights), -1)).reshape(len(pixels), *weights.shape[1:])
+    sums = parts[:, 0].astype(np.int64) * _LOW + parts[:, 1].astype(np.int64)
+    return ((sums + (1 << _PRECISION - 1)) >> _PRECISION).clip(0, 255).astype(np.uint8)
 
 
 def _is_exact(weights: NDArray[np.float32]) -> bool:
-    parts = np.abs(weights.astype(np.int64)).sum(axis=0) * 255
-    return bool(parts.max() < _EXACT and (parts[0] * _LOW + parts[1]).max() < (1 << 31) - (1 << _PRECISION))
+    return bool(255 * np.abs(weights).sum(axis=0).max() < _EXACT)
 
 
 @lru_cache

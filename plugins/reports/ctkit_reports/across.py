@@ -58,12 +58,12 @@ def across(runs: Sequence[Path], metric: str | None = None) -> list[Row]:
     runs = list(dict.fromkeys(runs))  # one that is given twice counts once
     opened = {name: open_run(folder) for name, folder in zip(_names(runs), runs, strict=True)}
     for folder, run in zip(runs, opened.values(), strict=True):
-        if not run.scores:
+        if not run.score_rows:
             raise RequestError(f"{folder} has no scores yet: its pipeline has no [[task]], or it ended earlier")
-    known = list(dict.fromkeys(row.metric for run in opened.values() for row in run.scores))
+    known = list(dict.fromkeys(row.metric for run in opened.values() for row in run.score_rows))
     if metric is not None and metric not in known:
         raise RequestError(f"no run has the metric {metric!r}; {nearest(metric, known)}")
-    rows = [row for name, run in opened.items() for row in _rows(name, run, metric or main_metric(run.scores))]
+    rows = [row for name, run in opened.items() for row in _rows(name, run, metric or main_metric(run.score_rows))]
     return sorted(rows, key=lambda row: (row.score.place.task, row.score.place.protocol, -row.score.place.labels))
 
 
@@ -87,13 +87,13 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 
 def _rows(name: str, run: Run, metric: str | None) -> Iterator[Row]:
-    against = [row for row in run.comparisons if row.metric == metric and row.reference not in run.baselines]
+    against = [row for row in run.comparison_rows if row.metric == metric and row.reference not in run.baselines]
     compared = {(row.arm, row.place): row for row in against if row.contrast == "reference"}
-    controls = {(row.arm, row.reference) for row in run.comparisons if row.family == "primary"}
+    controls = {(row.arm, row.reference) for row in run.comparison_rows if row.family == "primary"}
     same_size = [row for row in against if row.contrast == "same size" and (row.arm, row.reference) in controls]
     controlled = {(row.arm, row.place): row for row in reversed(same_size)}
     tasks = {task["id"]: task["use"].rpartition(":")[2] for task in run.pipeline.get("task", ())}
-    for score in run.scores:
+    for score in run.score_rows:
         if score.pooled and score.metric == metric:
             arm = run.arm(score.arm)
             kept, slices = (arm.kept, arm.slices) if arm else (math.nan, math.nan)

@@ -121,7 +121,7 @@ def by(key: Callable[[T], K], items: Iterable[T]) -> dict[K, list[T]]:
 
 def title(run: Run, place: Place) -> str:
     """Name a place by what sets it apart in its run."""
-    places = {row.place for row in run.scores}
+    places = {row.place for row in run.score_rows}
     words = [place.task, place.protocol]
     words += [wording.labels(place.labels)] if len({other.labels for other in places}) > 1 else []
     words += [place.pretrain] if place.pretrain and len({other.pretrain for other in places} - {""}) > 1 else []

@@ -16,7 +16,7 @@ from ctkit_reports.verdict import aside, gain, verdict
 
 def plain(run: Run) -> list[str]:
     """The answer without statistics: what each arm keeps, and whether it is better, worse, or neither is shown."""
-    return [_plain(run, name) for name in _asked(run)] if run.scores and _asked(run) else [headline(run)]
+    return [_plain(run, name) for name in _asked(run)] if run.score_rows and _asked(run) else [headline(run)]
 
 
 def _plain(run: Run, name: str) -> str:
@@ -40,9 +40,9 @@ def headline(run: Run) -> str:
     """The answer in one sentence, with its numbers."""
     if not run.arms:
         return "No arm has been chosen yet."
-    if not run.trainings and not run.scores:
+    if not run.trainings and not run.score_rows:
         return f"This run has selections only: {_smallest(run)} No backbone was trained, so nothing is scored."
-    if not run.scores:
+    if not run.score_rows:
         return f"Backbones were trained but not scored on any task. {_smallest(run)}"
     if not _primary(run):
         return f"There is no reference arm to compare with, so no arm is called better or worse. {_smallest(run)}"
@@ -59,11 +59,11 @@ def further(run: Run) -> tuple[str, ...]:
 
 def _primary(run: Run) -> list[ComparisonRow]:
     """The comparisons that answer the question; of a run that has no families, those with the reference."""
-    metric = main_metric(run.comparisons)
-    known = any(row.family for row in run.comparisons)
+    metric = main_metric(run.comparison_rows)
+    known = any(row.family for row in run.comparison_rows)
     return [
         row
-        for row in run.comparisons
+        for row in run.comparison_rows
         if row.metric == metric and row.reference not in run.baselines and (row.family == "primary" or not known)
     ]
 

@@ -38,8 +38,8 @@ def gain(row: ComparisonRow, difference: float) -> float:
 
 def gains(run: Run) -> list[str]:
     """What pre-training bought at all, a sentence for each baseline."""
-    metric = main_metric(run.comparisons)
-    against = by(lambda row: row.reference, (row for row in run.comparisons if row.metric == metric))
+    metric = main_metric(run.comparison_rows)
+    against = by(lambda row: row.reference, (row for row in run.comparison_rows if row.metric == metric))
     return [_gain(name, against[name], wording.metric(metric or "")) for name in run.baselines if name in against]
 
 
@@ -131,7 +131,7 @@ def _training_cautions(run: Run) -> list[str]:
             "Reduced arms trained for fewer optimiser steps than the reference (equal epochs), so the effects of the"
             " data and of the training length cannot be separated; use equal steps to separate them."
         )
-    if len({training.seed for training in run.trainings}) == 1 and run.scores:
+    if len({training.seed for training in run.trainings}) == 1 and run.score_rows:
         found.append(
             "There is one seed: the intervals cover the variation of test images, not that of training, which may be"
             " as large."
@@ -154,7 +154,7 @@ def _fewer_steps(trainings: Iterable[RunTraining], reference: str) -> bool:
 
 
 def _score_cautions(run: Run) -> list[str]:
-    pooled = [row for row in run.scores if row.pooled]
+    pooled = [row for row in run.score_rows if row.pooled]
     metric = main_metric(pooled)
     halves = [(row.ci_high - row.ci_low) / 2 for row in pooled if row.metric == metric]
     widest = float(np.nanmax(halves)) if np.isfinite(halves).any() else 0.0

@@ -15,7 +15,7 @@ import pytest
 import ctkit
 from ctkit import Place, pipeline_file, plugins, runner
 from ctkit.console.output import Console
-from ctkit.errors import RequestError
+from ctkit.errors import PluginError, RequestError
 from ctkit.files import read_csv, read_json
 
 PIPELINE: dict[str, Any] = {
@@ -97,11 +97,11 @@ def test_curve_and_pictures_are_there_where_a_run_left_them(folder: Path) -> Non
 def test_scores_and_predictions_are_those_of_the_tables(folder: Path) -> None:
     run = ctkit.open_run(folder)
     place = Place("mean", "coins", "guess", 1.0)
-    assert {row.place for row in run.scores} == {place, place._replace(pretrain="")}
+    assert {row.place for row in run.score_rows} == {place, place._replace(pretrain="")}
     table = read_csv(folder / "results.csv")
-    assert [f"{row.value:.6g}" for row in run.scores] == [row["value"] for row in table]
-    assert [math.isnan(row.sd_seeds) for row in run.scores] == [row["sd_seeds"] == "" for row in table]
-    assert {(row.arm, row.reference) for row in run.comparisons} == {
+    assert [f"{row.value:.6g}" for row in run.score_rows] == [row["value"] for row in table]
+    assert [math.isnan(row.sd_seeds) for row in run.score_rows] == [row["sd_seeds"] == "" for row in table]
+    assert {(row.arm, row.reference) for row in run.comparison_rows} == {
         *((arm, "all") for arm in ("hash", "drawn")),
         ("hash", "drawn"),
         *((arm, "raw") for arm in ("all", "hash", "drawn")),
@@ -117,7 +117,9 @@ def test_scores_and_predictions_are_those_of_the_tables(folder: Path) -> None:
 def test_what_is_not_there_yet_is_empty(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"pipeline": {}}')
     run = ctkit.open_run(str(tmp_path))
-    assert not any((run.arms, run.trainings, run.scores, run.comparisons, run.predictions, run.mistakes, run.volumes))
+    assert not any(
+        (run.arms, run.trainings, run.score_rows, run.comparison_rows, run.predictions, run.mistakes, run.volumes)
+    )
     assert (run.backbones, run.baselines, run.reference, run.skipped) == ([], [], None, {})
 
 
@@ -149,9 +151,9 @@ def test_a_damaged_fact_file_leaves_the_other_arms(folder: Path) -> None:
 
 def test_a_file_is_read_once(folder: Path) -> None:
     run = ctkit.open_run(folder)
-    scores = run.scores
+    scores = run.score_rows
     (folder / "results.csv").unlink()
-    assert run.scores is scores
+    assert run.score_rows is scores
 
 
 def test_facts_are_those_of_the_documents(folder: Path) -> None:
@@ -167,3 +169,39 @@ def test_reading_files_alone_loads_no_stage_and_no_plugin() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     rooms = {name.split(".")[1] for name in done.stdout.split() if name.count(".")}
     assert not rooms & {"stages", "session", "compute", "slices", "plugins", "pipeline_file", "runner", "cli"}
+
+
+# --- tables
+
+
+def test_scores_comparisons_and_selections_are_tables_of_pandas(folder: Path) -> None:
+    run = ctkit.open_run(folder)
+    scores, differences = run.scores(), run.comparisons()
+    assert list(scores.columns) == list(read_csv(folder / "results.csv")[0])
+    assert len(differences) == len(read_csv(folder / "comparisons.csv"))
+    assert scores.query("seed == 'all'").value.tolist() == [row.value for row in run.score_rows if row.pooled]
+    second = read_csv(folder / "arms" / "drawn" / "draw-43" / "selection.csv")
+    assert run.selection("drawn", seed=43).kept.tolist() == [row["kept"] == "true" for row in second]
+    assert run.selection("hash").kept.sum() == run.arms[1].kept
+
+
+def test_what_is_not_in_a_run_is_said_with_the_nearest(folder: Path) -> None:
+    run = ctkit.open_run(folder)
+    with pytest.raises(RequestError, match="has no arm 'hahs'; did you mean 'hash'"):
+        run.selection("hahs")
+    with pytest.raises(RequestError, match="arm 'drawn' of .* has no selection of seed 7"):
+        run.selection("drawn", seed=7)
+    with pytest.raises(RequestError, match="has no source files; take `selection` or `dataset`"):
+        run.kept("hash")
+    with pytest.raises(RequestError, match="several such backbones: all with mean, hash with mean, drawn with mean"):
+        run.backbone()
+
+
+@pytest.mark.parametrize(("extra", "call"), [("pandas", "scores"), ("train", "backbone")])
+def test_a_missing_library_is_said_in_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, extra: str, call: str
+) -> None:
+    monkeypatch.setattr("ctkit.plugins.missing_extra", lambda owner, name: f"{owner}[{name}]" if name == extra else "")
+    run = ctkit.open_run(folder)
+    with pytest.raises(PluginError, match=rf"pip install 'ctkit-ssl\[{extra}\]'$"):
+        run.scores() if call == "scores" else run.backbone("hash")

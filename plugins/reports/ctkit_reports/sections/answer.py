@@ -48,11 +48,11 @@ def _terms(run: Run) -> Iterable[tuple[str, str]]:
     protocols = [one if isinstance(one, str) else one.get("use", "") for one in _protocols(run)]
     used = {"linear": "linear", "knn": "k-NN", "finetune": "finetune"}
     known = {"Arm"} | {term for name, term in used.items() if any(name in protocol for protocol in protocols)}
-    if run.scores:
+    if run.score_rows:
         known |= {"Interval", "No difference shown"}
     if any("untrained" in baseline.get("use", "") for baseline in run.pipeline.get("baseline", [])):
         known.add("untrained")
-    if main_metric(run.scores) == "auc":
+    if main_metric(run.score_rows) == "auc":
         known.add("AUC")
     return ((term, meaning) for term, meaning in TERMS.items() if term in known)
 
@@ -62,13 +62,13 @@ def _protocols(run: Run) -> Iterable[Any]:
     for task in run.pipeline.get("task", []):
         asked = task.get("protocol", [])
         yield from asked if isinstance(asked, list) else [asked]
-    yield from {row.place.protocol for row in run.scores}
+    yield from {row.place.protocol for row in run.score_rows}
 
 
 def _pooled(run: Run) -> tuple[str, list[ScoreRow]]:
     """The main metric, and its scores over all seeds."""
-    metric = main_metric(run.scores) or ""
-    return metric, [row for row in run.scores if row.pooled and row.metric == metric]
+    metric = main_metric(run.score_rows) or ""
+    return metric, [row for row in run.score_rows if row.pooled and row.metric == metric]
 
 
 def _plots(run: Run, looks: Looks) -> Iterable[Plot]:
@@ -102,7 +102,7 @@ def _scores(run: Run, looks: Looks) -> Table | None:
     lines = sorted(dict.fromkeys((row.arm, row.place.pretrain) for row in pooled), key=lambda line: order[line[0]])
     shown = {
         (row.arm, row.place): verdict.verdict(row)
-        for row in run.comparisons
+        for row in run.comparison_rows
         if row.metric == metric and row.reference == run.reference
     }
 

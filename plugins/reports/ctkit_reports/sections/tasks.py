@@ -23,20 +23,20 @@ ByMethod = Mapping[str, ByArm]
 
 def tasks(run: Run, looks: Looks) -> dict[str, Any]:
     """All differences and their tests; scores and plots for each task, protocol and share of the labels."""
-    places = dict.fromkeys((row.place.task, row.place.protocol, row.place.labels) for row in run.scores)
+    places = dict.fromkeys((row.place.task, row.place.protocol, row.place.labels) for row in run.score_rows)
     if not places:
         return {}
     first = {place[:2]: place for place in reversed(places)}
-    main = main_metric(run.comparisons)
+    main = main_metric(run.comparison_rows)
     return {
         "differences": _comparison_table(
             run,
             f"All differences in {wording.metric(main or '')}",
-            [c for c in run.comparisons if c.metric == main],
+            [c for c in run.comparison_rows if c.metric == main],
             looks,
         ),
         "others": _comparison_table(
-            run, "Differences in other metrics", [c for c in run.comparisons if c.metric != main], looks
+            run, "Differences in other metrics", [c for c in run.comparison_rows if c.metric != main], looks
         ),
         "places": [_task(run, looks, *place, with_curve=place in first.values()) for place in places],
     }
@@ -44,7 +44,7 @@ def tasks(run: Run, looks: Looks) -> dict[str, Any]:
 
 def _task(run: Run, looks: Looks, task: str, protocol: str, labels: float, *, with_curve: bool) -> dict[str, Any]:
     """One task under one protocol with one share of the labels; with the first of several shares the curve over all."""
-    scores = [r for r in run.scores if (r.place.task, r.place.protocol, r.place.labels) == (task, protocol, labels)]
+    scores = [r for r in run.score_rows if (r.place.task, r.place.protocol, r.place.labels) == (task, protocol, labels)]
     files = [file for file in run.predictions if (file.task, file.protocol, file.labels) == (task, protocol, labels)]
     predicted = _predictions(files)
     main = main_metric(scores)
@@ -144,7 +144,7 @@ def _points(rows: Sequence[ScoreRow], looks: Looks) -> Plot | None:
 
 def _label_curve(run: Run, looks: Looks, task: str, protocol: str) -> Plot | None:
     """The main metric over shares of the labels, where there are several."""
-    rows = [row for row in run.scores if row.pooled and (row.place.task, row.place.protocol) == (task, protocol)]
+    rows = [row for row in run.score_rows if row.pooled and (row.place.task, row.place.protocol) == (task, protocol)]
     metric = main_metric(rows) or ""
     ordered = sorted((row for row in rows if row.metric == metric), key=lambda row: row.place.labels)
     by_arm = by(lambda row: (row.arm, row.place.pretrain), ordered)
