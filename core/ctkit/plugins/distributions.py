@@ -1,25 +1,13 @@
-"""Distributions by their metadata, which may hold anything: entry points, extras, and what they are made for."""
+"""Distributions by their metadata, which may hold anything: versions, extras, and what they are made for."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from importlib import metadata
 
 from ctkit.hookspecs import DISTRIBUTION, VERSION
-
-
-def entry_points(group: str) -> Iterable[metadata.EntryPoint]:
-    """Entry points of a group; without those of distributions whose metadata are damaged."""
-    with suppress(Exception):  # those of any distribution may be damaged, which need not be a plugin's
-        return metadata.entry_points(group=group)
-    found: list[metadata.EntryPoint] = []
-    for distribution in metadata.distributions():
-        with suppress(Exception):
-            found += distribution.entry_points.select(group=group)
-    return found
 
 
 @cache

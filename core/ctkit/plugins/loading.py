@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import sys
-import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -27,7 +26,6 @@ _BESIDE = (
     "which lies beside it, but only this file is sent to workers and watched for changes; put all into one file, or"
     " make a package: ctkit new-plugin"
 )
-_lock = threading.RLock()
 
 
 @dataclass(frozen=True)
@@ -45,15 +43,14 @@ class Source:
     def module(self) -> ModuleType:
         """The module that it makes, made once in each process, under a name that holds the digest."""
         name = f"ctkit_file_{self.digest}"
-        with _lock:
-            if name not in sys.modules:
-                module = sys.modules[name] = ModuleType(name)
-                module.__dict__.update(__file__=self.name, __package__="", _ctkit_source=self)
-                try:
-                    exec(compile(self.content, self.name, "exec", dont_inherit=True), vars(module))  # noqa: S102  # asked for
-                except BaseException:
-                    del sys.modules[name]
-                    raise
+        if name not in sys.modules:
+            module = sys.modules[name] = ModuleType(name)
+            module.__dict__.update(__file__=self.name, __package__="", _ctkit_source=self)
+            try:
+                exec(compile(self.content, self.name, "exec", dont_inherit=True), vars(module))  # noqa: S102  # asked for
+            except BaseException:
+                del sys.modules[name]
+                raise
         return sys.modules[name]
 
     def __reduce__(self) -> tuple[Any, ...]:

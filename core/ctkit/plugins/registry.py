@@ -21,7 +21,7 @@ from ctkit import hookspecs
 from ctkit.console import without_paths
 from ctkit.errors import PASSING, CtkitError, PluginError, nearest
 from ctkit.hookspecs import COMMANDS, DISTRIBUTION, PROJECT, VERSION, Kind, Spec
-from ctkit.plugins.distributions import entry_points, made_for, missing_extra
+from ctkit.plugins.distributions import made_for, missing_extra
 from ctkit.plugins.loading import Source, imported, load_target, read_file
 
 if TYPE_CHECKING:
@@ -105,8 +105,7 @@ class Entry:
     @property
     def qualified(self) -> str:
         """How a name that others have too is written where it is used."""
-        name = f"{self.distribution}:{self.name}"
-        return f"ctkit {name}" if self.kind == "command" else f'use = "{name}"'
+        return f"ctkit {self.use}" if self.kind == "command" else f'use = "{self.use}"'
 
     def _imported(self, load: Callable[[str], Any]) -> Any:
         if self.status == "broken":
@@ -255,7 +254,7 @@ def load() -> Registry:
     registry = Registry()
     disabled = {name for name in os.environ.get(DISABLE, "").replace(" ", "").split(",") if name}
     seen: set[tuple[str, str]] = set()
-    for point in sorted(entry_points(PROJECT), key=lambda p: (_distribution(p)[0], p.name)):
+    for point in sorted(metadata.entry_points(group=PROJECT), key=lambda p: (_distribution(p)[0], p.name)):
         distribution, version = _distribution(point)
         if (distribution, point.name) in seen or disabled & {point.name, distribution}:
             continue
