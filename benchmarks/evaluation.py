@@ -27,11 +27,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ctkit.contracts import Evaluation, NoParams, Split, Task
+from ctkit_tasks.epochs import learn, shuffled
 from ctkit_tasks.features import extract
 from ctkit_tasks.finetune_params import FinetuneParams
 from ctkit_tasks.linear import Linear, LinearParams
 from ctkit_tasks.parts import parts_of
-from ctkit_tasks.tuning import Classifier, _batches, _learn, _predicted, _Training
+from ctkit_tasks.tuning import Classifier, _predicted, _Training
 from ctkit_torch.backbones import load_backbone, random_backbone, save_backbone
 from ctkit_torch.preparation import normalised
 
@@ -148,8 +149,8 @@ class PlainLoop:
     def epoch(self) -> None:
         """Train on every image once, and predict the validation images."""
         self.classifier.train()
-        for chosen in _batches(len(self.train), self.params.batch, self.rng):
-            _learn(self.classifier, self.optimiser, self.train[chosen].expand(-1, 3, -1, -1), self.labels[chosen])
+        for chosen in shuffled(len(self.train), self.params.batch, self.rng):
+            learn(self.classifier, self.optimiser, self.train[chosen].expand(-1, 3, -1, -1), self.labels[chosen])
         _predicted(self.classifier, torch.split(self.val, self.params.batch), lambda x: x.expand(-1, 3, -1, -1))
 
 

@@ -31,7 +31,6 @@ from ctkit.cli import main
 from ctkit.contracts import Leak
 from ctkit.plugins.registry import load
 from ctkit.runner import pipeline_text
-from ctkit.stages import predictions
 from ctkit.storage import ArmFolder, RunFolder, TrainingFolder, records
 from ctkit.storage.run_folder import File
 
@@ -175,12 +174,12 @@ COLUMNS = {
     "results.csv": records.ScoreRow._fields,
     "comparisons.csv": records.ComparisonRow._fields,
     "leaks.csv": Leak._fields,
-    "TASK/PROTOCOL/repeat-N-labels-SHARE.csv": predictions.PREDICTION_COLUMNS,
+    "TASK/PROTOCOL/repeat-N-labels-SHARE.csv": records.PREDICTION_COLUMNS,
 }
 KEYS = {
     "arm.json": records.ArmFacts.__annotations__,
     "pretrain.json": records.TrainingFacts.__annotations__,
-    "TASK/PROTOCOL/repeat-N-labels-SHARE.json": predictions.PredictionFacts.__annotations__,
+    "TASK/PROTOCOL/repeat-N-labels-SHARE.json": records.PredictionFacts.__annotations__,
 }
 CURVES = {"loss"}  #: of a history: names in it, not columns
 VALUES = {"true", "false", "all", "other"}

@@ -17,8 +17,8 @@ PUBLIC = {
     "ctkit.contracts": """
         BASES Bools ChildProcess Dataset Decision Difference Evaluation ExportFormat Exported Floats Group InputPath
         Ints Knob Leak Method Mistake NoParams P PRETRAINING Params Pixels Plugin Predictions Pretrained Pretraining
-        Protocol Reducer Rows Score Skipped SliceFormat Slices SourceFile Split StartChild Task Tracker Volume
-        VolumeFacts image_of knob main_metric refuse_without_sources worst_mistakes
+        Protocol Reducer Rows Score Skipped SliceFormat Slices SourceFile Split Stack StartChild Task Tracker Volume
+        VolumeFacts image_of knob main_metric mask_of refuse_without_sources worst_mistakes
     """,
     "ctkit.errors": """
         ConfigError CtkitError DataError LockedError PluginError RequestError StorageError TrainingError nearest

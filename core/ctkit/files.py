@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import errno
 import filecmp
+import gzip
 import json
 import os
 import secrets
@@ -16,8 +17,9 @@ import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TextIO
 
 from ctkit.errors import StorageError
 
@@ -36,10 +38,10 @@ def writing(path: Path, *, sealed: bool = False) -> Iterator[Path]:
         yield temporary
         if sealed:
             with temporary.open("ab") as file:
-                file.write(_seal(path, temporary.read_bytes()))
-        _synchronise(temporary)
+                file.write(_seal(path.name, temporary.read_bytes()))
+        synchronise(temporary)
         temporary.replace(path)
-        _synchronise(path.parent)
+        synchronise(path.parent)
     except OSError as error:
         if not concerns_writing(error, temporary):
             raise
@@ -79,12 +81,22 @@ def read_sealed(path: Path) -> bytes | None:
         if error.errno not in (errno.ENOENT, errno.EIO):
             raise
         return None
-    content = data[: -len(_seal(path, b""))]
-    return content if data == content + _seal(path, content) else None
+    return unsealed(path.name, data)
 
 
-def _seal(path: Path, content: bytes) -> bytes:
-    crc = zlib.crc32(content, zlib.crc32(path.name.encode(errors="surrogateescape")))
+def sealed(name: str, content: bytes) -> bytes:
+    """Return what a file of this name holds that is written ``sealed``."""
+    return content + _seal(name, content)
+
+
+def unsealed(name: str, data: bytes) -> bytes | None:
+    """Return the content of ``sealed``; None where that is damaged."""
+    content = data[: -len(_seal(name, b""))]
+    return content if data[len(content) :] == _seal(name, content) else None
+
+
+def _seal(name: str, content: bytes) -> bytes:
+    crc = zlib.crc32(content, zlib.crc32(name.encode(errors="surrogateescape")))
     return f"\n#ctkit {len(content):016x} {crc:08x}\n".encode()
 
 
@@ -110,14 +122,12 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a header and rows, streaming; ``true`` and ``false`` for booleans, an empty cell for None.
 
+    A name that ends in ``.gz`` asks for compression.
     UTF-8, but for bytes of file names that are not: those stay as they are, so that the file can be found.
 
     >>> write_csv(Path("sizes.csv"), ("volume", "slices"), [("a1b2", 120), ("c3d4", 96)])
     """
-    with (
-        writing(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
+    with writing(path) as temporary, open_csv(temporary, "w", packed=path.suffix == ".gz") as file:
         table, quoted = (
             csv.writer(file, lineterminator="\n", quoting=way) for way in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL)
         )
@@ -133,8 +143,18 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def iterate_csv(path: Path) -> Iterator[dict[str, str]]:
     """Read a table that ``write_csv`` wrote, one row at a time."""
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with open_csv(path) as file:
         yield from csv.DictReader(file)
+
+
+@contextmanager
+def open_csv(path: Path, mode: Literal["r", "w"] = "r", *, packed: bool | None = None) -> Iterator[TextIO]:
+    """Open a table as text; ``packed`` says whether it is one of gzip, by default its suffix ``.gz`` does."""
+    with path.open(f"{mode}b") as file:
+        packed = path.suffix == ".gz" if packed is None else packed
+        stream = gzip.GzipFile("", f"{mode}b", 4, file, mtime=0) if packed else file
+        with TextIOWrapper(stream, "utf-8", "surrogateescape", newline="") as text:
+            yield text
 
 
 def _cell(value: Any) -> Any:
@@ -143,7 +163,8 @@ def _cell(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _synchronise(path: Path) -> None:
+def synchronise(path: Path) -> None:
+    """Wait until the disk has what was written to a file, or the names in a folder."""
     if os.name == "nt" and path.is_dir():  # Windows cannot open a folder
         return
     handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows synchronises what it may write

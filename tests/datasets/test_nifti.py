@@ -295,6 +295,45 @@ def grey_levels(values: np.ndarray) -> int:
     return min(len(np.unique(grey)) for grey in evidence(values))
 
 
+def cylinder(values: np.ndarray, padding: float, *, resampled: bool = False) -> np.ndarray:
+    """Values with padding outside of a scanner's field of view; where they were resampled, with steps to it."""
+    y, x = np.mgrid[:32, :32] - 15.5
+    outside = np.hypot(x, y) > 15
+    found = values.copy()
+    found[outside] = padding
+    if resampled:
+        edge = np.flatnonzero(outside)[::80]
+        found.reshape(-1, values.shape[-1])[edge] = padding / 2
+    return found
+
+
+@pytest.mark.parametrize("padding", [-2000, -3024, -1024, -1000, -1])
+@pytest.mark.parametrize("resampled", [True, False])
+def test_a_scale_from_0_with_padding_is_not_in_hounsfield_units_and_padding_flattens_nothing(
+    tmp_path: Path, padding: int, resampled: bool
+) -> None:
+    values = cylinder(np.maximum(body() + 1000, 0), padding, resampled=resampled).astype(np.int16)
+    save(tmp_path / "a.nii", values)
+    _, pixels = only(tmp_path)
+    assert (pixels.unit, pixels.values.min()) == ("arbitrary", 0)
+    assert pixels.values.max() == values.max()
+    inside = by_nibabel(tmp_path / "a.nii") >= 0
+    np.testing.assert_array_equal(pixels.values[inside], by_nibabel(tmp_path / "a.nii")[inside])
+    assert pixels.notes == (f"voxels out of range, clipped: {(~inside).sum():,}",)
+
+
+@pytest.mark.parametrize("padding", [-2000, -3024, -1024, -1000])
+def test_a_scan_in_hounsfield_units_stays_so_with_padding_or_air_around_what_was_cut_out(
+    tmp_path: Path, padding: int
+) -> None:
+    save(tmp_path / "a.nii", cylinder(body(), padding).astype(np.int16))
+    assert only(tmp_path)[1].unit == "HU"
+    organ = np.full((32, 32, 6), padding, np.int16)
+    organ[8:24, 8:24] = np.random.default_rng(0).normal(30, 25, (16, 16, 6))  # a brain, some of it below water
+    save(tmp_path / "a.nii", organ)
+    assert only(tmp_path)[1].unit == "HU"
+
+
 @pytest.mark.parametrize("fill", [-3.4e38, 3.4e38, -np.finfo(np.float32).max, -1e20, np.inf, np.nan, 2147483648.0])
 @pytest.mark.parametrize("share", [0.1, 0.7])
 def test_a_fill_value_flattens_nothing_and_is_counted(tmp_path: Path, fill: float, share: float) -> None:

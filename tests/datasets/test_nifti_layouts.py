@@ -80,9 +80,81 @@ PATIENTS: dict[str, dict[str, str]] = {
 def test_no_shared_folder_is_a_patient(tmp_path: Path, layout: str) -> None:
     paths = list(PATIENTS[layout])
     assert not any(map(mask_by_place, paths))
-    assert {path: tuple(role) for path, role in zip(paths, roles(tmp_path, paths), strict=True)} == {
+    assert {path: role[:2] for path, role in zip(paths, roles(tmp_path, paths), strict=True)} == {
         path: (patient, "") for path, patient in PATIENTS[layout].items()
     }
+
+
+#: Two patients of one name in each, as different archives or hospitals have them.
+NAMESAKES = {
+    "BIDS below sites": ("siteA/sub-01/ct/sub-01_ct.nii.gz", "siteB/sub-01/ct/sub-01_ct.nii.gz"),
+    "BIDS without folders": ("siteA/sub-01_ct.nii.gz", "siteB/sub-01_ct.nii.gz"),
+    "TotalSegmentator": ("v1/s0001/ct.nii.gz", "v2/s0001/ct.nii.gz"),
+    "KiTS": ("kits19/case_00000/imaging.nii.gz", "kits23/case_00000/imaging.nii.gz"),
+    "PET and CT": ("A/PETCT_1/s/CT.nii.gz", "B/PETCT_1/s/CT.nii.gz"),
+    "nnU-Net": ("Dataset001_A/imagesTr/c_0000.nii.gz", "Dataset002_B/imagesTr/c_0000.nii.gz"),
+    "nnU-Net and BIDS": ("x/imagesTr/sub-1_0000.nii.gz", "sub-1/ct/sub-1_ct.nii.gz"),
+    "folders": ("train/p1/ct.nii", "test/p1/ct.nii"),
+    "files": ("Training_Batch1/volume-0.nii", "Training_Batch2/volume-0.nii"),
+    "public and private": ("public/sub-1/a.nii", "private/sub-1/a.nii"),
+    "letters that are none of a to z": ("\u533b\u9662CT/sub-1/a.nii", "\u4e2d\u5fc3CT/sub-1/a.nii"),
+    "numbers": ("raw1/sub-1/a.nii", "raw2/sub-1/a.nii"),
+}
+
+
+@pytest.mark.parametrize("layout", NAMESAKES)
+def test_two_patients_of_one_name_stay_two_and_a_note_says_so(tmp_path: Path, layout: str) -> None:
+    found = list(roles(tmp_path, NAMESAKES[layout]))
+    assert len({role.patient for role in found}) == 2
+    assert all("are taken for different ones; `patient` can say otherwise" in role.note for role in found)
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ("rawdata/sub-1/ct/sub-1_ct.nii.gz", "sourcedata/sub-1/sub-1_ct.nii.gz"),
+        ("bids/ct/sub-1_ct.nii.gz", "bids/anat/sub-1_ct.nii.gz"),
+        ("ses-1/sub-1_ct.nii.gz", "ses-2/sub-1_ct.nii.gz"),
+        ("original/s0001/ct.nii.gz", "resampled/s0001/ct.nii.gz"),
+    ],
+)
+def test_one_patient_in_several_forms_or_sessions_stays_one(tmp_path: Path, paths: tuple[str, ...]) -> None:
+    found = list(roles(tmp_path, paths))
+    assert len({role.patient for role in found}) == 1
+    assert {role.note for role in found} == {""}
+
+
+GUESSED = "nothing says which scans are of one patient"
+
+
+@pytest.mark.parametrize("name", ["pat{}", "Patient {}", "sub-A{}", "case_{}"])
+def test_folders_named_as_patients_are_patients_whatever_lies_in_them(tmp_path: Path, name: str) -> None:
+    paths = [f"{name.format(n)}/{'abcdefghijkl'[n * 4 + k]}.nii.gz" for n in range(3) for k in range(4)]
+    found = list(roles(tmp_path, paths))
+    assert [role.patient for role in found] == [path.split("/")[0] for path in paths]
+    assert {role.note for role in found} == {""}
+
+
+@pytest.mark.parametrize("layout", ["two flat hospitals", "two hospitals", "one folder", "flat", "images beside masks"])
+def test_a_scan_that_is_taken_for_a_patient_of_its_own_by_a_guess_has_a_note(tmp_path: Path, layout: str) -> None:
+    assert all(role.note.startswith(GUESSED) for role in roles(tmp_path, list(PATIENTS[layout])))
+
+
+@pytest.mark.parametrize(
+    "layout", ["TotalSegmentator", "nnU-Net", "BIDS", "patients", "studies of patients", "numbers", "one file", "folds"]
+)
+def test_where_folders_say_who_is_who_there_is_no_note(tmp_path: Path, layout: str) -> None:
+    assert {role.note for role in roles(tmp_path, list(PATIENTS[layout]))} == {""}
+
+
+def test_notes_reach_the_volumes_unless_the_user_says_whose_they_are(tmp_path: Path) -> None:
+    for site in "AB":
+        write(tmp_path / f"site{site}" / "sub-01" / "ct.nii", ct())
+    volumes, _ = scan_folder(Nifti(NiftiParams(root=tmp_path)))
+    assert [volume.patient for volume in volumes] == ["siteA/sub-01", "siteB/sub-01"]
+    assert all("different ones" in volume.notes[-1] for volume in volumes)
+    volumes, _ = scan_folder(Nifti(NiftiParams(root=tmp_path, patient="sub-[0-9]+")))
+    assert [(volume.patient, volume.notes) for volume in volumes] == [("sub-01", ())] * 2
 
 
 @pytest.mark.parametrize(
@@ -107,7 +179,7 @@ def test_a_root_that_is_the_folder_of_images_is_known_by_its_own_name(tmp_path: 
     root.mkdir()
     (tmp_path / "dataset.json").write_text('{"channel_names": {"0": "PET", "1": "CT"}}')
     found = list(roles(root, ["a_0000.nii.gz", "a_0001.nii.gz"]))
-    assert [tuple(role) for role in found] == [("a", "channel 0 is not CT by dataset.json"), ("a", "")]
+    assert [role[:2] for role in found] == [("a", "channel 0 is not CT by dataset.json"), ("a", "")]
 
 
 def test_a_number_that_a_label_bears_too_is_no_channel(tmp_path: Path) -> None:
@@ -200,6 +272,9 @@ MASKS: dict[str, NDArray[Any]] = {
     "scattered": np.random.default_rng(0).integers(0, 20, (16, 16, 6)).astype(np.uint8),
     "one by one": (np.random.default_rng(0).random((32, 32, 6)) > 0.99).astype(np.uint8),
     "few but large": blocks(4, np.int32) * 1000,
+    "ignored": np.where(blocks(3, np.int16) == 3, -1, blocks(3, np.int16)),
+    "ignored, float": np.where(blocks(30, np.float32) == 7, -100, blocks(30, np.float32)).astype(np.float32),
+    "all but the ignored": blocks(1, np.int8) - np.int8(1),
 }
 SCANS: dict[str, NDArray[Any]] = {
     "int16": ct(),
@@ -210,6 +285,8 @@ SCANS: dict[str, NDArray[Any]] = {
     "starts with air": np.concatenate([np.full((64, 40, 30), -1024), ct()], 2).astype(np.int16),
     "starts with zeros": np.concatenate([np.zeros((64, 40, 300)), ct() + 1024], 2).astype(np.uint16),
     "float": ct(np.float32),
+    "narrowly windowed": np.clip(ct(), -100, 300),
+    "of two values, one of them of air": np.where(ct() > 0, 0, -1000).astype(np.int16),
     "probabilities": np.random.default_rng(0).random((16, 16, 6)).astype(np.float32),
 }
 
@@ -221,10 +298,10 @@ def test_label_maps_are_left_out_by_their_values_unless_each_file_is_asked_for(
 ) -> None:
     write(tmp_path / f"thing{suffix}", MASKS[kind])
     volumes, skipped = scan_folder(Nifti(NiftiParams(root=tmp_path)))
-    count = len(np.unique(MASKS[kind]))
+    count, first = len(np.unique(MASKS[kind])), min(0, int(MASKS[kind].min()))
     assert (volumes, skipped) == (
         [],
-        {f"thing{suffix}": f"a label map: whole numbers from 0 on, {count} different ones"},
+        {f"thing{suffix}": f"a label map: whole numbers from {first} on, {count} different ones"},
     )
     assert len(scan_folder(Nifti(NiftiParams(root=tmp_path, layout="any")))[0]) == 1
 

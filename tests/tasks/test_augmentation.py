@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -7,9 +8,15 @@ import pytest
 import torch
 from scipy import ndimage
 
-from ctkit_tasks.augmentation import augmentation
+from ctkit_tasks import augmentation as module
 
 SIZE = 64
+
+
+def augmentation(size: int) -> Callable[[torch.Tensor, int], torch.Tensor]:
+    """The changes of an image alone."""
+    change = module.augmentation(size)
+    return lambda image, seed: change({"image": image}, seed)["image"]
 
 
 @pytest.fixture
@@ -52,3 +59,13 @@ def test_the_border_is_repeated_and_no_black_comes_in() -> None:
     found = [augmentation(SIZE)(image, seed) for seed in range(20)]
     assert min(image.mean() for image in found) > 85
     assert any(torch.allclose(each, torch.tensor(100.0)) for each in found)
+
+
+def test_a_mask_goes_where_its_image_goes_and_keeps_its_values(disc: torch.Tensor) -> None:
+    mask, change = 2 * (disc > 100).byte(), module.augmentation(SIZE)
+    for seed in range(20):
+        found = change({"image": disc, "mask": mask}, seed)
+        assert torch.equal(found["image"], change({"image": disc}, seed)["image"])
+        assert set(found["mask"].unique().tolist()) == {0, 2}
+        smooth = ndimage.gaussian_filter(found["image"].numpy(), (0, 1, 1))
+        assert ((found["mask"].numpy() > 0) == (smooth > smooth.max() / 2)).mean() > 0.97

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ctkit import stopping
 from ctkit.contracts import Evaluation
-from ctkit_tasks import tuning
+from ctkit_tasks import epochs, tuning
 from ctkit_tasks.covid_ct import CovidCt, CovidCtParams
 from ctkit_tasks.finetune import Finetune
 from ctkit_tasks.finetune_params import FinetuneParams
@@ -61,7 +61,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint_and_ends_as_an_undisturbe
     job: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = Finetune(SHORT).predict(replace(job, folder=tmp_path / "undisturbed"))
-    monkeypatch.setattr(tuning, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(epochs, "CHECKPOINT_SECONDS", 0)
 
     def stop(done: int, total: int) -> None:
         if done == 8:  # in the third epoch of three steps each
@@ -83,7 +83,7 @@ def test_augmentation_is_repeated_exactly_whatever_the_threads_and_after_a_stop(
     plain = FinetuneParams(size=32, epochs=2, frozen_epochs=0, batch=12)
     params = plain.model_copy(update={"augment": True})
     whole = Finetune(params).predict(replace(job, workers=3, folder=tmp_path / "whole")).probabilities
-    monkeypatch.setattr(tuning, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(epochs, "CHECKPOINT_SECONDS", 0)
 
     def stop(done: int, total: int) -> None:
         if done == 3:  # in the second epoch of two steps each
@@ -149,7 +149,7 @@ def test_a_gpu_that_would_emulate_bfloat16_trains_without(has_it: bool, monkeypa
     classifier = torch.nn.Linear(3, 2)
     optimiser = torch.optim.Adam(classifier.parameters())
     with FakeTensorMode(allow_non_fake_inputs=True), pytest.raises(RuntimeError, match="devices"):  # as it computes
-        tuning._learn(classifier, optimiser, torch.zeros(2, 3, device="cuda"), torch.zeros(2))
+        tuning.learn(classifier, optimiser, torch.zeros(2, 3, device="cuda"), torch.zeros(2))
     assert asked == [("cuda", has_it)]
 
 
@@ -232,7 +232,7 @@ def test_a_frozen_trunk_keeps_weights_and_batch_statistics(backbone: Path) -> No
 
     def changed(*, frozen: bool) -> set[str]:
         classifier.train_with(frozen_trunk=frozen)
-        tuning._learn(classifier, optimiser, images, labels)
+        tuning.learn(classifier, optimiser, images, labels)
         return {name for name, value in classifier.state_dict().items() if not torch.equal(value, before[name])}
 
     assert changed(frozen=True) == {"layer.weight", "layer.bias"}
@@ -254,7 +254,7 @@ def test_a_step_is_adams_on_cross_entropy(backbone: Path) -> None:
     trunk_only = torch.optim.Adam(theirs.trunk.parameters(), **rates)
     for step, frozen in enumerate((True, False)):
         ours.train_with(frozen_trunk=frozen)
-        tuning._learn(ours, optimiser, images[step], labels)
+        tuning.learn(ours, optimiser, images[step], labels)
         theirs.trunk.train(not frozen)
         for part in (layer_only, trunk_only):
             part.zero_grad()
@@ -290,7 +290,7 @@ def test_the_best_epoch_by_validation_accuracy_is_predicted_with(
 def test_every_epoch_sees_every_image_in_batches_of_two_or_more() -> None:
     rng = np.random.default_rng(0)
     for count, size in ((2, 64), (3, 2), (65, 64), (128, 64), (7, 3)):
-        found = tuning._batches(count, size, rng)
+        found = epochs.shuffled(count, size, rng)
         assert sorted(np.concatenate(found).tolist()) == list(range(count))
         assert min(len(batch) for batch in found) >= 2
         assert max(len(batch) for batch in found) <= max(size, 3)
@@ -325,7 +325,7 @@ def test_an_epoch_on_a_gpu_brings_what_it_draws_there_at_once(
             return found
 
     monkeypatch.setattr(tuning, "_held", lambda *_: torch.empty(24, 1, 32, 32, dtype=torch.uint8, device="cuda"))
-    monkeypatch.setattr(tuning, "_learn", lambda *args: devices.update(each.device.type for each in args[2:]))
+    monkeypatch.setattr(tuning, "learn", lambda *args: devices.update(each.device.type for each in args[2:]))
     monkeypatch.setattr(tuning._Training, "_judge", lambda _: None)
     classifier = Classifier(load_backbone(backbone).trunk, 2, np.random.default_rng(0))
     with FakeTensorMode(allow_non_fake_inputs=True), Counted():

@@ -34,8 +34,8 @@ from ctkit.contracts.dataset import (
     Volume,
     VolumeFacts,
     refuse_without_sources,
-)  # fmt: skip
-from ctkit.contracts.judge import image_of
+)
+from ctkit.contracts.judge import image_of, mask_of
 from ctkit.contracts.method import (
     ChildProcess,
     Exported,
@@ -60,21 +60,27 @@ from ctkit.contracts.protocol import (
     worst_mistakes,
 )
 from ctkit.contracts.reducer import Decision, Group, Knob, Reducer, Slices, knob
-from ctkit.contracts.task import Split, Task
+from ctkit.contracts.task import Split, Stack, Task
 from ctkit.contracts.tracker import Tracker
+
+if TYPE_CHECKING:
+    from ctkit.hookspecs import Kind
 
 __all__ = [
     "BASES", "PRETRAINING", "Bools", "ChildProcess", "Dataset", "Decision", "Difference", "Evaluation",
     "ExportFormat", "Exported", "Floats", "Group", "InputPath", "Ints", "Knob", "Leak", "Method", "Mistake",
     "NoParams", "P", "Params", "Pixels", "Plugin", "Predictions", "Pretrained", "Pretraining", "Protocol", "Reducer",
-    "Rows", "Score", "Skipped", "SliceFormat", "Slices", "SourceFile", "Split", "StartChild", "Task", "Tracker",
-    "Volume", "VolumeFacts", "image_of", "knob", "main_metric", "refuse_without_sources", "worst_mistakes",
+    "Rows", "Score", "Skipped", "SliceFormat", "Slices", "SourceFile", "Split", "Stack", "StartChild", "Task",
+    "Tracker", "Volume", "VolumeFacts", "image_of", "knob", "main_metric", "mask_of", "refuse_without_sources",
+    "worst_mistakes",
 ]  # fmt: skip
 
-if TYPE_CHECKING:
-    from ctkit.hookspecs import Kind
-
 BASES: Mapping[Kind, type[Plugin[Any]]] = {
-    "dataset": Dataset, "reducer": Reducer, "method": Method, "task": Task, "protocol": Protocol, "tracker": Tracker,
-}  # fmt: skip
+    "dataset": Dataset,
+    "reducer": Reducer,
+    "method": Method,
+    "task": Task,
+    "protocol": Protocol,
+    "tracker": Tracker,
+}
 """The class that each kind of plugin derives from."""

@@ -77,6 +77,27 @@ def image_of(task: Task[Any], split: str, number: int) -> NDArray[np.uint8]:
     return image
 
 
+def mask_of(task: Task[Any], split: str, number: int) -> NDArray[np.uint8]:
+    """Read the mask of an image of a task, checked: (height, width) of class numbers. Raises ``CtkitError``."""
+    judge = Judge(f"task {type(task).__name__}")
+    with judge.calling("mask"):
+        mask = task.mask(split, number)
+    check_mask(judge, mask, len(task.classes), f"that of image {number} of {split}")
+    return mask
+
+
+def check_mask(judge: Judge, mask: NDArray[np.uint8], classes: int, which: str) -> None:
+    """Check one mask of a task with so many classes; ``which`` it is."""
+    judge.must(
+        isinstance(mask, np.ndarray) and mask.dtype == np.uint8 and mask.ndim == 2 and mask.size > 0,
+        f"a mask must be (height, width) uint8, and not empty, but {which} is {form_of(mask)}; convert it",
+    )
+    judge.must(
+        mask.max() < classes,
+        f"a mask must hold class numbers, 0..{classes - 1}, but {which} goes to {mask.max()}; use those of `classes`",
+    )
+
+
 def check_image(judge: Judge, image: NDArray[np.uint8], which: str = "it") -> None:
     """Check one image of a task; ``which`` it is."""
     judge.must(

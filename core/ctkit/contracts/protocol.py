@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 from typing import Protocol as Shape
 
 import numpy as np
@@ -50,7 +50,10 @@ class Leak(NamedTuple):
 
 @dataclass(frozen=True)
 class Predictions:
-    """Probabilities for the test split, from which every score is computed."""
+    """What every score is computed from: probabilities for the test images, or measures of the test volumes.
+
+    With measures, the names are those of the stacks, labels are 0, and there are no classes.
+    """
 
     names: tuple[str, ...]  #: (n,)
     labels: Ints  #: (n,)
@@ -61,6 +64,7 @@ class Predictions:
     notes: tuple[str, ...] = ()  #: how they came about
     warnings: tuple[str, ...] = ()  #: what speaks against believing the scores: leaks, missing classes, lost images
     leaks: tuple[Leak, ...] = ()  #: what the warnings of leaks speak of
+    measures: Mapping[str, Floats] = field(default_factory=dict)  #: (n,) by metric, such as the Dice coefficient
     seed: int | None = None  #: of pre-training, set where runs are compared: those of one seed are repeats
 
 
@@ -103,6 +107,8 @@ def main_metric(rows: Iterable[_Measured]) -> str | None:
 class Protocol(Plugin[P], ABC):
     """A way to score a backbone on a task. ``scores`` and ``compare`` are arithmetic on predictions alone."""
 
+    masks: ClassVar[bool] = False  #: whether it needs a task with masks
+
     @abstractmethod
     def predict(self, job: Evaluation) -> Predictions:
         """Fit on the task's training images and predict its test images."""
@@ -129,6 +135,8 @@ class Mistake:
 def worst_mistakes(runs: Sequence[Predictions], most: int = 5) -> list[Mistake]:
     """Images whose mean prediction is wrong, the most confident ones first; runs must hold the same images."""
     first = runs[0]
+    if first.measures:
+        return []
     mean = np.mean([run.probabilities for run in runs], axis=0)
     predicted, confidence = mean.argmax(axis=1), mean.max(axis=1)
     wrong = np.flatnonzero(predicted != first.labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
 
@@ -37,7 +38,7 @@ class Chosen(Generic[PluginT]):
         check_parameters_stored(judge, built, self.params)
         return cast(PluginT, built)
 
-    @property
+    @cached_property
     def identity(self) -> Document:
         """What a result of this plugin depends on, for an address."""
         return self._identity(self._marked("address"))
@@ -47,7 +48,7 @@ class Chosen(Generic[PluginT]):
         """As ``identity``, with the parameters that change no result but choose what there is a result of."""
         return self._identity(set())
 
-    @property
+    @cached_property
     def evidence_identity(self) -> Document:
         """What a reducer's evidence depends on; reducers that describe alike share it."""
         identity = self._identity(self._marked("address") | self._marked("describe"))
@@ -78,7 +79,7 @@ class Chosen(Generic[PluginT]):
             "version": load_target(self.entry.target).version,
             "parameters": self.params.model_dump(mode="json", exclude=silent),
             "files": files,
-        }
+        } | ({"again": self.entry.again} if self.entry.again else {})
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ctkit.loading import Source, imported, load_target
 from ctkit.plugins.distributions import missing_extra, unmet
-from ctkit.plugins.loading import Source, imported, load_target
 from ctkit.plugins.registry import DISABLE, KINDS, Entry, Registry, in_file, load
 
 __all__ = [

@@ -21,8 +21,8 @@ from ctkit import hookspecs
 from ctkit.console import without_paths
 from ctkit.errors import PASSING, CtkitError, PluginError, nearest
 from ctkit.hookspecs import COMMANDS, DISTRIBUTION, PROJECT, VERSION, Kind, Spec
+from ctkit.loading import Source, imported, load_target, read_file
 from ctkit.plugins.distributions import made_for, missing_extra
-from ctkit.plugins.loading import Source, imported, load_target, read_file
 
 if TYPE_CHECKING:
     import click
@@ -63,6 +63,7 @@ class Entry:
     point: str = ""  #: name of the entry point that it comes from
     source: Source | None = None  #: of a plugin in a file
     file: str = ""  #: that file, an absolute path
+    again: int = 0  #: how often its results were asked for anew, where that is known
 
     @cache  # noqa: B019  # entries are few and live as long as the program
     def load(self) -> type[Plugin[Any]]:

@@ -206,6 +206,28 @@ def _check_part(judge: Judge, part: str, split: Split, classes: int) -> None:
         f"patients of {part} must be {n}, or None if they are not known,"
         f" but there are {len(split.patients or ())}; name the patient of each image",
     )
+    _check_stacks(judge, part, split)
+
+
+def _check_stacks(judge: Judge, part: str, split: Split) -> None:
+    stacks, patients = split.stacks, split.patients
+    if not stacks:
+        return
+    counts = [stack.slices for stack in stacks]
+    judge.must(
+        min(counts) > 0 and sum(counts) == len(split.names) and len({stack.name for stack in stacks}) == len(stacks),
+        f"stacks of {part} must hold each of its {len(split.names)} images once, under different names,"
+        f" but {len(stacks)} hold {sum(counts)}; give a Stack for each volume",
+    )
+    judge.must(
+        all(np.isfinite(stack.spacing).all() and min(stack.spacing) > 0 for stack in stacks),
+        f"the spacing of stacks of {part} must be three lengths in mm, but one is not; read it from the headers",
+    )
+    of = np.repeat(np.arange(len(stacks)), counts).tolist()
+    judge.must(
+        patients is None or len(set(zip(of, patients, strict=True))) == len(stacks),
+        f"a stack of {part} must be of one patient, but one is of several; give each a stack of its own",
+    )
 
 
 # --- protocols ----------------------------------------------------------------------------------------------------
@@ -215,6 +237,19 @@ def check_predictions(judge: Judge, found: Predictions, task: Task[Any]) -> None
     """Check that predictions are of the test images of a task, and their rows probabilities."""
     judge.must(isinstance(found, Predictions), f"predict must return Predictions, but {_kind_of(found)}; build them")
     test = task.splits()["test"]
+    if found.measures:
+        names, n = tuple(stack.name for stack in test.stacks), len(test.stacks)
+        judge.must(
+            found.names == names and len(found.patients or names) == n,
+            f"measures must be of the {n} test stacks, in their order, with the patient of each,"
+            f" but there are {len(found.names)} names, or they differ; use the stacks of the test split",
+        )
+        for name, values in found.measures.items():
+            judge.must(
+                form_of(values) == f"({n},) float64" and np.isfinite(values).all(),
+                f"{name} must be ({n},) float64, and finite, but it is {form_of(values)}; state a rule for empty masks",
+            )
+        return
     judge.must(
         found.names == test.names and np.array_equal(found.labels, test.labels),
         f"predictions must be for the test images, in their order, with their labels, but there are {len(found.names)}"

@@ -145,7 +145,7 @@ class RunPredictions:
     path: Path  #: of the table
 
     @cached_property
-    def facts(self) -> predictions.PredictionFacts:
+    def facts(self) -> records.PredictionFacts:
         """What the table cannot say: the positive class, notes and warnings; {} where a run left none."""
         return predictions.read_prediction_facts(facts_beside(self.path))
 

@@ -15,7 +15,7 @@ from ctkit.contracts.judge import Judge
 from ctkit.contracts.reducer import knob_of
 from ctkit.errors import ConfigError, CtkitError, RequestError
 from ctkit.hookspecs import DISTRIBUTION, STAGES, Stage
-from ctkit.pipeline_file import Chosen, Pipeline
+from ctkit.pipeline_file import Chosen, Pipeline, TaskPlan
 from ctkit.plugins import Registry, missing_extra
 from ctkit.session import EVERYTHING, Only, Session
 from ctkit.stages import describe as describing
@@ -95,6 +95,8 @@ def _faults(
             yield from map(Fault, _lines(Judge("a plugin's ctkit_check_run"), texts))
     except CtkitError as error:
         yield Fault(str(error))
+    if STAGES.index(until) >= STAGES.index("evaluate"):
+        yield from map(Fault, filter(None, (_unfit(plan) for plan in pipeline.tasks if only.wants(task=plan.id))))
     users: dict[str, tuple[Chosen[Any], dict[str, None]]] = {}
     for user, chosen in _used(pipeline, only, STAGES.index(until)):
         identity = chosen.full_identity
@@ -125,6 +127,13 @@ def _used(pipeline: Pipeline, only: Only, last: int) -> Iterator[tuple[str, Chos
     if last >= STAGES.index("evaluate"):
         wanted_tasks = (plan for plan in pipeline.tasks if only.wants(task=plan.id))
         yield from ((f"task {plan.id!r}", plan.protocol) for plan in wanted_tasks)
+
+
+def _unfit(plan: TaskPlan) -> str:
+    """Say that a protocol needs masks which its task has not; "" where it is not so."""
+    if not plan.protocol.build().masks or plan.task.build().masks:
+        return ""
+    return f"task {plan.id!r}: {plan.protocol.title} needs masks, and {plan.task.title} has none; take another task"
 
 
 def _texts(chosen: Chosen[Any], device: str | None) -> list[str]:

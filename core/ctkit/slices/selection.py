@@ -219,11 +219,12 @@ def _groups(
     table: Table, choice: Choice, before: Selection, key: tuple[int, int]
 ) -> Iterator[tuple[Ints, Group, np.random.Generator]]:
     """What is left of ``before`` in each group, as numbers and as the reducer sees it."""
+    unused = np.random.default_rng(key)  # a generator for each group costs more than many a choice
     for slices in table.groups(choice.scope):
         left = slices[before.kept[slices]]
         if len(left):
             group = Group(table.volume[left], table.index[left], choice.evidence(left))
-            yield left, group, _generator(table, left, key)
+            yield left, group, _generator(table, left, key) if choice.reducer.draws else unused
 
 
 def _merged(judge: Judge, before: Selection, decided: Iterable[Decided], at: float) -> Selection:

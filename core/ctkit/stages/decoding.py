@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,14 @@ from numpy.typing import NDArray
 from ctkit.contracts import Dataset, Ints, Pixels, Reducer, Slices, Volume
 from ctkit.contracts.judge import Judge
 from ctkit.errors import PASSING, DataError, PluginError
-from ctkit.files import writing
 from ctkit.pipeline_file import Chosen, Rendering
 from ctkit.promises import check_pixels
-from ctkit.slices import SliceStore, rendering
-from ctkit.stages.readings import NOTHING_KNOWN, Known, Reading, write_reading
-from ctkit.storage import ENTRY, Cache, address
+from ctkit.slices import Catalogue, SliceStore, packed, rendering
+from ctkit.stages.readings import NOTHING_KNOWN, Known, Reading, read_reading, write_reading
+from ctkit.storage import Cache, address
 
 NOT_FINITE = "has NaN or infinite values, which the data set plugin must fill or skip"
+ENOUGH = 2.0  #: seconds after which a worker hands over what it has described
 Decoded = tuple[Slices, Reading]
 _log = logging.getLogger(__name__)
 
@@ -38,6 +39,13 @@ class Wanted:
     evidence: tuple[Chosen[Reducer[Any]], ...] = ()
     store: bool = False  #: also write what is read to the store
     known: Known = NOTHING_KNOWN  #: of the others
+    reading: Reading | None = None  #: where it is known, for renderings that need the span of the volume's values
+
+    @classmethod
+    def again(cls, cache: Cache, catalogue: Catalogue, number: int, index: Ints) -> Wanted:
+        """Some slices of a volume that was described."""
+        at = catalogue.address(number)
+        return cls(number, at, catalogue[number], index, reading=read_reading(cache, at))
 
 
 @dataclass(frozen=True)
@@ -48,61 +56,86 @@ class Failure:
     reducer: Chosen[Reducer[Any]] | None = None  #: None where it is not a reducer's
 
 
-def evidence_path(cache: Cache, chosen: Chosen[Reducer[Any]], volume: str, reading: Reading) -> Path:
-    """Where the evidence of a reducer on the readable slices of the volume with address ``volume`` is or would be."""
+@dataclass(frozen=True)
+class Described:
+    """What came of one volume that was wanted."""
+
+    reading: Reading | None = None  #: None where the data set plugin failed
+    evidence: tuple[tuple[int, NDArray[Any]], ...] = ()  #: places in what was wanted, and the evidence
+    failures: tuple[Failure, ...] = ()
+
+
+def evidence_name(known: Container[str], chosen: Chosen[Reducer[Any]], volume: str, reading: Reading) -> str:
+    """Address of a reducer's evidence on the readable slices of a volume; that for any knob where it is ``known``."""
     looks = {"reducer": chosen.evidence_identity, "rendering": rendering.VERSION}
-    whole = cache.path("evidence", address("evidence", **looks, volume=volume, slices=reading.mark), ENTRY)
-    if chosen.at is None or whole.exists():
+    whole = address("evidence", **looks, volume=volume, slices=reading.mark)
+    if chosen.at is None or whole in known:
         return whole
-    return cache.path("evidence", address("evidence", **looks, at=chosen.at, volume=volume, slices=reading.mark), ENTRY)
+    return address("evidence", **looks, at=chosen.at, volume=volume, slices=reading.mark)
 
 
-def describe_volume(chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering, item: Wanted) -> tuple[Failure, ...]:
-    """Read one volume, write what is wanted of it, and last its reading. Runs in a worker process.
+def describe_volumes(
+    chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering, items: Sequence[Wanted]
+) -> tuple[list[Described], float]:
+    """Describe volumes one after the other, the later ones only while there is time. Runs in a worker process.
 
-    Returns what plugins did wrong: that is no fault of the volume, and must not count as one.
+    Returns what came of the first ones, and the seconds that they took.
     """
-    try:
-        if not item.store and all(one.build().by_slice for one in item.evidence):
-            return tuple(_describe_in_blocks(chosen, cache, item))
-        pixels = read(chosen, item)
-        reading = Reading.of(len(item.volume), pixels, item.known)
-    except PluginError as error:
-        return (Failure(str(error)),)
-    failures = _write_evidence(cache, item, reading, as_slices(pixels)) if pixels.index.size and item.evidence else ()
-    if pixels.index.size and item.store:
-        store_slices(cache, look, item.address, pixels, reading)
-    write_reading(cache, item.address, reading)
-    return tuple(failures)
+    began, done = time.monotonic(), list[Described]()
+    for item in items:
+        if done and time.monotonic() > began + ENOUGH:
+            break
+        done.append(_describe_volume(chosen, cache, look, item))
+    return done, time.monotonic() - began
 
 
-def _describe_in_blocks(chosen: Chosen[Dataset[Any]], cache: Cache, item: Wanted) -> Iterator[Failure]:
-    """Describe a volume by reducers that look at each slice by itself: few pixels at a time are in memory.
+def _describe_volume(chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering, item: Wanted) -> Described:
+    """Read one volume and make what is wanted of it, its rows of the store in the cache.
 
-    Raises ``PluginError`` where the data set returns what it must not.
+    Where all reducers look at each slice by itself, few pixels at a time are in memory. What plugins do wrong is no
+    fault of the volume, and must not count as one.
     """
-    blocks, name = list[Pixels](), cache.pseudonym(item.volume.key)
+    blocks: list[Pixels] = []
     found: list[list[NDArray[Any]]] = [[] for _ in item.evidence]
     failures: dict[int, Failure] = {}
     reducers = [reducer.build() for reducer in item.evidence]
-    for pixels in _read(chosen, item, whole=False):
-        blocks.append(replace(pixels, values=np.empty((0, *pixels.values.shape[1:]))))
-        slices = as_slices(pixels) if pixels.index.size and item.evidence else None
-        for number, reducer in enumerate(item.evidence):
-            try:
-                if slices is not None and number not in failures:
-                    found[number].append(
-                        evidence_of(reducer, slices, name, reducers[number]).copy()
-                    )  # it may be a view of what comes next
-            except PluginError as error:
-                failures[number] = Failure(str(error), reducer)
+    whole = item.store or not all(reducer.by_slice for reducer in reducers)
+    try:
+        for pixels in _read(chosen, item, whole=whole):
+            blocks.append(replace(pixels, values=np.empty((0, *pixels.values.shape[1:]))))
+            slices = as_slices(pixels) if pixels.index.size and item.evidence else None
+            for n, one in enumerate(item.evidence):
+                try:
+                    if slices is not None and n not in failures:  # a copy, as it may be a view of what comes next
+                        found[n].append(evidence_of(one, slices, reducers[n]).copy())
+                except PluginError as error:
+                    failures[n] = Failure(f"{error} (volume {cache.pseudonym(item.volume.key)})", one)
+    except PluginError as error:
+        return Described(failures=(Failure(str(error)),))
     reading = Reading.of(len(item.volume), _joined(blocks), item.known)
-    for number, reducer in enumerate(item.evidence):
-        path = evidence_path(cache, reducer, item.address, reading)
-        if found[number] and number not in failures and not path.exists():
-            write_evidence(path, np.concatenate(found[number]))
-    write_reading(cache, item.address, reading)
-    yield from failures.values()
+    if pixels.index.size and item.store:
+        store_slices(cache, look, item.address, pixels, reading)
+    evidence = ((n, np.concatenate(parts)) for n, parts in enumerate(found) if parts and n not in failures)
+    return Described(reading, tuple(evidence), tuple(failures.values()))
+
+
+def keep(cache: Cache, item: Wanted, found: Described) -> None:
+    """Add what came of a volume to what is to be written, its reading last."""
+    if found.reading is None:
+        return
+    known = packed(cache, "evidence")
+    for place, evidence in found.evidence:
+        name = evidence_name(known, item.evidence[place], item.address, found.reading)
+        if name not in known:
+            np.save(file := BytesIO(), evidence, allow_pickle=False)
+            known.add(name, file.getvalue())
+    write_reading(cache, item.address, found.reading)
+
+
+def write_kept(cache: Cache) -> None:
+    """Write what ``keep`` has added, readings last."""
+    for kind in ("evidence", "reading"):
+        packed(cache, kind).write()
 
 
 def _joined(blocks: list[Pixels]) -> Pixels:
@@ -122,22 +155,8 @@ def as_slices(pixels: Pixels) -> Slices:
     return Slices(rendering.evidence(pixels.values, pixels.ends), hu, pixels.index)
 
 
-def _write_evidence(cache: Cache, item: Wanted, reading: Reading, slices: Slices) -> list[Failure]:
-    failures = []
-    for chosen in item.evidence:
-        path = evidence_path(cache, chosen, item.address, reading)
-        if not path.exists():
-            try:
-                write_evidence(path, evidence_of(chosen, slices, cache.pseudonym(item.volume.key)))
-            except PluginError as error:
-                failures.append(Failure(str(error), chosen))
-    return failures
-
-
-def evidence_of(
-    chosen: Chosen[Reducer[Any]], slices: Slices, volume: str, reducer: Reducer[Any] | None = None
-) -> NDArray[Any]:
-    """Describe one volume, called ``volume`` in messages, by what ``chosen`` has built where that is known.
+def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices, reducer: Reducer[Any] | None = None) -> NDArray[Any]:
+    """Describe one volume, by what ``chosen`` has built where that is known.
 
     Raises ``PluginError`` where the reducer fails or returns what it must not.
     """
@@ -148,29 +167,22 @@ def evidence_of(
         raise
     except BaseException as error:  # a stranger's reducer may raise anything
         _log.debug("describing failed", exc_info=True)
-        raise PluginError(
-            f"reducer {name!r} failed to describe a volume: {PluginError.words_of(error)} (volume {volume})"
-        ) from error
+        words = PluginError.words_of(error)
+        raise PluginError(f"reducer {name!r} failed to describe a volume: {words}") from error
     expected = (n,) if reducer.evidence == "slice" else (n * (n - 1) // 2,)
     of_pairs = reducer.evidence == "pair" and evidence.ndim != 1
     if evidence.shape[:1] != expected or of_pairs or evidence.dtype.hasobject:
         raise PluginError(
             f"reducer {name!r} must describe {n} slices by numbers ({expected[0]}, ...) for evidence"
-            f" {reducer.evidence!r}, but returned {evidence.shape} {evidence.dtype} (volume {volume})"
+            f" {reducer.evidence!r}, but returned {evidence.shape} {evidence.dtype}"
         )
-    wrong = np.isinf if reducer.describes_at and chosen.at is not None else lambda found: ~np.isfinite(found)
-    if evidence.dtype.kind in "fc" and wrong(evidence).any():
+    left_out = np.isnan(evidence) if evidence.dtype.kind in "fc" and chosen.at is not None else False
+    if evidence.dtype.kind in "fc" and not (np.isfinite(evidence) | left_out).all():
         raise PluginError(
-            f"reducer {name!r} must describe slices by finite numbers, but its evidence of volume {volume} has NaN or"
-            " infinite values; define the evidence of slices without contrast, and raise the version of the reducer"
+            f"reducer {name!r} must describe slices by finite numbers, but its evidence holds NaN or infinity; define"
+            " the evidence of slices without contrast, and raise the reducer's version"
         )
     return evidence
-
-
-def write_evidence(path: Path, evidence: NDArray[Any]) -> None:
-    """Write the evidence of one volume, whole or not at all."""
-    with writing(path, sealed=True) as temporary, temporary.open("wb") as file:
-        np.save(file, evidence, allow_pickle=False)
 
 
 def store_slices(cache: Cache, look: Rendering, volume: str, pixels: Pixels, reading: Reading) -> None:

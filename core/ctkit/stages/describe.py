@@ -12,18 +12,18 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ctkit import compute
 from ctkit.compute import Call, Coroutine
-from ctkit.contracts import Reducer, Slices
+from ctkit.contracts import Reducer
 from ctkit.errors import CtkitError, DataError, PluginError, StorageError
 from ctkit.pipeline_file import Chosen
 from ctkit.session import Session
-from ctkit.slices import Catalogue
+from ctkit.slices import Catalogue, packed
+from ctkit.stages import decoding
 from ctkit.stages.data import Data
-from ctkit.stages.decoding import Decoded, Failure, Wanted, evidence_of, evidence_path, read_slices, write_evidence
+from ctkit.stages.decoding import Decoded, Failure, Wanted, evidence_name, evidence_of, read_slices
 from ctkit.stages.readings import Known, Reading, read_reading, read_readings, write_reading
 from ctkit.stages.rescue import describe_each, rescue
 from ctkit.storage import Cache, address
@@ -120,7 +120,8 @@ def _without_evidence(
 ) -> tuple[Chosen[Reducer[Any]], ...]:
     if not reading.index.size:
         return ()
-    return tuple(chosen for chosen in reducers if not evidence_path(cache, chosen, volume, reading).exists())
+    known = packed(cache, "evidence")
+    return tuple(chosen for chosen in reducers if evidence_name(known, chosen, volume, reading) not in known)
 
 
 def _is_wanted(session: Session, catalogue: Catalogue, reducers: list[Chosen[Reducer[Any]]], number: int) -> bool:
@@ -188,7 +189,10 @@ def _on_accelerator(
     work = partial(read_slices, session.pipeline.dataset)
     decoded = session.parallel("describe", work, items, total=len(items), name=lambda item: item.address)
     at_once = session.device_pool.at_once(len(items))
-    failures = session.device_pool.run([_describe_next(session, decoded, chosen) for _ in range(at_once)])
+    try:
+        failures = session.device_pool.run([_describe_next(session, decoded, chosen) for _ in range(at_once)])
+    finally:
+        decoding.write_kept(session.cache)
     return list(itertools.chain(*failures))
 
 
@@ -203,23 +207,18 @@ def _describe_next(
             failures.append(Failure(reason, chosen))
             continue
         slices, reading = outcome.result
-        write_reading(session.cache, outcome.item.address, reading)
-        path = evidence_path(session.cache, chosen, outcome.item.address, reading)
-        if not reading.index.size or path.exists():
+        if not _without_evidence(session.cache, outcome.item.address, reading, [chosen]):
+            write_reading(session.cache, outcome.item.address, reading)
             continue
-        named = session.cache.pseudonym(outcome.item.volume.key)
         try:
-            yield Call(partial(_make_evidence, path, chosen, replace(slices, device=session.device), named), {})
+            found = yield Call(partial(evidence_of, chosen, replace(slices, device=session.device)), {})
+            decoding.keep(session.cache, outcome.item, decoding.Described(reading, ((0, found),)))
         except StorageError:
             raise
         except PluginError as error:
-            failures.append(Failure(str(error), chosen))
+            volume = session.cache.pseudonym(outcome.item.volume.key)
+            failures.append(Failure(f"{error} (volume {volume})", chosen))
         except CtkitError as error:  # the process died
             reason = f"reducer {name!r}: {error}, on a volume of {len(outcome.item.volume)} slices"
             failures.append(Failure(reason, chosen))
     return failures
-
-
-def _make_evidence(path: Path, chosen: Chosen[Reducer[Any]], slices: Slices, volume: str) -> None:
-    """Describe one volume and write it; perhaps in another process, whose end frees the accelerator's memory."""
-    write_evidence(path, evidence_of(chosen, slices, volume))

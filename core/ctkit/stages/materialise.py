@@ -91,7 +91,7 @@ def by_volume(table: Table, kept: Bools) -> dict[int, Ints]:
 
 
 def _store(session: Session, catalogue: Catalogue, wanted: dict[int, Ints]) -> None:
-    items = (Wanted(number, catalogue.address(number), catalogue[number], index) for number, index in wanted.items())
+    items = (Wanted.again(session.cache, catalogue, number, index) for number, index in wanted.items())
     work = partial(_store_volume, session.pipeline.dataset, session.cache, session.pipeline.rendering)
     outcomes = session.parallel("materialise", work, items, total=len(wanted), name=lambda item: item.address)
     for outcome in outcomes:
@@ -101,6 +101,6 @@ def _store(session: Session, catalogue: Catalogue, wanted: dict[int, Ints]) -> N
 
 def _store_volume(chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering, item: Wanted) -> None:
     """Write the wanted slices of a volume, rendered by what all of its slices span. Runs in a worker process."""
-    pixels, reading = read(chosen, item), read_reading(cache, item.address)
-    if pixels.index.size and reading is not None:
-        store_slices(cache, look, item.address, pixels, reading)
+    pixels = read(chosen, item)
+    if pixels.index.size and item.reading is not None:
+        store_slices(cache, look, item.address, pixels, item.reading)

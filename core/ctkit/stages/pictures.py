@@ -17,8 +17,7 @@ from ctkit.session import Session
 from ctkit.slices import Pictures, Selection, Table, rendering, write_pictures
 from ctkit.stages.data import Data
 from ctkit.stages.decoding import Wanted, read
-from ctkit.stages.readings import read_reading
-from ctkit.storage import ArmFolder, Cache, address, place
+from ctkit.storage import ArmFolder, address, place
 
 KEPT, DROPPED, VOLUMES = 24, 12, 12  #: pictures an arm shows, and volumes they are taken from
 SIDE = 128  #: pixels
@@ -82,11 +81,9 @@ def images_of(session: Session, data: Data, slices: Ints) -> dict[int, NDArray[n
     catalogue, table = data.catalogue, data.table
     volumes = np.unique(table.volume[slices])
     numbers = {int(volume): slices[table.volume[slices] == volume] for volume in volumes}
-    items = (
-        Wanted(number, catalogue.address(number), catalogue[number], table.index[of_volume])
-        for number, of_volume in numbers.items()
-    )
-    work = partial(picture_volume, session.pipeline.dataset, session.cache, session.pipeline.rendering)
+    again = partial(Wanted.again, session.cache, catalogue)
+    items = (again(number, table.index[of_volume]) for number, of_volume in numbers.items())
+    work = partial(picture_volume, session.pipeline.dataset, session.pipeline.rendering)
     images: dict[int, NDArray[np.uint8]] = {}
     for outcome in session.parallel("pictures", work, items, total=len(numbers), name=lambda item: item.address):
         if isinstance(outcome, compute.Done):
@@ -97,12 +94,10 @@ def images_of(session: Session, data: Data, slices: Ints) -> dict[int, NDArray[n
     return images
 
 
-def picture_volume(
-    chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering, item: Wanted
-) -> tuple[Ints, NDArray[np.uint8]]:
+def picture_volume(chosen: Chosen[Dataset[Any]], look: Rendering, item: Wanted) -> tuple[Ints, NDArray[np.uint8]]:
     """Read some slices of a volume; return their numbers in it and their pictures. Runs in a worker process."""
-    pixels, reading = read(chosen, item), read_reading(cache, item.address)
-    span = reading.span if reading else None
+    pixels = read(chosen, item)
+    span = item.reading.span if item.reading else None
     return pixels.index, rendering.training(pixels.values, pixels.unit, look.levels, SIDE, span)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
 
 from ctkit.contracts import Ints, Pixels
-from ctkit.slices import Catalogue
+from ctkit.slices import Catalogue, packed
 from ctkit.slices.rendering import ends_of
 from ctkit.storage import Cache, address
 
@@ -56,7 +57,8 @@ class Reading:
     @cached_property
     def index(self) -> Ints:
         """Numbers of the readable slices, ascending."""
-        return np.setdiff1d(np.arange(self.slices), [number for number, _ in self.skipped])
+        every = np.arange(self.slices)
+        return np.setdiff1d(every, [number for number, _ in self.skipped]) if self.skipped else every
 
     def shown(self, volume: str, levels: str | tuple[float, float]) -> str:
         """Address of the volume with address ``volume`` as training sees it, where that depends on the span of values.
@@ -74,7 +76,7 @@ class Reading:
 
 def read_reading(cache: Cache, volume: str) -> Reading | None:
     """Return the reading of the volume with address ``volume``, None where it was never read."""
-    return cache.read("reading", volume, Reading)
+    return packed(cache, "reading").value(volume, Reading)
 
 
 def read_readings(cache: Cache, catalogue: Catalogue) -> list[Reading]:
@@ -86,6 +88,6 @@ def read_readings(cache: Cache, catalogue: Catalogue) -> list[Reading]:
 
 
 def write_reading(cache: Cache, volume: str, reading: Reading) -> None:
-    """Write a volume's reading, unless it is there."""
+    """Add a volume's reading to what is to be written, unless it is there."""
     if read_reading(cache, volume) != reading:
-        cache.write("reading", volume, reading)
+        packed(cache, "reading").add(volume, json.dumps(asdict(reading)).encode(), reading)

@@ -6,9 +6,11 @@ the volume is in order, and no reading may say otherwise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,10 @@ from ctkit.compute import Cause
 from ctkit.contracts import Dataset
 from ctkit.pipeline_file import Chosen
 from ctkit.session import Session
-from ctkit.stages.decoding import Failure, Wanted, describe_volume, read
+from ctkit.stages.decoding import ENOUGH, Failure, Wanted, describe_volumes, keep, read, write_kept
 from ctkit.stages.readings import Known, Reading, write_reading
+
+TOGETHER = 64  #: volumes that a worker is given at once
 
 
 def rescue(session: Session, lost: compute.Lost[Wanted]) -> Iterator[Failure]:
@@ -30,6 +34,7 @@ def rescue(session: Session, lost: compute.Lost[Wanted]) -> Iterator[Failure]:
     (alone,) = describe_each(session, [replace(item, evidence=(), store=False)], 1)
     if isinstance(alone, compute.Lost):
         write_reading(session.cache, item.address, Reading.of_nothing(len(item.volume), alone.reason))
+        write_kept(session.cache)
     elif alone.result:
         yield from alone.result
     else:
@@ -39,9 +44,49 @@ def rescue(session: Session, lost: compute.Lost[Wanted]) -> Iterator[Failure]:
 def describe_each(
     session: Session, items: Iterable[Wanted], total: int
 ) -> Iterator[compute.Done[Wanted, tuple[Failure, ...]] | compute.Lost[Wanted]]:
-    """Describe volumes in worker processes; results say what plugins did wrong."""
-    work = partial(describe_volume, session.pipeline.dataset, session.cache, session.pipeline.rendering)
-    yield from session.parallel("describe", work, items, total=total, name=lambda item: item.address)
+    """Describe volumes in worker processes and keep what comes of them; results say what plugins did wrong.
+
+    A worker is given several small volumes at once. Those that it had no time for are described later, and those that
+    were lost together one by one.
+    """
+    most = max(1, min(TOGETHER, total // (4 * session.workers.backend.workers)))  # so that every worker has some
+    lost: list[Wanted] = []
+    try:
+        while total:
+            late: list[Wanted] = []
+            yield from _in_batches(session, items, total, most, late, lost)
+            items, total = late, len(late)
+        yield from _in_batches(session, lost, len(lost), 1, [], [])
+    finally:
+        write_kept(session.cache)
+
+
+def _in_batches(
+    session: Session, items: Iterable[Wanted], total: int, most: int, late: list[Wanted], lost: list[Wanted]
+) -> Iterator[compute.Done[Wanted, tuple[Failure, ...]] | compute.Lost[Wanted]]:
+    """Describe up to ``most`` volumes at once; ``late`` gets those that there was no time for, ``lost`` those lost."""
+    rest, size = iter(items), 1
+
+    def batches() -> Iterator[tuple[Wanted, ...]]:
+        while batch := tuple(islice(rest, size)):
+            yield batch
+
+    work = partial(describe_volumes, session.pipeline.dataset, session.cache, session.pipeline.rendering)
+    outcomes = session.parallel(
+        "describe", work, batches(), total=total, name=lambda batch: batch[0].address, weight=len
+    )
+    for outcome in outcomes if total else ():
+        batch = outcome.item
+        done, seconds = outcome.result if isinstance(outcome, compute.Done) else ([], math.inf)
+        for item, found in zip(batch, done, strict=False):
+            keep(session.cache, item, found)
+            yield compute.Done(item, found.failures)
+        if isinstance(outcome, compute.Lost) and len(batch) == 1:
+            yield compute.Lost(batch[0], outcome.reason, outcome.cause)
+        else:
+            (late if done else lost).extend(batch[len(done) :])
+        in_time = ENOUGH / 2 * len(done) / max(seconds, ENOUGH / 1000)
+        size = max(1, min(most, 2 * size, int(in_time)))
 
 
 def _one_by_one(session: Session, item: Wanted) -> Iterator[Failure]:

@@ -8,9 +8,8 @@ import zlib
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,10 @@ from ctkit.errors import DataError
 from ctkit.files import read_json, write_json
 from ctkit.pipeline_file import Chosen
 from ctkit.session import Session
-from ctkit.slices import Catalogue, write_catalogue
+from ctkit.slices import Catalogue, packed, write_catalogue
 from ctkit.stages.data import Data
 from ctkit.stages.left_out import LeftOut, LeftOutWriter
-from ctkit.storage import ENTRY, Cache, address
+from ctkit.storage import Cache, address, parsed
 
 CHUNK = 256  #: files whose headers are read by one worker at a time and cached together
 _Found = Mapping[str, Any] | Skipped
@@ -34,7 +33,6 @@ _Passing = dict[str, list[_Found]]  #: what was found in chunks, by address, tha
 _log = logging.getLogger(__name__)
 
 _FILES = "files.json"  # of a scan: its address if every file could have been opened
-_LOST = "the record of its header was damaged on the disk"
 _PASSING = (OSError, MemoryError, ImportError)  # may be gone the next time, though the file is the same
 
 
@@ -103,7 +101,7 @@ def _look(chosen: Chosen[Dataset[Any]]) -> list[_Chunk]:
         return [_Chunk.of(chosen, files) for files in _chunks(chosen.build().files())]
 
 
-def _count(chunks: list[_Chunk]) -> int:
+def _count(chunks: Sequence[_Chunk]) -> int:
     return sum(chunk.count for chunk in chunks)
 
 
@@ -141,34 +139,51 @@ def _folder(file: SourceFile) -> str:
 
 def _inspect(session: Session, chosen: Chosen[Dataset[Any]], chunks: list[_Chunk]) -> _Passing:
     """Read the headers that are not cached yet, in worker processes; return what is not to be cached."""
-    missing = [chunk for chunk in chunks if not session.cache.path("headers", chunk.address, ENTRY).exists()]
+    known = packed(session.cache, "headers")
+    missing = [chunk for chunk in chunks if chunk.address not in known]
     passing: _Passing = {}
     if not missing:
         return passing
-    work = partial(inspect_chunk, chosen, session.cache)
-    named, weight = attrgetter("address"), attrgetter("count")
-    for outcome in session.parallel("scan", work, missing, total=_count(missing), name=named, weight=weight):
-        found = outcome.result if isinstance(outcome, compute.Done) else _inspect_alone(session, chosen, outcome.item)
-        if found:
-            passing[outcome.item.address] = found
+    together = _together(missing, _count(missing) // (4 * session.workers.backend.workers))
+    work, total = partial(inspect_chunks, chosen), _count(missing)
+    try:
+        for outcome in session.parallel(
+            "scan", work, together, total=total, name=lambda batch: batch[0].address, weight=_count
+        ):
+            done = iter(outcome.result if isinstance(outcome, compute.Done) else ())
+            for chunk in outcome.item:
+                found = next(done, None) or _inspect_alone(session, chosen, chunk)
+                if not _keep(session.cache, chunk, found):
+                    passing[chunk.address] = found
+    finally:
+        known.write()
     return passing
 
 
-def inspect_chunk(chosen: Chosen[Dataset[Any]], cache: Cache, chunk: _Chunk) -> list[_Found]:
-    """Read the headers of some files and cache what they say. Runs in a worker process.
+def _together(chunks: list[_Chunk], most: int) -> Iterator[tuple[_Chunk, ...]]:
+    """Group small chunks for one worker at a time: up to ``CHUNK`` and up to ``most`` files, so that all have some."""
+    batch: list[_Chunk] = []
+    for chunk in chunks:
+        if batch and _count(batch) + chunk.count > min(CHUNK, most):
+            yield tuple(batch)
+            batch = []
+        batch.append(chunk)
+    yield tuple(batch)
 
-    Where one is skipped for what may pass, nothing is cached, and what was found is returned.
-    """
+
+def inspect_chunks(chosen: Chosen[Dataset[Any]], chunks: Sequence[_Chunk]) -> list[list[_Found]]:
+    """Read the headers of some chunks of files. Runs in a worker process."""
     dataset = chosen.build()
-    return _keep(cache, chunk, [_inspected(dataset, file) for file in chunk.files])
+    return [[_inspected(dataset, file) for file in chunk.files] for chunk in chunks]
 
 
-def _keep(cache: Cache, chunk: _Chunk, found: list[_Found]) -> list[_Found]:
+def _keep(cache: Cache, chunk: _Chunk, found: list[_Found]) -> bool:
+    """Cache what the headers of a chunk say, unless a file of it is skipped for what may pass; say whether."""
     if any(isinstance(one, Skipped) and one.retry for one in found):
-        return found
+        return False
     plain = [one.reason if isinstance(one, Skipped) else one for one in found]
-    cache.write("headers", chunk.address, plain)
-    return []
+    packed(cache, "headers").add(chunk.address, json.dumps(plain, default=asdict).encode())
+    return True
 
 
 def _inspected(dataset: Dataset[Any], file: SourceFile) -> _Found:
@@ -186,22 +201,26 @@ def _inspected(dataset: Dataset[Any], file: SourceFile) -> _Found:
 
 def _inspect_alone(session: Session, chosen: Chosen[Dataset[Any]], chunk: _Chunk) -> list[_Found]:
     """Find the file of a chunk that killed its worker or hung: each file by itself."""
-    singles = [_Chunk.of(chosen, [file]) for file in chunk.files]
-    work = partial(inspect_chunk, chosen, session.cache)
+    singles = [(_Chunk.of(chosen, [file]),) for file in chunk.files]
+    work = partial(inspect_chunks, chosen)
     found: dict[str, _Found] = {}
-    for outcome in session.parallel("scan", work, singles, total=len(singles), name=lambda single: single.address):
-        file = outcome.item.files[0]
+    for outcome in session.parallel("scan", work, singles, total=len(singles), name=lambda one: one[0].address):
+        path = outcome.item[0].files[0].path
         if isinstance(outcome, compute.Lost):
-            found[file.path] = Skipped(file.path, outcome.reason, retry=outcome.cause.may_pass)
+            found[path] = Skipped(path, outcome.reason, retry=outcome.cause.may_pass)
         else:
-            (found[file.path],) = outcome.result or _cached(session.cache, outcome.item) or [Skipped(file.path, _LOST)]
-    return _keep(session.cache, chunk, [found[file.path] for file in chunk.files])
+            ((found[path],),) = outcome.result
+    return [found[file.path] for file in chunk.files]
 
 
 def _cached(cache: Cache, chunk: _Chunk) -> list[_Found] | None:
     """Return what is cached of a chunk's files; None where that is damaged."""
-    found = cache.read("headers", chunk.address, list[dict[str, Any] | str])
+    known = packed(cache, "headers")
+    content = known.read(chunk.address)
+    found = None if content is None else parsed(content, list[dict[str, Any] | str])
     if found is None or len(found) != chunk.count:
+        if content is not None:
+            known.drop(chunk.address)
         return None
     return [
         Skipped(file.path, one) if isinstance(one, str) else one for file, one in zip(chunk.files, found, strict=True)
@@ -211,13 +230,13 @@ def _cached(cache: Cache, chunk: _Chunk) -> list[_Found] | None:
 def _headers(
     cache: Cache, chosen: Chosen[Dataset[Any]], chunks: list[_Chunk], passing: _Passing
 ) -> Iterator[tuple[SourceFile, _Found]]:
-    dataset = chosen.build()
     for chunk in chunks:
         found = passing.get(chunk.address) or _cached(cache, chunk)
         if found is None:
-            found = [_inspected(dataset, file) for file in chunk.files]
+            (found,) = inspect_chunks(chosen, [chunk])
             _keep(cache, chunk, found)
         yield from zip(chunk.files, found, strict=True)
+    packed(cache, "headers").write()
 
 
 # --- volumes ------------------------------------------------------------------------------------------------------

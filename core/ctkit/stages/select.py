@@ -176,12 +176,14 @@ def _write_arm(session: Session, data: Data, arm: Arm, chosen: list[Selected]) -
     """Write ``selection.csv`` for each draw, and ``arm.json``, unless they are there."""
     facts = _facts(arm, chosen, len(data.table), session.cache.pseudonym("names"))
     folder = session.folder.arm(arm.id)
-    written = all(folder.selection(selected.seed).exists() for selected in chosen)
-    if written and read_arm(folder.facts) == facts:
+    tables = {folder.selection(selected.seed, len(data.table)): selected.selection for selected in chosen}
+    if read_arm(folder.facts) == facts and all(table.exists() for table in tables):
         return
     folder.facts.unlink(missing_ok=True)  # first, so that it never speaks of other selections than lie there
-    for selected in chosen:
-        write_rows(folder.selection(selected.seed), SliceRow, _rows(session, data, selected.selection))
+    for stale in set(folder.selections).difference(tables):
+        stale.unlink()
+    for table, kept in tables.items():
+        write_rows(table, SliceRow, _rows(session, data, kept))
     forget_on_request(folder)
     write_json(folder.facts, facts)
 

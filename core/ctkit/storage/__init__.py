@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ctkit.storage.cache import ENTRY, KINDS, Cache, address, make_folder, spelled_one_way
+from ctkit.storage.cache import ENTRY, KINDS, Cache, address, make_folder, parsed, spelled_one_way
 from ctkit.storage.run_folder import ArmFolder, Outline, RunFolder, TrainingFolder, forget, place, read_provenance
 
 __all__ = [
     "ENTRY", "KINDS", "ArmFolder", "Cache", "Outline", "RunFolder", "TrainingFolder", "address", "forget",
-    "make_folder", "place", "read_provenance", "spelled_one_way",
+    "make_folder", "parsed", "place", "read_provenance", "spelled_one_way",
 ]  # fmt: skip

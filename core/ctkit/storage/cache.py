@@ -26,14 +26,14 @@ from filelock import FileLock
 from pydantic import TypeAdapter
 
 from ctkit.errors import StorageError
-from ctkit.files import concerns_writing, read_sealed, storage_error, write_bytes, writing
+from ctkit.files import concerns_writing, read_sealed, storage_error, synchronise, write_bytes, writing
 
 LOCATION = "CTKIT_CACHE"  #: environment variable that moves the cache
 #: What a cache may hold. Its folder may be somebody else's as well, such as ``~/.cache``: cleaning looks at these only.
 KINDS = frozenset(
     {
         *("scan", "headers", "reading", "evidence", "selection", "curve", "store", "pictures"),
-        *("pretrain", "unfinished", "evaluate", "evaluation", "scores", "comparisons"),
+        *("pretrain", "unfinished", "evaluate", "evaluation", "scores", "comparisons", "code"),
     }
 )
 ENTRY = ".entry"  #: suffix of an entry that is one file
@@ -62,6 +62,7 @@ class Cache:
         self.folder = folder
         self.looking = looking  #: for a command that only looks: what is damaged stays, and the folder may be read-only
         self.asked: Callable[[Path], None] | None = None  #: told of every entry that is asked for
+        self.opened: dict[str, Any] = {}  #: by kind, what is known of entries that hold many results
         self._whole: set[Path] = set()  # entries that were found to match their sums
         self._damaged: set[Path] = set()  # entries that were not, and stay
 
@@ -87,16 +88,12 @@ class Cache:
     def holds(self, kind: str, at: str) -> bool:
         """Whether the entry, a folder, is there and whole."""
         path = self.path(kind, at)
-        return path.is_dir() and self.is_whole(path)
-
-    def is_whole(self, path: Path) -> bool:
-        """Whether what is at ``path`` is what was written, which is checked once; else it is discarded."""
-        if path not in self._whole:
-            if path in self._damaged or not (_matches_sums(path) if path.is_dir() else read_sealed(path) is not None):
+        if path.is_dir() and path not in self._whole:  # it is checked once
+            if path in self._damaged or not _matches_sums(path):
                 self.discard(path)
                 return False
             self._whole.add(path)
-        return True
+        return path.is_dir()
 
     def write(self, kind: str, at: str, value: Any) -> None:
         """Write an entry that is one file: what JSON can say, dataclasses included."""
@@ -105,24 +102,19 @@ class Cache:
     def read(self, kind: str, at: str, shape: type[Shape]) -> Shape | None:
         """Return what ``write`` wrote, as ``shape``; None where there is none. Another shape is damage: discarded."""
         path = self.path(kind, at, ENTRY)
-        if (content := read_sealed(path)) is not None:
-            with suppress(ValueError):
-                return _adapter(shape).validate_python(json.loads(content))  # type: ignore[no-any-return]
-        elif not path.exists():
-            return None
-        self.discard(path)
-        return None
+        content = read_sealed(path)
+        found = None if content is None else parsed(content, shape)
+        if found is None and path.exists():
+            self.discard(path)
+        return found
 
     def discard(self, path: Path) -> None:
         """Remove what is damaged, unless one only looks, and say so. Raises ``StorageError`` where it must stay."""
-        of, name = path.relative_to(self.folder).parts[0], path.name[:12]
-        if path not in self._damaged:
-            then = "the next run rebuilds it" if self.looking else "it is rebuilt"
-            _log.warning("%s/%s... in the cache is damaged, by the disk or an incomplete copy; %s", of, name, then)
+        self.say_damaged(path)
         self._whole.discard(path)
         if self.looking:
-            self._damaged.add(path)
             return
+        self._damaged.discard(path)
         aside = path.with_name(f".{secrets.token_hex(8)}.part")
         try:
             path.rename(aside)
@@ -134,6 +126,14 @@ class Cache:
             return
         except OSError as error:
             raise StorageError(f"cannot remove {path}, which is damaged: {error.strerror or error}") from error
+
+    def say_damaged(self, path: Path) -> None:
+        """Say once that an entry is damaged."""
+        of, name = path.relative_to(self.folder).parts[0], path.name[:12]
+        if path not in self._damaged:
+            then = "the next run rebuilds it" if self.looking else "it is rebuilt"
+            _log.warning("%s/%s... in the cache is damaged, by the disk or an incomplete copy; %s", of, name, then)
+        self._damaged.add(path)
 
     def shared(self, kind: str, at: str) -> Path:
         """Return a folder that grows by files, each of them written whole and never changed."""
@@ -153,7 +153,8 @@ class Cache:
         try:
             yield temporary
             (temporary / SUMS).write_text(json.dumps(_sums(temporary)), encoding="utf-8")
-            _synchronise_tree(temporary)
+            for path in filter(Path.is_file, temporary.rglob("*")):
+                synchronise(path)
             self._publish(temporary, final)
         except OSError as error:
             if not concerns_writing(error, temporary):
@@ -191,6 +192,13 @@ class Cache:
                 raise
 
 
+def parsed(content: bytes, shape: type[Shape]) -> Shape | None:
+    """Return what JSON says as ``shape``; None where it has another one."""
+    with suppress(ValueError):
+        return _adapter(shape).validate_python(json.loads(content))  # type: ignore[no-any-return]
+    return None
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder of the cache. Raises ``StorageError`` where that cannot be done."""
     try:
@@ -224,9 +232,3 @@ def _sums(entry: Path) -> dict[str, int]:
 def _checksum(path: Path) -> int:
     with path.open("rb") as file:
         return reduce(lambda crc, piece: zlib.crc32(piece, crc), iter(partial(file.read, 1 << 16), b""), 0)
-
-
-def _synchronise_tree(folder: Path) -> None:
-    for path in filter(Path.is_file, folder.rglob("*")):
-        with path.open("rb+") as file:
-            os.fsync(file.fileno())

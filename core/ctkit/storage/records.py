@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict, TypeVar, cast, get_type_hints
 
 from ctkit.errors import DataError
-from ctkit.files import read_json, write_csv
+from ctkit.files import open_csv, read_json, write_csv
 
 Step = Annotated[int, "a step"]  #: a method may count in floats
 AllDigits = Annotated[float, "all digits"]  #: other numbers are written with six; NaN is an empty cell
@@ -159,7 +159,7 @@ def read_rows(path: Path, kind: type[Row]) -> Iterator[Row]:
     """
     if not path.exists():
         return
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+    with open_csv(path) as file:
         lines = csv.reader(file)
         header = next(lines, [])
         if lacking := [name for name in kind._fields if name not in header and name not in kind._field_defaults]:
@@ -228,6 +228,17 @@ class TrainingFacts(TypedDict):
     device: str
 
 
+class PredictionFacts(TypedDict, total=False):
+    """What a table of predictions cannot say: the document beside it."""
+
+    classes: list[str]
+    positive: str | None  #: of two classes, the one that F1 and sensitivity speak of
+    notes: list[str]
+    warnings: list[str]
+    patients: bool  #: whether the table has them
+    address: str
+
+
 def read_arm(path: Path) -> ArmFacts | None:
     """Read ``arm.json``; None where it is missing or damaged."""
     return cast(ArmFacts, found) if (found := read_json(path)) else None
@@ -236,3 +247,6 @@ def read_arm(path: Path) -> ArmFacts | None:
 def read_training(path: Path) -> TrainingFacts | None:
     """Read ``pretrain.json``; None where it is missing or damaged."""
     return cast(TrainingFacts, found) if (found := read_json(path)) else None
+
+
+PREDICTION_COLUMNS = ("name", "patient", "label")  #: one for each class, or for each measure, follows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from collections.abc import Collection, Iterable, Iterator
@@ -16,7 +17,8 @@ from ctkit.errors import LockedError, RequestError, StorageError
 from ctkit.files import is_same, read_json, writing
 from ctkit.storage.locks import PATIENCE, is_held
 
-_SELECTION = "selection.csv"
+LARGE = 1_000_000  #: slices, above which a selection is compressed
+_SELECTIONS = ("selection.csv", "selection.csv.gz")
 _SEED = re.compile(r"seed-(\d+)")
 _EVALUATION = re.compile(r"repeat-(\d+)-labels-(\d+(?:\.\d+)?(?:e-\d+)?)")
 
@@ -63,15 +65,15 @@ class ArmFolder:
     plot = File("curve.svg", of_choice=True)
     explanation = File("explain.html", pixels=True, of_choice=True)
 
-    def selection(self, seed: int | None) -> Path:
-        """What the arm keeps, slice by slice; of one seed where it draws."""
-        return (self.path if seed is None else self.path / f"draw-{seed}") / _SELECTION
+    def selection(self, seed: int | None, slices: int = 0) -> Path:
+        """What the arm keeps of so many slices, one by one; of one seed where it draws."""
+        return (self.path if seed is None else self.path / f"draw-{seed}") / _SELECTIONS[slices > LARGE]
 
     @property
     def selections(self) -> list[Path]:
         """Every selection that is there, by seed."""
-        found = [self.selection(None), *_by_number(self.path, f"draw-*/{_SELECTION}")]
-        return [path for path in found if path.exists()]
+        found = ((self.path / name, *_by_number(self.path, f"draw-*/{name}")) for name in _SELECTIONS)
+        return [path for path in itertools.chain(*found) if path.exists()]
 
     @property
     def trainings(self) -> Iterator[tuple[str, int, TrainingFolder]]:
@@ -192,8 +194,9 @@ class RunFolder:
         for result in (self.results, self.comparisons, self.leaks, self.mistakes):
             if result not in files:
                 result.unlink(missing_ok=True)
+        packed = {path.with_name(_SELECTIONS[1]) for path in files if path.name == _SELECTIONS[0]}
         for name in ("arms", "baselines"):
-            forget(self.path / name, files)
+            forget(self.path / name, packed.union(files))
 
 
 def facts_beside(predictions: Path) -> Path:
@@ -247,7 +250,7 @@ def _by_number(folder: Path, *patterns: str) -> list[Path]:
 #: What a run writes below ``arms`` and ``baselines``, and removes when its pipeline no longer makes it.
 _WRITTEN = (
     *(file.name for folder in (ArmFolder, TrainingFolder) for file in _declared(folder)),
-    *(_SELECTION, "repeat-*-labels-*.csv", "repeat-*-labels-*.json", ".*.part"),
+    *(*_SELECTIONS, "repeat-*-labels-*.csv", "repeat-*-labels-*.json", ".*.part"),
 )
 #: What may lie in a run folder that has no ``run.json`` yet.
 _BEFORE_PROVENANCE = (

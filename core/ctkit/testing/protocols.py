@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ctkit.contracts import Difference, Evaluation, Predictions, Protocol, Score
+from ctkit.contracts import Difference, Evaluation, Floats, Predictions, Protocol, Score
 from ctkit.contracts.judge import Judge
 from ctkit.promises import check_predictions
 from ctkit.testing import samples
@@ -40,7 +41,7 @@ class ProtocolChecks(Checks[Protocol[Any]]):
         for name, where in (("second", "a second time"), ("first", "with the files of the first time in job.folder")):
             again, _ = self._predict(self.plugin(self.params), name)
             self.judge.must(
-                np.array_equal(found.probabilities, again.probabilities),
+                np.array_equal(_numbers(found), _numbers(again)),
                 f"the same job must give the same predictions, but {where} they differ;"
                 " use a generator seeded by job.seed, and put everything that a file depends on into its name",
             )
@@ -77,11 +78,19 @@ def _check_arithmetic(judge: Judge, protocol: Protocol[Any], found: Predictions)
         )
 
 
+def _numbers(found: Predictions) -> Floats:
+    """Probabilities, or measures, of every row."""
+    return np.column_stack([found.probabilities, *found.measures.values()])
+
+
 def _blurred(found: Predictions) -> Predictions:
-    """Predictions for the same images that know less."""
-    noise = np.random.default_rng(0).dirichlet(np.ones(len(found.classes)), len(found.names))
-    mixed = 0.5 * found.probabilities + 0.5 * noise
-    return Predictions(found.names, found.labels, mixed, found.classes, found.positive, found.patients)
+    """Predictions for the same images that know less, or measures of the same volumes that are worse."""
+    rng = np.random.default_rng(0)
+    if found.measures:
+        worse = {name: values * rng.uniform(0.5, 1, len(values)) for name, values in found.measures.items()}
+        return replace(found, measures=worse)
+    mixed = 0.5 * found.probabilities + 0.5 * rng.dirichlet(np.ones(len(found.classes)), len(found.names))
+    return replace(found, probabilities=mixed)
 
 
 def _check_scores(judge: Judge, scores: Sequence[Score]) -> None:

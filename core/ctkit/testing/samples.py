@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import NoParams, Rows, Slices, Split, Task
+from ctkit.contracts import NoParams, Rows, Slices, Split, Stack, Task
 from ctkit.slices import rendering
 
 SIDE = 64  #: pixels
@@ -58,9 +58,10 @@ def rows(folder: Path, slices: int = 16, side: int = 32) -> Rows:
 
 
 class Brightness(Task[NoParams]):
-    """Dark and bright noise: what any protocol can tell apart a little, but not wholly."""
+    """Dark and bright noise, with masks that are all of one class: what any protocol can tell apart, but not wholly."""
 
     positive = "bright"
+    masks = True
     mean_std = (0.5, 0.25)
     _SIZES: Mapping[str, int] = {"train": 24, "val": 12, "test": 20}
 
@@ -70,9 +71,13 @@ class Brightness(Task[NoParams]):
         return ("dark", "bright")
 
     def splits(self) -> Mapping[str, Split]:
-        """Parts with as many dark as bright images."""
+        """Parts with as many dark as bright images, in volumes of four."""
         return {
-            part: Split(tuple(f"{part}-{number}" for number in range(size)), np.arange(size, dtype=np.int64) % 2)
+            part: Split(
+                tuple(f"{part}-{number}" for number in range(size)),
+                np.arange(size, dtype=np.int64) % 2,
+                stacks=tuple(Stack(f"{part} {number}", 4, (5.0, 1.0, 1.0)) for number in range(size // 4)),
+            )
             for part, size in self._SIZES.items()
         }
 
@@ -81,6 +86,10 @@ class Brightness(Task[NoParams]):
         rng = np.random.default_rng([list(self._SIZES).index(split), number])
         level = rng.normal(110 + 40 * (number % 2), 30)
         return rng.normal(level, 30, (32, 32)).clip(0, 255).astype(np.uint8)
+
+    def mask(self, split: str, number: int) -> NDArray[np.uint8]:
+        """The image's class in every pixel."""
+        return np.full((32, 32), number % 2, np.uint8)
 
 
 def backbone(path: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ctkit.contracts import Split, Task
-from ctkit.contracts.judge import Judge, check_image
+from ctkit.contracts.judge import Judge, check_image, check_mask
 from ctkit.promises import check_classes, check_splits
 from ctkit.testing.plugins import Checks, Once
 
@@ -43,6 +43,8 @@ class TaskChecks(Checks[Task[Any]]):
         for part, split in self.splits.items():
             for number in np.unique(np.linspace(0, len(split.names) - 1, IMAGES, dtype=int)).tolist():
                 _check_image(self.judge, self.built, part, number)
+                if self.built.masks:
+                    _check_mask(self.judge, self.built, part, number)
 
     def check_files(self) -> None:
         """Files must be those below the root."""
@@ -61,7 +63,15 @@ def _check_classes(judge: Judge, task: Task[Any]) -> None:
 
 def _check_parts(judge: Judge, task: Task[Any], splits: Mapping[str, Split]) -> None:
     check_splits(judge, splits, task.classes)
-    missing = set(range(len(task.classes))) - set(splits["train"].labels.tolist())
+    judge.must(
+        all(bool(split.stacks) == task.masks for split in splits.values()),
+        "parts must have stacks if, and only if, the task has masks, but masks is"
+        f" {task.masks} and there are {sum(len(split.stacks) for split in splits.values())} stacks; see"
+        " ctkit.contracts.Stack",
+    )
+    missing = set(range(task.masks, len(task.classes))) - set(
+        splits["train"].labels.tolist()
+    )  # masks: but the background
     judge.must(
         not missing,
         f"each class must have training images, but {', '.join(task.classes[number] for number in sorted(missing))}"
@@ -86,6 +96,16 @@ def _check_image(judge: Judge, task: Task[Any], part: str, number: int) -> None:
     judge.must(
         np.array_equal(image, task.image(part, number)),
         "an image must be the same each time, but it differs; do not augment",
+    )
+
+
+def _check_mask(judge: Judge, task: Task[Any], part: str, number: int) -> None:
+    with judge.calling("mask"):
+        mask = task.mask(part, number)
+    check_mask(judge, mask, len(task.classes), f"that of image {number} of {part}")
+    judge.must(
+        np.array_equal(mask, task.mask(part, number)),
+        "a mask must be the same each time, but it differs; read it from where the image is",
     )
 
 

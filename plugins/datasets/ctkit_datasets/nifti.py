@@ -88,7 +88,9 @@ class Nifti(Dataset[NiftiParams]):
         except DataError as error:
             return Skipped(file.path, str(error), error.retry)
         if len(labels):
-            return Skipped(file.path, f"a label map: whole numbers from 0 on, {len(labels)} different ones")
+            return Skipped(
+                file.path, f"a label map: whole numbers from {min(0, *labels):g} on, {len(labels)} different ones"
+            )
         return facts
 
     def arrange(self, headers: Iterable[tuple[SourceFile, Mapping[str, Any]]]) -> Iterator[Volume | Skipped]:
@@ -104,14 +106,15 @@ class Nifti(Dataset[NiftiParams]):
             else:
                 wanted.append((file, facts))
         found = roles(self.params.root, [file.path for file, _ in wanted])
-        for (file, facts), (patient, other) in zip(wanted, found, strict=True):
-            reason = other if self.params.layout == "auto" else ""
+        for (file, facts), role in zip(wanted, found, strict=True):
+            reason = role.reason if self.params.layout == "auto" else ""
             if not reason and self.params.orientation != "any" and facts["plane"] != "axial":
                 reason = f"acquired in {facts['plane']} slices"
             if reason:
                 yield Skipped(file.path, reason)
             else:
-                yield nifti_volume(file, facts, self._patient(file.path) or patient)
+                own = self._patient(file.path)
+                yield nifti_volume(file, facts, own or role.patient, "" if own else role.note)
 
     def read(self, volume: Volume, wanted: Ints | None = None) -> Pixels:
         """Decode a file. Unlike in DICOM, all of a volume is lost with its file."""
@@ -132,8 +135,8 @@ class Nifti(Dataset[NiftiParams]):
         return (found.group(1 if found.re.groups else 0) or path) if found else ""
 
 
-def nifti_volume(file: SourceFile, facts: Mapping[str, Any], patient: str) -> Volume:
-    """Return the volume that a file with these facts from its header holds."""
+def nifti_volume(file: SourceFile, facts: Mapping[str, Any], patient: str, note: str = "") -> Volume:
+    """Return the volume that a file with these facts from its header holds, with a note on its patient."""
     count, rows, columns = facts["shape"]
     x, y, z = facts["spacing"]
     return Volume(
@@ -144,6 +147,6 @@ def nifti_volume(file: SourceFile, facts: Mapping[str, Any], patient: str) -> Vo
         rows=rows,
         columns=columns,
         spacing=(x, y, z),
-        notes=tuple(facts["notes"]),
+        notes=(*facts["notes"], *filter(None, [note])),
         details=facts,
     )

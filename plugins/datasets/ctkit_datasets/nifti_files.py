@@ -31,6 +31,8 @@ _RARE = 0.001  # share of a volume's voxels that may be anything
 _FEW = 0.05  # share of its voxels that may be metal
 _OUTLYING = 8  # times the range of the other values: farther than this from it, one voxel flattens all of them
 _SAMPLED = 1 << 20  # voxels that the unit is told by
+_INTERPOLATED = 0.01  # share of voxels between padding and the scan, where it was resampled
+_IGNORED = -100  # and from here on, one negative label: of what is to be left out, mostly -1
 _FEW_LABELS, _SOME_LABELS, _MANY_LABELS = 8, 32, 256
 _ALIKE = 0.7  # of neighbours inside of what is labelled
 _PIECE = 1 << 20  # bytes
@@ -307,7 +309,8 @@ def read_slices(path: Path, facts: Mapping[str, Any], wanted: Ints | None = None
     """Decode the ``wanted`` slices (all by default) of a file with ``facts`` from its header.
 
     With ``unit`` "auto" a volume is in Hounsfield units if one voxel in a thousand is at -200 or less, as air and lung
-    are, and few are beyond bone; else its unit is arbitrary. HU are rounded to int16, and what is not a number,
+    are, and few are beyond bone; else its unit is arbitrary. So it is where the lowest value alone is negative, which
+    is padding. HU are rounded to int16, and what is not a number,
     a fill value, or at -2000 HU or less, which is padding, becomes -1024. The few voxels that are out of range are
     clipped to the nearest value in it, and the notes count them. Constant slices are skipped. Raises ``DataError``
     where the file is damaged, with a reason that names no file.
@@ -347,7 +350,7 @@ def _unit(stored: NDArray[Any], scale: tuple[float, float] | None) -> Literal["H
     values = _sample(stored, scale)
     inside = values[(values >= _LOWEST) & (values <= _HIGHEST)]
     few = np.count_nonzero(values > _HIGHEST_BONE) <= _FEW * len(values)
-    if not inside.size or 2 * len(inside) < len(values) or not few:
+    if not inside.size or 2 * len(inside) < len(values) or not few or _padding(inside) < 0:
         return "arbitrary"
     return "HU" if np.quantile(inside, _RARE) <= _HIGHEST_AIR else "arbitrary"
 
@@ -357,10 +360,22 @@ def _limits(stored: NDArray[Any], scale: tuple[float, float] | None, unit: str) 
     if unit == "HU":
         return _Limits(-_FILL, _HIGHEST, _FILL)
     values = _sample(stored, scale)
+    padding = _padding(values)
+    if padding < 0:  # so that it flattens nothing
+        values = values[values > padding]
+        return _Limits(float(values[values >= 0].min()), min(float(values.max()), _FILL), _FILL)
     fill = _FILL if values.size else float(np.finfo(np.float32).max)
     low, high = np.quantile(values, (_RARE, 1 - _RARE)) if values.size else (0.0, 0.0)
     reach = _OUTLYING * (high - low) or np.inf
     return _Limits(max(float(low - reach), -fill), min(float(high + reach), fill), fill)
+
+
+def _padding(values: NDArray[np.float64]) -> float:
+    """Up to which value a scale that begins at 0, with air, is padded; 0 where it is not, or is none."""
+    low = max(values.min(), _PADDING) if values.size else 0.0
+    rest = values[values > low]
+    padded = low < 0 and rest.size and np.quantile(rest, _INTERPOLATED) >= 0
+    return float(low) if padded else 0.0
 
 
 def _sample(stored: NDArray[Any], scale: tuple[float, float] | None) -> NDArray[np.float64]:
@@ -418,9 +433,9 @@ def _voxels(path: Path, facts: Mapping[str, Any]) -> Iterator[BinaryIO | _Inflat
 def label_values(path: Path, facts: Mapping[str, Any]) -> NDArray[np.float64]:
     """Return the values of a label map, ascending; none of anything else, such as a damaged file.
 
-    A label map holds whole numbers from 0 on: up to 8, up to 32 that leave few out, or up to 256 where neighbours are
-    mostly equal, as they are nowhere in CT, also of 8 bits. It is read to its end; of CT a first piece is enough, which
-    holds negative or many values.
+    A label map holds whole numbers from 0 on, and perhaps one in -100..-1 for what is to be ignored: up to 8, up to 32
+    that leave few out, or up to 256 where neighbours are mostly equal, as they are nowhere in CT, also of 8 bits. It is
+    read to its end; of CT a first piece is enough, which holds several negative or many values.
     """
     values, alike, no = np.zeros(0), np.zeros(2, np.int64), np.zeros(0)
     dtype = np.dtype(facts["dtype"])
@@ -436,9 +451,11 @@ def label_values(path: Path, facts: Mapping[str, Any]) -> NDArray[np.float64]:
                 found = _scaled(np.unique(stored), facts["scale"])
                 whole = found.round()
                 values = np.union1d(values, whole)
-                if len(values) > _MANY_LABELS or not (whole >= 0).all() or not np.allclose(found, whole, atol=1e-3):
+                bad = values[0] < _IGNORED or np.count_nonzero(values < 0) > 1
+                if len(values) > _MANY_LABELS or bad or not np.allclose(found, whole, atol=1e-3):
                     return no
-                inside = (stored[1:] % 255 != 0) & (stored[:-1] % 255 != 0)  # a window of 8 bits ends at 255
+                inside = (stored != 0) & (stored != 255)  # where a window of 8 bits ends
+                inside = inside[1:] & inside[:-1]
                 alike += np.count_nonzero(inside & (stored[1:] == stored[:-1])), np.count_nonzero(inside)
     except DataError:
         return no

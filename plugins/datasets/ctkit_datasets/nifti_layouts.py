@@ -36,14 +36,24 @@ _LARGEST = 16 << 20  # bytes of a dataset.json; it may list every case
 _PARTS = {
     *("train", "training", "tr", "val", "valid", "validation", "va", "test", "testing", "ts", "dev", "batch", "part"),
     *("fold", "subset", "split", "chunk", "images", "labels", "dataset", "task", "data", "release", "version", "phase"),
+    *("site", "center", "centre", "hospital", "clinic", "institution", "scanner", "cohort"),
 }
-_SHARED = _PARTS | {
-    *("image", "img", "imgs", "label", "mask", "masks", "datasets", "nii", "niigz", "nifti", "niftis", "volume", "set"),
-    *("volumes", "vol", "vols", "scan", "scans", "ct", "cts", "cta", "raw", "rawdata", "source", "sourcedata", "gz"),
-    *("public", "private", "patients", "cases", "subjects", "studies", "all", "input", "inputs", "output", "nnunet"),
-    *("preprocessed", "resampled", "derivatives", "original", "originals", "anat", "the", "of", "and", "files", "new"),
+_FORMS = {  # folders of these names beside each other hold the same patients
+    *("image", "img", "imgs", "nii", "niigz", "nifti", "niftis", "volume", "volumes", "vol", "vols", "scan", "scans"),
+    *("ct", "cts", "cta", "raw", "rawdata", "source", "sourcedata", "gz", "preprocessed", "resampled", "derivatives"),
+    *("original", "originals", "anat", "images"),
 }
+_SHARED = (_PARTS | _FORMS) | {
+    *("label", "mask", "masks", "datasets", "set", "public", "private", "patients", "cases", "subjects", "studies"),
+    *("all", "input", "inputs", "output", "nnunet", "the", "of", "and", "files", "new"),
+}
+_PATIENT = re.compile(r"(pt|pat|patient|sub|subj|subject|case|person)[ _-]?\d+[a-z]?", re.IGNORECASE)
+_SESSION = re.compile(r"ses-[a-z0-9]+", re.IGNORECASE)
 _SOME, _MANY = 3, 10  # files with names of their own, directly in one folder: it may be shared, and it is
+
+
+_NAMESAKE = "patients of one name in different folders are taken for different ones; `patient` can say otherwise"
+_GUESSED = "nothing says which scans are of one patient, so each is taken for one of its own; `patient` can say it"
 
 
 class Role(NamedTuple):
@@ -51,6 +61,7 @@ class Role(NamedTuple):
 
     patient: str
     reason: str = ""  #: why it is no CT, "" where it may be
+    note: str = ""  #: what is not sure about the patient
 
 
 def mask_by_place(path: str) -> str:
@@ -68,10 +79,18 @@ def roles(root: Path, paths: Sequence[str]) -> Iterator[Role]:
     """Yield what each of the files is that are no segmentations by their place or their values."""
     channels, siblings = _Channels(root, paths), _siblings(paths)
     known = {path: _layout_patient(path) or channels.case(path) for path in paths}
-    patients = known | _patients([path for path, patient in known.items() if not patient])
+    places = {path: (place, "") for path, place in known.items()}
+    places |= _patients([path for path, place in known.items() if not place])
+    alike: dict[str, set[str]] = defaultdict(set)
+    for place, _ in places.values():
+        alike[place.rpartition("/")[2]].add(_apart(place))
     for path in paths:
+        place, note = places[path]
+        name = place.rpartition("/")[2]
         reason = channels.reason(path) if channels.are_of(path) else _name_reason(path, siblings)
-        yield Role(patients[path], reason)
+        if len(alike[name]) > 1:
+            name, note = _apart(place), _NAMESAKE
+        yield Role(name, reason, note)
 
 
 def stem(path: str) -> str:
@@ -118,7 +137,6 @@ class _Channels:
     def __init__(self, root: Path, paths: Sequence[str]) -> None:
         self._root = root
         self._names: dict[Path, Mapping[str, str]] = {}
-        self._several = len({self._folder(path).parent for path in paths if self.are_of(path)}) > 1
         cases: dict[str, dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
         for path in paths:
             if self.are_of(path) and (found := _CHANNEL.fullmatch(stem(path))) and not self._has_label(path):
@@ -146,13 +164,12 @@ class _Channels:
         return (found[1], int(found[2])) if found else (stem(path), 0)
 
     def case(self, path: str) -> str:
-        """The patient of a file in such a folder, "" of another."""
+        """The place of the patient of a file in such a folder, "" of another."""
         if not self.are_of(path):
             return ""
         case = self._parts(path)[0]
         of_study = _AUTOPET.fullmatch(case)
-        above = "/".join(path.split("/")[:-2]) + "/" if self._several else ""  # each archive counts from 0
-        return above + (of_study[1] if of_study else case)
+        return "/".join([*path.split("/")[:-2], of_study[1] if of_study else case])  # each archive counts from 0
 
     def reason(self, path: str) -> str:
         """Why the channel of a file in such a folder is not used, "" where it is."""
@@ -176,49 +193,66 @@ class _Channels:
 
 
 def _layout_patient(path: str) -> str:
-    """Whose a file is where its layout says so for sure, else ""."""
+    """Where the patient of a file lies, whose name comes last, where its layout says so for sure, else ""."""
     *folders, _ = path.split("/")
     name = stem(path)
-    for part in (*folders, name):
+    for depth, part in enumerate((*folders, name)):
         if subject := BIDS_SUBJECT.match(part):
             if part in folders and subject[0] != part:
                 continue
-            return subject[0]
+            return "/".join([*folders[:depth], subject[0]])
     if name in PET_CT_TREE and len(folders) > 1:
-        return folders[-2]
+        return "/".join(folders[:-1])
     if folders and re.fullmatch(_SUBJECTS.get(name, ""), folders[-1]):
-        return folders[-1]
+        return "/".join(folders)
     return ""
 
 
-def _patients(paths: Sequence[str]) -> dict[str, str]:
-    """Return whose each file is: the first folder of its path that does not hold several patients, or its own name."""
-    found: dict[str, str] = {}
-    _descend([(path, path.split("/")) for path in paths], found)
+def _apart(place: str) -> str:
+    """The place of a patient without those folders that hold the same patients in another form, or session."""
+    *above, name = place.split("/")
+    kept = (part for part in above if not (_SESSION.fullmatch(part) or (_words(part) and _words(part) <= _FORMS)))
+    return "/".join([*kept, name])
+
+
+def _patients(paths: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Return where the patient of each file lies, and what is not sure about it.
+
+    That is the first folder of its path that does not hold several patients, or the file itself.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    _descend([(path, path.split("/")) for path in paths], "", "", found)
     return found
 
 
-def _descend(files: Sequence[tuple[str, list[str]]], found: dict[str, str]) -> None:
-    """Name the patients of files with what is left of their paths."""
+def _descend(files: Sequence[tuple[str, list[str]]], above: str, note: str, found: dict[str, tuple[str, str]]) -> None:
+    """Name the patients of files with what is left of their paths below ``above``."""
     folders: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)
     for path, parts in files:
         if len(parts) == 1:
-            found[path] = parts[0]
+            found[path] = above + parts[0], _GUESSED if len(files) > 1 else note
         else:
             folders[parts[0]].append((path, parts[1:]))
     named = {name for name in folders if _is_shared_by_name(name)}
-    shared = named | _shared_by_contents({name: one for name, one in folders.items() if name not in named})
+    unknown = {name: one for name, one in folders.items() if name not in named and not _PATIENT.fullmatch(name)}
+    shared = named | _shared_by_contents(unknown)
     for name, inside in folders.items():
         if name in shared:
-            _descend(inside, found)
+            _descend(inside, f"{above}{name}/", note if name in named else _GUESSED, found)
         else:
-            found.update((path, name) for path, _ in inside)
+            found.update((path, (above + name, note)) for path, _ in inside)
+
+
+def _words(name: str) -> set[str]:
+    """Words and numbers in a folder's name; all of it where it has other letters than a to z, as names of people do."""
+    found = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", name) if name.isascii() else [name]
+    return {word.lower() for word in found}
 
 
 def _is_shared_by_name(name: str) -> bool:
     if re.match(r"(task|dataset)\d+_", name, re.IGNORECASE):  # of the Decathlon, and of nnU-Net
         return True
-    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
+    words = {word for word in _words(name) if not word.isdecimal()}
     if not words <= _SHARED:
         return name.lower() in _SHARED
     return bool(words) and (not re.search(r"\d", name) or bool(words & _PARTS))

@@ -74,7 +74,7 @@ def _labelled(path: Path, names: Names, title: str, scan: Mapping[str, Any]) -> 
         return {}
     slices = stored.transpose(facts["axes"])[:: -1 if facts["flips"][0] else 1]
     slope, intercept = facts["scale"] or (1.0, 0.0)
-    labels = [int(value) for value in values if value]
+    labels = [int(value) for value in values if value > 0]
     usual = {label: (f"{title} {label}" if len(labels) > 1 else title,) for label in labels or [1]}
     found: dict[str, set[int]] = {name: set() for titles in (names or usual).values() for name in titles}
     for label in labels:

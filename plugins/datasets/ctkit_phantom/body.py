@@ -19,8 +19,9 @@ Image = NDArray[np.float32]
 LENGTH = 600.0  #: mm of body there are
 
 _Purpose = Literal[
-    "body", "fields", "noise", "place of noise", "first slice", "disease", "lesion slices", "region slices"
-]
+    "body", "fields", "noise", "place of noise", "first slice", "disease", "lesion slices", "region slices",
+    "organ slices",
+]  # fmt: skip
 
 
 def generator(purpose: _Purpose, *numbers: int) -> np.random.Generator:

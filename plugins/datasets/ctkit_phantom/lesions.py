@@ -24,6 +24,8 @@ class LabelledSlices(NamedTuple):
     images: NDArray[np.int16]  #: (n, size, size) HU, rows to the back, columns to the patient's left
     labels: NDArray[np.int64]  #: (n,) number of the class
     patients: tuple[str, ...]  #: (n,)
+    masks: NDArray[np.uint8]  #: (n, size, size) numbers of ``ORGANS``; empty where none are asked for
+    pixels: tuple[float, ...]  #: (patients,) mm from pixel to pixel
 
 
 def lesion_slices(
@@ -47,11 +49,37 @@ def lesion_slices(
     return labelled_slices([f"phantom-{first_patient + number}" for number in range(patients)], labels, size, planned)
 
 
+def organ_slices(
+    seed: int, patients: int, size: int, slices: int, spacing: float, *, first_patient: int = FIRST_PATIENT
+) -> LabelledSlices:
+    """Return a stack of ``slices`` slices, ``spacing`` mm apart, of each patient, with masks; every second has lesions.
+
+    Each label is the highest number of ``ORGANS`` in the slice. The middle of a stack lies in the liver. A pure
+    function of its arguments, and a patient does not depend on how many there are.
+    """
+
+    def planned(number: int) -> tuple[Body, list[float]]:
+        body = Body(seed, first_patient + number, diseased=number % 2 == 1)
+        middle = generator("organ slices", seed, body.number).uniform(160.0, 260.0)
+        return body, (middle + spacing * (np.arange(slices) - (slices - 1) / 2)).tolist()
+
+    names = [f"phantom-{first_patient + number}" for number in range(patients)]
+    found = labelled_slices(names, np.zeros(patients * slices, np.int64), size, planned, masks=True)
+    return found._replace(labels=found.masks.max(axis=(1, 2)).astype(np.int64))
+
+
 def labelled_slices(
-    patients: list[str], labels: NDArray[np.int64], size: int, planned: Callable[[int], tuple[Body, list[float]]]
+    patients: list[str],
+    labels: NDArray[np.int64],
+    size: int,
+    planned: Callable[[int], tuple[Body, list[float]]],
+    *,
+    masks: bool = False,
 ) -> LabelledSlices:
     """Scan the bodies that ``planned`` gives of patient 0, 1, ..., each at as many heights in mm."""
     images = np.empty((len(labels), size, size), np.int16)
+    organs = np.empty((len(labels) if masks else 0, size, size), np.uint8)
+    pixels = []
     each = len(labels) // max(len(patients), 1)
     with threadpool_limits(1):  # products of matrices this small only get slower by more threads
         for number in range(len(patients)):
@@ -59,7 +87,11 @@ def labelled_slices(
             scan = Scan(body, size)
             for i, z in enumerate(heights):
                 images[number * each + i] = scan.slice(z, i)
-    return LabelledSlices(images, labels.astype(np.int64), tuple(name for name in patients for _ in range(each)))
+                if masks:
+                    organs[number * each + i] = scan.organs(z)
+            pixels.append(scan.pixel)
+    of_slices = tuple(name for name in patients for _ in range(each))
+    return LabelledSlices(images, labels.astype(np.int64), of_slices, organs, tuple(pixels))
 
 
 def _heights_with_lesions(body: Body, count: int, area: float) -> list[float]:

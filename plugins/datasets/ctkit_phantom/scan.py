@@ -14,6 +14,8 @@ _BEND = 5.0  # mm by which a body is bent, standard deviation
 _VERTEBRA = 27.0  # mm from one disc to the next
 _RIB = 24.0  # mm from one rib to the next
 
+ORGANS = ("background", "lung", "liver", "lesion")  #: in the order of the numbers in ``Scan.organs``
+
 Box = tuple[slice, slice]
 
 
@@ -33,12 +35,19 @@ class Scan:
         row, column = generator("place of noise", self.body.seed, self.body.number, number).integers(0, self.size, 2)
         noise = self._noise[row : row + self.size, column : column + self.size]
         falls_off = np.float32(1.3) - np.minimum((self.x / 280.0) ** 2 + (self.y / 180.0) ** 2, 0.7)
-        image = _Canvas(self, z).image + noise * falls_off
+        image = _Canvas(self, z).finished().image + noise * falls_off
         return np.asarray(np.rint(image.clip(-1024.0, 3071.0)), np.int16)
 
     def lesions(self, z: float) -> NDArray[np.bool_]:
         """Return where lesions are in the slice at height ``z`` mm: (size, size)."""
-        return _Canvas(self, z).mask
+        return _Canvas(self, z).finished().mask
+
+    def organs(self, z: float) -> NDArray[np.uint8]:
+        """Return what of ``ORGANS`` each pixel shows in the slice at height ``z`` mm, as its number: (size, size)."""
+        canvas = _Canvas(self, z)
+        lung = (canvas.lung > 0.5) & (canvas.image > -950.0) & (canvas.image < -300.0)  # others are painted over it
+        liver = canvas.liver((slice(None), slice(None)))
+        return np.select([canvas.finished().mask, liver, lung], [3, 2, 1], 0).astype(np.uint8)
 
     def field(self, name: str, z: float) -> Image:
         """Return one of the body's fields as this scan samples it: (size, size)."""
@@ -68,7 +77,7 @@ def _noise_plane(body: Body, size: int, pixel: float) -> Image:
 
 
 class _Canvas:
-    """One slice, painted from the outside in. Coordinates are the body's, in mm."""
+    """One slice, painted from the outside in, lesions when it is ``finished``. Coordinates are the body's, in mm."""
 
     def __init__(self, scan: Scan, z: float) -> None:
         self.scan, self.body, self.z = scan, scan.body, z
@@ -82,8 +91,12 @@ class _Canvas:
         self._trunk()
         self._organs()
         self._bones()
+
+    def finished(self) -> _Canvas:
+        """Paint the lesions."""
         for lesion in self.body.lesions:
             self._lesion(lesion)
+        return self
 
     # --- painting -------------------------------------------------------------------------------------------------
 
@@ -238,11 +251,11 @@ class _Canvas:
             return
         box = self._box(section)
         cover = self._cover(self._depth(section, box) + lesion.ragged * self._grain[box])
-        cover *= self.lung[box] if lesion.organ == "lung" else self._liver(box)
+        cover *= self.lung[box] if lesion.organ == "lung" else self.liver(box)
         self._lay(box, cover, self.body.tissues[lesion.organ] + lesion.hu + lesion.mottle * self._grain[box])
         self.mask[box] |= cover > 0.5
 
-    def _liver(self, box: Box) -> NDArray[np.bool_]:
+    def liver(self, box: Box) -> NDArray[np.bool_]:
         """Return where the liver is and nothing has been painted over it."""
         sections = [solid.section(self.z) for solid in self.body.organs["abdomen"]]
         depths = [self._depth(part, box) for part in sections if part is not None and part.tissue == "liver"]

@@ -19,7 +19,7 @@ LEVEL = 0.05  #: adjusted p below which, with an interval on one side of zero, a
 FEW_STEPS = 1_000
 WIDE = 0.05  #: half an interval of a score
 MOST_MISSING = 8  #: listed by name
-_LOWER_IS_BETTER = frozenset({"brier", "ece", "log_loss", "nll"})
+_LOWER_IS_BETTER = ("brier", "ece", "hd95", "log_loss", "nll")  #: how the names of such metrics begin
 
 
 def verdict(row: ComparisonRow) -> Verdict:
@@ -33,7 +33,7 @@ def verdict(row: ComparisonRow) -> Verdict:
 
 def gain(row: ComparisonRow, difference: float) -> float:
     """A difference in the metric of a comparison, positive where the arm is better."""
-    return -difference if row.metric in _LOWER_IS_BETTER else difference
+    return -difference if row.metric.startswith(_LOWER_IS_BETTER) else difference
 
 
 def gains(run: Run) -> list[str]:

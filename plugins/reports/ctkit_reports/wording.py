@@ -129,6 +129,7 @@ def labels(share: float) -> str:
 def metric(name: str) -> str:
     """A metric's name for people: "auc" is "AUC", "balanced_accuracy" is "Balanced accuracy"."""
     words = re.sub(r"\b(\d+) (?=specificity|sensitivity)", r"\1 % ", name.replace("_", " ").replace("-", " "))
+    words = re.sub(r"^hd95", "HD95 in mm", words)
     known = {"auc": "AUC", "auroc": "AUC", "ece": "ECE", "brier": "Brier score", "knn": "k-NN accuracy"}
     return known.get(words.lower(), words[:1].upper() + words[1:])
 

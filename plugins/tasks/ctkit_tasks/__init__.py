@@ -23,6 +23,11 @@ def ctkit_register_tasks() -> Sequence[Spec]:
             "built-in phantom slices by region of the body, at any rotation",
             "ctkit_tasks.phantom:PhantomRegions",
         ),
+        Spec(
+            "phantom-organs",
+            "built-in phantom volumes with masks of lungs, liver and lesions",
+            "ctkit_tasks.phantom:PhantomOrgans",
+        ),
     )
 
 
@@ -33,5 +38,6 @@ def ctkit_register_protocols() -> Sequence[Spec]:
     return (
         spec("finetune", "the backbone and a linear layer, trained as in the paper", "ctkit_tasks.finetune:Finetune"),
         spec("linear", "logistic regression on features of the frozen backbone", "ctkit_tasks.linear:Linear"),
+        spec("segment", "the backbone and a U-shaped decoder, trained on masks", "ctkit_tasks.segment:Segment"),
         spec("knn", "nearest neighbours among features of the frozen backbone", "ctkit_tasks.knn:Knn"),
     )

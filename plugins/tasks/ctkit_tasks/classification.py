@@ -45,7 +45,7 @@ class Classification(Protocol[P]):
         freedom by Satterthwaite's formula.
         """
         sample = _Sample.of([*arm, *reference])
-        sides = _side(arm, 0, len(reference)), _side(reference, len(arm), 0)
+        sides = side(arm, 0, len(reference)), side(reference, len(arm), 0)
         return tuple(_difference(sample, metric, *sides) for metric in sample.values)
 
 
@@ -162,7 +162,7 @@ def _point_values(outcomes: Sequence[Outcome]) -> dict[str, Floats]:
     return {name: np.concatenate([run[name] for run in measured]) for name in measured[0]}
 
 
-def _side(runs: Sequence[Predictions], before: int, after: int) -> Floats:
+def side(runs: Sequence[Predictions], before: int, after: int) -> Floats:
     """What averages runs within each seed, with zeros for the runs of the other side."""
     return np.pad(_seed_means(runs), ((0, 0), (before, after)))
 

@@ -33,6 +33,7 @@ class Findings:
 
     notes: tuple[str, ...]  #: counts, and how deep images are shown
     warnings: tuple[str, ...]  #: images that are left out, classes that are missing, leaks, units that are large
+    gaps: tuple[str, ...]  #: of these, the classes that are missing: in the labels, which says nothing of masks
     leaks: tuple[Leak, ...]  #: between splits
 
 
@@ -49,8 +50,8 @@ def findings(task: Task[Any]) -> Findings:
         log.warning("%s", leak)
     left_out, depths = (task.notes, task.depths) if isinstance(task, ImageFiles) else ((), "")
     large = () if "val" in splits else chained(training_units(task), "train")
-    warnings = (*left_out, *_gaps(task.classes, splits), *told, *large)
-    return Findings((_counts(task.classes, splits), *filter(None, [depths])), warnings, tuple(leaks))
+    notes, gaps = (_counts(task.classes, splits), *filter(None, [depths])), tuple(_gaps(task.classes, splits))
+    return Findings(notes, (*left_out, *gaps, *told, *large), gaps, tuple(leaks))
 
 
 def _counts(classes: Sequence[str], splits: Mapping[str, Split]) -> str:

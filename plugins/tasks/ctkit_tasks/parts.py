@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Evaluation, Ints, Predictions, Split
+from ctkit.contracts import Bools, Evaluation, Ints, Predictions, Split
 from ctkit.errors import DataError
 from ctkit_tasks.findings import findings, pretraining_leak, pretraining_leaks
-from ctkit_tasks.splitting import hold_out, label_subset, training_units
+from ctkit_tasks.splitting import hold_out, label_subset, training_units, units_of
 
 VALIDATION_SHARE = 0.15  #: of the training images, where a task has no validation part
 
@@ -53,8 +54,7 @@ def parts_of(job: Evaluation) -> Parts:
         train, val = train[~held], _part("train", splits["train"], train[held])
         notes.append(f"no validation part: {len(val.numbers)} of {len(held)} training images were held out for it")
     if job.labels < 1:
-        names = [splits["train"].names[number] for number in train]
-        chosen = train[label_subset(names, splits["train"].labels[train], job.labels, job.seed)]
+        chosen = train[_labelled(splits["train"], train, job)]
         notes.append(f"{len(chosen)} of {len(train)} training labels were used")
         train = chosen
     parts = Parts(
@@ -76,18 +76,51 @@ def predictions_of(job: Evaluation, probabilities: NDArray[np.floating[Any]], no
     test = job.task.splits()["test"]
     if not np.isfinite(probabilities).all():
         raise DataError("the predictions are NaN or infinite: the training diverged or the backbone gives NaN")
-    found, leaks = findings(job.task), pretraining_leaks(job.task, job.slices)
-    return Predictions(
+    plain = Predictions(
         names=test.names,
         labels=test.labels,
         probabilities=probabilities.astype(np.float64),
         classes=job.task.classes,
         positive=job.task.positive_class,
         patients=test.patients,
+    )
+    return _told(job, plain, notes)
+
+
+def measured(job: Evaluation, measures: Sequence[Mapping[str, float]], notes: Sequence[str]) -> Predictions:
+    """As ``predictions_of``, of measures of each volume of the test split."""
+    test = job.task.splits()["test"]
+    first = accumulate((stack.slices for stack in test.stacks), initial=0)
+    plain = Predictions(
+        names=tuple(stack.name for stack in test.stacks),
+        labels=np.zeros(len(test.stacks), np.int64),
+        probabilities=np.zeros((len(test.stacks), 0)),
+        classes=(),
+        patients=test.patients and tuple(test.patients[place] for place, _ in zip(first, test.stacks, strict=False)),
+        measures={name: np.array([one[name] for one in measures], np.float64) for name in measures[0]},
+    )
+    return _told(job, plain, notes, findings(job.task).gaps)
+
+
+def _told(job: Evaluation, plain: Predictions, notes: Sequence[str], beside: Sequence[str] = ()) -> Predictions:
+    found, leaks = findings(job.task), pretraining_leaks(job.task, job.slices)
+    return replace(
+        plain,
         notes=(*found.notes, *notes),
-        warnings=(*found.warnings, *pretraining_leak(job.task, leaks)),
+        warnings=(*(said for said in found.warnings if said not in beside), *pretraining_leak(job.task, leaks)),
         leaks=(*found.leaks, *leaks),
     )
+
+
+def _labelled(split: Split, train: Ints, job: Evaluation) -> Bools:
+    """Which of the images ``train`` keep their labels: of masks, which are drawn by volume, those of some patients."""
+    names = [split.names[number] for number in train]
+    patients = [split.patients[number] for number in train] if split.stacks and split.patients else None
+    units = units_of(names, split.labels[train], patients)
+    highest = np.zeros_like(units.label)
+    np.maximum.at(highest, units.of_image, split.labels[train])
+    ranks = [f"{number:09}" for number in range(len(highest))]
+    return np.isin(units.of_image, label_subset(ranks, highest, job.labels, job.seed))
 
 
 def _part(split: str, of: Split, numbers: Ints) -> Part:

@@ -1,4 +1,4 @@
-"""Tasks on phantom slices, built in, so that a first run ends in a score: is there a lesion, and where in the body?
+"""Tasks on phantom slices, built in: is there a lesion, where in the body is it, and which pixels are which organ?
 
 The height of a slice is a label that synthetic CT has for free. In ``phantom-regions`` training images are upright;
 those to be told are rotated, mirrored and brightened, which contrastive views teach to look through and random weights
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -18,7 +19,7 @@ from PIL import Image
 from pydantic import Field
 
 from ctkit import rendering
-from ctkit.contracts import Params, Split, Task
+from ctkit.contracts import Params, Split, Stack, Task
 
 if TYPE_CHECKING:
     from ctkit_phantom.lesions import LabelledSlices
@@ -49,7 +50,19 @@ class PhantomRegionsParams(Params):
     seed: int = Field(0, ge=0, description="seed of the patients")
 
 
-P = TypeVar("P", PhantomLesionsParams, PhantomRegionsParams)
+class PhantomOrgansParams(Params):
+    """How many phantom patients there are, and the stack of slices of each."""
+
+    train: int = Field(24, ge=2, description="training patients, every second one with lesions")
+    val: int = Field(6, ge=1, description="validation patients")
+    test: int = Field(20, ge=1, description="test patients")
+    slices: int = Field(16, ge=1, le=40, description="slices of each patient")
+    slice_spacing: float = Field(12.0, gt=0, le=12, description="distance between neighbouring slices, in mm")
+    size: int = Field(128, ge=32, le=512, description="side of a slice in pixels")
+    seed: int = Field(0, ge=0, description="seed of the patients")
+
+
+P = TypeVar("P", PhantomLesionsParams, PhantomRegionsParams, PhantomOrgansParams)
 
 
 class PhantomPatients(Task[P], ABC):
@@ -132,6 +145,39 @@ class PhantomRegions(PhantomPatients[PhantomRegionsParams]):
         from ctkit_phantom.regions import region_slices
 
         return region_slices(self.params.seed, self._count, self.params.size)
+
+
+class PhantomOrgans(PhantomPatients[PhantomOrgansParams]):
+    """Stacks of axial phantom slices with masks of lungs, liver and lesions, in the grey levels of pre-training.
+
+    A slice is labelled with the last of the classes that it shows. No patient is in two splits, and none is in the data
+    set ``phantom``.
+    """
+
+    classes = ("background", "lung", "liver", "lesion")
+    masks = True
+
+    def splits(self) -> Mapping[str, Split]:
+        """The patients, one after the other: train, val, test."""
+        return {name: replace(split, stacks=self._stacks(split, name)) for name, split in super().splits().items()}
+
+    def mask(self, split: str, number: int) -> NDArray[np.uint8]:
+        """What each pixel of a slice shows (size, size)."""
+        mask: NDArray[np.uint8] = self._slices.masks[self._places[split][number]]
+        return mask
+
+    def _stacks(self, split: Split, name: str) -> tuple[Stack, ...]:
+        each, step = self.params.slices, self.params.slice_spacing
+        pixels = self._slices.pixels[self._places[name].start // each :]
+        patients = dict.fromkeys(split.patients or ())
+        return tuple(Stack(name, each, (step, pixel, pixel)) for name, pixel in zip(patients, pixels, strict=False))
+
+    @cached_property
+    def _slices(self) -> LabelledSlices:
+        from ctkit_phantom.lesions import organ_slices
+
+        params = self.params
+        return organ_slices(params.seed, self._count, params.size, params.slices, params.slice_spacing)
 
 
 def turned(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

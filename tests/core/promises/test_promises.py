@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ctkit.contracts import Evaluation, NoParams, Predictions, Pretrained, Protocol, Split
-from ctkit.contracts.judge import Judge, image_of
+from ctkit.contracts import Evaluation, NoParams, Predictions, Pretrained, Protocol, Split, Stack
+from ctkit.contracts.judge import Judge, image_of, mask_of
 from ctkit.errors import CtkitError, DataError
 from ctkit.pipeline_file.pipeline import Chosen, TaskPlan
 from ctkit.plugins.registry import Entry
@@ -62,6 +62,15 @@ def test_predictions_that_keep_their_promise_pass() -> None:
     assert predicted().probabilities.shape == (20, 2)
 
 
+def measured(found: Predictions, dice: Any) -> Predictions:
+    return replace(found, names=tuple(f"test {number}" for number in range(5)), measures={"dice": dice})
+
+
+def test_measures_of_the_test_volumes_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Guess, "change", staticmethod(lambda p: measured(p, np.ones(5))))
+    assert predicted().measures["dice"].shape == (5,)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -77,6 +86,10 @@ def test_predictions_that_keep_their_promise_pass() -> None:
             r"must be \(20, 2\) float64, but they are",
         ),
         (lambda p: replace(p, names=p.names[::-1]), "must be for the test images, in their order"),
+        (lambda p: replace(p, measures={"dice": np.ones(20)}), "measures must be of the 5 test stacks, in their order"),
+        (lambda p: measured(p, np.ones(4)), r"dice must be \(5,\) float64, and finite, but it is \(4,\) float64"),
+        (lambda p: measured(p, np.full(5, np.nan)), "and finite, .* state a rule for empty masks"),
+        (lambda p: measured(p, [1.0] * 5), "but it is a list"),
     ],
 )
 def test_a_protocol_that_breaks_its_promise_is_named(
@@ -91,6 +104,10 @@ def splits_with(**parts: Any) -> Callable[[Any], Mapping[str, Any]]:
     return lambda self: {
         name: split for name, split in (samples.Brightness.splits(self) | parts).items() if split is not None
     }
+
+
+def stacked(*stacks: Stack, patients: tuple[str, ...] | None = None) -> Split:
+    return Split(tuple("abcd"), np.arange(4) % 2, patients, stacks)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +126,22 @@ def splits_with(**parts: Any) -> Callable[[Any], Mapping[str, Any]]:
             r"labels of val must be in 0\.\.1, but their range is 2",
         ),
         ({"splits": lambda self: None}, "task 'shades': splits must return a mapping"),
+        (
+            {"splits": splits_with(val=stacked(Stack("v", 3, (1, 1, 1))))},
+            "stacks of val must hold each of its 4 images once, .* but 1 hold 3; give a Stack",
+        ),
+        (
+            {"splits": splits_with(val=stacked(*[Stack("v", 2, (1, 1, 1))] * 2))},
+            "stacks of val must hold each of its 4 images once, under different names",
+        ),
+        (
+            {"splits": splits_with(val=stacked(Stack("v", 4, (0, 1, 1))))},
+            "the spacing of stacks of val must be three lengths in mm, but one is not",
+        ),
+        (
+            {"splits": splits_with(val=stacked(Stack("v", 4, (1, 1, 1)), patients=tuple("aabb")))},
+            "a stack of val must be of one patient, but one is of several",
+        ),
         ({"splits": lambda self: 1 // 0}, "task 'shades' failed in splits: ZeroDivisionError"),
     ],
 )
@@ -147,6 +180,24 @@ def test_an_image_that_no_protocol_can_use_is_refused_by_name(
     monkeypatch.setattr(Shades, "image", image)
     with pytest.raises(CtkitError, match=message):
         image_of(Shades(), "train", 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda mask: mask.astype(np.int64), r"must be \(height, width\) uint8, .* of train is \(32, 32\) int64"),
+        (lambda mask: mask[None], r"image 3 of train is \(1, 32, 32\) uint8"),
+        (lambda mask: mask + np.uint8(2), r"class numbers, 0\.\.1, but that of image 3 of train goes to 3"),
+        (lambda mask: mask[0, 0, 0], "task Shades failed in mask: IndexError"),
+    ],
+)
+def test_a_mask_that_no_protocol_can_use_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[NDArray[np.uint8]], Any], message: str
+) -> None:
+    assert mask_of(Shades(), "train", 3).max() == 1
+    monkeypatch.setattr(Shades, "mask", lambda self, *at: change(samples.Brightness.mask(self, *at)))
+    with pytest.raises(CtkitError, match=message):
+        mask_of(Shades(), "train", 3)
 
 
 def test_a_cell_that_cannot_be_scored_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

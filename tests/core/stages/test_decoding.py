@@ -11,7 +11,8 @@ import pytest
 
 from ctkit import pipeline_file, plugins
 from ctkit.pipeline_file import Pipeline
-from ctkit.stages.decoding import Wanted, describe_volume
+from ctkit.slices import Packs
+from ctkit.stages.decoding import Wanted, describe_volumes, keep, write_kept
 from ctkit.stages.readings import read_reading
 from ctkit.storage import Cache
 from ctkit_datasets.phantom import Phantom, PhantomParams
@@ -40,16 +41,17 @@ def pipeline(tmp_path: Path) -> Pipeline:
     return pipeline_file.resolve(document, plugins.load(), tmp_path)
 
 
-def described(pipeline: Pipeline, cache: Path) -> tuple[list[str], dict[str, bytes]]:
-    """What went wrong, and the entries that were written."""
-    dataset = pipeline.dataset.build()
+def described(pipeline: Pipeline, folder: Path) -> tuple[list[str], dict[str, bytes | None]]:
+    """What went wrong, and the results that were written."""
+    dataset, cache = pipeline.dataset.build(), Cache(folder)
     (volume,) = dataset.arrange((file, dataset.inspect(file)) for file in dataset.files())
-    reducers = tuple(arm.steps[0].reducer for arm in pipeline.arms)
-    failures = describe_volume(
-        pipeline.dataset, Cache(cache), pipeline.rendering, Wanted(0, AT, volume, None, reducers)
-    )
-    entries = {path.relative_to(cache).as_posix(): path.read_bytes() for path in cache.rglob("*.entry")}
-    return [failure.reason for failure in failures], entries
+    item = Wanted(0, AT, volume, None, tuple(arm.steps[0].reducer for arm in pipeline.arms))
+    (found,), _ = describe_volumes(pipeline.dataset, cache, pipeline.rendering, [item])
+    keep(cache, item, found)
+    write_kept(cache)
+    written = {kind: Packs(Cache(folder), kind) for kind in ("evidence", "reading")}
+    results = {f"{kind}/{name}": packs.read(name) for kind, packs in written.items() for name in packs._places}
+    return [failure.reason for failure in found.failures], results
 
 
 @pytest.mark.parametrize("slices", [1, 3, 100])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,15 @@ import numpy as np
 import pytest
 
 from ctkit import pipeline_file, plugins, runner
+from ctkit.compute import Done, Workers
 from ctkit.console.output import Console
 from ctkit.errors import CtkitError
 from ctkit.files import read_csv
 from ctkit.session import open_session
 from ctkit.slices.rendering import evidence
 from ctkit.slices.store import SliceStore
-from ctkit.stages.decoding import NOT_FINITE
+from ctkit.stages import decoding, rescue
+from ctkit.stages.decoding import NOT_FINITE, describe_volumes
 from ctkit.stages.readings import read_reading
 from ctkit.stages.scan import found_before
 from ctkit.storage.cache import Cache
@@ -35,6 +39,7 @@ from ctkit.hookspecs import Spec, hookimpl
 class Root(Params):
     root: InputPath
     slip: Literal["", "twisted", "unit", "nothing", "text"] = ""
+    apart: bool = False
 
 class Moody(Dataset[Root]):
     """Slices as .npy files; a file of the same name says how it behaves."""
@@ -57,6 +62,10 @@ class Moody(Dataset[Root]):
 
     def arrange(self, headers):
         files = tuple(file for file, _ in headers)
+        if self.params.apart:
+            for file in files:
+                yield Volume(file.path, file.path, (file,), ((0, 0),), 16, 16)
+            return
         yield Volume("v", "p", files, tuple((n, 0) for n in range(len(files))), 16, 16)
 
     def read(self, volume, wanted=None):
@@ -64,13 +73,15 @@ class Moody(Dataset[Root]):
         paths = [self.params.root / volume.source(number) for number in index.tolist()]
         if any(path.with_suffix(".slow").exists() for path in paths):
             time.sleep(60)
+        if any(path.with_suffix(".crash").exists() for path in paths):
+            os.kill(os.getpid(), signal.SIGKILL)
         if any(path.with_suffix(".read").exists() for path in paths):
             os.kill(os.getpid(), signal.SIGSTOP)
         here = np.array([not path.with_suffix(".gone").exists() for path in paths], bool)
         values = np.stack([np.load(path) for path, there in zip(paths, here) if there])
         skipped = tuple((number, "cannot be opened: gone") for number in index[~here].tolist())
         with (self.params.root / "reads.txt").open("a") as log:
-            print("read", file=log)
+            print("read", *(path.name for path in paths), file=log)
         for number, path in zip(index.tolist(), paths):
             if path.with_suffix(".layout").exists():
                 here[index == number] = False
@@ -195,7 +206,7 @@ def test_a_reducer_that_fails_is_named_and_leaves_the_volume_readable(scans: Pat
         ("twisted", r"values must be \(7, 16, 16\).*, but they are \(8, 16, 16\) float32"),
         ("unit", "unit must be 'HU' or 'arbitrary', but it is 'hu'; choose one"),
         ("nothing", "read must return Pixels, but it is of type NoneType"),
-        ("text", "values must be int16 for Hounsfield units, and numbers otherwise, but they are <U"),
+        ("text", "values must be int16 for Hounsfield units, and numbers otherwise, but they are .*<U"),
     ],
 )
 def test_a_data_set_that_reads_what_it_must_not_is_named(scans: Path, slip: str, message: str) -> None:
@@ -238,6 +249,76 @@ def test_a_file_that_cannot_be_the_reason_is_looked_at_again(scans: Path, slip: 
     assert read_csv(run(scans) / "skipped.csv") == [row]
     hint.unlink()
     assert read_csv(run(scans) / "skipped.csv") == ([] if again else [row])
+
+
+def reads_of(scans: Path) -> dict[str, int]:
+    """How often each file was read to the end."""
+    log = scans / "reads.txt"
+    return dict(Counter(line.partition(" ")[2] for line in log.read_text().splitlines())) if log.exists() else {}
+
+
+@pytest.fixture
+def many(scans: Path) -> list[str]:
+    """Twenty-four volumes of one slice, which workers are given several of at once."""
+    for number in range(SLICES, 24):
+        np.save(scans / f"{number}.npy", np.full((16, 16), number, np.float32))
+    return sorted(path.name for path in scans.glob("*.npy"))
+
+
+def test_a_volume_that_ends_its_process_costs_none_of_those_beside_it(scans: Path, many: list[str]) -> None:
+    expected = [row["kept"] for row in read_csv(run(scans, apart=True) / "arms" / "temper" / "selection.csv")]
+    shutil.rmtree(scans.parent / "runs" / ".cache")
+    (scans / "15.crash").touch()
+    folder = run(scans, apart=True)
+    rows = read_csv(folder / "arms" / "temper" / "selection.csv")
+    assert [row["source"] for row in rows] == [name for name in many if name != "15.npy"]
+    lost = many.index("15.npy")
+    assert [row["kept"] for row in rows] == expected[:lost] + expected[lost + 1 :]
+    (skipped,) = read_csv(folder / "skipped.csv")
+    assert (skipped["source"], "died" in skipped["reason"] or "killed" in skipped["reason"]) == ("15.npy", True)
+    (scans / "15.crash").unlink()
+    before = reads_of(scans)
+    assert [row["kept"] for row in read_csv(run(scans, apart=True) / "arms" / "temper" / "selection.csv")] == expected
+    now = reads_of(scans)
+    assert {name for name in now if now[name] != before.get(name)} == {"15.npy"}, "the others are read no more"
+
+
+def test_volumes_are_described_together_and_none_twice_where_time_runs_out(
+    scans: Path, many: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+
+    def counted(*arguments: Any) -> Any:
+        batches.append(len(arguments[-1]))
+        return describe_volumes(*arguments)
+
+    monkeypatch.setattr(Workers, "run", lambda self, work, items, *, name: (Done(item, work(item)) for item in items))
+    monkeypatch.setattr(rescue, "describe_volumes", counted)
+    expected = (run(scans, apart=True) / "arms" / "temper" / "selection.csv").read_bytes()
+    assert (max(batches), sum(batches)) == (6, 24), "a quarter for each of the workers"
+    shutil.rmtree(scans.parent / "runs" / ".cache")
+    (scans / "reads.txt").unlink()
+    batches.clear()
+    monkeypatch.setattr(decoding, "ENOUGH", -1.0)
+    rows = read_csv(run(scans, apart=True) / "arms" / "temper" / "selection.csv")
+    assert [row["source"] for row in rows] == many
+    assert reads_of(scans) == dict.fromkeys(many, 1)
+    assert len(batches) == 24, "one of each batch had time"
+    assert len(expected.splitlines()) == 25
+
+
+@pytest.mark.parametrize("kind", ["reading", "evidence"])
+def test_one_volume_s_damage_costs_one_volume(scans: Path, many: list[str], kind: str) -> None:
+    expected = selected(run(scans, apart=True))
+    (pack,) = (scans.parent / "runs" / ".cache" / kind).rglob("*.entry")
+    data = bytearray(pack.read_bytes())
+    data[len(data) // 2] ^= 1
+    pack.write_bytes(data)
+    shutil.rmtree(scans.parent / "runs" / ".cache" / "selection")
+    before = reads_of(scans)
+    assert selected(run(scans, apart=True)) == expected
+    now = reads_of(scans)
+    assert sum(now.values()) - sum(before.values()) == 1
 
 
 def test_a_slice_that_could_not_be_read_is_read_again_and_its_neighbours_keep_their_evidence(scans: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,17 @@ def test_predictions_without_facts_are_read_for_what_the_table_says(tmp_path: Pa
     found = predictions.read_predictions(tmp_path / "p.csv", tmp_path / "nothing.json")
     assert (found.positive, found.patients, found.notes) == (None, None, ())
     assert found.classes == ("no", "yes")
+
+
+@pytest.mark.parametrize("with_facts", [True, False])
+def test_measures_of_volumes_are_read_to_the_last_digit(tmp_path: Path, with_facts: bool) -> None:
+    measures = {"dice": np.array([1 / 3, 0.5]), "hd95": np.array([2 / 3, 0.0])}
+    whole = replace(PREDICTIONS, labels=np.zeros(2, int), probabilities=np.zeros((2, 0)), classes=(), measures=measures)
+    predictions.write_predictions(tmp_path / "p.csv", tmp_path / "p.json", whole)
+    found = predictions.read_predictions(tmp_path / "p.csv", tmp_path / ("p.json" if with_facts else "nothing.json"))
+    assert same(found, whole) == with_facts
+    assert (list(found.measures), found.classes, found.probabilities.shape) == (["dice", "hd95"], (), (2, 0))
+    assert all(np.array_equal(found.measures[name], values) for name, values in measures.items())
 
 
 def test_a_label_that_is_no_class_is_named(tmp_path: Path) -> None:

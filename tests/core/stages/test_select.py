@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,11 +14,14 @@ import pytest
 from ctkit.contracts import Ints
 from ctkit.errors import DataError
 from ctkit.files import read_csv, read_json
+from ctkit.reader import RunArm
+from ctkit.runner.order import outline
 from ctkit.slices import Selection, Table
 from ctkit.stages.describe import describe
 from ctkit.stages.readings import Reading
 from ctkit.stages.scan import scan
 from ctkit.stages.select import chosen_before, is_of, numbered, too_few
+from ctkit.storage import run_folder
 
 DRAWN = [{"use": "hash", "id": "h", "threshold": 6}, {"use": "random", "id": "r", "keep": {"like": "h"}}]
 
@@ -46,6 +53,29 @@ def test_the_table_of_a_selection_says_what_was_chosen(start, chosen) -> None:
     assert [int(row["represented_by"] or -1) for row in rows] == selection.by.tolist()
     assert len({row["volume"] for row in rows}) == 2
     assert read_json(session.folder.arm("h").facts)["kept"] == selection.kept.sum()
+
+
+def test_a_selection_of_many_slices_is_compressed_and_read_like_any_other(start, chosen, monkeypatch) -> None:
+    session = start(reduce=DRAWN, run={"seeds": 2, "seed": 5})
+    chosen(session)
+    folders = [session.folder.arm(arm) for arm in ("h", "r")]
+    plain = [path.read_bytes() for folder in folders for path in folder.selections]
+    tables = [SimpleNamespace(**vars(RunArm(folder, {}).selection)) for folder in folders]
+    monkeypatch.setattr(run_folder, "LARGE", 15)
+    again = start(reduce=DRAWN, run={"seeds": 2, "seed": 5})
+    chosen(again)
+    again.folder.keep_only(again.folder.files(outline(again.pipeline)))
+    packed = [path for folder in folders for path in folder.selections]
+    assert [path.name for path in packed] == ["selection.csv.gz"] * 3, "no plain one stays beside it"
+    assert [gzip.decompress(path.read_bytes()) for path in packed] == plain
+    assert read_csv(packed[0]) == [*csv.DictReader(io.StringIO(plain[0].decode()))]
+    for folder, table in zip(folders, tables, strict=True):
+        assert repr(vars(RunArm(folder, {}).selection)) == repr(vars(table))
+    before = packed[0].stat()
+    chosen(start(reduce=DRAWN, run={"seeds": 2, "seed": 5}))
+    assert packed[0].stat() == before, "it is not written again"
+    again.folder.keep_only([])
+    assert not any(path.exists() for path in packed)
 
 
 def test_a_second_start_finds_the_selections_and_another_threshold_is_chosen_anew(start, chosen, noted) -> None:

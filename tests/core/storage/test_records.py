@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,15 @@ def test_a_row_is_one_line_and_is_read_as_it_was(tmp_path: Path, row: Any, line:
     assert (tmp_path / "t.csv").read_text() == f"{','.join(row._fields)}\n{line}\n"
     (found,) = read_rows(tmp_path / "t.csv", type(row))
     assert repr(found) == repr(row)  # NaN is not equal to itself
+
+
+def test_a_table_whose_name_ends_in_gz_is_compressed_and_always_of_the_same_bytes(tmp_path: Path) -> None:
+    rows = [row for row, _ in ROWS if isinstance(row, SliceRow)]
+    for name in ("t.csv", "t.csv.gz", "other.csv.gz"):
+        write_rows(tmp_path / name, SliceRow, rows)
+    assert gzip.decompress((tmp_path / "t.csv.gz").read_bytes()) == (tmp_path / "t.csv").read_bytes()
+    assert (tmp_path / "t.csv.gz").read_bytes() == (tmp_path / "other.csv.gz").read_bytes()
+    assert repr(list(read_rows(tmp_path / "t.csv.gz", SliceRow))) == repr(rows)
 
 
 def test_numbers_have_six_digits_but_those_of_a_history_all(tmp_path: Path) -> None:

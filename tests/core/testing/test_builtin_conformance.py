@@ -193,6 +193,7 @@ TASKS: dict[str, Callable[[Path], Parameters]] = {
     "medmnist": medmnist,
     "organsmnist": organsmnist,
     "phantom-lesions": lambda _: {"train": 4, "val": 2, "test": 2, "size": 32},
+    "phantom-organs": lambda _: {"train": 2, "val": 1, "test": 1, "size": 32, "slices": 4},
     "phantom-regions": lambda _: {"train": 2, "val": 1, "test": 1, "size": 32},
 }
 
@@ -204,5 +205,8 @@ def test_a_task_conforms(entry: Entry, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("entry", of_kind("protocol"))
 def test_a_protocol_conforms(entry: Entry) -> None:
-    parameters = {"finetune": {"size": 32, "epochs": 2, "frozen_epochs": 1}}
+    parameters = {
+        "finetune": {"size": 32, "epochs": 2, "frozen_epochs": 1},
+        "segment": {"size": 32, "epochs": 1, "batch": 12},
+    }
     check_protocol(*plugin(entry, parameters.get(entry.name, {"size": 32})))

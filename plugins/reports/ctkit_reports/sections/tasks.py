@@ -74,10 +74,11 @@ def _name(file: RunPredictions) -> str:
 
 
 def _predictions(files: Iterable[RunPredictions]) -> ByMethod:
-    """Predictions by method and arm; the baselines stand beside the arms of every method."""
+    """Probabilities by method and arm; the baselines stand beside the arms of every method."""
     predicted: dict[str, dict[str, list[Predictions]]] = {}
     for file in files:
-        predicted.setdefault(file.pretrain, {}).setdefault(file.arm, []).append(file.read())
+        if not (found := file.read()).measures:
+            predicted.setdefault(file.pretrain, {}).setdefault(file.arm, []).append(found)
     baselines = predicted.pop("", {})
     if not predicted and baselines:
         return {"": baselines}

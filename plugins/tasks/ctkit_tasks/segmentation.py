@@ -1,0 +1,84 @@
+"""What every protocol of segmentation shares: scores and comparisons of what was measured on volumes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from ctkit.contracts import Difference, Floats, Params, Predictions, Protocol, Score
+from ctkit.errors import DataError
+from ctkit_tasks.classification import side
+from ctkit_tasks.statistics import SeedPart, against_zero, degrees_of_freedom, seed_part
+
+P = TypeVar("P", bound=Params)
+
+_HIGHEST = {"dice": 1.0}  # of a metric's scale, by the first word of its name; all scales begin at 0
+
+
+class Segmentation(Protocol[P]):
+    """A protocol whose predictions are measures of test volumes. A patient's volumes count as their mean."""
+
+    masks = True
+
+    def scores(self, runs: Sequence[Predictions]) -> tuple[Score, ...]:
+        """Every measure as the mean over patients and ``runs``, with the 95 % interval of Student's t over patients."""
+        mean = np.full(len(runs), 1 / len(runs))
+        return tuple(_score(metric, values @ mean) for metric, values in _by_patient(runs).items())
+
+    def compare(self, arm: Sequence[Predictions], reference: Sequence[Predictions]) -> tuple[Difference, ...]:
+        """Mean of ``arm`` less mean of ``reference`` for every measure, paired over the same patients.
+
+        Student's t. Repeats count as one value of their seed, their mean; where a side has several seeds, what they
+        vary beyond the patients is added, as in classification.
+        """
+        sides = side(arm, 0, len(reference)), side(reference, len(arm), 0)
+        of = _by_patient([*arm, *reference])
+        return tuple(_difference(metric, values, *sides) for metric, values in of.items())
+
+
+def _by_patient(runs: Sequence[Predictions]) -> Mapping[str, Floats]:
+    """Every measure of ``p`` patients in ``r`` runs (p, r). Raises ``DataError`` where runs are of other volumes."""
+    first = runs[0]
+    if any(run.names != first.names or run.measures.keys() != first.measures.keys() for run in runs):
+        raise DataError("predictions can only be compared on the same test volumes with the same measures")
+    _, of = np.unique(np.asarray(first.patients or first.names, dtype=object), return_inverse=True)
+    volumes = np.bincount(of)
+    return {
+        metric: np.stack([np.bincount(of, run.measures[metric]) / volumes for run in runs], axis=1)
+        for metric in first.measures
+    }
+
+
+def _variance(values: Floats) -> float:
+    """Of the mean of values (p,); NaN for one, which shows none."""
+    return float(values.var(ddof=1)) / len(values) if len(values) > 1 else math.nan
+
+
+def _seeds(values: Floats, seeds: Floats) -> SeedPart:
+    """What a side's seeds add to the variance; ``seeds`` (k, r) averages the runs within each."""
+    deviations = seeds - seeds.mean(axis=0)
+    interaction = sum(_variance(values @ one) for one in deviations) if len(seeds) > 1 else 0.0
+    return seed_part(seeds @ values.mean(axis=0), interaction)
+
+
+def _score(metric: str, values: Floats) -> Score:
+    value = float(values.mean())
+    if not np.ptp(values):
+        return Score(metric, value, *((value, value) if len(values) > 1 else (math.nan, math.nan)))
+    tested = against_zero(value, _variance(values), len(values) - 1)
+    return Score(metric, value, max(tested.low, 0.0), min(tested.high, _HIGHEST.get(metric.split("_")[0], math.inf)))
+
+
+def _difference(metric: str, values: Floats, ours: Floats, theirs: Floats) -> Difference:
+    """``ours`` and ``theirs`` (seeds of that side, runs of both) average the runs within each seed."""
+    apart = values @ (ours.mean(axis=0) - theirs.mean(axis=0))
+    over_patients, patients = _variance(apart), len(values) - 1
+    seeds = [_seeds(values, each) for each in (ours, theirs)]
+    freedom, seeds_lead = degrees_of_freedom(over_patients, patients, seeds)
+    tested = against_zero(float(apart.mean()), over_patients + sum(part.alone for part in seeds), freedom or patients)
+    test = "paired t over patients" + (", with variance over seeds" if freedom else "")
+    test += " that exceeds the one over patients" if seeds_lead else ""
+    return Difference(metric, float(apart.mean()), tested.low, tested.high, tested.p, test)
