@@ -4,13 +4,13 @@
     python benchmarks/ingestion.py [--slices 5904] [--pairs 5] [--workers 2] [--write]
 
 The real LIDC slices in $CTKIT_REAL_DATA (see CONTRIBUTING.md) are repeated, as series of their own, to the number of
-slices asked for. Then these are timed as whole processes, start-up included, by turns, so often as ``--pairs`` says:
+slices asked for. Then these two are timed as whole processes, start-up included, by turns, ``--pairs`` times:
 
 published   one process, as users have it: DICOM to PNG with OpenCV, PNG back, imagehash.dhash, greedy loop, copy of
             what is kept
 ctkit       ``ctkit run --until select`` with an empty cache
-decoding    as many bare processes as ctkit has workers, each ``pydicom.dcmread(path).pixel_array``
 
+In a process of its own, the same volumes are described as a worker does it, and each file is decoded by pydicom alone.
 A ratio is the median over the pairs, with its range: once of wall time, once of the CPU time of all processes, which
 is what to look at on a machine with other work. ``--write`` puts the ratios into docs/performance.md.
 """
@@ -63,11 +63,28 @@ for code, name in zip(codes, names):
         shutil.copy(name, out / "kept")
 """
 
-DECODE = """
-import sys
+DESCRIBE = """
+import json, sys, time, tomllib
+from pathlib import Path
 import pydicom
-for path in sys.stdin.read().split("\\n"):
-    pydicom.dcmread(path).pixel_array
+from ctkit import pipeline_file, plugins
+from ctkit.contracts import Volume
+from ctkit.stages.decoding import Wanted, describe_volumes
+from ctkit.storage import Cache
+pipeline = pipeline_file.resolve(tomllib.loads(Path(sys.argv[1]).read_text()), plugins.load(), Path.cwd())
+dataset, cache, reducers = pipeline.dataset.build(), Cache(Path(sys.argv[2])), (pipeline.arms[0].steps[0].reducer,)
+found = list(dataset.arrange((file, dataset.inspect(file)) for file in dataset.files()))
+volumes = [one for one in found if isinstance(one, Volume)]
+wanted = [Wanted(n, f"{n:064x}", volume, None, reducers) for n, volume in enumerate(volumes)]
+times = [time.process_time()]
+for item in wanted:
+    assert describe_volumes(pipeline.dataset, cache, pipeline.rendering, [item])[0].reading.span[1] > 0
+times.append(time.process_time())
+for volume in volumes:
+    for file in volume.files:
+        pydicom.dcmread(dataset.params.root / file.path).pixel_array
+times.append(time.process_time())
+print(json.dumps([times[1] - times[0], times[2] - times[1]]))
 """
 
 PIPELINE = """
@@ -84,6 +101,9 @@ threshold = 6
 """
 
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
 class Taken(NamedTuple):
     """Seconds of a command."""
 
@@ -96,8 +116,8 @@ class Round(NamedTuple):
 
     published: Taken
     ctkit: Taken
-    describe: float  #: wall seconds of that stage
-    decoding: Taken
+    describing: float  #: CPU seconds
+    decoding: float  #: CPU seconds
 
 
 def main() -> None:
@@ -117,7 +137,7 @@ def main() -> None:
             path.read_bytes()
         rounds = []
         for number in range(options.pairs):
-            rounds.append(one_round(folder, files, options.workers))
+            rounds.append(one_round(folder, options.workers))
             say(f"pair {number + 1}", rounds[-1], len(files))
     rows = ratios(rounds, len(files), options.workers)
     for row in rows:
@@ -126,26 +146,26 @@ def main() -> None:
         page.write("ingestion.py", rows)
 
 
-def one_round(folder: Path, files: list[Path], workers: int) -> Round:
+def one_round(folder: Path, workers: int) -> Round:
     """Time each once."""
     published = timed([sys.executable, "-c", PUBLISHED, str(folder / "scans"), str(folder / "png")])
-    ours, describe = time_ctkit(folder, workers)
-    decoding = time_decoding(files, workers)
     shutil.rmtree(folder / "png")
-    return Round(published, ours, describe, decoding)
+    return Round(published, time_ctkit(folder, workers), *time_describing(folder))
 
 
 def say(what: str, one: Round, slices: int) -> None:
     """Print the seconds of a round."""
-    for name, taken in (("published", one.published), ("ctkit", one.ctkit), ("decoding", one.decoding)):
+    for name, taken in (("published", one.published), ("ctkit", one.ctkit)):
         each = f"{taken.cpu / slices * 1000:6.2f} ms CPU a slice"
-        print(f"{what}  {name:10} {taken.wall:7.2f} s wall  {taken.cpu:7.2f} s CPU  {each}", flush=True)
+        print(f"{what}  {name:10} {taken.wall:7.2f} s wall  {taken.cpu:7.2f} s CPU  {each}")
+    each = (1000 * seconds / slices for seconds in (one.describing, one.decoding))
+    print("{}  describing {:.3f}, decoding {:.3f} ms CPU a slice".format(what, *each), flush=True)
 
 
 def ratios(rounds: list[Round], slices: int, workers: int) -> list[page.Row]:
     """What the rounds say, beside the goals."""
     wall, cpu = (median(getattr(one.published, of) for one in rounds) for of in ("wall", "cpu"))
-    rate = slices / workers / median(one.decoding.wall for one in rounds)
+    rate = slices / median(one.decoding for one in rounds)
     return [
         page.Row(
             f"{slices:,} slices from DICOM to a selection, {workers} workers",
@@ -160,10 +180,10 @@ def ratios(rounds: list[Round], slices: int, workers: int) -> list[page.Row]:
             page.ranged([one.published.cpu / one.ctkit.cpu for one in rounds]),
         ),
         page.Row(
-            "slices described a second, from the files to their hashes",
-            f"`pydicom.dcmread(path).pixel_array` in as many processes, {rate:.0f} a second and process",
+            "slices described in a second of CPU time, from files to hashes",
+            f"`pydicom.dcmread(path).pixel_array`, {rate:.0f}",
             f"{GOAL_DESCRIBE} times as many",
-            page.ranged([one.decoding.wall / one.describe for one in rounds], 2),
+            page.ranged([one.decoding / one.describing for one in rounds], 2),
         ),
     ]
 
@@ -187,38 +207,29 @@ def repeat_series(source: Path, target: Path, slices: int) -> list[Path]:
     return files
 
 
-def time_ctkit(folder: Path, workers: int) -> tuple[Taken, float]:
-    """What the whole process takes, and the wall seconds of its describe stage; nothing is cached before."""
+def time_ctkit(folder: Path, workers: int) -> Taken:
+    """What the whole process takes, with an empty cache."""
     pipeline, runs = folder / "p.toml", folder / "runs"
     pipeline.write_text(PIPELINE.format(workers=workers, root=json.dumps(str(folder / "scans"))))
     command = [sys.executable, "-m", "ctkit", "run", str(pipeline), "--until", "select", "--quiet"]
     taken = timed([*command, "--out", str(runs / "benchmark")])
-    stages = json.loads((runs / "benchmark" / "run.json").read_text())["stages"]
     shutil.rmtree(runs)
-    return taken, sum(stage["seconds"] for stage in stages if stage["stage"] == "describe")
+    return taken
 
 
-def time_decoding(files: list[Path], workers: int) -> Taken:
-    """Seconds until as many processes as ``workers`` have decoded all files, less their start-up."""
-    began = now()
-    processes = [
-        subprocess.Popen([sys.executable, "-c", DECODE], stdin=subprocess.PIPE, text=True) for _ in range(workers)
-    ]
-    for number, process in enumerate(processes):
-        assert process.stdin is not None
-        process.stdin.write("\n".join(map(str, files[number::workers])))
-        process.stdin.close()
-    for process in processes:
-        process.wait()
-    taken, start = since(began), timed([sys.executable, "-c", "import pydicom, numpy"])
-    return Taken(taken.wall - start.wall, taken.cpu - workers * start.cpu)
+def time_describing(folder: Path) -> tuple[float, float]:
+    """CPU seconds of describing all volumes, and of decoding all files, in one process."""
+    command = [sys.executable, "-c", DESCRIBE, str(folder / "p.toml"), str(folder / "described")]
+    found = subprocess.run(command, check=True, env=os.environ | ONE_THREAD, stdout=subprocess.PIPE).stdout
+    described, decoded = json.loads(found)
+    return described, decoded
 
 
 def timed(command: list[str]) -> Taken:
     """Seconds of a process that must succeed and does not wait for what was written to disk before it."""
     os.sync()
     began = now()
-    subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    subprocess.run(command, check=True, env=os.environ | ONE_THREAD)
     return since(began)
 
 

@@ -87,15 +87,14 @@ def _kept(reducer: Reducer[Any], slices: Slices) -> NDArray[np.bool_]:
 
 
 def _strip(shown: NDArray[np.uint8], kept: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """All slices from the lowest to the highest, in rows: kept ones framed, dropped ones faint."""
+    """All slices from the lowest to the highest, in rows, at full contrast: kept ones framed."""
     cell = SIDE + 2 * FRAME
     rows = -(-len(shown) // COLUMNS)
     canvas = np.full((rows * cell, COLUMNS * cell, 3), 255, np.uint8)
     for number, (image, stays) in enumerate(zip(shown, kept, strict=True)):
         top, left = number // COLUMNS * cell, number % COLUMNS * cell
         canvas[top : top + cell, left : left + cell] = BLUE if stays else 255
-        seen = image if stays else 190 + image // 4
-        canvas[top + FRAME : top + FRAME + SIDE, left + FRAME : left + FRAME + SIDE] = seen[..., None]
+        canvas[top + FRAME : top + FRAME + SIDE, left + FRAME : left + FRAME + SIDE] = image[..., None]
     return canvas
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from ctkit.cli.description import parameters, scopes
@@ -21,10 +23,19 @@ _HEADINGS = {
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Add the built-in plugins to their page."""
+    """Add the built-in plugins to their page, and to the page on Python its notebook."""
+    if page.file.src_uri == "python.md":
+        return markdown + notebook(Path(page.file.abs_src_path).with_suffix(".ipynb"))
     if page.file.src_uri != "plugin-reference.md":
         return markdown
     return markdown + plugin_reference(entry for entry in load().entries if entry.distribution == "ctkit-ssl")
+
+
+def notebook(path: Path) -> str:
+    """Return the cells of a notebook as Markdown, its title as a heading below that of the page."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    texts = ((cell["cell_type"] == "code", "".join(cell["source"])) for cell in cells)
+    return "\n\n".join(f"```python\n{text}\n```" if code else text.replace("# ", "## ", 1) for code, text in texts)
 
 
 def plugin_reference(entries: Iterable[Entry]) -> str:

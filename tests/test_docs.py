@@ -11,6 +11,7 @@ text     is a picture, bibtex a citation
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -252,3 +253,27 @@ def test_the_figures_of_the_docs_are_those_that_are_drawn(monkeypatch):
     figures = pytest.importorskip("figures")  # needs MkDocs
     shown = re.findall(r"\(figures/([^)]+)\)", (REPOSITORY / "docs" / "choosing.md").read_text(encoding="utf-8"))
     assert sorted(shown) == sorted(name for name, _ in figures.drawn())
+
+
+def test_the_reference_covers_what_templates_and_examples_import():
+    listed = set(re.findall(r"^::: (\S+)", (REPOSITORY / "docs" / "reference.md").read_text(encoding="utf-8"), re.M))
+    templates = (REPOSITORY / "core/ctkit/testing/plugin_templates").glob("*.py.j2")
+    imported = {
+        (module, name.strip())
+        for path in (*templates, *(REPOSITORY / "examples").rglob("ctkit_*.py"))
+        for module, names in re.findall(r"^ *from (ctkit[\w.]*) import ([\w, ]+)", path.read_text(), re.M)
+        for name in names.split(",")
+        if (REPOSITORY / "examples" / module.replace("_", "-")).exists() is False
+    }
+    assert ("ctkit_tasks.parts", "parts_of") in imported
+    missing = [
+        f"{module}.{name}" for module, name in sorted(imported) if not {module, *places_of(module, name)} & listed
+    ]
+    assert missing == []
+
+
+def places_of(module: str, name: str) -> set[str]:
+    """Where an object that is imported from a module is defined."""
+    found = getattr(importlib.import_module(module), name)
+    home = getattr(found, "__module__", module)
+    return {home, f"{home}.{name}"}

@@ -9,9 +9,9 @@ import pytest
 
 PUBLIC = {
     "ctkit": """
-        ArmFacts ComparisonRow Console CurveRow Pictures Place Reduction RevisitedArm Run RunArm RunBackbone
-        RunPredictions RunTraining ScoreRow Selection SelectionTable StepFacts VolumeRow
-        __version__ complete_arms main open_run output_options quantities redaction
+        ArmFacts ComparisonRow Console CurveRow Pictures Place Query QueryRow Reduction RevisitedArm Run RunArm
+        RunBackbone RunPredictions RunTraining ScoreRow Selection SelectionTable StepFacts VolumeRow
+        __version__ complete_arms main open_run output_options quantities query redaction
         reduce rendering run
     """,
     "ctkit.contracts": """

@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     from ctkit.console import Console, quantities, redaction
     from ctkit.reader import Run, RunArm, RunBackbone, RunPredictions, RunTraining, SelectionTable, open_run
     from ctkit.reader.arm import RevisitedArm
+    from ctkit.runner.query import Query, QueryRow, query
     from ctkit.runner.studies import Reduction, reduce, run
     from ctkit.slices import Pictures, Selection, rendering
     from ctkit.storage.records import ArmFacts, ComparisonRow, CurveRow, Place, ScoreRow, StepFacts, VolumeRow
 
 _OF_RECORDS = ("ArmFacts", "ComparisonRow", "CurveRow", "Place", "ScoreRow", "StepFacts", "VolumeRow")
 __all__ = [
-    "ArmFacts", "ComparisonRow", "Console", "CurveRow", "Pictures", "Place", "Reduction", "RevisitedArm", "Run",
-    "RunArm", "RunBackbone", "RunPredictions", "RunTraining", "ScoreRow", "Selection", "SelectionTable", "StepFacts",
-    "VolumeRow", "__version__", "complete_arms", "main", "open_run", "output_options", "quantities", "redaction",
-    "reduce", "rendering", "run",
+    "ArmFacts", "ComparisonRow", "Console", "CurveRow", "Pictures", "Place", "Query", "QueryRow", "Reduction",
+    "RevisitedArm", "Run", "RunArm", "RunBackbone", "RunPredictions", "RunTraining", "ScoreRow", "Selection",
+    "SelectionTable", "StepFacts", "VolumeRow", "__version__", "complete_arms", "main", "open_run", "output_options",
+    "quantities", "query", "redaction", "reduce", "rendering", "run",
 ]  # fmt: skip
 __version__ = hookspecs.VERSION
 
@@ -43,6 +44,8 @@ def __getattr__(name: str) -> Any:
         from ctkit.reader import arm as owner
     elif name in ("Reduction", "reduce", "run"):
         from ctkit.runner import studies as owner
+    elif name in ("Query", "QueryRow", "query"):
+        from ctkit.runner import query as owner
     elif name in _OF_RECORDS:
         from ctkit.storage import records as owner
     else:

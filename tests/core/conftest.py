@@ -31,7 +31,8 @@ class Mean(Method[MeanParams]):
             return None
         path = job.folder / "backbone.safetensors"
         weights = {"mean": np.array([job.rows.mean]), "seed": np.array([job.seed])}
-        save_file(weights, path, metadata=dict(job.metadata))
+        says = {"architecture": "mean", "mean": "0.5", "std": "0.5"}
+        save_file(weights, path, metadata={**job.metadata, **says})
         job.metric("loss", 0.5, 1)
         notes = (f"{len(job.rows)} slices were seen",)
         return Pretrained(path, 1, 1.0, len(job.rows), 0.5, history=((1, "loss", 0.5),), notes=notes)

@@ -61,6 +61,8 @@ def test_organs_of_totalsegmentator_are_its_files(tmp_path: Path) -> None:
         ({"background": 0, "liver": 1, "tumour": 2}, {"liver": (1, 2), "tumour": (5,)}),
         ({"0": "background", "1": "liver", "2": "tumour", "3": "cyst"}, {"liver": (1, 2), "tumour": (5,), "cyst": ()}),
         ({"background": 0, "whole": [1, 2], "core": [2]}, {"whole": (1, 2, 5), "core": (5,)}),
+        ({"0": "background", "1": "Left_Kidney", "2": "kidney of MUELLER"}, {"Left_Kidney": (1, 2), "label 2": (5,)}),
+        ({"background": 0, "liver 20010203": 1, "liver Ü": 2}, {"label 1": (1, 2), "label 2": (5,)}),
         (None, {"label 1": (1, 2), "label 2": (5,)}),
     ],
 )

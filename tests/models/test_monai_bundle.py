@@ -170,15 +170,14 @@ def test_monai_itself_finds_the_network_as_the_metadata_describes_it(key: str, b
     verify_net_in_out(key, meta, config, device="cpu", p=2, n=32, any=48, bundle_root=str(bundle))
 
 
-def volume(path: Path, size: int = SIZE) -> np.ndarray:
-    """Write a CT whose axes run to the right, front and head, which no rendering keeps; return its values in HU."""
+def volume(path: Path, size: int = SIZE) -> None:
+    """Write a CT that is not square, whose axes run to the right, front and head, which no rendering keeps."""
     rng = np.random.default_rng(5)
-    values = rng.integers(-1100, 1500, (size, size, 6)).astype(np.int16)
+    values = rng.integers(-1100, 1500, (size, size - 9, 6)).astype(np.int16)
     values[..., 0] //= 3
     image = nibabel.Nifti1Image(values, np.diag([0.7, 0.8, 2.5, 1]))
     image.header.set_xyzt_units("mm")
     nibabel.save(image, path)
-    return values
 
 
 def ours(path: Path) -> Any:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 import string
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from ctkit import ScoreRow
+from ctkit import ComparisonRow, ScoreRow
 from ctkit.cli import main
 from ctkit.errors import RequestError
 from ctkit.files import read_csv, write_csv
@@ -120,16 +122,55 @@ def test_the_csv_has_the_columns_that_the_docs_name(full_run: Path) -> None:
 
 
 def test_what_is_the_same_in_every_row_stands_once(full_run: Path) -> None:
-    caption, header, *_ = (line for line in render(across([full_run]), "terminal").splitlines() if line)
-    assert caption == "full, simclr, all labels, AUC"
-    assert header.split("  ")[1].strip() == "Arm"
-    assert "Method" not in header
+    caption, rule, header, *_ = render(across([full_run]), "markdown").splitlines()
+    assert (caption, rule) == ("full, simclr, all labels, AUC", "")
+    assert header.startswith("| Arm | Task ")
 
 
-def test_a_row_is_one_line_where_there_is_no_terminal(full_run: Path) -> None:
-    lines = render(across([full_run]), "terminal").splitlines()
-    assert sum("hash6" in line for line in lines) == 4  # with random-like-hash6, on two tasks
-    assert any("hash6" in line and "+0.040 (+0.008 to +0.072)" in line and "0.045" in line for line in lines)
+def test_the_table_of_a_terminal_has_a_block_for_each_task_and_fits_80_columns(full_run: Path, other_run: Path) -> None:
+    lines = render(across([full_run, other_run]), "terminal").splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line for line in lines if "AUC" in line] == [
+        f"{run}, {task}, all labels, AUC" for task in ("covid-ct, linear", "organs, knn") for run in ("full", "study")
+    ]
+    own = next(number for number, line in enumerate(lines) if line.startswith("hash6"))
+    assert " ".join(lines[own].split()) == "hash6 14.3 % 17.5 % 0.820 [0.783, 0.857] +0.040 [+0.008, +0.072] 0.045"
+    assert lines[own + 1].startswith(" −")
+    assert "+0.045 [+0.013, +0.077]" in lines[own + 1]
+
+
+def test_long_names_are_broken_and_methods_told_apart_within_80_columns() -> None:
+    rows = [a_row(f"{'a' * 30}-{method}") for method in ("simclr", "moco")]
+    rows[1] = replace(rows[1], score=rows[1].score._replace(pretrain="moco"))
+    lines = render(rows, "terminal").splitlines()
+    assert max(map(len, lines)) <= 80
+    words = "".join(line.split(" ")[0] for line in lines)
+    assert words.count("a" * 30) == 2
+    assert "moco" in words
+
+
+def test_the_table_that_the_docs_show_is_what_the_command_prints(repository: Path) -> None:
+    text = (repository / "docs" / "daily-life.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)[0]
+    rows: list[Row] = []
+    for line in shown.splitlines()[3:]:
+        values = [float(value.replace("−", "-")) for value in re.findall(r"[+−]?\d\.\d{3}", line)]
+        if line.startswith(" − "):
+            rows[-1] = replace(rows[-1], controlled=a_comparison(line.split()[1], *values))
+            continue
+        name, kept, *_ = line.split()
+        baseline = kept == "–"
+        score = ScoreRow(name, "", "phantom-regions", "knn", 1.0, "all", "all", "auc", *values[:3], math.nan, math.nan)
+        compared = a_comparison("all", *values[3:]) if values[3:] else None
+        slices, share = (math.nan, math.nan) if baseline else (float(kept) * 7.68, 1.0)
+        rows.append(Row("quickstart", score, slices, 768, 1, compared, share=share))
+    assert len(rows) == 4
+    assert render(rows, "terminal").replace("\N{NO-BREAK SPACE}", " ").strip() == shown.strip()
+
+
+def a_comparison(reference: str, difference: float, low: float, high: float, p: float) -> ComparisonRow:
+    place = ("hash", reference, "simclr", "phantom-regions", "knn", 1.0, "auc")
+    return ComparisonRow(*place, difference, low, high, p, p, "paired bootstrap", "reference", "primary")
 
 
 @given(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1))
@@ -153,7 +194,7 @@ def test_latex_keeps_every_letter_and_no_column_breaks(name: str) -> None:
     cells = re.split(r"(?<!\\) & ", line.removesuffix(r" \\"))
     read = re.sub(pattern, lambda match: spelt.get(match[0], match[0][-1]), cells[0])
     assert len(cells) == 6
-    assert read == name.replace("--", "–")  # LaTeX itself reads two hyphens as a dash
+    assert read == name.replace("–", "--").replace("--", "–")  # LaTeX itself reads two hyphens as a dash
 
 
 def test_the_command_writes_the_table_where_it_is_told(
@@ -176,9 +217,14 @@ def test_aucs_that_the_paper_published_stand_beside_those_of_its_tasks(other_run
     rows = as_dicts(render(across([other_run]), "csv"))
     published = {(row["task"], row["published_all"], row["published_reduced"]) for row in rows}
     assert published == {("covid-ct", "0.78", "0.83"), ("organs", "", "")}
-    header, *lines = [line for line in render(across([other_run]), "terminal").splitlines() if line][1:]
-    assert header.rstrip().endswith("Published AUC (all, reduced)")
-    assert all(line.endswith("0.78, 0.83") == ("covid-ct" in line) for line in lines[1:])
+    titles = [line for line in render(across([other_run]), "terminal").splitlines() if "AUC" in line]
+    assert titles == [
+        "study, covid-ct, linear, all labels, AUC; published 0.78, 0.83",
+        "study, organs, knn, all labels, AUC",
+    ]
+    header, _, *lines = render(across([other_run]), "markdown").splitlines()[2:]
+    assert header.endswith("Published AUC (all, reduced) |")
+    assert all(line.endswith("0.78, 0.83 |") == ("covid-ct" in line) for line in lines)
     assert "Published" not in render(across([other_run], "f1"), "markdown")
 
 

@@ -7,9 +7,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ctkit import CurveRow
 from ctkit.files import read_csv
+from ctkit_reports.commands import bends
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -39,6 +44,29 @@ def test_a_curve_agrees_with_the_selection_and_is_plotted_on_request(folder: Pat
     assert kept[6] == sum(row["kept"] == "true" for row in rows)
     assert (run / "arms" / "hash6" / "curve.svg").is_file()
     assert (run / "run.json").read_bytes() == record
+
+
+def test_a_curve_is_printed_where_it_bends(folder: Path, command: Run) -> None:
+    command("run", "p.toml", "--until", "report")
+    code, out, _ = command("curve", "runs/small", "hash6")
+    header, *lines = out.splitlines()
+    rows = read_csv(folder / "runs" / "small" / "arms" / "hash6" / "curve.csv")
+    shown = [line.split() for line in lines[:-2]]
+    assert (code, header.split()) == (0, ["at", "kept", "share"])
+    assert {(float(at), int(kept)) for at, kept, *_ in shown} <= {(float(r["at"]), int(r["kept"])) for r in rows}
+    assert {"0", "6", "64"} <= {at for at, *_ in shown}
+    assert lines[-2].startswith(f"{len(shown)} of 65 thresholds, where the curve bends; all: ")
+    assert len(shown) < 30
+
+
+@given(st.lists(st.integers(0, 100), min_size=2, max_size=60), st.integers(0, 59))
+def test_lines_between_the_rows_printed_miss_no_other(kept: list[int], own: int) -> None:
+    curve = [CurveRow(float(at), count, count / 100) for at, count in enumerate(kept)]
+    shown = bends(curve, float(own))
+    line = np.interp(range(len(kept)), [row.at for row in shown], [row.share for row in shown])
+    assert np.abs(line - np.array(kept) / 100).max() <= 0.02 + 1e-9
+    assert own >= len(kept) or curve[own] in shown
+    assert [shown[0], shown[-1]] == [curve[0], curve[-1]]
 
 
 def test_a_plotted_curve_goes_with_the_selection_that_it_marks(folder: Path, command: Run) -> None:

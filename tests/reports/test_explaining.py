@@ -125,8 +125,22 @@ def test_shares_of_findings_and_traits_are_counted_from_the_selection(opened: Op
     )
     write_explanation(tmp_path / "explain.html", found)
     said = (tmp_path / "explain.html").read_text(encoding="utf-8")
-    assert f"Findings lost: {5 - left} of 5 slices with “nodule” are dropped, and {int(left == 0)} of 1 volume" in said
+    assert 0 < left < 5
+    words = "of 5 slices with “nodule” are dropped; every volume with it keeps at least one."
+    assert f"Findings lost: {5 - left} {words}" in said
     assert found.traits["manufacturer"] == (explaining.Share("ctkit phantom", 3, 36, len(kept)),)
+
+
+def test_a_finding_that_a_volume_loses_whole_is_said_first(opened: Open, tmp_path: Path) -> None:
+    found = explaining.explain(opened({"use": "hash", "threshold": 4}, images=False))
+    shares = [("all slices", 3, 36, 9, 0), ("cyst", 2, 6, 3, 0), ("nodule", 2, 4, 1, 1)]
+    lost = replace(found, findings=tuple(explaining.Share(*share) for share in shares))
+    write_explanation(tmp_path / "explain.html", lost)
+    said = re.findall('class="headline">(.*?)</p>', (tmp_path / "explain.html").read_text(encoding="utf-8"))
+    assert said[1:] == [
+        "Findings lost: 3 of 4 slices with “nodule” are dropped, and 1 of 2 volumes with it keep none.",
+        "Findings lost: 3 of 6 slices with “cyst” are dropped; every volume with it keeps at least one.",
+    ]
 
 
 def test_the_page_shows_all_of_it_and_names_nobody(opened: Open, tmp_path: Path) -> None:
@@ -196,8 +210,9 @@ def test_a_page_of_noise_stays_below_ten_megabytes(opened: Open, tmp_path: Path)
     images = {n: hounsfield.Image(noise[n % 4], is_hu=True) for n in range(120)}
     for budget, many in ((1_500_000, 80), (150_000, 40), (1000, 0)):  # smaller pictures, then fewer volumes
         fitted = explanation.fitting(replace(found, profiles=profiles, images=images), budget)
-        assert len(fitted) == many
-        assert sum(len(picture["uri"]) for picture in fitted.values()) <= budget
+        pictures = [picture for own in fitted.values() for picture in own.values()]
+        assert len(pictures) == many
+        assert sum(len(picture["uri"]) for picture in pictures) <= budget
     used = replace(found, images={number: hounsfield.Image(noise[0], is_hu=True) for number in found.images})
     write_explanation(tmp_path / "explain.html", used)
     assert (tmp_path / "explain.html").stat().st_size < 10e6

@@ -61,13 +61,13 @@ def test_arms_that_keep_as_many_slices_are_moved_apart_by_the_same_screen_points
 def test_points_carry_their_values_as_titles_and_a_baseline_is_a_line_across() -> None:
     points = [
         Point(Look(0), 768, 0.867, 0.837, 0.892, "all <&>"),
-        Point(Look(1), 120, 0.8, np.nan, np.nan, "hash"),
+        Point(Look(1), 120, 0.8, np.nan, np.nan, 'ha"sh'),
         Point(Look(2), np.nan, 0.7, 0.65, 0.75, "untrained"),
     ]
     svg = figures.scores_against_slices("AUC", "AUC", points)
     assert re.findall("<title>(.*?)</title>", svg) == [
         "all &lt;&amp;&gt;: 0.867 (0.837 to 0.892), 768 slices kept",
-        "hash: 0.800, 120 slices kept",
+        'ha"sh: 0.800, 120 slices kept',
         "untrained: 0.700 (0.650 to 0.750)",
     ]
     assert ">untrained</text>" in svg

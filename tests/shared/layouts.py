@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -88,3 +89,48 @@ def hemorrhage_kaggle(root: Path, count: int) -> Path:
         rows.append(f"{number},{label}")
     (root / "labels.csv").write_text("\n".join(rows) + "\n")
     return root
+
+
+def decathlon(root: Path, cases: int = 10, tests: int = 2) -> dict[str, np.ndarray]:
+    """A set of the Decathlon: organ 1, in every second case tumour 2; axes that run either way; what macOS leaves.
+
+    Returns the true masks (slices, rows, columns) by the names of the cases with masks.
+    """
+    import nibabel
+
+    truth: dict[str, np.ndarray] = {}
+    names = [f"liver_{number}" for number in range(cases)]
+    for number, name in enumerate((*names, *(f"liver_{cases + number}" for number in range(tests)))):
+        rng = np.random.default_rng(number)
+        mask = np.zeros((5 + number % 3, 20, 24), np.uint8)
+        mask[1:-1, 4:12, 3:15] = 1
+        if number % 2:
+            mask[2, 5:8, 6 : 9 + number % 3] = 2
+        hu = np.full(mask.shape, -1000.0)
+        hu[:, 2:18, 2:22] = 0
+        hu += np.array([0, 90, 40])[mask] + rng.normal(0, 10, mask.shape)
+        step = -1 if number % 2 else 1  # voxels run to the patient's left and back, or right and front
+        part = "Tr" if name in names else "Ts"
+        for kind, values in (("images", hu.astype(np.int16)), ("labels", mask)):
+            if kind + part != "labelsTs":
+                stored = values[:, ::step, ::step].transpose(2, 1, 0)
+                affine = np.diag([-0.8 * step, -0.9 * step, 5.0, 1.0])
+                path = root / f"{kind}{part}" / f"{name}.nii.gz"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                nibabel.save(nibabel.Nifti1Image(stored, affine), path)
+                path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X        ")
+        if name in names:
+            truth[name] = mask
+    (root / "dataset.json").write_text(
+        json.dumps({
+            "name": "Liver",
+            "modality": {"0": "CT"},
+            "labels": {"0": "background", "1": "liver", "2": "cancer"},
+            "numTraining": cases,
+            "numTest": tests,
+            "training": [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in names],
+            "test": [f"./imagesTs/liver_{cases + number}.nii.gz" for number in range(tests)],
+        })
+    )  # fmt: skip
+    (root / "._dataset.json").write_bytes(b"\0\5\x16\7")
+    return truth

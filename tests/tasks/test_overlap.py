@@ -36,7 +36,7 @@ def brute_force(ours: np.ndarray, theirs: np.ndarray, spacing: tuple[float, ...]
     return 2 * both / (int(ours.sum()) + int(theirs.sum())), float(hd95)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data(), shape=SHAPES, spacing=SPACINGS)
 def test_dice_and_hd95_are_those_of_brute_force(
     data: st.DataObject, shape: tuple[int, ...], spacing: tuple[float, ...]

@@ -15,19 +15,15 @@ _MOST = 4  # all else start when they are needed
 _IMPORTS = "ctkit.stages.scan, ctkit.stages.describe"  # what the first stages need
 
 
-def early_workers(file: Path, out: Path | None) -> AbstractContextManager[None]:
-    """Start workers for the pipeline ``file``, of which others say what is wrong with it."""
+def early_workers(out: Path | None, file: Path | None = None) -> AbstractContextManager[None]:
+    """Start workers for a run into a new folder, by its pipeline file. What is wrong with that is said later."""
     document: dict[str, Any] = {}
     with suppress(OSError, ValueError):
-        document = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+        document = tomllib.loads(file.read_text(encoding="utf-8-sig")) if file else {}
     run, settings = (table if isinstance(table := document.get(name), Mapping) else {} for name in ("run", "compute"))
-    folder = out or run.get("out") or f"runs/{run.get('name')}"
-    return (
-        nullcontext() if settings.get("backend") == "dask" else workers_for(Path(str(folder)), settings.get("workers"))
-    )
-
-
-def workers_for(folder: Path, workers: object = None) -> AbstractContextManager[None]:
-    """Start workers for a run, unless its folder is there: then its results may be cached."""
+    folder = Path(str(out or run.get("out") or f"runs/{run.get('name')}"))
+    if folder.exists() or settings.get("backend") == "dask":
+        return nullcontext()
+    workers = settings.get("workers")
     count = min(workers if isinstance(workers, int) else _MOST, _MOST, os.cpu_count() or 1)
-    return nullcontext() if folder.exists() else compute.started_early(max(0, count), _IMPORTS)
+    return compute.started_early(max(0, count), _IMPORTS)

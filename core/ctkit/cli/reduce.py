@@ -9,7 +9,7 @@ import click
 
 from ctkit.cli import table
 from ctkit.cli.completion import plugins_of
-from ctkit.cli.early_workers import workers_for
+from ctkit.cli.early_workers import early_workers
 from ctkit.cli.options import output_options
 from ctkit.contracts import SliceFormat
 from ctkit.errors import CtkitError, RequestError
@@ -56,7 +56,7 @@ def reduce(
     console: Console,
 ) -> None:
     """Choose slices of SOURCE without a pipeline file: the selection and a report go to --out."""
-    click.get_current_context().with_resource(workers_for(out))
+    click.get_current_context().with_resource(early_workers(out))
     from ctkit.runner import pipeline_text, studies
 
     curve = _of_a_plugin("curve", "--curve", "ctkit-reports") if with_curve else None

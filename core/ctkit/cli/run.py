@@ -58,7 +58,7 @@ def run(
     --only arm=hash6 may be given several times. Several names of one key are all run; several keys must all match.
     """
     if not dry_run:
-        click.get_current_context().with_resource(early_workers(file, out))
+        click.get_current_context().with_resource(early_workers(out, file))
     from ctkit.runner import studies
 
     if dry_run:

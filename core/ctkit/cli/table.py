@@ -21,6 +21,7 @@ _SUMMARIES = {
     "cli.plugins:list_plugins": "List every installed plugin, and the error of each broken one.",
     "testing.new_plugin:new_plugin": "Write a package with a working plugin of a KIND called NAME, and its tests,"
     " as a template for your own.",
+    "cli.query:query": "Find slices of the scans in FOLDER that are near-duplicates of what the run RUN keeps.",
     "cli.reduce:reduce": "Choose slices of SOURCE without a pipeline file: the selection and a report go to --out.",
     "cli.run:run": "Run a pipeline FILE.",
     "cli.run_folders:runs": "List the runs in FOLDER, the newest first, with state, age and size.",

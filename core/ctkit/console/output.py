@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -46,6 +47,7 @@ class Console:
         self._log_json = log_json
         self._clock = clock
         self._bars: Bars | None = None
+        self._told = -math.inf
 
     def say(self, text: str) -> None:
         """Say what the user wants to know."""
@@ -108,6 +110,12 @@ class Console:
             line = json.dumps(event, ensure_ascii=False, default=str) if self.as_json else text
             print(line, file=self._output or sys.stdout, flush=True)
 
+    def _tell(self, event: dict[str, object], text: str) -> None:
+        """Show how far work is: every event to a script, to people at most one line every five seconds."""
+        if self.as_json or event["event"] == "stopped" or self._clock() - self._told >= 5:
+            self._told = self._clock()
+            self._out(event, text)
+
     def _report(self, level: int, text: str) -> None:
         """Show what a module of ours or a plugin logged."""
         if level >= logging.WARNING:
@@ -126,7 +134,7 @@ class Console:
 
     @contextmanager
     def _lines(self, title: str, total: int | None) -> Iterator[Progress]:
-        lines = Lines(title, total, self._out, self._clock)
+        lines = Lines(title, total, self._tell, self._clock)
         lines.tell("started")
         try:
             yield lines

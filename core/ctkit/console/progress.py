@@ -22,10 +22,7 @@ class Progress:
 
 
 class Lines(Progress):
-    """A line at the start, at every tenth of the work or every half minute, whichever is sooner, and at the end."""
-
-    _SHARE = 0.1
-    _SECONDS = 30.0
+    """A line at the start, every half minute, and at the end."""
 
     def __init__(
         self, title: str, total: int | None, out: Callable[[dict[str, object], str], None], clock: Callable[[], float]
@@ -35,20 +32,18 @@ class Lines(Progress):
         self._out = out
         self._clock = clock
         self._began = clock()
-        self._told = 0, self._began
+        self._told = self._began
 
     def update(self, done: int, total: int | None) -> None:
         """Note that ``done`` of ``total`` is done, and say so when it is time."""
         super().update(done, total)
-        told_done, told_at = self._told
-        enough = total is not None and self._SHARE * total <= done - told_done
-        if (enough or self._clock() - told_at >= self._SECONDS) and done != total:
+        if self._clock() - self._told >= 30 and done != total:
             self.tell("progress")
 
     def tell(self, event: str) -> None:
         """Say how far the work is now."""
         now = self._clock()
-        self._told = self.done, now
+        self._told = now
         seconds = now - self._began
         facts = {"event": event, "task": self._title, "done": self.done, "total": self.total}
         self._out({**facts, "seconds": round(seconds, 3)}, f"{self._title}: {self._text(event, seconds)}")
@@ -57,7 +52,7 @@ class Lines(Progress):
         if event == "started":
             return "started" if self.total is None else f"{self.total} to do"
         if event == "finished":
-            return f"{self.done} done in {hours(seconds)}"
+            return f"{self.done or ''} done in {hours(seconds)}".lstrip()
         count = f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
         if event == "stopped":
             return f"stopped at {count} after {hours(seconds)}"

@@ -39,7 +39,7 @@ class Judge:
         except BaseException as error:
             if isinstance(error, (*PASSING, *passing)):
                 raise
-            words = f"{promise}, but {type(error).__name__} was raised: {error}; {advice}"
+            words = f"{promise}, but {type(error).__name__} was raised: {' '.join(str(error).split())}; {advice}"
             raise self.error(f"{self.name}: {words}") from error
 
     @contextmanager

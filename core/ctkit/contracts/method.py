@@ -86,7 +86,12 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What came out. ``backbone`` holds a trunk under torchvision's names, for 3 input channels."""
+    """What came out. ``backbone`` is a safetensors file of a trunk, for 3 input channels, without its classifier.
+
+    Weights go by the names of torchvision, or of timm for a network of timm. Beside the job's metadata the file's has
+    ``architecture``, the name of the network there, and ``mean`` and ``std`` of the slices on the scale 0..1, as text:
+    by these every protocol, export and ``Run.backbone`` loads it. ``ctkit_torch.backbones.save_backbone`` writes it.
+    """
 
     backbone: Path
     steps: int

@@ -53,6 +53,11 @@ class Task(Plugin[P], ABC):
         """Name of the positive class; tasks whose classes come from the data override this."""
         return self.positive
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What speaks against believing its scores, such as images that ``splits`` left out."""
+        return ()
+
     @abstractmethod
     def splits(self) -> Mapping[str, Split]:
         """Parts ``train`` and ``test``, and ``val`` where there is one."""

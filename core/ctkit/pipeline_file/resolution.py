@@ -14,7 +14,7 @@ from ctkit.errors import ConfigError, CtkitError, PluginError, nearest
 from ctkit.pipeline_file.mistakes import Location, ModelT, meant, validated
 from ctkit.pipeline_file.pipeline import Arm, Chosen, Document, Pipeline, PretrainPlan, Step, TaskPlan
 from ctkit.pipeline_file.sections import TABLES, ArmKeys, PipelineFile, PluginsSection, PluginTable, Rendering
-from ctkit.plugins import Entry, Registry, unmet
+from ctkit.plugins import Entry, Registry
 
 Given = tuple[Document, Location]  #: a table as the file has it, and its place
 
@@ -83,13 +83,10 @@ class _Resolver:
         return Pipeline(file.run, file.compute, file.report, chosen[0], rendering, *parts, file.plugins)
 
     def keep_rules(self, rules: PluginsSection) -> None:
-        """Leave out what the file disables, and note what it requires and is not there."""
+        """Leave out what the file disables."""
         for number, name in enumerate(rules.disable):
             if meant([name], names := self.registry.names):  # what is not installed needs not be disabled
                 self.note(("plugins", "disable", number), f"there is no plugin {name!r}; {nearest(name, names)}")
-        for number, text in enumerate(rules.require):
-            if fault := unmet(text):
-                self.note(("plugins", "require", number), fault)
         self.registry = self.registry.without(rules.disable)
 
     # arms

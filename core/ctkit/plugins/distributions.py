@@ -20,21 +20,6 @@ def missing_extra(distribution: str, extra: str) -> str:
     return ""  # there is no such extra, which check_distribution tells the author
 
 
-def unmet(text: str) -> str:
-    """Say what is wrong with a requirement such as ``"ctkit-barlow-twins>=1.2"``; "" where it is met."""
-    from packaging.requirements import InvalidRequirement, Requirement  # slow to import
-
-    try:
-        wanted = Requirement(text)
-    except InvalidRequirement:
-        return f'must be a distribution and its versions, such as "ctkit-barlow-twins>=1.2" but is {text!r}'
-    found = next((one.version for one in metadata.distributions(name=wanted.name)), None)
-    if found is not None and wanted.specifier.contains(found, prereleases=True):
-        return ""
-    there = f"the version here is {found}" if found else "it is not installed"
-    return f"{wanted.name} is required in version {wanted.specifier or 'any'} but {there}: pip install '{text}'"
-
-
 def _is_whole(distribution: metadata.Distribution, extra: str, within: tuple[tuple[str, str], ...]) -> bool:
     """Whether all packages of an extra are there, and all of those extras that it asks for in turn.
 
@@ -68,7 +53,10 @@ def made_for(distribution: str) -> str:
     """Say that a distribution requires other versions of ctkit than this, "" where it does not."""
     with suppress(Exception):  # its metadata may be damaged
         for text in metadata.distribution(distribution).requires or () if distribution != DISTRIBUTION else ():
-            wanted = text.partition(";")[0].strip()
-            if re.match(rf"{DISTRIBUTION}(?![\w.-]).*[<>=~!]", wanted, re.IGNORECASE) and unmet(wanted):
-                return f"made for {wanted}, this is {VERSION}: install versions that fit"
+            if re.match(rf"{DISTRIBUTION}(?![\w.-])[^;]*[<>=~!]", text, re.IGNORECASE):
+                from packaging.requirements import Requirement
+
+                wanted = Requirement(text)
+                if not wanted.specifier.contains(VERSION, prereleases=True):
+                    return f"made for {wanted.name} {wanted.specifier}, this is {VERSION}: install versions that fit"
     return ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def _check_column(judge: Judge, name: str, column: Any, n: int, kind: str, dtype
 
 
 def check_pretrained(judge: Judge, found: Pretrained) -> None:
-    """Check that a method gives a backbone: a safetensors file that can be opened and holds weights."""
+    """Check that a method gives a backbone: a safetensors file of weights that says what it takes to use them."""
     from safetensors import safe_open
 
     judge.must(isinstance(found, Pretrained), f"pretrain must return a Pretrained, but {_kind_of(found)}; build one")
@@ -146,8 +147,26 @@ def check_pretrained(judge: Judge, found: Pretrained) -> None:
     )
     promise, advice = "a backbone must be a safetensors file of weights", "write it with safetensors"
     with judge.keeping(promise, advice), safe_open(found.backbone, framework="numpy") as file:
-        names = list(file.keys())
+        names, metadata = list(file.keys()), file.metadata() or {}
     judge.must(names, f"{promise}, but it holds none; {advice}")
+    faults = [
+        *([] if metadata.get("architecture") else ["architecture is missing"]),
+        *(f"{name} is {metadata.get(name, 'missing')}" for name in ("mean", "std") if not _is_level(metadata, name)),
+    ]
+    judge.must(
+        not faults,
+        "the metadata of a backbone must have its architecture, a name of torchvision or timm, and the mean and std of"
+        f" its images on the scale 0..1, by which it is loaded, but {', '.join(faults)}; write it with"
+        " ctkit_torch.backbones.save_backbone",
+    )
+
+
+def _is_level(metadata: Mapping[str, str], name: str) -> bool:
+    try:
+        value = float(metadata.get(name, ""))
+    except ValueError:
+        return False
+    return math.isfinite(value) and (name != "std" or value > 0)
 
 
 # --- tasks --------------------------------------------------------------------------------------------------------

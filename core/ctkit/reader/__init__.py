@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ctkit.reader.run import Run, RunArm, RunBackbone, RunPredictions, RunTraining, SelectionTable, open_run
+from ctkit.reader.run import Run, RunArm, RunBackbone, RunPredictions, RunTraining, SelectionTable, frame, open_run
 
-__all__ = ["Run", "RunArm", "RunBackbone", "RunPredictions", "RunTraining", "SelectionTable", "open_run"]
+__all__ = ["Run", "RunArm", "RunBackbone", "RunPredictions", "RunTraining", "SelectionTable", "frame", "open_run"]

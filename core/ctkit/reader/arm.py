@@ -19,7 +19,7 @@ from ctkit.errors import RequestError, nearest
 from ctkit.pipeline_file import Arm, Chosen, Pipeline
 from ctkit.session import Session, open_session
 from ctkit.session.usage import used_by
-from ctkit.slices import Catalogue, Selection, selection
+from ctkit.slices import Catalogue, Choice, Selection, selection
 from ctkit.stages import curve, pictures
 from ctkit.stages import describe as describing
 from ctkit.stages import materialise as storing
@@ -119,6 +119,11 @@ class RevisitedArm:
 
     # --- the choice
 
+    @property
+    def choice(self) -> Choice:
+        """The last step, ready to choose."""
+        return self._evidence.choices(self._arm)[-1]
+
     def select_at(self, at: float) -> Selection:
         """What the arm would keep with another value of its last step's knob.
 
@@ -140,7 +145,7 @@ class RevisitedArm:
 
         The reducer of the last step says it itself, asked to choose of the two with the largest threshold there is.
         """
-        last, knob = self._evidence.choices(self._arm)[-1], self.knob
+        last, knob = self.choice, self.knob
         found = np.full(len(slices), np.nan)
         if knob is None or last.reducer.evidence == "none":
             return found

@@ -286,18 +286,18 @@ class Run:
 
     def scores(self) -> DataFrame:
         """Scores of every seed and repeat, and pooled where ``seed`` is "all": the columns of ``results.csv``."""
-        return _frame(self.score_rows, records.ScoreRow)
+        return frame(self.score_rows, records.ScoreRow)
 
     def comparisons(self) -> DataFrame:
         """Differences between arms, with interval and p: the columns of ``comparisons.csv``."""
-        return _frame(self.comparison_rows, records.ComparisonRow)
+        return frame(self.comparison_rows, records.ComparisonRow)
 
     def selection(self, arm: str, seed: int | None = None) -> DataFrame:
         """A row for each slice, kept or not: the columns of ``selection.csv``.
 
         Of an arm that draws, the selection of ``seed``, or the first. Raises ``RequestError`` where there is none.
         """
-        return _frame(self._slices(arm, seed), records.SliceRow)
+        return frame(self._slices(arm, seed), records.SliceRow)
 
     # --- slices and backbones
 
@@ -388,7 +388,7 @@ class Run:
         return revisit(self.path, arm, console or Console(quiet=True))
 
 
-def _frame(rows: Iterable[Any], kind: type[Any]) -> DataFrame:
+def frame(rows: Iterable[Any], kind: type[Any]) -> DataFrame:
     """Rows as a table of pandas. Raises ``PluginError`` where that is missing."""
     from ctkit.plugins import missing_extra
 

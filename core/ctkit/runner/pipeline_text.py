@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from functools import cache, partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def load(
     for change in changes:
         override(document, change)
     follow(document, registry)
+    _refuse_versions(document, source, partial(line_of, text))
     found = resolve(document, registry, base, source, partial(line_of, text))
     return found if out is None else replace(found, run=found.run.model_copy(update={"out": Path(out).absolute()}))
 
@@ -54,6 +56,31 @@ def _parsed(text: str, source: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source}:{_syntax(text, str(error))}") from error
+
+
+def _refuse_versions(document: Mapping[str, Any], source: str, line: Callable[[tuple[str | int, ...]], int]) -> None:
+    """Raise ``ConfigError`` where a version that a pipeline requires is not there: that may explain other mistakes."""
+    rules = document.get("plugins")
+    wanted = rules.get("require") if isinstance(rules, Mapping) else None
+    places = [(("plugins", "require", n), text) for n, text in enumerate(wanted if isinstance(wanted, list) else ())]
+    faults = [(line(place), place[2], unmet(text)) for place, text in places if isinstance(text, str)]
+    if found := [f"{source}:{at}: plugins.require[{n}]: {fault}" for at, n, fault in faults if fault]:
+        raise ConfigError(*(one.replace(":0: ", ": ", 1) for one in found))
+
+
+def unmet(text: str) -> str:
+    """Say what is wrong with a requirement such as ``"ctkit-barlow-twins>=1.2"``; "" where it is met."""
+    from packaging.requirements import InvalidRequirement, Requirement  # slow to import
+
+    try:
+        wanted = Requirement(text)
+    except InvalidRequirement:
+        return f'must be a distribution and its versions, such as "ctkit-barlow-twins>=1.2" but is {text!r}'
+    found = next((one.version for one in metadata.distributions(name=wanted.name)), None)
+    if found is not None and wanted.specifier.contains(found, prereleases=True):
+        return ""
+    there = f"the version here is {found}" if found else "it is not installed"
+    return f"{wanted.name} is required in version {wanted.specifier or 'any'} but {there}: pip install '{text}'"
 
 
 def follow(document: dict[str, Any], registry: Registry) -> None:

@@ -7,7 +7,8 @@ import logging
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -67,12 +68,14 @@ def scan(session: Session) -> Data:
     if session.cache.holds("scan", at):
         session.cached("scan")
     else:
-        with session.work("scan"):
-            passing = _inspect(session, chosen, chunks)
-            at = _address(chosen, chunks, passing)
-            if not session.cache.holds("scan", at):
-                with session.cache.entry("scan", at) as entry:
-                    _write(entry, session, chunks, passing)
+        with session.work("scan"), closing(_Inspection(session, chosen, chunks)) as inspection:
+            if 2 * len(inspection.missing) < len(chunks):  # what is arranged too early may have to be arranged again
+                inspection.wait()
+            while not session.cache.holds("scan", at := _address(chosen, chunks, inspection.passing)):
+                with suppress(_LackingError), session.cache.entry("scan", at) as entry:
+                    _write(entry, session, chunks, inspection)
+                    if at != _address(chosen, chunks, inspection.passing):
+                        raise _LackingError
                     write_json(entry / _FILES, {"address": _address(chosen, chunks)})
     found = _load(session.cache.path("scan", at), at)
     if not len(found.catalogue):
@@ -137,27 +140,51 @@ def _folder(file: SourceFile) -> str:
 # --- headers ------------------------------------------------------------------------------------------------------
 
 
-def _inspect(session: Session, chosen: Chosen[Dataset[Any]], chunks: list[_Chunk]) -> _Passing:
-    """Read the headers that are not cached yet, in worker processes; return what is not to be cached."""
-    known = packed(session.cache, "headers")
-    missing = [chunk for chunk in chunks if chunk.address not in known]
-    passing: _Passing = {}
-    if not missing:
-        return passing
-    together = _together(missing, _count(missing) // (4 * session.workers.backend.workers))
-    work, total = partial(inspect_chunks, chosen), _count(missing)
-    try:
-        for outcome in session.parallel(
-            "scan", work, together, total=total, name=lambda batch: batch[0].address, weight=_count
-        ):
-            done = iter(outcome.result if isinstance(outcome, compute.Done) else ())
-            for chunk in outcome.item:
-                found = next(done, None) or _inspect_alone(session, chosen, chunk)
-                if not _keep(session.cache, chunk, found):
-                    passing[chunk.address] = found
-    finally:
-        known.write()
-    return passing
+class _LackingError(Exception):
+    """Files cannot be opened, which the address of the scan must say."""
+
+
+class _Inspection:
+    """Headers that are not cached yet are read in worker processes, while this process arranges those that are."""
+
+    def __init__(self, session: Session, chosen: Chosen[Dataset[Any]], chunks: list[_Chunk]) -> None:
+        known = packed(session.cache, "headers")
+        self.missing = {chunk.address: chunk for chunk in chunks if chunk.address not in known}
+        self.passing: _Passing = {}  #: what is not to be cached
+        self._failure: BaseException = KeyboardInterrupt()
+        self._batches = self._read(session, chosen)
+        self.close = self._batches.close
+
+    def wait(self, at: str | None = None) -> None:
+        """Wait until the chunk with address ``at`` is inspected; until all are, for None."""
+        try:
+            while at is None or at in self.missing:
+                next(self._batches)
+        except StopIteration:
+            if self.missing:  # a plugin went on after what was raised here
+                raise self._failure from None
+        except BaseException as error:
+            self._failure = error
+            raise
+
+    def _read(self, session: Session, chosen: Chosen[Dataset[Any]]) -> Generator[None]:
+        if not (missing := list(self.missing.values())):
+            return
+        together = _together(missing, _count(missing) // (4 * session.workers.backend.workers))
+        work, total = partial(inspect_chunks, chosen), _count(missing)
+        try:
+            for outcome in session.parallel(
+                "scan", work, together, total=total, name=lambda batch: batch[0].address, weight=_count
+            ):
+                done = iter(outcome.result if isinstance(outcome, compute.Done) else ())
+                for chunk in outcome.item:
+                    found = next(done, None) or _inspect_alone(session, chosen, chunk)
+                    if not _keep(session.cache, chunk, found):
+                        self.passing[chunk.address] = found
+                    del self.missing[chunk.address]
+                yield
+        finally:
+            packed(session.cache, "headers").write()
 
 
 def _together(chunks: list[_Chunk], most: int) -> Iterator[tuple[_Chunk, ...]]:
@@ -228,10 +255,11 @@ def _cached(cache: Cache, chunk: _Chunk) -> list[_Found] | None:
 
 
 def _headers(
-    cache: Cache, chosen: Chosen[Dataset[Any]], chunks: list[_Chunk], passing: _Passing
+    cache: Cache, chosen: Chosen[Dataset[Any]], chunks: list[_Chunk], inspection: _Inspection
 ) -> Iterator[tuple[SourceFile, _Found]]:
     for chunk in chunks:
-        found = passing.get(chunk.address) or _cached(cache, chunk)
+        inspection.wait(chunk.address)
+        found = inspection.passing.get(chunk.address) or _cached(cache, chunk)
         if found is None:
             (found,) = inspect_chunks(chosen, [chunk])
             _keep(cache, chunk, found)
@@ -242,14 +270,14 @@ def _headers(
 # --- volumes ------------------------------------------------------------------------------------------------------
 
 
-def _write(folder: Path, session: Session, chunks: list[_Chunk], passing: _Passing) -> None:
+def _write(folder: Path, session: Session, chunks: list[_Chunk], inspection: _Inspection) -> None:
     """Arrange headers into volumes and write the catalogue, and what is left out with its reason."""
     chosen = session.pipeline.dataset
     skipped = LeftOutWriter(folder)
     accepted, accounted = array("q"), array("q")  # hashes of paths; a set of them would be most of a scan's memory
 
     def headers() -> Iterator[tuple[SourceFile, Mapping[str, Any]]]:
-        for file, found in _headers(session.cache, chosen, chunks, passing):
+        for file, found in _headers(session.cache, chosen, chunks, inspection):
             if isinstance(found, Skipped):
                 skipped.add(found)
             else:
@@ -266,6 +294,7 @@ def _write(folder: Path, session: Session, chunks: list[_Chunk], passing: _Passi
                 yield found
 
     write_catalogue(folder, volumes(), chosen.identity)
+    inspection.wait()  # where the plugin has not asked for all
     for path in _paths(chunks, _absent(np.asarray(accepted), np.asarray(accounted))):
         skipped.add(Skipped(path, "the data set plugin assigned it to no volume and did not skip it"))
     skipped.write()

@@ -24,5 +24,13 @@ def ctkit_register_datasets() -> Sequence[Spec]:
             "ctkit_datasets.metaimage:MetaImage",
         ),
         Spec("luna16", "LUNA16: LIDC-IDRI as MetaImage, with its tables of nodules", "ctkit_datasets.luna16:Luna16"),
+        Spec("decathlon", "CT sets of the Medical Segmentation Decathlon", "ctkit_datasets.decathlon:Decathlon"),
         Spec("images", "folders of PNG, JPEG and TIFF slices, grouped by their names", "ctkit_datasets.images:Images"),
     )
+
+
+@hookimpl
+def ctkit_register_tasks() -> Sequence[Spec]:
+    """Announce the task that reads scans as the data sets do."""
+    what = "slices and masks of CT sets of the Medical Segmentation Decathlon"
+    return (Spec("decathlon", what, "ctkit_datasets.decathlon_task:DecathlonTask"),)

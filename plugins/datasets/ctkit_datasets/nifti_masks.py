@@ -40,14 +40,15 @@ def mask_findings(root: Path, volume: Volume) -> dict[str, tuple[int, ...]]:
 #: Words of a mask's name that are shown; any other may be somebody's name.
 _SHOWN = """
     abdomen adrenal airway airways aorta appendage artery atrial atrium autochthon bladder body bone bones bowel
-    brachiocephalic brain bronchus cancer cardiac carotid cartilage cartilages cava cavity clavicula clavicle colon
-    common consolidation cord costal covid cyst duodenum effusion esophagus face fat femur gallbladder gland glass
-    gluteus ground haemorrhage head heart hematoma hemorrhage hip humerus iliac iliopsoas infection inferior intestine
-    kidney kidneys left lesion lesions liver lobe lower lung lungs lymph mandible mass maximus mediastinum medius
-    metastases metastasis middle minimus muscle myocardium node nodes nodule nodules oesophagus opacity organ organs
-    pancreas pelvis pericardium pleural portal prostate pulmonary rectum rib ribs right sacrum scapula skin skull
-    small spinal spine spleen splenic sternum stomach subclavian superior thorax thyroid tissue trachea trunk tumor
-    tumors tumour tumours upper urinary uterus vein vena venous ventricle vertebra vertebrae vessel vessels
+    brachiocephalic brain bronchus cancer cardiac carotid cartilage cartilages cava cavity clavicle clavicula colon
+    common consolidation cord core costal covid cyst duodenum edema effusion enhancing esophagus face fat femur
+    gallbladder gland glass gluteus ground haemorrhage head heart hematoma hemorrhage hip humerus iliac iliopsoas
+    infection inferior intestine kidney kidneys left lesion lesions liver lobe lower lung lungs lymph mandible mass
+    maximus mediastinum medius metastases metastasis middle minimus muscle myocardium necrosis necrotic node nodes
+    nodule nodules oesophagus opacity organ organs pancreas pelvis pericardium pleural portal prostate pulmonary
+    rectum rib ribs right sacrum scapula skin skull small spinal spine spleen splenic sternum stomach subclavian
+    superior thorax thyroid tissue trachea trunk tumor tumors tumour tumours upper urinary uterus vein vena venous
+    ventricle vertebra vertebrae vessel vessels whole
 """
 _ANATOMY = frozenset(re.findall("[a-z]+", _SHOWN))
 _LEVEL = re.compile(r"[ctls]?\d{1,2}")  # of a vertebra, or the number of a rib
@@ -140,7 +141,10 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _label_names(folder: Path) -> dict[int, tuple[str, ...]]:
-    """Return the names of labels by ``dataset.json``: by number, or the number, or several of them, by name."""
+    """Return the names of labels by ``dataset.json``: by number, or the number, or several of them, by name.
+
+    A name with any word that is not known as anatomy may be somebody's: such labels are called by their number.
+    """
     labels = dataset_json(folder).get("labels", {})
     names: dict[int, tuple[str, ...]] = {}
     for one, other in labels.items() if isinstance(labels, dict) else ():
@@ -148,7 +152,10 @@ def _label_names(folder: Path) -> dict[int, tuple[str, ...]]:
         numbers = [int(one)] if by_number else other if isinstance(other, list) else [other]
         for number in numbers:
             if isinstance(number, int) and number:
-                names[number] = (*names.get(number, ()), str(other if by_number else one))
+                words = re.findall(r"[^\W_]+", (name := str(other if by_number else one)).lower())
+                known = all(word in _ANATOMY or _LEVEL.fullmatch(word) for word in words)
+                shown = name if known and _ANATOMY & set(words) else f"label {number}"
+                names[number] = (*names.get(number, ()), shown)
     return names
 
 

@@ -18,6 +18,7 @@ from pydantic import Field
 from ctkit.contracts import Ints, Pixels, Skipped, SourceFile, Volume, VolumeFacts
 from ctkit.errors import DataError
 from ctkit_datasets.dicom import SeriesDataset
+from ctkit_datasets.dicom_pixels import read_blocks
 from ctkit_datasets.filters import RecipeParams, chosen, unwanted
 from ctkit_datasets.nifti import SUFFIXES, nifti_volume
 from ctkit_datasets.nifti_files import header_facts, read_slices, slice_places, stored_voxels
@@ -88,6 +89,12 @@ class PetCt(SeriesDataset[PetCtParams]):
         if self._published:
             return _read_published(path, volume, wanted)
         return read_slices(path, volume.details, wanted, "HU" if self.params.unit == "auto" else self.params.unit)
+
+    def read_blocks(self, volume: Volume, wanted: Ints | None = None) -> Iterator[Pixels]:
+        """The same: of DICOM few slices at a time, of NIfTI all."""
+        if volume.files[0].path.endswith(SUFFIXES):
+            return iter((self.read(volume, wanted),))
+        return read_blocks(self.params.root, volume, wanted)
 
     def places(self, volume: Volume, index: Ints) -> NDArray[np.float64] | None:
         """Where slices lie; the published recipe takes those of NIfTI files as they are stored."""

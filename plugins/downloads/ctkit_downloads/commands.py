@@ -11,7 +11,7 @@ import click
 
 from ctkit import output_options, quantities
 from ctkit.errors import RequestError, StorageError, nearest
-from ctkit_downloads import idc, medmnist
+from ctkit_downloads import decathlon, idc, medmnist
 
 if TYPE_CHECKING:
     from ctkit import Console
@@ -43,10 +43,12 @@ def get(
     \b
     lidc-idri           CT scans and nodule segmentations, from Imaging Data Commons
     fdg-pet-ct-lesions  CT scans, from Imaging Data Commons
+    msd-liver, ...      CT scans with masks of the Medical Segmentation Decathlon: also msd-lung, msd-pancreas,
+                        msd-hepatic-vessel, msd-spleen, msd-colon
     organsmnist, ...    a set of MedMNIST with one label per image, from its archive
 
     The scans need pip install 'ctkit-ssl[get]'. Files are checked: scans by their number and size, which is all that
-    their index holds, MedMNIST by its MD5.
+    their index holds, the other sets by their MD5.
     """  # noqa: D301  # a real backspace is click's mark for lines that stay as they are
     order = _order(name, out, patients, size, endpoint)
     console.say(f"{order.summary}, of which {quantities.size(order.missing)} are missing in {out}")
@@ -62,11 +64,16 @@ def get(
 
 def _order(
     name: str, out: Path, patients: int | None, size: str | None, endpoint: str | None
-) -> idc.SeriesOrder | medmnist.FileOrder:
+) -> idc.SeriesOrder | medmnist.FileOrder | decathlon.ArchiveOrder:
     if name in idc.COLLECTIONS:
         if size is not None:
             raise RequestError(f"--size is for sets of MedMNIST; {name} has scans")
         return idc.order(name, out, patients, endpoint or idc.ENDPOINT)
+    if name in decathlon.SETS:
+        if size is not None or patients is not None:
+            option = "--size" if size is not None else "--patients"
+            raise RequestError(f"{option} is for other sets; {name} is one archive of volumes")
+        return decathlon.ArchiveOrder(name, out, endpoint or decathlon.ENDPOINT)
     if name in medmnist.SETS:
         sizes = {str(side): side for side in medmnist.SIZES}
         if patients is not None:
@@ -74,7 +81,7 @@ def _order(
         return medmnist.FileOrder(name, sizes.get(size or "", 28), out, endpoint or medmnist.ENDPOINT)
     raise RequestError(
         f"there is no data set {name!r} to download; "
-        + (medmnist.UNFIT.get(name) or nearest(name, [*idc.COLLECTIONS, *medmnist.SETS]))
+        + (medmnist.UNFIT.get(name) or nearest(name, [*idc.COLLECTIONS, *decathlon.SETS, *medmnist.SETS]))
     )
 
 

@@ -65,6 +65,12 @@ def md5(path: Path) -> str:
         return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
 
+def check_md5(path: Path, listed: str) -> None:
+    """Raise ``DataError`` where a file is not the published one."""
+    if (found := md5(path)) != listed:
+        raise DataError(f"the server sent another file than the published one: its MD5 is {found}, not {listed}")
+
+
 @dataclass(frozen=True)
 class FileOrder:
     """The file of a set to be fetched into ``folder``; nothing is asked of the server before its size is."""
@@ -114,12 +120,7 @@ class FileOrder:
         Raises ``DataError`` where the server cannot be reached or sends another file, of which nothing stays.
         """
         if not self._whole:
-            self._transfer.fetch(self._is_published, console)
+            self._transfer.fetch(lambda part: check_md5(part, self._published), console)
         use = f'use = "{self.name}"' if self.name == "organsmnist" else f'use = "medmnist", name = "{self.name}"'
         size = "" if self.size == 28 else f", size = {self.size}"
         return f"{self.path} is whole; in a pipeline file: {use}, root = ...{size}"
-
-    def _is_published(self, part: Path) -> None:
-        listed, found = self._published, md5(part)
-        if found != listed:
-            raise DataError(f"the server sent another file than the published one: its MD5 is {found}, not {listed}")

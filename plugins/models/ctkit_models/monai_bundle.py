@@ -83,7 +83,14 @@ def inference(
                 # slices take the place of channels: (slices, rows, columns)
                 {"_target_": "Lambda", "func": "$lambda image: image.as_tensor()[0].permute(2, 1, 0)"},
                 *_scaling(json.loads(look)["intensity"] if look else None),
-                {"_target_": "Resize", "spatial_size": [size, size], "mode": "bilinear", "anti_aliasing": True},
+                {
+                    "_target_": "Resize",
+                    "spatial_size": size,
+                    "size_mode": "longest",
+                    "mode": "bilinear",
+                    "anti_aliasing": True,
+                },
+                {"_target_": "SpatialPad", "spatial_size": [size, size]},
                 {"_target_": "NormalizeIntensity", "subtrahend": mean, "divisor": std},
                 {"_target_": "Lambda", "func": f"$lambda image: {network_input}"},
             ],

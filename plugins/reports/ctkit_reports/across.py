@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from ctkit import ComparisonRow, Run, ScoreRow, open_run, quantities
 from ctkit.contracts import main_metric
 from ctkit.errors import RequestError, nearest
 from ctkit_reports import cost, wording
+from ctkit_reports.elements import by
 
 Format = Literal["terminal", "csv", "markdown", "latex"]
 
@@ -76,8 +77,7 @@ def render(rows: Sequence[Row], form: Format) -> str:
     """Return the table as text: for a terminal, a spreadsheet, a page of notes or a paper."""
     if form == "csv":
         return _csv(rows)
-    readable: dict[Format, Callable[[_Shown], str]] = {"terminal": _terminal, "markdown": _markdown, "latex": _latex}
-    return readable[form](_shown(rows))
+    return _terminal(rows) if form == "terminal" else (_markdown if form == "markdown" else _latex)(_shown(rows))
 
 
 def _names(runs: Sequence[Path]) -> list[str]:
@@ -193,22 +193,47 @@ def _with_interval(value: str, interval: str) -> str:
     return f"{value} ({interval})" if interval else value
 
 
-def _terminal(shown: _Shown) -> str:
+def _terminal(rows: Sequence[Row]) -> str:
+    """A block of at most 80 columns for each run, task, protocol and share of the labels.
+
+    A row that is compared with an arm of its size has a second line for that. Names that are too long are broken.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=Text(shown.caption), title_justify="left", box=box.SIMPLE_HEAD)
-    for number, column in enumerate(shown.columns):
-        kind: dict[str, Any] = {"no_wrap": True} if number < shown.keys else {"justify": "right", "overflow": "fold"}
-        table.add_column(column, **kind)
-    for row in shown.rows:
-        table.add_row(*map(Text, row))
-    screen = Console(width=None if Console().is_terminal else 1000)  # into a file or pipe, a row is a line
+    screen, several = (
+        Console(width=80, force_terminal=False),
+        len({row.score.place.pretrain for row in rows} - {""}) > 1,
+    )
     with screen.capture() as captured:
-        screen.print(table)
+        for title, group in by(_title, rows).items():
+            table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+            table.add_column("Arm", overflow="fold")
+            for name in ("Kept", "Cost", "Score [95 %]", "Difference [95 %]", "Adj. p"):
+                table.add_column(name, justify="right", no_wrap=True)
+            for row in group:
+                score, _, cost, *difference = _values(row)
+                kept = wording.percent(row.kept / max(row.slices, 1))
+                arm = f"{row.score.arm} {row.score.place.pretrain if several else ''}".rstrip()
+                table.add_row(*map(_narrow, (arm, kept, cost, score, *difference)))
+                if one := row.controlled:
+                    table.add_row(*map(_narrow, (f" − {one.reference}", "", "", "", *_difference(one))))
+            screen.print(Text(title), table, "")
     return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+
+
+def _title(row: Row) -> str:
+    """What the rows of a block share."""
+    run, _, _, *others = _keys(row)
+    published = f"; published {_published(row)}" if row.published else ""
+    return ", ".join([run, *others]) + published
+
+
+def _narrow(cell: str) -> str:
+    """A value with its interval in fewer letters: "0.833 [0.801, 0.861]"."""
+    return cell.replace(" (", " [").replace(" to ", ", ").replace(")", "]") if " to " in cell else cell
 
 
 def _markdown(shown: _Shown) -> str:

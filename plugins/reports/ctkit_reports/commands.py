@@ -6,12 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
+import numpy as np
 
 from ctkit import complete_arms, output_options
 from ctkit_reports.across import Format
+from ctkit_reports.wording import percent
 
 if TYPE_CHECKING:
-    from ctkit import Console
+    from collections.abc import Sequence
+
+    from ctkit import Console, CurveRow
+
+_STRAIGHT = 0.02  # of the slices
 
 
 @click.command()
@@ -53,7 +59,10 @@ def compare(runs: tuple[Path, ...], metric: str | None, form: Format, out: Path 
 @click.argument("arm", shell_complete=complete_arms)
 @output_options
 def curve(run: Path, arm: str, console: Console) -> None:
-    """Print how many slices each threshold of ARM in the folder RUN would keep; plot it and show it in the report."""
+    """Print how many slices other thresholds of ARM in the folder RUN would keep; plot it and show it in the report.
+
+    The thresholds printed are the arm's own and those where the curve bends; --json prints all.
+    """
     from ctkit import CurveRow, open_run
     from ctkit_reports.page import write_curve_plot, write_report
 
@@ -63,8 +72,26 @@ def curve(run: Path, arm: str, console: Console) -> None:
         plot = write_curve_plot(run, arm)
         if found.folder.report.exists():
             write_report(run)
-    console.table(CurveRow._fields, curve)
-    console.say(f"curve: {plot}")
+    shown = curve if console.as_json else bends(curve, opened.selection.at[-1])
+    rows = curve if console.as_json else [(f"{row.at:g}", row.kept, percent(row.share)) for row in shown]
+    console.table(CurveRow._fields, rows)
+    if len(shown) < len(curve):
+        console.say(
+            f"{len(shown)} of {len(curve)} thresholds, where the curve bends; all: {found.folder.arm(arm).curve}"
+        )
+    console.say(f"plot: {plot}")
+
+
+def bends(curve: Sequence[CurveRow], at: float) -> list[CurveRow]:
+    """The rows between which a straight line misses no other row by more than 2 % of the slices; and the row ``at``."""
+    shown = {0, len(curve) - 1} | {place for place, row in enumerate(curve) if row.at == at}
+    while True:
+        places = sorted(shown)
+        lines = np.interp([row.at for row in curve], [curve[n].at for n in places], [curve[n].share for n in places])
+        missed = np.abs(lines - [row.share for row in curve])
+        if missed.max() <= _STRAIGHT:
+            return [curve[place] for place in places]
+        shown.add(int(missed.argmax()))
 
 
 @click.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from ctkit_reports import figures, hounsfield, pictures, wording
 from ctkit_reports.elements import Plot, Table, number, table, text
 from ctkit_reports.explaining import Explanation, Pair, Profile, Share
 from ctkit_reports.figures import Look
-from ctkit_reports.hounsfield import Images
 from ctkit_reports.page import lay_out
 from ctkit_reports.sections.choice import strip_path
 
@@ -31,52 +30,48 @@ _BUDGET = 9_000_000  #: bytes of the page
 _SIDES = (256, 192, 128, 96, 64, 48)  #: pixels of the slices of viewed volumes, the first that fits
 _WORST = 3  #: kinds of findings in the headline
 
-Show = Callable[[int], dict[str, Any] | None]  #: a picture by the number of its slice, None where it cannot be read
+Picture = Mapping[str, Any]
+Viewed = Mapping[int, Mapping[int, Picture]]  #: pictures by the slice's number, by the place of a viewed volume
 
 
 def write_explanation(path: Path, explanation: Explanation) -> None:
     """Write the page. It loads nothing from elsewhere and names no patient, source file or path."""
-    images = explanation.images
-    pairs = {number: _picture(images, number) for number in images}
-    used = sum(len(pairs[n]["uri"]) for pair in (*explanation.alike, *explanation.apart) for n in _both(pair, images))
-    viewed = fitting(
-        explanation, _BUDGET - used - (explanation.codes.codes.nbytes * 4 // 3 if explanation.codes else 0)
-    )
+    images, codes = explanation.images, explanation.codes
+    paired = [n for pair in (*explanation.alike, *explanation.apart) for n in (pair.one, pair.stand_in) if n in images]
+    shown = {number: _picture(explanation, number) for number in paired}
+    used = sum(len(shown[number]["uri"]) for number in paired) + (codes.codes.nbytes * 4 // 3 if codes else 0)
+    viewed = fitting(explanation, _BUDGET - used)
     content = {
         "name": explanation.run.name,
         "version": hookspecs.VERSION,
-        "summary": _summary(explanation),
+        "summary": " · ".join(filter(None, [explanation.run.reducer, _setting(explanation.run)])),
         "windows": _windows(explanation.run) if any(image.is_hu for image in images.values()) else [],
         "kept": _kept(explanation),
-        "threshold": _threshold(explanation, pairs.get),
-        "volumes": [_strip(explanation, place, one, viewed) for place, one in enumerate(explanation.profiles)],
+        "threshold": _threshold(explanation, shown),
+        "volumes": [_strip(explanation, one, viewed.get(n, {})) for n, one in enumerate(explanation.profiles)],
         "shares": _tables(explanation),
-        "choice": _choice(explanation, [place for place in explanation.viewed if _seen(explanation, place, viewed)]),
+        "choice": _choice(explanation, viewed),
     }
     write_text(path, lay_out("explanation of an arm", _TITLES, content, "explain.js"))
 
 
-def _both(pair: Pair, images: Images) -> list[int]:
-    return [number for number in (pair.one, pair.stand_in) if number in images]
+def _picture(explanation: Explanation, number: int, side: int = hounsfield.SIDE) -> Picture:
+    image = explanation.images[number]
+    return {"uri": pictures.as_png(image.codes, side), "is_hu": image.is_hu}
 
 
-def _picture(images: Images, number: int, side: int = hounsfield.SIDE) -> dict[str, Any]:
-    return {"uri": pictures.as_png(images[number].codes, side), "is_hu": images[number].is_hu}
-
-
-def fitting(explanation: Explanation, budget: int) -> dict[int, dict[str, Any]]:
+def fitting(explanation: Explanation, budget: int) -> Viewed:
     """Pictures of the viewed volumes, as large as the budget of bytes lets them be; of fewer where it must."""
     for many in range(len(explanation.viewed), 0, -1):
-        numbers = [n for place in explanation.viewed[:many] for n in explanation.profiles[place].slices.tolist()]
+        readable = {
+            place: [n for n in explanation.profiles[place].slices.tolist() if n in explanation.images]
+            for place in explanation.viewed[:many]
+        }
         for side in _SIDES:
-            found = {n: _picture(explanation.images, n, side) for n in numbers if n in explanation.images}
-            if sum(len(picture["uri"]) for picture in found.values()) <= budget:
+            found = {place: {n: _picture(explanation, n, side) for n in own} for place, own in readable.items() if own}
+            if sum(len(picture["uri"]) for own in found.values() for picture in own.values()) <= budget:
                 return found
     return {}
-
-
-def _seen(explanation: Explanation, place: int, viewed: dict[int, dict[str, Any]]) -> bool:
-    return place in explanation.viewed and any(n in viewed for n in explanation.profiles[place].slices.tolist())
 
 
 def _windows(run: RevisitedArm) -> list[tuple[str, str, str]]:
@@ -89,11 +84,6 @@ def _windows(run: RevisitedArm) -> list[tuple[str, str, str]]:
         (f"window-{place}", name, " ".join(f"{grey:.3f}" for grey in hounsfield.table(*window)))
         for place, (name, window) in enumerate(named.items())
     ]
-
-
-def _summary(explanation: Explanation) -> str:
-    run = explanation.run
-    return " · ".join(filter(None, [run.reducer, _setting(run)]))
 
 
 def _setting(run: RevisitedArm) -> str:
@@ -123,16 +113,18 @@ def _found(one: Share) -> str:
     """How much of a finding is lost: by slices, and in how many volumes wholly."""
     lost = quantities.count(one.slices - one.kept)
     text = f"Findings lost: {lost} of {quantities.count(one.slices, 'slice')} with “{one.of}” are dropped"
+    if not one.lost:
+        return f"{text}; every volume with it keeps at least one."
     return f"{text}, and {one.lost} of {quantities.count(one.volumes, 'volume')} with it keep none."
 
 
 # --- near the threshold -------------------------------------------------------------------------------------------
 
 
-def _threshold(explanation: Explanation, show: Show) -> dict[str, Any]:
+def _threshold(explanation: Explanation, shown: Mapping[int, Picture]) -> dict[str, Any]:
     alike = _side(
         explanation,
-        show,
+        shown,
         "Just below the threshold: the left slice is dropped",
         "Dropped slices that are farthest from the kept slice on their right, which represents them. If these pairs"
         " differ in ways that matter to you, the threshold is too large.",
@@ -140,7 +132,7 @@ def _threshold(explanation: Explanation, show: Show) -> dict[str, Any]:
     )
     apart = _side(
         explanation,
-        show,
+        shown,
         "Just above the threshold: both slices are kept",
         "Kept slices that a larger threshold would drop first, next to the slice that would represent them. If these"
         " pairs show the same, the threshold is too small.",
@@ -150,29 +142,31 @@ def _threshold(explanation: Explanation, show: Show) -> dict[str, Any]:
     return {"statement": _setting(explanation.run), "sides": sides} if sides else {}
 
 
-def _side(explanation: Explanation, show: Show, title: str, note: str, pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Pairs on one side of the threshold."""
+def _side(
+    explanation: Explanation, shown: Mapping[int, Picture], title: str, note: str, pairs: Sequence[Pair]
+) -> dict[str, Any]:
+    """Pairs on one side of the threshold, of those that can still be read."""
     unit = explanation.run.knob.unit if explanation.run.knob else ""
-    found = ((show(pair.one), show(pair.stand_in), wording.apart(pair.distance, unit)) for pair in pairs)
-    return {"title": title, "note": note, "pairs": [pair for pair in found if pair[0] and pair[1]]}
+    found = [
+        (shown[pair.one], shown[pair.stand_in], wording.apart(pair.distance, unit))
+        for pair in pairs
+        if {pair.one, pair.stand_in} <= shown.keys()
+    ]
+    return {"title": title, "note": note, "pairs": found}
 
 
 # --- along a volume -----------------------------------------------------------------------------------------------
 
 
-def _strip(explanation: Explanation, place: int, one: Profile, viewed: dict[int, dict[str, Any]]) -> dict[str, Any]:
+def _strip(explanation: Explanation, one: Profile, viewed: Mapping[int, Picture]) -> dict[str, Any]:
     """One volume: its profile, and where it is viewed its slices, each with its number and whether it is kept."""
-    slices = [
-        (viewed[number], index, kept)
-        for number, index, kept in zip(one.slices.tolist(), one.index.tolist(), one.kept.tolist(), strict=True)
-        if number in viewed
-    ]
-    statement = f"{quantities.count(int(one.kept.sum()))} of {quantities.count(len(one.kept), 'slice')} kept"
+    run = explanation.run
+    slices = [(picture, run.index[n], run.selection.kept[n]) for n, picture in viewed.items()]
     return {
         "digest": one.digest,
-        "statement": statement,
+        "statement": f"{quantities.count(int(one.kept.sum()))} of {quantities.count(len(one.kept), 'slice')} kept",
         "plot": _profile(explanation, one),
-        "slices": slices if _seen(explanation, place, viewed) else [],
+        "slices": slices,
         "path": strip_path(np.flatnonzero([kept for _, _, kept in slices])),
     }
 
@@ -191,40 +185,34 @@ def _profile(explanation: Explanation, one: Profile) -> Plot | None:
 # --- for the page's script ----------------------------------------------------------------------------------------
 
 
-def _choice(explanation: Explanation, viewed: Iterable[int]) -> dict[str, Any]:
+def _choice(explanation: Explanation, viewed: Viewed) -> dict[str, Any]:
     """What the script needs: of each viewed volume what stands for which slice, and the hashes to choose again."""
-    codes = explanation.codes
+    run, codes = explanation.run, explanation.codes
     found: dict[str, Any] = {
-        "unit": explanation.run.knob.unit if explanation.run.knob else "",
-        "volumes": [_viewed(explanation, explanation.profiles[place]) for place in viewed],
+        "unit": run.knob.unit if run.knob else "",
+        "volumes": [_viewed(explanation, list(own)) for own in viewed.values()],
     }
     if codes is not None:
-        place = {int(number): position for position, number in enumerate(codes.slices)}
         found |= {
             "codes": base64.b64encode(codes.codes.astype("<u8").tobytes()).decode(),
             "words": 2 * codes.codes.shape[1],
             "sizes": codes.sizes,
-            "total": len(explanation.run.index),
+            "total": len(run.index),
         }
-        for volume, own in zip(found["volumes"], viewed, strict=True):
-            volume["places"] = [place.get(number, -1) for number in _readable(explanation, explanation.profiles[own])]
     return found
 
 
-def _readable(explanation: Explanation, one: Profile) -> list[int]:
-    """Numbers of the slices of a volume that have pictures."""
-    return [number for number in one.slices.tolist() if number in explanation.images]
-
-
-def _viewed(explanation: Explanation, one: Profile) -> dict[str, Any]:
-    """What stands for each slice of a volume that has a picture: its position among them, -1 for none; how far."""
-    chosen, numbers = explanation.run.selection, _readable(explanation, one)
+def _viewed(explanation: Explanation, numbers: list[int]) -> dict[str, Any]:
+    """What stands for each slice of a volume: its position among them, -1 for none; how far; and its place in codes."""
+    chosen, codes = explanation.run.selection, explanation.codes
     position = {number: place for place, number in enumerate(numbers)}
+    coded = {} if codes is None else {int(number): place for place, number in enumerate(codes.slices)}
     return {
         "index": explanation.run.index[numbers].tolist(),
         "kept": chosen.kept[numbers].tolist(),
         "by": [position.get(int(chosen.by[number]), -1) for number in numbers],
         "distance": [None if math.isnan(far) else round(far, 4) for far in chosen.distance[numbers].tolist()],
+        "places": [coded.get(number, -1) for number in numbers],
     }
 
 

@@ -48,7 +48,7 @@ def findings(task: Task[Any]) -> Findings:
         told += _sentences(one, other, len(splits[other].names), found, copies)
     for leak in told:
         log.warning("%s", leak)
-    left_out, depths = (task.notes, task.depths) if isinstance(task, ImageFiles) else ((), "")
+    left_out, depths = task.notes, task.depths if isinstance(task, ImageFiles) else ""
     large = () if "val" in splits else chained(training_units(task), "train")
     notes, gaps = (_counts(task.classes, splits), *filter(None, [depths])), tuple(_gaps(task.classes, splits))
     return Findings(notes, (*left_out, *gaps, *told, *large), gaps, tuple(leaks))

@@ -148,12 +148,12 @@ def _prepared(job: Evaluation, part: Part, size: int) -> NDArray[np.uint8]:
         return np.stack([_grey(job, part.split, number, size), np.asarray(mask)])
 
     job.folder.mkdir(parents=True, exist_ok=True)
-    shape = (len(part.numbers), 2, size, size)
+    chunks = [part.numbers[start : start + BATCH].tolist() for start in range(0, len(part.numbers), BATCH)]
     with TemporaryFile(dir=job.folder) as file:
-        held: NDArray[np.uint8] = np.memmap(file, np.uint8, "w+", shape=shape)
-    chunks = [part.numbers[start : start + BATCH].tolist() for start in range(0, len(held), BATCH)]
-    for start, found in zip(range(0, len(held), BATCH), in_threads(read, chunks, job.workers), strict=True):
-        held[start : start + len(found)] = np.stack(found)
+        for found in in_threads(read, chunks, job.workers):
+            file.write(np.stack(found).tobytes())  # not through the map, which a full disk would kill the process by
+        file.flush()
+        held: NDArray[np.uint8] = np.memmap(file, np.uint8, "r+", shape=(len(part.numbers), 2, size, size))
     return held
 
 

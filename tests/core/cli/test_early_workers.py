@@ -45,13 +45,13 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
 def test_a_new_run_starts_workers_early(text: str, expected: list[int], started: list[int], tmp_path: Path) -> None:
     (tmp_path / "runs" / "old").mkdir(parents=True)
     (tmp_path / "p.toml").write_text(text)
-    with early_workers(tmp_path / "p.toml", None):
+    with early_workers(None, tmp_path / "p.toml"):
         assert started == expected
 
 
 def test_the_folder_of_the_command_line_counts(started: list[int], tmp_path: Path) -> None:
     (tmp_path / "p.toml").write_text('[run]\nname = "new"')
     for out in (tmp_path, tmp_path / "other"):
-        with early_workers(tmp_path / "p.toml", out):
+        with early_workers(out, tmp_path / "p.toml"):
             pass
     assert started == [4]

@@ -46,11 +46,13 @@ def test_quiet_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_json_is_one_object_a_line_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
-    console = Console(as_json=True, clock=Clock())
+    clock = Clock()
+    console = Console(as_json=True, clock=clock)
     console.say("4 volumes")
     console.warn("one file is truncated")
     console.table(("stage", "slices"), [("scan", 7)])
     with console.progress("describe", 2) as progress:
+        clock.now += 31
         progress.advance()
         progress.advance()
     out, err = capsys.readouterr()
@@ -60,8 +62,8 @@ def test_json_is_one_object_a_line_on_standard_output(capsys: pytest.CaptureFixt
         {"event": "warning", "text": "one file is truncated"},
         {"event": "row", "stage": "scan", "slices": 7},
         {"event": "started", "task": "describe", "done": 0, "total": 2, "seconds": 0.0},
-        {"event": "progress", "task": "describe", "done": 1, "total": 2, "seconds": 0.0},
-        {"event": "finished", "task": "describe", "done": 2, "total": 2, "seconds": 0.0},
+        {"event": "progress", "task": "describe", "done": 1, "total": 2, "seconds": 31.0},
+        {"event": "finished", "task": "describe", "done": 2, "total": 2, "seconds": 31.0},
     ]
 
 
@@ -75,14 +77,14 @@ def test_a_table_without_rows_is_its_header(capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out == "stage  item\n"
 
 
-def test_lines_come_at_every_tenth_with_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_come_every_half_minute_with_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
     clock = Clock()
     with Console(clock=clock).progress("describe", 1000) as progress:
         for _ in range(1000):
             clock.now += 0.5
             progress.advance()
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 18  # every 60 items, as half a minute is sooner than a tenth, and the first and last line
+    assert len(lines) == 18  # every 60 items, and the first and last line
     assert lines[0] == "describe: 1000 to do"
     assert lines[1] == "describe: 60/1000, 2/s, 7:50 left"
     assert lines[-1] == "describe: 1000 done in 8:20"
@@ -92,7 +94,34 @@ def test_lines_are_few_when_work_is_fast(capsys: pytest.CaptureFixture[str]) -> 
     with Console(clock=Clock()).progress("scan", 100_000) as progress:
         for _ in range(100_000):
             progress.advance()
-    assert len(capsys.readouterr().out.splitlines()) == 11
+    assert capsys.readouterr().out == "scan: 100000 to do\n"
+
+
+def test_lines_of_many_works_come_at_most_every_five_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    console = Console(clock=clock)
+    for number in range(100):
+        with console.progress(f"evaluate {number}", 8) as progress:
+            for _ in range(8):
+                clock.now += 0.125
+                progress.advance()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 21
+    assert lines[:2] == ["evaluate 0: 8 to do", "evaluate 4: 8 done in 0:01"]
+
+
+def test_what_stops_is_said_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyError), Console(clock=Clock()).progress("scan", 9) as progress:
+        progress.advance()
+        raise KeyError
+    assert capsys.readouterr().out == "scan: 9 to do\nscan: stopped at 1/9 after 0:00\n"
+
+
+def test_work_that_counts_nothing_only_says_how_long_it_took(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = Clock()
+    with Console(clock=clock).progress("pretrain untrained", None):
+        clock.now = 15.0
+    assert capsys.readouterr().out == "pretrain untrained: started\npretrain untrained: done in 0:15\n"
 
 
 def test_a_total_may_come_with_the_first_update(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,11 +129,12 @@ def test_a_total_may_come_with_the_first_update(capsys: pytest.CaptureFixture[st
     with Console(clock=clock).progress("pretrain", None) as progress:
         clock.now = 40.0
         progress.update(10, 20)
+        clock.now = 80.0
         progress.update(20, 20)
     assert capsys.readouterr().out.splitlines() == [
         "pretrain: started",
         "pretrain: 10/20, 4 s each, 0:40 left",
-        "pretrain: 20 done in 0:40",
+        "pretrain: 20 done in 1:20",
     ]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from safetensors.numpy import save_file
 
 from ctkit.contracts import Evaluation, NoParams, Predictions, Pretrained, Protocol, Split, Stack
 from ctkit.contracts.judge import Judge, image_of, mask_of
@@ -244,6 +245,26 @@ def test_a_method_without_a_backbone_is_named(give: Callable[[Path], Any], messa
     (tmp_path / "text").write_text("no weights, but longer than a header")
     with pytest.raises(CtkitError, match=f"method 'x': {message}"):
         check_pretrained(Judge("method 'x'"), give(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        ({}, "architecture is missing, mean is missing, std is missing"),
+        ({"architecture": "", "mean": "0.1", "std": "0.2"}, "architecture is missing;"),
+        ({"architecture": "resnet18", "mean": "nan", "std": "0"}, "mean is nan, std is 0;"),
+        (
+            {"architecture": "resnet18", "mean": "0.1", "std": "wide"},
+            "std is wide; write it with ctkit_torch",
+        ),
+    ],
+    ids=str,
+)
+def test_a_backbone_that_nobody_could_load_is_named(metadata: dict[str, str], said: str, tmp_path: Path) -> None:
+    file = tmp_path / "backbone.safetensors"
+    save_file({"conv1.weight": np.zeros((1, 3, 1, 1), np.float32)}, file, metadata)
+    with pytest.raises(CtkitError, match=f"method 'x': the metadata of a backbone must have .* but .*{said}"):
+        check_pretrained(Judge("method 'x'"), pretrained(file))
 
 
 def test_a_backbone_of_weights_passes(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import pytest
 
 from ctkit import pipeline_file, plugins, runner
 from ctkit.console.output import Console
+from ctkit.errors import StorageError
 from ctkit.files import read_csv
 from ctkit.stages import left_out
+from ctkit.stages import scan as scanning
 
 MADE_UP = '''\
 from pydantic import Field
@@ -133,3 +136,37 @@ def test_files_that_a_plugin_says_nothing_of_are_skipped(tmp_path: Path) -> None
     rows = read_csv(table)
     assert [row["source"][-9:] for row in rows] == [f"/{number:04}.dcm" for number in range(100)] + ["/0000.dcm"]
     assert {row["reason"] for row in rows} == {"the data set plugin assigned it to no volume and did not skip it"}
+
+
+@pytest.mark.usefixtures("site")
+def test_headers_are_arranged_while_others_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    keep = scanning._keep
+    monkeypatch.setattr(scanning, "_keep", lambda *args: events.append("read") or keep(*args))
+    plugin = pipeline_file.pipeline.load_target("made_up:MadeUp")
+    arrange = plugin.arrange
+
+    def watched(self: Any, headers: Any) -> Any:
+        return arrange(self, (events.append("arranged") or header for header in headers))
+
+    monkeypatch.setattr(plugin, "arrange", watched)
+    scan(tmp_path, slices=2000)
+    assert events.count("read") == 20
+    assert events.count("arranged") == 2000
+    assert "arranged" in events[: len(events) - events[::-1].index("read")]  # before the last one was read
+
+
+@pytest.mark.usefixtures("site")
+def test_an_error_that_a_plugin_passes_over_ends_the_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> bool:
+        raise StorageError("the disk is full")
+
+    def careless(self: Any, headers: Any) -> Any:
+        with suppress(Exception):
+            list(headers)
+        return iter(())
+
+    monkeypatch.setattr(scanning, "_keep", full)
+    monkeypatch.setattr(pipeline_file.pipeline.load_target("made_up:MadeUp"), "arrange", careless)
+    with pytest.raises(StorageError, match="the disk is full"):
+        scan(tmp_path, slices=300)

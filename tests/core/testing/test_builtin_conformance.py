@@ -110,6 +110,7 @@ def phantom() -> Any:
 
 
 DATASETS: dict[str, Callable[[Path], Parameters]] = {
+    "decathlon": lambda folder: {"root": decathlon(folder)},
     "dicom": dicom,
     "images": images,
     "lidc-idri": dicom,
@@ -186,9 +187,15 @@ def medmnist(folder: Path) -> Parameters:
     return {"root": folder, "name": "pneumoniamnist"}
 
 
+def decathlon(folder: Path) -> Path:
+    layouts.decathlon(folder, cases=4, tests=1)
+    return folder
+
+
 TASKS: dict[str, Callable[[Path], Parameters]] = {
     "brain-hemorrhage": lambda folder: {"root": layouts.hemorrhage_kaggle(folder, 40)},
     "covid-ct": covid_ct,
+    "decathlon": lambda folder: {"root": decathlon(folder)},
     "image-folder": lambda folder: {"root": layouts.image_folder(folder, COUNTS)},
     "medmnist": medmnist,
     "organsmnist": organsmnist,

@@ -566,6 +566,13 @@ def test_data_without_a_volume_proves_nothing(tmp_path: Path) -> None:
 # --- methods ------------------------------------------------------------------------------------------------------
 
 
+LOADED_BY = {"architecture": "mean", "mean": "0.5", "std": "0.25"}
+
+
+def saving_metadata(metadata: Mapping[str, str]) -> Any:
+    return lambda self, weights, job: save_file(weights, job.folder / "backbone.safetensors", dict(metadata))
+
+
 class Averaging(Method[NoParams]):
     """Learns the mean slice: what it adds up is kept step by step, so that it goes on after an interruption."""
 
@@ -590,7 +597,7 @@ class Averaging(Method[NoParams]):
         return np.random.default_rng([job.seed, step]).normal(size=(4, 3, 3, 3))
 
     def save(self, weights: Mapping[str, NDArray[Any]], job: Pretraining) -> None:
-        save_file(dict(weights), job.folder / "backbone.safetensors", dict(job.metadata))
+        save_file(dict(weights), job.folder / "backbone.safetensors", {**job.metadata, **LOADED_BY})
 
 
 def saving(change: Callable[[NDArray[Any]], Mapping[str, NDArray[Any]]]) -> Any:
@@ -636,10 +643,7 @@ def test_a_good_method_passes() -> None:
             variant(Averaging, save=saving(lambda w: {"conv1.weight": w[:, :1].copy()})), "must have 3 input channels"
         ),
         case(variant(Averaging, save=saving(lambda w: {"conv1.weight": w * np.nan})), "weights must be finite"),
-        case(
-            variant(Averaging, save=lambda self, weights, job: save_file(weights, job.folder / "backbone.safetensors")),
-            "a backbone must contain the job's metadata",
-        ),
+        case(variant(Averaging, save=saving_metadata(LOADED_BY)), "a backbone must contain the job's metadata"),
         case(
             variant(Averaging, save=lambda self, _, job: (job.folder / "backbone.safetensors").write_bytes(b"torch")),
             "a backbone must be a safetensors file",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from itertools import starmap
 from typing import Any
@@ -22,8 +23,10 @@ TERMS = {
     "linear": "the network stays as it is; a linear classifier learns the task from its features.",
     "k-NN": "the network stays as it is; an image gets the class of the training images with the nearest features.",
     "finetune": "the whole network is trained further on the labels of the task.",
+    "segment": "a decoder is trained on the network's features to outline structures.",
     "untrained": "the same network with random weights. A score above it is what pre-training gained.",
     "AUC": "1 is perfect, 0.5 is chance: how often a diseased image gets a higher score than a healthy one.",
+    "Dice": "1 is perfect overlap of the outline and the truth, 0 is none.",
     "Interval": "95 % interval: where the true value probably lies. Wide intervals mean few test images.",
     "No difference shown": "the numbers allow both: a small difference, or none. It is not proof of equality.",
 }
@@ -45,24 +48,15 @@ def answer(run: Run, looks: Looks) -> dict[str, Any]:
 
 
 def _terms(run: Run) -> Iterable[tuple[str, str]]:
-    protocols = [one if isinstance(one, str) else one.get("use", "") for one in _protocols(run)]
-    used = {"linear": "linear", "knn": "k-NN", "finetune": "finetune"}
-    known = {"Arm"} | {term for name, term in used.items() if any(name in protocol for protocol in protocols)}
-    if run.score_rows:
-        known |= {"Interval", "No difference shown"}
-    if any("untrained" in baseline.get("use", "") for baseline in run.pipeline.get("baseline", [])):
-        known.add("untrained")
-    if main_metric(run.score_rows) == "auc":
-        known.add("AUC")
+    """The words that the report of a run has, and what they mean."""
+    said = json.dumps(
+        [run.pipeline.get("task"), run.pipeline.get("baseline"), [row.place.protocol for row in run.score_rows]]
+    )
+    asked = {"linear": "linear", "k-NN": "knn", "finetune": "finetune", "segment": "segment", "untrained": "untrained"}
+    known = {"Arm"} | {term for term, word in asked.items() if word in said}
+    known |= {"Interval", "No difference shown"} if run.score_rows else set()
+    known |= {term for term in ("AUC", "Dice") if main_metric(run.score_rows) == term.lower()}
     return ((term, meaning) for term, meaning in TERMS.items() if term in known)
-
-
-def _protocols(run: Run) -> Iterable[Any]:
-    """The protocols that the pipeline asks for, and those that have scores."""
-    for task in run.pipeline.get("task", []):
-        asked = task.get("protocol", [])
-        yield from asked if isinstance(asked, list) else [asked]
-    yield from {row.place.protocol for row in run.score_rows}
 
 
 def _pooled(run: Run) -> tuple[str, list[ScoreRow]]:

@@ -1,0 +1,204 @@
+"""Task ``decathlon``: what do the slices and pixels of a CT set of the Medical Segmentation Decathlon show?"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ctkit import rendering
+from ctkit.contracts import InputPath, Params, SourceFile, Split, Stack, Task
+from ctkit.errors import DataError, RequestError
+from ctkit_datasets.decathlon import faults, labelled, parts_of
+from ctkit_datasets.nifti_files import header_facts, read_slices, stored_voxels
+from ctkit_datasets.nifti_layouts import dataset_json, stem
+
+_SAME = 0.1  # mm that a mask may lie beside its scan
+_reading = Lock()  # threads want the same volume at once
+
+log = logging.getLogger(__name__)
+
+
+class DecathlonTaskParams(Params):
+    """Where a set lies, and how its slices are shown."""
+
+    root: InputPath = Field(description="folder of one set, such as Task06_Lung")
+    window: Literal["hu-window", "lung", "mediastinum", "abdomen", "bone"] = Field(
+        "hu-window", description="HU that are shown; take the `intensity` that the backbones were trained with"
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scan with its mask."""
+
+    path: str  #: of the scan, below the root
+    scan: Mapping[str, Any]  #: facts of its header
+    mask: Mapping[str, Any]
+    labels: tuple[int, ...]  #: last class that each slice shows
+
+
+class DecathlonTask(Task[DecathlonTaskParams]):
+    """Axial slices of the cases with masks, by patient: 70 % train, 10 % val, 20 % test.
+
+    A slice is labelled with the last class that it shows, such as background, liver, cancer. A case that cannot be
+    read, or whose mask does not fit, is left out with a warning. Two volumes are in memory at a time, in 8 bits.
+    """
+
+    masks = True
+
+    def check(self, device: str | None) -> Iterable[str]:
+        """Say what is missing of the layout."""
+        return faults(self.params.root)
+
+    def files(self) -> Iterator[SourceFile]:
+        """``dataset.json``, every scan with a mask, and every mask."""
+        scans = labelled(self.params.root)
+        for path in ("dataset.json", *scans, *(mask_path(scan) for scan in scans)):
+            status = (self.params.root / path).stat()
+            yield SourceFile(path, status.st_size, status.st_mtime_ns)
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Background and what the masks show, as ``dataset.json`` names it."""
+        names = dataset_json(self.params.root).get("labels", {})
+        if not isinstance(names, dict) or len(names) < 2 or set(names) != {str(number) for number in range(len(names))}:
+            raise RequestError(f"dataset.json in {self.params.root} must number its labels from 0 on")
+        return tuple(str(names[str(number)]) for number in range(len(names)))
+
+    @property
+    def positive_class(self) -> str | None:
+        """The organ or tumour, where there is one."""
+        return self.classes[1] if len(self.classes) == 2 else None
+
+    def splits(self) -> Mapping[str, Split]:
+        """The cases, one after the other."""
+        return {name: _split_of(cases) for name, cases in self._cases.items()}
+
+    def image(self, split: str, number: int) -> NDArray[np.uint8]:
+        """One slice in the window, at its own size; black where all its pixels are equal."""
+        case, place = self._place(split, number)
+        with _reading:
+            image: NDArray[np.uint8] = self._images(split, case)[place]
+        return image
+
+    def mask(self, split: str, number: int) -> NDArray[np.uint8]:
+        """Its mask, of the same size."""
+        case, place = self._place(split, number)
+        with _reading:
+            mask: NDArray[np.uint8] = self._masks(split, case)[place]
+        return mask
+
+    def _place(self, split: str, number: int) -> tuple[int, int]:
+        """Which case of the split, and which of its slices an image is."""
+        ends = self._ends[split]
+        case = int(np.searchsorted(ends, number, "right"))
+        return case, number - int(ends[case]) + len(self._cases[split][case].labels)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The cases that were left out."""
+        return tuple(f"cases left out: {count} ({why})" for why, count in Counter(self._left_out).items())
+
+    @cached_property
+    def _left_out(self) -> list[str]:
+        return []
+
+    @cached_property
+    def _ends(self) -> dict[str, NDArray[np.int64]]:
+        return {name: np.cumsum([len(case.labels) for case in cases]) for name, cases in self._cases.items()}
+
+    @cached_property
+    def _cases(self) -> dict[str, list[Case]]:
+        root, parts = self.params.root, parts_of(labelled(self.params.root))
+        self._left_out.clear()
+        found = {name: [case for path in paths if (case := self._case(path))] for name, paths in parts.items()}
+        for note in self.notes:
+            log.warning("%s", note)
+        if empty := [name for name, cases in found.items() if not cases]:
+            raise DataError(f"no case for {', '.join(empty)} in {root} can be read; three or more are needed")
+        return found
+
+    def _case(self, path: str) -> Case | None:
+        """Read a case; None, with a warning, where it is of no use."""
+        root = self.params.root
+        both = root / path, root / mask_path(path)
+        try:
+            scan, mask = (header_facts(file, file.stat().st_size, labels=True) for file in both)
+            _check_fit(scan, mask)
+            read_slices(both[0], scan, np.zeros(0, np.int64), "HU")
+            labels = self._mask_values(both[1], mask).max(axis=(1, 2))
+        except (DataError, OSError) as error:
+            self._left_out.append(getattr(error, "strerror", None) or str(error))
+            return None
+        return Case(path, scan, mask, tuple(labels.tolist()))
+
+    @cached_property
+    def _images(self) -> Callable[[str, int], NDArray[np.uint8]]:
+        """The slices of a case, the last two kept: threads are in both where one ends."""
+        return lru_cache(2)(self._rendered)
+
+    def _rendered(self, split: str, number: int) -> NDArray[np.uint8]:
+        case = self._cases[split][number]
+        pixels = read_slices(self.params.root / case.path, case.scan, unit="HU")
+        shown = np.zeros(case.scan["shape"], np.uint8)
+        shown[pixels.index] = rendering.full_matrix(pixels.values, "HU", self.params.window)
+        return shown
+
+    @cached_property
+    def _masks(self) -> Callable[[str, int], NDArray[np.uint8]]:
+        """The masks of a case, the last two kept: threads are in both where one ends."""
+
+        def read(split: str, number: int) -> NDArray[np.uint8]:
+            case = self._cases[split][number]
+            return self._mask_values(self.params.root / mask_path(case.path), case.mask)
+
+        return lru_cache(2)(read)
+
+    def _mask_values(self, path: Path, facts: Mapping[str, Any]) -> NDArray[np.uint8]:
+        """The masks (slices, rows, columns) of a file in the common orientation. Raises ``DataError``."""
+        stored, _ = stored_voxels(path, facts)
+        slope, intercept = facts["scale"] or (1.0, 0.0)
+        numbers = {float(value): round(value * slope + intercept) for value in np.unique(stored).tolist()}
+        if not all(0 <= number < len(self.classes) for number in numbers.values()):
+            raise DataError("its mask holds other numbers than dataset.json names")
+        found = np.zeros(stored.shape, np.uint8)
+        for value, number in numbers.items():
+            found[stored == value] = number
+        flips = tuple(slice(None, None, -1 if flip else 1) for flip in facts["flips"])
+        return found.transpose(facts["axes"])[flips]
+
+
+def _check_fit(scan: Mapping[str, Any], mask: Mapping[str, Any]) -> None:
+    if scan["shape"] != mask["shape"] or np.abs(np.subtract(scan["place"], mask["place"])).max() > _SAME:
+        raise DataError("its mask has another size or lies elsewhere")
+    if None in scan["spacing"]:
+        raise DataError("its header has no usable spacing")
+
+
+def mask_path(scan: str) -> str:
+    """Where the mask of a scan lies, below the root."""
+    return scan.replace("imagesTr", "labelsTr", 1)
+
+
+def _split_of(cases: Sequence[Case]) -> Split:
+    return Split(
+        names=tuple(f"{stem(case.path)}/{number:04}" for case in cases for number in range(len(case.labels))),
+        labels=np.array([label for case in cases for label in case.labels], np.int64),
+        patients=tuple(stem(case.path) for case in cases for _ in case.labels),
+        stacks=tuple(Stack(stem(case.path), len(case.labels), _spacing(case)) for case in cases),
+    )
+
+
+def _spacing(case: Case) -> tuple[float, float, float]:
+    x, y, z = case.scan["spacing"]
+    return z, y, x
