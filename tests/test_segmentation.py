@@ -53,6 +53,39 @@ labels = [0.5, 1.0]
 protocol = [{ use = "segment", size = 32, epochs = 1, batch = 8, learning_rate = 3e-3 }]
 """
 
+STUDY = """\
+[run]
+name = "organs"
+seed = 1
+[compute]
+device = "cpu"
+workers = 1
+[dataset]
+use = "phantom"
+patients = 16
+slices = 24
+matrix = 64
+size = 64
+[[reduce]]
+use = "all"
+[[pretrain]]
+use = "simclr"
+backbone = "resnet18"
+size = 64
+batch = 32
+steps = 60
+[[baseline]]
+[[task]]
+use = "phantom-organs"
+train = 6
+val = 2
+test = 12
+slices = 8
+slice_spacing = 12.0
+size = 64
+protocol = [{ use = "segment", trunk = "frozen", size = 64, epochs = 6, batch = 16, learning_rate = 3e-3 }]
+"""
+
 
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
@@ -111,3 +144,18 @@ def test_a_task_without_masks_is_refused_before_anything_starts(
     said = " ".join(capsys.readouterr().err.split())
     assert "protocol 'segment' needs masks, and task 'phantom-lesions' has none" in said
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_pre_training_helps_a_frozen_trunk_to_segment_few_patients(tmp_path: Path) -> None:
+    (tmp_path / "pipeline.toml").write_text(STUDY)
+    with chdir(tmp_path), pytest.raises(SystemExit) as exit_:
+        main(["run", "pipeline.toml", "--quiet"])
+    assert exit_.value.code == 0
+    run = tmp_path / "runs" / "organs"
+    gain = next(
+        row
+        for row in rows(run / "comparisons.csv")
+        if (row["arm"], row["reference"], row["metric"]) == ("all", "untrained", "dice")
+    )
+    assert float(gain["ci_low"]) > 0

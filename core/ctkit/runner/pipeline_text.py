@@ -87,7 +87,8 @@ def follow(document: dict[str, Any], registry: Registry) -> None:
     """Add the trackers that the environment asks for to those of a document."""
     tables = document.setdefault("track", [])
     if isinstance(tables, list):  # else the resolver says what is wrong
-        tables += [table for table in asked_for(registry) if table not in tables]
+        named = {str(table.get("use")).rpartition(":")[2] for table in tables if isinstance(table, dict)}
+        document["track"] = [*tables, *(table for table in asked_for(registry) if table["use"] not in named)]
 
 
 def _syntax(text: str, message: str) -> str:

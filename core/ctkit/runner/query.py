@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from ctkit import pipeline_file, plugins, stopping
 from ctkit.console import Console
 from ctkit.contracts import Floats, Group, Ints
-from ctkit.errors import CtkitError, RequestError
+from ctkit.errors import CtkitError, RequestError, StorageError
 from ctkit.pipeline_file import Pipeline
-from ctkit.reader import frame, open_run
+from ctkit.reader import Run, frame, open_run
 from ctkit.reader.arm import RevisitedArm
 from ctkit.runner.checks import check_start
 from ctkit.runner.order import run_folder
@@ -75,7 +75,7 @@ class Query:
 
 
 def query(
-    run: str | Path,
+    run: str | Path | Run,
     folder: str | Path | None = None,
     *,
     arm: str | None = None,
@@ -95,20 +95,28 @@ def query(
         print(f"{found.duplicates} of {found.compared} slices are near-duplicates")
         new = found.frame().query("not duplicate and reason == ''")
     """
-    console, opened = console or Console(quiet=True), open_run(run)
+    console, opened = console or Console(quiet=True), run if isinstance(run, Run) else open_run(run)
     names = [one.name for one in opened.arms]
     if arm is None and len(names) != 1:
-        raise RequestError(f"{run} has {len(names)} arms, so name one: {', '.join(names)}")
+        raise RequestError(f"{opened.path} has {len(names)} arms, so name one: {', '.join(names)}")
     with opened.revisit(arm or names[0], console) as kept:
         choice = _comparing(kept)
         pipeline = _pipeline(kept, opened.pipeline, folder, dataset, dataset_parameters or {})
-        with TemporaryDirectory(prefix=".query-", dir=opened.path.absolute().parent) as temporary:
+        with _folder_beside(opened.path) as temporary:
             data, evidence = _described(pipeline, Path(temporary), console)
         numbers = np.flatnonzero(kept.selection.kept)
         nearest_kept, distance = _nearest(choice, evidence, choice.evidence(numbers), console)
         rows = _rows(kept, data, numbers[nearest_kept], distance)
         unit = kept.knob.unit if kept.knob else ""
         return Query(kept.name, kept.selection.at[-1], unit, tuple(rows))
+
+
+def _folder_beside(run: Path) -> TemporaryDirectory[str]:
+    """A folder with the same cache as the run. Raises ``StorageError`` where there can be none."""
+    try:
+        return TemporaryDirectory(prefix=".query-", dir=run.absolute().parent)
+    except OSError as error:
+        raise StorageError(f"cannot write {run.absolute().parent}: {error.strerror}") from error
 
 
 def _comparing(kept: RevisitedArm) -> Choice:

@@ -11,8 +11,8 @@ from ctkit import pipeline_file, plugins
 from ctkit.compute import Jobs
 from ctkit.console import Console, count
 from ctkit.contracts import SliceFormat, refuse_without_sources
-from ctkit.errors import CtkitError
-from ctkit.hookspecs import Stage
+from ctkit.errors import CtkitError, RequestError, nearest
+from ctkit.hookspecs import STAGES, Stage
 from ctkit.plugins import Registry
 from ctkit.reader import Run, open_run
 from ctkit.runner import order, pipeline_text
@@ -48,6 +48,10 @@ def run(
     Raises ``ConfigError`` with all that is wrong in the pipeline, and ``CtkitError`` where the run or a part of it
     fails; ``ctkit.open_run`` opens what there is.
     """
+    if until not in STAGES:
+        raise RequestError(f"until must be a stage but is {until!r}; {nearest(str(until), STAGES)}")
+    if not (jobs == "auto" or (isinstance(jobs, int) and jobs >= 1)):
+        raise RequestError(f'jobs must be 1, 2, ... or "auto" but is {jobs!r}')
     console, registry = console or Console(quiet=True), plugins.load()
     warn_of_broken(registry, console)
     resolved = pipeline_text.load(pipeline, registry, changes, out)

@@ -174,7 +174,7 @@ def test_reading_files_alone_loads_no_stage_and_no_plugin() -> None:
 # --- tables
 
 
-def test_scores_comparisons_and_selections_are_tables_of_pandas(folder: Path) -> None:
+def test_scores_comparisons_and_selections_are_tables_of_pandas(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = ctkit.open_run(folder)
     scores, differences = run.scores(), run.comparisons()
     assert list(scores.columns) == list(read_csv(folder / "results.csv")[0])
@@ -184,9 +184,7 @@ def test_scores_comparisons_and_selections_are_tables_of_pandas(folder: Path) ->
     assert run.selection("drawn", seed=43).kept.tolist() == [row["kept"] == "true" for row in second]
     assert run.selection("hash").kept.sum() == run.arms[1].kept
 
-
-def test_what_is_not_in_a_run_is_said_with_the_nearest(folder: Path) -> None:
-    run = ctkit.open_run(folder)
+    # what is not there is said with the nearest
     with pytest.raises(RequestError, match="has no arm 'hahs'; did you mean 'hash'"):
         run.selection("hahs")
     with pytest.raises(RequestError, match="arm 'drawn' of .* has no selection of seed 7"):
@@ -196,12 +194,9 @@ def test_what_is_not_in_a_run_is_said_with_the_nearest(folder: Path) -> None:
     with pytest.raises(RequestError, match="several such backbones: all with mean, hash with mean, drawn with mean"):
         run.backbone()
 
-
-@pytest.mark.parametrize(("extra", "call"), [("pandas", "scores"), ("train", "backbone")])
-def test_a_missing_library_is_said_in_one_line(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, extra: str, call: str
-) -> None:
-    monkeypatch.setattr("ctkit.plugins.missing_extra", lambda owner, name: f"{owner}[{name}]" if name == extra else "")
-    run = ctkit.open_run(folder)
-    with pytest.raises(PluginError, match=rf"pip install 'ctkit-ssl\[{extra}\]'$"):
-        run.scores() if call == "scores" else run.backbone("hash")
+    # and a missing library in one line
+    monkeypatch.setattr("ctkit.plugins.missing_extra", lambda owner, name: f"{owner}[{name}]")
+    with pytest.raises(PluginError, match=r"pip install 'ctkit-ssl\[pandas\]'$"):
+        run.scores()
+    with pytest.raises(PluginError, match=r"pip install 'ctkit-ssl\[train\]'$"):
+        run.backbone("hash")

@@ -124,7 +124,7 @@ def test_an_arm_that_compares_no_rows_is_refused_plainly(tmp_path: Path) -> None
 
 def test_new_scans_may_come_from_another_data_set(tmp_path: Path) -> None:
     run = made(tmp_path, {"use": "hash", "id": "hash6", "threshold": 6})
-    found = ctkit.query(run, dataset="phantom", dataset_parameters={"patients": 1, "seed": 0, **LOOK})
+    found = ctkit.query(ctkit.open_run(run), dataset="phantom", dataset_parameters={"patients": 1, "seed": 0, **LOOK})
     assert (found.compared, found.duplicates) == (10, 10)
     with pytest.raises(ConfigError, match=r"ctkit query: dataset.root: no such file or folder"):
         ctkit.query(run, tmp_path / "none")

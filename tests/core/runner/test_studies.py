@@ -53,6 +53,10 @@ def test_what_is_wrong_is_one_of_ctkits_errors(tmp_path: Path, monkeypatch: pyte
         ctkit.run("none.toml")
     with pytest.raises(RequestError, match="--only needs arm, pretrain, task or seed"):
         ctkit.run(STUDY, only=["hash6"])
+    with pytest.raises(RequestError, match="until must be a stage but is 'scna'; did you mean 'scan'"):
+        ctkit.run(STUDY, until="scna")  # type: ignore[arg-type]  # as somebody may write it
+    with pytest.raises(RequestError, match="jobs must be 1, 2, .* but is 0"):
+        ctkit.run(STUDY, jobs=0)
     with pytest.raises(ConfigError, match="there is no reducer 'hahs'"):
         ctkit.reduce(dataset="phantom", reducer="hahs", out="x")
 

@@ -159,7 +159,7 @@ def test_trackers_of_the_file_and_of_the_environment_are_in_run_json(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "p.toml").write_text(RUN + '[[track]]\nuse = "mlflow"\nexperiment = "lung"\n')
-    monkeypatch.setenv("CTKIT_TRACKERS", "mlflow")
+    monkeypatch.setenv("CTKIT_TRACKERS", "mlflow,wandb")
     told: list[Noting] = []
 
     def build(chosen: Any) -> Any:
@@ -175,7 +175,7 @@ def test_trackers_of_the_file_and_of_the_environment_are_in_run_json(
     document = json.loads((tmp_path / "runs/study/run.json").read_text())["pipeline"]
     assert document["track"] == [
         {"use": "ctkit-ssl:mlflow", "uri": None, "experiment": "lung"},
-        {"use": "ctkit-ssl:mlflow", "uri": None, "experiment": None},
+        {"use": "ctkit-ssl:wandb", "project": None, "entity": None, "group": None, "mode": None},
     ]
     followed = [tracker.told for tracker in told if hasattr(tracker, "told")]
     assert len(followed) == 2
