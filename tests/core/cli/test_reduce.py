@@ -29,7 +29,7 @@ def test_a_selection_without_a_file_has_a_curve_on_request(folder: Path, command
     assert len(rows) == 33
     assert rows[0] == {"at": "0", "kept": "16", "share": "1"}
     assert "at    kept  share" in out
-    assert "How many slices another threshold would keep" in (folder / "c" / "report.html").read_text()
+    assert "what another threshold would keep" in (folder / "c" / "report.html").read_text()
 
 
 def test_the_kept_slices_are_exported_on_request(folder: Path, command: Run) -> None:
