@@ -33,6 +33,10 @@ class BYOLParams(parameters.MultiCropParams):
 class BYOL(MultiCrop[BYOLParams]):
     """A network predicts what a slowly following one sees in another view of the slice; nothing is told apart."""
 
+    first = parameters.SHORT | {
+        "steps": 300, "batch": 48, "warmup": 10, "hidden": 512, "projection": 64, "target_momentum": 0.98,
+    }  # fmt: skip
+
     def network(self, trunk: Trunk, plan: Plan) -> Network:
         """Online network with predictor, and target network."""
         from ctkit_models.networks import BYOLNetwork

@@ -35,6 +35,12 @@ class MoCoParams(parameters.ContrastiveParams):
 class MoCo(Contrastive[MoCoParams]):
     """One view of a slice finds the other, seen by a slowly following network, among a queue of earlier slices."""
 
+    # Keys that follow slower would be the start's to the end; faster, and their age gives them away.
+    first = parameters.SHORT | {
+        "steps": 150, "batch": 48, "warmup": 10, "weight_decay": 1e-6, "decay": "weights", "temperature": 0.1,
+        "head": "linear", "projection": 64, "queue": 240, "key_momentum": 0.98,
+    }  # fmt: skip
+
     def network(self, trunk: Trunk, plan: Plan) -> Network:
         """Query and key networks, and the queue."""
         from ctkit_models.networks import MoCoNetwork

@@ -210,6 +210,14 @@ class MultiCropParams(ContrastiveParams):
     local_scale: LocalScale = (0.1, 0.33)
 
 
+#: A short training that beats random weights; its views are as different as a body's slices, always turned.
+SHORT: dict[str, Any] = {
+    "backbone": "resnet18", "size": 32, "epochs": None, "optimiser": "adam", "learning_rate": 1e-3,
+    "scale": (0.5, 1.0), "flip_horizontal": 0.5, "flip_vertical": 0.5, "rotation": 180.0, "rotation_p": 1.0,
+    "jitter_p": 1.0, "blur_p": 0.0,  # a blur leaves little of 32 pixels
+}  # fmt: skip
+
+
 def faults_on_cpu(params: ContrastiveParams) -> Iterator[str]:
     """Say what of the parameters needs a GPU."""
     if params.precision == "fp16":

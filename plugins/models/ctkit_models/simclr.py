@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ctkit_models.contrastive import Contrastive
-from ctkit_models.parameters import ContrastiveParams, Hidden, Projection, RateBatch, Temperature
+from ctkit_models.parameters import SHORT, ContrastiveParams, Hidden, Projection, RateBatch, Temperature
 from ctkit_models.plan import Plan
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ class SimCLRParams(ContrastiveParams):
 
 class SimCLR(Contrastive[SimCLRParams]):
     """Two views of a slice are told from all other views in the batch (NT-Xent)."""
+
+    first = SHORT | {
+        "steps": 120, "batch": 64, "rate_batch": 64, "scale": (0.3, 1.0), "rotation_p": 0.5, "blur_p": 0.5,
+    }  # fmt: skip
 
     def network(self, trunk: Trunk, plan: Plan) -> Network:
         """Trunk and projection head under lightly's NT-Xent loss."""

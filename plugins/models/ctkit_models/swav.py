@@ -48,6 +48,11 @@ class SwAVParams(parameters.MultiCropParams):
 class SwAV(MultiCrop[SwAVParams]):
     """Each view predicts to which prototypes the other views of its slice are assigned, evenly over the batch."""
 
+    first = parameters.SHORT | {
+        "steps": 160, "batch": 48, "local_views": 0, "hidden": 512, "projection": 64, "frozen": 0,
+        "prototypes": 15,  # a batch has three slices for each
+    }  # fmt: skip
+
     def network(self, trunk: Trunk, plan: Plan) -> Network:
         """Trunk, projection head and prototypes under lightly's SwAV loss."""
         from ctkit_models.networks import SwAVNetwork
