@@ -14,10 +14,11 @@ from ctkit.pipeline_file.sections import TABLES, ArmKeys, PipelineFile, PluginTa
 from ctkit.plugins import Registry
 
 Schema = dict[str, Any]
+_FILE = r"^.+\.py(:[A-Za-z_]\w*)?$"
 
 
 def pipeline_schema(registry: Registry) -> Schema:
-    """Return the schema of a pipeline file for the plugins that are installed; broken ones are left out."""
+    """Return the schema of a pipeline file for plugins that are installed and not broken, and for those in files."""
     of = {name: list(_models(registry, table)) for name, table in TABLES.items()}
     several = create_model("reduce.steps", __base__=ArmKeys, steps=(list[dict[str, Any]], Field(min_length=1)))
     every: list[type[BaseModel]] = [PipelineFile, several, *itertools.chain(*of.values())]
@@ -31,7 +32,9 @@ def pipeline_schema(registry: Registry) -> Schema:
         return [found[model, "validation"] for model in of[name]]
 
     properties(several)["steps"]["items"] = {"anyOf": any_of("steps")}
-    names = [{"enum": properties(model)["use"]["enum"]} for model in of["protocol"]]
+    for model in (models[-1] for models in of.values()):  # whose parameters only the file says
+        defined[found[model, "validation"]["$ref"].rpartition("/")[2]].pop("additionalProperties", None)
+    names = [properties(model)["use"] for model in of["protocol"]]
     protocol = {"anyOf": [*names, *any_of("protocol")]}
     for model in of["task"]:
         properties(model)["protocol"] |= {"anyOf": [protocol, {"type": "array", "minItems": 1, "items": protocol}]}
@@ -45,9 +48,11 @@ def pipeline_schema(registry: Registry) -> Schema:
 
 
 def _models(registry: Registry, table: PluginTable) -> Iterator[type[BaseModel]]:
-    """The models of a table, one for each plugin."""
+    """The models of a table, one for each plugin, and one for those in files, last."""
     for entry in registry.of_kind(table.kind):
         try:
             yield table.model(entry)
         except PluginError:
             continue
+    use: Any = Field(pattern=_FILE, description="a Python file, relative to this one, and a class in it")
+    yield create_model(f"{table.kind}.file", __base__=table.keys, use=(str, use))

@@ -26,7 +26,7 @@ class Params(BaseModel):
     trainings still tell how long one takes.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 class NoParams(Params):

@@ -53,10 +53,11 @@ def made_for(distribution: str) -> str:
     """Say that a distribution requires other versions of ctkit than this, "" where it does not."""
     with suppress(Exception):  # its metadata may be damaged
         for text in metadata.distribution(distribution).requires or () if distribution != DISTRIBUTION else ():
-            if re.match(rf"{DISTRIBUTION}(?![\w.-])[^;]*[<>=~!]", text, re.IGNORECASE):
+            if re.match(rf"{DISTRIBUTION.replace('-', '[-_.]+')}(?![\w.-])[^;]*[<>=~!]", text, re.IGNORECASE):
                 from packaging.requirements import Requirement
 
                 wanted = Requirement(text)
-                if not wanted.specifier.contains(VERSION, prereleases=True):
+                applies = wanted.marker is None or wanted.marker.evaluate({"extra": ""})
+                if applies and not wanted.specifier.contains(VERSION, prereleases=True):
                     return f"made for {wanted.name} {wanted.specifier}, this is {VERSION}: install versions that fit"
     return ""

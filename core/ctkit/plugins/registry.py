@@ -327,8 +327,8 @@ def _hooks(manager: pluggy.PluginManager, module: Any) -> list[str]:
         marks = getattr(member, f"{PROJECT}_impl", None)
         if marks and name not in known:
             raise AttributeError(
-                f"there is no hook {name!r}; {nearest(name, known)}"
-                f" It may be made for another version of ctkit: this is {VERSION}"
+                f"there is no hook {name!r}: it is misspelt, or made for another version of ctkit than this, {VERSION};"
+                f" {nearest(name, known)}"
             )
         if marks and (marks["wrapper"] or marks["hookwrapper"]):
             raise AttributeError(f"{name} must not be a wrapper: hooks of ctkit are called one after the other")

@@ -17,8 +17,10 @@ _TOLD = ("notes", "kernel", "thickness", "same_scan")
 _LINES, _INDEX = "volumes.jsonl", "volumes.npz"
 
 
-def write_catalogue(folder: Path, volumes: Iterable[Volume], dataset: Mapping[str, Any]) -> None:
-    """Write volumes in the order of patient, then key. ``dataset`` is the identity of the data set's plugin.
+def write_catalogue(folder: Path, volumes: Iterable[Volume], dataset: Mapping[str, Any], title: str) -> None:
+    """Write volumes in the order of patient, then key.
+
+    ``dataset`` is the identity of the data set's plugin, ``title`` what messages call it.
 
     The volumes pass through one at a time; only their names and places stay in memory. Raises
     ``CtkitError`` for the first one that does not hold together.
@@ -28,7 +30,7 @@ def write_catalogue(folder: Path, volumes: Iterable[Volume], dataset: Mapping[st
     counts: list[int] = []
     ordered, repeated = False, 0
     with unsorted.open("wb") as file:
-        for volume in arranged(f"data set {dataset['plugin']!r}", volumes):
+        for volume in arranged(title, volumes):
             line = _line(volume)
             places.append((volume.patient, volume.key, file.tell(), len(line)))
             counts.append(len(volume))

@@ -19,7 +19,7 @@ import numpy as np
 from ctkit import compute
 from ctkit.contracts import Dataset, Ints, Skipped, SourceFile, Volume
 from ctkit.contracts.judge import Judge
-from ctkit.errors import DataError
+from ctkit.errors import CtkitError, DataError
 from ctkit.files import read_json, write_json
 from ctkit.pipeline_file import Chosen
 from ctkit.session import Session
@@ -218,8 +218,9 @@ def _inspected(dataset: Dataset[Any], file: SourceFile) -> _Found:
         found = dataset.inspect(file)
     except Exception as error:  # damaged files may make a parser raise anything
         _log.debug("inspecting %s failed", file.path, exc_info=True)
-        reason = f"its header cannot be read ({type(error).__name__})"
-        return Skipped(file.path, reason, retry=isinstance(error, _PASSING))
+        own = isinstance(error, CtkitError)  # what others say may quote the patient
+        reason = str(error) if own else f"its header cannot be read ({type(error).__name__})"
+        return Skipped(file.path, reason, retry=isinstance(error, _PASSING) or getattr(error, "retry", False) is True)
     if isinstance(found, Mapping | Skipped):
         return found
     reason = f"the data set plugin must return facts or Skipped for it, but returned {type(found).__name__}"
@@ -293,7 +294,7 @@ def _write(folder: Path, session: Session, chunks: list[_Chunk], inspection: _In
                 accounted.extend(hash(file.path) for file in found.files)
                 yield found
 
-    write_catalogue(folder, volumes(), chosen.identity)
+    write_catalogue(folder, volumes(), chosen.identity, chosen.title)
     inspection.wait()  # where the plugin has not asked for all
     for path in _paths(chunks, _absent(np.asarray(accepted), np.asarray(accounted))):
         skipped.add(Skipped(path, "the data set plugin assigned it to no volume and did not skip it"))

@@ -92,7 +92,10 @@ def test_the_schema_knows_every_plugin_and_its_knob() -> None:
     defined = schema["$defs"]
     variants = [one["$ref"].rpartition("/")[2] for one in schema["properties"]["reduce"]["items"]["anyOf"]]
     titles = {defined[name]["title"]: defined[name] for name in variants}
-    assert set(titles) == {f"reducer.{entry.name}" for entry in plugins.load().of_kind("reducer")} | {"reduce.steps"}
+    assert set(titles) == {f"reducer.{entry.name}" for entry in plugins.load().of_kind("reducer")} | {
+        "reduce.steps",
+        "reducer.file",
+    }
     reducer = titles["reducer.hash"]["properties"]
     assert reducer["threshold"]["maximum"] == 256
     assert {"keep", "scope", "id", "bits"} <= reducer.keys()

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import pytest
+
+from ctkit import plugins
+from ctkit.hookspecs import VERSION
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -79,4 +84,64 @@ def test_a_folder_that_is_not_there_cannot_be_cleaned(command: Run) -> None:
     assert command("clean", "nope")[::2] == (
         2,
         "ctkit: there is no folder nope; give the folder that contains the runs\n",
+    )
+
+
+NEWER = """\
+from ctkit.contracts import Decision, NoParams, Reducer
+from ctkit.hookspecs import Spec, hookimpl
+
+class Newer(Reducer[NoParams]):
+    \"\"\"Keeps what the next version would.\"\"\"
+    def select(self, group, at, rng): ...
+
+@hookimpl
+def ctkit_register_reducers():
+    return [Spec("newer", "as the next version", "newer:Newer"), Spec("older", "gone", "newer:Older")]
+"""
+
+
+@pytest.fixture
+def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Installs a distribution that is made for a later ctkit; what its metadata say can be added to."""
+    info = tmp_path / "site" / "newer-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: newer\nVersion: 1.0\nRequires-Dist: ctkit-ssl>=2.0\n"
+        "Requires-Dist: newer[a]; extra == 'a'\nRequires-Dist: x; extra ==== 'a'\nProvides-Extra: a\n"
+    )
+    (info / "entry_points.txt").write_text("[ctkit]\nnewer = newer\n")
+    (tmp_path / "site" / "newer.py").write_text(NEWER)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    plugins.load.cache_clear()
+    plugins.registry.made_for.cache_clear()
+    yield info / "METADATA"
+    plugins.load.cache_clear()
+
+
+def test_what_is_made_for_another_version_is_listed_so_and_said_where_it_fails(command: Run, newer: Path) -> None:
+    found = {one["name"]: one for one in json.loads(command("list-plugins", "--json")[1])}
+    assert found["newer"]["status"] == "made for ctkit-ssl >=2.0"
+    other = f"made for ctkit-ssl >=2.0, this is {VERSION}: install versions that fit"
+    assert found["newer"]["error"] == other
+    assert "[made for ctkit-ssl >=2.0] as the next version" in command("list-plugins")[1]
+    assert command("describe", "newer")[0] == 0, "it may work nevertheless"
+    assert other in command("describe", "older")[2]
+
+
+@pytest.mark.parametrize(
+    ("lines", "homepage"),
+    [
+        ("Project-URL: Source, https://b.example\nProject-URL: homepage , https://a.example\n", "https://a.example"),
+        ("Project-URL: Repository, https://b.example\nProject-URL: Chat, https://c.example\n", "https://b.example"),
+        ("Home-page: https://a.example\nProject-URL: Documentation, https://b.example\n", "https://a.example"),
+        ("Project-URL: nonsense\n", None),
+    ],
+)
+def test_a_plugin_s_homepage_is_shown(command: Run, newer: Path, lines: str, homepage: str | None) -> None:
+    newer.write_text(newer.read_text() + lines)
+    code, out, _ = command("describe", "newer")
+    assert code == 0
+    assert [line for line in out.splitlines() if line.startswith("Homepage")] == (
+        [f"Homepage: {homepage}"] if homepage else []
     )

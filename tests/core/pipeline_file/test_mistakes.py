@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,42 @@ def test_mistakes_are_sorted_by_line_whoever_finds_them() -> None:
         for case in WRONG
     ]
     assert all(numbers == sorted(numbers) for numbers in lines)
+
+
+def test_the_schema_takes_plugins_in_files(schema: Draft202012Validator) -> None:
+    text = """[run]
+name = "x"
+[dataset]
+use = "../my data.py:Mine"
+size = 32
+root = "scans"
+[[reduce]]
+use = "./p.py:Mine"
+id = "mine"
+threshold = 3
+[[reduce.steps]]
+use = "p.py"
+scope = "volume"
+[[pretrain]]
+use = "./p.py:Method"
+[[baseline]]
+use = "/home/p.py:Method"
+[[task]]
+use = "./p.py:Task"
+repeats = 2
+protocol = ["linear", "./p.py:Probe", { use = "./p.py:Probe", much = 1 }]
+[[task]]
+use = "phantom-organs"
+protocol = "./p.py:Probe"
+[[track]]
+use = "p.py:Track"
+"""
+    document = tomllib.loads(text.replace("[[reduce.steps]]", "[[reduce]]\n[[reduce.steps]]"))
+    assert [error.message for error in schema.iter_errors(document)] == []
+    for table, key, value in [
+        ("dataset", "size", "big"), ("reduce", "use", "./p.pyc:Mine"), ("reduce", "use", "./p.py:"),
+        ("reduce", "scope", 3), ("task", "repeats", 0), ("task", "protocol", "./p.txt:Probe"),
+    ]:  # fmt: skip
+        wrong = deepcopy(document)
+        (wrong[table][0] if isinstance(wrong[table], list) else wrong[table])[key] = value
+        assert not schema.is_valid(wrong), (table, key, value)

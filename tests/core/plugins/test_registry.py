@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from ctkit import plugins
 from ctkit.contracts import Dataset, Knob, NoParams, Params, Pixels, Plugin, Reducer, SourceFile, Volume, knob
 from ctkit.errors import CtkitError, DataError, PluginError
-from ctkit.hookspecs import PROJECT, Spec, hookimpl
+from ctkit.hookspecs import PROJECT, VERSION, Spec, hookimpl
 from ctkit.pipeline_file.pipeline import Chosen
 from ctkit.plugins.registry import KINDS, Entry, Registry
 from ctkit_reducers.controls import EveryN
@@ -236,6 +236,38 @@ def test_a_misspelt_hook_is_named_with_the_nearest(install: Install) -> None:
 
     install(bad=module_with(ctkit_register_reducer=ctkit_register_reducer))
     assert "did you mean 'ctkit_register_reducers'?" in plugins.load().entries[0].error
+
+
+def test_a_hook_that_is_like_none_may_be_of_another_version(install: Install) -> None:
+    module = module_with(ctkit_open_hologram=lambda path: None, ctkit_run_started=lambda run: None)
+    install(newer=module)
+    (entry,) = plugins.load().entries
+    said = "there is no hook 'ctkit_open_hologram': it is misspelt, or made for another version of ctkit than this,"
+    assert (entry.status, f"{said} {VERSION};" in entry.error) == ("broken", True)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("boom"), SystemExit(3), BaseException("boom")])
+def test_no_hook_of_a_module_that_is_broken_is_called(install: Install, error: BaseException) -> None:
+    heard: list[str] = []
+
+    def ctkit_register_tasks() -> list[Spec]:
+        raise error
+
+    half = module_with(
+        ctkit_register_tasks=ctkit_register_tasks,
+        ctkit_run_started=lambda run: heard.append("started"),
+        ctkit_run_outputs=lambda run: heard.append("outputs"),
+        ctkit_check_device=lambda device: heard.append("device"),
+    )
+    newer = module_with(ctkit_run_started=lambda run: heard.append("newer"), ctkit_register_windows=list)
+    install(half=half, newer=newer, whole=module_with(ctkit_run_started=lambda run: heard.append(run)))
+    registry = plugins.load()
+    for one in (registry, registry.without(("nothing",))):
+        one.notify("ctkit_run_started", run="whole")
+        one.call("ctkit_run_outputs", run=None)
+        one.call("ctkit_check_device", device="cuda")
+    assert heard == ["whole", "whole"]
+    assert [(e.name, e.status) for e in registry.entries] == [("half", "broken"), ("newer", "broken"), ("whole", "ok")]
 
 
 def test_a_name_claimed_twice_is_settled_by_the_distribution(install: Install) -> None:

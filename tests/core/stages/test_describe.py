@@ -34,6 +34,7 @@ from pathlib import Path
 import numpy as np
 from typing import Literal
 from ctkit.contracts import Dataset, Decision, InputPath, Params, Pixels, Reducer, Skipped, SourceFile, Volume
+from ctkit.errors import DataError
 from ctkit.hookspecs import Spec, hookimpl
 
 class Root(Params):
@@ -54,6 +55,8 @@ class Moody(Dataset[Root]):
             os.kill(os.getpid(), signal.SIGSTOP)
         if (self.params.root / file.path).with_suffix(".slip").exists():
             return file.nothing
+        if (self.params.root / file.path).with_suffix(".own").exists():
+            raise DataError("export it anew")
         if (self.params.root / file.path).with_suffix(".none").exists():
             return None
         if (self.params.root / file.path).with_suffix(".locked").exists():
@@ -100,7 +103,7 @@ class Moody(Dataset[Root]):
         return Pixels(values, kept, unit, skipped, retry=bool(skipped))
 
 class Mood(Params):
-    mood: Literal["fine", "slow", "object", "short", "raises"] = "fine"
+    mood: Literal["fine", "slow", "object", "short", "raises", "nan", "inf"] = "fine"
 
 class Temper(Reducer[Mood]):
     """Describes a slice by its sum, when it is in the mood."""
@@ -112,11 +115,24 @@ class Temper(Reducer[Mood]):
             time.sleep(30)
         if self.params.mood == "raises":
             raise ValueError("not today")
-        sums = slices.grey.sum(axis=(1, 2))
+        sums = slices.grey.sum(axis=(1, 2)).astype(float)
+        if self.params.mood in ("nan", "inf"):
+            sums[sums.argmax()] = float(self.params.mood)
         return {"object": sums.astype(object), "short": sums[1:]}.get(self.params.mood, sums)
 
     def select(self, group, at, rng):
         return Decision(group.evidence >= np.median(group.evidence))
+
+class Pairs(Temper):
+    """The same of pairs."""
+
+    evidence = "pair"
+    scopes = frozenset({"volume"})
+
+    def describe(self, slices):
+        of_each = super().describe(slices)
+        first, second = np.triu_indices(len(of_each), 1)
+        return of_each[first] + of_each[second]
 
 @hookimpl
 def ctkit_register_datasets():
@@ -124,7 +140,7 @@ def ctkit_register_datasets():
 
 @hookimpl
 def ctkit_register_reducers():
-    return [Spec("temper", "a reducer with moods", "moody:Temper")]
+    return [Spec("temper", "a reducer with moods", "moody:Temper"), Spec("pairs", "of pairs", "moody:Pairs")]
 '''
 SLICES = 8
 
@@ -200,6 +216,22 @@ def test_a_reducer_that_fails_is_named_and_leaves_the_volume_readable(scans: Pat
     assert read_csv(folder / "skipped.csv") == []
 
 
+@pytest.mark.parametrize("mood", ["nan", "inf"])
+@pytest.mark.parametrize("evidence", ["slice", "pair"])
+def test_evidence_that_is_not_finite_names_reducer_and_volume_by_its_pseudonym(
+    scans: Path, mood: str, evidence: str
+) -> None:
+    use = "temper" if evidence == "slice" else "pairs"
+    with pytest.raises(CtkitError) as caught:
+        run(scans, {"use": use, "mood": mood})
+    pseudonym = Cache(scans.parent / "runs" / ".cache").pseudonym("v")
+    assert str(caught.value).startswith(
+        f"reducer {use!r} must describe slices by finite numbers, but its evidence holds NaN"
+    )
+    assert f"(volume {pseudonym})" in str(caught.value)
+    assert "(volume v)" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("slip", "message"),
     [
@@ -240,6 +272,7 @@ def test_a_file_that_could_not_be_opened_is_looked_at_again(scans: Path) -> None
     ("slip", "reason", "again"),
     [
         (".slip", "its header cannot be read (AttributeError)", False),  # as of a header that lacks an element
+        (".own", "export it anew", False),
         (".none", "the data set plugin must return facts or Skipped for it, but returned NoneType", True),
     ],
 )
