@@ -259,7 +259,7 @@ def test_no_hook_of_a_module_that_is_broken_is_called(install: Install, error: B
         ctkit_run_outputs=lambda run: heard.append("outputs"),
         ctkit_check_device=lambda device: heard.append("device"),
     )
-    newer = module_with(ctkit_run_started=lambda run: heard.append("newer"), ctkit_register_windows=list)
+    newer = module_with(ctkit_run_started=lambda run: heard.append("newer"), ctkit_open_hologram=lambda path: None)
     install(half=half, newer=newer, whole=module_with(ctkit_run_started=lambda run: heard.append(run)))
     registry = plugins.load()
     for one in (registry, registry.without(("nothing",))):
