@@ -106,7 +106,7 @@ def test_what_augmentation_draws_is_of_the_image_and_the_epoch_not_of_the_order_
         return tuning._Training(classifier, some, parts_of(some), params, lambda seen: seen)
 
     def images(of: tuning._Training, order: list[int]) -> dict[int, torch.Tensor]:
-        seen = of._augmented(torch.tensor(order).split(5))
+        seen = of._images(torch.tensor(order).split(5))
         return dict(zip((of.numbers[place] for place in order), torch.cat(list(seen)), strict=True))
 
     whole, half = training(1), training(0.5)
