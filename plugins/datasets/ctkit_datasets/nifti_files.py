@@ -318,8 +318,7 @@ def read_slices(path: Path, facts: Mapping[str, Any], wanted: Ints | None = None
     stored, notes = stored_voxels(path, facts)
     scale = facts["scale"]
     found = _unit(stored, scale) if unit == "auto" else unit
-    slices = stored.transpose(facts["axes"])
-    slices = slices[tuple(slice(None, None, -1 if flip else 1) for flip in facts["flips"])]
+    slices = np.flip(stored.transpose(facts["axes"]), tuple(np.flatnonzero(facts["flips"]).tolist()))
     limits = _limits(stored, scale, found)
     ends = _ends(slices, scale, limits)
     if found == "HU" and ends[:, 2].any():  # so that what lies between bone and the end of 16 bits flattens nothing
