@@ -78,7 +78,7 @@ def labelled_slices(
     planned: Callable[[int], tuple[Body, list[float]]],
     look: Callable[[Scan, list[float]], None] = lambda scan, heights: None,
 ) -> LabelledSlices:
-    """Scan the bodies that ``planned`` gives of patient 0, 1, ..., each at as many heights in mm; ``look`` sees each."""
+    """Scan the bodies that ``planned`` gives of patient 0, 1, ..., each at its heights in mm. ``look`` sees them."""
     images = np.empty((len(labels), size, size), np.int16)
     names: list[str] = []
     with threadpool_limits(1):  # products of matrices this small only get slower by more threads
