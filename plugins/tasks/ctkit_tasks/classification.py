@@ -138,9 +138,8 @@ def _difference(sample: _Sample, metric: str, ours: Floats, theirs: Floats) -> D
 
 def _aligned(runs: Sequence[Predictions]) -> tuple[list[Outcome], Units]:
     """The runs' numbers with the images in the order of their names, and the units that are resampled."""
-    first = _by_name(runs[0])
-    ordered = [_by_name(run) for run in runs]
-    for run in ordered:
+    first, *others = ordered = [_by_name(run) for run in runs]
+    for run in others:
         if run.names != first.names or run.classes != first.classes or not np.array_equal(run.labels, first.labels):
             raise DataError("predictions can only be compared on the same test images with the same labels")
     return [outcome_of(run) for run in ordered], units_of(first.names, first.labels, first.patients)
