@@ -324,7 +324,7 @@ def test_an_epoch_on_a_gpu_brings_what_it_draws_there_at_once(
                 uploads.append(args[0].shape)
             return found
 
-    monkeypatch.setattr(tuning, "_held", lambda *_: torch.empty(24, 1, 32, 32, dtype=torch.uint8, device="cuda"))
+    monkeypatch.setattr(tuning, "_held", lambda *_, **__: torch.empty(24, 1, 32, 32, dtype=torch.uint8, device="cuda"))
     monkeypatch.setattr(tuning, "learn", lambda *args: devices.update(each.device.type for each in args[2:]))
     monkeypatch.setattr(tuning._Training, "_judge", lambda _: None)
     classifier = Classifier(load_backbone(backbone).trunk, 2, np.random.default_rng(0))

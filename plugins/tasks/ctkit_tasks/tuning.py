@@ -95,9 +95,7 @@ class _Training(Training):
             learn(self.classifier, self.optimiser, self.normalise(_mirrored(next(images), mirrored)), labels)
             self.job.progress(self.epochs * len(steps) + step, self.params.epochs * len(steps))
         self.epochs += 1
-        probabilities = _predicted(self.classifier, torch.split(self.val, BATCH), self.normalise)
-        accuracy = float((probabilities.argmax(axis=1) == self.val_labels).mean())
-        self.note(accuracy, log_loss(probabilities, self.val_labels))
+        self._judge()
 
     def _steps(self, rng: np.random.Generator) -> list[tuple[Tensor, ...]]:
         """For each step its images' numbers (n,), labels (n,), and whether to mirror them (n,).
@@ -125,6 +123,11 @@ class _Training(Training):
 
         parts = in_threads(changed, (numbers.tolist() for numbers in steps), self.job.workers)
         return (torch.stack(part).to(self.job.device) for part in parts)
+
+    def _judge(self) -> None:
+        probabilities = _predicted(self.classifier, torch.split(self.val, BATCH), self.normalise)
+        accuracy = float((probabilities.argmax(axis=1) == self.val_labels).mean())
+        self.note(accuracy, log_loss(probabilities, self.val_labels))
 
 
 def _predicted(classifier: Classifier, images: Iterable[Tensor], normalise: Normalise) -> Floats:
