@@ -13,10 +13,9 @@ from typing import Literal
 import numpy as np
 
 from ctkit import ComparisonRow, Run, ScoreRow, open_run, quantities
-from ctkit.contracts import main_metric
 from ctkit.errors import RequestError, nearest
 from ctkit_reports import cost, wording
-from ctkit_reports.elements import by
+from ctkit_reports.elements import by, main_rows
 
 Format = Literal["terminal", "csv", "markdown", "latex"]
 
@@ -52,7 +51,7 @@ class Row:
 
 
 def across(runs: Sequence[Path], metric: str | None = None) -> list[Row]:
-    """Read the rows of several run folders; of one metric, by default AUC where there is one.
+    """Read the rows of several run folders; of one metric, by default the main one of each protocol.
 
     Raises ``RequestError`` where a folder is no run, holds no score, or nowhere has that metric.
     """
@@ -64,7 +63,7 @@ def across(runs: Sequence[Path], metric: str | None = None) -> list[Row]:
     known = list(dict.fromkeys(row.metric for run in opened.values() for row in run.score_rows))
     if metric is not None and metric not in known:
         raise RequestError(f"no run has the metric {metric!r}; {nearest(metric, known)}")
-    rows = [row for name, run in opened.items() for row in _rows(name, run, metric or main_metric(run.score_rows))]
+    rows = [row for name, run in opened.items() for row in _rows(name, run, metric)]
     return sorted(rows, key=lambda row: (row.score.place.task, row.score.place.protocol, -row.score.place.labels))
 
 
@@ -87,21 +86,25 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 
 def _rows(name: str, run: Run, metric: str | None) -> Iterator[Row]:
-    against = [row for row in run.comparison_rows if row.metric == metric and row.reference not in run.baselines]
+    scores, comparisons = (
+        [row for row in rows if row.metric == metric] if metric else main_rows(rows)
+        for rows in (run.score_rows, run.comparison_rows)
+    )
+    against = [row for row in comparisons if row.reference not in run.baselines]
     compared = {(row.arm, row.place): row for row in against if row.contrast == "reference"}
     controls = {(row.arm, row.reference) for row in run.comparison_rows if row.family == "primary"}
     same_size = [row for row in against if row.contrast == "same size" and (row.arm, row.reference) in controls]
     controlled = {(row.arm, row.place): row for row in reversed(same_size)}
     tasks = {task["id"]: task["use"].rpartition(":")[2] for task in run.pipeline.get("task", ())}
-    for score in run.score_rows:
-        if score.pooled and score.metric == metric:
+    for score in scores:
+        if score.pooled:
             arm = run.arm(score.arm)
             kept, slices = (arm.kept, arm.slices) if arm else (math.nan, math.nan)
             seconds = cost.seconds(run, score.arm, score.place.pretrain)
             here = score.arm, score.place
             work = cost.cost(run, score.arm, score.place.pretrain)
             share = 1 / cost.saving(run, score.arm, score.place.pretrain)
-            published = PUBLISHED.get(tasks.get(score.place.task, "")) if metric == "auc" else None
+            published = PUBLISHED.get(tasks.get(score.place.task, "")) if score.metric == "auc" else None
             differences = compared.get(here), controlled.get(here)
             yield Row(name, score, kept, slices, seconds, *differences, work, share, published)
 
