@@ -86,17 +86,13 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 
 def _rows(name: str, run: Run, metric: str | None) -> Iterator[Row]:
-    scores, comparisons = (
-        [row for row in rows if row.metric == metric] if metric else main_rows(rows)
-        for rows in (run.score_rows, run.comparison_rows)
-    )
-    against = [row for row in comparisons if row.reference not in run.baselines]
+    against = [row for row in main_rows(run.comparison_rows, metric) if row.reference not in run.baselines]
     compared = {(row.arm, row.place): row for row in against if row.contrast == "reference"}
     controls = {(row.arm, row.reference) for row in run.comparison_rows if row.family == "primary"}
     same_size = [row for row in against if row.contrast == "same size" and (row.arm, row.reference) in controls]
     controlled = {(row.arm, row.place): row for row in reversed(same_size)}
     tasks = {task["id"]: task["use"].rpartition(":")[2] for task in run.pipeline.get("task", ())}
-    for score in scores:
+    for score in main_rows(run.score_rows, metric):
         if score.pooled:
             arm = run.arm(score.arm)
             kept, slices = (arm.kept, arm.slices) if arm else (math.nan, math.nan)

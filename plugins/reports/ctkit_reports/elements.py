@@ -121,12 +121,12 @@ def by(key: Callable[[T], K], items: Iterable[T]) -> dict[K, list[T]]:
     return groups
 
 
-def main_rows(rows: Iterable[S]) -> list[S]:
-    """The rows that are in the main metric of their task and protocol: AUC of classes, Dice of masks."""
+def main_rows(rows: Iterable[S], metric: str | None = None) -> list[S]:
+    """The rows in ``metric``, or in the main metric of their task and protocol: AUC of classes, Dice of masks."""
     rows = list(rows)
     groups = by(lambda row: (row.place.task, row.place.protocol), rows)
     mains = {key: main_metric(group) for key, group in groups.items()}
-    return [row for row in rows if row.metric == mains[row.place.task, row.place.protocol]]
+    return [row for row in rows if row.metric == (metric or mains[row.place.task, row.place.protocol])]
 
 
 def metrics(rows: Iterable[ScoreRow | ComparisonRow]) -> str:
