@@ -31,7 +31,8 @@ def _shown(rows: Sequence[ComparisonRow]) -> str:
     """What comparisons show, counted where they differ: "better in 1 and no difference shown in 2 of 3 comparisons"."""
     counts = Counter(verdict(row) for row in rows)
     if len(counts) == 1:
-        return f"{next(iter(counts))}{f' in all {len(rows)} comparisons' if len(rows) > 1 else ''}"
+        where = {1: "", 2: " in both comparisons"}.get(len(rows), f" in all {len(rows)} comparisons")
+        return f"{next(iter(counts))}{where}"
     return f"{wording.listing([f'{kind} in {counts[kind]}' for kind in counts])} of {len(rows)} comparisons"
 
 

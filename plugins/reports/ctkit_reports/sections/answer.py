@@ -24,7 +24,7 @@ TERMS = {
     "finetune": "the whole network is trained further on the labels of the task.",
     "segment": "a decoder is trained on the network's features to outline structures.",
     "untrained": "the same network with random weights. A score above it is what pre-training gained.",
-    "AUC": "1 is perfect, 0.5 is chance: how often a diseased image gets a higher score than a healthy one.",
+    "AUC": "1 is perfect, 0.5 is chance: how often an image of a class scores higher for it than one of another.",
     "Dice": "1 is perfect overlap of the outline and the truth, 0 is none.",
     "Interval": "95 % interval: where the true value probably lies. Wide intervals mean few test images.",
     "No difference shown": "the numbers allow both: a small difference, or none. It is not proof of equality.",
@@ -66,7 +66,7 @@ def _pooled(run: Run) -> list[ScoreRow]:
 def _plots(run: Run, looks: Looks) -> Iterable[Plot]:
     """Score against slices kept, for each task and protocol that scores arms."""
     pooled = _pooled(run)
-    for place in dict.fromkeys(row.place for row in pooled if run.arm(row.arm)):
+    for place in dict.fromkeys(row.place for row in pooled if run.arm(row.arm) and np.isfinite(row.value)):
         rows = [row for row in pooled if _same(row.place, place) and row.place.pretrain in ("", place.pretrain)]
         kept = {row.arm: arm.kept if (arm := run.arm(row.arm)) else np.nan for row in rows}
         points = [Point(looks[row.arm], kept[row.arm], row.value, row.ci_low, row.ci_high, row.arm) for row in rows]
