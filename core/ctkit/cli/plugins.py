@@ -8,7 +8,7 @@ from typing import get_args
 import click
 
 from ctkit.cli.completion import plugins_of
-from ctkit.cli.messages import json_output
+from ctkit.cli.options import json_output
 from ctkit.cli.table import listed
 from ctkit.console import aligned
 from ctkit.hookspecs import Kind

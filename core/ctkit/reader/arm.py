@@ -28,7 +28,6 @@ from ctkit.stages import select as selecting
 from ctkit.stages.data import Data
 from ctkit.stages.evidence import Evidence
 from ctkit.stages.narrowing import of_one_arm
-from ctkit.stages.readings import read_readings
 from ctkit.stages.selected import Selected
 from ctkit.storage import ArmFolder, RunFolder, read_provenance
 from ctkit.storage.records import CurveRow, read_rows
@@ -53,12 +52,6 @@ def revisit(run: Path, arm: str, console: Console, *, looking: bool = True) -> I
     session = open_session(resolved, registry, console, folder, looking=looking)
     with folder.locked(), used_by(session.cache, folder.path), session.workers:
         yield _opened(session, arms[arm])
-
-
-def stored(run: Path, arm: str, console: Console) -> tuple[Rows, tuple[str, ...]]:
-    """Where the slices that an arm keeps lie in the slice store, and their sources; stores what is not there."""
-    with revisit(run, arm, console, looking=False) as opened:
-        return opened.store()
 
 
 class RevisitedArm:
@@ -205,12 +198,10 @@ def _opened(session: Session, arm: Arm) -> RevisitedArm:
     if data is None:
         raise _missing(session, arm, "the source files have changed since the scan, or the scan is not in the cache")
     reducers = describing.described_reducers(session, data.catalogue)
-    numbers = range(len(data.catalogue))
-    lacking = sum(describing.is_missing(session.cache, data.catalogue.address(n), reducers) for n in numbers)
-    if lacking:
-        raise _missing(session, arm, f"{count(lacking, 'volume')} of {len(numbers)} not described for it in the cache")
-    data = selecting.numbered(replace(data, readings=read_readings(session.cache, data.catalogue)))
-    data = selecting.chosen_before(session, data)
+    if lacking := describing.missing(session, data.catalogue, reducers):
+        many = f"{count(len(lacking), 'volume')} of {len(data.catalogue)}"
+        raise _missing(session, arm, f"{many} not described for it in the cache")
+    data = selecting.found_before(session, data)
     chosen = next((selected for (name, _), selected in data.selections.items() if name == arm.id), None)
     if chosen is None:
         raise _missing(session, arm, "its selection is not in the cache")
