@@ -39,6 +39,7 @@ def parse_jobs(text: str) -> int | Literal["auto"]:
     show_default=True,
     help="Number of simultaneous trainings or evaluations, each with its own GPUs; auto: as many as the GPUs allow.",
 )
+@click.option("--recompute", "anew", multiple=True, metavar="PLUGIN", help="Make all results of this plugin again.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done and what is cached already; do nothing.")
 @output_options
 def run(
@@ -48,6 +49,7 @@ def run(
     out: Path | None,
     parts: tuple[str, ...],
     jobs: int | Literal["auto"],
+    anew: tuple[str, ...],
     dry_run: bool,
     console: Console,
 ) -> None:
@@ -59,7 +61,9 @@ def run(
         click.get_current_context().with_resource(early_workers(out, file))
         from ctkit.runner import studies
 
-        studies.run(file, changes=overrides, out=out, until=until, only=parts, jobs=jobs, console=console)
+        studies.run(
+            file, changes=overrides, out=out, until=until, only=parts, jobs=jobs, recompute=anew, console=console
+        )
         return
     from ctkit import plugins, runner
     from ctkit.runner import dry_run as planning

@@ -16,7 +16,7 @@ from ctkit import compute, pipeline_file, plugins
 from ctkit.console import Console, count
 from ctkit.contracts import Dataset, Floats, Group, Ints, Knob, Rows, Volume, VolumeFacts
 from ctkit.errors import RequestError, nearest
-from ctkit.pipeline_file import Arm, Chosen
+from ctkit.pipeline_file import Arm, Chosen, Pipeline
 from ctkit.session import Session, open_session
 from ctkit.session.usage import used_by
 from ctkit.slices import Catalogue, Choice, Selection, selection
@@ -45,6 +45,7 @@ def revisit(run: Path, arm: str, console: Console, *, looking: bool = True) -> I
     document |= {"track": [], "plugins": {}}  # who followed the run need not be here either
     document["compute"]["device"] = "cpu"  # nothing is computed again, so the GPU of the run need not be here
     resolved = pipeline_file.resolve(document, registry, run, f"{run}/run.json")
+    _refuse_other_code(run, resolved)
     arms = {one.id: one for one in resolved.arms}
     if arm not in arms:
         raise RequestError(f"{run} has no arm {arm!r}; {nearest(arm, arms)}")
@@ -52,6 +53,18 @@ def revisit(run: Path, arm: str, console: Console, *, looking: bool = True) -> I
     session = open_session(resolved, registry, console, folder, looking=looking)
     with folder.locked(), used_by(session.cache, folder.path), session.workers:
         yield _opened(session, arms[arm])
+
+
+def _refuse_other_code(run: Path, pipeline: Pipeline) -> None:
+    """Raise ``RequestError`` where a plugin's file is not what it was when the run used it."""
+    now = {(one.entry.kind, one.entry.name): one.entry for one in pipeline.plugins}
+    for fact in read_provenance(run).get("plugins", []):
+        entry = now.get((fact["kind"], fact["name"]))
+        if entry and entry.source and entry.source.digest != fact.get("code", entry.source.digest):
+            raise RequestError(
+                f"{entry.file} has changed since the run in {run}, whose results are of {fact['version']};"
+                " undo the change, or run it again"
+            )
 
 
 class RevisitedArm:

@@ -220,7 +220,8 @@ def _describe_next(
         except StorageError:
             raise
         except PluginError as error:
-            failures.append(Failure(str(error), chosen))
+            volume = session.cache.pseudonym(outcome.item.volume.key)
+            failures.append(Failure(f"{error} (volume {volume})", chosen))
         except CtkitError as error:  # the process died
             reason = f"reducer {name!r}: {error}, on a volume of {len(outcome.item.volume)} slices"
             failures.append(Failure(reason, chosen))
