@@ -17,32 +17,74 @@ from ctkit.contracts.judge import Judge
 from ctkit.errors import DataError
 from ctkit.promises import check_pixels, check_volume, json_of
 from ctkit.slices.rendering import ends_of
-from ctkit.testing.plugins import build, check_check, check_pickling
+from ctkit.testing.plugins import Checks, Once
 
 Headers = list[tuple[SourceFile, Mapping[str, Any]]]
 
 
-def check_dataset(plugin: type[Dataset[Any]], params: Params | None = None, *, volumes: int = 2) -> None:
-    """Check a dataset on the data its parameters name; the pixels of the first ``volumes`` volumes are read.
+class DatasetChecks(Checks[Dataset[Any]]):
+    """Of a data set, on the data its parameters name; the pixels of the first ``volumes`` volumes are read."""
 
-    Raises ``NonConformance`` for the first promise that is broken.
-    """
-    dataset, judge = build("dataset", plugin, params)
-    check_pickling(judge, dataset, "a dataset must survive pickling, because worker processes use it")
-    with judge.calling("files"):
-        files = list(dataset.files())
-    _check_files(judge, dataset, files)
-    headers, skipped = _inspect(judge, dataset, files)
-    found = _arranged(judge, dataset, headers)
-    skipped += [item for item in found if isinstance(item, Skipped)]
-    arranged = [item for item in found if isinstance(item, Volume)]
-    _check_accounts(judge, files, arranged, skipped)
-    _check_volumes(judge, arranged)
-    for volume in arranged[:volumes]:
-        _check_reading(judge, dataset, plugin(dataset.params), volume)
-        _check_facts(judge, dataset, volume)
-        _check_places(judge, dataset, volume)
-    check_check(judge, dataset)
+    kind = "dataset"
+
+    def __init__(self, plugin: type[Dataset[Any]], params: Params | None = None, *, volumes: int = 2) -> None:
+        super().__init__(plugin, params)
+        self._volumes = volumes
+
+    @Once
+    def files(self) -> list[SourceFile]:
+        """Every file."""
+        with self.judge.calling("files"):
+            return list(self.built.files())
+
+    @Once
+    def inspected(self) -> tuple[Headers, list[Skipped]]:
+        """What is in their headers, and what is left out."""
+        return _inspect(self.judge, self.built, self.files)
+
+    @Once
+    def arranged(self) -> list[Volume | Skipped]:
+        """The volumes, and what is left out."""
+        return _arranged(self.judge, self.built, self.inspected[0])
+
+    def check_pickling(self) -> None:
+        """A data set must survive pickling."""
+        self.must_survive_pickling()
+
+    def check_files(self) -> None:
+        """Files must be given once each, in a fixed order, with the facts of their folder entries."""
+        _check_files(self.judge, self.built, self.files)
+
+    def check_inspect(self) -> None:
+        """Headers must be pure facts that JSON supports."""
+        assert self.inspected
+
+    def check_arrange(self) -> None:
+        """Volumes must hold together and be the same each time."""
+        assert self.arranged is not None
+
+    def check_accounts(self) -> None:
+        """Every file must end in a volume or in one Skipped, whose reason names no patient."""
+        skipped = self.inspected[1] + [item for item in self.arranged if isinstance(item, Skipped)]
+        _check_accounts(self.judge, self.files, self._found(), skipped)
+
+    def check_volumes(self) -> None:
+        """Volumes must have keys of their own and notes that name no patient."""
+        _check_volumes(self.judge, self._found())
+
+    def check_reading(self) -> None:
+        """Reading must give the same pixels each time, whole or in part."""
+        for volume in self._found()[: self._volumes]:
+            _check_reading(self.judge, self.built, self.plugin(self.params), volume)
+
+    def check_facts(self) -> None:
+        """Facts and places must be those of the slices."""
+        for volume in self._found()[: self._volumes]:
+            _check_facts(self.judge, self.built, volume)
+            _check_places(self.judge, self.built, volume)
+
+    def _found(self) -> list[Volume]:
+        return [item for item in self.arranged if isinstance(item, Volume)]
 
 
 def _check_files(judge: Judge, dataset: Dataset[Any], files: list[SourceFile]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Method, Params, Pretrained, Pretraining
+from ctkit.contracts import Method, Pretrained, Pretraining
 from ctkit.contracts.judge import Judge
 from ctkit.promises import check_pretrained
 from ctkit.testing import samples
-from ctkit.testing.plugins import build, check_check
+from ctkit.testing.plugins import Checks, Once
 
 METADATA = {"arm": "a", "fingerprint": "0"}
 FEWEST_STEPS = 4
@@ -23,54 +22,73 @@ FEWEST_STEPS = 4
 _FOREIGN = ("module.", "model.", "backbone.", "encoder.", "state_dict.", "fc.", "projection_head.")
 
 
-def check_method(plugin: type[Method[Any]], params: Params | None = None) -> None:
-    """Check a method by three short trainings on 16 random slices of 32 pixels, on the CPU.
+class MethodChecks(Checks[Method[Any]]):
+    """Of a method, by short trainings on 16 random slices of 32 pixels, on the CPU.
 
     Pass parameters that make it quick: a small trunk and four to ten steps; with checkpoints at every chance, so that
-    going on after an interruption is tried too. One that takes no step must only keep to its seed. Raises
-    ``NonConformance`` for the first promise that is broken.
+    going on after an interruption is tried too. One that takes no step must only keep to its seed.
     """
-    method, judge = build("method", plugin, params)
-    check_check(judge, method)
-    with tempfile.TemporaryDirectory() as folder:
-        trial = _TrialJob(judge, Path(folder))
+
+    kind = "method"
+
+    @Once
+    def trial(self) -> _TrialJob:
+        """Trainings in a folder of their own."""
+        return _TrialJob(self.judge, self.folder)
+
+    @Once
+    def trained(self) -> tuple[Pretrained, dict[str, NDArray[Any]], _Watcher]:
+        """What one training gave, its weights, and what was told meanwhile."""
         watcher = _Watcher()
-        first = trial.train(method, "first", watcher=watcher)
-        weights = _weights(judge, first)
-        if first.steps == 0:
-            _check_untrained(trial, judge, method, weights)
-            return
-        _check_report(judge, first, watcher)
-        judge.must(
-            not _same(weights, _weights(judge, trial.train(method, "other seed", seed=2))),
-            "another seed must give another backbone, but it gave the same; seed weights, order and views by job.seed",
-        )
-        trial.interrupt(method, "interrupted", at=first.steps // 2)
-        if _same(weights, _weights(judge, trial.train(plugin(method.params), "interrupted"))):
-            return
-        judge.must(
-            _same(weights, _weights(judge, trial.train(plugin(method.params), "second"))),
+        found = self.trial.train(self.built, "first", watcher=watcher)
+        return found, _weights(self.judge, found), watcher
+
+    def check_backbone(self) -> None:
+        """A backbone must have the weights of a trunk, finite, with the metadata of the job."""
+        assert self.trained
+
+    def check_report(self) -> None:
+        """Steps, loss and seconds must be told."""
+        found, _, watcher = self.trained
+        if found.steps:
+            _check_report(self.judge, found, watcher)
+
+    def check_seed(self) -> None:
+        """Another seed must give another backbone, unless the method draws nothing."""
+        found, weights, _ = self.trained
+        same = _same(weights, _weights(self.judge, self.trial.train(self.built, "other seed", seed=2)))
+        if found.steps:
+            self.judge.must(
+                not same,
+                "another seed must give another backbone, but it gave the same; seed weights, order and views by"
+                " job.seed",
+            )
+        else:
+            self.judge.must(
+                same != self.built.draws,
+                "another seed must give another backbone if the method draws, and the same if not,"
+                f" but draws is {self.built.draws}, and the opposite holds; seed weights by job.seed, or change draws",
+            )
+
+    def check_repeated(self) -> None:
+        """The same slices and seed must give the same backbone, also after an interruption."""
+        found, weights, _ = self.trained
+        half = found.steps // 2
+        if half:
+            self.trial.interrupt(self.built, "interrupted", at=half)
+            if _same(weights, _weights(self.judge, self.trial.train(self.plugin(self.params), "interrupted"))):
+                return
+        self.judge.must(
+            _same(weights, _weights(self.judge, self.trial.train(self.plugin(self.params), "second"))),
             "the same slices and seed must give the same backbone, but a second training gave another;"
             " draw from generators that are seeded by the job, and order nothing by a set",
         )
-        judge.must(
-            False,
+        self.judge.must(
+            not half,
             "a resumed training must give the backbone of an uninterrupted one, but it gave another after a stop at"
-            f" step {first.steps // 2} of {first.steps}; keep weights, optimiser,"
+            f" step {half} of {found.steps}; keep weights, optimiser,"
             " momentum copies and queues in the checkpoint, and make order and views functions of seed and step",
         )
-
-
-def _check_untrained(trial: _TrialJob, judge: Judge, method: Method[Any], weights: dict[str, NDArray[Any]]) -> None:
-    judge.must(
-        _same(weights, _weights(judge, trial.train(method, "second"))),
-        "the same seed must give the same backbone, but a second training gave another; seed weights by job.seed",
-    )
-    judge.must(
-        _same(weights, _weights(judge, trial.train(method, "other seed", seed=2))) != method.draws,
-        "another seed must give another backbone if the method draws, and the same if not,"
-        f" but draws is {method.draws}, and the opposite holds; seed weights by job.seed, or change draws",
-    )
 
 
 class _Stop(BaseException):

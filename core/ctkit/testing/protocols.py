@@ -3,49 +3,61 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ctkit.contracts import Difference, Evaluation, Floats, Params, Predictions, Protocol, Score
+from ctkit.contracts import Difference, Evaluation, Floats, Predictions, Protocol, Score
 from ctkit.contracts.judge import Judge
 from ctkit.promises import check_predictions
 from ctkit.testing import samples
-from ctkit.testing.plugins import build, check_check
+from ctkit.testing.plugins import Checks, Once
 
 
-def check_protocol(plugin: type[Protocol[Any]], params: Params | None = None) -> None:
-    """Check a protocol on 56 small images of two classes, with an untrained ResNet-18, on the CPU.
+class ProtocolChecks(Checks[Protocol[Any]]):
+    """Of a protocol, on 56 small images of two classes, with an untrained ResNet-18, on the CPU.
 
-    Pass parameters that make it quick. Raises ``NonConformance`` for the first promise that is broken.
+    Pass parameters that make it quick.
     """
-    protocol, judge = build("protocol", plugin, params)
-    check_check(judge, protocol)
-    task = samples.Brightness()
-    with tempfile.TemporaryDirectory() as folder:
-        backbone = samples.backbone(Path(folder) / "backbone.safetensors")
-        told: list[tuple[int, int]] = []
 
-        def job(name: str) -> Evaluation:
-            kept = Path(folder) / name
-            kept.mkdir(exist_ok=True)
-            return Evaluation(task, backbone, kept, 1.0, 1, "cpu", 0, lambda done, total: told.append((done, total)))
+    kind = "protocol"
 
-        found = protocol.predict(job("first"))
-        check_predictions(judge, found, task)
-        judge.must(told, "job.progress must be called, but it was not; call it regularly")
+    @Once
+    def predicted(self) -> tuple[Predictions, int]:
+        """Predictions, and how often the progress was told."""
+        return self._predict(self.built, "first")
+
+    def check_predictions(self) -> None:
+        """Predictions must be probabilities for the test images, and their progress told."""
+        found, told = self.predicted
+        check_predictions(self.judge, found, samples.Brightness())
+        self.judge.must(told, "job.progress must be called, but it was not; call it regularly")
+
+    def check_predictions_again(self) -> None:
+        """The same job must give the same predictions."""
+        found, _ = self.predicted
         for name, where in (("second", "a second time"), ("first", "with the files of the first time in job.folder")):
-            again = plugin(protocol.params).predict(job(name))
-            judge.must(
+            again, _ = self._predict(self.plugin(self.params), name)
+            self.judge.must(
                 np.array_equal(_numbers(found), _numbers(again)),
                 f"the same job must give the same predictions, but {where} they differ;"
                 " use a generator seeded by job.seed, and put everything that a file depends on into its name",
             )
-    _check_arithmetic(judge, protocol, found)
+
+    def check_arithmetic(self) -> None:
+        """Scores must lie in their intervals, and differences change their sign with their sides."""
+        _check_arithmetic(self.judge, self.built, self.predicted[0])
+
+    def _predict(self, protocol: Protocol[Any], name: str) -> tuple[Predictions, int]:
+        told: list[int] = []
+        kept = self.folder / name
+        kept.mkdir(exist_ok=True)
+        backbone = samples.backbone(kept.parent / "backbone.safetensors")
+        progress = lambda done, total: told.append(done)  # noqa: E731  # short
+        found = protocol.predict(Evaluation(samples.Brightness(), backbone, kept, 1.0, 1, "cpu", 0, progress))
+        return found, len(told)
 
 
 def _check_arithmetic(judge: Judge, protocol: Protocol[Any], found: Predictions) -> None:

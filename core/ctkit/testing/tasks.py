@@ -7,32 +7,48 @@ from typing import Any
 
 import numpy as np
 
-from ctkit.contracts import Params, Split, Task
+from ctkit.contracts import Split, Task
 from ctkit.contracts.judge import Judge, check_image, check_mask
 from ctkit.promises import check_classes, check_splits
-from ctkit.testing.plugins import build, check_check
+from ctkit.testing.plugins import Checks, Once
 
 IMAGES = 16  #: of each part that are looked at, from the first to the last
 
 
-def check_task(plugin: type[Task[Any]], params: Params | None = None) -> None:
-    """Check a task on the data its parameters name; of each part up to 16 images are looked at, the first and the last.
+class TaskChecks(Checks[Task[Any]]):
+    """Of a task, on the data its parameters name; of each part up to 16 images, the first and the last, are read."""
 
-    Raises ``NonConformance`` for the first promise that is broken.
-    """
-    task, judge = build("task", plugin, params)
-    _check_classes(judge, task)
-    with judge.calling("splits"):
-        splits = task.splits()
-    _check_parts(judge, task, splits)
-    _check_same(judge, splits, plugin(task.params).splits())
-    for part, split in splits.items():
-        for number in np.unique(np.linspace(0, len(split.names) - 1, IMAGES, dtype=int)).tolist():
-            _check_image(judge, task, part, number)
-            if task.masks:
-                _check_mask(judge, task, part, number)
-    _check_files(judge, task)
-    check_check(judge, task)
+    kind = "task"
+
+    @Once
+    def splits(self) -> Mapping[str, Split]:
+        """Its parts."""
+        with self.judge.calling("splits"):
+            return self.built.splits()
+
+    def check_classes(self) -> None:
+        """There must be two classes or more, and a positive one must be among them."""
+        _check_classes(self.judge, self.built)
+
+    def check_parts(self) -> None:
+        """Parts must hold together: names of their own, labels of classes, patients."""
+        _check_parts(self.judge, self.built, self.splits)
+
+    def check_parts_again(self) -> None:
+        """Parts must be the same each time."""
+        _check_same(self.judge, self.splits, self.plugin(self.params).splits())
+
+    def check_images(self) -> None:
+        """Images must be uint8, grey or RGB, the same each time."""
+        for part, split in self.splits.items():
+            for number in np.unique(np.linspace(0, len(split.names) - 1, IMAGES, dtype=int)).tolist():
+                _check_image(self.judge, self.built, part, number)
+                if self.built.masks:
+                    _check_mask(self.judge, self.built, part, number)
+
+    def check_files(self) -> None:
+        """Files must be those below the root."""
+        _check_files(self.judge, self.built)
 
 
 def _check_classes(judge: Judge, task: Task[Any]) -> None:
