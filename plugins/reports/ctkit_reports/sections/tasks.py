@@ -43,11 +43,10 @@ def tasks(run: Run, looks: Looks) -> dict[str, Any]:
         return {}
     first = {place[:2]: place for place in reversed(places)}
     main = main_rows(run.comparison_rows)
+    others = [row for row in run.comparison_rows if row not in main]
     return {
         "differences": _comparison_table(run, f"All differences in {metrics(main)}", main, looks),
-        "others": _comparison_table(
-            run, "Differences in other metrics", [c for c in run.comparison_rows if c not in main], looks
-        ),
+        "others": _comparison_table(run, "Differences in other metrics", others, looks),
         "places": [_task(run, looks, *place, with_curve=place in first.values()) for place in places],
     }
 
