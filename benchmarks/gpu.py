@@ -67,6 +67,7 @@ PIECES = (
     Piece("acceleration", 100, "memory layout, compilation and CUDA graphs"),
     Piece("moco", 50, "pre-training with MoCo v2"),
     Piece("byol", 50, "pre-training with BYOL"),
+    Piece("study", 120, "the study of redundancy: its positive control, and as much of the rest as there is time for"),
 )
 
 

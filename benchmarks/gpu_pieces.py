@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -47,6 +48,7 @@ class Scope:
     tiny: bool
     seconds: float  #: after which it is stopped
     folder: Path  #: for its files
+    out: Path  #: for files that are kept
     note: Callable[..., None]  #: called with settings by name, which the piece's file is to hold
 
     @property
@@ -76,7 +78,7 @@ def main() -> None:
         save(words.file, document)
 
     with tempfile.TemporaryDirectory() as folder:
-        scope = Scope(words.device, words.tiny, words.seconds, Path(folder), note)
+        scope = Scope(words.device, words.tiny, words.seconds, Path(folder), words.file.parent, note)
         for figure in RUN[words.piece](scope):
             print(figure, flush=True)
             document["figures"].append(asdict(figure))
@@ -514,6 +516,72 @@ def made(folder: Path) -> Path:
     return folder
 
 
+# --- the study of redundancy --------------------------------------------------------------------------------------
+
+#: A larger network, larger views and a longer training than in small, or one that only shows that the piece works.
+_LARGE = {
+    "backbone": "resnet18", "size": 64, "steps": 2000, "learning_rate": 1e-3, "hidden": 2048,
+    "stored": 96, "matrix": 128,
+}  # fmt: skip
+_TINY = {
+    "backbone": "resnet18",
+    "size": 32,
+    "steps": 2,
+    "learning_rate": 1e-3,
+    "hidden": 64,
+    "stored": 48,
+    "matrix": 48,
+}
+
+
+def study(scope: Scope) -> Figures:
+    """The positive control of ``examples/proof``, then as much of its grid as the time allows.
+
+    The tables of its runs are copied beside the figures, where ``examples/proof/page.py`` reads them.
+    """
+    sys.path.insert(0, str(HERE.parent / "examples" / "proof"))
+    from redundancy import commands
+
+    setting = _TINY if scope.tiny else _LARGE
+    scope.note(**setting)
+    runs, seen = scope.folder / "proof", set[tuple[str, ...]]()
+    begin, longest = time.monotonic(), 0.0
+    for command in commands(runs, range(1, 6), [], list(study_settings(scope, setting))):
+        start = time.monotonic()
+        if start + longest - begin > scope.seconds:
+            return
+        subprocess.run([sys.executable, "-m", "ctkit", *command], check=True, stdout=subprocess.DEVNULL)
+        run = Path(command[command.index("--out") + 1])
+        skipped = shutil.ignore_patterns("*.safetensors", "tensorboard", ".*")
+        shutil.copytree(run, scope.out / "proof" / run.name, ignore=skipped, dirs_exist_ok=True)
+        yield from study_scores(run, seen)
+        longest = max(longest, time.monotonic() - start)
+
+
+def study_settings(scope: Scope, setting: dict[str, Any]) -> Iterator[str]:
+    """Values in ``redundancy.toml``, as ``--set`` takes them."""
+    yield from (f"compute.device={scope.device}", f"dataset.size={setting['stored']}")
+    yield f"dataset.matrix={setting['matrix']}"
+    for name in ("uniform", "one-per-volume"):
+        keys = ("backbone", "size", "steps", "learning_rate", "hidden")
+        yield from (f"pretrain.{name}.{key}={setting[key]}" for key in keys)
+    for task in ("phantom-regions", "phantom-lesions"):
+        yield from (f"task.{task}.size={setting['stored']}", f"task.{task}.protocol.size={setting['size']}")
+        if scope.tiny:
+            yield from (f"task.{task}.{part}=4" for part in ("train", "val", "test"))
+
+
+def study_scores(run: Path, seen: set[tuple[str, ...]]) -> Figures:
+    """AUCs of a run folder that are not among those ``seen``, which they join."""
+    from ctkit import open_run
+
+    for row in open_run(run).scores:
+        name = (run.name, row.place.task, row.arm, row.place.pretrain, row.seed)
+        if row.metric == "auc" and not row.pooled and name not in seen:
+            seen.add(name)
+            yield Figure(", ".join(filter(None, (*name[:4], f"seed {row.seed}"))), row.value, "AUC")
+
+
 RUN: dict[str, Callable[[Scope], Figures]] = {
     "tests": tests,
     "swav": swav,
@@ -523,6 +591,7 @@ RUN: dict[str, Callable[[Scope], Figures]] = {
     "acceleration": acceleration,
     "moco": moco,
     "byol": byol,
+    "study": study,
 }
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-PIECES = ("tests", "swav", "simclr", "reducers", "evaluation", "acceleration", "moco", "byol")
+PIECES = ("tests", "swav", "simclr", "reducers", "evaluation", "acceleration", "moco", "byol", "study")
 
 SCRIPT = """\
 import json, os, sys, time

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from ctkit import plugins
+from ctkit import open_run, plugins
 from ctkit.cli import main
 from ctkit.contracts import Predictions
 from ctkit.pipeline_file.pipeline import Pipeline
@@ -58,7 +59,7 @@ def test_redundancy_is_the_same_patients_and_the_same_part_of_them_sampled_more_
     redundancy: ModuleType, density: int
 ) -> None:
     command = next(
-        words for words in redundancy.commands(Path("runs"), 1, [], []) if f"runs/redundancy-{density}" in words
+        words for words in redundancy.commands(Path("runs"), [1], [], []) if f"runs/redundancy-{density}" in words
     )
     changes = [words for before, words in itertools.pairwise(command) if before == "--set"]
     sparse, dense = (resolved(PROOF / "redundancy.toml", given).dataset.build() for given in ([], changes))
@@ -80,7 +81,7 @@ def test_arms_differ_in_nothing_but_the_slices_or_the_sampler() -> None:
 
 
 def test_the_positive_control_comes_first_and_then_the_first_seed_everywhere(redundancy: ModuleType) -> None:
-    commands = list(redundancy.commands(Path("runs"), 5, ["--jobs", "2"], ["pretrain.uniform.steps=4"]))
+    commands = list(redundancy.commands(Path("runs"), [5], ["--jobs", "2"], ["pretrain.uniform.steps=4"]))
     seeds = [int(word.partition("=")[2]) for words in commands for word in words if word.startswith("run.seeds=")]
     assert seeds == [1] * 12 + [5] * 9
     control = [words[-1] for words in commands[:6]]
@@ -224,7 +225,7 @@ def test_the_page_says_what_was_planted_and_draws_it(planted: Any, page: ModuleT
     assert planted.dose_response("phantom-lesions", "all").verdict == "hurts"
     assert "lesion, all, for ten times the slices: −0." in text
     for draw in (page._draw_scores, page._draw_differences, page._draw_pairs):
-        picture = page._figure(planted, draw)
+        picture = page._figure(planted, ["phantom-lesions"], draw)
         assert b"one-per-volume" in picture
         assert len(picture) < 60_000
 
@@ -242,7 +243,7 @@ def test_the_study_goes_from_its_file_to_its_page_and_trains_nothing_twice(
     small = [f"pretrain.{name}.steps=2" for name in ("uniform", "one-per-volume")]
     small += [f"task.phantom-{task}.{part}=4" for task in ("regions", "lesions") for part in ("train", "val", "test")]
     for start in ("first", "second"):
-        for command in redundancy.commands(folder, 2, [], small):
+        for command in redundancy.commands(folder, [2], [], small):
             with pytest.raises(SystemExit) as left:
                 main(command)
             assert left.value.code == 0, start
@@ -255,3 +256,17 @@ def test_the_study_goes_from_its_file_to_its_page_and_trains_nothing_twice(
     page.write_page(folder, docs)
     assert "24 trainings with 2 seeds" in (docs / "proof.md").read_text(encoding="utf-8")
     assert len((docs / "proof" / "scores.csv").read_text().splitlines()) == 1 + 2 * (24 + 6)
+
+
+@pytest.mark.slow
+def test_pre_training_beats_random_weights_in_the_quickstart(
+    tmp_path: Path, ctkit: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """With all slices, on features that a linear classifier reads: the interval of the difference is above 0."""
+    run, file = tmp_path / "run", PROOF.parent / "quickstart.toml"
+    done = ctkit("run", file, "--out", run, "--only", "arm=all", "--only", "arm=untrained")
+    assert done.returncode == 0, done.stderr
+    found = [row for row in open_run(run).comparisons if (row.arm, row.reference) == ("all", "untrained")]
+    (linear,) = [row for row in found if (row.place.protocol, row.metric) == ("linear", "auc")]
+    print(linear)  # noqa: T201  # for -s
+    assert linear.ci_low > 0

@@ -34,8 +34,8 @@ PUBLIC = {
         ctkit_stage_started
     """,
     "ctkit.testing": """
-        NonConformance check_dataset check_distribution check_method check_protocol check_reducer check_spec check_task
-        check_tracker
+        Check NonConformance check_dataset check_distribution check_method check_protocol check_reducer check_spec
+        check_task check_tracker checks_of parametrize_with_checks
     """,
     "ctkit_models": """
         Contrastive ContrastiveParams Network Plan Trunk full_precision

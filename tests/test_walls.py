@@ -26,7 +26,7 @@ LINES = 4_000
 #: Loose modules of ``ctkit``: what plugin authors import, and how it starts.
 LOOSE = {"__init__", "__main__", "errors", "files", "hookspecs", "stopping"}
 #: Where modules are imported by names that are not in the code: the plugin loader, and the table of commands by it.
-LOADERS = {"core/ctkit/plugins/registry.py"}
+LOADERS = {"core/ctkit/loading/__init__.py"}
 DYNAMIC = {"import_module", "__import__", "resolve_name", "run_module", "run_path", "exec", "exec_module"}
 
 

@@ -13,7 +13,10 @@ CtkitError                    1   it failed while running
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+PASSING = (KeyboardInterrupt, GeneratorExit)  #: what is no error of a plugin; all else that it may raise is
 
 
 class CtkitError(Exception):
@@ -38,6 +41,14 @@ class ConfigError(RequestError):
 
 class PluginError(RequestError):
     """A plugin that a request names is unknown, broken, or registered by two distributions."""
+
+    @staticmethod
+    def words_of(error: BaseException) -> str:
+        """What an error of a plugin says, in one line, with the remedy for reducers of before knobs were marked."""
+        text = " ".join(str(error).split())
+        outdated = isinstance(error, AttributeError | TypeError) and re.search(r"\bKnob\b|'knob'", text)
+        hint = "; mark the parameter with ctkit.contracts.knob instead" if outdated else ""
+        return f"{type(error).__name__}: {text}{hint}"
 
 
 class DataError(CtkitError):

@@ -34,7 +34,8 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 
 #: The core's own commands; a plugin's by the same name is called as ``ctkit DISTRIBUTION:NAME``.
 COMMANDS = (
-    "clean", "describe", "init", "list-plugins", "new-plugin", "query", "reduce", "run", "runs", "schema", "validate",
+    *("check-plugin", "clean", "describe", "init", "list-plugins", "new-plugin", "query", "reduce", "run", "runs"),
+    *("schema", "validate"),
 )  # fmt: skip
 
 

@@ -103,7 +103,7 @@ class Study:
         return tuple(
             seed
             for seed in sorted({one.seed for one in there})
-            if all(Backbone(arm, redundancy, seed) in there for arm in ARMS for redundancy in REDUNDANCIES)
+            if all(Backbone(*cell, seed) in there for cell in {(one.arm, one.redundancy) for one in there})
         )
 
     def mean(self, arm: str, redundancy: int, what: str) -> float:
@@ -120,9 +120,14 @@ class Study:
         cells = {(arm, redundancy): 1.0, (other, redundancy): -1.0}
         return self.samples[task].estimate(lambda _: cells, self.seeds)
 
+    @property
+    def redundancies(self) -> tuple[int, ...]:
+        """Those that there are, ascending."""
+        return tuple(sorted({one.redundancy for one in self.trainings}))
+
     def works(self, task: str) -> bool:
         """Whether the positive control holds: pre-training on all slices beats random weights at every redundancy."""
-        return all(self.difference(task, "all", UNTRAINED, redundancy).low > 0 for redundancy in REDUNDANCIES)
+        return all(self.difference(task, "all", UNTRAINED, redundancy).low > 0 for redundancy in self.redundancies)
 
     def dose_response(self, task: str, arm: str, less: str | None = None) -> Estimate:
         """Slope of an arm's score, or of its difference from another's, for ten times the slices."""
@@ -160,12 +165,12 @@ def adjusted(estimates: Sequence[Estimate]) -> list[Estimate]:
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
-def read_study(folder: Path) -> Study:
-    """Read the runs ``redundancy-1``, ``-3`` and ``-10`` of a folder."""
+def read_study(folders: Mapping[int, Path]) -> Study:
+    """Read the run folders of the redundancies."""
     predictions: dict[str, dict[Backbone, Predictions]] = {}
     trainings: dict[Backbone, Training] = {}
-    for redundancy in REDUNDANCIES:
-        run = open_run(folder / f"redundancy-{redundancy}")
+    for redundancy, folder in folders.items():
+        run = open_run(folder)
         for one in run.trainings:
             name = Backbone(_arm(one.arm, one.pretrain), redundancy, one.seed)
             alike = float(one.history["alike-pairs"][1].mean())
@@ -200,4 +205,4 @@ def primary(study: Study) -> Iterator[tuple[str, str, str, int]]:
     for task in study.samples:
         if study.works(task):
             for other in ("all", "random"):
-                yield from ((task, "hash", other, redundancy) for redundancy in REDUNDANCIES)
+                yield from ((task, "hash", other, redundancy) for redundancy in study.redundancies)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="another value in the file")
     parser.add_argument("--no-page", action="store_true", help="leave docs/proof.md as it is")
     words = parser.parse_args()
-    for command in commands(words.folder, words.seeds, ["--jobs", words.jobs], words.set):
+    for command in commands(words.folder, [words.seeds], ["--jobs", words.jobs], words.set):
         done = subprocess.run([sys.executable, "-m", "ctkit", *command], check=False).returncode
         if done:
             raise SystemExit(done)
@@ -37,14 +37,17 @@ def main() -> None:
         write_page(words.folder)
 
 
-def commands(folder: Path, seeds: int, options: Sequence[str], settings: Sequence[str]) -> Iterator[list[str]]:
-    """The runs, by the words after ``ctkit``: the positive control, the first seed, and then all seeds.
+def commands(
+    folder: Path, seeds: Iterable[int], options: Sequence[str], settings: Sequence[str]
+) -> Iterator[list[str]]:
+    """The runs, by the words after ``ctkit``: the positive control, the first seed, and then as many ``seeds``.
 
     So a study that is stopped early has its positive control, and as many seeds everywhere but in its last runs.
     """
     untrained, apart = ("arm=untrained",), ("pretrain=one-per-volume", "arm=all")
     control, uniform = ("pretrain=uniform", "arm=all"), ("pretrain=uniform",)
-    for number, parts in ((1, (untrained, control)), (1, (uniform, apart)), (seeds, (untrained, uniform, apart))):
+    everything = untrained, uniform, apart
+    for number, parts in ((1, (untrained, control)), (1, (uniform, apart)), *((more, everything) for more in seeds)):
         for redundancy in REDUNDANCIES:
             density = (f"dataset.slices={SLICES * redundancy}", f"dataset.slice_spacing={SPACING / redundancy:.12g}")
             given = [word for value in (f"run.seeds={number}", *density, *settings) for word in ("--set", value)]

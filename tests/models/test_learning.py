@@ -33,57 +33,13 @@ REGIONS = 6  #: of 100 mm
 SEEDS = (42, 43, 44)
 MARGIN = 0.05  #: of accuracy, mean over seeds; 0.13 (SimCLR), 0.14 (MoCo), 0.09 (SwAV), 0.10 (BYOL) were seen
 
-BRIEF: dict[str, Any] = {"backbone": "resnet18", "size": VIEW, "optimiser": "adam", "learning_rate": 1e-3}
-#: Views as different as the slices that are asked for, and no more: always turned, of at least half a slice.
-TURNED: dict[str, Any] = {
-    "flip_horizontal": 0.5,
-    "flip_vertical": 0.5,
-    "rotation": 180,
-    "rotation_p": 1.0,
-    "scale": (0.5, 1.0),
-    "jitter_p": 1.0,
-    "blur_p": 0.0,
-}
-SIMCLR_BRIEFLY = SimCLRParams(**BRIEF, batch=64, steps=120, rate_batch=None, scale=(0.3, 1.0))
-MOCO_BRIEFLY = MoCoParams(
-    **BRIEF,
-    **TURNED,
-    batch=48,
-    steps=150,
-    warmup=10,
-    weight_decay=1e-6,
-    decay="weights",
-    channels_last=True,
-    temperature=0.1,
-    head="linear",
-    projection=64,
-    queue=240,
-    key_momentum=0.98,  # slower, and the keys would be the start's to the end; faster, and their age gives them away
+#: Each with the parameters that ``ctkit init`` writes.
+METHODS = (
+    SimCLR(SimCLRParams(**SimCLR.first)),
+    MoCo(MoCoParams(**MoCo.first)),
+    SwAV(SwAVParams(**SwAV.first)),
+    BYOL(BYOLParams(**BYOL.first)),
 )
-SWAV_BRIEFLY = SwAVParams(
-    **BRIEF,
-    **TURNED,
-    batch=48,
-    steps=160,
-    channels_last=True,
-    local_views=0,
-    hidden=512,
-    projection=64,
-    prototypes=15,  # a batch has three slices for each
-    frozen=0,
-)
-BYOL_BRIEFLY = BYOLParams(
-    **BRIEF,
-    **TURNED,
-    batch=48,
-    steps=300,
-    warmup=10,
-    channels_last=True,
-    hidden=512,
-    projection=64,
-    target_momentum=0.98,
-)
-METHODS = (SimCLR(SIMCLR_BRIEFLY), MoCo(MOCO_BRIEFLY), SwAV(SWAV_BRIEFLY), BYOL(BYOL_BRIEFLY))
 
 
 class Scans(NamedTuple):

@@ -11,13 +11,15 @@ Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
 def plugins_of(kind: str | None = None) -> Complete:
-    """Offer plugins of a kind; None: of the kind that an earlier argument names."""
+    """Offer plugins of a kind; None: kinds and all plugins, and after a kind those of it."""
 
     def complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
         from ctkit import plugins
 
-        entries = plugins.load().of_kind(kind or str(context.params.get("kind")))
-        return [entry.name for entry in entries if entry.name.startswith(begun)]
+        given = context.params.get("words") or ()
+        wanted = (kind,) if kind else given[:1] or plugins.KINDS
+        names = [entry.name for one in wanted for entry in plugins.load().of_kind(one)]
+        return [name for name in (*(() if kind or given else plugins.KINDS), *names) if name.startswith(begun)]
 
     return complete
 

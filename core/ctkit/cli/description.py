@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import metadata
 from typing import Any, get_args
 
 from ctkit.contracts import Plugin, Reducer
@@ -16,7 +18,7 @@ def describe_plugin(entry: Entry) -> str:
     """Return what ``ctkit describe`` prints. Raises ``PluginError`` where the plugin cannot be imported."""
     plugin = entry.load()
     lines = [f"{entry.kind} {entry.name} ({entry.distribution} {entry.version}): {entry.summary}", ""]
-    lines += [inspect.getdoc(plugin) or "", ""]
+    lines += [*_homepage(entry), inspect.getdoc(plugin) or "", ""]
     if issubclass(plugin, Reducer):
         lines += [scopes(plugin), ""]
     lines += ["Parameters:" if plugin.params_type.model_fields else "Parameters: none"]
@@ -24,6 +26,20 @@ def describe_plugin(entry: Entry) -> str:
         stands = "required" if default == "required" else f"default {default}"
         lines += [f"  {name}  {kind}, {stands}", f"      {meaning}"]
     return "\n".join(lines)
+
+
+def _homepage(entry: Entry) -> list[str]:
+    """The line that says where a plugin's distribution is at home, none where its metadata do not."""
+    found: dict[str, str] = {}
+    with suppress(metadata.PackageNotFoundError):
+        facts = metadata.metadata(entry.distribution)
+        urls = (text.partition(",") for text in facts.get_all("Project-URL") or ())
+        found = {label.strip().lower(): url.strip() for label, _, url in urls}
+        found.setdefault("homepage", next(iter(facts.get_all("Home-page") or ()), ""))
+    url = next(
+        (found[label] for label in ("homepage", "documentation", "repository", "source") if found.get(label)), ""
+    )
+    return [f"Homepage: {url}", ""] if url else []
 
 
 def parameters(plugin: type[Plugin[Any]]) -> Iterator[tuple[str, str, str, str]]:

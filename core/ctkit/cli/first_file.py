@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_origin
 
@@ -35,8 +35,8 @@ def first_file(wishes: Wishes, registry: Registry) -> str:
         model: Any = kind.model(registry.find(kind.kind, str(given.get("use", kind.use)))) if kind else field
         given |= {"root": root} if root and "root" in model.model_fields else {}
         header = f"[[{key}]]" if get_origin(field) is list else f"[{key}]"
-        stated = (f"{key} = {_toml(value)}" for key, value in given.items())
-        return [header, *stated, *_comments(model, set(given)), ""]
+        stated = (f"{key} = {_toml(value)}" for key, value in given.items() if value is not None)
+        return [header, *stated, *_comments(model, given), ""]
 
     lines = ["# A pipeline of ctkit. Check it with `ctkit validate`, try it with `ctkit run --dry-run`.", ""]
     lines += table("run", name=wishes.name) + table("compute")
@@ -44,11 +44,15 @@ def first_file(wishes: Wishes, registry: Registry) -> str:
     for name in wishes.reducers:
         lines += table("reduce", use=name, **_knob(registry, name))
     if wishes.method:
-        lines += table("pretrain", use=wishes.method)
+        method: Any = registry.find("method", wishes.method).load()
+        first = dict(method.first)
+        lines += ["# A short training, to see an effect in minutes. The defaults are for long ones."] if first else []
+        lines += table("pretrain", use=wishes.method, **first)
         lines += ["# A backbone for comparison: the same network with random weights, or with the weights of a file."]
         lines += table("baseline", id=BASELINE)
     if wishes.method and wishes.task:
-        lines += table("task", wishes.task_root, use=wishes.task, protocol=list(wishes.protocols))
+        protocols = [_protocol(registry, name, first.get("size")) for name in wishes.protocols]
+        lines += table("task", wishes.task_root, use=wishes.task, protocol=protocols)
     return "\n".join([*lines, *table("report")]).rstrip() + "\n"
 
 
@@ -77,14 +81,20 @@ def _knob(registry: Registry, name: str) -> dict[str, Any]:
     return {} if knob is None else {"keep": {"share": 0.1}} if default is None else {knob.name: default}
 
 
-def _comments(model: type[Any], given: set[str]) -> Iterator[str]:
+def _protocol(registry: Registry, name: str, size: int | None) -> Any:
+    """A protocol that shows images as large as the views of a pre-training, where it resizes them."""
+    resizes = "size" in registry.find("protocol", name).load().params_type.model_fields
+    return {"use": name, "size": size} if size and resizes else name
+
+
+def _comments(model: type[Any], given: Mapping[str, Any]) -> Iterator[str]:
     for name, field in model.model_fields.items():
-        if name in given:
+        if given.get(name) is not None:
             continue
         if field.is_required():
             yield f'{name} = "..."  # {field.description or ""}'
         else:
-            value = field.get_default(call_default_factory=True)
+            value = None if name in given else field.get_default(call_default_factory=True)
             shown = _toml(value) if value is not None else "..."
             yield f"# {name} = {shown}  # {field.description or ''}".rstrip(" #")
 
@@ -93,4 +103,6 @@ def _toml(value: Any) -> str:
     """A value as TOML writes it: JSON's spelling fits strings, numbers, booleans and lists of these."""
     if isinstance(value, dict):
         return f"{{ {', '.join(f'{key} = {_toml(part)}' for key, part in value.items())} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False, default=str)

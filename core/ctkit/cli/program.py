@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     if (warning := other_project()) and "_CTKIT_COMPLETE" not in os.environ:
         click.echo(f"ctkit: {warning}", err=True)
     try:
-        plain = [word for word in words if word != "--debug"]
+        plain = [word for word in words if word != "--debug"] or ["--help"]
         with _output(words) as output:
             code = cli.main(
                 args=plain, prog_name="ctkit", standalone_mode=False, obj={"debug": debug, "output": output}

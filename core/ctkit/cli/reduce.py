@@ -62,9 +62,9 @@ def reduce(
     curve = _of_a_plugin("curve", "--curve", "ctkit-reports") if with_curve else None
     export = _of_a_plugin("export-slices", "--export", "ctkit-exporters") if form else None
     given: dict[str, dict[str, Any]] = {"dataset": {}, "reducer": {}}
-    for key, values in (("reducer", parameters), ("dataset", dataset_parameters)):
+    for key, option, values in (("reducer", "-p", parameters), ("dataset", "-d", dataset_parameters)):
         for value in values:
-            pipeline_text.override(given, f"{key}.{value}")
+            pipeline_text.override(given[key], value, option)
     found = studies.reduce(
         source,
         dataset=dataset,

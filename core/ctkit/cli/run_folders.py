@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ctkit.cli import completion
-from ctkit.cli.messages import json_output
+from ctkit.cli.options import json_output
 from ctkit.errors import RequestError
 
 
@@ -54,6 +54,8 @@ def clean(
     from ctkit.console import Console, size
     from ctkit.storage import Cache, spelled_one_way
 
+    if folder != Path("runs") and not folder.is_dir():
+        raise RequestError(f"there is no folder {folder}; give the folder that contains the runs")
     cache = Cache.beside(folder / "any").folder
     wish = cleaning.Wish(
         older_than=cleaning.parse_age(older_than) if older_than else None,

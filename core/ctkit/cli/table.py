@@ -12,9 +12,11 @@ from ctkit.errors import PluginError, nearest
 from ctkit.hookspecs import Spec
 
 _SUMMARIES = {
+    "testing.check_plugin:check_plugin": "Check that a plugin keeps its contract: the plugin or distribution NAME, or"
+    " those in a file, PATH[:CLASS].",
     "cli.run_folders:clean": "Free space in the cache beside the runs in FOLDER, after confirmation.",
-    "cli.plugins:describe": "Describe the plugin NAME of a KIND: what it does and its parameters, with units, bounds"
-    " and defaults.",
+    "cli.plugins:describe": "Describe the plugin NAME, or FILE.py:CLASS: what it does and its parameters, with units,"
+    " bounds and defaults.",
     "cli.pipeline_files:init": "Write a commented pipeline FILE; on a terminal, ask for values that no option gives.",
     "cli.plugins:list_plugins": "List every installed plugin, and the error of each broken one.",
     "testing.new_plugin:new_plugin": "Write a package with a working plugin of a KIND called NAME, and its tests,"

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import pickle
 import signal
+import sys
 import threading
 import traceback
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from logging.handlers import QueueHandler
+from operator import attrgetter
 from queue import SimpleQueue
+from types import FunctionType
 from typing import IO, Any
 
 from ctkit import stopping
 from ctkit.errors import CtkitError
+from ctkit.plugins import Source
 
 #: Native libraries start as many threads as there are cores; in a worker for each core that would be far too many.
 ONE_THREAD = {
@@ -73,10 +78,37 @@ class Raised:
 
 
 def pickled(thing: Any) -> bytes:
-    """Pickle what a worker needs: by reference where it can be imported, else by value."""
+    """Pickle what a worker needs: by reference where it can be imported, else by value; with the file of a plugin."""
+    with io.BytesIO() as stream:
+        _pickler()(stream).dump(thing)
+        return stream.getvalue()
+
+
+@cache
+def _pickler() -> Any:
     import cloudpickle  # type: ignore[import-untyped]  # ships no types
 
-    return bytes(cloudpickle.dumps(thing))
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # no types
+        def reducer_override(self, thing: Any) -> Any:
+            if isinstance(thing, type | FunctionType) and (source := source_of(thing)):
+                return _member, (source, thing.__qualname__)
+            return super().reducer_override(thing)
+
+    return Pickler
+
+
+def source_of(thing: Any) -> Source | None:
+    """The file of a plugin that a class or function comes from; None where it can be imported by its name."""
+    module = sys.modules.get(getattr(thing, "__module__", None) or "")
+    source: Source | None = getattr(module, "_ctkit_source", None)
+    try:
+        return source if source and attrgetter(thing.__qualname__)(module) is thing else None
+    except AttributeError:  # it is made inside a function
+        return None
+
+
+def _member(source: Source, name: str) -> Any:
+    return attrgetter(name)(source.module())
 
 
 def serve() -> None:

@@ -18,6 +18,7 @@ Six kinds of plugin, each one class with a frozen parameter model, found through
 The core owns everything else: names, seeds, caching, parallel work, budgets, composition, files and reports. A plugin
 is built once per process with its validated parameters and holds no other state (a tracker does, for one run);
 ``version`` is raised when its results change, which is what invalidates cached results.
+What is on this page was added in 0.1, unless it says otherwise.
 """
 
 from __future__ import annotations

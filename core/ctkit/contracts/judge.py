@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ctkit.contracts.params import Params, Plugin
 from ctkit.contracts.task import Task
-from ctkit.errors import CtkitError
+from ctkit.errors import PASSING, CtkitError, PluginError
 
 _log = logging.getLogger("ctkit.promises")
 
@@ -32,14 +32,14 @@ class Judge:
             raise self.error(f"{self.name}: {message}")
 
     @contextmanager
-    def keeping(self, promise: str, advice: str, passing: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+    def keeping(self, promise: str, advice: str, *passing: type[Exception]) -> Iterator[None]:
         """Raise where the block raises, which breaks ``promise``, unless it raises ``passing``; say what to do."""
         try:
             yield
-        except passing:
-            raise
-        except Exception as error:
-            words = f"{promise}, but {type(error).__name__} was raised: {error}; {advice}"
+        except BaseException as error:
+            if isinstance(error, (*PASSING, *passing)):
+                raise
+            words = f"{promise}, but {type(error).__name__} was raised: {' '.join(str(error).split())}; {advice}"
             raise self.error(f"{self.name}: {words}") from error
 
     @contextmanager
@@ -50,11 +50,11 @@ class Judge:
         """
         try:
             yield
-        except (Exception, SystemExit) as error:  # a stranger's plugin may raise anything
-            if isinstance(error, (CtkitError, MemoryError, *passing)):
+        except BaseException as error:  # a stranger's plugin may raise anything
+            if isinstance(error, (CtkitError, MemoryError, *PASSING, *passing)):
                 raise
             _log.debug("%s failed in %s", self.name, function, exc_info=True)
-            raise self.error(f"{self.name} failed in {function}: {type(error).__name__}: {error}") from error
+            raise self.error(f"{self.name} failed in {function}: {PluginError.words_of(error)}") from error
 
 
 def check_parameters_stored(judge: Judge, built: Plugin[Any], params: Params) -> None:

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from ctkit.contracts.params import Ints, P, Plugin
 from ctkit.contracts.task import Task
@@ -129,6 +129,7 @@ class Method(Plugin[P], ABC):
     """
 
     draws: bool = True  #: uses the seed; an instance may say that it does not, so that one backbone serves all seeds
+    first: ClassVar[Mapping[str, Any]] = {}  #: parameters that ``ctkit init`` writes: a training that pays in minutes
 
     @abstractmethod
     def pretrain(self, job: Pretraining) -> Pretrained:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast, get_args
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,14 +66,17 @@ class Plugin(Generic[P]):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         for base in vars(cls).get("__orig_bases__", ()):
-            for argument in get_args(base):
-                if isinstance(argument, type) and issubclass(argument, Params):
-                    cls.params_type = argument
-                elif isinstance(argument, type) and issubclass(argument, BaseModel):
-                    raise TypeError(
-                        f"parameters must derive from ctkit.contracts.Params but {argument.__name__} of {cls.__name__}"
-                        " does not; derive it from Params"
-                    )
+            origin, arguments = get_origin(base), get_args(base)
+            models = [one for one in arguments if isinstance(one, type) and issubclass(one, Params)]
+            given = [one for one in arguments if not isinstance(one, TypeVar)]
+            if models:
+                cls.params_type = models[0]
+            elif given and isinstance(origin, type) and issubclass(origin, Plugin):
+                name = getattr(given[0], "__name__", given[0])
+                raise TypeError(
+                    f"parameters must derive from ctkit.contracts.Params but {name} of {cls.__name__}"
+                    " does not; derive it from Params"
+                )
 
     def __init__(self, params: P | None = None) -> None:
         self.params: P = cast(P, self.params_type()) if params is None else params

@@ -44,7 +44,8 @@ def knob(default: float | None, *, low: float, high: float, unit: str, descripti
     return Field(default, ge=low, le=high, description=f"{description}, {unit}; {budget}", json_schema_extra=extra)
 
 
-def _knobs(params: type[Params]) -> list[Knob]:
+def knobs(params: type[Params]) -> list[Knob]:
+    """Return the parameters that are marked as a knob, of which a reducer has one at most."""
     found = []
     for name, field in params.model_fields.items():
         if isinstance(field.json_schema_extra, dict) and isinstance(mark := field.json_schema_extra.get("knob"), dict):
@@ -55,15 +56,7 @@ def _knobs(params: type[Params]) -> list[Knob]:
 
 def knob_of(params: type[Params]) -> Knob | None:
     """Return the knob among a reducer's parameters, None where there is none."""
-    return next(iter(_knobs(params)), None)
-
-
-def knob_fault(reducer: type[Reducer[Any]]) -> str:
-    """Say what is wrong with a reducer's knob, "" for nothing: of two, an address would hold the value of one."""
-    if isinstance(reducer.knob, Knob):
-        return "must not set knob; mark its parameter with ctkit.contracts.knob instead"
-    names = [one.name for one in _knobs(reducer.params_type)]
-    return f"must have one knob at most but marks {' and '.join(names)}; mark one" if len(names) > 1 else ""
+    return next(iter(knobs(params)), None)
 
 
 @dataclass(frozen=True)

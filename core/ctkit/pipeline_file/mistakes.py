@@ -19,11 +19,8 @@ if TYPE_CHECKING:
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-_UNCONVERTED = {
-    "int_type",
-    "float_type",
-    "bool_type",
-}  #: of strict reading: "3" is not a number, and true is none either
+#: of strict reading: "3" is not a number, and true is none either
+_UNCONVERTED = {"int_type", "float_type", "bool_type"}
 _TYPES = {"int": "a whole number", "float": "a number", "bool": "true or false", "string": "a string"}
 _TYPES |= {"path": "a path in quotes", "list": "an array", "tuple": "an array", "dict": "a table", "model": "a table"}
 
@@ -60,7 +57,8 @@ def _explained(
         inside = len(several[0]["loc"]) > len(place) and any(place == other[: len(place)] != other for other in at)
         if inside or (several[0]["type"] == "missing" and place in misspelt):
             continue  # another member of the union fits but for what is wrong inside; what is missing is misspelt
-        told = [one for one in several if one["type"] == "value_error"] or several
+        sound = [one for one in several if one["type"] != "finite_number"]  # of what is no number at all, its kind
+        told = [one for one in several if one["type"] == "value_error"] or sound or several
         first, *others = dict.fromkeys(_words(one, model) for one in told)
         message, given = " or ".join([first, *(other.removeprefix("must be ") for other in others)]), told[0]["input"]
         own = told[0]["type"] == "value_error" and str(given) in message

@@ -53,7 +53,7 @@ class Chosen(Generic[PluginT]):
         """What a reducer's evidence depends on; reducers that describe alike share it."""
         identity = self._identity(self._marked("address") | self._marked("describe"))
         shared = cast(type[Reducer[Any]], load_target(self.entry.target)).shared_evidence
-        return identity | {"plugin": shared, "version": 1} if shared else identity
+        return identity | {"plugin": shared, "version": 1} if shared and not self.entry.source else identity
 
     @property
     def pace(self) -> Document:
@@ -79,7 +79,7 @@ class Chosen(Generic[PluginT]):
             "version": load_target(self.entry.target).version,
             "parameters": self.params.model_dump(mode="json", exclude=silent),
             "files": files,
-        }
+        } | ({"again": self.entry.again} if self.entry.again else {})
 
 
 @dataclass(frozen=True)

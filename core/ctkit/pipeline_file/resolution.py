@@ -156,10 +156,12 @@ class _Resolver:
             self.note((*location, knob.name), f"give either {knob.name} or keep, not both: keep sets {knob.name}")
         elif not budget and knob and absent == {None} and not {knob.name, "keep"} & meant(given, fields):
             self.note(location, f"{name} needs {knob.name} ({knob.unit}) or keep, a budget")
-        if found is None:
+        own = {key: value for key, value in given.items() if key in plugin.params_type.model_fields}
+        params = found[0].params if found else validated(plugin.params_type, own, self.base)[0]
+        if params is None:
             return None
-        chosen, keys = found
-        value = getattr(chosen.params, knob.name) if knob and not budget else None
+        chosen: Chosen[Reducer[Any]] = Chosen(entry, params)
+        value = getattr(params, knob.name) if knob and not budget else None
         at = float("nan") if value is None else float(value)
         try:
             knob = chosen.build().knob
@@ -167,7 +169,7 @@ class _Resolver:
             self.note((*location, "use"), str(error))
         if knob and value is not None and not knob.low <= at <= knob.high:  # narrower than the parameter's range
             self.note((*location, knob.name), f"must be in {knob.low:g}..{knob.high:g} {knob.unit} but is {at:g}")
-        return Step(chosen, keys.scope or plugin.default_scope, at)
+        return Step(chosen, found[1].scope or plugin.default_scope, at) if found else None
 
     # pre-training and tasks
 
@@ -235,7 +237,7 @@ class _Resolver:
             self.note(location, f"must name a {table.kind} but is {stands}; valid: {names}")
             return None
         try:
-            entry = self.registry.find(table.kind, use)
+            entry = self.registry.find(table.kind, use, self.base)
             table.model(entry)
         except PluginError as error:
             self.note(location, str(error))

@@ -180,7 +180,9 @@ class PluginTable:
         if taken := sorted(core_keys(entry.kind) & params.model_fields.keys()):
             raise PluginError(f"{entry.title} has a parameter {taken[0]!r}, but this key is reserved for ctkit")
         qualified = f"{entry.distribution}:{entry.name}"
-        names: Any = Literal[(qualified,) if entry.status == "clash" else (entry.name, qualified)]
+        names: Any = (
+            str if entry.source else Literal[(qualified,) if entry.status == "clash" else (entry.name, qualified)]
+        )
         use: Any = Field(self.use if self.use == entry.name else ..., description=entry.summary)
         fields: Any = {name: (field.annotation, field) for name, field in params.model_fields.items()}
         return create_model(f"{self.kind}.{entry.name}", __base__=self.keys, use=(names, use), **fields)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import logging
 import os
@@ -13,15 +12,17 @@ from contextlib import redirect_stdout
 from dataclasses import astuple, dataclass, field, replace
 from functools import cache, partial
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import pluggy
 
 from ctkit import hookspecs
 from ctkit.console import without_paths
-from ctkit.errors import CtkitError, PluginError, nearest
-from ctkit.hookspecs import COMMANDS, DISTRIBUTION, PROJECT, Kind, Spec
-from ctkit.plugins.distributions import missing_extra
+from ctkit.errors import PASSING, CtkitError, PluginError, nearest
+from ctkit.hookspecs import COMMANDS, DISTRIBUTION, PROJECT, VERSION, Kind, Spec
+from ctkit.loading import Source, imported, load_target, read_file
+from ctkit.plugins.distributions import made_for, missing_extra
 
 if TYPE_CHECKING:
     import click
@@ -37,6 +38,7 @@ _OUTPUTS = "ctkit_run_outputs"
 _REGISTER: dict[str, Announced] = {f"ctkit_register_{kind}s": kind for kind in (*KINDS, _COMMAND)}
 _ASKING = {"ctkit_check_device", "ctkit_check_run", "ctkit_open_backbone", "ctkit_open_slices"}
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_FILE = re.compile(r"(?P<path>.+\.py)(:(?P<name>[A-Za-z_]\w*))?")  #: of a plugin; the path may hold blanks and colons
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 _log = logging.getLogger("ctkit.plugins")
 
@@ -55,16 +57,23 @@ class Entry:
     distribution: str
     version: str
     target: str = ""
-    status: str = "ok"  #: or "broken", "clash", or "needs EXTRA" where packages of that are missing
+    status: str = "ok"  #: or "broken", "clash", "needs EXTRA", whose packages are missing, or "made for VERSIONS"
     error: str = ""
     needs: str = ""  #: what pip has to install before it works, such as "ctkit-ssl[train]"
     point: str = ""  #: name of the entry point that it comes from
+    source: Source | None = None  #: of a plugin in a file
+    file: str = ""  #: that file, an absolute path
+    again: int = 0  #: how often its results were asked for anew, where that is known
 
+    @cache  # noqa: B019  # entries are few and live as long as the program
     def load(self) -> type[Plugin[Any]]:
         """Import the class. Raises ``PluginError`` where that fails, or it is not a whole one of its kind."""
+        from ctkit.contracts.judge import Judge
+        from ctkit.promises.declarations import check_declared
+
         found: type[Plugin[Any]] = self._imported(load_target)
-        if fault := _unfit(cast(Kind, self.kind), found):  # other kinds have no class that could be found
-            raise PluginError(f"{self.title}: {self.target} {fault}")
+        where = self.target.rpartition(":")[2] if self.source else self.target
+        check_declared(Judge(f"{self.title}: {where}", PluginError), cast(Kind, self.kind), found)
         return found
 
     def load_command(self) -> click.Command:
@@ -86,13 +95,18 @@ class Entry:
     @property
     def address(self) -> str:
         """The plugin as addresses in the cache name it: ours by the former name of their distribution, "ctkit"."""
-        return f"{PROJECT if self.distribution == DISTRIBUTION else self.distribution}:{self.name}"
+        of = self.source.digest if self.source else PROJECT if self.distribution == DISTRIBUTION else self.distribution
+        return f"{of}:{self.name}"
+
+    @property
+    def use(self) -> str:
+        """What a pipeline file says for it, wherever that file is."""
+        return f"{self.file or self.distribution}:{self.name}"
 
     @property
     def qualified(self) -> str:
         """How a name that others have too is written where it is used."""
-        name = f"{self.distribution}:{self.name}"
-        return f"ctkit {name}" if self.kind == "command" else f'use = "{name}"'
+        return f"ctkit {self.use}" if self.kind == "command" else f'use = "{self.use}"'
 
     def _imported(self, load: Callable[[str], Any]) -> Any:
         if self.status == "broken":
@@ -100,45 +114,35 @@ class Entry:
         try:
             return load(self.target)
         except PluginError as error:
-            raise PluginError(f"{self.title}: {self.error if self.needs else error}") from error
+            other = f"; it is {self.error}" if self.status.startswith("made for") else ""
+            raise PluginError(f"{self.title}: {self.error if self.needs else error}{other}") from error
 
 
-def imported(target: str) -> Any:
-    """Import what ``"module:name"`` names. Raises ``PluginError`` where that fails, for whatever reason."""
-    module, _, attribute = target.partition(":")
-    try:
-        with redirect_stdout(sys.stderr):
-            return getattr(importlib.import_module(module), attribute)
-    except (Exception, SystemExit) as error:  # a stranger's module may raise anything
-        raise PluginError(f"{target} cannot be imported: {type(error).__name__}: {error}") from error
+def in_file(path: Path, name: str = "", kind: Kind | None = None) -> list[Entry]:
+    """The plugins in a file, those of a ``kind`` or the one called ``name``; classes that others derive from are none.
 
+    Raises ``PluginError`` where the file cannot be imported, or has none.
+    """
+    from ctkit.contracts import BASES, Plugin
 
-@cache
-def load_target(target: str) -> type[Plugin[Any]]:
-    """Import ``"module:Class"`` and check that it is a plugin class."""
-    from ctkit.contracts import Plugin
-
-    found = imported(target)
-    if not (isinstance(found, type) and issubclass(found, Plugin)):
-        raise PluginError(f"{target} must be a subclass of one of the classes in ctkit.contracts but is {found!r}")
-    return found
-
-
-def _unfit(kind: Kind, found: type[Plugin[Any]]) -> str:
-    """Say why a class cannot serve as a plugin of a kind; "" where it can."""
-    from ctkit.contracts import BASES, Reducer
-    from ctkit.contracts.reducer import knob_fault
-
-    base = BASES[kind]
-    if not issubclass(found, base):
-        return (
-            f"must be a subclass of ctkit.contracts.{base.__name__} but is one of {found.__mro__[1].__name__};"
-            f" derive from it, or register it by another hook than ctkit_register_{kind}s"
-        )
-    missing = sorted(getattr(found, "__abstractmethods__", ()))
-    if missing:
-        return f"must implement the contract of a {kind} but lacks {', '.join(missing)}; add them"
-    return knob_fault(found) if issubclass(found, Reducer) else ""
+    path = Path(os.path.abspath(path))  # noqa: PTH100  # Path.resolve would follow links
+    source, module = read_file(path)
+    own = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == module.__name__]
+    classes = {one.__name__: one for one in own if issubclass(one, Plugin) and not one.__subclasses__()}
+    if name and name not in classes:
+        what = "no plugin: it derives from none of ctkit.contracts" if hasattr(module, name) else "not there"
+        raise PluginError(f"{name} of {path.name} is {what}; {nearest(name, classes)}")
+    found = []
+    for label, one in classes.items():
+        of = next((known for known, base in BASES.items() if issubclass(one, base)), None)
+        if of and name in ("", label):
+            facts = (path.name, source.digest[:12], f"{module.__name__}:{label}")
+            found.append(Entry(of, label, _first_line(one), *facts, source=source, file=str(path)))
+    if name and kind not in (None, found[0].kind):
+        raise PluginError(f"there is no {kind} {name!r} in {path.name}: it is a {found[0].kind}")
+    if not (fitting := [entry for entry in found if kind in (None, entry.kind)]):
+        raise PluginError(f"{path.name} has no {kind or 'plugin'}; derive a class from one of ctkit.contracts")
+    return fitting
 
 
 @dataclass
@@ -157,15 +161,25 @@ class Registry:
         """Entries of one kind, by name."""
         return (entry for entry in sorted(self.entries, key=lambda e: (e.name, e.distribution)) if entry.kind == kind)
 
-    def find(self, kind: Announced, use: str) -> Entry:
-        """Return what ``use`` means: ``"name"``, or ``"distribution:name"`` where two claim a name."""
+    def find(self, kind: Announced, use: str, base: Path = Path()) -> Entry:  # a constant
+        """Return what ``use`` means: ``"name"``, ``"distribution:name"``, or ``"file.py:Class"``, relative to ``base``.
+
+        Raises ``PluginError`` where there is no such plugin, or more than one.
+        """
         name = use.rpartition(":")[2]
         found = [e for e in self.of_kind(kind) if use in (e.name, f"{e.distribution}:{e.name}", e.address)]
+        if not found and kind in KINDS and (file := _FILE.fullmatch(use)):
+            found = in_file(base / Path(file["path"]).expanduser(), file["name"] or "", kind)
+            if len(found) > 1:
+                names = " or ".join(f"{file['path']}:{entry.name}" for entry in found)
+                raise PluginError(f"{found[0].distribution} has {len(found)} plugins of kind {kind}: write {names}")
         if not found:
+            others = sorted({entry.kind for entry in self.entries if use in (entry.name, entry.use)})
+            it_is = f": it is a {' and a '.join(others)}" if others else ""
             broken = [f"{e.distribution}: {e.error}" for e in self.entries if e.kind == "unknown"]
             hint = f"; broken plugins: {'; '.join(broken)}" if broken else ""
             raise PluginError(
-                f"there is no {kind} {use!r}; {nearest(name, {e.name for e in self.of_kind(kind)})}"
+                f"there is no {kind} {use!r}{it_is}; {nearest(name, {e.name for e in self.of_kind(kind)})}"
                 f" (see: ctkit list-plugins --kind {kind}){hint}"
             )
         if len(found) > 1:
@@ -198,7 +212,9 @@ class Registry:
         for plugin, implementation in self._implementations(hook, facts):
             try:
                 implementation()
-            except (Exception, SystemExit) as error:  # a listener must never stop a run
+            except PASSING:
+                raise
+            except BaseException as error:  # a listener must never stop a run
                 self._report(f"{plugin}.{hook}", error)
 
     def call(self, hook: str, **facts: Any) -> list[Any]:
@@ -210,10 +226,10 @@ class Registry:
         for plugin, implementation in self._implementations(hook, facts):
             try:
                 answers.append(implementation())
-            except CtkitError:
+            except (CtkitError, *PASSING):
                 raise
-            except (Exception, SystemExit) as error:  # a stranger's hook may raise anything
-                raise CtkitError(f"plugin {plugin!r} failed in {hook}: {type(error).__name__}: {error}") from error
+            except BaseException as error:  # a stranger's hook may raise anything
+                raise CtkitError(f"plugin {plugin!r} failed in {hook}: {PluginError.words_of(error)}") from error
         return [answer for answer in answers if answer is not None]
 
     def implements(self, hook: str) -> bool:
@@ -253,31 +269,40 @@ def load() -> Registry:
 
 def _distribution(point: metadata.EntryPoint) -> tuple[str, str]:
     assert point.dist  # what is installed has one
-    return DISTRIBUTION if point.dist.name == PROJECT else point.dist.name, point.dist.version  # ours was "ctkit"
+    name = point.dist.name or "unknown"  # as where its metadata are damaged
+    return DISTRIBUTION if name == PROJECT else name, point.dist.version or "?"  # ours was "ctkit"
 
 
 def _register(
     manager: pluggy.PluginManager, point: metadata.EntryPoint, distribution: str, version: str
 ) -> Iterator[Entry]:
+    name, other = f"{distribution}:{point.name}", made_for(distribution)
     try:
         with redirect_stdout(sys.stderr):  # what a module prints must not get among what is read by scripts
             module = point.load()
-        manager.register(module, f"{distribution}:{point.name}")
-        hooks = _hooks(manager, module)
-        registers = [hook for hook in hooks if hook in _REGISTER]
-        announced = [(_REGISTER[hook], spec) for hook in registers for spec in _specs(getattr(module, hook))]
-    except (Exception, SystemExit) as error:  # a stranger's module may raise anything; the others must go on
-        reason = f"{type(error).__name__}: {error}"
+            manager.register(module, name)
+            hooks = _hooks(manager, module)
+            registers = [hook for hook in hooks if hook in _REGISTER]
+            announced = [(_REGISTER[hook], spec) for hook in registers for spec in _specs(getattr(module, hook))]
+    except PASSING:
+        raise
+    except BaseException as error:  # a stranger's module may raise anything; the others must go on
+        if manager.has_plugin(name):
+            manager.unregister(name=name)  # none of its hooks is called
+        reason = f"{PluginError.words_of(error)}; it is {other}" if other else PluginError.words_of(error)
         yield Entry("unknown", point.name, "", distribution, version, point.value, "broken", reason, "", point.name)
         return
+    stands = other.partition(",")[0] or "ok"
     roles: list[Literal["output", "listener"]] = ["output"] if _OUTPUTS in hooks else []
     roles += ["listener"] if set(hooks) - _REGISTER.keys() - _ASKING - {_OUTPUTS} else []
     for role in roles:
-        yield Entry(role, point.name, _first_line(module), distribution, version, point.value, point=point.name)
+        yield Entry(
+            role, point.name, _first_line(module), distribution, version, point.value, stands, other, "", point.name
+        )
     for kind, spec in announced:
         fault, needs = _fault(kind, spec), missing_extra(distribution, spec.requires)
-        status = "broken" if fault else f"needs {spec.requires}" if needs else "ok"
-        fault = fault or (needs and f"packages are missing: pip install '{needs}'")
+        status = "broken" if fault else f"needs {spec.requires}" if needs else stands
+        fault = fault or (needs and f"packages are missing: pip install '{needs}'") or other
         yield Entry(kind, spec.name, spec.summary, distribution, version, spec.target, status, fault, needs, point.name)
 
 
@@ -301,7 +326,10 @@ def _hooks(manager: pluggy.PluginManager, module: Any) -> list[str]:
     for name, member in vars(module).items():
         marks = getattr(member, f"{PROJECT}_impl", None)
         if marks and name not in known:
-            raise AttributeError(f"there is no hook {name!r}; {nearest(name, known)}")
+            raise AttributeError(
+                f"there is no hook {name!r}; {nearest(name, known)}"
+                f" It may be made for another version of ctkit: this is {VERSION}"
+            )
         if marks and (marks["wrapper"] or marks["hookwrapper"]):
             raise AttributeError(f"{name} must not be a wrapper: hooks of ctkit are called one after the other")
     found = [caller.name for caller in manager.get_hookcallers(module) or ()]
@@ -319,8 +347,10 @@ def _fault(kind: Announced, spec: Spec) -> str:
     module = spec.target.partition(":")[0]
     try:
         found = importlib.util.find_spec(module) is not None
-    except (Exception, SystemExit) as error:  # finding imports the parent package, which may raise anything
-        return f"{module} cannot be imported: {type(error).__name__}: {error}"
+    except PASSING:
+        raise
+    except BaseException as error:  # finding imports the parent package, which may raise anything
+        return f"{module} cannot be imported: {PluginError.words_of(error)}"
     return "" if found else f"there is no module {module}"
 
 

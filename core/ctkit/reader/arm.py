@@ -16,7 +16,7 @@ from ctkit import compute, pipeline_file, plugins
 from ctkit.console import Console, count
 from ctkit.contracts import Dataset, Floats, Group, Ints, Knob, Rows, Volume, VolumeFacts
 from ctkit.errors import RequestError, nearest
-from ctkit.pipeline_file import Arm, Chosen
+from ctkit.pipeline_file import Arm, Chosen, Pipeline
 from ctkit.session import Session, open_session
 from ctkit.session.usage import used_by
 from ctkit.slices import Catalogue, Choice, Selection, selection
@@ -28,7 +28,6 @@ from ctkit.stages import select as selecting
 from ctkit.stages.data import Data
 from ctkit.stages.evidence import Evidence
 from ctkit.stages.narrowing import of_one_arm
-from ctkit.stages.readings import read_readings
 from ctkit.stages.selected import Selected
 from ctkit.storage import ArmFolder, RunFolder, read_provenance
 from ctkit.storage.records import CurveRow, read_rows
@@ -46,6 +45,7 @@ def revisit(run: Path, arm: str, console: Console, *, looking: bool = True) -> I
     document |= {"track": [], "plugins": {}}  # who followed the run need not be here either
     document["compute"]["device"] = "cpu"  # nothing is computed again, so the GPU of the run need not be here
     resolved = pipeline_file.resolve(document, registry, run, f"{run}/run.json")
+    _refuse_other_code(run, resolved)
     arms = {one.id: one for one in resolved.arms}
     if arm not in arms:
         raise RequestError(f"{run} has no arm {arm!r}; {nearest(arm, arms)}")
@@ -55,10 +55,16 @@ def revisit(run: Path, arm: str, console: Console, *, looking: bool = True) -> I
         yield _opened(session, arms[arm])
 
 
-def stored(run: Path, arm: str, console: Console) -> tuple[Rows, tuple[str, ...]]:
-    """Where the slices that an arm keeps lie in the slice store, and their sources; stores what is not there."""
-    with revisit(run, arm, console, looking=False) as opened:
-        return opened.store()
+def _refuse_other_code(run: Path, pipeline: Pipeline) -> None:
+    """Raise ``RequestError`` where a plugin's file is not what it was when the run used it."""
+    now = {(one.entry.kind, one.entry.name): one.entry for one in pipeline.plugins}
+    for fact in read_provenance(run).get("plugins", []):
+        entry = now.get((fact["kind"], fact["name"]))
+        if entry and entry.source and entry.source.digest != fact.get("code", entry.source.digest):
+            raise RequestError(
+                f"{entry.file} has changed since the run in {run}, whose results are of {fact['version']};"
+                " undo the change, or run it again"
+            )
 
 
 class RevisitedArm:
@@ -205,12 +211,10 @@ def _opened(session: Session, arm: Arm) -> RevisitedArm:
     if data is None:
         raise _missing(session, arm, "the source files have changed since the scan, or the scan is not in the cache")
     reducers = describing.described_reducers(session, data.catalogue)
-    numbers = range(len(data.catalogue))
-    lacking = sum(describing.is_missing(session.cache, data.catalogue.address(n), reducers) for n in numbers)
-    if lacking:
-        raise _missing(session, arm, f"{count(lacking, 'volume')} of {len(numbers)} not described for it in the cache")
-    data = selecting.numbered(replace(data, readings=read_readings(session.cache, data.catalogue)))
-    data = selecting.chosen_before(session, data)
+    if lacking := describing.missing(session, data.catalogue, reducers):
+        many = f"{count(len(lacking), 'volume')} of {len(data.catalogue)}"
+        raise _missing(session, arm, f"{many} not described for it in the cache")
+    data = selecting.found_before(session, data)
     chosen = next((selected for (name, _), selected in data.selections.items() if name == arm.id), None)
     if chosen is None:
         raise _missing(session, arm, "its selection is not in the cache")

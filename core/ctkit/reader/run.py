@@ -17,6 +17,7 @@ from ctkit.console import Console
 from ctkit.contracts import Bools, Exported, ExportFormat, Floats, Ints, Method, Params, Predictions
 from ctkit.errors import PluginError, RequestError, nearest
 from ctkit.hookspecs import DISTRIBUTION
+from ctkit.stages import predictions
 from ctkit.storage import ArmFolder, RunFolder, TrainingFolder, read_provenance, records
 from ctkit.storage.records import read_rows
 from ctkit.storage.run_folder import facts_beside
@@ -146,11 +147,11 @@ class RunPredictions:
     @cached_property
     def facts(self) -> records.PredictionFacts:
         """What the table cannot say: the positive class, notes and warnings; {} where a run left none."""
-        return records.read_prediction_facts(facts_beside(self.path))
+        return predictions.read_prediction_facts(facts_beside(self.path))
 
     def read(self) -> Predictions:
         """Read the table. Raises ``DataError`` where it names a label that is none of its classes."""
-        return records.read_predictions(self.path, facts_beside(self.path))
+        return predictions.read_predictions(self.path, facts_beside(self.path))
 
 
 @dataclass(frozen=True)
@@ -326,9 +327,10 @@ class Run:
         are decoded and stored first, for which data and cache must be what they were; of several draws, the first.
         Raises ``RequestError`` where that is not so, or torch is missing.
         """
-        from ctkit.reader.arm import stored
+        from ctkit.reader.arm import revisit
 
-        rows, sources = stored(self.path, arm, console or Console(quiet=True))
+        with revisit(self.path, arm, console or Console(quiet=True), looking=False) as opened:
+            rows, sources = opened.store()
         return _by_plugin("ctkit_open_slices", rows=rows, sources=sources)
 
     def backbone(self, arm: str | None = None, pretrain: str | None = None, seed: int | None = None) -> Any:

@@ -44,17 +44,21 @@ def run(
     until: Stage = "report",
     only: Only = EVERYTHING,
     jobs: Jobs = 1,
+    anew: Sequence[str] = (),
 ) -> RunFolder:
     """Run a pipeline, or ``only`` parts of it, up to and with the stage ``until``; what is there is not made again.
+
+    Nothing that is cached of the plugins called ``anew`` is found.
 
     ``jobs`` backbones are trained or evaluated at once, each on devices of its own, on which evidence is made as well.
     Raises a ``RequestError`` before anything is started, another ``CtkitError`` where the run cannot go on. An arm that
     fails at any stage from describe on is noted in ``run.json`` and the others go on.
     """
     folder = run_folder(pipeline)
-    session = replace(open_session(pipeline, registry, console, folder, jobs), only=only)
+    session = replace(open_session(pipeline, registry, console, folder, jobs, anew=anew), only=only)
     check_start(session, until)
     with folder.locked(), console.log_to(folder.log):
+        session.code.learn(session.cache)
         session = replace(session, provenance=replace(session.provenance))  # what another run wrote meanwhile counts
         pools = session.workers, session.device_pool
         held = used_by(session.cache, folder.path)
@@ -127,8 +131,11 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     if "evaluate" not in wanted:
         return _stopped(session, "pretrain")
     data = evaluation.evaluate(session, data)
-    if session.only and (len(data.backbones), len(data.predictions)) != _whole_size(session.pipeline):
-        session.provenance.state = f"done for {session.only}"
+    if session.only:
+        whole = outline(session.pipeline)
+        trainings = len(whole.trainings) + len(whole.baselines)
+        if (len(data.backbones), len(data.predictions)) != (trainings, trainings * len(whole.evaluations)):
+            session.provenance.state = f"done for {session.only}"
     comparing.score(session, data)
     comparing.compare(session, data)
     if "report" in wanted and data.predictions and session.pipeline.report.images:
@@ -137,13 +144,6 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     if "report" not in wanted:
         return _stopped(session, "evaluate")
     return _report(session, data)
-
-
-def _whole_size(pipeline: Pipeline) -> tuple[int, int]:
-    """How many pre-trainings and evaluations the whole pipeline asks for."""
-    whole = outline(pipeline)
-    trainings = len(whole.trainings) + len(whole.baselines)
-    return trainings, trainings * len(whole.evaluations)
 
 
 def _stopped(session: Session, stage: Stage) -> None:

@@ -33,8 +33,8 @@ def load(
     if isinstance(pipeline, Mapping):
         text, document, base, source = "", deepcopy(dict(pipeline)), Path.cwd(), "pipeline"
     else:
-        text, base, source = _text(Path(pipeline)), Path(pipeline).absolute().parent, str(pipeline)
-        document = _parsed(text, source)
+        base, source = Path(pipeline).absolute().parent, str(pipeline)
+        text, document = _read(Path(pipeline))
     for change in changes:
         override(document, change)
     follow(document, registry)
@@ -43,19 +43,15 @@ def load(
     return found if out is None else replace(found, run=found.run.model_copy(update={"out": Path(out).absolute()}))
 
 
-def _text(path: Path) -> str:
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
+        return text, tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}:{_syntax(text, str(error))}") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text: save it as UTF-8 in your editor"
         raise RequestError(f"cannot read the pipeline file {path}: {reason}") from error
-
-
-def _parsed(text: str, source: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{source}:{_syntax(text, str(error))}") from error
 
 
 def _refuse_versions(document: Mapping[str, Any], source: str, line: Callable[[tuple[str | int, ...]], int]) -> None:
@@ -102,17 +98,18 @@ def _syntax(text: str, message: str) -> str:
     return f"{line}: not valid TOML: {what}{column}{hint or ('; save the file as UTF-8' if chr(0) in text else '')}"
 
 
-def override(document: dict[str, Any], change: str) -> None:
-    """Change one key of a document: ``a.b=c``. Raises ``RequestError`` where there is no such place."""
+def override(document: dict[str, Any], change: str, option: str = "--set") -> None:
+    """Change one key of a document by an option: ``a.b=c``. Raises ``RequestError`` where there is no such place."""
     key, equals, value = change.partition("=")
     if not equals or not key.strip():
-        raise RequestError(f"--set needs KEY=VALUE, such as dataset.size=128, but is {change!r}")
+        example = "dataset.size=128" if option == "--set" else "threshold=4"
+        raise RequestError(f"{option} needs KEY=VALUE, such as {example}, but is {change!r}")
     *tables, last = key.strip().split(".")
     here: Any = document
     for name in tables:
-        here = _enter(here, name, change)
+        here = _enter(here, name, f"{option} {change}")
     if not isinstance(here, dict):
-        raise RequestError(f"--set {change}: {'.'.join(tables)} is not a table")
+        raise RequestError(f"{option} {change}: {'.'.join(tables)} is not a table")
     try:
         here[last] = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
@@ -126,9 +123,9 @@ def _enter(table: Any, name: str, change: str) -> Any:
             return table[int(name)]
         if name in by_name:
             return by_name[name]
-        raise RequestError(f"--set {change}: there is no {name!r}; {nearest(name, by_name)}")
+        raise RequestError(f"{change}: there is no {name!r}; {nearest(name, by_name)}")
     if not isinstance(table, dict):
-        raise RequestError(f"--set {change}: what should hold {name!r} is not a table")
+        raise RequestError(f"{change}: what should hold {name!r} is not a table")
     return table.setdefault(name, {})
 
 

@@ -32,12 +32,14 @@ def run(
     until: Stage = "report",
     only: Sequence[str] = (),
     jobs: Jobs = 1,
+    recompute: Sequence[str] = (),
     console: Console | None = None,
 ) -> Run:
     """Run a pipeline: a file, or its tables as a dict, whose paths are relative to the current folder.
 
     Finished results of earlier runs are reused, Ctrl-C ends the run as it ends the command, and the next call resumes
-    it. ``changes`` are those of ``--set`` and ``only`` those of ``--only``. ``console`` shows the progress
+    it. ``changes`` are those of ``--set`` and ``only`` those of ``--only``, ``recompute`` plugins
+    whose results are made again, as those of ``--recompute``. ``console`` shows the progress
     (``ctkit.Console()``); without one there is silence. Scripts need no ``if __name__ == "__main__"``::
 
         run = ctkit.run("study.toml", changes=["run.seeds=1"], until="select")
@@ -53,7 +55,7 @@ def run(
     console, registry = console or Console(quiet=True), plugins.load()
     warn_of_broken(registry, console)
     resolved = pipeline_text.load(pipeline, registry, changes, out)
-    folder = order.run(resolved, registry, console, until, parse(only, resolved), jobs)
+    folder = order.run(resolved, registry, console, until, parse(only, resolved), jobs, recompute)
     return finished(open_run(folder.path), console)
 
 

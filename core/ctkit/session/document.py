@@ -29,16 +29,12 @@ def document_of(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _described(chosen: Chosen[Any]) -> dict[str, Any]:
-    return {"use": _qualified(chosen)} | chosen.params.model_dump(mode="json")
-
-
-def _qualified(chosen: Chosen[Any]) -> str:
-    return f"{chosen.entry.distribution}:{chosen.entry.name}"
+    return {"use": chosen.entry.use} | chosen.params.model_dump(mode="json")
 
 
 def _described_arm(arm: Arm) -> dict[str, Any]:
     steps = []
     for step in arm.steps:
-        whole = {"use": _qualified(step.reducer)} | step.parameters | {"scope": step.scope}
+        whole = {"use": step.reducer.entry.use} | step.parameters | {"scope": step.scope}
         steps.append(whole if step.at != step.at else whole | step.reducer.params.model_dump(mode="json"))
     return {"id": arm.id, "steps": steps, "keep": arm.keep.model_dump(exclude_none=True) if arm.keep else None}

@@ -13,6 +13,7 @@ from typing import Any
 from ctkit.files import write_json
 from ctkit.hookspecs import VERSION
 from ctkit.pipeline_file import Pipeline
+from ctkit.session.code import digest_of
 from ctkit.session.document import document_of
 from ctkit.storage import RunFolder, read_provenance
 
@@ -141,6 +142,7 @@ def _plugins(pipeline: Pipeline) -> list[dict[str, Any]]:
             "distribution": chosen.entry.distribution,
             "version": chosen.entry.version,
             "results_version": chosen.identity["version"],
+            "code": digest_of(chosen.entry) or None,
         }
         for chosen in pipeline.plugins
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +19,7 @@ from ctkit.errors import CtkitError, StorageError
 from ctkit.hookspecs import RunInfo
 from ctkit.pipeline_file import Arm, Pipeline
 from ctkit.plugins import Registry
+from ctkit.session.code import UNCHANGED, Code, with_known_code
 from ctkit.session.document import document_of
 from ctkit.session.only import EVERYTHING, Only
 from ctkit.session.provenance import Provenance
@@ -46,6 +47,7 @@ class Session:
     info: RunInfo
     device_pool: DevicePool  #: does what needs the device
     only: Only = EVERYTHING  #: what to work on; the rest stays as it is
+    code: Code = UNCHANGED  #: what is new of the code of plugins
 
     @contextmanager
     def work(self, stage: str, item: str = "") -> Iterator[None]:
@@ -154,18 +156,24 @@ def open_session(
     jobs: Jobs = 1,
     *,
     looking: bool = False,
+    anew: Collection[str] = (),
 ) -> Session:
-    """Put together what the stages share. Who is only ``looking`` leaves the cache as it is."""
-    settings = pipeline.compute
+    """Put together what the stages share. Who is only ``looking`` leaves the cache as it is.
+
+    Nothing that is cached of the plugins called ``anew`` is found.
+    """
+    settings, stored = pipeline.compute, Cache.beside(folder.path, looking=looking)
+    pipeline, code = with_known_code(pipeline, stored, anew)
     unusable = cache(lambda: next(iter(registry.call("ctkit_check_device", device="cuda")), None))
     device = devices.resolve(settings.device, settings.devices, unusable)
     pool = DevicePool(devices.shares(device, jobs, settings.devices), settings.time_limit)
-    backend = compute.Backend.of(settings.backend, settings.workers, settings.scheduler, settings.time_limit)
+    workers = compute.usable_cores() if settings.workers == "auto" else settings.workers
+    backend = compute.Backend(settings.backend, workers, settings.scheduler, settings.time_limit)
     session = Session(
         pipeline=pipeline,
         arms=pipeline.arms,
         registry=registry.without(pipeline.rules.disable),
-        cache=Cache.beside(folder.path, looking=looking),
+        cache=stored,
         folder=folder,
         workers=compute.Workers(backend),
         console=console,
@@ -173,7 +181,10 @@ def open_session(
         device=device,
         info=RunInfo(pipeline.run.name, folder.path, redacted(document_of(pipeline))),
         device_pool=pool,
+        code=code,
     )
+    for text in code.said:
+        session.note(text)
     if (settings.device, device) == ("auto", "cpu") and devices.cuda_devices():
         session.note(f"this run computes on the CPU: {unusable()}")
     return session

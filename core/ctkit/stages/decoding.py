@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Dataset, Ints, Pixels, Reducer, Slices, Volume
 from ctkit.contracts.judge import Judge
-from ctkit.errors import DataError, PluginError
+from ctkit.errors import PASSING, DataError, PluginError
 from ctkit.pipeline_file import Chosen, Rendering
 from ctkit.promises import check_pixels
 from ctkit.slices import Catalogue, SliceStore, packed, rendering
@@ -109,7 +109,7 @@ def _describe_volume(chosen: Chosen[Dataset[Any]], cache: Cache, look: Rendering
                     if slices is not None and n not in failures:  # a copy, as it may be a view of what comes next
                         found[n].append(evidence_of(one, slices, reducers[n]).copy())
                 except PluginError as error:
-                    failures[n] = Failure(str(error), one)
+                    failures[n] = Failure(f"{error} (volume {cache.pseudonym(item.volume.key)})", one)
     except PluginError as error:
         return Described(failures=(Failure(str(error)),))
     reading = Reading.of(len(item.volume), _joined(blocks), item.known)
@@ -163,15 +163,24 @@ def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices, reducer: Reducer[A
     name, reducer, n = chosen.entry.name, reducer or chosen.build(), len(slices.index)
     try:
         evidence: NDArray[Any] = np.asarray(reducer.describe(replace(slices, at=chosen.at)))
-    except Exception as error:  # a stranger's reducer may raise anything
+    except PASSING:
+        raise
+    except BaseException as error:  # a stranger's reducer may raise anything
         _log.debug("describing failed", exc_info=True)
-        raise PluginError(f"reducer {name!r} failed to describe a volume: {type(error).__name__}: {error}") from error
+        words = PluginError.words_of(error)
+        raise PluginError(f"reducer {name!r} failed to describe a volume: {words}") from error
     expected = (n,) if reducer.evidence == "slice" else (n * (n - 1) // 2,)
     of_pairs = reducer.evidence == "pair" and evidence.ndim != 1
     if evidence.shape[:1] != expected or of_pairs or evidence.dtype.hasobject:
         raise PluginError(
             f"reducer {name!r} must describe {n} slices by numbers ({expected[0]}, ...) for evidence"
             f" {reducer.evidence!r}, but returned {evidence.shape} {evidence.dtype}"
+        )
+    left_out = np.isnan(evidence) if evidence.dtype.kind in "fc" and chosen.at is not None else False
+    if evidence.dtype.kind in "fc" and not (np.isfinite(evidence) | left_out).all():
+        raise PluginError(
+            f"reducer {name!r} must describe slices by finite numbers, but its evidence holds NaN or infinity; define"
+            " the evidence of slices without contrast, and raise the reducer's version"
         )
     return evidence
 

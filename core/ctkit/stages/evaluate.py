@@ -19,10 +19,11 @@ from ctkit.stages import pretrain
 from ctkit.stages.data import Data
 from ctkit.stages.jobs import Evaluated
 from ctkit.stages.materialise import rows_in_store, slice_store
+from ctkit.stages.predictions import read_prediction_facts, read_predictions, write_predictions
 from ctkit.stages.selected import Selected
 from ctkit.stages.tasks import built
 from ctkit.storage import address, place
-from ctkit.storage.records import read_prediction_facts, read_predictions, read_rows, write_predictions, write_rows
+from ctkit.storage.records import read_rows, write_rows
 from ctkit.storage.run_folder import facts_beside
 
 _TABLE, _FACTS, _LEAKS = "predictions.csv", "facts.json", "leaks.csv"  #: in the cache

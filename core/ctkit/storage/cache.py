@@ -33,7 +33,7 @@ LOCATION = "CTKIT_CACHE"  #: environment variable that moves the cache
 KINDS = frozenset(
     {
         *("scan", "headers", "reading", "evidence", "selection", "curve", "store", "pictures"),
-        *("pretrain", "unfinished", "evaluate", "evaluation", "scores", "comparisons"),
+        *("pretrain", "unfinished", "evaluate", "evaluation", "scores", "comparisons", "code"),
     }
 )
 ENTRY = ".entry"  #: suffix of an entry that is one file

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctkit.contracts import Method, Params, Pretrained, Pretraining
+from ctkit.contracts import Method, Pretrained, Pretraining
 from ctkit.contracts.judge import Judge
 from ctkit.promises import check_pretrained
 from ctkit.testing import samples
-from ctkit.testing.plugins import build, check_check
+from ctkit.testing.plugins import Checks, Once
 
 METADATA = {"arm": "a", "fingerprint": "0"}
 FEWEST_STEPS = 4
@@ -23,54 +22,96 @@ FEWEST_STEPS = 4
 _FOREIGN = ("module.", "model.", "backbone.", "encoder.", "state_dict.", "fc.", "projection_head.")
 
 
-def check_method(plugin: type[Method[Any]], params: Params | None = None) -> None:
-    """Check a method by three short trainings on 16 random slices of 32 pixels, on the CPU.
+class MethodChecks(Checks[Method[Any]]):
+    """Of a method, by short trainings on 16 random slices of 32 pixels, on the CPU.
 
     Pass parameters that make it quick: a small trunk and four to ten steps; with checkpoints at every chance, so that
-    going on after an interruption is tried too. One that takes no step must only keep to its seed. Raises
-    ``NonConformance`` for the first promise that is broken.
+    going on after an interruption is tried too. One that takes no step must only keep to its seed.
     """
-    method, judge = build("method", plugin, params)
-    check_check(judge, method)
-    with tempfile.TemporaryDirectory() as folder:
-        trial = _TrialJob(judge, Path(folder))
+
+    kind = "method"
+
+    @Once
+    def trial(self) -> _TrialJob:
+        """Trainings in a folder of their own."""
+        return _TrialJob(self.judge, self.folder)
+
+    @Once
+    def trained(self) -> tuple[Pretrained, dict[str, NDArray[Any]], _Watcher]:
+        """What one training gave, its weights, and what was told meanwhile."""
         watcher = _Watcher()
-        first = trial.train(method, "first", watcher=watcher)
-        weights = _weights(judge, first)
-        if first.steps == 0:
-            _check_untrained(trial, judge, method, weights)
+        found = self.trial.train(self.built, "first", watcher=watcher)
+        return found, _weights(self.judge, found), watcher
+
+    def check_backbone(self) -> None:
+        """A backbone must have the weights of a trunk, finite, with the metadata of the job."""
+        assert self.trained
+
+    def check_report(self) -> None:
+        """Steps, loss and seconds must be told."""
+        judge, (found, _, watcher) = self.judge, self.trained
+        if not found.steps:
             return
-        _check_report(judge, first, watcher)
         judge.must(
-            not _same(weights, _weights(judge, trial.train(method, "other seed", seed=2))),
-            "another seed must give another backbone, but it gave the same; seed weights, order and views by job.seed",
+            found.steps >= FEWEST_STEPS,
+            f"a training must take {FEWEST_STEPS} steps or more to be checked,"
+            f" but it took {found.steps}; pass parameters with more steps or a smaller batch",
         )
-        trial.interrupt(method, "interrupted", at=first.steps // 2)
-        if _same(weights, _weights(judge, trial.train(plugin(method.params), "interrupted"))):
-            return
+        done = [step for step, _ in watcher.steps]
         judge.must(
-            _same(weights, _weights(judge, trial.train(plugin(method.params), "second"))),
+            done and done == sorted(done) and watcher.steps[-1] == (found.steps, found.steps),
+            "job.progress must receive increasing steps, and finally the number of all steps, but it received"
+            f" {watcher.steps[-3:]} of {found.steps}; call it after each step",
+        )
+        judge.must(watcher.metrics, "job.metric must receive the loss, but it was not called; call it regularly")
+        losses = [value for _, name, value in found.history if name == "loss"]
+        judge.must(
+            losses and np.isfinite(losses).all(),
+            f"history must have finite values called \"loss\", but they are {losses[:3]}; add (step, 'loss', value)",
+        )
+        judge.must(
+            found.epochs > 0 and 0 < found.batch <= 16 and found.seconds > 0,
+            "epochs, batch and seconds must state what was done, with a batch of at most the 16 slices of the arm, but"
+            f" they are {found.epochs}, {found.batch} and {found.seconds}; lower the batch for a small arm, and note"
+            " it",
+        )
+
+    def check_seed(self) -> None:
+        """Another seed must give another backbone, unless the method draws nothing."""
+        found, weights, _ = self.trained
+        same = _same(weights, _weights(self.judge, self.trial.train(self.built, "other seed", seed=2)))
+        if found.steps:
+            self.judge.must(
+                not same,
+                "another seed must give another backbone, but it gave the same; seed weights, order and views by"
+                " job.seed",
+            )
+        else:
+            self.judge.must(
+                same != self.built.draws,
+                "another seed must give another backbone if the method draws, and the same if not,"
+                f" but draws is {self.built.draws}, and the opposite holds; seed weights by job.seed, or change draws",
+            )
+
+    def check_repeated(self) -> None:
+        """The same slices and seed must give the same backbone, also after an interruption."""
+        found, weights, _ = self.trained
+        half = found.steps // 2
+        if half:
+            self.trial.interrupt(self.built, "interrupted", at=half)
+            if _same(weights, _weights(self.judge, self.trial.train(self.plugin(self.params), "interrupted"))):
+                return
+        self.judge.must(
+            _same(weights, _weights(self.judge, self.trial.train(self.plugin(self.params), "second"))),
             "the same slices and seed must give the same backbone, but a second training gave another;"
             " draw from generators that are seeded by the job, and order nothing by a set",
         )
-        judge.must(
-            False,
+        self.judge.must(
+            not half,
             "a resumed training must give the backbone of an uninterrupted one, but it gave another after a stop at"
-            f" step {first.steps // 2} of {first.steps}; keep weights, optimiser,"
+            f" step {half} of {found.steps}; keep weights, optimiser,"
             " momentum copies and queues in the checkpoint, and make order and views functions of seed and step",
         )
-
-
-def _check_untrained(trial: _TrialJob, judge: Judge, method: Method[Any], weights: dict[str, NDArray[Any]]) -> None:
-    judge.must(
-        _same(weights, _weights(judge, trial.train(method, "second"))),
-        "the same seed must give the same backbone, but a second training gave another; seed weights by job.seed",
-    )
-    judge.must(
-        _same(weights, _weights(judge, trial.train(method, "other seed", seed=2))) != method.draws,
-        "another seed must give another backbone if the method draws, and the same if not,"
-        f" but draws is {method.draws}, and the opposite holds; seed weights by job.seed, or change draws",
-    )
 
 
 class _Stop(BaseException):
@@ -125,31 +166,6 @@ class _TrialJob:
         )
 
 
-def _check_report(judge: Judge, found: Pretrained, watcher: _Watcher) -> None:
-    judge.must(
-        found.steps >= FEWEST_STEPS,
-        f"a training must take {FEWEST_STEPS} steps or more to be checked,"
-        f" but it took {found.steps}; pass parameters with more steps or a smaller batch",
-    )
-    done = [step for step, _ in watcher.steps]
-    judge.must(
-        done and done == sorted(done) and watcher.steps[-1] == (found.steps, found.steps),
-        "job.progress must receive increasing steps, and finally the number of all steps, but it received"
-        f" {watcher.steps[-3:]} of {found.steps}; call it after each step",
-    )
-    judge.must(watcher.metrics, "job.metric must receive the loss, but it was not called; call it regularly")
-    losses = [value for _, name, value in found.history if name == "loss"]
-    judge.must(
-        losses and np.isfinite(losses).all(),
-        f"history must have finite values called \"loss\", but they are {losses[:3]}; add (step, 'loss', value)",
-    )
-    judge.must(
-        found.epochs > 0 and 0 < found.batch <= 16 and found.seconds > 0,
-        "epochs, batch and seconds must state what was done, with a batch of at most the 16 slices of the arm, but"
-        f" they are {found.epochs}, {found.batch} and {found.seconds}; lower the batch for a small arm, and note it",
-    )
-
-
 def _weights(judge: Judge, found: Pretrained) -> dict[str, NDArray[Any]]:
     """Read a backbone's weights and check that they are a trunk's."""
     from safetensors import safe_open
@@ -168,16 +184,13 @@ def _weights(judge: Judge, found: Pretrained) -> dict[str, NDArray[Any]]:
         "a backbone must have 3 input channels, but none of its convolutions has; repeat the weights of one channel,"
         " divided by 3",
     )
-    judge.must(all(map(_finite, weights.values())), "weights must be finite, but some are not; lower the rate")
+    finite = all(value.dtype.kind != "f" or np.isfinite(value).all() for value in weights.values())
+    judge.must(finite, "weights must be finite, but some are not; lower the rate")
     judge.must(
         metadata.items() >= METADATA.items(),
         f"a backbone must contain the job's metadata, but it contains {metadata}; pass job.metadata to safetensors",
     )
     return weights
-
-
-def _finite(value: NDArray[Any]) -> bool:
-    return value.dtype.kind != "f" or bool(np.isfinite(value).all())
 
 
 def _same(one: dict[str, NDArray[Any]], other: dict[str, NDArray[Any]]) -> bool:

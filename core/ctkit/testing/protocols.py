@@ -3,67 +3,75 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ctkit.contracts import Difference, Evaluation, Floats, Params, Predictions, Protocol, Score
+from ctkit.contracts import Difference, Evaluation, Floats, Predictions, Protocol, Score
 from ctkit.contracts.judge import Judge
 from ctkit.promises import check_predictions
 from ctkit.testing import samples
-from ctkit.testing.plugins import build, check_check
+from ctkit.testing.plugins import Checks, Once
 
 
-def check_protocol(plugin: type[Protocol[Any]], params: Params | None = None) -> None:
-    """Check a protocol on 56 small images of two classes, with an untrained ResNet-18, on the CPU.
+class ProtocolChecks(Checks[Protocol[Any]]):
+    """Of a protocol, on 56 small images of two classes, with an untrained ResNet-18, on the CPU.
 
-    Pass parameters that make it quick. Raises ``NonConformance`` for the first promise that is broken.
+    Pass parameters that make it quick.
     """
-    protocol, judge = build("protocol", plugin, params)
-    check_check(judge, protocol)
-    task = samples.Brightness()
-    with tempfile.TemporaryDirectory() as folder:
-        backbone = samples.backbone(Path(folder) / "backbone.safetensors")
-        told: list[tuple[int, int]] = []
 
-        def job(name: str) -> Evaluation:
-            kept = Path(folder) / name
-            kept.mkdir(exist_ok=True)
-            return Evaluation(task, backbone, kept, 1.0, 1, "cpu", 0, lambda done, total: told.append((done, total)))
+    kind = "protocol"
 
-        found = protocol.predict(job("first"))
-        check_predictions(judge, found, task)
-        judge.must(told, "job.progress must be called, but it was not; call it regularly")
+    @Once
+    def predicted(self) -> tuple[Predictions, int]:
+        """Predictions, and how often the progress was told."""
+        return self._predict(self.built, "first")
+
+    def check_predictions(self) -> None:
+        """Predictions must be probabilities for the test images, and their progress told."""
+        found, told = self.predicted
+        check_predictions(self.judge, found, samples.Brightness())
+        self.judge.must(told, "job.progress must be called, but it was not; call it regularly")
+
+    def check_predictions_again(self) -> None:
+        """The same job must give the same predictions."""
+        found, _ = self.predicted
         for name, where in (("second", "a second time"), ("first", "with the files of the first time in job.folder")):
-            again = plugin(protocol.params).predict(job(name))
-            judge.must(
+            again, _ = self._predict(self.plugin(self.params), name)
+            self.judge.must(
                 np.array_equal(_numbers(found), _numbers(again)),
                 f"the same job must give the same predictions, but {where} they differ;"
                 " use a generator seeded by job.seed, and put everything that a file depends on into its name",
             )
-    _check_arithmetic(judge, protocol, found)
 
+    def check_arithmetic(self) -> None:
+        """Scores must lie in their intervals, and differences change their sign with their sides."""
+        judge, protocol, found = self.judge, self.built, self.predicted[0]
+        other = _blurred(found)
+        for runs in ([found], [found, other]):
+            _check_scores(judge, protocol.scores(runs))
+        metrics = {score.metric for score in protocol.scores([found])}
+        for difference in protocol.compare([found], [found]):
+            _check_nothing_differs(judge, difference, metrics)
+        forth, back = protocol.compare([found], [other]), protocol.compare([other], [found])
+        for one, reverse in zip(forth, back, strict=True):
+            _check_difference(judge, one, metrics)
+            judge.must(
+                one.metric == reverse.metric and math.isclose(one.difference, -reverse.difference, abs_tol=1e-12),
+                f"the difference in {one.metric} must change its sign if arm and reference are swapped, but it is"
+                f" {one.difference:g} and {reverse.difference:g}; subtract the reference from the arm",
+            )
 
-def _check_arithmetic(judge: Judge, protocol: Protocol[Any], found: Predictions) -> None:
-    """Scores and comparisons of what was predicted, and of the same turned towards the other class."""
-    other = _blurred(found)
-    for runs in ([found], [found, other]):
-        _check_scores(judge, protocol.scores(runs))
-    metrics = {score.metric for score in protocol.scores([found])}
-    for difference in protocol.compare([found], [found]):
-        _check_nothing_differs(judge, difference, metrics)
-    forth, back = protocol.compare([found], [other]), protocol.compare([other], [found])
-    for one, reverse in zip(forth, back, strict=True):
-        _check_difference(judge, one, metrics)
-        judge.must(
-            one.metric == reverse.metric and math.isclose(one.difference, -reverse.difference, abs_tol=1e-12),
-            f"the difference in {one.metric} must change its sign if arm and reference are swapped, but it is"
-            f" {one.difference:g} and {reverse.difference:g}; subtract the reference from the arm",
-        )
+    def _predict(self, protocol: Protocol[Any], name: str) -> tuple[Predictions, int]:
+        told: list[int] = []
+        kept = self.folder / name
+        kept.mkdir(exist_ok=True)
+        backbone = samples.backbone(kept.parent / "backbone.safetensors")
+        progress = lambda done, total: told.append(done)  # noqa: E731  # short
+        found = protocol.predict(Evaluation(samples.Brightness(), backbone, kept, 1.0, 1, "cpu", 0, progress))
+        return found, len(told)
 
 
 def _numbers(found: Predictions) -> Floats:

@@ -12,39 +12,110 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Decision, Group, Ints, Knob, Params, Reducer, Slices
 from ctkit.contracts.judge import Judge
-from ctkit.contracts.reducer import SCOPES
 from ctkit.errors import CtkitError
 from ctkit.promises import check_decision
 from ctkit.testing import samples
-from ctkit.testing.plugins import build, check_check, check_pickling
+from ctkit.testing.plugins import Checks, Once
 
 SEEDS = range(8)
 
 
-def check_reducer(plugin: type[Reducer[Any]], params: Params | None = None, *, within_knob: bool = True) -> None:
-    """Check a reducer on small synthetic volumes, among them single, constant and repeated slices.
+@dataclass(frozen=True)
+class _Case:
+    what: str
+    group: Group
+
+
+class ReducerChecks(Checks[Reducer[Any]]):
+    """Of a reducer, on small synthetic volumes, among them single, constant and repeated slices.
 
     ``within_knob``: a dropped slice is at most the knob away from the one that stands for it, as in every reducer
     that drops what is alike. Pass False for one whose stand-ins may be farther, such as at the end of a chain.
-
-    Raises ``NonConformance`` for the first promise that is broken.
     """
-    reducer, judge = build("reducer", plugin, params)
-    check_check(judge, reducer)
-    _check_declarations(judge, reducer)
-    if reducer.device == "cpu":
-        check_pickling(judge, reducer, "a reducer must survive pickling, because worker processes use it")
-    volumes = [samples.volume(12, seed=1), samples.volume(9, seed=2), samples.volume(1, seed=3), samples.constant(3)]
-    evidence = [_described(judge, reducer, volume) for volume in volumes]
-    _check_purity(judge, plugin, reducer, volumes, evidence)
-    groups = list(_groups(reducer, volumes, evidence))
-    for at in settings(reducer):
-        for group in groups:
-            _check_choice(judge, reducer, group, at, within_knob=within_knob)
-    for group in groups:
-        _check_order(judge, reducer, group)
-    if reducer.draws:
-        _check_draws(judge, reducer, groups)
+
+    kind = "reducer"
+
+    def __init__(self, plugin: type[Reducer[Any]], params: Params | None = None, *, within_knob: bool = True) -> None:
+        super().__init__(plugin, params)
+        self._within_knob = within_knob
+        self._volumes = [
+            *(samples.volume(12, seed=1), samples.volume(9, seed=2), samples.volume(1, seed=3), samples.constant(3))
+        ]
+
+    @Once
+    def evidence(self) -> list[NDArray[Any] | None]:
+        """Evidence of each volume."""
+        return [_described(self.judge, self.built, volume) for volume in self._volumes]
+
+    @Once
+    def groups(self) -> list[_Case]:
+        """What there is to choose from."""
+        return list(_groups(self.built, self._volumes, self.evidence))
+
+    def check_knob(self) -> None:
+        """The knob must be the parameter that is marked as such."""
+        if self.built.knob is not None:
+            _check_knob(self.judge, self.built, self.built.knob)
+
+    def check_pickling(self) -> None:
+        """A reducer on the CPU must survive pickling."""
+        if self.built.device == "cpu":
+            self.must_survive_pickling()
+
+    def check_evidence(self) -> None:
+        """Evidence must be finite numbers, a row for each slice or the condensed triangle."""
+        assert self.evidence
+
+    def check_purity(self) -> None:
+        """The same slices must give the same evidence, with or without Hounsfield units."""
+        judge, reducer, volumes, evidence = self.judge, self.built, self._volumes, self.evidence
+        if reducer.evidence == "none":
+            return
+        for built in (reducer, self.plugin(reducer.params)):
+            for volume, before in zip(volumes, evidence, strict=True):
+                again = _described(judge, built, volume)
+                judge.must(
+                    before is not None and again is not None and _equal(before, again),
+                    "describe must be pure: the same slices must give the same evidence, but they gave another; keep no"
+                    " state, and use no random numbers",
+                )
+        if reducer.by_slice and evidence[0] is not None:
+            singles = [_described(judge, reducer, _only(volumes[0], number)) for number in range(len(volumes[0].index))]
+            judge.must(
+                _equal(np.concatenate([one for one in singles if one is not None]), evidence[0]),
+                "a reducer with by_slice must describe each slice by itself, but alone slices have other evidence;"
+                " remove by_slice",
+            )
+        promise = "describe must work without Hounsfield units, which photographs lack, or raise ctkit.errors.DataError"
+        with suppress(CtkitError), judge.keeping(promise, "see Slices.hu", CtkitError):
+            _described(judge, reducer, replace(volumes[0], hu=None))
+
+    def check_choices(self) -> None:
+        """What select decides must hold together, for every group and knob."""
+        for at in settings(self.built):
+            for group in self.groups:
+                _check_choice(self.judge, self.built, group, at, within_knob=self._within_knob)
+
+    def check_order(self) -> None:
+        """What order yields must be what select decides."""
+        for group in self.groups:
+            _check_order(self.judge, self.built, group)
+
+    def check_draws(self) -> None:
+        """A reducer that draws must depend on the generator."""
+        if self.built.draws:
+            select = self.built.select
+            differ = any(
+                len({select(case.group, at, np.random.default_rng(seed)).kept.tobytes() for seed in SEEDS}) > 1
+                for at in settings(self.built)
+                for case in self.groups
+            )
+            self.judge.must(
+                differ,
+                "a reducer with draws must depend on the generator,"
+                f" but {len(SEEDS)} seeds gave the same selections; set draws = False, or pass parameters with a random"
+                " choice",
+            )
 
 
 def settings(reducer: Reducer[Any]) -> list[float]:
@@ -60,31 +131,6 @@ def settings(reducer: Reducer[Any]) -> list[float]:
     return sorted({float(round(value)) if knob.integer else float(value) for value in values})
 
 
-def _check_declarations(judge: Judge, reducer: Reducer[Any]) -> None:
-    valid = {"evidence": ("none", "slice", "pair"), "device": ("cpu", "accelerator"), "draws": (True, False)}
-    for name, values in valid.items():
-        value = getattr(reducer, name)
-        choices = ", ".join(map(repr, values))
-        judge.must(value in values, f"{name} must be one of {choices}, but it is {value!r}; choose one of these")
-    judge.must(
-        reducer.scopes and set(reducer.scopes) <= SCOPES,
-        f"scopes must be a subset of {', '.join(sorted(SCOPES))},"
-        f" but they are {sorted(reducer.scopes)}; remove the others",
-    )
-    judge.must(
-        reducer.default_scope in reducer.scopes,
-        "default_scope must be one of scopes,"
-        f" but {reducer.default_scope!r} is not in {sorted(reducer.scopes)}; change one of the two",
-    )
-    judge.must(
-        reducer.evidence != "pair" or set(reducer.scopes) == {"volume"},
-        "evidence of pairs is for one volume, so scopes must be {'volume'},"
-        f" but they are {sorted(reducer.scopes)}; set scopes = frozenset({{'volume'}})",
-    )
-    if reducer.knob is not None:
-        _check_knob(judge, reducer, reducer.knob)
-
-
 def _check_knob(judge: Judge, reducer: Reducer[Any], knob: Knob) -> None:
     marked = [
         name
@@ -95,16 +141,6 @@ def _check_knob(judge: Judge, reducer: Reducer[Any], knob: Knob) -> None:
         marked == [knob.name],
         f"the knob must be the one parameter marked as such, but the knob is {knob.name!r},"
         f" and {' and '.join(marked) or 'none'} marked; mark one with ctkit.contracts.knob",
-    )
-    judge.must(knob.unit, "the knob must have a unit, but it is empty; set it, for example 'slices' or 'bits'")
-    judge.must(
-        knob.low < knob.high,
-        f"the knob's low must be below its high, but they are {knob.low:g} and {knob.high:g}; correct the range",
-    )
-    judge.must(
-        not knob.share or (knob.low >= 0 and knob.high <= 1),
-        f"a knob with share must be in 0..1, but its range is {knob.low:g} to {knob.high:g}; change the range, or"
-        " remove share",
     )
 
 
@@ -144,35 +180,6 @@ def _described(judge: Judge, reducer: Reducer[Any], volume: Slices) -> NDArray[A
     return evidence
 
 
-def _check_purity(
-    judge: Judge,
-    plugin: type[Reducer[Any]],
-    reducer: Reducer[Any],
-    volumes: list[Slices],
-    evidence: list[NDArray[Any] | None],
-) -> None:
-    if reducer.evidence == "none":
-        return
-    for built in (reducer, plugin(reducer.params)):
-        for volume, before in zip(volumes, evidence, strict=True):
-            again = _described(judge, built, volume)
-            judge.must(
-                before is not None and again is not None and _equal(before, again),
-                "describe must be pure: the same slices must give the same evidence, but they gave another; keep no"
-                " state, and use no random numbers",
-            )
-    if reducer.by_slice and evidence[0] is not None:
-        singles = [_described(judge, reducer, _only(volumes[0], number)) for number in range(len(volumes[0].index))]
-        judge.must(
-            _equal(np.concatenate([one for one in singles if one is not None]), evidence[0]),
-            "a reducer with by_slice must describe each slice by itself, but alone slices have other evidence; remove"
-            " by_slice",
-        )
-    promise = "describe must work without Hounsfield units, which photographs lack, or raise ctkit.errors.DataError"
-    with suppress(CtkitError), judge.keeping(promise, "see Slices.hu", CtkitError):
-        _described(judge, reducer, replace(volumes[0], hu=None))
-
-
 def _only(volume: Slices, number: int) -> Slices:
     part = slice(number, number + 1)
     return replace(
@@ -182,12 +189,6 @@ def _only(volume: Slices, number: int) -> Slices:
 
 def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
     return one.dtype == other.dtype and np.array_equal(one, other)
-
-
-@dataclass(frozen=True)
-class _Case:
-    what: str
-    group: Group
 
 
 def _groups(reducer: Reducer[Any], volumes: list[Slices], evidence: list[NDArray[Any] | None]) -> Iterator[_Case]:
@@ -291,19 +292,6 @@ def _check_order(judge: Judge, reducer: Reducer[Any], case: _Case) -> None:
 
 def _check_dtype(judge: Judge, name: str, column: NDArray[Any], dtype: np.dtype[Any]) -> None:
     judge.must(column.dtype == dtype, f"{name} must be {dtype}, but it is {column.dtype}; convert it")
-
-
-def _check_draws(judge: Judge, reducer: Reducer[Any], cases: list[_Case]) -> None:
-    differ = any(
-        len({reducer.select(case.group, at, np.random.default_rng(seed)).kept.tobytes() for seed in SEEDS}) > 1
-        for at in settings(reducer)
-        for case in cases
-    )
-    judge.must(
-        differ,
-        "a reducer with draws must depend on the generator,"
-        f" but {len(SEEDS)} seeds gave the same selections; set draws = False, or pass parameters with a random choice",
-    )
 
 
 def _same(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:

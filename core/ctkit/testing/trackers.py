@@ -6,36 +6,39 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ctkit.contracts import Params, Tracker
+from ctkit.contracts import Tracker
 from ctkit.contracts.judge import Judge
 from ctkit.hookspecs import RunInfo
-from ctkit.testing.plugins import build, check_check
+from ctkit.testing.plugins import Checks
 
 PARAMETERS: dict[str, str | float | bool] = {"run.name": "study", "run.seed": 42, "reduce.hash+6.scope": "volume"}
 NUMBERS = (("loss", 3.5, 1), ("loss", -2.25, 2), ("lr", 1e-12, 2), ("seconds", 7.5, 0))
 FILES = {"report.html": "<title>study</title>", "results.csv": "arm,metric,value\nhash6,auc,0.8\n"}
 
 
-def check_tracker(plugin: type[Tracker[Any]], params: Params | None = None) -> None:
-    """Check a tracker by three runs in one process: one that ends well, one that fails, one that fails at once.
+class TrackerChecks(Checks[Tracker[Any]]):
+    """Of a tracker, by three runs in one process: one that ends well, one that fails, one that fails at once.
 
-    Pass parameters by which nothing leaves the machine. Raises ``NonConformance`` for the first promise that is broken.
+    Pass parameters by which nothing leaves the machine.
     """
-    built, judge = build("tracker", plugin, params)
-    check_check(judge, built)
-    with tempfile.TemporaryDirectory() as name:
-        for number, (values, finished) in enumerate(((NUMBERS, True), (NUMBERS, False), ((), False))):
-            folder = Path(name) / f"study-{number}"
-            folder.mkdir()
-            for file, text in FILES.items():
-                (folder / file).write_text(text, encoding="utf-8")
-            _follow(judge, plugin(built.params), folder, values, finished=finished)
-            changed = [file for file, text in FILES.items() if _text(folder / file) != text]
-            judge.must(
-                not changed,
-                "a tracker must leave the files of a run as they are,"
-                f" but it changed {', '.join(changed)}; write files of your own, or copies",
-            )
+
+    kind = "tracker"
+
+    def check_runs(self) -> None:
+        """A tracker must take what any run gives, and leave the files of the run as they are."""
+        with tempfile.TemporaryDirectory() as name:
+            for number, (values, finished) in enumerate(((NUMBERS, True), (NUMBERS, False), ((), False))):
+                folder = Path(name) / f"study-{number}"
+                folder.mkdir()
+                for file, text in FILES.items():
+                    (folder / file).write_text(text, encoding="utf-8")
+                _follow(self.judge, self.plugin(self.built.params), folder, values, finished=finished)
+                changed = [file for file, text in FILES.items() if _text(folder / file) != text]
+                self.judge.must(
+                    not changed,
+                    "a tracker must leave the files of a run as they are,"
+                    f" but it changed {', '.join(changed)}; write files of your own, or copies",
+                )
 
 
 def _follow(

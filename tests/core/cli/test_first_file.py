@@ -131,3 +131,24 @@ def test_every_reference_in_the_schema_is_defined() -> None:
         return set().union(*map(references, value)) if isinstance(value, list) else set()
 
     assert references(schema) <= {f"#/$defs/{name}" for name in schema["$defs"]}
+
+
+@pytest.mark.parametrize("method", ["simclr", "moco", "swav", "byol"])
+def test_the_training_is_the_short_one_of_its_method_and_is_scored_at_its_size(tmp_path: Path, method: str) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text(first_file(wishes(method=method, protocols=("linear", "knn")), plugins.load()))
+    pipeline = pipeline_text.load(path, plugins.load())
+    (plan,) = pipeline.pretrains
+    first = plugins.load().find("method", method).load().first
+    assert {name: getattr(plan.method.params, name) for name in first} == first
+    assert plan.method.params.epochs is None
+    assert [task.protocol.params.size for task in pipeline.tasks] == [first["size"]] * 2
+    assert "# epochs = ...  # passes over the arm" in path.read_text()
+
+
+def test_a_method_that_names_no_first_training_is_left_at_its_defaults() -> None:
+    text = first_file(wishes(method="untrained"), plugins.load())
+    table = text[text.index("[[pretrain]]") : text.index("# A backbone for comparison")]
+    assert "short training" not in text
+    assert [line for line in table.splitlines() if line and line[0] not in "#["] == ['use = "untrained"']
+    assert tomllib.loads(text)["task"][0]["protocol"] == ["linear"]

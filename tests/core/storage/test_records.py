@@ -5,14 +5,13 @@ from __future__ import annotations
 import gzip
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
 
-from ctkit.contracts import Predictions, Pretrained
+from ctkit.contracts import Pretrained
 from ctkit.errors import DataError
 from ctkit.files import write_csv, write_json
 from ctkit.storage import records
@@ -127,56 +126,6 @@ def test_a_score_knows_its_place() -> None:
     pooled = ScoreRow("all", *PLACE, "all", "all", "auc", 0.75, 0.5, 1.0, NAN, NAN)
     assert pooled.pooled
     assert pooled.place == ComparisonRow("few", "all", *PLACE, "auc", 0.0, 0.0, 0.0, 1.0, 1.0, "none").place == PLACE
-
-
-PREDICTIONS = Predictions(
-    names=("a", "b,c"),
-    labels=np.array([1, 0]),
-    probabilities=np.array([[1 / 3, 2 / 3], [0.25, 0.75]]),
-    classes=("no", "yes"),
-    positive="yes",
-    patients=("p", "q"),
-    notes=("C = 1 was chosen",),
-    warnings=("one image was lost",),
-)
-
-
-def same(one: Predictions, other: Predictions) -> bool:
-    arrays = all(np.array_equal(getattr(one, name), getattr(other, name)) for name in ("labels", "probabilities"))
-    words = ("names", "classes", "positive", "patients", "notes", "warnings")
-    return arrays and all(getattr(one, name) == getattr(other, name) for name in words)
-
-
-def test_predictions_are_read_to_the_last_digit(tmp_path: Path) -> None:
-    table, facts = tmp_path / "p.csv", tmp_path / "p.json"
-    records.write_predictions(table, facts, PREDICTIONS, "ab12")
-    assert same(records.read_predictions(table, facts), PREDICTIONS)
-    assert table.read_text().splitlines()[0] == ",".join((*records.PREDICTION_COLUMNS, "no", "yes"))
-    assert records.read_prediction_facts(facts)["address"] == "ab12"
-
-
-def test_predictions_without_facts_are_read_for_what_the_table_says(tmp_path: Path) -> None:
-    records.write_predictions(tmp_path / "p.csv", tmp_path / "p.json", PREDICTIONS)
-    found = records.read_predictions(tmp_path / "p.csv", tmp_path / "nothing.json")
-    assert (found.positive, found.patients, found.notes) == (None, None, ())
-    assert found.classes == ("no", "yes")
-
-
-@pytest.mark.parametrize("with_facts", [True, False])
-def test_measures_of_volumes_are_read_to_the_last_digit(tmp_path: Path, with_facts: bool) -> None:
-    measures = {"dice": np.array([1 / 3, 0.5]), "hd95": np.array([2 / 3, 0.0])}
-    whole = replace(PREDICTIONS, labels=np.zeros(2, int), probabilities=np.zeros((2, 0)), classes=(), measures=measures)
-    records.write_predictions(tmp_path / "p.csv", tmp_path / "p.json", whole)
-    found = records.read_predictions(tmp_path / "p.csv", tmp_path / ("p.json" if with_facts else "nothing.json"))
-    assert same(found, whole) == with_facts
-    assert (list(found.measures), found.classes, found.probabilities.shape) == (["dice", "hd95"], (), (2, 0))
-    assert all(np.array_equal(found.measures[name], values) for name, values in measures.items())
-
-
-def test_a_label_that_is_no_class_is_named(tmp_path: Path) -> None:
-    write_csv(tmp_path / "p.csv", ("name", "patient", "label", "no", "yes"), [("a", "p", "maybe", 0.5, 0.5)])
-    with pytest.raises(DataError, match=r"the labels \['maybe'\] are not among the classes \['no', 'yes'\]"):
-        records.read_predictions(tmp_path / "p.csv", tmp_path / "p.json")
 
 
 @pytest.mark.parametrize("read", [records.read_arm, records.read_training])

@@ -186,7 +186,7 @@ def test_what_is_not_implemented_is_named() -> None:
     class Unfinished(Reducer[NoParams]):
         """Has no select."""
 
-    with pytest.raises(NonConformance, match="it lacks select"):
+    with pytest.raises(NonConformance, match="must implement the contract of a reducer but lacks select"):
         check_reducer(Unfinished)
 
 
@@ -260,11 +260,13 @@ def never_empty(self: Level, group: Group, at: float, rng: np.random.Generator) 
         case(variant(Level, scopes=frozenset({"study"})), "scopes must be a subset of dataset, patient, volume"),
         case(variant(Level, scopes=frozenset({"dataset"})), "default_scope must be one of scopes"),
         case(variant(Level, evidence="pair"), "scopes must be {'volume'}"),
-        case(variant(Level, knob=Knob("invert", "x", 0, 1, False, False)), "the knob must be the one parameter marked"),
-        case(variant(Level, params_type=TwoKnobs), "the knob must be the one parameter marked as such"),
+        case(
+            variant(Level, knob=Knob("invert", "x", 0, 1, False, False)), "mark its parameter with ctkit.contracts.knob"
+        ),
+        case(variant(Level, params_type=TwoKnobs), "must have one knob at most but marks threshold and other"),
         case(with_knob(5, low=0, high=9, unit=""), "the knob must have a unit"),
         case(with_knob(None, low=1, high=0, unit="x"), "the knob's low must be below its high"),
-        case(with_knob(2, low=0, high=1, unit="x"), "parameters must be given where they have no defaults"),
+        case(with_knob(2, low=0, high=1, unit="x"), "the knob's default must be in 0..1, but it is 2"),
         case(with_knob(1, low=0, high=100, unit="x", share=True), "a knob with share must be in 0..1"),
         case(variant(Level, describe=lambda self, slices: [1.0]), "describe must return an array of numbers"),
         case(
