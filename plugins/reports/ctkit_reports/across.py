@@ -13,10 +13,9 @@ from typing import Literal
 import numpy as np
 
 from ctkit import ComparisonRow, Run, ScoreRow, open_run, quantities
-from ctkit.contracts import main_metric
 from ctkit.errors import RequestError, nearest
 from ctkit_reports import cost, wording
-from ctkit_reports.elements import by
+from ctkit_reports.elements import by, main_rows
 
 Format = Literal["terminal", "csv", "markdown", "latex"]
 
@@ -52,7 +51,7 @@ class Row:
 
 
 def across(runs: Sequence[Path], metric: str | None = None) -> list[Row]:
-    """Read the rows of several run folders; of one metric, by default AUC where there is one.
+    """Read the rows of several run folders; of one metric, by default the main one of each protocol.
 
     Raises ``RequestError`` where a folder is no run, holds no score, or nowhere has that metric.
     """
@@ -64,7 +63,7 @@ def across(runs: Sequence[Path], metric: str | None = None) -> list[Row]:
     known = list(dict.fromkeys(row.metric for run in opened.values() for row in run.score_rows))
     if metric is not None and metric not in known:
         raise RequestError(f"no run has the metric {metric!r}; {nearest(metric, known)}")
-    rows = [row for name, run in opened.items() for row in _rows(name, run, metric or main_metric(run.score_rows))]
+    rows = [row for name, run in opened.items() for row in _rows(name, run, metric)]
     return sorted(rows, key=lambda row: (row.score.place.task, row.score.place.protocol, -row.score.place.labels))
 
 
@@ -87,23 +86,21 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 
 def _rows(name: str, run: Run, metric: str | None) -> Iterator[Row]:
-    against = [row for row in run.comparison_rows if row.metric == metric and row.reference not in run.baselines]
+    against = [row for row in main_rows(run.comparison_rows, metric) if row.reference not in run.baselines]
     compared = {(row.arm, row.place): row for row in against if row.contrast == "reference"}
     controls = {(row.arm, row.reference) for row in run.comparison_rows if row.family == "primary"}
     same_size = [row for row in against if row.contrast == "same size" and (row.arm, row.reference) in controls]
     controlled = {(row.arm, row.place): row for row in reversed(same_size)}
     tasks = {task["id"]: task["use"].rpartition(":")[2] for task in run.pipeline.get("task", ())}
-    for score in run.score_rows:
-        if score.pooled and score.metric == metric:
+    for score in main_rows(run.score_rows, metric):
+        if score.pooled:
             arm = run.arm(score.arm)
             kept, slices = (arm.kept, arm.slices) if arm else (math.nan, math.nan)
-            seconds = cost.seconds(run, score.arm, score.place.pretrain)
-            here = score.arm, score.place
-            work = cost.cost(run, score.arm, score.place.pretrain)
-            share = 1 / cost.saving(run, score.arm, score.place.pretrain)
-            published = PUBLISHED.get(tasks.get(score.place.task, "")) if metric == "auc" else None
+            trained, here = (run, score.arm, score.place.pretrain), (score.arm, score.place)
+            spent, share = cost.cost(*trained), 1 / cost.saving(*trained)
+            published = PUBLISHED.get(tasks.get(score.place.task, "")) if score.metric == "auc" else None
             differences = compared.get(here), controlled.get(here)
-            yield Row(name, score, kept, slices, seconds, *differences, work, share, published)
+            yield Row(name, score, kept, slices, cost.seconds(*trained), *differences, spent, share, published)
 
 
 # --- for machines -------------------------------------------------------------------------------------------------
@@ -203,10 +200,8 @@ def _terminal(rows: Sequence[Row]) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    screen, several = (
-        Console(width=80, force_terminal=False),
-        len({row.score.place.pretrain for row in rows} - {""}) > 1,
-    )
+    screen = Console(width=80, force_terminal=False)
+    several = len({row.score.place.pretrain for row in rows} - {""}) > 1
     with screen.capture() as captured:
         for title, group in by(_title, rows).items():
             table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
@@ -244,38 +239,28 @@ def _markdown(shown: _Shown) -> str:
 
 def _latex(shown: _Shown) -> str:
     r"""Return a ``table`` of ``tabular`` with the rules of booktabs; the document needs ``\usepackage{booktabs}``."""
-    lines = [" & ".join(map(_escaped, line)) + r" \\" for line in (shown.columns, *shown.rows)]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            rf"  \caption{{{_escaped(shown.caption)}}}",
-            rf"  \begin{{tabular}}{{{'l' * shown.keys}{'r' * (len(shown.columns) - shown.keys)}}}",
-            r"    \toprule",
-            f"    {lines[0]}",
-            r"    \midrule",
-            *(f"    {line}" for line in lines[1:]),
-            r"    \bottomrule",
-            r"  \end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+    head, *rows = (" & ".join(cell.translate(_TEX) for cell in line) + r" \\" for line in (shown.columns, *shown.rows))
+    lines = "\n    ".join([r"\toprule", head, r"\midrule", *rows, r"\bottomrule"])
+    return rf"""\begin{{table}}
+  \caption{{{shown.caption.translate(_TEX)}}}
+  \begin{{tabular}}{{{"l" * shown.keys}{"r" * (len(shown.columns) - shown.keys)}}}
+    {lines}
+  \end{{tabular}}
+\end{{table}}
+"""
 
 
-_TEX = {
-    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "\\": r"\textbackslash{}",
-    "<": "$<$",
-    ">": "$>$",
-    "−": "$-$",
-    "±": r"$\pm$",
-    "–": "--",
-    "\N{NO-BREAK SPACE}": "~",
-}
-
-
-def _escaped(text: str) -> str:
-    """Text as LaTeX sets it, letter by letter."""
-    return "".join(_TEX.get(letter, letter) for letter in text)
+_TEX = str.maketrans(
+    {
+        **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "\\": r"\textbackslash{}",
+        "<": "$<$",
+        ">": "$>$",
+        "−": "$-$",
+        "±": r"$\pm$",
+        "–": "--",
+        "\N{NO-BREAK SPACE}": "~",
+    }
+)
