@@ -89,8 +89,8 @@ def load_backbone(path: Path, architecture: str | None = None) -> Backbone:
     """
     try:
         if is_safetensors(path):
-            weights = _tensors(path)
-            if is_ours(path):
+            ours, weights = is_ours(path), read_safetensors(path)[0]
+            if ours:
                 header = read_header(path)
                 return Backbone(filled(path, header.architecture, weights), *header)
         else:
@@ -118,10 +118,3 @@ def _with_sorted_header(data: bytes) -> bytes:
     header = json.dumps(json.loads(data[8:start]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # the format aligns the tensors to 8 bytes
     return len(header).to_bytes(8, "little") + header + data[start:]
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return read_safetensors(path)[0]
-    except safetensors.SafetensorError as error:
-        raise DataError(f"{path} is not a complete safetensors file: {error}") from error

@@ -78,9 +78,9 @@ def _asked(run: Run) -> list[str]:
 def _answer(run: Run, name: str) -> str:
     rows = [row for row in _primary(run) if row.arm == name]
     same_size = [row for row in rows if row.contrast == "same size"]
-    parts = [_against(run, [row for row in rows if row not in same_size], "")]
+    parts = [_against([row for row in rows if row not in same_size], "")]
     parts += [
-        _against(run, [row for row in same_size if row.reference == other], ", an arm of the same size,")
+        _against([row for row in same_size if row.reference == other], ", an arm of the same size,")
         for other in unique(row.reference for row in same_size)
     ]
     arm = run.arm(name)
@@ -90,7 +90,7 @@ def _answer(run: Run, name: str) -> str:
     return f"{text}." if same_size else f"{text}, and no arm of the same size shows whether the choice matters."
 
 
-def _against(run: Run, rows: Sequence[ComparisonRow], what: str) -> str:
+def _against(rows: Sequence[ComparisonRow], what: str) -> str:
     """What comparisons with one arm show: of a single one its numbers, of several what they span."""
     if not rows:
         return ""
