@@ -19,7 +19,7 @@ SMALL = {"hidden": 32, "projection": 16}
 
 def built(steps: int = 10) -> BYOLNetwork:
     with seeded(1):
-        return BYOLNetwork(build_trunk("resnet18", 1), **SMALL, target_momentum=0.996, steps=steps)
+        return BYOLNetwork(build_trunk("resnet18", 1), BYOLParams(**SMALL, target_momentum=0.996), steps)
 
 
 def some_views(n: int = 6, local: int = 0) -> list[Tensor]:

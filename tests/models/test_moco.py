@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -17,9 +17,10 @@ from ctkit_torch.trunks import build_trunk
 
 
 def built(queue: int = 12, *, linear: bool = False, key_momentum: float = 0.999) -> MoCoNetwork:
-    settings = {"projection": 16, "linear": linear, "temperature": 0.07, "key_momentum": key_momentum, "queue": queue}
+    head: Literal["mlp", "linear"] = "linear" if linear else "mlp"
+    params = MoCoParams(projection=16, head=head, temperature=0.07, key_momentum=key_momentum)
     with seeded(1):
-        return MoCoNetwork(build_trunk("resnet18", 1), **settings)
+        return MoCoNetwork(build_trunk("resnet18", 1), params, queue)
 
 
 def two_views(n: int = 5) -> list[Tensor]:

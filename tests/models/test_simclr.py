@@ -29,7 +29,9 @@ def nt_xent(first: NDArray[np.float64], second: NDArray[np.float64], temperature
 @pytest.mark.parametrize("temperature", [0.1, 0.5])
 def test_the_loss_is_the_papers_equation(temperature: float) -> None:
     with seeded(1):
-        network = SimCLRNetwork(build_trunk("resnet18", 1), hidden=32, projection=16, temperature=temperature)
+        network = SimCLRNetwork(
+            build_trunk("resnet18", 1), SimCLRParams(hidden=32, projection=16, temperature=temperature)
+        )
         views = [torch.rand(5, 1, 32, 32) for _ in range(2)]
     loss = network(views)
     with torch.no_grad():

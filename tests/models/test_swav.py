@@ -21,7 +21,7 @@ LOSS = {"temperature": 0.1, "sinkhorn_iterations": 3, "epsilon": 0.05}
 
 def built(frozen_steps: int = 0) -> SwAVNetwork:
     with seeded(1):
-        return SwAVNetwork(build_trunk("resnet18", 1), **SMALL, **LOSS, frozen_steps=frozen_steps)
+        return SwAVNetwork(build_trunk("resnet18", 1), SwAVParams(**SMALL, **LOSS), frozen_steps)
 
 
 def some_views(n: int = 6, local: int = 2) -> list[Tensor]:

@@ -10,7 +10,7 @@ from ctkit_phantom.scan import Scan
 
 
 def test_slices_come_with_labels_and_patients_half_of_them_with_a_lesion() -> None:
-    images, labels, patients = lesion_slices(0, 6, 48, slices=3)
+    images, labels, patients, *_ = lesion_slices(0, 6, 48, slices=3)
     assert images.shape == (18, 48, 48)
     assert images.dtype == np.int16
     np.testing.assert_array_equal(labels, np.repeat([0, 1] * 3, 3))
@@ -37,7 +37,7 @@ def test_lesions_are_large_enough_to_be_seen_at_64_pixels(number: int) -> None:
 
 def test_no_simple_statistic_of_a_slice_tells_its_class() -> None:
     """A task that the mean or the spread of grey levels solves would measure nothing."""
-    images, labels, _ = lesion_slices(0, 80, 32, slices=1)
+    images, labels, *_ = lesion_slices(0, 80, 32, slices=1)
     flat = images.reshape(len(images), -1).astype(float)
     for statistic in (flat.mean(1), flat.std(1), (flat > -200).mean(1), (flat < -700).mean(1), (flat > 200).mean(1)):
         area = roc_auc_score(labels, statistic)

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ctkit.console import quantities
@@ -89,10 +90,17 @@ def free(cleaning: Cleaning) -> int:
     cannot be removed, after all others are gone.
     """
     freed, refused = 0, list[OSError]()
-    live = _Live(cleaning.cache)
+
+    @lru_cache(1)
+    def live(records: tuple[tuple[str, int], ...]) -> list[User]:
+        """The live users while the cache has these records; one that ended since may still be among them."""
+        return [user for user in users(cleaning.cache) if user.is_live]
+
     for entry in cleaning.entries:
         try:
-            if entry.path.stat().st_mtime == entry.used and not _in_use(cleaning.cache, entry, live.now()):
+            if entry.path.stat().st_mtime == entry.used and not _in_use(
+                cleaning.cache, entry, live(state(cleaning.cache))
+            ):
                 _remove(entry.path)
                 freed += entry.size
         except FileNotFoundError:  # somebody else cleans too
@@ -105,23 +113,6 @@ def free(cleaning: Cleaning) -> int:
             f"{len(refused)} could not be removed; {quantities.size(freed)} freed"
         ) from refused[0]
     return freed
-
-
-class _Live:
-    """The live users of a cache, looked for again as soon as a record says that something changed."""
-
-    def __init__(self, cache: Path) -> None:
-        self._cache = cache
-        self._state: list[tuple[str, int]] | None = None
-        self._users: list[User] = []
-
-    def now(self) -> list[User]:
-        """Every live user; one that ended since may still be among them."""
-        found = state(self._cache)
-        if found != self._state:
-            self._users = [user for user in users(self._cache) if user.is_live]
-            self._state = found
-        return self._users
 
 
 def _remove(path: Path) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
-from ctkit.cli.messages import json_output
 from ctkit.console import Console
 
 _OPTIONS = (
@@ -20,6 +19,12 @@ _OPTIONS = (
     ),
     click.option("--log-json", is_flag=True, help="Log to run.jsonl, one JSON object per line, instead of run.log."),
 )  # fmt: skip
+
+
+def json_output() -> TextIO | None:
+    """Where a command writes JSON, and nobody else anything; None for standard output."""
+    output: TextIO | None = (click.get_current_context().obj or {}).get("output")
+    return output
 
 
 def output_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -17,15 +17,11 @@ def other_project() -> str:
         if found.entry_points.select(group=PROJECT):  # ours, from before it was called ctkit-ssl
             continue
         announcing = {point.dist.name: point.dist for point in metadata.entry_points(group=PROJECT) if point.dist}
-        brought = sorted(name for name, dist in announcing.items() if requires_it(dist))
+        wrong = re.compile(rf"\s*{PROJECT}(?![\w.-])", re.IGNORECASE)  # instead of ours
+        brought = sorted(name for name, dist in announcing.items() if any(map(wrong.match, dist.requires or ())))
         reason = f" ({', '.join(brought)} requires it and should require {DISTRIBUTION})" if brought else ""
         return (
             f"the package {PROJECT} {found.version} is another project, and overwrites files of {DISTRIBUTION}{reason}:"
             f" pip uninstall {PROJECT}, then pip install --force-reinstall --no-deps {DISTRIBUTION}"
         )
     return ""
-
-
-def requires_it(distribution: metadata.Distribution) -> bool:
-    """Whether a distribution's metadata requires it, instead of ctkit-ssl."""
-    return any(re.match(rf"\s*{PROJECT}(?![\w.-])", text, re.IGNORECASE) for text in distribution.requires or ())

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ctkit.cli.completion import plugins_of
-from ctkit.cli.messages import json_output
+from ctkit.cli.options import json_output
 from ctkit.errors import CtkitError, RequestError
 
 if TYPE_CHECKING:

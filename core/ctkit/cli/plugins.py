@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from ctkit.cli.completion import plugins_of
-from ctkit.cli.messages import json_output
+from ctkit.cli.options import json_output
 from ctkit.cli.table import listed
 from ctkit.console import aligned
 from ctkit.errors import CtkitError, PluginError, RequestError, nearest

@@ -59,27 +59,15 @@ def run(
     """
     if not dry_run:
         click.get_current_context().with_resource(early_workers(out, file))
-    from ctkit.runner import studies
+        from ctkit.runner import studies
 
-    if dry_run:
-        _print_plan(file, overrides, out, until, parts, jobs, console)
-    else:
         studies.run(
             file, changes=overrides, out=out, until=until, only=parts, jobs=jobs, recompute=anew, console=console
         )
-
-
-def _print_plan(
-    file: Path,
-    overrides: tuple[str, ...],
-    out: Path | None,
-    until: Stage,
-    parts: tuple[str, ...],
-    jobs: int | Literal["auto"],
-    console: Console,
-) -> None:
+        return
     from ctkit import plugins, runner
-    from ctkit.runner import dry_run, pipeline_text, studies
+    from ctkit.runner import dry_run as planning
+    from ctkit.runner import pipeline_text, studies
     from ctkit.session import open_session, parse
 
     registry = plugins.load()
@@ -91,7 +79,7 @@ def _print_plan(
     for text in runner.unwritable(folder):
         console.warn(text)
     if console.as_json:
-        rows = [(line.stage, line.item, line.state, line.detail) for line in dry_run.plan(session)]
+        rows = [(line.stage, line.item, line.state, line.detail) for line in planning.plan(session)]
         console.table(("stage", "item", "state", "detail"), rows)
     else:
-        console.table(("plan", "state", "detail"), list(dry_run.tree(dry_run.plan(session))))
+        console.table(("plan", "state", "detail"), list(planning.tree(planning.plan(session))))

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ctkit.cli import completion
-from ctkit.cli.messages import json_output
+from ctkit.cli.options import json_output
 from ctkit.errors import RequestError
 
 

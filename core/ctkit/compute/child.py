@@ -28,6 +28,7 @@ _log = logging.getLogger("ctkit.compute")
 
 START = 120.0  #: seconds a process may take to import what a job needs
 LIMIT = 300.0  #: seconds a process may be stopped, or wait for a disk, without being ended
+CANNOT_START = "a worker cannot start its work: {}; the same ctkit and plugins must be installed where workers run"
 _LOOK = 1.0  #: seconds between looks at a process that says nothing
 _GONE = 10.0  #: seconds in which a process that was killed is gone, unless it waits for a disk
 _RUN = "import sys; sys.path[:] = sys.argv[1:]; del sys.argv[1:]; {}from ctkit.compute.worker import serve; serve()"
@@ -128,10 +129,7 @@ class Child:
         if isinstance(begun, Raised):
             if isinstance(begun.error, MemoryError):  # of one job, whose arguments need what others hold
                 return begun
-            raise CtkitError(
-                f"a worker cannot start its work: {begun.kind}: {begun.error}; the same ctkit and plugins must be"
-                " installed where workers run"
-            )
+            raise CtkitError(CANNOT_START.format(f"{begun.kind}: {begun.error}"))
         if not isinstance(begun, Begun):
             self.kill()
             return None

@@ -9,7 +9,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import ExitStack
 from typing import Any
 
-from ctkit.compute.child import Cause, Died, Outcome
+from ctkit.compute.child import CANNOT_START, Cause, Died, Outcome
 from ctkit.compute.workers import AHEAD, Worker
 from ctkit.errors import CtkitError, RequestError
 
@@ -83,10 +83,7 @@ class ClusterWorkers:
         except CancelledError as error:
             raise CtkitError("the connection to the workers was lost") from error
         except Exception as error:
-            raise CtkitError(
-                f"a worker cannot start its work: {type(error).__name__}: {error}; the same ctkit and plugins must be"
-                " installed where workers run"
-            ) from error
+            raise CtkitError(CANNOT_START.format(f"{type(error).__name__}: {error}")) from error
 
     def end(self) -> None:
         """Cancel what no worker has begun."""

@@ -256,8 +256,9 @@ class _Run:
                 self._take_back(process, error)
         else:
             outcome = content.error if isinstance(content, Raised) else content
-            if not _leaves_sound(outcome):
-                process.end()
+            unclear = type(outcome) in (CtkitError, PluginError)  # of another error, which a plugin may have raised
+            if unclear or not isinstance(outcome, CtkitError | Returned | KeyboardInterrupt):
+                process.end()  # after an unforeseen error its GPU may answer to nothing any more
             self._take_back(process, outcome)
 
     def _take_back(self, process: _Process, outcome: Returned | BaseException) -> None:
@@ -268,10 +269,3 @@ class _Run:
             self._go_on(number, lambda coroutine: coroutine.send(outcome.result))
         else:
             self._go_on(number, lambda coroutine: coroutine.throw(outcome))
-
-
-def _leaves_sound(outcome: Returned | BaseException) -> bool:
-    """Whether a process can be given more to do: after an unforeseen error its GPU may answer to nothing any more."""
-    unclear = type(outcome) in (CtkitError, PluginError)  # of another error, which a plugin may have raised
-    foreseen = isinstance(outcome, CtkitError) and not unclear
-    return foreseen or isinstance(outcome, Returned | KeyboardInterrupt)

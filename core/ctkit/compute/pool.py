@@ -46,17 +46,6 @@ class Backend:
     scheduler: str | None = None  #: address of an existing Dask scheduler; None starts a cluster on this machine
     time_limit: float = 300.0  #: seconds one item may take
 
-    @classmethod
-    def of(
-        cls,
-        kind: Literal["processes", "dask"],
-        workers: int | Literal["auto"],
-        scheduler: str | None,
-        time_limit: float,
-    ) -> Backend:
-        """Return the backend that a pipeline file asks for; "auto" is a worker for each usable core."""
-        return cls(kind, usable_cores() if workers == "auto" else workers, scheduler, time_limit)
-
 
 @dataclass(frozen=True)
 class Done(Generic[Item, Result]):

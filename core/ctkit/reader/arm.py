@@ -28,7 +28,6 @@ from ctkit.stages import select as selecting
 from ctkit.stages.data import Data
 from ctkit.stages.evidence import Evidence
 from ctkit.stages.narrowing import of_one_arm
-from ctkit.stages.readings import read_readings
 from ctkit.stages.selected import Selected
 from ctkit.storage import ArmFolder, RunFolder, read_provenance
 from ctkit.storage.records import CurveRow, read_rows
@@ -66,12 +65,6 @@ def _refuse_other_code(run: Path, pipeline: Pipeline) -> None:
                 f"{entry.file} has changed since the run in {run}, whose results are of {fact['version']};"
                 " undo the change, or run it again"
             )
-
-
-def stored(run: Path, arm: str, console: Console) -> tuple[Rows, tuple[str, ...]]:
-    """Where the slices that an arm keeps lie in the slice store, and their sources; stores what is not there."""
-    with revisit(run, arm, console, looking=False) as opened:
-        return opened.store()
 
 
 class RevisitedArm:
@@ -218,12 +211,10 @@ def _opened(session: Session, arm: Arm) -> RevisitedArm:
     if data is None:
         raise _missing(session, arm, "the source files have changed since the scan, or the scan is not in the cache")
     reducers = describing.described_reducers(session, data.catalogue)
-    numbers = range(len(data.catalogue))
-    lacking = sum(describing.is_missing(session.cache, data.catalogue.address(n), reducers) for n in numbers)
-    if lacking:
-        raise _missing(session, arm, f"{count(lacking, 'volume')} of {len(numbers)} not described for it in the cache")
-    data = selecting.numbered(replace(data, readings=read_readings(session.cache, data.catalogue)))
-    data = selecting.chosen_before(session, data)
+    if lacking := describing.missing(session, data.catalogue, reducers):
+        many = f"{count(len(lacking), 'volume')} of {len(data.catalogue)}"
+        raise _missing(session, arm, f"{many} not described for it in the cache")
+    data = selecting.found_before(session, data)
     chosen = next((selected for (name, _), selected in data.selections.items() if name == arm.id), None)
     if chosen is None:
         raise _missing(session, arm, "its selection is not in the cache")

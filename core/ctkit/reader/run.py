@@ -327,9 +327,10 @@ class Run:
         are decoded and stored first, for which data and cache must be what they were; of several draws, the first.
         Raises ``RequestError`` where that is not so, or torch is missing.
         """
-        from ctkit.reader.arm import stored
+        from ctkit.reader.arm import revisit
 
-        rows, sources = stored(self.path, arm, console or Console(quiet=True))
+        with revisit(self.path, arm, console or Console(quiet=True), looking=False) as opened:
+            rows, sources = opened.store()
         return _by_plugin("ctkit_open_slices", rows=rows, sources=sources)
 
     def backbone(self, arm: str | None = None, pretrain: str | None = None, seed: int | None = None) -> Any:

@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +24,6 @@ from ctkit.stages import pretrain as pretraining
 from ctkit.stages import scan as scanning
 from ctkit.stages import select as selecting
 from ctkit.stages.narrowing import narrowed, wanted_arms
-from ctkit.stages.readings import read_readings
 from ctkit.stages.selected import keys
 from ctkit.storage import Cache, RunFolder, address
 
@@ -167,13 +166,10 @@ def _at_work(session: Session) -> list[Chosen[Any] | None]:
     if data is None:
         return [*steps, *later]
     session = narrowed(session)
-    volumes = [data.catalogue.address(number) for number in range(len(data.catalogue))]
-
     described = describing.described_reducers(session, data.catalogue)
-    if found := [one for one in described if any(describing.is_missing(session.cache, at, [one]) for at in volumes)]:
+    if found := [one for one in described if describing.missing(session, data.catalogue, [one])]:
         return [*found, *later]
-    data = selecting.numbered(replace(data, readings=read_readings(session.cache, data.catalogue)))
-    data = selecting.chosen_before(session, data)
+    data = selecting.found_before(session, data)
     if any(key not in data.selections for key in keys(session.arms, pipeline.seeds)):
         return [*steps, *later]
     data = evaluating.plan_evaluations(session, pretraining.plan_jobs(session, data))

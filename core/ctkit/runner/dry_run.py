@@ -6,14 +6,15 @@ Times come from trials on this machine and from trainings that are cached; nothi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from ctkit.console import hours, quantities
-from ctkit.pipeline_file import Arm
+from ctkit.contracts import Reducer
+from ctkit.pipeline_file import Arm, Chosen
 from ctkit.runner import estimates
 from ctkit.session import Session
 from ctkit.slices import Catalogue, Table
@@ -25,7 +26,6 @@ from ctkit.stages import select as selecting
 from ctkit.stages.data import Data
 from ctkit.stages.jobs import Job
 from ctkit.stages.narrowing import narrowed
-from ctkit.stages.readings import read_readings
 from ctkit.stages.selected import Selections, keys
 from ctkit.storage.records import TrainingFacts
 
@@ -52,8 +52,9 @@ def plan(session: Session) -> Iterator[Planned]:
     session = narrowed(session)
     slices = int(data.catalogue.counts.sum())
     yield Planned("scan", "", "cached", f"{files} files, {len(data.catalogue)} volumes, {slices} slices")
-    missing = _missing(session, data.catalogue)
-    yield _describe(session, data.catalogue, missing)
+    reducers = describing.described_reducers(session, data.catalogue)
+    missing = describing.missing(session, data.catalogue, reducers)
+    yield _describe(session, data.catalogue, missing, reducers)
     if missing:
         yield from _unknown(session, "select", f"at most {_store_size(session, slices)} in the slice store")
         return
@@ -72,8 +73,7 @@ def tree(lines: Iterable[Planned]) -> Iterator[tuple[str, str, str]]:
 
 
 def _chosen(session: Session, data: Data) -> Iterator[Planned]:
-    data = selecting.numbered(replace(data, readings=read_readings(session.cache, data.catalogue)))
-    data = selecting.chosen_before(session, data)
+    data = selecting.found_before(session, data)
     table, known = data.table, data.selections
     for arm in session.arms:
         yield _arm(arm, known, len(table))
@@ -147,17 +147,12 @@ def _arm(arm: Arm, known: Selections, slices: int) -> Planned:
     return Planned("select", arm.id, "cached", f"{kept} of {slices} slices ({quantities.percent(kept / slices)})")
 
 
-def _missing(session: Session, catalogue: Catalogue) -> list[int]:
-    reducers = describing.described_reducers(session, catalogue)
-    addresses = (catalogue.address(number) for number in range(len(catalogue)))
-    return [n for n, at in enumerate(addresses) if describing.is_missing(session.cache, at, reducers)]
-
-
-def _describe(session: Session, catalogue: Catalogue, missing: list[int]) -> Planned:
+def _describe(
+    session: Session, catalogue: Catalogue, missing: list[int], reducers: list[Chosen[Reducer[Any]]]
+) -> Planned:
     detail = f"{len(missing)} of {len(catalogue)} volumes to decode"
     if not missing:
         return Planned("describe", "", "cached", detail)
-    reducers = describing.described_reducers(session, catalogue)
     pairs = [chosen.entry.name for chosen in reducers if chosen.build().evidence == "pair"]
     fewer = any(chosen.at is not None for chosen in reducers)
     if pairs:

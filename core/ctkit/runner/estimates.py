@@ -35,18 +35,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class _UnitCost:
-    """What one reducer takes and leaves for each slice or pair of slices."""
+    """What reading, or one reducer, takes and leaves for each slice or pair of slices."""
 
     kind: Literal["slice", "pair"]
     on_accelerator: bool  #: worker processes do not have it, so more of them do not make it faster
     seconds: float
     size: float  #: bytes
-
-
-@dataclass(frozen=True)
-class _Trial:
-    reading: float  #: seconds a slice
-    rates: tuple[_UnitCost, ...]
 
 
 def describing(
@@ -103,25 +97,25 @@ def altogether(seconds: list[float], at_once: int) -> float:
     return max(busy_until)
 
 
-def _scaled(trial: _Trial, counts: Ints, workers: int, accelerators: int) -> Cost:
+def _scaled(trial: list[_UnitCost], counts: Ints, workers: int, accelerators: int) -> Cost:
     """Scale a trial to volumes of so many slices each."""
     units = {"slice": int(counts.sum()), "pair": int((counts * (counts - 1) // 2).sum())}
-    accelerated = sum(units[rate.kind] * rate.seconds for rate in trial.rates if rate.on_accelerator)
-    shared = sum(units[rate.kind] * rate.seconds for rate in trial.rates if not rate.on_accelerator)
-    shared += units["slice"] * trial.reading
-    size = sum(units[rate.kind] * rate.size for rate in trial.rates)
+    accelerated = sum(units[rate.kind] * rate.seconds for rate in trial if rate.on_accelerator)
+    shared = sum(units[rate.kind] * rate.seconds for rate in trial if not rate.on_accelerator)
+    size = sum(units[rate.kind] * rate.size for rate in trial)
     return Cost(shared / workers + accelerated / accelerators, int(size))
 
 
 def _try(
     dataset: Chosen[Dataset[Any]], reducers: list[Chosen[Reducer[Any]]], device: str, item: Wanted
-) -> _Trial | None:
+) -> list[_UnitCost] | None:
     """Read and describe the slices of ``item``. Runs in a process of its own."""
     slices, seconds = _read(dataset, item)
     described = _middle(slices)
     if len(described.index) < 2:
         return None
-    return _Trial(seconds / len(slices.index), tuple(_rate(chosen.build(), described, device) for chosen in reducers))
+    reading = _UnitCost("slice", False, seconds / len(slices.index), 0)
+    return [reading, *(_rate(chosen.build(), described, device) for chosen in reducers)]
 
 
 def _read(dataset: Chosen[Dataset[Any]], item: Wanted) -> tuple[Slices, float]:

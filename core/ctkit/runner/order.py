@@ -131,8 +131,11 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     if "evaluate" not in wanted:
         return _stopped(session, "pretrain")
     data = evaluation.evaluate(session, data)
-    if session.only and (len(data.backbones), len(data.predictions)) != _whole_size(session.pipeline):
-        session.provenance.state = f"done for {session.only}"
+    if session.only:
+        whole = outline(session.pipeline)
+        trainings = len(whole.trainings) + len(whole.baselines)
+        if (len(data.backbones), len(data.predictions)) != (trainings, trainings * len(whole.evaluations)):
+            session.provenance.state = f"done for {session.only}"
     comparing.score(session, data)
     comparing.compare(session, data)
     if "report" in wanted and data.predictions and session.pipeline.report.images:
@@ -141,13 +144,6 @@ def _stages(session: Session, wanted: Sequence[Stage]) -> None:
     if "report" not in wanted:
         return _stopped(session, "evaluate")
     return _report(session, data)
-
-
-def _whole_size(pipeline: Pipeline) -> tuple[int, int]:
-    """How many pre-trainings and evaluations the whole pipeline asks for."""
-    whole = outline(pipeline)
-    trainings = len(whole.trainings) + len(whole.baselines)
-    return trainings, trainings * len(whole.evaluations)
 
 
 def _stopped(session: Session, stage: Stage) -> None:

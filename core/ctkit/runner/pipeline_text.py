@@ -33,8 +33,8 @@ def load(
     if isinstance(pipeline, Mapping):
         text, document, base, source = "", deepcopy(dict(pipeline)), Path.cwd(), "pipeline"
     else:
-        text, base, source = _text(Path(pipeline)), Path(pipeline).absolute().parent, str(pipeline)
-        document = _parsed(text, source)
+        base, source = Path(pipeline).absolute().parent, str(pipeline)
+        text, document = _read(Path(pipeline))
     for change in changes:
         override(document, change)
     follow(document, registry)
@@ -43,19 +43,15 @@ def load(
     return found if out is None else replace(found, run=found.run.model_copy(update={"out": Path(out).absolute()}))
 
 
-def _text(path: Path) -> str:
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
+        return text, tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}:{_syntax(text, str(error))}") from error
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text: save it as UTF-8 in your editor"
         raise RequestError(f"cannot read the pipeline file {path}: {reason}") from error
-
-
-def _parsed(text: str, source: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{source}:{_syntax(text, str(error))}") from error
 
 
 def _refuse_versions(document: Mapping[str, Any], source: str, line: Callable[[tuple[str | int, ...]], int]) -> None:

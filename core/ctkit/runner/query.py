@@ -100,15 +100,21 @@ def query(
     if arm is None and len(names) != 1:
         raise RequestError(f"{opened.path} has {len(names)} arms, so name one: {', '.join(names)}")
     with opened.revisit(arm or names[0], console) as kept:
-        choice = _comparing(kept)
+        choice = kept.choice
+        if choice.reducer.evidence != "slice" or kept.knob is None:
+            why = {"pair": "compares the pixels of two slices", "none": "looks at no pixels"}
+            reason = why.get(choice.reducer.evidence, "has no threshold")
+            raise RequestError(
+                f"arm {kept.name!r} cannot be queried: {kept.reducer} {reason}; take an arm whose last reducer compares"
+                " slices by a row of evidence each, such as hash, embedding or k-center"
+            )
         pipeline = _pipeline(kept, opened.pipeline, folder, dataset, dataset_parameters or {})
         with _folder_beside(opened.path) as temporary:
             data, evidence = _described(pipeline, Path(temporary), console)
         numbers = np.flatnonzero(kept.selection.kept)
         nearest_kept, distance = _nearest(choice, evidence, choice.evidence(numbers), console)
         rows = _rows(kept, data, numbers[nearest_kept], distance)
-        unit = kept.knob.unit if kept.knob else ""
-        return Query(kept.name, kept.selection.at[-1], unit, tuple(rows))
+        return Query(kept.name, kept.selection.at[-1], kept.knob.unit, tuple(rows))
 
 
 def _folder_beside(run: Path) -> TemporaryDirectory[str]:
@@ -117,19 +123,6 @@ def _folder_beside(run: Path) -> TemporaryDirectory[str]:
         return TemporaryDirectory(prefix=".query-", dir=run.absolute().parent)
     except OSError as error:
         raise StorageError(f"cannot write {run.absolute().parent}: {error.strerror}") from error
-
-
-def _comparing(kept: RevisitedArm) -> Choice:
-    """The last step of an arm. Raises ``RequestError`` where it does not compare slices one by one."""
-    choice = kept.choice
-    if choice.reducer.evidence != "slice" or kept.knob is None:
-        why = {"pair": "compares the pixels of two slices", "none": "looks at no pixels"}
-        reason = why.get(choice.reducer.evidence, "has no threshold")
-        raise RequestError(
-            f"arm {kept.name!r} cannot be queried: {kept.reducer} {reason}; take an arm whose last reducer compares"
-            " slices by a row of evidence each, such as hash, embedding or k-center"
-        )
-    return choice
 
 
 def _pipeline(

@@ -167,7 +167,8 @@ def open_session(
     unusable = cache(lambda: next(iter(registry.call("ctkit_check_device", device="cuda")), None))
     device = devices.resolve(settings.device, settings.devices, unusable)
     pool = DevicePool(devices.shares(device, jobs, settings.devices), settings.time_limit)
-    backend = compute.Backend.of(settings.backend, settings.workers, settings.scheduler, settings.time_limit)
+    workers = compute.usable_cores() if settings.workers == "auto" else settings.workers
+    backend = compute.Backend(settings.backend, workers, settings.scheduler, settings.time_limit)
     session = Session(
         pipeline=pipeline,
         arms=pipeline.arms,

@@ -171,9 +171,9 @@ def users(cache: Path) -> list[User]:
     return [user for path in _records(cache) if (user := _read(path)) is not None]
 
 
-def state(cache: Path) -> list[tuple[str, int]]:
+def state(cache: Path) -> tuple[tuple[str, int], ...]:
     """Return the names and sizes of the records: they change when a run starts, or asks for what it never asked for."""
-    return [(path.name, path.stat().st_size) for path in _records(cache)]
+    return tuple((path.name, path.stat().st_size) for path in _records(cache))
 
 
 def _records(cache: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from ctkit.contracts import Ints, SourceFile, Volume
 from ctkit.promises import arranged
 from ctkit.storage import address
 
-_TOLD = ("notes", "kernel", "thickness", "same_scan")
+_TOLD = ("notes", "kernel", "thickness", "same_scan")  # of a volume: its pixels do not depend on it
 _LINES, _INDEX = "volumes.jsonl", "volumes.npz"
 
 
@@ -27,14 +27,15 @@ def write_catalogue(folder: Path, volumes: Iterable[Volume], dataset: Mapping[st
     places: list[tuple[str, str, int, int]] = []
     counts: list[int] = []
     ordered, repeated = False, 0
-    with unsorted.open("wb") as file:
+    with unsorted.open("wb") as target:
         for volume in arranged(f"data set {dataset['plugin']!r}", volumes):
-            line = _line(volume)
-            places.append((volume.patient, volume.key, file.tell(), len(line)))
+            files = [{"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns} for file in volume.files]
+            line = json.dumps(vars(volume) | {"files": files}, separators=(",", ":")).encode() + b"\n"
+            places.append((volume.patient, volume.key, target.tell(), len(line)))
             counts.append(len(volume))
             ordered = ordered or bool(volume.order)
             repeated += bool(volume.same_scan)
-            file.write(line)
+            target.write(line)
     ranks = sorted(range(len(places)), key=lambda number: places[number][:2])
     patients = {name: number for number, name in enumerate(dict.fromkeys(places[rank][0] for rank in ranks))}
     addresses = []
@@ -43,7 +44,8 @@ def write_catalogue(folder: Path, volumes: Iterable[Volume], dataset: Mapping[st
             source.seek(places[rank][2])
             line = source.read(places[rank][3])
             target.write(line)
-            addresses.append(bytes.fromhex(address("volume", dataset=dataset, volume=_contents(line))))
+            contents = {name: value for name, value in json.loads(line).items() if name not in _TOLD}
+            addresses.append(bytes.fromhex(address("volume", dataset=dataset, volume=contents)))
     unsorted.unlink()
     np.savez(
         folder / _INDEX,
@@ -85,16 +87,6 @@ class Catalogue:
     def address(self, number: int) -> str:
         """Address of a volume: its files by path, size and modification time, and how they are read."""
         return bytes(self._addresses[number]).hex()
-
-
-def _line(volume: Volume) -> bytes:
-    files = [{"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns} for file in volume.files]
-    return json.dumps(vars(volume) | {"files": files}, separators=(",", ":")).encode() + b"\n"
-
-
-def _contents(line: bytes) -> Any:
-    """What the pixels of a volume depend on: all but what is only told of it."""
-    return {name: value for name, value in json.loads(line).items() if name not in _TOLD}
 
 
 def _volume(line: bytes) -> Volume:

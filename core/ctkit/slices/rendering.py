@@ -87,18 +87,21 @@ def full_matrix(
     return grey
 
 
-def fit(grey: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Resample slices (n, rows, columns) to (n, size, size), the longer side filling the square."""
+def fit(slices: NDArray[Any], size: int, ground: float = 0) -> NDArray[Any]:
+    """Resample slices (n, rows, columns), uint8 or float32, to (n, size, size): the longer side fills the square.
+
+    What the shorter side leaves free is filled with ``ground``.
+    """
     from PIL import Image
 
-    count, rows, columns = grey.shape
+    count, rows, columns = slices.shape
     if rows == columns == size:
-        return grey
+        return slices
     scale = size / max(rows, columns)
     height, width = max(1, round(rows * scale)), max(1, round(columns * scale))
     top, left = (size - height) // 2, (size - width) // 2
-    fitted = np.zeros((count, size, size), np.uint8)
-    for target, slice_ in zip(fitted, grey, strict=True):
+    fitted = np.full((count, size, size), ground, slices.dtype)
+    for target, slice_ in zip(fitted, slices, strict=True):
         image = Image.fromarray(slice_).resize((width, height), Image.Resampling.BILINEAR)
         target[top : top + height, left : left + width] = np.asarray(image)
     return fitted

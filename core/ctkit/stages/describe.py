@@ -57,8 +57,7 @@ def describe(session: Session, data: Data) -> Data:
 
 def describe_again(session: Session, catalogue: Catalogue, chosen: Chosen[Reducer[Any]]) -> None:
     """Make the evidence that was lost since, or of pairs left out. Raises ``CtkitError`` where the reducer cannot."""
-    volumes = [n for n in range(len(catalogue)) if is_missing(session.cache, catalogue.address(n), [chosen])]
-    for failure in _describe_all(session, catalogue, volumes, [chosen]):
+    for failure in _describe_all(session, catalogue, missing(session, catalogue, [chosen]), [chosen]):
         raise CtkitError(failure.reason)
 
 
@@ -107,6 +106,11 @@ def described_reducers(session: Session, catalogue: Catalogue) -> list[Chosen[Re
 
 
 # --- what is missing ----------------------------------------------------------------------------------------------
+
+
+def missing(session: Session, catalogue: Catalogue, reducers: list[Chosen[Reducer[Any]]]) -> list[int]:
+    """Numbers of the volumes that have to be decoded for their reading or for the evidence of one of the reducers."""
+    return [n for n in range(len(catalogue)) if is_missing(session.cache, catalogue.address(n), reducers)]
 
 
 def is_missing(cache: Cache, volume: str, reducers: list[Chosen[Reducer[Any]]]) -> bool:

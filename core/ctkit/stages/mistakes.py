@@ -37,16 +37,13 @@ def _pictures(session: Session, evaluated: Sequence[Evaluated]) -> dict[str, tup
     plans = {one.plan.id: one.plan for one in evaluated}
     found: dict[str, tuple[Ints, NDArray[np.uint8]]] = {}
     for name, plan in plans.items():
-        rows = _worst([of_cell for cell, of_cell in runs.items() if cell.place.task == name])
+        of_task = (of_cell for cell, of_cell in runs.items() if cell.place.task == name)
+        rows = sorted({mistake.row for of_cell in of_task for mistake in worst_mistakes(of_cell)})
         task = built(plan.task)
         images = [_small(image_of(task, "test", row - 1)) for row in rows]
         stacked = np.stack(images) if images else np.zeros((0, SIDE, SIDE), np.uint8)
         found[name] = np.array(rows, np.int64), stacked
     return found
-
-
-def _worst(cells: list[list[Predictions]]) -> list[int]:
-    return sorted({mistake.row for runs in cells for mistake in worst_mistakes(runs)})
 
 
 def _small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

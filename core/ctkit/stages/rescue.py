@@ -94,17 +94,13 @@ def _one_by_one(session: Session, item: Wanted) -> Iterator[Failure]:
     parts = [replace(item, evidence=(chosen,), store=False) for chosen in item.evidence]
     parts += [replace(item, evidence=())] if item.store else []
     for outcome in describe_each(session, parts, len(parts)):
-        if isinstance(outcome, compute.Lost):
-            yield _failure(outcome)
-        else:
+        if not isinstance(outcome, compute.Lost):
             yield from outcome.result
-
-
-def _failure(lost: compute.Lost[Wanted]) -> Failure:
-    reducer = lost.item.evidence[0] if lost.item.evidence else None
-    who = reducer.title if reducer else "writing the slice store"
-    hint = "; raise compute.time_limit" if lost.cause is Cause.TIME else ""
-    return Failure(f"{who}: {lost.reason}, on a volume of {len(lost.item.volume)} slices{hint}", reducer)
+            continue
+        reducer = outcome.item.evidence[0] if outcome.item.evidence else None
+        who = reducer.title if reducer else "writing the slice store"
+        hint = "; raise compute.time_limit" if outcome.cause is Cause.TIME else ""
+        yield Failure(f"{who}: {outcome.reason}, on a volume of {len(item.volume)} slices{hint}", reducer)
 
 
 def _without_bad_slices(session: Session, item: Wanted) -> Wanted:

@@ -295,7 +295,8 @@ def _write(folder: Path, session: Session, chunks: list[_Chunk], inspection: _In
 
     write_catalogue(folder, volumes(), chosen.identity)
     inspection.wait()  # where the plugin has not asked for all
-    for path in _paths(chunks, _absent(np.asarray(accepted), np.asarray(accounted))):
+    absent = set(_absent(np.asarray(accepted), np.asarray(accounted)).tolist())
+    for path in (file.path for chunk in chunks if absent for file in chunk.files if hash(file.path) in absent):
         skipped.add(Skipped(path, "the data set plugin assigned it to no volume and did not skip it"))
     skipped.write()
 
@@ -305,13 +306,6 @@ def _absent(wanted: Ints, known: Ints) -> Ints:
     known.sort()
     absent: Ints = wanted[np.searchsorted(known, wanted, "left") == np.searchsorted(known, wanted, "right")]
     return absent
-
-
-def _paths(chunks: list[_Chunk], hashes: Ints) -> Iterator[str]:
-    """Yield the paths with these hashes."""
-    wanted = set(hashes.tolist())
-    for chunk in chunks if wanted else ():
-        yield from (file.path for file in chunk.files if hash(file.path) in wanted)
 
 
 def _nothing(dataset: Dataset[Any], files: int, skipped: Iterable[Skipped]) -> str:

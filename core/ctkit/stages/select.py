@@ -18,7 +18,7 @@ from ctkit.session import Session
 from ctkit.slices import Catalogue, Selection, Table, selection
 from ctkit.stages.data import Data
 from ctkit.stages.evidence import Evidence
-from ctkit.stages.readings import Reading
+from ctkit.stages.readings import Reading, read_readings
 from ctkit.stages.selected import Selected, Selections, draws, keys
 from ctkit.storage import address
 from ctkit.storage.records import ArmFacts, SliceRow, StepFacts, read_arm, write_rows
@@ -91,6 +91,11 @@ def too_few(table: Table, chosen: Selection) -> str:
 def chosen_before(session: Session, data: Data) -> Data:
     """Return the data with the selections that are cached."""
     return replace(data, selections=_Chooser(session, data, make=False).all())
+
+
+def found_before(session: Session, data: Data) -> Data:
+    """Return the data of a scan with the readings, the table and the selections that are cached."""
+    return chosen_before(session, numbered(replace(data, readings=read_readings(session.cache, data.catalogue))))
 
 
 class _Chooser:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from ctkit_models.network import Network, full_precision
+from ctkit_models.parameters import BYOLParams, MoCoParams, SimCLRParams, SwAVParams
 from ctkit_torch.trunks import Trunk
 
 GLOBAL_VIEWS = 2  #: large views, which come first
@@ -27,10 +28,10 @@ GLOBAL_VIEWS = 2  #: large views, which come first
 class SimCLRNetwork(Network):
     """Trunk and projection head; the loss compares the two views of each slice with all others in the batch."""
 
-    def __init__(self, trunk: Trunk, hidden: int, projection: int, temperature: float) -> None:
+    def __init__(self, trunk: Trunk, params: SimCLRParams) -> None:
         super().__init__(trunk)
-        self.head = SimCLRProjectionHead(trunk.width, hidden, projection)
-        self.criterion = NTXentLoss(temperature, gather_distributed=True)
+        self.head = SimCLRProjectionHead(trunk.width, params.hidden, params.projection)
+        self.criterion = NTXentLoss(params.temperature, gather_distributed=True)
 
     def forward(self, views: list[Tensor]) -> Tensor:
         """NT-Xent of two views (n, channels, size, size)."""
@@ -43,15 +44,14 @@ class SimCLRNetwork(Network):
 class MoCoNetwork(Network):
     """A query network, a key network that follows it, and a queue of the keys of earlier batches."""
 
-    def __init__(
-        self, trunk: Trunk, *, projection: int, linear: bool, temperature: float, key_momentum: float, queue: int
-    ) -> None:
+    def __init__(self, trunk: Trunk, params: MoCoParams, queue: int) -> None:
         super().__init__(trunk)
-        width = trunk.width  # also of the hidden layer, in the paper 2048
+        width, projection = trunk.width, params.projection  # the width also of the hidden layer, in the paper 2048
+        linear = params.head == "linear"
         self.head = nn.Linear(width, projection) if linear else MoCoProjectionHead(width, width, projection)
         self.key_trunk, self.key_head = momentum_copy(trunk), momentum_copy(self.head)
-        self.key_momentum = key_momentum
-        self.criterion = NTXentLoss(temperature, memory_bank_size=(queue, projection), gather_distributed=True)
+        self.key_momentum = params.key_momentum
+        self.criterion = NTXentLoss(params.temperature, memory_bank_size=(queue, projection), gather_distributed=True)
         bank = self.criterion.memory_bank
         bank.register_buffer("bank", bank.bank)  # lightly keeps the queue out of state_dict
         bank.register_buffer("bank_ptr", bank.bank_ptr)
@@ -74,23 +74,14 @@ class MoCoNetwork(Network):
 class SwAVNetwork(Network):
     """Trunk, projection head and prototypes of length 1, which stay as they are for the first ``frozen_steps``."""
 
-    def __init__(
-        self,
-        trunk: Trunk,
-        *,
-        hidden: int,
-        projection: int,
-        prototypes: int,
-        temperature: float,
-        sinkhorn_iterations: int,
-        epsilon: float,
-        frozen_steps: int,
-    ) -> None:
+    def __init__(self, trunk: Trunk, params: SwAVParams, frozen_steps: int) -> None:
         super().__init__(trunk)
-        self.head = SwaVProjectionHead(trunk.width, hidden, projection)
-        self.prototypes = nn.Linear(projection, prototypes, bias=False)  # lightly's have a bias
+        self.head = SwaVProjectionHead(trunk.width, params.hidden, params.projection)
+        self.prototypes = nn.Linear(params.projection, params.prototypes, bias=False)  # lightly's have a bias
         self.frozen_steps = frozen_steps
-        self.criterion = SwaVLoss(temperature, sinkhorn_iterations, epsilon, sinkhorn_gather_distributed=True)
+        self.criterion = SwaVLoss(
+            params.temperature, params.sinkhorn_iterations, params.epsilon, sinkhorn_gather_distributed=True
+        )
         self._normalise_prototypes()
 
     def forward(self, views: list[Tensor]) -> Tensor:
@@ -126,12 +117,12 @@ class SwAVNetwork(Network):
 class BYOLNetwork(Network):
     """An online network with a predictor, and a target network that follows it ever more slowly over ``steps``."""
 
-    def __init__(self, trunk: Trunk, *, hidden: int, projection: int, target_momentum: float, steps: int) -> None:
+    def __init__(self, trunk: Trunk, params: BYOLParams, steps: int) -> None:
         super().__init__(trunk)
-        self.head = BYOLProjectionHead(trunk.width, hidden, projection)
-        self.predictor = BYOLPredictionHead(projection, hidden, projection)
+        self.head = BYOLProjectionHead(trunk.width, params.hidden, params.projection)
+        self.predictor = BYOLPredictionHead(params.projection, params.hidden, params.projection)
         self.target_trunk, self.target_head = momentum_copy(trunk), momentum_copy(self.head)
-        self.target_momentum = target_momentum
+        self.target_momentum = params.target_momentum
         self.steps = steps
         self.criterion = NegativeCosineSimilarity()
 

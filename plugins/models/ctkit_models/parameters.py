@@ -1,4 +1,4 @@
-"""The parameters that contrastive methods share. Imports no torch."""
+"""The parameters of contrastive methods. Imports no torch."""
 
 from __future__ import annotations
 
@@ -208,6 +208,77 @@ class MultiCropParams(ContrastiveParams):
         None, ge=16, description="side of a small view, pixels; none: 3/7 of size, which makes 96 of 224"
     )
     local_scale: LocalScale = (0.1, 0.33)
+
+
+class SimCLRParams(ContrastiveParams):
+    """Settings of SimCLR: optimiser of its paper, views of the CT paper's MoCo v2."""
+
+    rate_batch: RateBatch = 256
+    temperature: Temperature = 0.1
+    hidden: Hidden = 2048
+    projection: Projection = 128
+
+
+class MoCoParams(ContrastiveParams):
+    """Settings of MoCo v2, as the CT paper trained it but for the projection head, which was linear there."""
+
+    optimiser: Optimiser = "sgd"
+    learning_rate: LearningRate = 0.015
+    weight_decay: WeightDecay = 1e-4
+    decay: Decay = "all"
+    warmup: Warmup = 0
+    temperature: Temperature = 0.07
+    projection: Projection = 128
+    head: Literal["mlp", "linear"] = Field("mlp", description="projection head; linear as in the first MoCo")
+    queue: int = Field(
+        65536, ge=1, description="keys of earlier batches, used as negatives; at most those of one epoch"
+    )
+    key_momentum: float = Field(0.999, ge=0, le=1, description="momentum of the key network per step")
+
+
+class SwAVParams(MultiCropParams):
+    """Settings of SwAV, as the CT paper trained it."""
+
+    learning_rate: LearningRate = 0.15
+    scale: Scale = (0.9, 1.0)
+    local_views: LocalViews = 6
+    local_scale: LocalScale = (0.1, 0.33)
+    flip_horizontal: Flip = 0.0
+    flip_vertical: Flip = 0.0
+    rotation: Degrees = 0.0
+    rotation_p: RotationP = 0.0
+    jitter_p: JitterP = 0.8
+    blur_p: BlurP = 0.5
+    noise_p: NoiseP = 0.0
+    temperature: Temperature = 0.1
+    hidden: Hidden = 2048
+    projection: Projection = 128
+    prototypes: int = Field(500, ge=2, description="number of prototypes, to which views are assigned")
+    frozen: int | None = Field(
+        None,
+        ge=0,
+        description="length of the start with fixed prototypes, in epochs, or in steps if steps is given; "
+        "none: 1 epoch, or a tenth of the run if that is less",
+    )
+    sinkhorn_iterations: int = Field(3, ge=1, description="iterations of the Sinkhorn algorithm")
+    epsilon: float = Field(
+        0.05, ge=0.02, description="entropy regularisation of the Sinkhorn algorithm; exp(1 / epsilon) must be finite"
+    )
+
+
+class BYOLParams(MultiCropParams):
+    """Settings of BYOL, as the CT paper trained it, with the views of its MoCo v2."""
+
+    batch: Batch = 64
+    epochs: Epochs = 1000
+    optimiser: Optimiser = "adam"
+    learning_rate: LearningRate = 1e-3
+    weight_decay: WeightDecay = 1.5e-6
+    hidden: Hidden = 4096
+    projection: Projection = 256
+    target_momentum: float = Field(
+        0.996, ge=0, le=1, description="momentum of the target network at the first step; rises to 1"
+    )
 
 
 #: A short training that beats random weights; its views are as different as a body's slices, always turned.

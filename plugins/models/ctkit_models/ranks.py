@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed
-from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor
 from torch.distributed import distributed_c10d
 from torch.distributed.distributed_c10d import PrefixStore, Store
@@ -94,43 +94,21 @@ def any_says(own: bool, device: torch.device) -> bool:
     return bool(answer)
 
 
-class JoinedRank(ClusterEnvironment):
+class JoinedRank(LightningEnvironment):
     """Tells Lightning the rank of this process, which has joined already. To Lightning it is alone on its machine."""
 
     def __init__(self, rank: Rank) -> None:
         super().__init__()
-        self._rank = rank
+        super().set_world_size(rank.world)
+        super().set_global_rank(rank.number)
 
     @property
     def creates_processes_externally(self) -> bool:
         """Lightning starts no processes."""
         return True
 
-    @property
-    def main_address(self) -> str:
-        """Not asked for: the processes have met."""
-        raise NotImplementedError
-
-    @property
-    def main_port(self) -> int:
-        """Not asked for: the processes have met."""
-        raise NotImplementedError
-
-    @staticmethod
-    def detect() -> bool:
-        """Never chosen by Lightning itself."""
-        return False
-
-    def world_size(self) -> int:
-        """Number of processes."""
-        return self._rank.world
-
     def set_world_size(self, size: int) -> None:
         """It is known already."""
-
-    def global_rank(self) -> int:
-        """Number of this process."""
-        return self._rank.number
 
     def set_global_rank(self, rank: int) -> None:
         """It is known already."""

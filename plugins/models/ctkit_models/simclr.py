@@ -5,21 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ctkit_models.contrastive import Contrastive
-from ctkit_models.parameters import SHORT, ContrastiveParams, Hidden, Projection, RateBatch, Temperature
+from ctkit_models.parameters import SHORT, SimCLRParams
 from ctkit_models.plan import Plan
 
 if TYPE_CHECKING:
     from ctkit_models.network import Network
     from ctkit_torch.trunks import Trunk
 
-
-class SimCLRParams(ContrastiveParams):
-    """Settings of SimCLR: optimiser of its paper, views of the CT paper's MoCo v2."""
-
-    rate_batch: RateBatch = 256
-    temperature: Temperature = 0.1
-    hidden: Hidden = 2048
-    projection: Projection = 128
+__all__ = ["SimCLR", "SimCLRParams"]
 
 
 class SimCLR(Contrastive[SimCLRParams]):
@@ -33,4 +26,4 @@ class SimCLR(Contrastive[SimCLRParams]):
         """Trunk and projection head under lightly's NT-Xent loss."""
         from ctkit_models.networks import SimCLRNetwork
 
-        return SimCLRNetwork(trunk, self.params.hidden, self.params.projection, self.params.temperature)
+        return SimCLRNetwork(trunk, self.params)

@@ -44,7 +44,8 @@ class Similarity(Reducer[P], ABC):
         """Go through the group once; ``by`` is the first kept slice that a dropped one is alike to."""
         evidence = evidence_of(group)
         if self.evidence == "pair":
-            by, distance = _first_alike(_from_triangle(evidence, len(group)), len(group), at)
+            n = len(group)
+            by, distance = _first_alike(lambda i, later: evidence[condensed(i, later, n)], n, at)
         else:
             by, distance = _select_in_blocks(evidence, at, self.distances, self.kept(at))
         return Decision(by < 0, by, distance)
@@ -142,13 +143,8 @@ def _between(evidence: NDArray[Any], distances: Between) -> Callable[[int, Ints]
     return lambda i, later: distances(evidence[i : i + 1], evidence[later])[0]
 
 
-def _from_triangle(triangle: Distances, n: int) -> Callable[[int, Ints], Distances]:
-    """Read distances from a condensed triangle (n (n - 1) / 2,), ordered as ``scipy.spatial.distance.pdist``."""
-    return lambda i, later: triangle[condensed(i, later, n)]
-
-
 def condensed(i: Any, j: Any, n: int) -> Any:
-    """Places of pairs i < j of ``n`` slices in the triangle, numbers or arrays of them."""
+    """Places of pairs i < j of ``n`` slices, numbers or arrays of them, in a condensed triangle, as of ``pdist``."""
     return i * (2 * n - i - 1) // 2 - i - 1 + j
 
 

@@ -16,7 +16,7 @@ def ctkit_register_commands() -> Sequence[Spec]:
     summaries = {
         "report": "Rebuild report.html from the files in the folder RUN.",
         "compare": "Print one table of the scores of all RUNs: slices kept, cost of pre-training, differences.",
-        "curve": "Print how many slices each threshold of ARM in the folder RUN would keep; plot"
+        "curve": "Print how many slices other thresholds of ARM in the folder RUN would keep; plot"
         " it and show it in the report.",
         "explain": "Write explain.html, a page with pictures of what ARM of the folder RUN keeps and drops, into"
         " the arm's folder.",

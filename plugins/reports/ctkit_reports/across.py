@@ -97,13 +97,11 @@ def _rows(name: str, run: Run, metric: str | None) -> Iterator[Row]:
         if score.pooled and score.metric == metric:
             arm = run.arm(score.arm)
             kept, slices = (arm.kept, arm.slices) if arm else (math.nan, math.nan)
-            seconds = cost.seconds(run, score.arm, score.place.pretrain)
-            here = score.arm, score.place
-            work = cost.cost(run, score.arm, score.place.pretrain)
-            share = 1 / cost.saving(run, score.arm, score.place.pretrain)
+            trained, here = (run, score.arm, score.place.pretrain), (score.arm, score.place)
+            spent, share = cost.cost(*trained), 1 / cost.saving(*trained)
             published = PUBLISHED.get(tasks.get(score.place.task, "")) if metric == "auc" else None
             differences = compared.get(here), controlled.get(here)
-            yield Row(name, score, kept, slices, seconds, *differences, work, share, published)
+            yield Row(name, score, kept, slices, cost.seconds(*trained), *differences, spent, share, published)
 
 
 # --- for machines -------------------------------------------------------------------------------------------------
@@ -203,10 +201,8 @@ def _terminal(rows: Sequence[Row]) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    screen, several = (
-        Console(width=80, force_terminal=False),
-        len({row.score.place.pretrain for row in rows} - {""}) > 1,
-    )
+    screen = Console(width=80, force_terminal=False)
+    several = len({row.score.place.pretrain for row in rows} - {""}) > 1
     with screen.capture() as captured:
         for title, group in by(_title, rows).items():
             table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
@@ -244,38 +240,28 @@ def _markdown(shown: _Shown) -> str:
 
 def _latex(shown: _Shown) -> str:
     r"""Return a ``table`` of ``tabular`` with the rules of booktabs; the document needs ``\usepackage{booktabs}``."""
-    lines = [" & ".join(map(_escaped, line)) + r" \\" for line in (shown.columns, *shown.rows)]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            rf"  \caption{{{_escaped(shown.caption)}}}",
-            rf"  \begin{{tabular}}{{{'l' * shown.keys}{'r' * (len(shown.columns) - shown.keys)}}}",
-            r"    \toprule",
-            f"    {lines[0]}",
-            r"    \midrule",
-            *(f"    {line}" for line in lines[1:]),
-            r"    \bottomrule",
-            r"  \end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+    head, *rows = (" & ".join(cell.translate(_TEX) for cell in line) + r" \\" for line in (shown.columns, *shown.rows))
+    lines = "\n    ".join([r"\toprule", head, r"\midrule", *rows, r"\bottomrule"])
+    return rf"""\begin{{table}}
+  \caption{{{shown.caption.translate(_TEX)}}}
+  \begin{{tabular}}{{{"l" * shown.keys}{"r" * (len(shown.columns) - shown.keys)}}}
+    {lines}
+  \end{{tabular}}
+\end{{table}}
+"""
 
 
-_TEX = {
-    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "\\": r"\textbackslash{}",
-    "<": "$<$",
-    ">": "$>$",
-    "−": "$-$",
-    "±": r"$\pm$",
-    "–": "--",
-    "\N{NO-BREAK SPACE}": "~",
-}
-
-
-def _escaped(text: str) -> str:
-    """Text as LaTeX sets it, letter by letter."""
-    return "".join(_TEX.get(letter, letter) for letter in text)
+_TEX = str.maketrans(
+    {
+        **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "\\": r"\textbackslash{}",
+        "<": "$<$",
+        ">": "$>$",
+        "−": "$-$",
+        "±": r"$\pm$",
+        "–": "--",
+        "\N{NO-BREAK SPACE}": "~",
+    }
+)

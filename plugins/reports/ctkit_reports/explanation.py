@@ -14,7 +14,7 @@ from ctkit import RevisitedArm, hookspecs, quantities, rendering
 from ctkit.files import write_text
 from ctkit_reports import figures, hounsfield, pictures, wording
 from ctkit_reports.elements import Plot, Table, number, table, text
-from ctkit_reports.explaining import Explanation, Pair, Profile, Share
+from ctkit_reports.explaining import Explanation, Profile, Share
 from ctkit_reports.figures import Look
 from ctkit_reports.page import lay_out
 from ctkit_reports.sections.choice import strip_path
@@ -122,37 +122,17 @@ def _found(one: Share) -> str:
 
 
 def _threshold(explanation: Explanation, shown: Mapping[int, Picture]) -> dict[str, Any]:
-    alike = _side(
-        explanation,
-        shown,
-        "Just below the threshold: the left slice is dropped",
-        "Dropped slices that are farthest from the kept slice on their right, which represents them. If these pairs"
-        " differ in ways that matter to you, the threshold is too large.",
-        explanation.alike,
-    )
-    apart = _side(
-        explanation,
-        shown,
-        "Just above the threshold: both slices are kept",
-        "Kept slices that a larger threshold would drop first, next to the slice that would represent them. If these"
-        " pairs show the same, the threshold is too small.",
-        explanation.apart,
-    )
-    sides = [side for side in (alike, apart) if side["pairs"]]
-    return {"statement": _setting(explanation.run), "sides": sides} if sides else {}
-
-
-def _side(
-    explanation: Explanation, shown: Mapping[int, Picture], title: str, note: str, pairs: Sequence[Pair]
-) -> dict[str, Any]:
-    """Pairs on one side of the threshold, of those that can still be read."""
+    """Pairs on both sides of the threshold, of those that can still be read."""
     unit = explanation.run.knob.unit if explanation.run.knob else ""
-    found = [
-        (shown[pair.one], shown[pair.stand_in], wording.apart(pair.distance, unit))
-        for pair in pairs
-        if {pair.one, pair.stand_in} <= shown.keys()
-    ]
-    return {"title": title, "note": note, "pairs": found}
+    alike, apart = (
+        [
+            (shown[pair.one], shown[pair.stand_in], wording.apart(pair.distance, unit))
+            for pair in pairs
+            if {pair.one, pair.stand_in} <= shown.keys()
+        ]
+        for pairs in (explanation.alike, explanation.apart)
+    )
+    return {"statement": _setting(explanation.run), "alike": alike, "apart": apart} if alike or apart else {}
 
 
 # --- along a volume -----------------------------------------------------------------------------------------------

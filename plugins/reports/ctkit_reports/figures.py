@@ -20,6 +20,7 @@ from ctkit_reports import wording
 if TYPE_CHECKING:
     from matplotlib import RcParams
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 P = ParamSpec("P")
 
@@ -128,16 +129,13 @@ def _plot(
 @_plot()
 def curves(axes: Axes, title: str, x: str, y: str, lines: Sequence[Curve]) -> None:
     """Values over steps, a line for each arm and seed."""
-    from matplotlib.ticker import MaxNLocator
-
     few = max(len(line.x) for line in lines) <= 40
     for line in lines:
         axes.plot(line.x, line.y, line.look.dash, color=line.look.colour, lw=1.1)
         if few:
             _marks(axes, line, size=4)
     axes.set(title=title, xlabel=x, ylabel=y)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    _plain_counts(axes)
+    _counts(axes.xaxis, 6)
 
 
 @_plot(4.6, 3.1)
@@ -173,7 +171,7 @@ def scores_against_slices(axes: Axes, title: str, score: str, points: Sequence[P
     axes.margins(x=0.14, y=0.1)
     _seen(axes, [(point.x, y) for point in placed for y in (point.y, point.low, point.high) if np.isfinite(y)])
     axes.set(title=title, xlabel="slices kept", ylabel=score)
-    _plain_counts(axes)
+    _counts(axes.xaxis)
 
 
 def _valued(point: Point) -> str:
@@ -262,8 +260,7 @@ def label_curve(axes: Axes, title: str, score: str, lines: Sequence[tuple[Curve,
         _marks(axes, line, **shifted)
         for x, (low, high) in zip(line.x.tolist(), ends.tolist(), strict=True):
             axes.plot([x, x], [low, high], color=line.look.colour, linewidth=0.9, **shifted)
-        _seen(axes, [(x, y) for x, low, high in zip(line.x, *ends.T, strict=True) for y in (low, high)])
-        _seen(axes, list(zip(line.x, line.y, strict=True)))
+        _seen(axes, [(x, y) for x, *values in zip(line.x, line.y, *ends.T, strict=True) for y in values])
     shares = sorted({float(share) for line, _ in lines for share in line.x})
     axes.set_xscale("log")
     axes.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
@@ -302,16 +299,13 @@ def histogram(
         axes.axvline(at, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
     axes.grid(visible=False, axis="x")
     axes.set(title=title, xlabel=x, ylabel=y)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    _counts(axes.yaxis, 5)
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=whole))
 
 
 @_plot(4.2, 2.3)
 def threshold_curve(axes: Axes, title: str, x: str, at: Floats, kept: Floats, look: Look, chosen: float | None) -> None:
     """Slices kept (m,) at values (m,) of a knob; ``chosen`` is the arm's. Values over magnitudes get a log scale."""
-    from matplotlib.ticker import MaxNLocator
-
     axes.plot(at, kept, look.dash, color=look.colour, lw=1.1)
     _marks(axes, Curve(look, at, kept), size=3)
     if chosen is not None:
@@ -320,8 +314,7 @@ def threshold_curve(axes: Axes, title: str, x: str, at: Floats, kept: Floats, lo
         axes.set_xscale("log")
     axes.set(title=title, xlabel=x, ylabel="slices kept")
     axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    _counts(axes.yaxis, 5)
 
 
 @_plot(6.4, 2.3)
@@ -351,8 +344,13 @@ def standalone(svg: Markup) -> str:
     return re.sub(r"var\((--[a-z0-9-]+)\)", lambda name: colours[name[1]], text)
 
 
-def _plain_counts(axes: Axes) -> None:
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+def _counts(axis: Axis, most: int | None = None) -> None:
+    """Write numbers as "1,234"; where ``most`` is given, at that many whole ones at most."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    if most is not None:
+        axis.set_major_locator(MaxNLocator(most, integer=True))
 
 
 def _log_ticks(low: float, high: float) -> list[float]:

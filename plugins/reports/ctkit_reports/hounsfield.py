@@ -87,22 +87,8 @@ def _read(dataset: Dataset[Any], item: _Wanted) -> Images:
     pixels = dataset.read(item.volume, np.array(sorted(item.numbers), np.int64))
     is_hu = pixels.unit == "HU"
     if is_hu:
-        shown = coded(_fitted(pixels.values))
+        shown = coded(rendering.fit(pixels.values.astype(np.float32), SIDE, ground=_HU[0]))  # air around
     else:
         grey = rendering.full_matrix(pixels.values, pixels.unit, "volume-min-max", item.span)
         shown = rendering.fit(grey, SIDE)
     return {item.numbers[index]: Image(codes, is_hu) for index, codes in zip(pixels.index.tolist(), shown, strict=True)}
-
-
-def _fitted(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Slices (m, rows, columns) in HU as (m, side, side): the longer side fills the square, air is around it."""
-    from PIL import Image as Pillow
-
-    scale = SIDE / max(values.shape[1:])
-    height, width = (max(1, round(length * scale)) for length in values.shape[1:])
-    top, left = (SIDE - height) // 2, (SIDE - width) // 2
-    fitted = np.full((len(values), SIDE, SIDE), _HU[0], np.float32)
-    for target, slice_ in zip(fitted, values, strict=True):
-        image = Pillow.fromarray(slice_.astype(np.float32)).resize((width, height), Pillow.Resampling.BILINEAR)
-        target[top : top + height, left : left + width] = np.asarray(image)
-    return fitted

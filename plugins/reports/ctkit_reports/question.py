@@ -130,7 +130,7 @@ def _margins(run: Run, arm: str) -> Iterator[str]:
         return
     metric, other = wording.metric(rows[0].metric), f"“{rows[0].reference}”"
     margin, supported = run.pipeline.get("report", {}).get("margin"), max(ends)
-    value = f"{_rounded_up(supported)} {metric}"
+    value = f"{wording.score(np.ceil(supported * 1000 - 1e-6) / 1000)} {metric}"  # rounded up
     interval, support = ("interval", "supports") if len(rows) == 1 else ("intervals", "support")
     if supported <= 0:
         yield f"“{arm}” is not worse than {other}: the whole {interval} supports this."
@@ -140,11 +140,6 @@ def _margins(run: Run, arm: str) -> Iterator[str]:
         yield f"“{arm}” is within {margin:g} of {other}; the {interval} {support} {value}."
     else:
         yield f"“{arm}” is not shown to be within {margin:g} of {other}; the {interval} {support} {value}."
-
-
-def _rounded_up(margin: float) -> str:
-    """A margin with three decimals that is no smaller than it is."""
-    return wording.score(np.ceil(margin * 1000 - 1e-6) / 1000)
 
 
 def _alike_pairs(run: Run) -> Iterator[str]:

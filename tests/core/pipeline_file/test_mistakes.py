@@ -39,7 +39,7 @@ def test_every_mistake_is_said_at_once(
     with pytest.raises(ConfigError) as caught:
         pipeline_text.load(file, plugins.load())
     found = [mistake.removeprefix(f"{file}:").replace(f"{tmp_path}/", "") for mistake in caught.value.mistakes]
-    assert [re.sub("valid: dicom, .*phantom", "valid: ...", line) for line in found] == said  # whatever is installed
+    assert [re.sub("valid: [a-z-]+, .*phantom", "valid: ...", line) for line in found] == said  # whatever is installed
     if who != "not TOML":
         assert schema.is_valid(tomllib.loads(text)) == (who == "only a run")
 

@@ -52,8 +52,8 @@ def test_a_dry_run_says_pairs_time_and_size_before_anything_is_described(tmp_pat
 def test_pairs_grow_with_the_square_and_accelerator_work_is_shared_by_accelerators_alone() -> None:
     slices = estimates._UnitCost("slice", False, 0.5, 8)
     pairs = estimates._UnitCost("pair", True, 0.1, 4)
-    trial = estimates._Trial(1.0, (slices, pairs))
-    cost = estimates._scaled(trial, np.array([4, 10]), workers=2, accelerators=3)
+    reading = estimates._UnitCost("slice", False, 1.0, 0)
+    cost = estimates._scaled([reading, slices, pairs], np.array([4, 10]), workers=2, accelerators=3)
     assert cost.seconds == pytest.approx((14 * 1.0 + 14 * 0.5) / 2 + (6 + 45) * 0.1 / 3)
     assert cost.size == 14 * 8 + 51 * 4
 
@@ -92,9 +92,9 @@ def test_a_volume_in_one_file_is_read_whole_and_a_few_of_its_slices_described(mo
     dataset, reducer = (SimpleNamespace(build=kind, title=kind.__name__) for kind in (Compressed, Counting))
     trial = estimates._try(dataset, [reducer], "cpu", item)  # type: ignore[arg-type, list-item]  # all that it looks at
     assert trial is not None
-    assert (asked, trial.reading) == ([None], 8 / 200)
+    assert (asked, trial[0].seconds) == ([None], 8 / 200)
     assert described == [(16, 16, list(range(92, 108)))] * 2
-    assert [rate.seconds for rate in trial.rates] == [1 / 16]
+    assert [rate.seconds for rate in trial[1:]] == [1 / 16]
 
 
 def test_a_training_takes_as_long_as_the_one_most_like_it_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

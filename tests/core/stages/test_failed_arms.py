@@ -99,7 +99,7 @@ def facts(study: Path) -> dict[str, Any]:
 
 
 def scored(study: Path) -> set[str]:
-    return {row.arm for row in open_run(study / "runs" / "small").scores}
+    return {row.arm for row in open_run(study / "runs" / "small").score_rows}
 
 
 @pytest.mark.parametrize("stage", ["describe", "select"])

@@ -69,7 +69,7 @@ def _plots(run: Run, looks: Looks) -> Iterable[Plot]:
     """Score against slices kept, for each task and protocol that scores arms."""
     metric, pooled = _pooled(run)
     for place in dict.fromkeys(row.place for row in pooled if run.arm(row.arm)):
-        rows = [row for row in pooled if _same(row.place, place) and row.place.pretrain in ("", place.pretrain)]
+        rows = [row for row in pooled if row.place in (place, place._replace(pretrain=""))]
         kept = {row.arm: arm.kept if (arm := run.arm(row.arm)) else np.nan for row in rows}
         points = [Point(looks[row.arm], kept[row.arm], row.value, row.ci_low, row.ci_high, row.arm) for row in rows]
         name, score = title(run, place), wording.metric(metric)
@@ -80,11 +80,6 @@ def _plots(run: Run, looks: Looks) -> Iterable[Plot]:
         )
         svg = figures.scores_against_slices(name, score, points)
         yield Plot(svg, f"{score} against slices kept, {name}: {'; '.join(values)}.")
-
-
-def _same(one: Place, other: Place) -> bool:
-    """Whether two scores are of the same task, protocol and share of the labels."""
-    return (one.task, one.protocol, one.labels) == (other.task, other.protocol, other.labels)
 
 
 def _scores(run: Run, looks: Looks) -> Table | None:

@@ -48,15 +48,13 @@ def _stages(stages: Sequence[Mapping[str, Any]]) -> Table | None:
             "Stage": text(name),
             "Items": number(len(group)),
             "Of these from the cache": number(sum(stage["cached"] for stage in group)),
-            "Time of the others": number(sum(stage["seconds"] for stage in group if not stage["cached"]), _spent),
+            "Time of the others": number(
+                sum(stage["seconds"] for stage in group if not stage["cached"]) or None, wording.duration
+            ),
         }
         for name, group in by(lambda stage: str(stage["stage"]), stages).items()
     ]
     return table("Time per stage", rows)
-
-
-def _spent(seconds: float) -> str:
-    return wording.duration(seconds) if seconds else wording.NOTHING
 
 
 def _plugins(plugins: Sequence[Mapping[str, Any]]) -> Table | None:

@@ -28,16 +28,10 @@ def tasks(run: Run, looks: Looks) -> dict[str, Any]:
         return {}
     first = {place[:2]: place for place in reversed(places)}
     main = main_metric(run.comparison_rows)
+    in_main, others = ([c for c in run.comparison_rows if (c.metric == main) == wanted] for wanted in (True, False))
     return {
-        "differences": _comparison_table(
-            run,
-            f"All differences in {wording.metric(main or '')}",
-            [c for c in run.comparison_rows if c.metric == main],
-            looks,
-        ),
-        "others": _comparison_table(
-            run, "Differences in other metrics", [c for c in run.comparison_rows if c.metric != main], looks
-        ),
+        "differences": _comparison_table(run, f"All differences in {wording.metric(main or '')}", in_main, looks),
+        "others": _comparison_table(run, "Differences in other metrics", others, looks),
         "places": [_task(run, looks, *place, with_curve=place in first.values()) for place in places],
     }
 

@@ -44,21 +44,11 @@ def _curves(trainings: Sequence[RunTraining], looks: Looks) -> Iterable[Plot]:
     known = {name for training in trainings for name in training.history}
     for name in [*(name for name in CURVES if name in known), *sorted(known - CURVES.keys())]:
         title, axis = _words(name)
-        found = [training for training in trainings if len(training.history.get(name, ((),))[0]) > 1]
+        found = {f"{t.arm}, seed {t.seed}": t for t in trainings if len(t.history.get(name, ((),))[0]) > 1}
         if not found:  # single points draw no curve; the table has them
             continue
-        lines = [
-            Curve(
-                looks[training.arm],
-                *diagnostics.thinned(*training.history[name]),
-                f"{training.arm}, seed {training.seed}",
-            )
-            for training in found
-        ]
-        ends = "; ".join(
-            f"{training.arm}, seed {training.seed}: ends at {wording.number(training.history[name][1][-1])}"
-            for training in found
-        )
+        lines = [Curve(looks[t.arm], *diagnostics.thinned(*t.history[name]), own) for own, t in found.items()]
+        ends = "; ".join(f"{own}: ends at {wording.number(t.history[name][1][-1])}" for own, t in found.items())
         yield Plot(figures.curves(title, "step", axis, lines), f"{title} over steps. {ends}.")
 
 
