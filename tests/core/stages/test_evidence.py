@@ -75,7 +75,7 @@ def test_evidence_of_different_kinds_is_an_error(start, chosen, monkeypatch, dty
     given, (arm,) = Evidence(session, chosen(session)), session.arms
     found = {0: np.zeros((1, 2), np.uint8), 1: np.zeros((1, width), dtype)}
     monkeypatch.setattr(given, "_load", lambda reducer, volume: found[volume])
-    with pytest.raises(PluginError, match=r"^reducer '.*': evidence must be of one .* but is uint8 \(2,\) for each slice"):
+    with pytest.raises(PluginError, match=r"^reducer '.*': evidence must be of one .* is uint8 \(2,\) for each"):
         given._all(arm.steps[0])
 
 
