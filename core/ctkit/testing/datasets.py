@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -40,12 +40,39 @@ class DatasetChecks(Checks[Dataset[Any]]):
     @Once
     def inspected(self) -> tuple[Headers, list[Skipped]]:
         """What is in their headers, and what is left out."""
-        return _inspect(self.judge, self.built, self.files)
+        headers: Headers = []
+        skipped: list[Skipped] = []
+        for file in self.files:
+            with self.judge.calling("inspect"):
+                found, again = self.built.inspect(file), self.built.inspect(file)
+            if isinstance(found, Skipped):
+                self.judge.must(
+                    found.source == file.path,
+                    f"a Skipped must name its file, but it names {found.source!r}; use path",
+                )
+                skipped.append(found)
+            else:
+                headers.append(
+                    (file, json.loads(json_of(self.judge, "inspect must return values that JSON supports", found)))
+                )
+            self.judge.must(found == again, "inspect must be pure, but a second call differs; keep no state")
+        return headers, skipped
 
     @Once
     def arranged(self) -> list[Volume | Skipped]:
         """The volumes, and what is left out."""
-        return _arranged(self.judge, self.built, self.inspected[0])
+        judge, dataset, headers = self.judge, self.built, self.inspected[0]
+        with judge.calling("arrange"):
+            found = list(dataset.arrange(iter(headers)))
+        for one in found:
+            if not isinstance(one, Skipped):
+                check_volume(judge, one)
+        judge.must(
+            found == list(dataset.arrange(iter(headers))),
+            "arrange must give the same volumes for the same headers, but a second call differs; sort what comes from"
+            " sets and dicts",
+        )
+        return found
 
     def check_pickling(self) -> None:
         """A data set must survive pickling."""
@@ -53,7 +80,37 @@ class DatasetChecks(Checks[Dataset[Any]]):
 
     def check_files(self) -> None:
         """Files must be given once each, in a fixed order, with the facts of their folder entries."""
-        _check_files(self.judge, self.built, self.files)
+        judge, dataset, files = self.judge, self.built, self.files
+        strangers = {type(file).__name__ for file in files if not isinstance(file, SourceFile)}
+        judge.must(
+            not strangers,
+            f"files must give SourceFile objects, but it gave {', '.join(strangers)}; build them from stat",
+        )
+        judge.must(
+            files == list(dataset.files()),
+            "files must come in a fixed order, but a second call differs; sort each folder",
+        )
+        doubled = [path for path, count in Counter(file.path for file in files).items() if count > 1]
+        judge.must(
+            not doubled, f"files must give each file once, but it gave {doubled[:3]} twice; follow no links twice"
+        )
+        root = dataset.root
+        for file in files:
+            relative = not file.path.startswith("/") and "\\" not in file.path and ".." not in file.path.split("/")
+            judge.must(
+                relative,
+                f"paths must be relative to the root, with forward slashes, but {file.path}; use Path.as_posix",
+            )
+            judge.must(root is not None, "a dataset with files must have a root, but root is None; override root")
+            assert root is not None
+            judge.must((root / file.path).is_file(), f"files must give existing files, but {file.path} does not; look")
+            facts = (root / file.path).stat()
+            judge.must(
+                (facts.st_size, facts.st_mtime_ns) == (file.size, file.mtime_ns),
+                f"a file's size and time must be those of its folder entry, but {file} has"
+                f" {facts.st_size} bytes and time {facts.st_mtime_ns}; take them from stat: they show which files"
+                " changed",
+            )
 
     def check_inspect(self) -> None:
         """Headers must be pure facts that JSON supports."""
@@ -66,11 +123,34 @@ class DatasetChecks(Checks[Dataset[Any]]):
     def check_accounts(self) -> None:
         """Every file must end in a volume or in one Skipped, whose reason names no patient."""
         skipped = self.inspected[1] + [item for item in self.arranged if isinstance(item, Skipped)]
-        _check_accounts(self.judge, self.files, self._found(), skipped)
+        used = {file.path for volume in self._found() for file in volume.files}
+        left = Counter(item.source for item in skipped)
+        known = {file.path for file in self.files}
+        accounts = {
+            "neither in a volume nor skipped": known - used - left.keys(),
+            "both in a volume and skipped": used & left.keys(),
+            "skipped twice": {path for path, count in left.items() if count > 1},
+            "not among files()": (used | left.keys()) - known,
+        }
+        for what, paths in accounts.items():
+            self.judge.must(
+                not paths,
+                f"every file must end in a volume or in exactly one Skipped, but {len(paths)} are {what}, such"
+                f" as {min(paths, default='')!r}; yield a Skipped with the reason for each file that belongs to no"
+                " volume",
+            )
+        for item in skipped:
+            _check_discreet(self.judge, item.reason, item.source)
 
     def check_volumes(self) -> None:
         """Volumes must have keys of their own and notes that name no patient."""
-        _check_volumes(self.judge, self._found())
+        judge, volumes = self.judge, self._found()
+        judge.must(volumes, "there must be a volume to check, but there is none; pass parameters of data that has one")
+        doubled = [key for key, count in Counter(volume.key for volume in volumes).items() if count > 1]
+        judge.must(not doubled, f"volumes must have different keys, but {len(doubled)} are doubled; add to the key")
+        for volume in volumes:
+            for note, file in itertools.product(volume.notes, volume.files):
+                _check_discreet(judge, note, file.path)
 
     def check_reading(self) -> None:
         """Reading must give the same pixels each time, whole or in part."""
@@ -85,87 +165,6 @@ class DatasetChecks(Checks[Dataset[Any]]):
 
     def _found(self) -> list[Volume]:
         return [item for item in self.arranged if isinstance(item, Volume)]
-
-
-def _check_files(judge: Judge, dataset: Dataset[Any], files: list[SourceFile]) -> None:
-    strangers = {type(file).__name__ for file in files if not isinstance(file, SourceFile)}
-    judge.must(
-        not strangers, f"files must give SourceFile objects, but it gave {', '.join(strangers)}; build them from stat"
-    )
-    judge.must(
-        files == list(dataset.files()), "files must come in a fixed order, but a second call differs; sort each folder"
-    )
-    doubled = [path for path, count in Counter(file.path for file in files).items() if count > 1]
-    judge.must(not doubled, f"files must give each file once, but it gave {doubled[:3]} twice; follow no links twice")
-    root = dataset.root
-    for file in files:
-        relative = not file.path.startswith("/") and "\\" not in file.path and ".." not in file.path.split("/")
-        judge.must(
-            relative, f"paths must be relative to the root, with forward slashes, but {file.path}; use Path.as_posix"
-        )
-        judge.must(root is not None, "a dataset with files must have a root, but root is None; override root")
-        assert root is not None
-        judge.must((root / file.path).is_file(), f"files must give existing files, but {file.path} does not; look")
-        facts = (root / file.path).stat()
-        judge.must(
-            (facts.st_size, facts.st_mtime_ns) == (file.size, file.mtime_ns),
-            f"a file's size and time must be those of its folder entry, but {file} has"
-            f" {facts.st_size} bytes and time {facts.st_mtime_ns}; take them from stat: they show which files changed",
-        )
-
-
-def _inspect(judge: Judge, dataset: Dataset[Any], files: list[SourceFile]) -> tuple[Headers, list[Skipped]]:
-    """Inspect every file as the core does, through JSON."""
-    headers: Headers = []
-    skipped: list[Skipped] = []
-    for file in files:
-        with judge.calling("inspect"):
-            found, again = dataset.inspect(file), dataset.inspect(file)
-        if isinstance(found, Skipped):
-            judge.must(
-                found.source == file.path,
-                f"a Skipped must name its file, but it names {found.source!r}; use path",
-            )
-            skipped.append(found)
-        else:
-            headers.append((file, json.loads(json_of(judge, "inspect must return values that JSON supports", found))))
-        judge.must(found == again, "inspect must be pure, but a second call differs; keep no state")
-    return headers, skipped
-
-
-def _arranged(judge: Judge, dataset: Dataset[Any], headers: Headers) -> list[Volume | Skipped]:
-    with judge.calling("arrange"):
-        found = list(dataset.arrange(iter(headers)))
-    for one in found:
-        if not isinstance(one, Skipped):
-            check_volume(judge, one)
-    judge.must(
-        found == list(dataset.arrange(iter(headers))),
-        "arrange must give the same volumes for the same headers, but a second call differs; sort what comes from"
-        " sets and dicts",
-    )
-    return found
-
-
-def _check_accounts(judge: Judge, files: list[SourceFile], volumes: list[Volume], skipped: list[Skipped]) -> None:
-    """Every file must be in a volume or be skipped, with a reason that could be published."""
-    used = {file.path for volume in volumes for file in volume.files}
-    left = Counter(item.source for item in skipped)
-    known = {file.path for file in files}
-    accounts = {
-        "neither in a volume nor skipped": known - used - left.keys(),
-        "both in a volume and skipped": used & left.keys(),
-        "skipped twice": {path for path, count in left.items() if count > 1},
-        "not among files()": (used | left.keys()) - known,
-    }
-    for what, paths in accounts.items():
-        judge.must(
-            not paths,
-            f"every file must end in a volume or in exactly one Skipped, but {len(paths)} are {what}, such"
-            f" as {min(paths, default='')!r}; yield a Skipped with the reason for each file that belongs to no volume",
-        )
-    for item in skipped:
-        _check_discreet(judge, item.reason, item.source)
 
 
 def _check_discreet(judge: Judge, reason: str, path: str) -> None:
@@ -186,15 +185,6 @@ def _may_identify(name: str) -> bool:
     return digits >= 6 or (digits > 0 and len(name) > 3 and not name.isdigit())
 
 
-def _check_volumes(judge: Judge, volumes: list[Volume]) -> None:
-    judge.must(volumes, "there must be a volume to check, but there is none; pass parameters of data that has one")
-    doubled = [key for key, count in Counter(volume.key for volume in volumes).items() if count > 1]
-    judge.must(not doubled, f"volumes must have different keys, but {len(doubled)} are doubled; add to the key")
-    for volume in volumes:
-        for note, file in itertools.product(volume.notes, volume.files):
-            _check_discreet(judge, note, file.path)
-
-
 def _check_reading(judge: Judge, dataset: Dataset[Any], fresh: Dataset[Any], volume: Volume) -> None:
     """Read a volume whole and in part, and once more as another process does: with facts that were kept as JSON."""
     kept = replace(
@@ -213,10 +203,15 @@ def _check_reading(judge: Judge, dataset: Dataset[Any], fresh: Dataset[Any], vol
         " but it gives other pixels; keep no state, and expect lists instead of tuples",
     )
     _check_blocks(judge, dataset, volume, whole)
-    for wanted in _some(len(volume)):
+    for wanted in (np.arange(n := len(volume)), np.array([n - 1]), np.arange(0, n, 3)):
         part = _read(judge, dataset, volume, wanted)
         if part is not None:
-            _check_part(judge, whole, part, wanted)
+            same = np.isin(whole.index, wanted)
+            judge.must(
+                np.array_equal(part.index, whole.index[same]) and np.array_equal(part.values, whole.values[same]),
+                "reading some slices must give the same pixels as reading all, but it differs for slices"
+                f" {wanted.tolist()}; let no slice depend on the others that are read",
+            )
 
 
 def _check_blocks(judge: Judge, dataset: Dataset[Any], volume: Volume, whole: Pixels) -> None:
@@ -227,21 +222,6 @@ def _check_blocks(judge: Judge, dataset: Dataset[Any], volume: Volume, whole: Pi
         np.array_equal(index, whole.index) and np.array_equal(values, whole.values) and tuple(skipped) == whole.skipped,
         "read_blocks must give what read does, in the same order, but it differs; override both, or read alone",
     )
-
-
-def _check_part(judge: Judge, whole: Pixels, part: Pixels, wanted: Ints) -> None:
-    same = np.isin(whole.index, wanted)
-    judge.must(
-        np.array_equal(part.index, whole.index[same]) and np.array_equal(part.values, whole.values[same]),
-        f"reading some slices must give the same pixels as reading all, but it differs for slices {wanted.tolist()};"
-        " let no slice depend on the others that are read",
-    )
-
-
-def _some(n: int) -> Iterable[Ints]:
-    yield np.arange(n)
-    yield np.array([n - 1])
-    yield np.arange(0, n, 3)
 
 
 def _read(judge: Judge, dataset: Dataset[Any], volume: Volume, wanted: Ints | None) -> Pixels | None:

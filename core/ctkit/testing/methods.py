@@ -49,9 +49,32 @@ class MethodChecks(Checks[Method[Any]]):
 
     def check_report(self) -> None:
         """Steps, loss and seconds must be told."""
-        found, _, watcher = self.trained
-        if found.steps:
-            _check_report(self.judge, found, watcher)
+        judge, (found, _, watcher) = self.judge, self.trained
+        if not found.steps:
+            return
+        judge.must(
+            found.steps >= FEWEST_STEPS,
+            f"a training must take {FEWEST_STEPS} steps or more to be checked,"
+            f" but it took {found.steps}; pass parameters with more steps or a smaller batch",
+        )
+        done = [step for step, _ in watcher.steps]
+        judge.must(
+            done and done == sorted(done) and watcher.steps[-1] == (found.steps, found.steps),
+            "job.progress must receive increasing steps, and finally the number of all steps, but it received"
+            f" {watcher.steps[-3:]} of {found.steps}; call it after each step",
+        )
+        judge.must(watcher.metrics, "job.metric must receive the loss, but it was not called; call it regularly")
+        losses = [value for _, name, value in found.history if name == "loss"]
+        judge.must(
+            losses and np.isfinite(losses).all(),
+            f"history must have finite values called \"loss\", but they are {losses[:3]}; add (step, 'loss', value)",
+        )
+        judge.must(
+            found.epochs > 0 and 0 < found.batch <= 16 and found.seconds > 0,
+            "epochs, batch and seconds must state what was done, with a batch of at most the 16 slices of the arm, but"
+            f" they are {found.epochs}, {found.batch} and {found.seconds}; lower the batch for a small arm, and note"
+            " it",
+        )
 
     def check_seed(self) -> None:
         """Another seed must give another backbone, unless the method draws nothing."""
@@ -143,31 +166,6 @@ class _TrialJob:
         )
 
 
-def _check_report(judge: Judge, found: Pretrained, watcher: _Watcher) -> None:
-    judge.must(
-        found.steps >= FEWEST_STEPS,
-        f"a training must take {FEWEST_STEPS} steps or more to be checked,"
-        f" but it took {found.steps}; pass parameters with more steps or a smaller batch",
-    )
-    done = [step for step, _ in watcher.steps]
-    judge.must(
-        done and done == sorted(done) and watcher.steps[-1] == (found.steps, found.steps),
-        "job.progress must receive increasing steps, and finally the number of all steps, but it received"
-        f" {watcher.steps[-3:]} of {found.steps}; call it after each step",
-    )
-    judge.must(watcher.metrics, "job.metric must receive the loss, but it was not called; call it regularly")
-    losses = [value for _, name, value in found.history if name == "loss"]
-    judge.must(
-        losses and np.isfinite(losses).all(),
-        f"history must have finite values called \"loss\", but they are {losses[:3]}; add (step, 'loss', value)",
-    )
-    judge.must(
-        found.epochs > 0 and 0 < found.batch <= 16 and found.seconds > 0,
-        "epochs, batch and seconds must state what was done, with a batch of at most the 16 slices of the arm, but"
-        f" they are {found.epochs}, {found.batch} and {found.seconds}; lower the batch for a small arm, and note it",
-    )
-
-
 def _weights(judge: Judge, found: Pretrained) -> dict[str, NDArray[Any]]:
     """Read a backbone's weights and check that they are a trunk's."""
     from safetensors import safe_open
@@ -186,16 +184,13 @@ def _weights(judge: Judge, found: Pretrained) -> dict[str, NDArray[Any]]:
         "a backbone must have 3 input channels, but none of its convolutions has; repeat the weights of one channel,"
         " divided by 3",
     )
-    judge.must(all(map(_finite, weights.values())), "weights must be finite, but some are not; lower the rate")
+    finite = all(value.dtype.kind != "f" or np.isfinite(value).all() for value in weights.values())
+    judge.must(finite, "weights must be finite, but some are not; lower the rate")
     judge.must(
         metadata.items() >= METADATA.items(),
         f"a backbone must contain the job's metadata, but it contains {metadata}; pass job.metadata to safetensors",
     )
     return weights
-
-
-def _finite(value: NDArray[Any]) -> bool:
-    return value.dtype.kind != "f" or bool(np.isfinite(value).all())
 
 
 def _same(one: dict[str, NDArray[Any]], other: dict[str, NDArray[Any]]) -> bool:

@@ -117,11 +117,31 @@ class Checks(Generic[PluginT]):
 
     def check_class(self) -> None:
         """The class must be a whole one of its kind, and what it declares possible."""
-        _check_docstring(self.judge, self.kind, self.declared)
+        self.judge.must(
+            self.declared.__doc__ and self.declared.__doc__ != BASES[self.kind].__doc__,
+            "a plugin must have a docstring, which `ctkit describe` shows, but it has none; write one",
+        )
 
     def check_parameter_model(self) -> None:
         """Parameters must be frozen, described, and named as no key of ctkit."""
-        _check_parameter_model(self.judge, self.kind, self.declared.params_type)
+        judge, kind, model = self.judge, self.kind, self.declared.params_type
+        judge.must(
+            model.model_config.get("frozen") and model.model_config.get("extra") == "forbid",
+            f"{model.__name__} must be frozen and refuse unknown keys,"
+            f" but its model_config is {model.model_config}; keep the settings of ctkit.contracts.Params",
+        )
+        for name, field in model.model_fields.items():
+            judge.must(
+                field.description,
+                f"parameter {name} must be described, with its unit,"
+                f" but it has no description; write {name}: ... = Field(..., description=...)",
+            )
+        taken = sorted(core_keys(kind) & model.model_fields.keys())
+        judge.must(
+            not taken,
+            f"a {kind}'s parameters must not be named {', '.join(sorted(core_keys(kind)))}: those keys are reserved for"
+            f" ctkit, but there is {', '.join(taken)}, which no pipeline file can set; give it another name",
+        )
 
     def check_parameters(self) -> None:
         """Parameters must survive pickling and JSON."""
@@ -129,7 +149,12 @@ class Checks(Generic[PluginT]):
 
     def check_constructor(self) -> None:
         """The constructor must store its parameters and do nothing else."""
-        _check_constructor(self.judge, self.declared, self.built)
+        added = sorted(name for name in vars(self.built) if name != "params" and not hasattr(self.declared, name))
+        self.judge.must(
+            not added,
+            f"the constructor must do nothing but store parameters, but it also sets {', '.join(added)}; compute it"
+            " where it is used, for example in a functools.cached_property",
+        )
 
     def check_nothing_missing(self) -> None:
         """What check says must be lines, and none where the plugin can work."""
@@ -161,33 +186,6 @@ class Checks(Generic[PluginT]):
         )
 
 
-def _check_docstring(judge: Judge, kind: Kind, plugin: type[Plugin[Any]]) -> None:
-    judge.must(
-        plugin.__doc__ and plugin.__doc__ != BASES[kind].__doc__,
-        "a plugin must have a docstring, which `ctkit describe` shows, but it has none; write one",
-    )
-
-
-def _check_parameter_model(judge: Judge, kind: Kind, model: type[Params]) -> None:
-    judge.must(
-        model.model_config.get("frozen") and model.model_config.get("extra") == "forbid",
-        f"{model.__name__} must be frozen and refuse unknown keys,"
-        f" but its model_config is {model.model_config}; keep the settings of ctkit.contracts.Params",
-    )
-    for name, field in model.model_fields.items():
-        judge.must(
-            field.description,
-            f"parameter {name} must be described, with its unit,"
-            f" but it has no description; write {name}: ... = Field(..., description=...)",
-        )
-    taken = sorted(core_keys(kind) & model.model_fields.keys())
-    judge.must(
-        not taken,
-        f"a {kind}'s parameters must not be named {', '.join(sorted(core_keys(kind)))}: those keys are reserved for"
-        f" ctkit, but there is {', '.join(taken)}, which no pipeline file can set; give it another name",
-    )
-
-
 def _check_parameters(judge: Judge, plugin: type[Plugin[Any]], params: Params) -> None:
     judge.must(
         isinstance(params, plugin.params_type),
@@ -203,13 +201,4 @@ def _check_parameters(judge: Judge, plugin: type[Plugin[Any]], params: Params) -
         type(params).model_validate(params.model_dump(mode="json")) == params,
         "parameters must survive JSON, because they are part of every address,"
         f" but {params!r} comes back different; let validators accept what they return",
-    )
-
-
-def _check_constructor(judge: Judge, plugin: type[Plugin[Any]], built: Plugin[Any]) -> None:
-    added = sorted(name for name in vars(built) if name != "params" and not hasattr(plugin, name))
-    judge.must(
-        not added,
-        f"the constructor must do nothing but store parameters, but it also sets {', '.join(added)}; compute it where"
-        " it is used, for example in a functools.cached_property",
     )

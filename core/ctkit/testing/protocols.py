@@ -48,7 +48,21 @@ class ProtocolChecks(Checks[Protocol[Any]]):
 
     def check_arithmetic(self) -> None:
         """Scores must lie in their intervals, and differences change their sign with their sides."""
-        _check_arithmetic(self.judge, self.built, self.predicted[0])
+        judge, protocol, found = self.judge, self.built, self.predicted[0]
+        other = _blurred(found)
+        for runs in ([found], [found, other]):
+            _check_scores(judge, protocol.scores(runs))
+        metrics = {score.metric for score in protocol.scores([found])}
+        for difference in protocol.compare([found], [found]):
+            _check_nothing_differs(judge, difference, metrics)
+        forth, back = protocol.compare([found], [other]), protocol.compare([other], [found])
+        for one, reverse in zip(forth, back, strict=True):
+            _check_difference(judge, one, metrics)
+            judge.must(
+                one.metric == reverse.metric and math.isclose(one.difference, -reverse.difference, abs_tol=1e-12),
+                f"the difference in {one.metric} must change its sign if arm and reference are swapped, but it is"
+                f" {one.difference:g} and {reverse.difference:g}; subtract the reference from the arm",
+            )
 
     def _predict(self, protocol: Protocol[Any], name: str) -> tuple[Predictions, int]:
         told: list[int] = []
@@ -58,24 +72,6 @@ class ProtocolChecks(Checks[Protocol[Any]]):
         progress = lambda done, total: told.append(done)  # noqa: E731  # short
         found = protocol.predict(Evaluation(samples.Brightness(), backbone, kept, 1.0, 1, "cpu", 0, progress))
         return found, len(told)
-
-
-def _check_arithmetic(judge: Judge, protocol: Protocol[Any], found: Predictions) -> None:
-    """Scores and comparisons of what was predicted, and of the same turned towards the other class."""
-    other = _blurred(found)
-    for runs in ([found], [found, other]):
-        _check_scores(judge, protocol.scores(runs))
-    metrics = {score.metric for score in protocol.scores([found])}
-    for difference in protocol.compare([found], [found]):
-        _check_nothing_differs(judge, difference, metrics)
-    forth, back = protocol.compare([found], [other]), protocol.compare([other], [found])
-    for one, reverse in zip(forth, back, strict=True):
-        _check_difference(judge, one, metrics)
-        judge.must(
-            one.metric == reverse.metric and math.isclose(one.difference, -reverse.difference, abs_tol=1e-12),
-            f"the difference in {one.metric} must change its sign if arm and reference are swapped, but it is"
-            f" {one.difference:g} and {reverse.difference:g}; subtract the reference from the arm",
-        )
 
 
 def _numbers(found: Predictions) -> Floats:

@@ -68,7 +68,27 @@ class ReducerChecks(Checks[Reducer[Any]]):
 
     def check_purity(self) -> None:
         """The same slices must give the same evidence, with or without Hounsfield units."""
-        _check_purity(self.judge, self.plugin, self.built, self._volumes, self.evidence)
+        judge, reducer, volumes, evidence = self.judge, self.built, self._volumes, self.evidence
+        if reducer.evidence == "none":
+            return
+        for built in (reducer, self.plugin(reducer.params)):
+            for volume, before in zip(volumes, evidence, strict=True):
+                again = _described(judge, built, volume)
+                judge.must(
+                    before is not None and again is not None and _equal(before, again),
+                    "describe must be pure: the same slices must give the same evidence, but they gave another; keep no"
+                    " state, and use no random numbers",
+                )
+        if reducer.by_slice and evidence[0] is not None:
+            singles = [_described(judge, reducer, _only(volumes[0], number)) for number in range(len(volumes[0].index))]
+            judge.must(
+                _equal(np.concatenate([one for one in singles if one is not None]), evidence[0]),
+                "a reducer with by_slice must describe each slice by itself, but alone slices have other evidence;"
+                " remove by_slice",
+            )
+        promise = "describe must work without Hounsfield units, which photographs lack, or raise ctkit.errors.DataError"
+        with suppress(CtkitError), judge.keeping(promise, "see Slices.hu", CtkitError):
+            _described(judge, reducer, replace(volumes[0], hu=None))
 
     def check_choices(self) -> None:
         """What select decides must hold together, for every group and knob."""
@@ -84,7 +104,18 @@ class ReducerChecks(Checks[Reducer[Any]]):
     def check_draws(self) -> None:
         """A reducer that draws must depend on the generator."""
         if self.built.draws:
-            _check_draws(self.judge, self.built, self.groups)
+            select = self.built.select
+            differ = any(
+                len({select(case.group, at, np.random.default_rng(seed)).kept.tobytes() for seed in SEEDS}) > 1
+                for at in settings(self.built)
+                for case in self.groups
+            )
+            self.judge.must(
+                differ,
+                "a reducer with draws must depend on the generator,"
+                f" but {len(SEEDS)} seeds gave the same selections; set draws = False, or pass parameters with a random"
+                " choice",
+            )
 
 
 def settings(reducer: Reducer[Any]) -> list[float]:
@@ -147,35 +178,6 @@ def _described(judge: Judge, reducer: Reducer[Any], volume: Slices) -> NDArray[A
         "describe must not change the pixels, but it did; copy them first: others use them",
     )
     return evidence
-
-
-def _check_purity(
-    judge: Judge,
-    plugin: type[Reducer[Any]],
-    reducer: Reducer[Any],
-    volumes: list[Slices],
-    evidence: list[NDArray[Any] | None],
-) -> None:
-    if reducer.evidence == "none":
-        return
-    for built in (reducer, plugin(reducer.params)):
-        for volume, before in zip(volumes, evidence, strict=True):
-            again = _described(judge, built, volume)
-            judge.must(
-                before is not None and again is not None and _equal(before, again),
-                "describe must be pure: the same slices must give the same evidence, but they gave another; keep no"
-                " state, and use no random numbers",
-            )
-    if reducer.by_slice and evidence[0] is not None:
-        singles = [_described(judge, reducer, _only(volumes[0], number)) for number in range(len(volumes[0].index))]
-        judge.must(
-            _equal(np.concatenate([one for one in singles if one is not None]), evidence[0]),
-            "a reducer with by_slice must describe each slice by itself, but alone slices have other evidence; remove"
-            " by_slice",
-        )
-    promise = "describe must work without Hounsfield units, which photographs lack, or raise ctkit.errors.DataError"
-    with suppress(CtkitError), judge.keeping(promise, "see Slices.hu", CtkitError):
-        _described(judge, reducer, replace(volumes[0], hu=None))
 
 
 def _only(volume: Slices, number: int) -> Slices:
@@ -290,19 +292,6 @@ def _check_order(judge: Judge, reducer: Reducer[Any], case: _Case) -> None:
 
 def _check_dtype(judge: Judge, name: str, column: NDArray[Any], dtype: np.dtype[Any]) -> None:
     judge.must(column.dtype == dtype, f"{name} must be {dtype}, but it is {column.dtype}; convert it")
-
-
-def _check_draws(judge: Judge, reducer: Reducer[Any], cases: list[_Case]) -> None:
-    differ = any(
-        len({reducer.select(case.group, at, np.random.default_rng(seed)).kept.tobytes() for seed in SEEDS}) > 1
-        for at in settings(reducer)
-        for case in cases
-    )
-    judge.must(
-        differ,
-        "a reducer with draws must depend on the generator,"
-        f" but {len(SEEDS)} seeds gave the same selections; set draws = False, or pass parameters with a random choice",
-    )
 
 
 def _same(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
