@@ -158,16 +158,19 @@ class _LogFile(logging.FileHandler):
 
 
 class _Shown(logging.Handler):
-    """Shows what ctkit's modules and plugins log from a level on, but for what the console said itself."""
+    """Shows what ctkit's modules and plugins log, warnings once, but not what the console said itself."""
 
     def __init__(self, level: int, show: Callable[[int, str], None]) -> None:
         super().__init__(level)
         self._show = show
+        self._warned: set[tuple[str, str]] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name.startswith("ctkit") and record.name != _log.name:
+        warning = record.name, record.getMessage()
+        if record.name.startswith("ctkit") and record.name != _log.name and warning not in self._warned:
+            self._warned |= {warning} if record.levelno >= logging.WARNING else set()
             trace = f"\n{_plain().formatException(record.exc_info)}" if record.exc_info else ""
-            self._show(record.levelno, f"{record.getMessage()}{trace}")
+            self._show(record.levelno, f"{warning[1]}{trace}")
 
 
 class _Json(logging.Formatter):

@@ -215,7 +215,7 @@ class Registry:
             except PASSING:
                 raise
             except BaseException as error:  # a listener must never stop a run
-                self._report(f"{plugin}.{hook}", error)
+                self._report(plugin, hook, error)
 
     def call(self, hook: str, **facts: Any) -> list[Any]:
         """Call a hook of every plugin, by distribution and name; return what those answer that answer anything.
@@ -241,12 +241,13 @@ class Registry:
         for found in getattr(self.manager.hook, hook).get_hookimpls():
             yield found.plugin_name, partial(found.function, *(facts[name] for name in found.argnames))
 
-    def _report(self, where: str, error: BaseException) -> None:
-        if where not in self._silenced:
-            self._silenced.add(where)
-            reason = without_paths(str(error))
-            _log.warning("hook %s failed and is ignored from now on: %s: %s", where, type(error).__name__, reason)
+    def _report(self, plugin: str, hook: str, error: BaseException) -> None:
+        """Warn of the first failure of each hook, and once where several of a plugin fail for one reason."""
+        where, reason = f"{plugin}.{hook}", f"{type(error).__name__}: {without_paths(str(error))}"
+        if not self._silenced & (told := {where, f"{plugin}: {reason}"}):
+            _log.warning("hook %s failed, which stops nothing and is told once: %s", where, reason)
             _log.debug("hook %s failed", where, exc_info=error)
+        self._silenced |= told
 
 
 @cache

@@ -239,6 +239,16 @@ def test_the_log_holds_what_was_said_and_every_warning_once(tmp_path: Path, caps
     assert capsys.readouterr().err == "warning: one file is truncated\nwarning: the batch is lowered\n"
 
 
+def test_a_warning_that_is_logged_again_is_shown_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Console().log_to(tmp_path / "run.log"):
+        for volume in (1, 1, 2):
+            logging.getLogger("ctkit_theirs").warning("volume %d is tilted", volume)
+        logging.getLogger("ctkit_others").warning("volume 1 is tilted")
+    shown = ["volume 1 is tilted", "volume 2 is tilted", "volume 1 is tilted"]
+    assert capsys.readouterr().err.splitlines() == [f"warning: {text}" for text in shown]
+    assert (tmp_path / "run.log").read_text().count("is tilted") == 4
+
+
 def test_python_warnings_go_to_the_log_and_not_to_the_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -331,6 +331,22 @@ def test_a_hook_that_raises_is_reported_once_and_the_others_are_called(
     assert [record.getMessage().count("no network") for record in caplog.records] == [1]
 
 
+def test_hooks_of_a_plugin_that_fail_for_one_reason_are_reported_once(
+    install: Install, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(run: Any) -> None:
+        raise RuntimeError(run)
+
+    hooks = dict.fromkeys(("ctkit_run_started", "ctkit_run_finished", "ctkit_run_failed"), failing)
+    install(one=module_with(**hooks), two=module_with(**hooks))
+    for hook, reason in [*((hook, "no network") for hook in hooks), ("ctkit_run_started", "later")]:
+        plugins.load().notify(hook, run=reason, error=None)
+    said = "failed, which stops nothing and is told once: RuntimeError: no network"
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        f"hook dist-{name}:{name}.ctkit_run_started {said}" for name in ("one", "two")
+    ]
+
+
 def test_a_hook_that_is_called_fails_with_its_plugin_s_name_or_an_error_of_ours(install: Install) -> None:
     def failing(run: Any) -> None:
         raise run
