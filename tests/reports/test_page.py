@@ -93,9 +93,9 @@ def test_the_first_screen_answers_in_words_and_as_a_picture(page: Page) -> None:
     words = page.text.partition("The answer")[2].replace("\N{NO-BREAK SPACE}", " ")
     words = words.partition("The answer")[2]  # after the table of sections
     assert words.startswith(
-        " “every-n-10” keeps 9.8 % of the slices. Compared with “all”: no difference shown in all 2 comparisons."
-        " “hash6” keeps 14.3 % of the slices. Compared with “all”: better in all 2 comparisons. Compared with"
-        " “random-like-hash6”, which keeps as many: better in all 2 comparisons. "
+        " “every-n-10” keeps 9.8 % of the slices. Compared with “all”: no difference shown in both comparisons."
+        " “hash6” keeps 14.3 % of the slices. Compared with “all”: better in both comparisons. Compared with"
+        " “random-like-hash6”, which keeps as many: better in both comparisons. "
     )
     described = [attributes.get("aria-label") or "" for _, attributes in page.elements]
     plots = [label for label in described if label.startswith("AUC against slices kept")]

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from ctkit import ComparisonRow, Run, open_run
+from ctkit import ComparisonRow, Run, ScoreRow, open_run
 from ctkit_reports import cost, question, wording
+from ctkit_reports.elements import Looks
+from ctkit_reports.sections.answer import answer
 
 RANDOM = "random-like-hash6"
 PLACE = ("simclr", "covid-ct", "linear", 1.0)
@@ -37,7 +39,7 @@ def altered(run: Run, **changes: object) -> Run:
 def compared(run: Run, *rows: ComparisonRow, margin: float | None = None, seeds: Sequence[int] = (42, 43, 44)) -> Run:
     pipeline = run.pipeline | {"report": {"margin": margin}}
     trainings = tuple(training for training in run.trainings if training.seed in seeds)
-    return altered(run, comparisons=rows, trainings=trainings, facts={**run.facts, "pipeline": pipeline})
+    return altered(run, comparison_rows=rows, trainings=trainings, facts={**run.facts, "pipeline": pipeline})
 
 
 def plain(text: str) -> str:
@@ -60,7 +62,7 @@ def test_the_plain_answer_has_a_sentence_for_each_arm_and_no_statistics(run: Run
         f" Compared with “{RANDOM}”, which keeps as many: no difference shown."
     )
     assert [plain(words)[:8] for words in question.plain(run)] == ["“every-n", "“hash6” ", "“random-"]
-    assert question.plain(altered(run, scores=())) == [question.headline(altered(run, scores=()))]
+    assert question.plain(altered(run, score_rows=())) == [question.headline(altered(run, score_rows=()))]
 
 
 def test_one_seed_is_said_in_the_first_sentence(run: Run) -> None:
@@ -180,3 +182,20 @@ def test_a_method_that_trains_nothing_has_no_cost(run: Run) -> None:
 def test_what_was_not_trained_has_no_cost(run: Run) -> None:
     without = altered(run, trainings=tuple(training for training in run.trainings if training.arm != "all"))
     assert cost.in_words(without, "hash6", "simclr") == ""
+
+
+def test_masks_stand_beside_classes_each_in_its_own_metric(run: Run) -> None:
+    masks = WITH_ALL._replace(protocol="segment", metric="dice", difference=-0.02, ci_low=-0.03, ci_high=-0.01)
+    told = [WITH_ALL, masks, masks._replace(metric="hd95", difference=5.0)]
+    scores = [ScoreRow(row.arm, *row.place, "all", "all", row.metric, 0.7, 0.6, 0.8, 0.0, 0.0) for row in told]
+    other = altered(compared(run, *told), score_rows=tuple(scores))
+    assert [plain(words) for words in question.plain(other)] == [
+        "“hash6” keeps 14.3 % of the slices. Compared with “all”: better in 1 and worse in 1 of 2 comparisons."
+    ]
+    sentence = question.headline(other)
+    assert "scored 0.040 AUC above “all” (" in sentence
+    assert "0.020 Dice below “all” (" in sentence
+    first = answer(other, Looks.of(other))
+    assert len(first["plots"]) == 2
+    assert {"AUC", "Dice"} <= {term for term, _ in first["terms"]}
+    assert first["scores"].columns[-2:] == ("covid-ct, linear, AUC", "covid-ct, segment, Dice")

@@ -106,7 +106,7 @@ def test_what_augmentation_draws_is_of_the_image_and_the_epoch_not_of_the_order_
         return tuning._Training(classifier, some, parts_of(some), params, lambda seen: seen)
 
     def images(of: tuning._Training, order: list[int]) -> dict[int, torch.Tensor]:
-        seen = of._augmented(torch.tensor(order).split(5))
+        seen = of._images(torch.tensor(order).split(5))
         return dict(zip((of.numbers[place] for place in order), torch.cat(list(seen)), strict=True))
 
     whole, half = training(1), training(0.5)
@@ -324,7 +324,7 @@ def test_an_epoch_on_a_gpu_brings_what_it_draws_there_at_once(
                 uploads.append(args[0].shape)
             return found
 
-    monkeypatch.setattr(tuning, "_held", lambda *_: torch.empty(24, 1, 32, 32, dtype=torch.uint8, device="cuda"))
+    monkeypatch.setattr(tuning, "_held", lambda *_, **__: torch.empty(24, 1, 32, 32, dtype=torch.uint8, device="cuda"))
     monkeypatch.setattr(tuning, "learn", lambda *args: devices.update(each.device.type for each in args[2:]))
     monkeypatch.setattr(tuning._Training, "_judge", lambda _: None)
     classifier = Classifier(load_backbone(backbone).trunk, 2, np.random.default_rng(0))

@@ -81,12 +81,12 @@ def spread(points: Sequence[Sequence[float]]) -> Spread:
 def compare(session: Session, data: Data) -> None:
     """Write ``comparisons.csv``: arms against the reference, those of their size, and baselines; p values corrected."""
     cells = _cells(data.predictions)
-    rows: list[tuple[Cell, Contrast, Difference]] = []
+    rows: list[tuple[Cell, Contrast, list[Difference]]] = []
     for cell, other, contrast in _pairs(session, cells):
         with session.going_on("score", cell.item):
-            rows += [(cell, contrast, difference) for difference in _differences(session, cells[cell], cells[other])]
-    families = adjust([difference for *_, difference in rows], [contrast.primary for _, contrast, _ in rows])
-    written = (_comparison(*row, *family) for row, family in zip(rows, families, strict=True))
+            rows.append((cell, contrast, _differences(session, cells[cell], cells[other])))
+    families = iter(adjust([found for *_, found in rows], [contrast.primary for _, contrast, _ in rows]))
+    written = (_comparison(cell, contrast, one, *next(families)) for cell, contrast, found in rows for one in found)
     write_rows(session.folder.comparisons, ComparisonRow, written)
 
 
@@ -102,14 +102,15 @@ def _pairs(session: Session, cells: Collection[Cell]) -> Iterator[tuple[Cell, Ce
                     yield cell, other, contrast
 
 
-def adjust(differences: Sequence[Difference], primary: Sequence[bool]) -> list[tuple[float, str]]:
+def adjust(contrasts: Sequence[Sequence[Difference]], primary: Sequence[bool]) -> list[tuple[float, str]]:
     """Adjust p values by Holm's method in two families; returns each with its family, ``primary`` or ``secondary``.
 
-    Primary are the contrasts marked so, in the main metric: they give the answer, and what is only looked at should
-    not cost them power.
+    Primary are the contrasts marked so, each in its main metric: they give the answer, and what is only looked at
+    should not cost them power.
     """
-    main = main_metric(differences)
-    answers = [mark and found.metric == main for found, mark in zip(differences, primary, strict=True)]
+    differences = [one for found in contrasts for one in found]
+    mains = [mark and main_metric(found) for found, mark in zip(contrasts, primary, strict=True)]
+    answers = [one.metric == main for found, main in zip(contrasts, mains, strict=True) for one in found]
     adjusted = np.empty(len(differences))
     for family in (True, False):
         members = [number for number, answer in enumerate(answers) if answer is family]

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
 
@@ -37,7 +36,7 @@ class DecathlonTaskParams(Params):
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashable as it is, by what it is
 class Case:
     """A scan with its mask."""
 
@@ -45,6 +44,7 @@ class Case:
     scan: Mapping[str, Any]  #: facts of its header
     mask: Mapping[str, Any]
     labels: tuple[int, ...]  #: last class that each slice shows
+    spacing: tuple[float, float, float]  #: of slices, rows, columns, mm
 
 
 class DecathlonTask(Task[DecathlonTaskParams]):
@@ -86,23 +86,17 @@ class DecathlonTask(Task[DecathlonTaskParams]):
 
     def image(self, split: str, number: int) -> NDArray[np.uint8]:
         """One slice in the window, at its own size; black where all its pixels are equal."""
-        case, place = self._place(split, number)
+        case, place = self._places[split][number]
         with _reading:
-            image: NDArray[np.uint8] = self._images(split, case)[place]
+            image: NDArray[np.uint8] = self._images(case)[place]
         return image
 
     def mask(self, split: str, number: int) -> NDArray[np.uint8]:
         """Its mask, of the same size."""
-        case, place = self._place(split, number)
+        case, place = self._places[split][number]
         with _reading:
-            mask: NDArray[np.uint8] = self._masks(split, case)[place]
+            mask: NDArray[np.uint8] = self._masks(case)[place]
         return mask
-
-    def _place(self, split: str, number: int) -> tuple[int, int]:
-        """Which case of the split, and which of its slices an image is."""
-        ends = self._ends[split]
-        case = int(np.searchsorted(ends, number, "right"))
-        return case, number - int(ends[case]) + len(self._cases[split][case].labels)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -114,8 +108,12 @@ class DecathlonTask(Task[DecathlonTaskParams]):
         return []
 
     @cached_property
-    def _ends(self) -> dict[str, NDArray[np.int64]]:
-        return {name: np.cumsum([len(case.labels) for case in cases]) for name, cases in self._cases.items()}
+    def _places(self) -> dict[str, list[tuple[Case, int]]]:
+        """Of which case of its split each image is, and which of its slices."""
+        return {
+            name: [(case, place) for case in cases for place in range(len(case.labels))]
+            for name, cases in self._cases.items()
+        }
 
     @cached_property
     def _cases(self) -> dict[str, list[Case]]:
@@ -136,46 +134,40 @@ class DecathlonTask(Task[DecathlonTaskParams]):
             scan, mask = (header_facts(file, file.stat().st_size, labels=True) for file in both)
             _check_fit(scan, mask)
             read_slices(both[0], scan, np.zeros(0, np.int64), "HU")
-            labels = self._mask_values(both[1], mask).max(axis=(1, 2))
+            labels = self._mask_values(path, mask).max(axis=(1, 2))
         except (DataError, OSError) as error:
             self._left_out.append(getattr(error, "strerror", None) or str(error))
             return None
-        return Case(path, scan, mask, tuple(labels.tolist()))
+        x, y, z = scan["spacing"]
+        return Case(path, scan, mask, tuple(labels.tolist()), (z, y, x))
 
     @cached_property
-    def _images(self) -> Callable[[str, int], NDArray[np.uint8]]:
+    def _images(self) -> Callable[[Case], NDArray[np.uint8]]:
         """The slices of a case, the last two kept: threads are in both where one ends."""
         return lru_cache(2)(self._rendered)
 
-    def _rendered(self, split: str, number: int) -> NDArray[np.uint8]:
-        case = self._cases[split][number]
+    def _rendered(self, case: Case) -> NDArray[np.uint8]:
         pixels = read_slices(self.params.root / case.path, case.scan, unit="HU")
         shown = np.zeros(case.scan["shape"], np.uint8)
         shown[pixels.index] = rendering.full_matrix(pixels.values, "HU", self.params.window)
         return shown
 
     @cached_property
-    def _masks(self) -> Callable[[str, int], NDArray[np.uint8]]:
+    def _masks(self) -> Callable[[Case], NDArray[np.uint8]]:
         """The masks of a case, the last two kept: threads are in both where one ends."""
+        return lru_cache(2)(lambda case: self._mask_values(case.path, case.mask))
 
-        def read(split: str, number: int) -> NDArray[np.uint8]:
-            case = self._cases[split][number]
-            return self._mask_values(self.params.root / mask_path(case.path), case.mask)
-
-        return lru_cache(2)(read)
-
-    def _mask_values(self, path: Path, facts: Mapping[str, Any]) -> NDArray[np.uint8]:
-        """The masks (slices, rows, columns) of a file in the common orientation. Raises ``DataError``."""
-        stored, _ = stored_voxels(path, facts)
+    def _mask_values(self, scan: str, facts: Mapping[str, Any]) -> NDArray[np.uint8]:
+        """The masks (slices, rows, columns) of a scan in the common orientation. Raises ``DataError``."""
+        stored, _ = stored_voxels(self.params.root / mask_path(scan), facts)
         slope, intercept = facts["scale"] or (1.0, 0.0)
         numbers = {float(value): round(value * slope + intercept) for value in np.unique(stored).tolist()}
         if not all(0 <= number < len(self.classes) for number in numbers.values()):
             raise DataError("its mask holds other numbers than dataset.json names")
-        found = np.zeros(stored.shape, np.uint8)
+        found: NDArray[np.uint8] = np.zeros(stored.shape, np.uint8)
         for value, number in numbers.items():
             found[stored == value] = number
-        flips = tuple(slice(None, None, -1 if flip else 1) for flip in facts["flips"])
-        return found.transpose(facts["axes"])[flips]
+        return np.flip(found.transpose(facts["axes"]), tuple(np.flatnonzero(facts["flips"]).tolist()))
 
 
 def _check_fit(scan: Mapping[str, Any], mask: Mapping[str, Any]) -> None:
@@ -195,10 +187,5 @@ def _split_of(cases: Sequence[Case]) -> Split:
         names=tuple(f"{stem(case.path)}/{number:04}" for case in cases for number in range(len(case.labels))),
         labels=np.array([label for case in cases for label in case.labels], np.int64),
         patients=tuple(stem(case.path) for case in cases for _ in case.labels),
-        stacks=tuple(Stack(stem(case.path), len(case.labels), _spacing(case)) for case in cases),
+        stacks=tuple(Stack(stem(case.path), len(case.labels), case.spacing) for case in cases),
     )
-
-
-def _spacing(case: Case) -> tuple[float, float, float]:
-    x, y, z = case.scan["spacing"]
-    return z, y, x

@@ -37,15 +37,6 @@ def decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
 
     Raises ``DecodeError`` where they are damaged, or where no decoder is installed: then it names the package.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom warns of what it puts right, such as a wrong precision
-        stored = _decode(data, frame, encoding)
-    if stored.shape != (encoding.rows, encoding.columns) or stored.itemsize > 2:
-        raise DecodeError("damaged pixels: the decoded slice has another matrix than in the header")
-    return stored
-
-
-def _decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
     from pydicom.encaps import get_frame
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.uid import UID
@@ -67,8 +58,9 @@ def _decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
         "pixel_keyword": "PixelData",
     }
     try:
-        _check_stream(get_frame(data, frame, number_of_frames=encoding.frames), encoding)
-        stored: NDArray[Any] = decoder.as_array(data, index=frame, raw=True, **options)[0]
+        with warnings.catch_warnings(action="ignore"):  # pydicom warns of what it puts right, such as a wrong precision
+            _check_stream(get_frame(data, frame, number_of_frames=encoding.frames), encoding)
+            stored: NDArray[Any] = decoder.as_array(data, index=frame, raw=True, **options)[0]
     except DecodeError:
         raise
     except Exception as error:  # decoders raise whatever a damaged stream makes them
@@ -76,6 +68,8 @@ def _decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
             reason = f"{name} of 12 bits needs other packages: pip install {_FOR_12_BITS}"
             raise DecodeError(reason, missing=True) from error
         raise DecodeError(f"damaged pixels: {name} cannot be decoded") from error
+    if stored.shape != (encoding.rows, encoding.columns) or stored.itemsize > 2:
+        raise DecodeError("damaged pixels: the decoded slice has another matrix than in the header")
     return stored
 
 

@@ -198,12 +198,13 @@ def _parse(data: bytes, size: int, wanted: Container[int]) -> Header:
         data, start = _inflated(stream, there, min(_HEADS[-1], _MOST_INFLATION * len(there))), 0
         size = len(data) if stream.eof else _MOST_INFLATION * size
     coding = _coding(data, start, syntax)
+    guessed = EXPLICIT_BIG if coding.order == ">" else IMPLICIT_LITTLE if coding.implicit else EXPLICIT_LITTLE
     values = {tag: value for tag, value in meta.items() if tag in wanted}
     end = start
     for tag, first, end in elements(data, start, len(data), coding):
         if tag == PIXEL_DATA:
             length = UNDEFINED_LENGTH if end < 0 else end - first
-            return Header(values, coding, syntax or _guessed_syntax(coding), first, length, size)
+            return Header(values, coding, syntax or guessed, first, length, size)
         if tag in wanted:
             if end > len(data):
                 raise _HeadTooShortError
@@ -212,7 +213,7 @@ def _parse(data: bytes, size: int, wanted: Container[int]) -> Header:
         raise _HeadTooShortError(f"damaged: the data set inflates to more than {_MOST_INFLATION} times its size")
     if len(data) < size or end > size:
         raise _HeadTooShortError
-    return Header(values, coding, syntax or _guessed_syntax(coding), None, 0, size)
+    return Header(values, coding, syntax or guessed, None, 0, size)
 
 
 def _meta_information(data: bytes) -> tuple[dict[int, bytes], int]:
@@ -237,12 +238,6 @@ def _coding(data: bytes, start: int, syntax: str) -> Coding:
     implicit = not (representation.isalpha() and representation.isupper())
     big = syntax == EXPLICIT_BIG if syntax else data[start : start + 1] == b"\0"
     return Coding(implicit, ">" if big else "<")
-
-
-def _guessed_syntax(coding: Coding) -> str:
-    if coding.order == ">":
-        return EXPLICIT_BIG
-    return IMPLICIT_LITTLE if coding.implicit else EXPLICIT_LITTLE
 
 
 def _inflated(stream: Any, data: bytes, most: int) -> bytes:

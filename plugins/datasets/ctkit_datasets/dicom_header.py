@@ -303,7 +303,7 @@ def _check_pixels(stream: BinaryIO, header: Header, values: _Values, storage: Ma
         return
     if header.pixels_length != UNDEFINED_LENGTH:
         raise HeaderError("damaged header: compressed pixels of defined length")
-    fragments = list(itertools.islice(_fragments(stream, header.pixels_at, header.size), _MOST_FRAGMENTS))
+    fragments = list(itertools.islice(_fragments(stream, header.pixels_at, header.size), 1, _MOST_FRAGMENTS + 1))
     if len(fragments) < storage["frames"]:
         raise HeaderError(f"truncated: {len(fragments):,} fragments for {storage['frames']:,} compressed frames")
     if needed > sum(fragments) * _MOST_COMPRESSION:
@@ -313,8 +313,8 @@ def _check_pixels(stream: BinaryIO, header: Header, values: _Values, storage: Ma
 
 
 def _fragments(stream: BinaryIO, start: int, size: int) -> Iterator[int]:
-    """Yield the bytes of each fragment of encapsulated pixels (PS3.5 section A.4), without the offset table."""
-    position, table = start, True
+    """Yield the bytes of the offset table and of each fragment of encapsulated pixels (PS3.5 section A.4)."""
+    position = start
     while position + 8 <= size:
         stream.seek(position)
         group, element, length = struct.unpack("<HHL", stream.read(8).ljust(8, b"\0"))
@@ -323,9 +323,7 @@ def _fragments(stream: BinaryIO, start: int, size: int) -> Iterator[int]:
         position += 8 + length
         if position > size:
             raise HeaderError("truncated: the last fragment of compressed pixels is incomplete")
-        if not table:
-            yield length
-        table = False
+        yield length
 
 
 def _frames(values: _Values) -> Iterator[_Values]:

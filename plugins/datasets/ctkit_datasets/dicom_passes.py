@@ -482,13 +482,11 @@ def _rescaled(stored: NDArray[Any], encoding: Encoding, out: NDArray[np.float64]
 
 def _overlapping_folders(slices: Sequence[Slice], plane: Plane) -> int:
     """Return how many folders the slices lie in whose heights overlap, 0 for none or where each holds a few slices."""
-    if not 1 < len({slice_.folder for slice_ in slices}) <= len(slices) / _LEAST:
-        return 0
-    ends: dict[str, list[float]] = {}
+    heights: dict[str, list[float]] = defaultdict(list)
     for slice_ in slices:
-        height = plane.height(slice_.position)
-        low, high = ends.get(slice_.folder, (height, height))
-        ends[slice_.folder] = [min(low, height), max(high, height)]
-    ranges = sorted(ends.values())
+        heights[slice_.folder].append(plane.height(slice_.position))
+    if not 1 < len(heights) <= len(slices) / _LEAST:
+        return 0
+    ranges = sorted((min(one), max(one)) for one in heights.values())
     overlap = any(after[0] < before[1] for before, after in itertools.pairwise(ranges))
     return len(ranges) if overlap else 0

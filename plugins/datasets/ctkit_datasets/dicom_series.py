@@ -54,7 +54,9 @@ def arrange_series(
             if not slices:
                 yield Skipped(file.path, "no frame with the requested kernel and slice thickness")
                 continue
-        name = _name_of(slices[0])
+        series = slices[0].series  # files without SeriesInstanceUID belong together within their folder
+        uid = series.series or f"{slices[0].folder}/{series.label}"
+        name = series.patient, uid, series.study, series.frame_of_reference
         groups.add(name, slices)
         sizes[name] += len(slices)
     outlines: dict[str, _Outline] = {}
@@ -127,13 +129,6 @@ def _wrong_types(found: tuple[str, ...], wanted: tuple[str, ...], unwanted: tupl
         *(f"{NOT_SLICES.get(value.upper(), 'left out')} (image type {value})" for value in present),
         *(f"image type is not {value}" for value in absent),
     )
-
-
-def _name_of(slice_: Slice) -> _Name:
-    """Return what names a slice's series. Files without SeriesInstanceUID belong together within their folder."""
-    series = slice_.series
-    name = series.series or f"{slice_.folder}/{series.label}"
-    return series.patient, name, series.study, series.frame_of_reference
 
 
 # --- from series to volumes -----------------------------------------------------------------------------------------

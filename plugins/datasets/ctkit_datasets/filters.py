@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
-from fnmatch import translate
-from functools import lru_cache
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,12 +109,7 @@ class RecipeParams(SeriesParams):
 
 def matches(text: str, patterns: tuple[str, ...]) -> bool:
     """Whether the whole text matches one of the shell patterns, in capitals or not."""
-    return _compiled(patterns).fullmatch(text) is not None
-
-
-@lru_cache
-def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(map(translate, patterns)), re.IGNORECASE)
+    return any(fnmatchcase(text.lower(), pattern.lower()) for pattern in patterns)
 
 
 def too_large(size: int) -> str:

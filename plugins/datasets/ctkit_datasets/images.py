@@ -167,14 +167,10 @@ def _hinted(found: Volume | Skipped, params: ImagesParams) -> Volume | Skipped:
     """Return what was found, but say what helps where a picture is a volume by itself though its name is numbered."""
     if isinstance(found, Volume) and len(found) == 1 < params.min_slices:
         name = str(PurePosixPath(found.files[0].path).with_suffix(""))
-        if re.search(r"\d$", name) and "index" not in _groups(params.pattern, name):
+        matched = re.search(params.pattern, name)
+        if re.search(r"\d$", name) and not (matched and matched.groupdict().get("index")):
             return Skipped(found.files[0].path, _NO_INDEX)
     return found
-
-
-def _groups(pattern: str, name: str) -> dict[str, str]:
-    found = re.search(pattern, name)
-    return {group: text for group, text in found.groupdict().items() if text} if found else {}
 
 
 def _words(shape: tuple[int, int, str]) -> str:

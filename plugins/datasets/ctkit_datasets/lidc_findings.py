@@ -43,7 +43,10 @@ def findings(root: Path, volume: Volume) -> dict[str, tuple[int, ...]]:
     """
     first = root / volume.source(0)
     series = texts(first, frozenset({SERIES})).get(SERIES, "")
-    marked = _in_xml(root, first.parent, series) or _in_segmentations(first.parent, series)
+    marked = _in_xml(root, first.parent, series)
+    if not marked:
+        outlined = [uids for path in _segmentations(first.parent) if (uids := _outlined(path, series)) is not None]
+        marked = {"nodule": set().union(*outlined)} if outlined else {}
     if not marked:
         return {}
     wanted = frozenset({INSTANCE})
@@ -109,12 +112,6 @@ def _marked(reading: ElementTree.Element, element: str, where: str) -> set[str]:
 
 
 # --- segmentations ------------------------------------------------------------------------------------------------
-
-
-def _in_segmentations(scan: Path, series: str) -> dict[str, set[str]]:
-    """SOPInstanceUIDs of the images with a nodule, {} where no segmentation of the series is there."""
-    found = [marked for path in _segmentations(scan) if (marked := _outlined(path, series)) is not None]
-    return {"nodule": set().union(*found)} if found else {}
 
 
 def _segmentations(scan: Path) -> Iterator[Path]:

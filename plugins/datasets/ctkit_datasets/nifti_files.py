@@ -235,7 +235,8 @@ def orientation(
     axes = max(itertools.permutations(range(3)), key=lambda axes: np.abs(cosines[range(3), axes]).sum())
     spacing = tuple(float(steps[axis]) for axis in axes)
     right, front, head = (bool(cosines[side, axis] > 0) for side, axis in enumerate(axes))
-    plane = _plane(spacing)
+    *_, second, largest = sorted(spacing)
+    plane = _PLANES[spacing.index(largest)] if largest >= _ISOTROPIC * second else "axial"  # else none stands out
     tilt = math.degrees(math.acos(min(1.0, abs(cosines[2, axes[2]]))))
     if tilt >= 1.0:
         notes.append(f"slices are tilted by {tilt:.0f} degrees")
@@ -295,13 +296,6 @@ def _is_usable(affine: NDArray[np.float64]) -> bool:
     )
 
 
-def _plane(spacing: Sequence[float]) -> str:
-    """Return the plane of acquisition: across the axis whose spacing stands out, else axial."""
-    widest = int(np.argmax(spacing))
-    others = [step for axis, step in enumerate(spacing) if axis != widest]
-    return _PLANES[widest] if spacing[widest] >= _ISOTROPIC * max(others) else "axial"
-
-
 # --- voxels -------------------------------------------------------------------------------------------------------
 
 
@@ -318,8 +312,7 @@ def read_slices(path: Path, facts: Mapping[str, Any], wanted: Ints | None = None
     stored, notes = stored_voxels(path, facts)
     scale = facts["scale"]
     found = _unit(stored, scale) if unit == "auto" else unit
-    slices = stored.transpose(facts["axes"])
-    slices = slices[tuple(slice(None, None, -1 if flip else 1) for flip in facts["flips"])]
+    slices = np.flip(stored.transpose(facts["axes"]), tuple(np.flatnonzero(facts["flips"]).tolist()))
     limits = _limits(stored, scale, found)
     ends = _ends(slices, scale, limits)
     if found == "HU" and ends[:, 2].any():  # so that what lies between bone and the end of 16 bits flattens nothing
@@ -426,7 +419,9 @@ def _voxels(path: Path, facts: Mapping[str, Any]) -> Iterator[BinaryIO | _Inflat
     if start < 0:  # they end the file
         start = -math.prod(facts["file_shape"]) * np.dtype(facts["dtype"]).itemsize
     with opened(path, facts.get("encoding", ""), start) as (file, _):
-        _skip(file, facts["offset"])
+        left = facts["offset"]
+        while left > 0 and (chunk := file.read(min(1 << 20, left))):
+            left -= len(chunk)
         yield file
 
 
@@ -494,11 +489,6 @@ def _rest(file: BinaryIO | _Inflated) -> tuple[str, ...]:
     except (EOFError, zlib.error):  # the voxels are whole
         return (_TRAILING,)
     return (_TRAILING,) if more or file.trailing else ()
-
-
-def _skip(file: BinaryIO | _Inflated, count: int) -> None:
-    while count > 0 and (chunk := file.read(min(1 << 20, count))):
-        count -= len(chunk)
 
 
 def _type(unit: str, scale: tuple[float, float] | None, stored: np.dtype[Any]) -> np.dtype[Any]:

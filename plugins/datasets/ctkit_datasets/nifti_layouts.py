@@ -77,10 +77,13 @@ def mask_by_place(path: str) -> str:
 
 def roles(root: Path, paths: Sequence[str]) -> Iterator[Role]:
     """Yield what each of the files is that are no segmentations by their place or their values."""
-    channels, siblings = _Channels(root, paths), _siblings(paths)
+    channels = _Channels(root, paths)
+    siblings: dict[str, set[str]] = defaultdict(set)
+    for path in paths:
+        siblings[path.rpartition("/")[0]].add(stem(path))
     known = {path: _layout_patient(path) or channels.case(path) for path in paths}
-    places = {path: (place, "") for path, place in known.items()}
-    places |= _patients([path for path, place in known.items() if not place])
+    places = {path: (place, "") for path, place in known.items() if place}
+    _descend([(path, path.split("/")) for path in paths if path not in places], "", "", places)
     alike: dict[str, set[str]] = defaultdict(set)
     for place, _ in places.values():
         alike[place.rpartition("/")[2]].add(_apart(place))
@@ -109,13 +112,6 @@ def dataset_json(folder: Path) -> dict[str, Any]:
 
 
 # --- modalities ---------------------------------------------------------------------------------------------------
-
-
-def _siblings(paths: Sequence[str]) -> Mapping[str, set[str]]:
-    found: dict[str, set[str]] = defaultdict(set)
-    for path in paths:
-        found[path.rpartition("/")[0]].add(stem(path))
-    return found
 
 
 def _name_reason(path: str, siblings: Mapping[str, set[str]]) -> str:
@@ -215,18 +211,11 @@ def _apart(place: str) -> str:
     return "/".join([*kept, name])
 
 
-def _patients(paths: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Return where the patient of each file lies, and what is not sure about it.
+def _descend(files: Sequence[tuple[str, list[str]]], above: str, note: str, found: dict[str, tuple[str, str]]) -> None:
+    """Find where the patient of each file lies, with what is left of its path below ``above``, and what is not sure.
 
     That is the first folder of its path that does not hold several patients, or the file itself.
     """
-    found: dict[str, tuple[str, str]] = {}
-    _descend([(path, path.split("/")) for path in paths], "", "", found)
-    return found
-
-
-def _descend(files: Sequence[tuple[str, list[str]]], above: str, note: str, found: dict[str, tuple[str, str]]) -> None:
-    """Name the patients of files with what is left of their paths below ``above``."""
     folders: dict[str, list[tuple[str, list[str]]]] = defaultdict(list)
     for path, parts in files:
         if len(parts) == 1:

@@ -33,19 +33,17 @@ class PackedGroups(Generic[KeyT, ItemT]):
         self._loose.setdefault(key, []).extend(items)
         self._count += len(items)
         if self._count >= LOOSE:
-            self._pack()
+            for loose, waiting in self._loose.items():
+                data = pickle.dumps(waiting, pickle.HIGHEST_PROTOCOL)
+                self._packed[loose].append(zlib.compress(data, level=1))
+            self._loose.clear()
+            self._count = 0
 
     def take(self, key: KeyT) -> list[ItemT]:
         """Return the items of a group, in the order in which they came, and forget them."""
         items: list[ItemT] = []
         for piece in self._packed.pop(key):
-            items += pickle.loads(zlib.decompress(piece))  # noqa: S301  # pickled below, never left the process
+            items += pickle.loads(zlib.decompress(piece))  # noqa: S301  # pickled above, never left the process
         loose = self._loose.pop(key, [])
         self._count -= len(loose)
         return items + loose
-
-    def _pack(self) -> None:
-        for key, items in self._loose.items():
-            self._packed[key].append(zlib.compress(pickle.dumps(items, pickle.HIGHEST_PROTOCOL), level=1))
-        self._loose.clear()
-        self._count = 0

@@ -111,12 +111,12 @@ _OTHER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 _TOO_LARGE = "its header claims more pixels than any CT slice has"  # MOST_PIXELS
 
 
-def _raws() -> Iterator[tuple[str, str]]:
-    for mode in ("RGB", "RGBA", "RGBX", "RGBa", "CMYK"):
-        yield from ((f"{mode};16{order}", f"{mode};16{other}") for order, other in _OTHER.items())
-
-
-_LOWER = {_GREY_ALPHA: "RGBA", **dict(_raws())}  #: by the form in a file the one whose upper bytes are its lower ones
+#: By the form in a file the one whose upper bytes are its lower ones.
+_LOWER = {_GREY_ALPHA: "RGBA"} | {
+    f"{mode};16{order}": f"{mode};16{other}"
+    for mode in ("RGB", "RGBA", "RGBX", "RGBa", "CMYK")
+    for order, other in _OTHER.items()
+}
 
 
 def _bounded(image: ImageFile) -> ImageFile:

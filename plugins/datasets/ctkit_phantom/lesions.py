@@ -24,8 +24,6 @@ class LabelledSlices(NamedTuple):
     images: NDArray[np.int16]  #: (n, size, size) HU, rows to the back, columns to the patient's left
     labels: NDArray[np.int64]  #: (n,) number of the class
     patients: tuple[str, ...]  #: (n,)
-    masks: NDArray[np.uint8]  #: (n, size, size) numbers of ``ORGANS``; empty where none are asked for
-    pixels: tuple[float, ...]  #: (patients,) mm from pixel to pixel
 
 
 def lesion_slices(
@@ -45,53 +43,53 @@ def lesion_slices(
             body.lesions = []
         return body, heights
 
-    labels = np.repeat(np.arange(patients) % 2, slices)
-    return labelled_slices([f"phantom-{first_patient + number}" for number in range(patients)], labels, size, planned)
+    return labelled_slices(patients, np.repeat(np.arange(patients) % 2, slices), size, planned)
 
 
 def organ_slices(
-    seed: int, patients: int, size: int, slices: int, spacing: float, *, first_patient: int = FIRST_PATIENT
-) -> LabelledSlices:
-    """Return a stack of ``slices`` slices, ``spacing`` mm apart, of each patient, with masks; every second has lesions.
+    seed: int, patients: int, size: int, slices: int, spacing: float
+) -> tuple[LabelledSlices, NDArray[np.uint8], list[float]]:
+    """Return a stack of ``slices`` slices, ``spacing`` mm apart, of each patient; every second patient has lesions.
 
-    Each label is the highest number of ``ORGANS`` in the slice. The middle of a stack lies in the liver. A pure
-    function of its arguments, and a patient does not depend on how many there are.
+    After them come their masks (n, size, size), with numbers of ``ORGANS``, and the mm from pixel to pixel of each
+    patient. Each label is the highest number in the mask. The middle of a stack lies in the liver. A pure function of
+    its arguments, and a patient does not depend on how many there are.
     """
+    masks: list[NDArray[np.uint8]] = []
+    pixels: list[float] = []
 
     def planned(number: int) -> tuple[Body, list[float]]:
-        body = Body(seed, first_patient + number, diseased=number % 2 == 1)
+        body = Body(seed, FIRST_PATIENT + number, diseased=number % 2 == 1)
         middle = generator("organ slices", seed, body.number).uniform(160.0, 260.0)
         return body, (middle + spacing * (np.arange(slices) - (slices - 1) / 2)).tolist()
 
-    names = [f"phantom-{first_patient + number}" for number in range(patients)]
-    found = labelled_slices(names, np.zeros(patients * slices, np.int64), size, planned, masks=True)
-    return found._replace(labels=found.masks.max(axis=(1, 2)).astype(np.int64))
+    def look(scan: Scan, heights: list[float]) -> None:
+        masks.extend(map(scan.organs, heights))
+        pixels.append(scan.pixel)
+
+    found = labelled_slices(patients, np.zeros(patients * slices, np.int64), size, planned, look)
+    return found._replace(labels=np.array([mask.max() for mask in masks], np.int64)), np.stack(masks), pixels
 
 
 def labelled_slices(
-    patients: list[str],
+    patients: int,
     labels: NDArray[np.int64],
     size: int,
     planned: Callable[[int], tuple[Body, list[float]]],
-    *,
-    masks: bool = False,
+    look: Callable[[Scan, list[float]], None] = lambda scan, heights: None,
 ) -> LabelledSlices:
-    """Scan the bodies that ``planned`` gives of patient 0, 1, ..., each at as many heights in mm."""
+    """Scan the bodies that ``planned`` gives of patient 0, 1, ..., each at its heights in mm. ``look`` sees them."""
     images = np.empty((len(labels), size, size), np.int16)
-    organs = np.empty((len(labels) if masks else 0, size, size), np.uint8)
-    pixels = []
-    each = len(labels) // max(len(patients), 1)
+    names: list[str] = []
     with threadpool_limits(1):  # products of matrices this small only get slower by more threads
-        for number in range(len(patients)):
+        for number in range(patients):
             body, heights = planned(number)
             scan = Scan(body, size)
             for i, z in enumerate(heights):
-                images[number * each + i] = scan.slice(z, i)
-                if masks:
-                    organs[number * each + i] = scan.organs(z)
-            pixels.append(scan.pixel)
-    of_slices = tuple(name for name in patients for _ in range(each))
-    return LabelledSlices(images, labels.astype(np.int64), of_slices, organs, tuple(pixels))
+                images[len(names)] = scan.slice(z, i)
+                names.append(f"phantom-{body.number}")
+            look(scan, heights)
+    return LabelledSlices(images, labels.astype(np.int64), tuple(names))
 
 
 def _heights_with_lesions(body: Body, count: int, area: float) -> list[float]:

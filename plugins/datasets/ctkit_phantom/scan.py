@@ -60,20 +60,16 @@ class Scan:
 
     @cached_property
     def _noise(self) -> Image:
-        return _noise_plane(self.body, self.size, self.pixel)
+        """A periodic plane of noise in HU, twice each way: a ramp filter that a soft kernel takes down again.
 
-
-def _noise_plane(body: Body, size: int, pixel: float) -> Image:
-    """Return a periodic plane of noise in HU, twice each way: a ramp filter that a soft kernel takes down again.
-
-    Each slice takes it from another place, which is cheaper than noise of its own and looks the same.
-    """
-    y, x = np.fft.fftfreq(size, pixel)[:, None], np.fft.rfftfreq(size, pixel)[None, :]
-    frequency = np.hypot(x, y)  # per mm
-    white = generator("noise", body.seed, body.number).standard_normal((size, size))
-    shape = np.sqrt(frequency + 0.01) * np.exp(-((frequency / 0.22) ** 2))
-    plane = np.fft.irfft2(np.fft.rfft2(white) * shape, s=white.shape)
-    return np.tile((plane * (body.noise / plane.std())).astype(np.float32), (2, 2))
+        Each slice takes it from another place, which is cheaper than noise of its own and looks the same.
+        """
+        y, x = np.fft.fftfreq(self.size, self.pixel)[:, None], np.fft.rfftfreq(self.size, self.pixel)[None, :]
+        frequency = np.hypot(x, y)  # per mm
+        white = generator("noise", self.body.seed, self.body.number).standard_normal((self.size, self.size))
+        shape = np.sqrt(frequency + 0.01) * np.exp(-((frequency / 0.22) ** 2))
+        plane = np.fft.irfft2(np.fft.rfft2(white) * shape, s=white.shape)
+        return np.tile((plane * (self.body.noise / plane.std())).astype(np.float32), (2, 2))
 
 
 class _Canvas:

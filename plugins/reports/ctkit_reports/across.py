@@ -13,10 +13,9 @@ from typing import Literal
 import numpy as np
 
 from ctkit import ComparisonRow, Run, ScoreRow, open_run, quantities
-from ctkit.contracts import main_metric
 from ctkit.errors import RequestError, nearest
 from ctkit_reports import cost, wording
-from ctkit_reports.elements import by
+from ctkit_reports.elements import by, main_rows
 
 Format = Literal["terminal", "csv", "markdown", "latex"]
 
@@ -52,7 +51,7 @@ class Row:
 
 
 def across(runs: Sequence[Path], metric: str | None = None) -> list[Row]:
-    """Read the rows of several run folders; of one metric, by default AUC where there is one.
+    """Read the rows of several run folders; of one metric, by default the main one of each protocol.
 
     Raises ``RequestError`` where a folder is no run, holds no score, or nowhere has that metric.
     """
@@ -64,7 +63,7 @@ def across(runs: Sequence[Path], metric: str | None = None) -> list[Row]:
     known = list(dict.fromkeys(row.metric for run in opened.values() for row in run.score_rows))
     if metric is not None and metric not in known:
         raise RequestError(f"no run has the metric {metric!r}; {nearest(metric, known)}")
-    rows = [row for name, run in opened.items() for row in _rows(name, run, metric or main_metric(run.score_rows))]
+    rows = [row for name, run in opened.items() for row in _rows(name, run, metric)]
     return sorted(rows, key=lambda row: (row.score.place.task, row.score.place.protocol, -row.score.place.labels))
 
 
@@ -87,19 +86,19 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 
 def _rows(name: str, run: Run, metric: str | None) -> Iterator[Row]:
-    against = [row for row in run.comparison_rows if row.metric == metric and row.reference not in run.baselines]
+    against = [row for row in main_rows(run.comparison_rows, metric) if row.reference not in run.baselines]
     compared = {(row.arm, row.place): row for row in against if row.contrast == "reference"}
     controls = {(row.arm, row.reference) for row in run.comparison_rows if row.family == "primary"}
     same_size = [row for row in against if row.contrast == "same size" and (row.arm, row.reference) in controls]
     controlled = {(row.arm, row.place): row for row in reversed(same_size)}
     tasks = {task["id"]: task["use"].rpartition(":")[2] for task in run.pipeline.get("task", ())}
-    for score in run.score_rows:
-        if score.pooled and score.metric == metric:
+    for score in main_rows(run.score_rows, metric):
+        if score.pooled:
             arm = run.arm(score.arm)
             kept, slices = (arm.kept, arm.slices) if arm else (math.nan, math.nan)
             trained, here = (run, score.arm, score.place.pretrain), (score.arm, score.place)
             spent, share = cost.cost(*trained), 1 / cost.saving(*trained)
-            published = PUBLISHED.get(tasks.get(score.place.task, "")) if metric == "auc" else None
+            published = PUBLISHED.get(tasks.get(score.place.task, "")) if score.metric == "auc" else None
             differences = compared.get(here), controlled.get(here)
             yield Row(name, score, kept, slices, cost.seconds(*trained), *differences, spent, share, published)
 

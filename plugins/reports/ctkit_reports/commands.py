@@ -31,7 +31,7 @@ def report(run: Path) -> None:
 
 @click.command()
 @click.argument("runs", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="RUN [RUN ...]")
-@click.option("--metric", help="Metric to show; default: AUC if available.")
+@click.option("--metric", help="Metric to show; default: AUC of classes, Dice of masks.")
 @click.option("--format", "form", type=click.Choice(get_args(Format)), default="terminal", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="File to write the table to.")
 def compare(runs: tuple[Path, ...], metric: str | None, form: Format, out: Path | None) -> None:

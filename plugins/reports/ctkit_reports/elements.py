@@ -9,12 +9,14 @@ from typing import TypeVar
 
 from markupsafe import Markup
 
-from ctkit import Place, Run, quantities, redaction
+from ctkit import ComparisonRow, Place, Run, ScoreRow, quantities, redaction
+from ctkit.contracts import main_metric
 from ctkit_reports import wording
 from ctkit_reports.figures import Look, swatch
 
 T = TypeVar("T")
 K = TypeVar("K")
+S = TypeVar("S", ScoreRow, ComparisonRow)
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,19 @@ def by(key: Callable[[T], K], items: Iterable[T]) -> dict[K, list[T]]:
     for item in items:
         groups.setdefault(key(item), []).append(item)
     return groups
+
+
+def main_rows(rows: Iterable[S], metric: str | None = None) -> list[S]:
+    """The rows in ``metric``, or in the main metric of their task and protocol: AUC of classes, Dice of masks."""
+    rows = list(rows)
+    groups = by(lambda row: (row.place.task, row.place.protocol), rows)
+    mains = {key: main_metric(group) for key, group in groups.items()}
+    return [row for row in rows if row.metric == (metric or mains[row.place.task, row.place.protocol])]
+
+
+def metrics(rows: Iterable[ScoreRow | ComparisonRow]) -> str:
+    """The metrics of rows, in words."""
+    return wording.listing([wording.metric(name) for name in unique(row.metric for row in rows)])
 
 
 def title(run: Run, place: Place) -> str:

@@ -147,7 +147,9 @@ def scores_against_slices(axes: Axes, title: str, score: str, points: Sequence[P
     across, placed = ([point for point in points if np.isnan(point.x) == absent] for absent in (True, False))
     kept = np.array([point.x for point in placed])
     wide = bool(kept.max() > 8 * max(kept.min(), 1))
+    left = 0  # letters of the longest name that stands left of its point
     for point, aside in zip(placed, _dodged(np.log(np.maximum(kept, 1)) if wide else kept, 250), strict=True):
+        left = max(left, len(point.name) if aside < 0 else 0)
         shifted = _shifted(axes, aside)
         if np.isfinite([point.low, point.high]).all():
             axes.plot(
@@ -168,7 +170,7 @@ def scores_against_slices(axes: Axes, title: str, score: str, points: Sequence[P
         axes.set_xscale("log")
         axes.set_xticks(_log_ticks(kept.min(), kept.max()))
         axes.minorticks_off()
-    axes.margins(x=0.14, y=0.1)
+    axes.margins(x=min(0.14 + left / 60, 0.45), y=0.1)
     _seen(axes, [(point.x, y) for point in placed for y in (point.y, point.low, point.high) if np.isfinite(y)])
     axes.set(title=title, xlabel="slices kept", ylabel=score)
     _counts(axes.xaxis)

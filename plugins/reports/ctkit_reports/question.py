@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from ctkit import ComparisonRow, Run, quantities
-from ctkit.contracts import main_metric
 from ctkit_reports import cost, wording
-from ctkit_reports.elements import by, unique
+from ctkit_reports.elements import by, main_rows, unique
 from ctkit_reports.verdict import aside, gain, verdict
 
 
@@ -32,7 +31,8 @@ def _shown(rows: Sequence[ComparisonRow]) -> str:
     """What comparisons show, counted where they differ: "better in 1 and no difference shown in 2 of 3 comparisons"."""
     counts = Counter(verdict(row) for row in rows)
     if len(counts) == 1:
-        return f"{next(iter(counts))}{f' in all {len(rows)} comparisons' if len(rows) > 1 else ''}"
+        where = {1: "", 2: " in both comparisons"}.get(len(rows), f" in all {len(rows)} comparisons")
+        return f"{next(iter(counts))}{where}"
     return f"{wording.listing([f'{kind} in {counts[kind]}' for kind in counts])} of {len(rows)} comparisons"
 
 
@@ -52,19 +52,18 @@ def headline(run: Run) -> str:
 def further(run: Run) -> tuple[str, ...]:
     """What follows the headline: its margin, what the arms cost, alike pairs, and the answer of every other arm."""
     asked = _asked(run)
-    first = [sentence for arm in asked[:1] for sentence in (*_margins(run, arm), *_costs(run, arm))]
-    others = [" ".join([_answer(run, arm), *_margins(run, arm)]) for arm in asked[1:]]
+    first = [sentence for arm in asked[:1] for sentence in (*_all_margins(run, arm), *_costs(run, arm))]
+    others = [" ".join([_answer(run, arm), *_all_margins(run, arm)]) for arm in asked[1:]]
     return (*first, *others, *_alike_pairs(run))
 
 
 def _primary(run: Run) -> list[ComparisonRow]:
     """The comparisons that answer the question; of a run that has no families, those with the reference."""
-    metric = main_metric(run.comparison_rows)
     known = any(row.family for row in run.comparison_rows)
     return [
         row
-        for row in run.comparison_rows
-        if row.metric == metric and row.reference not in run.baselines and (row.family == "primary" or not known)
+        for row in main_rows(run.comparison_rows)
+        if row.reference not in run.baselines and (row.family == "primary" or not known)
     ]
 
 
@@ -78,22 +77,25 @@ def _asked(run: Run) -> list[str]:
 def _answer(run: Run, name: str) -> str:
     rows = [row for row in _primary(run) if row.arm == name]
     same_size = [row for row in rows if row.contrast == "same size"]
-    parts = [_against(run, [row for row in rows if row not in same_size], "")]
+    parts = [_against(group, "") for group in _by_metric([row for row in rows if row not in same_size])]
     parts += [
-        _against(run, [row for row in same_size if row.reference == other], ", an arm of the same size,")
+        _against(group, ", an arm of the same size,")
         for other in unique(row.reference for row in same_size)
+        for group in _by_metric([row for row in same_size if row.reference == other])
     ]
     arm = run.arm(name)
     of = quantities.count(arm.slices, "slice") if arm else ""
     kept = f"keeps {quantities.count(arm.kept)} of {of} ({wording.percent(arm.share)}) and " if arm else ""
-    text = f"“{name}” {kept}scored {wording.listing([part for part in parts if part])}; {_seeds(run, name)}"
+    text = f"“{name}” {kept}scored {wording.listing(parts)}; {_seeds(run, name)}"
     return f"{text}." if same_size else f"{text}, and no arm of the same size shows whether the choice matters."
 
 
-def _against(run: Run, rows: Sequence[ComparisonRow], what: str) -> str:
-    """What comparisons with one arm show: of a single one its numbers, of several what they span."""
-    if not rows:
-        return ""
+def _by_metric(rows: Sequence[ComparisonRow]) -> Iterable[list[ComparisonRow]]:
+    return by(lambda row: row.metric, rows).values()
+
+
+def _against(rows: Sequence[ComparisonRow], what: str) -> str:
+    """What comparisons with one arm in one metric show: of a single one its numbers, of several what they span."""
     metric, other = wording.metric(rows[0].metric), f"“{rows[0].reference}”{what}"
     ends = [(row.ci_low, row.ci_high) for row in rows if np.isfinite(row.ci_low) and np.isfinite(row.ci_high)]
     known = len(ends) == len(rows)
@@ -122,9 +124,13 @@ def _costs(run: Run, arm: str) -> Iterator[str]:
             yield f"Pre-training with {method} on “{arm}”: {words}."
 
 
-def _margins(run: Run, arm: str) -> Iterator[str]:
+def _all_margins(run: Run, arm: str) -> Iterator[str]:
+    for rows in _by_metric([row for row in _primary(run) if row.arm == arm and row.contrast == "reference"]):
+        yield from _margins(run, arm, rows)
+
+
+def _margins(run: Run, arm: str, rows: Sequence[ComparisonRow]) -> Iterator[str]:
     """How much worse than the reference an arm may be by the intervals: the widest, where there are several."""
-    rows = [row for row in _primary(run) if row.arm == arm and row.contrast == "reference"]
     ends = [end for row in rows for end in [-min(gain(row, row.ci_low), gain(row, row.ci_high))] if np.isfinite(end)]
     if not ends or len(ends) < len(rows):
         return

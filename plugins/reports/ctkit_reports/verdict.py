@@ -9,9 +9,8 @@ from typing import Literal
 import numpy as np
 
 from ctkit import ComparisonRow, Run, RunTraining, quantities, redaction
-from ctkit.contracts import main_metric
 from ctkit_reports import wording
-from ctkit_reports.elements import by
+from ctkit_reports.elements import by, main_rows, metrics
 
 Verdict = Literal["better", "worse", "no difference shown", "not tested"]
 
@@ -38,9 +37,13 @@ def gain(row: ComparisonRow, difference: float) -> float:
 
 def gains(run: Run) -> list[str]:
     """What pre-training bought at all, a sentence for each baseline."""
-    metric = main_metric(run.comparison_rows)
-    against = by(lambda row: row.reference, (row for row in run.comparison_rows if row.metric == metric))
-    return [_gain(name, against[name], wording.metric(metric or "")) for name in run.baselines if name in against]
+    against = by(lambda row: (row.reference, row.metric), main_rows(run.comparison_rows))
+    return [
+        _gain(name, rows, metrics(rows))
+        for baseline in run.baselines
+        for (name, _), rows in against.items()
+        if name == baseline
+    ]
 
 
 def _gain(baseline: str, rows: list[ComparisonRow], metric: str) -> str:
@@ -154,11 +157,10 @@ def _fewer_steps(trainings: Iterable[RunTraining], reference: str) -> bool:
 
 
 def _score_cautions(run: Run) -> list[str]:
-    pooled = [row for row in run.score_rows if row.pooled]
-    metric = main_metric(pooled)
-    halves = [(row.ci_high - row.ci_low) / 2 for row in pooled if row.metric == metric]
+    pooled = [row for row in main_rows(run.score_rows) if row.pooled]
+    halves = [(row.ci_high - row.ci_low) / 2 for row in pooled]
     widest = float(np.nanmax(halves)) if np.isfinite(halves).any() else 0.0
-    if metric is None or widest <= WIDE:
+    if widest <= WIDE:
         return []
-    text = f"Intervals of the {wording.metric(metric)} are up to ±{widest:.2f} wide"
+    text = f"Intervals of the {metrics(pooled)} are up to ±{widest:.2f} wide"
     return [f"{text}: only large differences could show here."]

@@ -46,7 +46,14 @@ class BrainHemorrhage(ImageFiles[BrainHemorrhageParams]):
             raise RequestError(f"task brain-hemorrhage {fault}")
         if self._is_of_kaggle:
             return {_WHOLE: _in_table(self.params.root)}
-        return {split: _in_folders(self.params.root / split) for split in ("train", "test")}
+        return {
+            split: [
+                LabelledFile(path, label)
+                for label, folder in enumerate(_FOLDERS)
+                for path in image_paths(self.params.root / split / folder)
+            ]
+            for split in ("train", "test")
+        }
 
     def lacking(self) -> Iterator[str]:
         """Say that neither layout is there."""
@@ -89,10 +96,6 @@ class BrainHemorrhage(ImageFiles[BrainHemorrhageParams]):
     def notes(self) -> tuple[str, ...]:
         """What was left out, and near-duplicates that bind many images together."""
         return (*super().notes, *(chained(self._units, _WHOLE) if self._is_of_kaggle else ()))
-
-
-def _in_folders(split: Path) -> list[LabelledFile]:
-    return [LabelledFile(path, label) for label, folder in enumerate(_FOLDERS) for path in image_paths(split / folder)]
 
 
 def _in_table(root: Path) -> list[LabelledFile]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -61,7 +62,9 @@ class _Sample:
     @classmethod
     def of(cls, runs: Sequence[Predictions]) -> _Sample:
         outcomes, units = _aligned(runs)
-        return cls(outcomes, units, _point_values(outcomes), bootstrap(outcomes, units))
+        measured = [measure(outcome, np.ones((len(outcome.labels), 1))) for outcome in outcomes]
+        values = {name: np.concatenate([run[name] for run in measured]) for name in measured[0]}
+        return cls(outcomes, units, values, bootstrap(outcomes, units))
 
     def exact(self, metric: str) -> bool:
         """Whether the variance is DeLong's: for the AUC of two classes, where every image counts for itself."""
@@ -89,9 +92,7 @@ class _Sample:
 
     def part(self, metric: str, seeds: Floats) -> SeedPart:
         """What a side's seeds add to the variance; ``seeds`` (k, r) averages the runs within each."""
-        deviations = seeds - seeds.mean(axis=0)
-        interaction = sum(self.variance(metric, deviation) for deviation in deviations) if len(seeds) > 1 else 0.0
-        return seed_part(seeds @ self.values[metric], interaction)
+        return seed_part(seeds @ self.values[metric], interaction(seeds, partial(self.variance, metric)))
 
     def _ends(self, metric: str, variance: float) -> Ends | None:
         first = self.outcomes[0]
@@ -137,9 +138,8 @@ def _difference(sample: _Sample, metric: str, ours: Floats, theirs: Floats) -> D
 
 def _aligned(runs: Sequence[Predictions]) -> tuple[list[Outcome], Units]:
     """The runs' numbers with the images in the order of their names, and the units that are resampled."""
-    first = _by_name(runs[0])
-    ordered = [_by_name(run) for run in runs]
-    for run in ordered:
+    first, *others = ordered = [_by_name(run) for run in runs]
+    for run in others:
         if run.names != first.names or run.classes != first.classes or not np.array_equal(run.labels, first.labels):
             raise DataError("predictions can only be compared on the same test images with the same labels")
     return [outcome_of(run) for run in ordered], units_of(first.names, first.labels, first.patients)
@@ -156,20 +156,16 @@ def _by_name(run: Predictions) -> Predictions:
     )
 
 
-def _point_values(outcomes: Sequence[Outcome]) -> dict[str, Floats]:
-    """Every metric of each run, by name: (runs,) each."""
-    measured = [measure(outcome, np.ones((len(outcome.labels), 1))) for outcome in outcomes]
-    return {name: np.concatenate([run[name] for run in measured]) for name in measured[0]}
+def interaction(seeds: Floats, variance: Callable[[Floats], float]) -> float:
+    """Sum of the variances of ``seeds`` (k, r) from their mean, which average runs within each; 0 of one seed."""
+    return sum(map(variance, seeds - seeds.mean(axis=0))) if len(seeds) > 1 else 0.0
 
 
 def side(runs: Sequence[Predictions], before: int, after: int) -> Floats:
-    """What averages runs within each seed, with zeros for the runs of the other side."""
-    return np.pad(_seed_means(runs), ((0, 0), (before, after)))
+    """What averages ``r`` runs within each of ``k`` seeds, and takes none of the other side: (k, before + r + after).
 
-
-def _seed_means(runs: Sequence[Predictions]) -> Floats:
-    """What averages the values of ``r`` runs within each of ``k`` seeds: (k, r). A run that names none is its own."""
+    A run that names no seed is its own.
+    """
     seeds = [number if run.seed is None else f"seed {run.seed}" for number, run in enumerate(runs)]
     same: Floats = np.array([[one == seed for one in seeds] for seed in dict.fromkeys(seeds)], float)
-    same /= same.sum(axis=1, keepdims=True)
-    return same
+    return np.pad(same / same.sum(axis=1, keepdims=True), ((0, 0), (before, after)))

@@ -11,7 +11,7 @@ import time
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,6 @@ class Epoch:
     loss: float
     weights: dict[str, Tensor]
 
-    def beats(self, other: Epoch | None) -> bool:
-        """More accurate, or as accurate and of lower loss."""
-        return other is None or (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
-
 
 class OnTrunk(nn.Module):
     """A network on a trunk, which is trained with it or frozen."""
@@ -76,10 +72,9 @@ class Training(ABC):
         """Train for an epoch and note it. What is drawn is a function of the job's seed and the epoch."""
 
     def note(self, accuracy: float, loss: float) -> None:
-        """Remember the network if this epoch is the best so far."""
-        now = Epoch(self.epochs, accuracy, loss, self.network.state_dict())
-        if now.beats(self.best):
-            self.best = replace(now, weights=copy.deepcopy(now.weights))
+        """Remember the network if this epoch is the most accurate so far, or as accurate and of lower loss."""
+        if self.best is None or (accuracy, -loss) > (self.best.accuracy, -self.best.loss):
+            self.best = Epoch(self.epochs, accuracy, loss, copy.deepcopy(self.network.state_dict()))
 
     def state(self) -> dict[str, Any]:
         """All that a later process needs."""

@@ -22,9 +22,9 @@ class Finetune(Classification[FinetuneParams]):
         from ctkit_tasks.tuning import tune  # brings torch
 
         parts = parts_of(job)
-        tuned = tune(job, parts, self.params, self.version)
+        probabilities, best = tune(job, parts, self.params, self.version)
         note = (
-            f"epoch {tuned.epoch} of {self.params.epochs} was best on {len(parts.val.numbers)} validation images "
-            f"(accuracy {tuned.accuracy:.3f})"
+            f"epoch {best.number} of {self.params.epochs} was best on {len(parts.val.numbers)} validation images "
+            f"(accuracy {best.accuracy:.3f})"
         )
-        return predictions_of(job, tuned.probabilities, [*parts.notes, note])
+        return predictions_of(job, probabilities, [*parts.notes, note])

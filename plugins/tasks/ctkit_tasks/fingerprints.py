@@ -46,10 +46,6 @@ class Fingerprints:
 
         Links chain: two images of a group may differ in more.
         """
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
-        n = len(self.digests)
         by_digest: dict[bytes, int] = {}
         copies = [(by_digest.setdefault(digest, i), i) for i, digest in enumerate(self.digests) if digest]
         known = np.flatnonzero(telling(self.codes))
@@ -59,8 +55,17 @@ class Fingerprints:
             one, other = np.nonzero(apart <= STRICT)
             links.append(known[first[np.stack([one + start, other], axis=1)]])
         one, other = np.concatenate(links).T
-        groups: Ints = connected_components(coo_array((np.ones(len(one), bool), (one, other)), (n, n)))[1].astype(int)
-        return groups
+        return connected(one, other, len(self.digests))
+
+
+def connected(one: Ints, other: Ints, count: int) -> Ints:
+    """Number (count,) of the group of each of ``count`` things, of which ``one`` (n,) are linked to ``other`` (n,)."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    links = coo_array((np.ones(len(one), bool), (one, other)), (count, count))
+    groups: Ints = connected_components(links, directed=False)[1].astype(int)
+    return groups
 
 
 def telling(codes: NDArray[np.uint64]) -> Bools:

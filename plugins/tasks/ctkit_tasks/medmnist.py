@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 from zipfile import ZipFile
 
 import numpy as np
@@ -50,11 +50,11 @@ class OrganSMnistParams(MedMnistParams):
     name: Literal["organsmnist"] = Field("organsmnist", description="the set's name at MedMNIST")
 
 
-P = TypeVar("P", bound=MedMnistParams)
+class MedMnist(Task[MedMnistParams]):
+    """Any of the sets of ``ctkit_downloads.medmnist``, with its own split.
 
-
-class MedMnistFile(Task[P]):
-    """A set as ``<name>.npz`` (28 pixels) or ``<name>_<size>.npz``, with its own split."""
+    It lies in ``<name>.npz`` (28 pixels) or ``<name>_<size>.npz``.
+    """
 
     mean_std = (0.5, 0.5)  # the paper's
 
@@ -156,12 +156,10 @@ class MedMnistFile(Task[P]):
         return images, labels[:, 0].astype(np.int64)
 
 
-class MedMnist(MedMnistFile[MedMnistParams]):
-    """Any of the sets of ``ctkit_downloads.medmnist``."""
-
-
-class OrganSMnist(MedMnistFile[OrganSMnistParams]):
+class OrganSMnist(MedMnist):
     """Organs in sagittal CT patches, 11 classes."""
+
+    params_type = OrganSMnistParams
 
 
 @contextmanager

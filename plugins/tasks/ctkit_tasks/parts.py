@@ -48,7 +48,7 @@ def parts_of(job: Evaluation) -> Parts:
     notes: list[str] = []
     train = np.arange(len(splits["train"].labels))
     if "val" in splits:
-        val = Part("val", np.arange(len(splits["val"].labels)), splits["val"].labels)
+        val = _part("val", splits["val"])
     else:
         held = hold_out(training_units(job.task), VALIDATION_SHARE, job.seed)
         train, val = train[~held], _part("train", splits["train"], train[held])
@@ -57,12 +57,7 @@ def parts_of(job: Evaluation) -> Parts:
         chosen = train[_labelled(splits["train"], train, job)]
         notes.append(f"{len(chosen)} of {len(train)} training labels were used")
         train = chosen
-    parts = Parts(
-        _part("train", splits["train"], train),
-        val,
-        Part("test", np.arange(len(splits["test"].labels)), splits["test"].labels),
-        tuple(notes),
-    )
+    parts = Parts(_part("train", splits["train"], train), val, _part("test", splits["test"]), tuple(notes))
     _check(parts, job.task.classes)
     return parts
 
@@ -123,7 +118,8 @@ def _labelled(split: Split, train: Ints, job: Evaluation) -> Bools:
     return np.isin(units.of_image, label_subset(ranks, highest, job.labels, job.seed))
 
 
-def _part(split: str, of: Split, numbers: Ints) -> Part:
+def _part(split: str, of: Split, numbers: Ints | None = None) -> Part:
+    numbers = np.arange(len(of.labels)) if numbers is None else numbers
     return Part(split, numbers, of.labels[numbers])
 
 

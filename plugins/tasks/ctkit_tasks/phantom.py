@@ -163,17 +163,21 @@ class PhantomOrgans(PhantomPatients[PhantomOrgansParams]):
 
     def mask(self, split: str, number: int) -> NDArray[np.uint8]:
         """What each pixel of a slice shows (size, size)."""
-        mask: NDArray[np.uint8] = self._slices.masks[self._places[split][number]]
+        mask: NDArray[np.uint8] = self._organs[1][self._places[split][number]]
         return mask
 
     def _stacks(self, split: Split, name: str) -> tuple[Stack, ...]:
         each, step = self.params.slices, self.params.slice_spacing
-        pixels = self._slices.pixels[self._places[name].start // each :]
+        pixels = self._organs[2][self._places[name].start // each :]
         patients = dict.fromkeys(split.patients or ())
         return tuple(Stack(name, each, (step, pixel, pixel)) for name, pixel in zip(patients, pixels, strict=False))
 
-    @cached_property
+    @property
     def _slices(self) -> LabelledSlices:
+        return self._organs[0]
+
+    @cached_property
+    def _organs(self) -> tuple[LabelledSlices, NDArray[np.uint8], list[float]]:
         from ctkit_phantom.lesions import organ_slices
 
         params = self.params

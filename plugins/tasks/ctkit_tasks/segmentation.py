@@ -10,8 +10,8 @@ import numpy as np
 
 from ctkit.contracts import Difference, Floats, Params, Predictions, Protocol, Score
 from ctkit.errors import DataError
-from ctkit_tasks.classification import side
-from ctkit_tasks.statistics import SeedPart, against_zero, degrees_of_freedom, seed_part
+from ctkit_tasks.classification import interaction, side
+from ctkit_tasks.statistics import against_zero, degrees_of_freedom, seed_part
 
 P = TypeVar("P", bound=Params)
 
@@ -57,13 +57,6 @@ def _variance(values: Floats) -> float:
     return float(values.var(ddof=1)) / len(values) if len(values) > 1 else math.nan
 
 
-def _seeds(values: Floats, seeds: Floats) -> SeedPart:
-    """What a side's seeds add to the variance; ``seeds`` (k, r) averages the runs within each."""
-    deviations = seeds - seeds.mean(axis=0)
-    interaction = sum(_variance(values @ one) for one in deviations) if len(seeds) > 1 else 0.0
-    return seed_part(seeds @ values.mean(axis=0), interaction)
-
-
 def _score(metric: str, values: Floats) -> Score:
     value = float(values.mean())
     if not np.ptp(values):
@@ -76,7 +69,8 @@ def _difference(metric: str, values: Floats, ours: Floats, theirs: Floats) -> Di
     """``ours`` and ``theirs`` (seeds of that side, runs of both) average the runs within each seed."""
     apart = values @ (ours.mean(axis=0) - theirs.mean(axis=0))
     over_patients, patients = _variance(apart), len(values) - 1
-    seeds = [_seeds(values, each) for each in (ours, theirs)]
+    means, variance = values.mean(axis=0), lambda contrast: _variance(values @ contrast)
+    seeds = [seed_part(each @ means, interaction(each, variance)) for each in (ours, theirs)]
     freedom, seeds_lead = degrees_of_freedom(over_patients, patients, seeds)
     tested = against_zero(float(apart.mean()), over_patients + sum(part.alone for part in seeds), freedom or patients)
     test = "paired t over patients" + (", with variance over seeds" if freedom else "")

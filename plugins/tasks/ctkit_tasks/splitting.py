@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ctkit.contracts import Bools, Ints, Task
-from ctkit_tasks.fingerprints import STRICT, fingerprints
+from ctkit_tasks.fingerprints import STRICT, connected, fingerprints
 
 LARGE = 0.05  #: share of a set's images that one unit may hold without a warning
 
@@ -58,12 +58,8 @@ def chained(units: Units, name: str) -> Iterator[str]:
 
 def _bound(own: Ints, alike: Ints) -> tuple[Ints, Ints]:
     """Unit of each image (n,) where units ``own`` (n,) that share a group ``alike`` (n,) are one; parts of each."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     units, groups = own.max(initial=-1) + 1, alike.max(initial=-1) + 1
-    links = coo_array((np.ones(len(own), bool), (own, units + alike)), (units + groups,) * 2)
-    _, joined = connected_components(links, directed=False)
+    joined = connected(own, units + alike, units + groups)
     _, first, number, parts = np.unique(joined[:units], return_index=True, return_inverse=True, return_counts=True)
     order = np.argsort(first)  # units are numbered by the first of their parts
     return np.argsort(order)[number][own], parts[order]

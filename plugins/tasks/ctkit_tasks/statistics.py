@@ -84,12 +84,14 @@ def delong(positive: Bools, scores: Floats, coefficients: Floats) -> tuple[float
     >>> round(value, 3), round(variance, 4)
     (0.111, 0.0247)
     """
+    from scipy.stats import rankdata  # a second to import
+
     cases, controls = int(positive.sum()), int((~positive).sum())
     if min(cases, controls) < 1:
         return math.nan, math.nan
-    overall = _midranks(scores)
-    of_cases = (overall[:, positive] - _midranks(scores[:, positive])) / controls
-    of_controls = 1 - (overall[:, ~positive] - _midranks(scores[:, ~positive])) / cases
+    overall = rankdata(scores, axis=1)
+    of_cases = (overall[:, positive] - rankdata(scores[:, positive], axis=1)) / controls
+    of_controls = 1 - (overall[:, ~positive] - rankdata(scores[:, ~positive], axis=1)) / cases
     value = float(coefficients @ of_cases.mean(axis=1))
     if min(cases, controls) < 2:
         return value, math.nan
@@ -156,12 +158,3 @@ def against_zero(value: float, variance: float, freedom: float) -> Tested:
     tail = stdtr(freedom, -abs(value) / error) if freedom else ndtr(-abs(value) / error)
     reach = error * float(stdtrit(freedom, 0.975) if freedom else ndtri(0.975))
     return Tested(value - reach, value + reach, 2 * float(tail))
-
-
-def _midranks(scores: Floats) -> Floats:
-    """Ranks 1..n within each row (r, n); equal scores share their mean rank."""
-    ranks = np.empty(scores.shape)
-    for row, values in enumerate(scores):
-        _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-        ranks[row] = (counts.cumsum() - (counts - 1) / 2)[which]
-    return ranks

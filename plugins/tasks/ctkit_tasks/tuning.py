@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from ctkit.contracts import Evaluation, Floats, image_of
 from ctkit_tasks.augmentation import augmentation
-from ctkit_tasks.epochs import OnTrunk, Training, best_epoch, digest, learn, shuffled
+from ctkit_tasks.epochs import Epoch, OnTrunk, Training, best_epoch, digest, learn, shuffled
 from ctkit_tasks.features import BATCH, mean_std
 from ctkit_tasks.finetune_params import FinetuneParams
 from ctkit_tasks.linear import log_loss
@@ -25,15 +24,6 @@ from ctkit_torch.seeding import derived_seed, seeded
 from ctkit_torch.trunks import Trunk
 
 Normalise = Callable[[Tensor], Tensor]  # 8-bit images to what the trunk sees
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What the best epoch gives."""
-
-    probabilities: Floats  #: (n, classes) for the test images
-    epoch: int  #: counted from 1
-    accuracy: float  #: on the validation images
 
 
 class Classifier(OnTrunk):
@@ -52,8 +42,8 @@ class Classifier(OnTrunk):
         return logits
 
 
-def tune(job: Evaluation, parts: Parts, params: FinetuneParams, version: int) -> Tuned:
-    """Train on ``parts.train``, choose the epoch on ``parts.val``, predict ``parts.test``.
+def tune(job: Evaluation, parts: Parts, params: FinetuneParams, version: int) -> tuple[Floats, Epoch]:
+    """Train on ``parts.train``, choose the epoch on ``parts.val``; probabilities of ``parts.test``, and that epoch.
 
     The chosen model stays in the job's folder, as ``model.safetensors``; there, a killed training goes on from its last
     checkpoint, as if it had not been stopped.
@@ -67,8 +57,7 @@ def tune(job: Evaluation, parts: Parts, params: FinetuneParams, version: int) ->
         classifier = Classifier(backbone.trunk, len(job.task.classes), rng).to(job.device)
         best = best_epoch(folder, params.epochs, partial(_Training, classifier, job, parts, params, normalise))
     classifier.load_state_dict(best.weights)
-    test = _read(job, parts.test, params.size)
-    return Tuned(_predicted(classifier, test, normalise), best.number, best.accuracy)
+    return _predicted(classifier, _read(job, parts.test, params.size), normalise), best
 
 
 def _digest(job: Evaluation, params: FinetuneParams, version: int) -> str:
@@ -83,7 +72,7 @@ class _Training(Training):
         self, classifier: Classifier, job: Evaluation, parts: Parts, params: FinetuneParams, normalise: Normalise
     ) -> None:
         self.classifier, self.params, self.normalise = classifier, params, normalise
-        self.train = (_in_memory if params.augment else _held)(job, parts.train, params.size)
+        self.train = _held(job, parts.train, params.size, on_gpu=not params.augment)
         self.val = _held(job, parts.val, params.size)
         self.numbers = parts.train.numbers.tolist()
         self.labels = torch.from_numpy(parts.train.labels)
@@ -101,8 +90,7 @@ class _Training(Training):
         torch.manual_seed(derived_seed(self.job.seed, self.epochs + 1))
         self.classifier.train_with(frozen_trunk=self.epochs < self.params.frozen_epochs)
         steps = self._steps(rng)
-        seen = self._augmented if self.params.augment else self._plain
-        images = seen([numbers for numbers, *_ in steps])
+        images = self._images([numbers for numbers, *_ in steps])
         for step, (_, labels, mirrored) in enumerate(steps, 1):
             learn(self.classifier, self.optimiser, self.normalise(_mirrored(next(images), mirrored)), labels)
             self.job.progress(self.epochs * len(steps) + step, self.params.epochs * len(steps))
@@ -120,12 +108,13 @@ class _Training(Training):
         drawn = numbers.to(self.train.device), self.labels[numbers].to(self.job.device), mirrored.to(self.job.device)
         return list(zip(*(torch.split(each, [len(part) for part in parts]) for each in drawn), strict=True))
 
-    def _plain(self, steps: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Yield for each step its images (n, channels, size, size), by their numbers."""
-        return (self.train[numbers].to(self.job.device) for numbers in steps)
+    def _images(self, steps: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield for each step its images (n, channels, size, size), by their numbers.
 
-    def _augmented(self, steps: Iterable[Tensor]) -> Iterator[Tensor]:
-        """As ``_plain``, changed by chance: a function of the seed, the epoch and the number in the task's split."""
+        If asked, they are changed by chance: a function of the seed, the epoch and the number in the task's split.
+        """
+        if not self.params.augment:
+            return (self.train[numbers].to(self.job.device) for numbers in steps)
         change, epoch = augmentation(self.params.size), self.epochs + 1
 
         def changed(number: int) -> Tensor:
@@ -150,18 +139,14 @@ def _predicted(classifier: Classifier, images: Iterable[Tensor], normalise: Norm
     return np.concatenate(rows)
 
 
-def _held(job: Evaluation, part: Part, size: int) -> Tensor:
+def _held(job: Evaluation, part: Part, size: int, *, on_gpu: bool = True) -> Tensor:
     """All images of a part in memory, 8 bits a value: the GPU's where they take at most a quarter of what is free."""
-    images = _in_memory(job, part, size)
-    if torch.device(job.device).type != "cuda":
+    images = together(_read(job, part, size))
+    if not on_gpu or torch.device(job.device).type != "cuda":
         return images
     torch.cuda.empty_cache()  # what torch keeps for itself would not count as free
     free, _ = torch.cuda.mem_get_info()
     return images.to(job.device) if 4 * images.nbytes < free else images
-
-
-def _in_memory(job: Evaluation, part: Part, size: int) -> Tensor:
-    return together(_read(job, part, size))
 
 
 def _read(job: Evaluation, part: Part, size: int) -> Iterator[Tensor]:

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from ctkit import Place, Run, ScoreRow, quantities
-from ctkit.contracts import main_metric
 from ctkit_reports import cost, figures, question, verdict, wording
-from ctkit_reports.elements import Cell, Looks, Plot, Table, number, table, title
+from ctkit_reports.elements import Cell, Looks, Plot, Table, main_rows, metrics, number, table, title
 from ctkit_reports.figures import Point
 
 PLOTS = 4  #: on the first screen
@@ -25,7 +24,7 @@ TERMS = {
     "finetune": "the whole network is trained further on the labels of the task.",
     "segment": "a decoder is trained on the network's features to outline structures.",
     "untrained": "the same network with random weights. A score above it is what pre-training gained.",
-    "AUC": "1 is perfect, 0.5 is chance: how often a diseased image gets a higher score than a healthy one.",
+    "AUC": "1 is perfect, 0.5 is chance: how often an image of a class scores higher for it than one of another.",
     "Dice": "1 is perfect overlap of the outline and the truth, 0 is none.",
     "Interval": "95 % interval: where the true value probably lies. Wide intervals mean few test images.",
     "No difference shown": "the numbers allow both: a small difference, or none. It is not proof of equality.",
@@ -55,24 +54,23 @@ def _terms(run: Run) -> Iterable[tuple[str, str]]:
     asked = {"linear": "linear", "k-NN": "knn", "finetune": "finetune", "segment": "segment", "untrained": "untrained"}
     known = {"Arm"} | {term for term, word in asked.items() if word in said}
     known |= {"Interval", "No difference shown"} if run.score_rows else set()
-    known |= {term for term in ("AUC", "Dice") if main_metric(run.score_rows) == term.lower()}
+    known |= {term for term in ("AUC", "Dice") if any(row.metric == term.lower() for row in _pooled(run))}
     return ((term, meaning) for term, meaning in TERMS.items() if term in known)
 
 
-def _pooled(run: Run) -> tuple[str, list[ScoreRow]]:
-    """The main metric, and its scores over all seeds."""
-    metric = main_metric(run.score_rows) or ""
-    return metric, [row for row in run.score_rows if row.pooled and row.metric == metric]
+def _pooled(run: Run) -> list[ScoreRow]:
+    """Scores over all seeds, in the main metric of each task and protocol."""
+    return [row for row in main_rows(run.score_rows) if row.pooled]
 
 
 def _plots(run: Run, looks: Looks) -> Iterable[Plot]:
     """Score against slices kept, for each task and protocol that scores arms."""
-    metric, pooled = _pooled(run)
-    for place in dict.fromkeys(row.place for row in pooled if run.arm(row.arm)):
+    pooled = _pooled(run)
+    for place in dict.fromkeys(row.place for row in pooled if run.arm(row.arm) and np.isfinite(row.value)):
         rows = [row for row in pooled if row.place in (place, place._replace(pretrain=""))]
         kept = {row.arm: arm.kept if (arm := run.arm(row.arm)) else np.nan for row in rows}
         points = [Point(looks[row.arm], kept[row.arm], row.value, row.ci_low, row.ci_high, row.arm) for row in rows]
-        name, score = title(run, place), wording.metric(metric)
+        name, score = title(run, place), metrics(rows)
         values = (
             f"{row.arm} {wording.score(row.value)}"
             + (f" with {quantities.count(kept[row.arm], 'slice')}" if np.isfinite(kept[row.arm]) else "")
@@ -84,15 +82,17 @@ def _plots(run: Run, looks: Looks) -> Iterable[Plot]:
 
 def _scores(run: Run, looks: Looks) -> Table | None:
     """A row for each arm and method: slices kept, cost, and the main metric of every task and protocol."""
-    metric, pooled = _pooled(run)
+    pooled = _pooled(run)
     places = list(dict.fromkeys(row.place._replace(pretrain="") for row in pooled))
+    several = len({row.metric for row in pooled}) > 1
+    names = {row.place._replace(pretrain=""): [wording.metric(row.metric)] for row in pooled if several}
     found = {(row.arm, row.place.pretrain, row.place._replace(pretrain="")): row for row in pooled}
     order = {name: rank for rank, name in enumerate([*(arm.name for arm in run.arms), *run.baselines])}
     lines = sorted(dict.fromkeys((row.arm, row.place.pretrain) for row in pooled), key=lambda line: order[line[0]])
     shown = {
         (row.arm, row.place): verdict.verdict(row)
-        for row in run.comparison_rows
-        if row.metric == metric and row.reference == run.reference
+        for row in main_rows(run.comparison_rows)
+        if row.reference == run.reference
     }
 
     def row(arm: str, method: str) -> Mapping[str, Cell]:
@@ -105,9 +105,12 @@ def _scores(run: Run, looks: Looks) -> Table | None:
             ),
             "Cost": number(1 / cost.saving(run, arm, method), wording.percent),
         }
-        return cells | {title(run, place): _score(found.get((arm, method, place)), shown) for place in places}
+        return cells | {
+            ", ".join([title(run, place), *names.get(place, [])]): _score(found.get((arm, method, place)), shown)
+            for place in places
+        }
 
-    return table(f"{wording.metric(metric)} of each arm, over all seeds", list(starmap(row, lines)))
+    return table(f"{metrics(pooled)} of each arm, over all seeds", list(starmap(row, lines)))
 
 
 def _score(row: ScoreRow | None, shown: Mapping[tuple[str, Place], str]) -> Cell:

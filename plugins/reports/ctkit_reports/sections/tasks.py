@@ -12,7 +12,22 @@ from numpy.typing import NDArray
 from ctkit import ComparisonRow, Run, RunPredictions, ScoreRow, quantities
 from ctkit.contracts import Floats, Mistake, Predictions, main_metric, worst_mistakes
 from ctkit_reports import diagnostics, figures, pictures, verdict, wording
-from ctkit_reports.elements import Cell, Looks, Matrix, Plot, Table, by, grouped, number, table, text, title, unique
+from ctkit_reports.elements import (
+    Cell,
+    Looks,
+    Matrix,
+    Plot,
+    Table,
+    by,
+    grouped,
+    main_rows,
+    metrics,
+    number,
+    table,
+    text,
+    title,
+    unique,
+)
 from ctkit_reports.figures import Curve, Strip
 
 MOST_PICTURES = 12  #: of mistakes, for each task, protocol and share of the labels
@@ -27,10 +42,10 @@ def tasks(run: Run, looks: Looks) -> dict[str, Any]:
     if not places:
         return {}
     first = {place[:2]: place for place in reversed(places)}
-    main = main_metric(run.comparison_rows)
-    in_main, others = ([c for c in run.comparison_rows if (c.metric == main) == wanted] for wanted in (True, False))
+    main = main_rows(run.comparison_rows)
+    others = [row for row in run.comparison_rows if row not in main]
     return {
-        "differences": _comparison_table(run, f"All differences in {wording.metric(main or '')}", in_main, looks),
+        "differences": _comparison_table(run, f"All differences in {metrics(main)}", main, looks),
         "others": _comparison_table(run, "Differences in other metrics", others, looks),
         "places": [_task(run, looks, *place, with_curve=place in first.values()) for place in places],
     }
