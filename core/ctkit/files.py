@@ -78,7 +78,7 @@ def read_sealed(path: Path) -> bytes | None:
     try:
         data = path.read_bytes()
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.EIO):
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EIO):
             raise
         return None
     return unsealed(path.name, data)

@@ -12,10 +12,19 @@ from ctkit.cli.completion import plugins_of
 from ctkit.cli.early_workers import early_workers
 from ctkit.cli.options import output_options
 from ctkit.contracts import SliceFormat
-from ctkit.errors import CtkitError, RequestError
+from ctkit.errors import ConfigError, CtkitError, RequestError
 
 if TYPE_CHECKING:
     from ctkit.console import Console
+
+_OPTIONS = {  #: by the place that a mistake begins with
+    "dataset.root: ": "SOURCE: ",
+    "dataset.use: ": "--dataset: ",
+    "dataset.": "-d ",
+    "reduce[0].use: ": "--reducer: ",
+    "reduce[0].": "-p ",
+    "reduce[0]: ": "--reducer: ",
+}
 
 
 @click.command()
@@ -65,18 +74,21 @@ def reduce(
     for key, option, values in (("reducer", "-p", parameters), ("dataset", "-d", dataset_parameters)):
         for value in values:
             pipeline_text.override(given[key], value, option)
-    found = studies.reduce(
-        source,
-        dataset=dataset,
-        reducer=reducer,
-        out=out,
-        seed=seed,
-        curve=with_curve,
-        dataset_parameters=given["dataset"],
-        reducer_parameters=given["reducer"],
-        exportable=form,
-        console=console,
-    )
+    try:
+        found = studies.reduce(
+            source,
+            dataset=dataset,
+            reducer=reducer,
+            out=out,
+            seed=seed,
+            curve=with_curve,
+            dataset_parameters=given["dataset"],
+            reducer_parameters=given["reducer"],
+            exportable=form,
+            console=console,
+        )
+    except ConfigError as error:
+        raise ConfigError(*map(_by_option, error.mistakes)) from error
     run, context = found.run.path, click.get_current_context()
     try:
         if curve:
@@ -85,6 +97,13 @@ def reduce(
             context.invoke(export, run=run, arm=found.arm, form=form, out=run / f"slices-{form}", console=console)
     except RequestError as error:  # its exit code says that nothing was started
         raise CtkitError(str(error)) from error
+
+
+def _by_option(mistake: str) -> str:
+    """A mistake, said of the option that it is in, and not of a place in a pipeline file."""
+    text = mistake.removeprefix("ctkit reduce: ")
+    place = next((place for place in _OPTIONS if text.startswith(place)), "")
+    return _OPTIONS.get(place, "") + text.removeprefix(place)
 
 
 def _of_a_plugin(name: str, option: str, plugin: str) -> click.Command:

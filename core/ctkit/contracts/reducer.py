@@ -61,7 +61,7 @@ def knob_of(params: type[Params]) -> Knob | None:
 
 @dataclass(frozen=True)
 class Slices:
-    """What ``describe`` sees: the readable slices of one volume, in order."""
+    """What ``describe`` sees: the readable slices of one volume, in order; read-only, for others see them too."""
 
     grey: NDArray[np.uint8]  #: (n, rows, columns) evidence rendering: each slice's minimum..maximum to 0..255
     hu: NDArray[np.int16] | None  #: (n, rows, columns) Hounsfield units; None where the source has none

@@ -119,7 +119,7 @@ class Entry:
 
 
 def in_file(path: Path, name: str = "", kind: Kind | None = None) -> list[Entry]:
-    """The plugins in a file, those of a ``kind`` or the one called ``name``; classes that others derive from are none.
+    """The plugins in a file of a ``kind``, but for classes that others derive from; or the one called ``name``.
 
     Raises ``PluginError`` where the file cannot be imported, or has none.
     """
@@ -128,7 +128,7 @@ def in_file(path: Path, name: str = "", kind: Kind | None = None) -> list[Entry]
     path = Path(os.path.abspath(path))  # noqa: PTH100  # Path.resolve would follow links
     source, module = read_file(path)
     own = [one for one in vars(module).values() if isinstance(one, type) and one.__module__ == module.__name__]
-    classes = {one.__name__: one for one in own if issubclass(one, Plugin) and not one.__subclasses__()}
+    classes = {one.__name__: one for one in own if issubclass(one, Plugin) and (name or not one.__subclasses__())}
     if name and name not in classes:
         what = "no plugin: it derives from none of ctkit.contracts" if hasattr(module, name) else "not there"
         raise PluginError(f"{name} of {path.name} is {what}; {nearest(name, classes)}")

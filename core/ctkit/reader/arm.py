@@ -57,12 +57,13 @@ def revisit(run: Path, arm: str, console: Console, *, looking: bool = True) -> I
 
 def _refuse_other_code(run: Path, pipeline: Pipeline) -> None:
     """Raise ``RequestError`` where a plugin's file is not what it was when the run used it."""
-    now = {(one.entry.kind, one.entry.name): one.entry for one in pipeline.plugins}
-    for fact in read_provenance(run).get("plugins", []):
-        entry = now.get((fact["kind"], fact["name"]))
-        if entry and entry.source and entry.source.digest != fact.get("code", entry.source.digest):
+    facts = read_provenance(run).get("plugins", [])
+    for entry in (one.entry for one in pipeline.plugins):
+        mine = entry.kind, entry.name, entry.distribution
+        then = [fact for fact in facts if (fact["kind"], fact["name"], fact["distribution"]) == mine]
+        if entry.source and then and entry.source.digest not in [fact.get("code") for fact in then]:
             raise RequestError(
-                f"{entry.file} has changed since the run in {run}, whose results are of {fact['version']};"
+                f"{entry.file} has changed since the run in {run}, whose results are of {then[0]['version']};"
                 " undo the change, or run it again"
             )
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ctkit.console import without_paths
 from ctkit.contracts import Tracker
-from ctkit.errors import CtkitError, PluginError, RequestError
+from ctkit.errors import PASSING, CtkitError, PluginError, RequestError
 from ctkit.hookspecs import RunInfo, hookimpl
 from ctkit.pipeline_file import Chosen
 from ctkit.plugins import Registry
@@ -109,7 +109,9 @@ class _Follower:
         """Warn of the first failure of each call: a tracker must never stop a run."""
         try:
             yield
-        except (Exception, SystemExit) as error:
+        except PASSING:
+            raise
+        except BaseException as error:
             if call not in self._said:
                 self._said.add(call)
                 kind = "" if isinstance(error, CtkitError) else f"{type(error).__name__}: "

@@ -136,7 +136,7 @@ class Provenance:
 
 def _plugins(pipeline: Pipeline) -> list[dict[str, Any]]:
     facts = {
-        (chosen.entry.kind, chosen.entry.name): {
+        (chosen.entry.kind, chosen.entry.name, chosen.entry.distribution, chosen.entry.version): {
             "kind": chosen.entry.kind,
             "name": chosen.entry.name,
             "distribution": chosen.entry.distribution,

@@ -105,7 +105,11 @@ class Packs:
                     table = table or unsealed(_TABLE, file.read())
             if table is not None:
                 written, lengths = json.loads(table)
-                return written, _places(path, len(table) + _SEAL, lengths)
+                places = [*_places(path, len(table) + _SEAL, lengths)]
+                whole = [place for place in places if sum(place[1][1:]) + _SEAL <= size]
+                if whole != places:
+                    self._cache.say_damaged(path)
+                return written, whole
         if path.exists():
             self._cache.discard(path)
         return 0, []

@@ -150,9 +150,11 @@ def _joined(blocks: list[Pixels]) -> Pixels:
 
 
 def as_slices(pixels: Pixels) -> Slices:
-    """Render pixels as reducers see them."""
-    hu = pixels.values if pixels.unit == "HU" else None
-    return Slices(rendering.evidence(pixels.values, pixels.ends), hu, pixels.index)
+    """Render pixels as reducers see them, who cannot change them: others look at them as well."""
+    grey, hu, index = rendering.evidence(pixels.values, pixels.ends), pixels.values.view(), pixels.index.view()
+    for array in (grey, hu, index):
+        array.flags.writeable = False
+    return Slices(grey, hu if pixels.unit == "HU" else None, index)
 
 
 def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices, reducer: Reducer[Any] | None = None) -> NDArray[Any]:

@@ -98,8 +98,9 @@ class Evidence:
         key = evidence_key(step.reducer)
         if key not in self._whole:
             readable = [volume for volume, reading in enumerate(self._data.readings) if reading.index.size]
-            pieces = (self._load(step.reducer, volume) for volume in readable)
-            self._whole[key] = self._gathered(pieces, self._load(step.reducer, readable[0]), int(self._first[-1]))
+            like = self._load(step.reducer, readable[0])
+            pieces = (_as_like(like, self._load(step.reducer, volume), step.reducer) for volume in readable)
+            self._whole[key] = self._gathered(pieces, like, int(self._first[-1]))
         return self._whole[key]
 
     def _slices(self, whole: NDArray[Any], slices: Ints) -> NDArray[Any]:
@@ -123,8 +124,6 @@ class Evidence:
         try:
             with tempfile.TemporaryFile(dir=folder) as file:
                 for piece in pieces:
-                    if (kind := f"{piece.dtype} {piece.shape[1:]}") != (first := f"{like.dtype} {like.shape[1:]}"):
-                        raise PluginError(f"evidence of one volume is {first} for each slice, of another {kind}")
                     np.ascontiguousarray(piece).tofile(file)
                 return np.asarray(np.memmap(file, like.dtype, "r", shape=(n, *like.shape[1:])))
         except OSError as error:
@@ -137,6 +136,17 @@ class Evidence:
         n = len(self._data.readings[volume].index)
         within = slices - self._first[volume]
         return triangle if np.array_equal(within, np.arange(n)) else condensed_of(triangle, n, within)
+
+
+def _as_like(like: NDArray[Any], piece: NDArray[Any], chosen: Chosen[Reducer[Any]]) -> NDArray[Any]:
+    """The evidence of a volume. Raises ``PluginError`` where it is of another shape or type than that of the first."""
+    kinds = [f"{one.dtype} {one.shape[1:]}" for one in (like, piece)]
+    if kinds[0] != kinds[1]:
+        raise PluginError(
+            f"{chosen.title}: evidence must be of one shape and type, but is {kinds[0]} for each slice of one volume,"
+            f" and {kinds[1]} of another; describe all volumes alike"
+        )
+    return piece
 
 
 def condensed_of(triangle: NDArray[Any], n: int, chosen: Ints) -> NDArray[Any]:

@@ -29,7 +29,7 @@ def embed(backbone: Backbone, grey: NDArray[np.uint8], size: int, device: str) -
     features = np.empty((len(grey), backbone.trunk.width), np.float32)
     with torch.inference_mode(), exact_convolutions():
         for start in range(0, len(grey), BATCH):
-            images = _prepared(torch.from_numpy(grey[start : start + BATCH]).to(device), size)
+            images = _prepared(torch.tensor(grey[start : start + BATCH]).to(device), size)
             seen = backbone.trunk((images - backbone.mean) / backbone.std)
             features[start : start + BATCH] = functional.normalize(seen.float()).cpu().numpy()
     return features

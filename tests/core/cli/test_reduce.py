@@ -74,3 +74,18 @@ def test_what_is_asked_of_a_selection_that_is_there_fails_with_exit_code_1(folde
     assert code == 1
     assert "has no curve: all has no knob" in err
     assert (folder / "c" / "arms" / "all" / "selection.csv").exists()
+
+
+def test_mistakes_are_said_of_the_options_that_they_are_in(tmp_path: Path, command: Run) -> None:
+    options = ("--dataset", "dicom", "-d", "sie=9", "--reducer", "hash", "-p", "threshold=abc", "-p", "keep=0.3")
+    code, _, err = command("reduce", str(tmp_path / "none"), *options, "--out", str(tmp_path / "out"))
+    assert code == 2
+    assert "SOURCE: no such file or folder: " in err
+    assert "-d sie: unknown key; did you mean 'size'?" in err
+    assert "-p threshold: must be a whole number but is 'abc'" in err
+    assert "-p keep: must be a table but is 0.3" in err
+    assert "reduce[0]" not in err
+    options = ("--dataset", "phantm", "--reducer", "ssim")
+    err = command("reduce", *options, "--out", str(tmp_path / "out"))[2]
+    assert "--dataset: there is no dataset 'phantm'; did you mean 'phantom'?" in err
+    assert "--reducer: ssim needs threshold (1 - SSIM) or keep, a budget" in err

@@ -95,6 +95,12 @@ def test_what_is_not_in_a_file_is_said(file: Path, use: str, message: str) -> No
         find(use, file.parent)
 
 
+def test_a_class_that_another_derives_from_is_used_where_it_is_named(file: Path) -> None:
+    file.write_text(f"{REDUCER}\n\nclass Second(First):\n    pass\n\n\ndel Nothing\n")
+    assert find(f"{file}:First", file.parent).name == "First"
+    assert find(f"{file}", file.parent).name == "Second"
+
+
 def test_a_plugin_of_another_kind_is_said(file: Path) -> None:
     with pytest.raises(PluginError, match=r"there is no task 'First' in first: one.py: it is a reducer"):
         find(f"{file}:First", file.parent, "task")
@@ -176,6 +182,9 @@ matrix = 32
 [[reduce]]
 id = "mine"
 use = "./my plugins/first: one.py:First"
+[[reduce]]
+id = "other"
+use = "another.py:First"
 """
 
 
@@ -187,10 +196,12 @@ def test_a_run_uses_a_file_notices_its_edit_and_says_when_it_is_gone(
     monkeypatch.delenv("CTKIT_CACHE", raising=False)
     pipeline = tmp_path / "p.toml"
     pipeline.write_text(PIPELINE.format(compute=compute))
+    (tmp_path / "another.py").write_text(REDUCER.replace("< at", ">= at"))
     code, _, err = command("run", str(pipeline), "--until", "select")
     assert code == 0, err
     facts = json.loads(Path("runs/small/run.json").read_text())
-    (used,) = [plugin for plugin in facts["plugins"] if plugin["kind"] == "reducer"]
+    other, used = [plugin for plugin in facts["plugins"] if plugin["kind"] == "reducer"]
+    assert (other["name"], other["distribution"]) == ("First", "another.py")
     assert (used["name"], used["distribution"]) == ("First", "first: one.py")
     assert used["code"].startswith(used["version"])
     assert json.loads(Path("runs/small/arms/mine/arm.json").read_text())["kept"] == 6

@@ -51,6 +51,10 @@ class Noting(Tracker[NoParams]):
         self.told.append(finished)
 
 
+class EndError(BaseException):
+    """As SystemExit, no Exception."""
+
+
 class Refusing(Noting):
     """Takes nothing but the end."""
 
@@ -58,7 +62,7 @@ class Refusing(Noting):
         raise ValueError("no such key as /home/anna/key")
 
     def file(self, path: Path) -> None:
-        raise SystemExit(3)
+        raise EndError(3)
 
 
 class Absent(Noting):
@@ -120,7 +124,7 @@ def test_a_record_is_closed_whatever_its_tracker_refuses_and_the_others_are_told
         "tracker 'absent' failed in start: ConnectionError: no server; the run goes on",
         "tracker 'refusing' failed in metric for loss of pretrain hash6+ simclr seed-42: ValueError: no such key as …;"
         " the run goes on",
-        "tracker 'refusing' failed in file for report.html: SystemExit: 3; the run goes on",
+        "tracker 'refusing' failed in file for report.html: EndError: 3; the run goes on",
     ]
 
 

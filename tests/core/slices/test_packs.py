@@ -95,6 +95,7 @@ def test_a_pack_that_is_cut_short_has_what_comes_before(tmp_path: Path) -> None:
         pack.write_bytes(data[:size])
         found = whole(tmp_path)
         assert found.items() <= SOME.items()
+        assert found.keys() == {*SOME} & Packs(Cache(tmp_path, looking=True), "evidence")._places.keys()
         counts.append(len(found))
     assert counts == sorted(counts)
     assert {*counts} == {*range(len(SOME) + 1)}

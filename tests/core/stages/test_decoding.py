@@ -10,6 +10,7 @@ import pydicom
 import pytest
 
 from ctkit import pipeline_file, plugins
+from ctkit.contracts import Slices
 from ctkit.pipeline_file import Pipeline
 from ctkit.slices import Packs
 from ctkit.stages.decoding import Wanted, describe_volumes, keep, write_kept
@@ -84,7 +85,24 @@ def test_a_reducer_that_fails_in_a_block_leaves_nothing_and_the_other_all(
         return np.zeros((len(slices.index), 1), np.uint64)
 
     monkeypatch.setattr(Hash, "describe", fail)
-    reasons, entries = described(pipeline, tmp_path / "blocks")
-    assert reasons == ["reducer 'hash' failed to describe a volume: ValueError: not today"]
+    (reason,), entries = described(pipeline, tmp_path / "blocks")
+    assert reason.startswith("reducer 'hash' failed to describe a volume: ValueError: not today (volume ")
     assert len(entries) == 2
     assert entries.items() < whole.items()
+
+
+@pytest.mark.parametrize("name", ["grey", "hu", "index"])
+def test_a_reducer_cannot_change_what_others_see(
+    name: str, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, whole = described(pipeline, tmp_path / "before")
+
+    def describe(self: Hash, slices: Slices) -> Any:
+        getattr(slices, name)[:] = 1
+        return slices.index
+
+    monkeypatch.setattr(Hash, "describe", describe)
+    (reason,), left = described(pipeline, tmp_path / "after")
+    assert "reducer 'hash' failed to describe a volume: ValueError: assignment destination is read-only" in reason
+    assert len(left) == 2
+    assert left.items() <= whole.items()

@@ -69,12 +69,14 @@ def test_selections_are_the_same_where_evidence_is_mapped(start, chosen, monkeyp
     assert not [path for path in (tmp_path / "runs" / ".cache").iterdir() if path.name.startswith("tmp")]
 
 
-def test_large_evidence_of_different_kinds_is_an_error(start, chosen, monkeypatch) -> None:
+@pytest.mark.parametrize(("dtype", "width"), [(np.uint8, 3), (np.float32, 2)])
+def test_evidence_of_different_kinds_is_an_error(start, chosen, monkeypatch, dtype, width) -> None:
     session = start(reduce=ARMS[:1])
-    given = Evidence(session, chosen(session))
-    monkeypatch.setattr(evidence, "HELD", 0)
-    with pytest.raises(PluginError, match=r"is uint8 \(2,\) for each slice, of another uint8 \(3,\)"):
-        given._gathered((np.zeros((1, n), np.uint8) for n in (2, 3)), np.zeros((1, 2), np.uint8), 2)
+    given, (arm,) = Evidence(session, chosen(session)), session.arms
+    found = {0: np.zeros((1, 2), np.uint8), 1: np.zeros((1, width), dtype)}
+    monkeypatch.setattr(given, "_load", lambda reducer, volume: found[volume])
+    with pytest.raises(PluginError, match=r"^reducer '.*': evidence must be of one .* is uint8 \(2,\) for each"):
+        given._all(arm.steps[0])
 
 
 def test_a_digest_of_all_volumes_is_made_once_for_all_arms(start, chosen, monkeypatch) -> None:
