@@ -54,8 +54,7 @@ def ctkit_register_methods() -> Sequence[Spec]:
 @hookimpl
 def ctkit_open_backbone(path: Path) -> Any:
     """Any backbone that ctkit or a plugin wrote, by the architecture in its metadata."""
-    from ctkit_torch.backbones import load_backbone
-    from ctkit_torch.opened import NormalisedBackbone
+    from ctkit_torch.backbones import NormalisedBackbone, load_backbone
 
     return NormalisedBackbone(load_backbone(path))
 

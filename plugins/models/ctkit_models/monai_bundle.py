@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -60,44 +61,19 @@ def inference(
 ) -> dict[str, Any]:
     """``configs/inference.json``: features of the NIfTI files in ``dataset_dir``, into ``output``.
 
-    ``look`` is the rendering that the metadata of a backbone has; None takes images on the scale 0..1.
+    ``look`` is the rendering that the metadata of a backbone has; None takes images on the scale 0..1. In the
+    transforms, slices take the place of channels: (slices, rows, columns).
     """
-    network_input = "image[:, None]" if dimensions == 2 else "image.permute(1, 2, 0)[None, None]"
-    computed = "torch.cat([@inferer(part.to(@device), @network).cpu() for part in image.split(16)]).numpy()"
+    channel = "image[:, None]" if dimensions == 2 else "image.permute(1, 2, 0)[None, None]"
+    transforms = _scaling(json.loads(look)["intensity"] if look else None)
     return {
-        "imports": ["$import numpy", "$import pathlib", "$import torch"],
-        "bundle_root": ".",
-        "dataset_dir": "$@bundle_root + '/images'",
-        "files": "$sorted(pathlib.Path(@dataset_dir).glob('*.nii*'))",
-        "output": "$@bundle_root + '/features.npz'",
-        "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
+        **json.loads(Path(__file__).with_name("monai_inference.json").read_text(encoding="utf-8")),
         "network_def": monai_network(architecture, dimensions),
-        "weights": "$torch.load(@bundle_root + '/models/model.pt', map_location='cpu', weights_only=True)",
-        "loaded": "$@network_def.load_state_dict(@weights)",
-        "network": "$@loaded and @network_def.to(@device).eval().requires_grad_(False)",
-        "preprocessing": {
-            "_target_": "Compose",
-            "transforms": [
-                {"_target_": "LoadImage", "image_only": True, "ensure_channel_first": True},
-                {"_target_": "Orientation", "axcodes": "LPS", "labels": None},
-                # slices take the place of channels: (slices, rows, columns)
-                {"_target_": "Lambda", "func": "$lambda image: image.as_tensor()[0].permute(2, 1, 0)"},
-                *_scaling(json.loads(look)["intensity"] if look else None),
-                {
-                    "_target_": "Resize",
-                    "spatial_size": size,
-                    "size_mode": "longest",
-                    "mode": "bilinear",
-                    "anti_aliasing": True,
-                },
-                {"_target_": "SpatialPad", "spatial_size": [size, size]},
-                {"_target_": "NormalizeIntensity", "subtrahend": mean, "divisor": std},
-                {"_target_": "Lambda", "func": f"$lambda image: {network_input}"},
-            ],
-        },
-        "dataset": {"_target_": "Dataset", "data": "@files", "transform": "@preprocessing"},
-        "inferer": {"_target_": "SimpleInferer"},
-        "run": [f"$numpy.savez(@output, **{{path.name: {computed} for path, image in zip(@files, @dataset)}})"],
+        "size": size,
+        "mean": mean,
+        "std": std,
+        "scaling": {"_target_": "Compose", "transforms": transforms},
+        "with_channel": f"$lambda image: {channel}",
     }
 
 

@@ -19,16 +19,11 @@ FEWEST = 32  #: images that are looked at however short a training is
 _PROBED_IN_STEP = 6  # a step of n slices is at least 2 views, forward and, twice as dear, backward: 6 n probed images
 
 
-def interval(plan: Plan, images: int) -> int:
-    """Steps from one look at so many images to the next."""
-    return max(-(-plan.steps // POINTS), round(images / (_PROBED_IN_STEP * plan.batch * COST)))
-
-
 class Look:
     """Looks at so many images again and again."""
 
     def __init__(self, plan: Plan, images: int) -> None:
-        self._every = interval(plan, images)
+        self._every = max(-(-plan.steps // POINTS), round(images / (_PROBED_IN_STEP * plan.batch * COST)))  # steps
         self._at_a_time = max(1, plan.batch // plan.pieces)  # a device has memory for these, as it trains with them
 
     def due(self, step: int) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ctkit.errors import CtkitError, DataError
 from ctkit.files import write_bytes
@@ -31,6 +31,26 @@ class Backbone:
     mean: float  #: of the training slices, on the scale 0..1
     std: float
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+class NormalisedBackbone(nn.Module):
+    """A backbone as ``ctkit.Run.backbone`` gives it, with its normalisation.
+
+    Features (n, ``width``) of images (n, 1 or 3, height, width), float on the scale 0..1.
+    """
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.trunk = backbone.trunk
+        self.architecture, self.width = backbone.architecture, backbone.trunk.width
+        self.mean, self.std = backbone.mean, backbone.std  #: of the training slices, on the scale 0..1
+        self.metadata: Mapping[str, str] = backbone.metadata
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise, repeat one channel to three, and compute features."""
+        features: Tensor = self.trunk(images.sub(self.mean).div(self.std).expand(-1, 3, -1, -1))
+        return features
 
 
 def save_backbone(path: Path, trunk: Trunk, *, mean: float, std: float, metadata: Mapping[str, str]) -> None:
@@ -69,8 +89,8 @@ def load_backbone(path: Path, architecture: str | None = None) -> Backbone:
     """
     try:
         if is_safetensors(path):
-            weights = _tensors(path)
-            if is_ours(path):
+            ours, weights = is_ours(path), read_safetensors(path)[0]
+            if ours:
                 header = read_header(path)
                 return Backbone(filled(path, header.architecture, weights), *header)
         else:
@@ -98,10 +118,3 @@ def _with_sorted_header(data: bytes) -> bytes:
     header = json.dumps(json.loads(data[8:start]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)  # the format aligns the tensors to 8 bytes
     return len(header).to_bytes(8, "little") + header + data[start:]
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return read_safetensors(path)[0]
-    except safetensors.SafetensorError as error:
-        raise DataError(f"{path} is not a complete safetensors file: {error}") from error

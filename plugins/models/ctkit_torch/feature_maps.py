@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ctkit.errors import RequestError
 from ctkit_torch.trunks import Trunk
 
-_COARSEST = 32  # pixels of the image in one of the last map, each way
+_STRIDES = (2, 4, 8, 16, 32)  # pixels of the image in one of a map, each way
 _FEWEST = 3  # scales
 
 
@@ -46,9 +46,8 @@ class FeatureMaps(nn.Module):
         for handle in handles:
             handle.remove()
         self._maps.clear()
-        strides = [stride for stride in (2, 4, 8, 16, 32) if stride in found]
-        whole = [_COARSEST >> step for step in reversed(range(len(strides)))]
-        if len(strides) < _FEWEST or strides != whole:
+        strides = tuple(stride for stride in _STRIDES if stride in found)
+        if len(strides) < _FEWEST or strides != _STRIDES[-len(strides) :]:
             raise RequestError(
                 f"{trunk.architecture} has no feature maps at 1/4, 1/8, 1/16 and 1/32 of an image; take a network as"
                 " a ResNet"

@@ -62,11 +62,8 @@ class Plot:
     text: str
 
 
-@dataclass(frozen=True)
-class Looks:
+class Looks(dict[str, Look]):
     """How each arm and baseline looks; the reference arm has look 0, the page's own ink."""
-
-    by_arm: dict[str, Look]
 
     @classmethod
     def of(cls, run: Run) -> Looks:
@@ -74,9 +71,6 @@ class Looks:
         others = [arm.name for arm in run.arms if arm.name != run.reference] + run.baselines
         names = dict(enumerate(others, start=1)) | ({0: run.reference} if run.reference else {})
         return cls({name: Look(number) for number, name in names.items()})
-
-    def __getitem__(self, arm: str) -> Look:
-        return self.by_arm[arm]
 
     def legend(self, arms: Sequence[str]) -> list[tuple[str, Markup]]:
         """Names and swatches of ``arms``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -202,8 +203,7 @@ def _viewed(explanation: Explanation, numbers: list[int]) -> dict[str, Any]:
 def _tables(explanation: Explanation) -> list[Table]:
     named = [("Slices with findings, in volumes with annotations", "Finding", explanation.findings)]
     named += [(f"By {name}", name.capitalize(), shares) for name, shares in explanation.traits.items()]
-    found = (_table(caption, first, shares) for caption, first, shares in named)
-    return [one for one in found if one]
+    return list(filter(None, starmap(_table, named)))
 
 
 def _table(caption: str, first: str, shares: Sequence[Share]) -> Table | None:
