@@ -28,7 +28,7 @@ def write_catalogue(folder: Path, volumes: Iterable[Volume], dataset: Mapping[st
     counts: list[int] = []
     ordered, repeated = False, 0
     with unsorted.open("wb") as target:
-        for volume in arranged(f"data set {dataset['plugin']!r}", volumes):
+        for volume in arranged(f"data set {dataset['plugin'].rpartition(':')[2]!r}", volumes):
             files = [{"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns} for file in volume.files]
             line = json.dumps(vars(volume) | {"files": files}, separators=(",", ":")).encode() + b"\n"
             places.append((volume.patient, volume.key, target.tell(), len(line)))

@@ -14,7 +14,7 @@ from ctkit.contracts import SourceFile, Volume
 from ctkit.errors import CtkitError
 from ctkit.slices.catalogue import Catalogue, write_catalogue
 
-DATASET = {"plugin": "x"}
+DATASET = {"plugin": "some-digest:x"}
 
 
 def volume(patient: str, key: str, slices: int = 2, **more: object) -> Volume:
