@@ -189,6 +189,7 @@ def test_few_seeds_cost_degrees_of_freedom_as_far_as_they_vary(alone: float, lea
     assert least <= freedom <= most
     assert seeds_lead is (alone > 1)
     assert degrees_of_freedom(1.0, 200, [SeedPart(0.0, 0.0, 0)] * 2) == (0, False)  # one seed: the normal distribution
+    assert degrees_of_freedom(0.02, 2, [SeedPart(1.0, 0.01, 1)] * 2) == (1, False)  # else intervals of any width
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -40,10 +40,8 @@ def query(
     from ctkit.runner import pipeline_text
     from ctkit.runner import query as queries
 
-    given: dict[str, Any] = {"dataset": {}}
-    for value in parameters:
-        pipeline_text.override(given, f"dataset.{value}")
-    found = queries.query(run, folder, arm=arm, dataset=dataset, dataset_parameters=given["dataset"], console=console)
+    given = pipeline_text.parameters(parameters, "-d")
+    found = queries.query(run, folder, arm=arm, dataset=dataset, dataset_parameters=given, console=console)
     if out:
         found.write(out)
     if console.as_json:

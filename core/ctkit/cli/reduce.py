@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -70,10 +70,6 @@ def reduce(
 
     curve = _of_a_plugin("curve", "--curve", "ctkit-reports") if with_curve else None
     export = _of_a_plugin("export-slices", "--export", "ctkit-exporters") if form else None
-    given: dict[str, dict[str, Any]] = {"dataset": {}, "reducer": {}}
-    for key, option, values in (("reducer", "-p", parameters), ("dataset", "-d", dataset_parameters)):
-        for value in values:
-            pipeline_text.override(given[key], value, option)
     try:
         found = studies.reduce(
             source,
@@ -82,8 +78,8 @@ def reduce(
             out=out,
             seed=seed,
             curve=with_curve,
-            dataset_parameters=given["dataset"],
-            reducer_parameters=given["reducer"],
+            dataset_parameters=pipeline_text.parameters(dataset_parameters, "-d"),
+            reducer_parameters=pipeline_text.parameters(parameters, "-p"),
             exportable=form,
             console=console,
         )

@@ -17,7 +17,6 @@ from ctkit.console import Console
 from ctkit.contracts import Bools, Exported, ExportFormat, Floats, Ints, Method, Params, Predictions
 from ctkit.errors import PluginError, RequestError, nearest
 from ctkit.hookspecs import DISTRIBUTION
-from ctkit.stages import predictions
 from ctkit.storage import ArmFolder, RunFolder, TrainingFolder, read_provenance, records
 from ctkit.storage.records import read_rows
 from ctkit.storage.run_folder import facts_beside
@@ -147,11 +146,15 @@ class RunPredictions:
     @cached_property
     def facts(self) -> records.PredictionFacts:
         """What the table cannot say: the positive class, notes and warnings; {} where a run left none."""
-        return predictions.read_prediction_facts(facts_beside(self.path))
+        from ctkit.stages.predictions import read_prediction_facts
+
+        return read_prediction_facts(facts_beside(self.path))
 
     def read(self) -> Predictions:
         """Read the table. Raises ``DataError`` where it names a label that is none of its classes."""
-        return predictions.read_predictions(self.path, facts_beside(self.path))
+        from ctkit.stages.predictions import read_predictions
+
+        return read_predictions(self.path, facts_beside(self.path))
 
 
 @dataclass(frozen=True)

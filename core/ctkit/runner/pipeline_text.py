@@ -116,6 +116,14 @@ def override(document: dict[str, Any], change: str, option: str = "--set") -> No
         here[last] = value
 
 
+def parameters(changes: Sequence[str], option: str) -> dict[str, Any]:
+    """Return what an option that may be repeated gives: ``a.b=c`` each. Raises ``RequestError`` as ``override``."""
+    document: dict[str, Any] = {}
+    for change in changes:
+        override(document, change, option)
+    return document
+
+
 def _enter(table: Any, name: str, change: str) -> Any:
     if isinstance(table, list):
         by_name = {str(item.get("id", item.get("use"))): item for item in reversed(table) if isinstance(item, dict)}

@@ -17,10 +17,8 @@ _TOLD = ("notes", "kernel", "thickness", "same_scan")  # of a volume: its pixels
 _LINES, _INDEX = "volumes.jsonl", "volumes.npz"
 
 
-def write_catalogue(folder: Path, volumes: Iterable[Volume], dataset: Mapping[str, Any], title: str) -> None:
-    """Write volumes in the order of patient, then key.
-
-    ``dataset`` is the identity of the data set's plugin, ``title`` what messages call it.
+def write_catalogue(folder: Path, volumes: Iterable[Volume], dataset: Mapping[str, Any]) -> None:
+    """Write volumes in the order of patient, then key. ``dataset`` is the identity of the data set's plugin.
 
     The volumes pass through one at a time; only their names and places stay in memory. Raises
     ``CtkitError`` for the first one that does not hold together.
@@ -30,7 +28,7 @@ def write_catalogue(folder: Path, volumes: Iterable[Volume], dataset: Mapping[st
     counts: list[int] = []
     ordered, repeated = False, 0
     with unsorted.open("wb") as target:
-        for volume in arranged(title, volumes):
+        for volume in arranged(f"data set {dataset['plugin'].rpartition(':')[2]!r}", volumes):
             files = [{"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns} for file in volume.files]
             line = json.dumps(vars(volume) | {"files": files}, separators=(",", ":")).encode() + b"\n"
             places.append((volume.patient, volume.key, target.tell(), len(line)))

@@ -294,7 +294,7 @@ def _write(folder: Path, session: Session, chunks: list[_Chunk], inspection: _In
                 accounted.extend(hash(file.path) for file in found.files)
                 yield found
 
-    write_catalogue(folder, volumes(), chosen.identity, chosen.title)
+    write_catalogue(folder, volumes(), chosen.identity)
     inspection.wait()  # where the plugin has not asked for all
     absent = set(_absent(np.asarray(accepted), np.asarray(accounted)).tolist())
     for path in (file.path for chunk in chunks if absent for file in chunk.files if hash(file.path) in absent):

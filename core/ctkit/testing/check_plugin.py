@@ -90,9 +90,7 @@ def _params(entry: Entry, plugin: type[Any], parameters: tuple[str, ...]) -> Par
     """The parameters to check a plugin with; None for its defaults. Raises ``ConfigError`` where they are wrong."""
     fields = getattr(plugin.params_type, "model_fields", {})
     quick = {name: value for name, value in _QUICK.items() if name in fields and entry.kind in _QUICK_KINDS}
-    document: dict[str, Any] = {}
-    for text in parameters:
-        pipeline_text.override(document, text, "-p")
+    document = pipeline_text.parameters(parameters, "-p")
     if not quick | document and not any(field.is_required() for field in fields.values()):
         return None
     found, mistakes = validated(plugin.params_type, quick | document, Path.cwd())

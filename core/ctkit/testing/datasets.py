@@ -202,7 +202,13 @@ def _check_reading(judge: Judge, dataset: Dataset[Any], fresh: Dataset[Any], vol
         "reading a volume must give the same each time, also when its details come back from JSON,"
         " but it gives other pixels; keep no state, and expect lists instead of tuples",
     )
-    _check_blocks(judge, dataset, volume, whole)
+    with judge.calling("read_blocks"):
+        blocks = [(one.index, one.values.copy(), one.skipped) for one in dataset.read_blocks(volume)]
+    index, values, skipped = ([part for block in blocks for part in block[of]] for of in range(3))
+    judge.must(
+        np.array_equal(index, whole.index) and np.array_equal(values, whole.values) and tuple(skipped) == whole.skipped,
+        "read_blocks must give what read does, in the same order, but it differs; override both, or read alone",
+    )
     for wanted in (np.arange(n := len(volume)), np.array([n - 1]), np.arange(0, n, 3)):
         part = _read(judge, dataset, volume, wanted)
         if part is not None:
@@ -214,16 +220,6 @@ def _check_reading(judge: Judge, dataset: Dataset[Any], fresh: Dataset[Any], vol
             )
 
 
-def _check_blocks(judge: Judge, dataset: Dataset[Any], volume: Volume, whole: Pixels) -> None:
-    with judge.calling("read_blocks"):
-        blocks = [(one.index, one.values.copy(), one.skipped) for one in dataset.read_blocks(volume)]
-    index, values, skipped = ([part for block in blocks for part in block[of]] for of in range(3))
-    judge.must(
-        np.array_equal(index, whole.index) and np.array_equal(values, whole.values) and tuple(skipped) == whole.skipped,
-        "read_blocks must give what read does, in the same order, but it differs; override both, or read alone",
-    )
-
-
 def _read(judge: Judge, dataset: Dataset[Any], volume: Volume, wanted: Ints | None) -> Pixels | None:
     """Read slices; None where nothing of them can be read, which a dataset may say by an error."""
     promise = "read must skip a bad slice, and raise ctkit.errors.DataError if nothing can be read"
@@ -233,11 +229,6 @@ def _read(judge: Judge, dataset: Dataset[Any], volume: Volume, wanted: Ints | No
     except DataError:
         return None
     check_pixels(judge, volume, pixels, np.arange(len(volume)) if wanted is None else wanted)
-    _check_contents(judge, volume, pixels)
-    return pixels
-
-
-def _check_contents(judge: Judge, volume: Volume, pixels: Pixels) -> None:
     values = pixels.values
     judge.must(values.dtype.kind != "f" or np.isfinite(values).all(), "values must be finite, but some are not; fill")
     judge.must(
@@ -246,6 +237,7 @@ def _check_contents(judge: Judge, volume: Volume, pixels: Pixels) -> None:
     )
     for number, reason in pixels.skipped:
         _check_discreet(judge, reason, volume.source(number))
+    return pixels
 
 
 def _check_facts(judge: Judge, dataset: Dataset[Any], volume: Volume) -> None:

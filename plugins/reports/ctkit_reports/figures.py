@@ -165,7 +165,7 @@ def scores_against_slices(axes: Axes, title: str, score: str, points: Sequence[P
         line.set_gid(f"{_TIP}{_valued(point)}")
         if np.isfinite([point.low, point.high]).all():
             axes.axhspan(point.low, point.high, color=point.look.colour, alpha=0.12, linewidth=0)
-        _name(axes, point, (1, point.y), (-4, 4), "right", ("axes fraction", "data"))
+        _name(axes, point, (1, point.y), (-4, -11), "right", ("axes fraction", "data"))
     if wide:
         axes.set_xscale("log")
         axes.set_xticks(_log_ticks(kept.min(), kept.max()))

@@ -125,14 +125,14 @@ def degrees_of_freedom(images: float, image_freedom: int, sides: Sequence[SeedPa
     Each part counts with its own degrees of freedom, so that few seeds cost power only as far as they vary. With one
     seed on each side it is 0, for the normal distribution. The second value says whether seeds vary more than images
     do: then what decides is an estimate from few seeds, which may be small by chance, and the degrees of freedom are at
-    most those of the seeds.
+    most those of the seeds. They are at least 1: what is taken off the variance of seeds would leave less.
     """
     of_seeds, alone = sum(side.freedom for side in sides), sum(side.alone for side in sides)
     if not of_seeds:
         return 0.0, False
     parts = [(images, image_freedom), *((side.observed, side.freedom) for side in sides if side.alone)]
     spread = sum(variance**2 / max(freedom, 1) for variance, freedom in parts)
-    freedom = (images + alone) ** 2 / spread if spread > 0 else float(of_seeds)
+    freedom = max((images + alone) ** 2 / spread, 1.0) if spread > 0 else float(of_seeds)
     return (min(freedom, of_seeds), True) if alone > images else (freedom, False)
 
 

@@ -14,7 +14,7 @@ from ctkit.contracts import SourceFile, Volume
 from ctkit.errors import CtkitError
 from ctkit.slices.catalogue import Catalogue, write_catalogue
 
-DATASET = {"plugin": "x"}
+DATASET = {"plugin": "some-digest:x"}
 
 
 def volume(patient: str, key: str, slices: int = 2, **more: object) -> Volume:
@@ -29,7 +29,7 @@ def test_volumes_come_back_as_they_were_in_the_order_of_patient_and_key(tmp_path
         volume("a", "2", order=("x_1", "x_10"), details={"padding": -2000}),
         volume("a", "1"),
     ]
-    write_catalogue(tmp_path, iter(volumes), DATASET, "data set 'x'")
+    write_catalogue(tmp_path, iter(volumes), DATASET)
     catalogue = Catalogue(tmp_path)
     assert list(catalogue) == [volumes[2], volumes[1], volumes[0]]
     assert [catalogue[number] for number in range(len(catalogue))] == list(catalogue)
@@ -41,7 +41,7 @@ def test_volumes_come_back_as_they_were_in_the_order_of_patient_and_key(tmp_path
 def test_an_address_changes_with_a_file_and_with_the_plugin(tmp_path: Path) -> None:
     def address_of(one: Volume, version: int, folder: Path) -> str:
         folder.mkdir()
-        write_catalogue(folder, [one], DATASET | {"version": version}, "x")
+        write_catalogue(folder, [one], DATASET | {"version": version})
         return Catalogue(folder).address(0)
 
     same = address_of(volume("a", "1"), 1, tmp_path / "1")
@@ -52,12 +52,12 @@ def test_an_address_changes_with_a_file_and_with_the_plugin(tmp_path: Path) -> N
 
 def test_a_file_name_that_is_no_utf8_survives(tmp_path: Path) -> None:
     odd = volume(b"\xe4".decode("utf-8", "surrogateescape"), "1")
-    write_catalogue(tmp_path, [odd], DATASET, "data set 'x'")
+    write_catalogue(tmp_path, [odd], DATASET)
     assert list(Catalogue(tmp_path)) == [odd]
 
 
 def test_nothing_is_a_catalogue_too(tmp_path: Path) -> None:
-    write_catalogue(tmp_path, [], DATASET, "data set 'x'")
+    write_catalogue(tmp_path, [], DATASET)
     assert len(Catalogue(tmp_path)) == 0
 
 
@@ -79,7 +79,7 @@ def test_a_volume_that_does_not_hold_together_is_refused_by_name(
     wrong: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(CtkitError, match=f"data set 'x': {message}"):
-        write_catalogue(tmp_path, [replace(volume("a", "1"), **wrong)], DATASET, "data set 'x'")
+        write_catalogue(tmp_path, [replace(volume("a", "1"), **wrong)], DATASET)
 
 
 def test_a_data_set_that_fails_to_arrange_is_named(tmp_path: Path) -> None:
@@ -88,4 +88,4 @@ def test_a_data_set_that_fails_to_arrange_is_named(tmp_path: Path) -> None:
         raise KeyError("z")
 
     with pytest.raises(CtkitError, match="data set 'x' failed in arrange: KeyError: 'z'"):
-        write_catalogue(tmp_path, volumes(), DATASET, "data set 'x'")
+        write_catalogue(tmp_path, volumes(), DATASET)
