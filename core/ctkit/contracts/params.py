@@ -68,7 +68,7 @@ class Plugin(Generic[P]):
         for base in vars(cls).get("__orig_bases__", ()):
             origin, arguments = get_origin(base), get_args(base)
             models = [one for one in arguments if isinstance(one, type) and issubclass(one, Params)]
-            given = [one for one in arguments if not isinstance(one, TypeVar)]
+            given = [one for one in arguments if one is not Any and not isinstance(one, TypeVar)]
             if models:
                 cls.params_type = models[0]
             elif given and isinstance(origin, type) and issubclass(origin, Plugin):
