@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ctkit import rendering
 from ctkit.contracts import Rows
 from ctkit_tasks import findings as module
 from ctkit_tasks.findings import pretraining_leak, pretraining_leaks
@@ -35,7 +36,7 @@ def task(tmp_path: Path, shards: tuple[Path, Path]) -> ImageFolder:
     return ImageFolder(ImageFolderParams(root=root))
 
 
-def rows(shards: tuple[Path, Path], *taken: tuple[int, int]) -> Rows:
+def rows(shards: tuple[Path, ...], *taken: tuple[int, int]) -> Rows:
     """An arm of some slices, by shard and row."""
     shard, row = np.array(taken, np.int64).reshape(-1, 2).T
     return Rows(shards, shard, row, shard, 64, 0.5, 0.2)
@@ -80,3 +81,14 @@ def test_each_shard_is_hashed_once_for_all_arms(
     for arm in (rows(shards, (0, 0), (1, 2)), rows(shards, (0, 1)), rows(shards, (1, 3))):
         told(task, arm)
     assert [slices for slices in hashed if slices > 1] == [5, 5]  # test images are hashed one by one
+
+
+@pytest.mark.parametrize("form", [(64, 40), (30, 64)])
+def test_a_slice_that_is_not_square_is_found_as_pre_training_pads_it(tmp_path: Path, form: tuple[int, int]) -> None:
+    slices = np.stack([picture(0, 20_000 + i, form) for i in range(6)])
+    np.save(tmp_path / "0.npy", rendering.fit(slices, 64))
+    root = image_folder(tmp_path / "images", {"train": 4, "test": 4})
+    Image.fromarray(slices[2]).save(root / "test" / "lesion" / "leaked.png")
+    task = ImageFolder(ImageFolderParams(root=root))
+    (leak,) = pretraining_leaks(task, rows((tmp_path / "0.npy",), *((0, row) for row in range(6))))
+    assert (Path(leak.name).name, leak.other_name) == ("leaked.png", "2")

@@ -35,10 +35,14 @@ class Packs:
         self._since = time.monotonic()  # when something was written
         self._last: tuple[Path, bytes] = Path(), b""  # the pack that was read last
         self._values: dict[str, Any] = {}  # of ``value``
+        self._used = set[Path]()  # packs that were found to hold what was looked for
         found = [self._table(path) for path in sorted((cache.folder / kind).glob(f"[0-9a-f][0-9a-f]/*{ENTRY}"))]
         self._places = {name: place for _, places in sorted(found, key=lambda one: one[0]) for name, place in places}
 
-    def __contains__(self, name: object) -> bool:
+    def __contains__(self, name: Any) -> bool:
+        if name in self._places and (pack := self._places[name][0]) not in self._used:
+            self._used.add(pack)
+            self._cache.path(self._kind, pack.stem, ENTRY)  # it is in use
         return name in self._new or name in self._places
 
     def add(self, name: str, content: bytes, value: Any = None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -112,7 +112,8 @@ def pretraining_leaks(task: Task[Any], slices: Rows | None) -> tuple[Leak, ...]:
     """Test images that nearly equal a slice of ``slices``, each with the nearest, by its number among them."""
     if slices is None or not len(slices):
         return ()
-    of, tests = task.splits()["test"], fingerprints(task, "test")
+    of, found = task.splits()["test"], fingerprints(task, "test")
+    tests = replace(found, codes=found.codes if found.padded is None else found.padded)
     best, number = np.full(len(of.names), NONE), np.zeros(len(of.names), np.int64)
     order = np.argsort(slices.shard, kind="stable")
     shards, starts = np.unique(slices.shard[order], return_index=True)

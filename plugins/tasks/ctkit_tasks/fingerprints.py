@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ctkit import rendering
 from ctkit.contracts import Bools, Ints, Task, image_of
 from ctkit_formats.pictures import AT_ONCE
 from ctkit_hashing.codes import dhash, hamming, packed
@@ -36,6 +37,7 @@ class Fingerprints:
 
     digests: tuple[bytes | None, ...]  #: (n,) of shape and pixels; None for a blank image
     codes: NDArray[np.uint64]  #: (n, 4) difference hashes
+    padded: NDArray[np.uint64] | None = None  #: (n, 4) on a black square, as pre-training sees slices; where known
 
     def __getitem__(self, numbers: Ints) -> Fingerprints:
         return Fingerprints(tuple(self.digests[number] for number in numbers.tolist()), self.codes[numbers])
@@ -106,13 +108,16 @@ def fingerprints(task: Task[Any], split: str) -> Fingerprints:
 def fingerprints_of(read: Callable[[_ImageT], NDArray[np.uint8]], images: Sequence[_ImageT]) -> Fingerprints:
     """Read images, grey or colour, and describe them."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        pairs = list(pool.map(lambda image: _fingerprint(read(image)), images))
-    codes = np.concatenate([np.empty((0, 4), np.uint64), *(code for _, code in pairs)])
-    return Fingerprints(tuple(digest for digest, _ in pairs), codes)
+        found = list(pool.map(lambda image: _fingerprint(read(image)), images))
+    codes, padded = np.array([both for _, both in found], np.uint64).reshape(-1, 2, 4).swapaxes(0, 1)
+    return Fingerprints(tuple(digest for digest, _ in found), codes, padded)
 
 
 def _fingerprint(image: NDArray[np.uint8]) -> tuple[bytes | None, NDArray[np.uint64]]:
-    code = packed(dhash(np.asarray(Image.fromarray(image).convert("L"))[None], SIDE))
+    """Digest of an image, and its codes (2, 4) as it is and on a black square."""
+    grey = np.asarray(Image.fromarray(image).convert("L"))[None]
+    square = rendering.fit(grey, max(grey.shape[1:]))
+    codes = np.concatenate([packed(dhash(one, SIDE)) for one in (grey, square)])
     if image.min() == image.max():
-        return None, code
-    return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest(), code
+        return None, codes
+    return hashlib.sha256(f"{image.shape}".encode() + image.tobytes()).digest(), codes

@@ -155,3 +155,7 @@ def test_packs_that_are_read_or_written_are_in_use(tmp_path: Path) -> None:
     found.write()
     assert second not in asked
     assert len(asked) == 2
+    assert "nowhere" not in found
+    assert len(asked) == 2
+    assert "ee55" in found  # as where a start has nothing to do
+    assert asked[2:] == [second]
