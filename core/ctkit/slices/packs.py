@@ -36,8 +36,12 @@ class Packs:
         self._last: tuple[Path, bytes] = Path(), b""  # the pack that was read last
         self._values: dict[str, Any] = {}  # of ``value``
         self._used = set[Path]()  # packs that were found to hold what was looked for
-        found = [self._table(path) for path in sorted((cache.folder / kind).glob(f"[0-9a-f][0-9a-f]/*{ENTRY}"))]
+        sizes: dict[Path, int] = {}
+        found = [self._table(path, sizes) for path in sorted((cache.folder / kind).glob(f"[0-9a-f][0-9a-f]/*{ENTRY}"))]
         self._places = {name: place for _, places in sorted(found, key=lambda one: one[0]) for name, place in places}
+        for name, (pack, start, length) in [*self._places.items()]:
+            if start + length + _SEAL > sizes[pack]:  # it was cut there; what was written since is another place
+                self.drop(name)
 
     def __contains__(self, name: Any) -> bool:
         if name in self._places and (pack := self._places[name][0]) not in self._used:
@@ -94,12 +98,15 @@ class Packs:
         if pack.exists():  # else it was cleaned since
             self._cache.say_damaged(pack)
 
-    def _table(self, path: Path) -> tuple[int, Iterable[tuple[str, _Place]]]:
-        """When an entry was written and the places of its results; none where it is damaged, and discarded."""
+    def _table(self, path: Path, sizes: dict[Path, int]) -> tuple[int, Iterable[tuple[str, _Place]]]:
+        """When an entry was written and the places of its results; none where it is damaged, and discarded.
+
+        Its size goes to ``sizes``.
+        """
         with _unless_gone():
             with path.open("rb") as file:
                 table = unsealed(_TABLE, file.readline() + file.readline())
-                size = file.seek(0, os.SEEK_END)
+                size = sizes[path] = file.seek(0, os.SEEK_END)
                 file.seek(max(size - _SEAL, 0))
                 with suppress(ValueError):
                     length = int(file.read()[8:24], 16)
@@ -109,11 +116,7 @@ class Packs:
                     table = table or unsealed(_TABLE, file.read())
             if table is not None:
                 written, lengths = json.loads(table)
-                places = [*_places(path, len(table) + _SEAL, lengths)]
-                whole = [place for place in places if sum(place[1][1:]) + _SEAL <= size]
-                if whole != places:
-                    self._cache.say_damaged(path)
-                return written, whole
+                return written, _places(path, len(table) + _SEAL, lengths)
         if path.exists():
             self._cache.discard(path)
         return 0, []
