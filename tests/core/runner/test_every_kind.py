@@ -1,9 +1,11 @@
-"""Plugins of every kind in one file, none of them installed, in one pipeline: in worker processes, and on Dask."""
+"""Plugins of every kind, in one file or from a wheel, in one pipeline: in worker processes, and on Dask."""
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,4 +158,62 @@ def test_plugins_of_every_kind_work_as_single_files(
     log.unlink()
     code, _, err = command("run", "p.toml")
     assert code == 0, err
+    assert [line.split()[0] for line in log.read_text().splitlines()] == ["start", "end"], "nothing is done again"
+
+
+PROJECT = """\
+[build-system]
+requires = ["hatchling>=1.27"]
+build-backend = "hatchling.build"
+[project]
+name = "ctkit-kinds"
+version = "1.0"
+[project.entry-points.ctkit]
+kinds = "kinds"
+[tool.hatch.build.targets.wheel]
+only-include = ["kinds.py"]
+"""
+KINDS = {
+    "dataset": "Made", "reducer": "First", "method": "Mean", "task": "Coins", "protocol": "Guess", "tracker": "Told"
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("backend", ["processes", "dask"])
+def test_plugins_of_every_kind_work_from_a_wheel(toys: None, tmp_path: Path, backend: str) -> None:
+    project, library, log = tmp_path / "project", tmp_path / "library", tmp_path / "log.txt"
+    project.mkdir()
+    (project / "pyproject.toml").write_text(PROJECT)
+    hooks = "".join(
+        f"@hookimpl\ndef ctkit_register_{kind}s():\n    return [Spec('{name.lower()}', 'a {kind}', 'kinds:{name}')]\n"
+        for kind, name in KINDS.items()
+    )
+    toy = (tmp_path / "site" / "toys.py").read_text().partition("@hookimpl")[0]
+    (project / "kinds.py").write_text(MORE + toy + hooks)
+    options = ["--no-build-isolation", "--no-index", "--no-deps", "--target", str(library)]
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, str(project)], check=True, capture_output=True)
+    text = PIPELINE.format(backend=backend, log=log.as_posix())
+    for name in KINDS.values():
+        text = text.replace(f"./plugins/kinds.py:{name}", name.lower())
+    (tmp_path / "p.toml").write_text(text)
+    environment = {key: value for key, value in os.environ.items() if key != "CTKIT_CACHE"} | {
+        "PYTHONPATH": f"{library}"
+    }
+
+    def ctkit(*words: str) -> str:
+        command = [sys.executable, "-m", "ctkit", *words]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    listed = {(one["kind"], one["name"]): one["status"] for one in json.loads(ctkit("list-plugins", "--json"))}
+    assert {listed[kind, name.lower()] for kind, name in KINDS.items()} == {"ok"}
+    ctkit("run", "p.toml", "--quiet")
+    folder = tmp_path / "runs" / "kinds"
+    kept = [row for row in read_csv(folder / "arms" / "mine" / "selection.csv") if row["kept"] == "true"]
+    assert sorted((row["source"], row["index"]) for row in kept) == [(f"{v}/volume", n) for v in "abcd" for n in "01"]
+    assert {row["arm"] for row in read_csv(folder / "results.csv")} == {"all", "mine"}
+    assert log.with_suffix(".told").read_text().splitlines()[-1] == "finished True"
+    assert {line.split()[0] for line in log.read_text().splitlines()} >= {"start", "end", "inspect", "read", "describe"}
+    log.unlink()
+    ctkit("run", "p.toml", "--quiet")
     assert [line.split()[0] for line in log.read_text().splitlines()] == ["start", "end"], "nothing is done again"
