@@ -30,7 +30,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-import page
+import performance_page as page
 import pydicom
 
 GOAL_WHOLE, GOAL_DESCRIBE = 12, 1.5  # times the published way; times the bare decoding rate of a core

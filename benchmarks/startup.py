@@ -8,7 +8,7 @@ import sys
 import time
 from statistics import median
 
-import page
+import performance_page as page
 
 ROUNDS = 7
 CTKIT = ("-c", "from ctkit.cli import main; main()")

@@ -155,7 +155,7 @@ def test_pre_training_is_watched_by_the_task_that_asks_for_it(run: Path) -> None
         values = {row["name"]: float(row["value"]) for row in table(run / "arms" / arm / "seed-1" / "history.csv")}
         assert 0 <= values["knn-leaky"] <= 1
     assert not table(run / "baselines" / "untrained" / "seed-1" / "history.csv")
-    assert "k-NN accuracy: leaky" in (run / "report.html").read_text()
+    assert "k-NN accuracy: leaky" not in (run / "report.html").read_text()  # one step: a curve of one point is none
 
 
 def test_without_the_stored_slices_the_predictions_say_for_good_that_they_were_not_compared(

@@ -17,6 +17,8 @@ from ctkit import plugins
 from ctkit.cli import main
 from ctkit.compute import devices
 from ctkit.files import read_csv
+from ctkit.slices.packs import Packs
+from ctkit.storage import Cache
 from ctkit_models import cluster
 
 PIPELINE = """\
@@ -116,12 +118,13 @@ def backbones() -> dict[str, bytes]:
 def test_trainings_at_once_give_the_backbones_and_scores_of_one_after_the_other(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, facts = run("--jobs", "2")
-    said = capsys.readouterr().out
+    code, facts = run("--jobs", "2", "--json")
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert (code, facts["state"], facts["jobs"], facts["at"]) == (0, "done", 2, None)
     slower = "up to 2 trainings shared the cores, so it took longer than alone"
     assert {"item": "all/simclr/seed-42", "text": slower} in facts["notes"]
-    assert "pretrain all/simclr/seed-42: 3 done" in said
+    ended = [one for one in said if one["event"] == "finished" and one["task"] == "pretrain all/simclr/seed-42"]
+    assert [one["done"] for one in ended] == [3]
     together, scores = backbones(), read_csv(FOLDER / "results.csv")
     made = [stage["item"] for stage in facts["stages"] if stage["stage"] == "pretrain" and not stage["cached"]]
     assert len(made) == len(set(made)) == 3  # of four backbones two are the same
@@ -225,8 +228,8 @@ def accelerated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 
 def evidence() -> dict[str, bytes]:
-    cache = Path(os.environ.get("CTKIT_CACHE", "runs/.cache"))
-    return {path.name: path.read_bytes() for path in cache.glob("evidence/*/*")}
+    packs = Packs(Cache(Path(os.environ.get("CTKIT_CACHE", "runs/.cache"))), "evidence")
+    return {name: packs.read(name) or b"" for name in packs._places}
 
 
 def processes(work: str) -> set[str]:

@@ -22,6 +22,7 @@ HEAVY = {
 }
 NEEDY = {
     *("embedding", "k-center", "semdedup", "simclr", "moco", "swav", "byol", "untrained", "linear", "knn", "finetune"),
+    "segment",
     *("export", "barlow-twins"),
 }
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-import page
+import performance_page
 
 TABLE = f"""# Performance
 
-{page._HEAD}
+{performance_page._HEAD}
 |---|---|---|---|---|---|
 | `a.py` | old | b | l | 1 | m |
 | `c.py` | stays | b | l | 2 | m |
@@ -21,15 +21,15 @@ After.
 """
 
 
-def row(measure: str) -> page.Row:
-    return page.Row(measure, "baseline", "limit", "3")
+def row(measure: str) -> performance_page.Row:
+    return performance_page.Row(measure, "baseline", "limit", "3")
 
 
 def test_a_script_replaces_its_own_rows_alone(tmp_path: Path) -> None:
-    file = tmp_path / "page.md"
+    file = tmp_path / "performance_page.md"
     file.write_text(TABLE)
-    page.write("a.py", [row("first"), row("second")], file)
-    page.write("new.py", [row("third")], file)
+    performance_page.write("a.py", [row("first"), row("second")], file)
+    performance_page.write("new.py", [row("third")], file)
     cells = [line.split(" | ")[:2] for line in file.read_text().splitlines() if line.startswith("| `")]
     assert cells == [["| `a.py`", "first"], ["| `a.py`", "second"], ["| `c.py`", "stays"], ["| `new.py`", "third"]]
     assert file.read_text().startswith("# Performance\n")
@@ -38,11 +38,11 @@ def test_a_script_replaces_its_own_rows_alone(tmp_path: Path) -> None:
 
 def test_the_page_of_the_documentation_has_the_table(tmp_path: Path) -> None:
     copy = tmp_path / "performance.md"
-    copy.write_text(page.PAGE.read_text(encoding="utf-8"), encoding="utf-8")
-    page.write("some.py", [row("one")], copy)
+    copy.write_text(performance_page.PAGE.read_text(encoding="utf-8"), encoding="utf-8")
+    performance_page.write("some.py", [row("one")], copy)
     assert copy.read_text(encoding="utf-8").count("| `some.py` | one | baseline | limit | 3 | ") == 1
 
 
 @pytest.mark.parametrize(("values", "words"), [([3.0, 1.0, 2.0], "2.0 (1.0 to 3.0)"), ([1.0, 2.0], "1.5 (1.0 to 2.0)")])
 def test_a_ratio_is_a_median_with_its_range(values: list[float], words: str) -> None:
-    assert page.ranged(values) == words
+    assert performance_page.ranged(values) == words
