@@ -575,7 +575,7 @@ def study_scores(run: Path, seen: set[tuple[str, ...]]) -> Figures:
     """AUCs of a run folder that are not among those ``seen``, which they join."""
     from ctkit import open_run
 
-    for row in open_run(run).scores:
+    for row in open_run(run).score_rows:
         name = (run.name, row.place.task, row.arm, row.place.pretrain, row.seed)
         if row.metric == "auc" and not row.pooled and name not in seen:
             seen.add(name)

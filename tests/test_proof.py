@@ -266,7 +266,7 @@ def test_pre_training_beats_random_weights_in_the_quickstart(
     run, file = tmp_path / "run", PROOF.parent / "quickstart.toml"
     done = ctkit("run", file, "--out", run, "--only", "arm=all", "--only", "arm=untrained")
     assert done.returncode == 0, done.stderr
-    found = [row for row in open_run(run).comparisons if (row.arm, row.reference) == ("all", "untrained")]
+    found = [row for row in open_run(run).comparison_rows if (row.arm, row.reference) == ("all", "untrained")]
     (linear,) = [row for row in found if (row.place.protocol, row.metric) == ("linear", "auc")]
     print(linear)  # noqa: T201  # for -s
     assert linear.ci_low > 0
