@@ -162,9 +162,16 @@ def test_weights_are_read_without_running_code_and_metadata_says_what_they_need(
 
 
 @pytest.mark.parametrize("key", ["network", "network_def"])
-def test_monai_itself_finds_the_network_as_the_metadata_describes_it(key: str, bundle: Path) -> None:
+def test_monai_itself_finds_the_network_as_the_metadata_describes_it(key: str, bundle: Path, tmp_path: Path) -> None:
     config, meta = (str(bundle / "configs" / f"{name}.json") for name in ("inference", "metadata"))
     verify_net_in_out(key, meta, config, device="cpu", p=2, n=32, any=48, bundle_root=str(bundle))
+    facts = json.loads(Path(meta).read_text())
+    facts["network_data_format"]["outputs"]["pred"]["num_channels"] += 1
+    (tmp_path / "wrong.json").write_text(json.dumps(facts))
+    with pytest.raises(ValueError, match="output channel number"):
+        verify_net_in_out(
+            key, str(tmp_path / "wrong.json"), config, device="cpu", p=2, n=32, any=48, bundle_root=str(bundle)
+        )
 
 
 def volume(path: Path, size: int = SIZE) -> None:

@@ -71,4 +71,4 @@ class Task(Plugin[P], ABC):
 
         All masks of a stack have one size. Asked where ``masks`` is set.
         """
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} declares masks but has no mask")

@@ -57,7 +57,7 @@ def _explained(
         inside = len(several[0]["loc"]) > len(place) and any(place == other[: len(place)] != other for other in at)
         if inside or (several[0]["type"] == "missing" and place in misspelt):
             continue  # another member of the union fits but for what is wrong inside; what is missing is misspelt
-        sound = [one for one in several if one["type"] != "finite_number"]  # of what is no number at all, its kind
+        sound = [one for one in several if one["type"] != "finite_number"]  # NaN is said once
         told = [one for one in several if one["type"] == "value_error"] or sound or several
         first, *others = dict.fromkeys(_words(one, model) for one in told)
         message, given = " or ".join([first, *(other.removeprefix("must be ") for other in others)]), told[0]["input"]

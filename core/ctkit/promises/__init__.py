@@ -31,6 +31,12 @@ def arranged(plugin: str, found: Iterable[Volume]) -> Iterator[Volume]:
             yield volume
 
 
+def check_keys(judge: Judge, keys: Sequence[str]) -> None:
+    """Check that no two volumes have one key, by which all results know them."""
+    doubled = len(keys) - len({*keys})
+    judge.must(not doubled, f"volumes must have different keys, but {doubled} are doubled; add to the key")
+
+
 def check_volume(judge: Judge, volume: Volume) -> None:
     """Check that a volume holds together."""
     judge.must(

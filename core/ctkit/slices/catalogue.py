@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ctkit.contracts import Ints, SourceFile, Volume
-from ctkit.promises import arranged
+from ctkit.contracts.judge import Judge
+from ctkit.promises import arranged, check_keys
 from ctkit.storage import address
 
 _TOLD = ("notes", "kernel", "thickness", "same_scan")  # of a volume: its pixels do not depend on it
@@ -23,12 +24,12 @@ def write_catalogue(folder: Path, volumes: Iterable[Volume], dataset: Mapping[st
     The volumes pass through one at a time; only their names and places stay in memory. Raises
     ``CtkitError`` for the first one that does not hold together.
     """
-    unsorted = folder / ".unsorted"
+    unsorted, plugin = folder / ".unsorted", f"data set {dataset['plugin'].rpartition(':')[2]!r}"
     places: list[tuple[str, str, int, int]] = []
     counts: list[int] = []
     ordered, repeated = False, 0
     with unsorted.open("wb") as target:
-        for volume in arranged(f"data set {dataset['plugin'].rpartition(':')[2]!r}", volumes):
+        for volume in arranged(plugin, volumes):
             files = [{"path": file.path, "size": file.size, "mtime_ns": file.mtime_ns} for file in volume.files]
             line = json.dumps(vars(volume) | {"files": files}, separators=(",", ":")).encode() + b"\n"
             places.append((volume.patient, volume.key, target.tell(), len(line)))
@@ -36,6 +37,7 @@ def write_catalogue(folder: Path, volumes: Iterable[Volume], dataset: Mapping[st
             ordered = ordered or bool(volume.order)
             repeated += bool(volume.same_scan)
             target.write(line)
+    check_keys(Judge(plugin), [key for _, key, *_ in places])
     ranks = sorted(range(len(places)), key=lambda number: places[number][:2])
     patients = {name: number for number, name in enumerate(dict.fromkeys(places[rank][0] for rank in ranks))}
     addresses = []

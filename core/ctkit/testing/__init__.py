@@ -83,7 +83,7 @@ def check_reducer(plugin: type[Reducer[Any]], params: Params | None = None, *, w
     """Check a reducer on small synthetic volumes, among them single, constant and repeated slices.
 
     ``within_knob``: a dropped slice is at most the knob away from the one that stands for it, as in every reducer
-    that drops what is alike. Pass False for one whose stand-ins may be farther, such as at the end of a chain.
+    that drops near-duplicates. Pass False where that slice may be farther away, such as at the end of a chain.
 
     Raises ``NonConformance`` for the first promise that is broken.
     """

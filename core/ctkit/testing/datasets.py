@@ -15,7 +15,7 @@ import numpy as np
 from ctkit.contracts import Dataset, Ints, Params, Pixels, Skipped, SourceFile, Volume
 from ctkit.contracts.judge import Judge
 from ctkit.errors import DataError
-from ctkit.promises import check_pixels, check_volume, json_of
+from ctkit.promises import check_keys, check_pixels, check_volume, json_of
 from ctkit.slices.rendering import ends_of
 from ctkit.testing.plugins import Checks, Once
 
@@ -146,8 +146,7 @@ class DatasetChecks(Checks[Dataset[Any]]):
         """Volumes must have keys of their own and notes that name no patient."""
         judge, volumes = self.judge, self._found()
         judge.must(volumes, "there must be a volume to check, but there is none; pass parameters of data that has one")
-        doubled = [key for key, count in Counter(volume.key for volume in volumes).items() if count > 1]
-        judge.must(not doubled, f"volumes must have different keys, but {len(doubled)} are doubled; add to the key")
+        check_keys(judge, [volume.key for volume in volumes])
         for volume in volumes:
             for note, file in itertools.product(volume.notes, volume.files):
                 _check_discreet(judge, note, file.path)

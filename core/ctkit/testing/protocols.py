@@ -69,7 +69,10 @@ class ProtocolChecks(Checks[Protocol[Any]]):
         kept = self.folder / name
         kept.mkdir(exist_ok=True)
         backbone = samples.backbone(kept.parent / "backbone.safetensors")
-        progress = lambda done, total: told.append(done)  # noqa: E731  # short
+
+        def progress(done: int, total: int) -> None:
+            told.append(done)
+
         found = protocol.predict(Evaluation(samples.Brightness(), backbone, kept, 1.0, 1, "cpu", 0, progress))
         return found, len(told)
 

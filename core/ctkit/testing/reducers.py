@@ -30,7 +30,7 @@ class ReducerChecks(Checks[Reducer[Any]]):
     """Of a reducer, on small synthetic volumes, among them single, constant and repeated slices.
 
     ``within_knob``: a dropped slice is at most the knob away from the one that stands for it, as in every reducer
-    that drops what is alike. Pass False for one whose stand-ins may be farther, such as at the end of a chain.
+    that drops near-duplicates. Pass False where that slice may be farther away, such as at the end of a chain.
     """
 
     kind = "reducer"

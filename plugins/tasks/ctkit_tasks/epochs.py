@@ -44,6 +44,11 @@ class Epoch:
     loss: float
     weights: dict[str, Tensor]
 
+    def note(self, epochs: int, images: int, measure: str = "accuracy") -> str:
+        """Say which of the epochs was best on how many validation images."""
+        best = f"epoch {self.number} of {epochs} was best on {images} validation images"
+        return f"{best} ({measure} {self.accuracy:.3f})"
+
 
 class OnTrunk(nn.Module):
     """A network on a trunk, which is trained with it or frozen."""

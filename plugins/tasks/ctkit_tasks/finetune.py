@@ -23,8 +23,5 @@ class Finetune(Classification[FinetuneParams]):
 
         parts = parts_of(job)
         probabilities, best = tune(job, parts, self.params, self.version)
-        note = (
-            f"epoch {best.number} of {self.params.epochs} was best on {len(parts.val.numbers)} validation images "
-            f"(accuracy {best.accuracy:.3f})"
-        )
+        note = best.note(self.params.epochs, len(parts.val.numbers))
         return predictions_of(job, probabilities, [*parts.notes, note])

@@ -23,8 +23,5 @@ class Segment(Segmentation[SegmentParams]):
 
         parts = parts_of(job)
         found, best = segment(job, parts, self.params, self.version)
-        note = (
-            f"epoch {best.number} of {self.params.epochs} was best on {len(parts.val.numbers)} validation images "
-            f"(Dice coefficient {best.accuracy:.3f})"
-        )
+        note = best.note(self.params.epochs, len(parts.val.numbers), "Dice coefficient")
         return measured(job, found, [*parts.notes, note])

@@ -25,7 +25,7 @@ def volume(patient: str, key: str, slices: int = 2, **more: object) -> Volume:
 
 def test_volumes_come_back_as_they_were_in_the_order_of_patient_and_key(tmp_path: Path) -> None:
     volumes = [
-        volume("b", "1", 3, spacing=(0.5, 0.5, None), notes=("tilt 3 degrees",)),
+        volume("b", "0", 3, spacing=(0.5, 0.5, None), notes=("tilt 3 degrees",)),
         volume("a", "2", order=("x_1", "x_10"), details={"padding": -2000}),
         volume("a", "1"),
     ]
@@ -89,3 +89,12 @@ def test_a_data_set_that_fails_to_arrange_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(CtkitError, match="data set 'x' failed in arrange: KeyError: 'z'"):
         write_catalogue(tmp_path, volumes(), DATASET)
+
+
+def test_two_volumes_of_one_key_are_refused_and_not_named(tmp_path: Path) -> None:
+    """All results know a volume by its key, so that two scans would become one."""
+    with pytest.raises(
+        CtkitError, match=r"data set '\w+': volumes must have different keys, but 1 are doubled"
+    ) as told:
+        write_catalogue(tmp_path, [volume("Jane", "1"), volume("Joan", "2"), volume("Jim", "1")], DATASET)
+    assert "Jane" not in str(told.value)

@@ -899,7 +899,7 @@ def moving(self: Notebook, path: Path) -> None:
 
 def counting(self: Notebook, *, finished: bool) -> None:
     if len(self.lines) == 3:
-        raise ZeroDivisionError("no numbers")
+        raise ZeroDivisionError("nothing was counted")
 
 
 def test_a_good_tracker_passes() -> None:
