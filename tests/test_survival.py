@@ -66,7 +66,17 @@ def kill():
 @hookimpl
 def ctkit_stage_started(stage, item):
     if stage == STAGE:
-        threading.Timer(float(DELAY), kill).start()
+        threading.Timer(float(DELAY), kill).start() if float(DELAY) else kill()
+
+@hookimpl
+def ctkit_stage_finished(stage):
+    if stage == STAGE:  # it was faster than the timer
+        kill()
+
+@hookimpl(trylast=True)
+def ctkit_run_outputs(run):
+    if STAGE == "outputs":  # the report is written, the stage has not ended
+        kill()
 
 @hookimpl
 def ctkit_metric_logged(name, step):
@@ -74,8 +84,9 @@ def ctkit_metric_logged(name, step):
         kill()
 """
 Start = Callable[..., int]
-#: Stages in the order of a run, each with the seconds after its start when the power goes; "metric" counts steps.
-KILLS = ("scan:0", "describe:0.3", "select:0", "materialise:0", "metric:4", "evaluate:0.2", "pictures:0", "report:0.1")
+#: Stages in the order of a run, each with the seconds after its start when the power goes, at the latest as it ends.
+#: "metric" counts steps, "outputs" is the end of the stage "report".
+KILLS = ("scan:0", "describe:0.3", "select:0", "materialise:0", "metric:4", "evaluate:0.2", "pictures:0", "outputs:0")
 
 
 @pytest.fixture
