@@ -28,8 +28,9 @@ from ctkit_datasets.dicom_slices import Encoding
 AIR = -1024  #: HU; the lowest value of a 12-bit CT scale, and what padding becomes
 _TISSUE = (-900, 3000)  # HU; padding in here would blank real pixels, so there the header is wrong
 _INT16 = (-32768, 32767)
+_CONSTANT = "constant: every pixel has the same value"
 _SAMPLE = 32  # rows and columns that are compared before two slices are compared as a whole
-_BLOCK = 1 << 21  # pixels that are read at a time: they stay in the processor's cache
+_BLOCK = 1 << 19  # pixels that are read at a time: they stay in the processor's cache
 
 #: Writes the meaning of stored values (rows, columns) into an array of the same shape; returns its lowest and highest.
 Convert: TypeAlias = Callable[[NDArray[Any], Encoding, NDArray[Any]], Any]
@@ -116,8 +117,7 @@ def to_hounsfield(stored: NDArray[Any], encoding: Encoding, out: NDArray[np.int1
     int16. Padding becomes ``AIR``, declared or not: a scanner's round field of view leaves one value below all air in
     the four corners.
     """
-    padded = _padded(stored, encoding)
-    low, high = ends_of(stored)
+    padded, (low, high) = _prepared(stored, encoding)
     slope, intercept = encoding.slope, encoding.intercept or 0.0
     lowest, highest = sorted((low * slope + intercept, high * slope + intercept))
     if slope == 1 and intercept.is_integer() and lowest >= _INT16[0] and highest <= _INT16[1]:
@@ -125,17 +125,18 @@ def to_hounsfield(stored: NDArray[Any], encoding: Encoding, out: NDArray[np.int1
         np.add(words, np.uint16(int(intercept) % (1 << 16)).view(np.int16), out=out)  # right modulo 65,536
     else:
         out[...] = np.rint(stored.astype(np.float64) * slope + intercept).clip(*_INT16)
+    if padded is None and lowest >= AIR:
+        return min(round(lowest), _INT16[1]), min(round(highest), _INT16[1])
     if padded is not None:
         np.copyto(out, AIR, where=padded)
     if lowest < AIR and out[0, 0] < AIR and (out[[0, 0, -1, -1], [0, -1, 0, -1]] == out[0, 0]).all():
-        np.copyto(out, AIR, where=out == out[0, 0])
-    return ends_of(out, constant=padded is None and lowest >= AIR)
+        out += (out == out[0, 0]) * (AIR - out[0, 0])
+    return ends_of(out)
 
 
 def to_arbitrary(stored: NDArray[Any], encoding: Encoding, out: NDArray[np.float32]) -> tuple[float, float]:
     """Write stored values, which this changes, rescaled into ``out``, dense tissue bright; both are (rows, columns)."""
-    padded = _padded(stored, encoding)
-    ends_of(stored)
+    padded, _ = _prepared(stored, encoding)
     values = stored.astype(np.float64)
     if encoding.photometric == "MONOCHROME1":
         values = sum(_stored_range(stored, encoding)) - values
@@ -149,7 +150,7 @@ def ends_of(values: NDArray[Any], *, constant: bool = False) -> tuple[float, flo
     """Return the lowest and the highest value of a slice, which may only be ``constant`` if that is said."""
     low, high = values.min().item(), values.max().item()
     if low == high and not constant:
-        raise SliceError("constant: every pixel has the same value")
+        raise SliceError(_CONSTANT)
     return low, high
 
 
@@ -159,14 +160,19 @@ def _stored_range(stored: NDArray[Any], encoding: Encoding) -> tuple[int, int]:
     return (-(1 << bits - 1), (1 << bits - 1) - 1) if stored.dtype.kind == "i" else (0, (1 << bits) - 1)
 
 
-def _padded(stored: NDArray[Any], encoding: Encoding) -> NDArray[np.bool_] | None:
-    """Clear the bits that are not stored, and return where padding lies, None for nowhere."""
+def _prepared(stored: NDArray[Any], encoding: Encoding) -> tuple[NDArray[np.bool_] | None, tuple[float, float]]:
+    """Clear the bits that are not stored; return where padding lies, None for nowhere, and the ends of what is left."""
     low, high = _stored_range(stored, encoding)
-    padding = _padding(encoding)
+    ends, padding = ends_of(stored, constant=True), _padding(encoding)
     outside = padding is not None and not (low <= padding[0] and padding[1] <= high)
-    padded = _between(stored, padding) if padding and outside else None  # it is only there before bits are cleared
-    _keep_stored_bits(stored, encoding)
-    return _between(stored, padding) if padding and not outside else padded
+    padded = _between(stored, padding, ends) if padding and outside else None  # only there before bits are cleared
+    if _has_other_bits(stored, encoding, ends):
+        stored <<= 8 * stored.itemsize - 1 - encoding.high
+        stored >>= 8 * stored.itemsize - encoding.stored  # carries the sign of signed values along
+        ends = ends_of(stored, constant=True)
+    if ends[0] == ends[1]:
+        raise SliceError(_CONSTANT)
+    return _between(stored, padding, ends) if padding and not outside else padded, ends
 
 
 def _padding(encoding: Encoding) -> tuple[int, int] | None:
@@ -177,27 +183,25 @@ def _padding(encoding: Encoding) -> tuple[int, int] | None:
     return encoding.padding if ends[1] <= _TISSUE[0] or ends[0] >= _TISSUE[1] else None
 
 
-def _between(stored: NDArray[Any], limits: tuple[int, int]) -> NDArray[np.bool_] | None:
+def _between(stored: NDArray[Any], limits: tuple[int, int], ends: tuple[float, float]) -> NDArray[np.bool_] | None:
+    if limits[1] < ends[0] or ends[1] < limits[0]:
+        return None
     inside = stored == limits[0] if limits[0] == limits[1] else (stored >= limits[0]) & (stored <= limits[1])
     return inside if inside.any() else None
 
 
-def _keep_stored_bits(stored: NDArray[Any], encoding: Encoding) -> None:
-    """Move the stored bits down and clear what else lies in their words (PS3.5 section 8.1.1), such as overlays."""
-    allocated = 8 * stored.itemsize
-    if encoding.stored >= allocated:
-        return
+def _has_other_bits(stored: NDArray[Any], encoding: Encoding, ends: tuple[float, float]) -> bool:
+    """Whether words hold more than the stored bits (PS3.5 section 8.1.1), such as overlays."""
+    if encoding.stored >= 8 * stored.itemsize:
+        return False
     low, high = _stored_range(stored, encoding)
-    least, greatest = stored.min(), stored.max()
+    least, greatest = ends
     if low <= least and greatest <= high:
-        return  # no higher bit is in use, whatever the header says of the highest one
+        return False  # no higher bit is in use, whatever the header says of the highest one
     if low <= least < 0 and greatest < 1 << encoding.stored:
-        return  # negative values carry their sign, so that large ones are none: there are more bits than stored
-    below = 1 << encoding.high + 1 - encoding.stored
-    if below > 1 and np.count_nonzero(np.bincount((stored & (below - 1)).ravel())) > below // 2:
-        return  # the bits below hold measurements too, not an overlay: the header is wrong
-    stored <<= allocated - 1 - encoding.high
-    stored >>= allocated - encoding.stored  # carries the sign of signed values along
+        return False  # negative values carry their sign, so that large ones are none: there are more bits than stored
+    below = 1 << encoding.high + 1 - encoding.stored  # where all are in use, these bits are measurements, no overlay
+    return below == 1 or int(np.count_nonzero(np.bincount((stored & (below - 1)).ravel()))) <= below // 2
 
 
 # --- files --------------------------------------------------------------------------------------------------------
@@ -249,7 +253,7 @@ class SliceReader:
             return
         self.close()
         source = self._volume.files[number]
-        self._file = (self._root / source.path).open("rb", buffering=0)
+        self._file = FileIO(f"{self._root}/{source.path}")
         status = os.fstat(self._file.fileno())
         if (status.st_size, status.st_mtime_ns) != (source.size, source.mtime_ns):
             raise SliceError("the file changed since it was scanned")

@@ -23,20 +23,22 @@ _TRIALS = 4  # images of noise
 
 def reduced(grey: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
     """Resample slices (n, height, width) to (n, rows, columns) as Pillow's ``resize`` with ``LANCZOS`` does."""
-    resize = _as_products if _is_pillows(*grey.shape[1:], rows, columns) else _by_pillow
-    small = np.empty((len(grey), rows, columns), np.uint8)
-    for target, image in zip(small, grey, strict=True):
-        target[:] = resize(image, rows, columns)
-    return small
+    if not _is_pillows(*grey.shape[1:], rows, columns):
+        return np.array([_by_pillow(image, rows, columns) for image in grey], np.uint8).reshape(-1, rows, columns)
+    return _as_products(grey, rows, columns)
 
 
 def _by_pillow(image: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(image).resize((columns, rows), Image.Resampling.LANCZOS))
 
 
-def _as_products(image: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
-    height, width = image.shape
-    return _weighed(_weighed(image, _weights(width, columns)).T, _weights(height, rows)).T
+def _as_products(grey: NDArray[np.uint8], rows: int, columns: int) -> NDArray[np.uint8]:
+    count, height, width = grey.shape
+    narrow = np.empty((count, columns, height), np.uint8)
+    for target, image in zip(narrow, grey, strict=True):
+        target[:] = _weighed(image, _weights(width, columns)).T
+    small = _weighed(narrow.reshape(-1, height), _weights(height, rows))
+    return small.reshape(count, columns, rows).transpose(0, 2, 1)
 
 
 @lru_cache
@@ -45,7 +47,8 @@ def _is_pillows(height: int, width: int, rows: int, columns: int) -> bool:
     if not (_is_exact(_weights(width, columns)) and _is_exact(_weights(height, rows))):
         return False
     noise = np.random.default_rng(0).integers(0, 256, (_TRIALS, height, width), np.uint8)
-    return all(np.array_equal(_as_products(image, rows, columns), _by_pillow(image, rows, columns)) for image in noise)
+    pillows = np.array([_by_pillow(image, rows, columns) for image in noise])
+    return np.array_equal(_as_products(noise, rows, columns), pillows)
 
 
 def _weighed(pixels: NDArray[np.uint8], weights: NDArray[np.float32]) -> NDArray[np.uint8]:
