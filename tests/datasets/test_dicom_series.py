@@ -62,7 +62,9 @@ def test_a_field_of_view_that_moves_in_mid_series_is_no_tilt(
 ) -> None:
     cosines = ["1", "0", "0", "0", str(down), "-0.3420201" if note else "0"]
     write_slices(
-        make_slice(z, ImageOrientationPatient=cosines, ImagePositionPatient=[str(-40 if z > 30 else -100), "-100", str(z)])
+        make_slice(
+            z, ImageOrientationPatient=cosines, ImagePositionPatient=[str(-40 if z > 30 else -100), "-100", str(z)]
+        )
         for z in np.arange(0.0, 80.0, 10.0).tolist()
     )
     (volume,), _ = scan()
