@@ -152,7 +152,7 @@ def _summary(study: Study) -> Iterator[str]:
             " For large networks and long trainings the claim of the paper is neither shown nor refuted."
         )
     widest = max(one.high - one.low for _, one in found) / 2
-    yield f"- What could be seen: intervals of primary contrasts reach up to {widest:.3f} to either side of a difference."
+    yield f"- What could be seen: primary contrasts have intervals of up to {widest:.3f} to either side."
 
 
 def real_results(study: Study) -> Iterator[str]:
