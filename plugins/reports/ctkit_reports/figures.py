@@ -158,7 +158,7 @@ def scores_against_slices(axes: Axes, title: str, score: str, points: Sequence[P
         tip = f"{_valued(point)}, {point.x:,.0f} slices kept"
         _mark(axes, point.x, point.y, point.look, tip, size=8, **shifted)
     for point in across:
-        style = {"linestyle": (0, (5, 3)), "linewidth": 1.2, "gid": f"{_TIP}{_valued(point)}"}
+        style: dict[str, Any] = {"linestyle": (0, (5, 3)), "linewidth": 1.2, "gid": f"{_TIP}{_valued(point)}"}
         axes.axhline(point.y, color=point.look.colour, marker=point.look.marker, markersize=6, **style)
         if np.isfinite([point.low, point.high]).all():
             axes.axhspan(point.low, point.high, color=point.look.colour, alpha=0.12, linewidth=0)
