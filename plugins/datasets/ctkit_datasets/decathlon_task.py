@@ -80,7 +80,7 @@ class DecathlonTask(Task[DecathlonTaskParams]):
     @cached_property
     def _labels(self) -> dict[int, str]:
         """Names by the numbers in masks, which may have gaps, in their order."""
-        labels = dataset_json(self.params.root).get("labels")
+        labels = dataset_json(self.params.root).get("labels", {})
         for fault in label_faults(labels):
             raise RequestError(fault)
         return dict(sorted((int(number), str(name)) for number, name in labels.items()))
@@ -175,7 +175,7 @@ class DecathlonTask(Task[DecathlonTaskParams]):
         named = 0
         for place, number in enumerate(self._labels):
             shows = is_label(stored, facts["scale"], number)
-            found[shows], named = place, named + np.count_nonzero(shows)
+            found[shows], named = place, named + int(np.count_nonzero(shows))
         if named < stored.size:
             raise DataError("its mask holds other numbers than dataset.json names, or fractions of an interpolation")
         return np.flip(found.transpose(facts["axes"]), tuple(np.flatnonzero(facts["flips"]).tolist()))

@@ -466,7 +466,8 @@ def is_label(stored: NDArray[Any], scale: tuple[float, float] | None, label: int
         return np.asarray(stored == label)
     slope, intercept = scale or (1.0, 0.0)
     with np.errstate(all="ignore"):  # of numbers that no label map holds
-        return np.abs(stored.astype(np.float32) * np.float32(slope) + np.float32(intercept - label)) < _NEAR_LABEL
+        apart = np.abs(stored.astype(np.float32) * np.float32(slope) + np.float32(intercept - label))
+        return np.asarray(apart < _NEAR_LABEL)
 
 
 def stored_voxels(path: Path, facts: Mapping[str, Any]) -> tuple[NDArray[Any], tuple[str, ...]]:

@@ -78,8 +78,8 @@ def _labelled(path: Path, names: Names, title: str, scan: Mapping[str, Any]) -> 
     usual = {label: (f"{title} {label}" if len(labels) > 1 else title,) for label in labels or [1]}
     found: dict[str, set[int]] = {name: set() for titles in (names or usual).values() for name in titles}
     for label in labels:
-        shown = is_label(slices, facts["scale"], label).any(axis=(1, 2))
-        numbers = {number for number, there in enumerate(own) if shown[there].any()}
+        shown = set(np.flatnonzero(is_label(slices, facts["scale"], label).any(axis=(1, 2))).tolist())
+        numbers = {number for number, there in enumerate(own) if not shown.isdisjoint(there)}
         for name in names.get(label, usual[label]):
             found.setdefault(name, set()).update(numbers)
     return found
