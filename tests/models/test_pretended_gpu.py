@@ -14,7 +14,8 @@ import pytest
 import torch
 from lightly.loss import NTXentLoss
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorDeviceMismatchError, FakeTensorMode
+from torch._subclasses import fake_tensor
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from ctkit.contracts import Pretraining, Rows
 from ctkit_models.byol import BYOL, BYOLParams
@@ -97,5 +98,5 @@ def test_a_wait_and_a_mix_are_found_on_the_pretended_gpu(gpu: FakeTensorMode) ->
         there, here = torch.ones(3, device="cuda"), torch.ones(3)
         with pytest.raises(DataDependentOutputException):
             there.sum().item()
-        with pytest.raises(FakeTensorDeviceMismatchError):
+        with pytest.raises(vars(fake_tensor).get("FakeTensorDeviceMismatchError", RuntimeError)):
             there + here

@@ -43,7 +43,7 @@ def pipeline_schema(registry: Registry) -> Schema:
             one = {"anyOf": any_of(name) + ([found[several, "validation"]] if name == "reduce" else [])}
             table.update({"items": one} if table["type"] == "array" else one)
     properties(PipelineFile)["dataset"].pop("type")
-    properties(PipelineFile)["dataset"].pop("additionalProperties")
+    properties(PipelineFile)["dataset"].pop("additionalProperties", None)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **defined.pop("PipelineFile"), "$defs": defined}
 
 

@@ -91,11 +91,11 @@ class ClusterWorkers:
 
 
 def _attempt(work: bytes, arguments: bytes, limit: float) -> Outcome:
-    if not hasattr(_own, "worker"):
-        _own.worker = Worker()
-        _all.append(_own.worker)
-    outcome: Outcome = _own.worker.attempt(work, arguments, limit)
-    return outcome
+    worker: Worker | None = getattr(_own, "worker", None)
+    if worker not in _all:  # there was none, or an earlier run of this process ended it
+        worker = _own.worker = Worker()
+        _all.append(worker)
+    return worker.attempt(work, arguments, limit)
 
 
 def _local_cluster(threads: int) -> Any:
