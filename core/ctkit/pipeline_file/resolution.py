@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from ctkit.contracts import Reducer
+from ctkit.contracts import Knob, Reducer
+from ctkit.contracts.judge import Judge
 from ctkit.contracts.reducer import SCOPES, knob_of
 from ctkit.errors import ConfigError, CtkitError, PluginError, nearest
 from ctkit.pipeline_file.mistakes import Location, ModelT, meant, validated
@@ -164,7 +165,9 @@ class _Resolver:
         value = getattr(params, knob.name) if knob and not budget else None
         at = float("nan") if value is None else float(value)
         try:
-            knob = chosen.build().knob
+            with (judge := Judge(chosen.title)).calling("knob"):
+                knob = chosen.build().knob
+            judge.must(isinstance(knob, Knob | None), f"knob must be a Knob or None, but is {knob!r}; remove it")
         except CtkitError as error:
             self.note((*location, "use"), str(error))
         if knob and value is not None and not knob.low <= at <= knob.high:  # narrower than the parameter's range
