@@ -242,6 +242,18 @@ def test_commands_that_only_look_work_on_a_cache_that_cannot_be_written(run: Run
     assert run() == ""
 
 
+@pytest.mark.skipif(os.name == "nt" or not shutil.which("setpriv"), reason="no way to take from root what root may do")
+def test_a_cache_that_only_another_user_may_read_is_said_to_be_that(run: Run, folder: Path) -> None:
+    mode = CACHE.stat().st_mode
+    CACHE.chmod(0)
+    try:
+        codes, said = look(folder, [*LOOKS, ["clean", "--older-than", "1d"]])
+    finally:
+        CACHE.chmod(mode)
+    assert "Error" not in said
+    assert said.count("set CTKIT_CACHE to a folder of your own") == codes.count(2) > 4
+
+
 def test_commands_that_only_look_leave_what_is_damaged_in_the_cache(
     run: Run, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

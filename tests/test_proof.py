@@ -217,6 +217,7 @@ def test_the_page_says_that_nothing_was_found_where_nothing_is(null: Any, page: 
     assert "The positive control holds on lesion" in text
     assert "helps" not in text.partition("### Secondary")[0]
     assert "hash less all: " in text
+    assert "P values are adjusted over 6 tests, intervals are not." in text
 
 
 def test_the_page_says_what_was_planted_and_draws_it(planted: Any, page: ModuleType) -> None:

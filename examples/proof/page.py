@@ -96,6 +96,7 @@ def results(study: Study) -> Iterator[str]:
         for task in tasks for arm in (*ARMS, UNTRAINED)
     ], signed=False)  # fmt: skip
     yield from ("", "### Primary contrasts", "", "![Differences with their intervals](proof/differences.svg)", "")
+    yield from (f"P values are adjusted over {_count(len(_primary(study)), 'test')}, intervals are not.", "")
     yield from ("| task | contrast | redundancy | difference | adjusted p | in words |", "|---|---|--:|---|--:|---|")
     for (task, arm, other, redundancy), one in _primary(study):
         words = f"{TASKS.get(task, task)} | {arm} less {other} | {redundancy}"
@@ -126,6 +127,8 @@ def _summary(study: Study) -> Iterator[str]:
         yield "The positive control fails on every task, so nothing is said of any arm."
         return
     yield f"- The positive control holds on {_listed(TASKS.get(task, task) for task in working)}."
+    if failing := [TASKS.get(task, task) for task in study.samples if task not in working]:
+        yield f"- It fails on {_listed(failing)}: nothing is said of any arm there."
     found = list(_primary(study))
     for other, question in (("all", "hash less all"), ("random", "hash less random, of equal size")):
         verdicts = [one.verdict for (_, _, reference, _), one in found if reference == other]
@@ -143,12 +146,13 @@ def _summary(study: Study) -> Iterator[str]:
             for shares in ([study.mean(arm, r, "alike") for r in REDUNDANCIES] for arm in ("all", "hash"))
         )
         yield (
-            f"- So the answer is **no effect**, on this scale and where the control holds: of the pairs in a batch"
-            f" {before} are near-duplicates with all and {after} with hash, and scores differ by less than {MARGIN:g}."
+            f"- So the answer is **no effect beyond {MARGIN:g}** of AUC, on this scale and where the control holds: of"
+            f" the pairs in a batch {before} are near-duplicates with all and {after} with hash. A smaller effect is"
+            " not excluded."
             " For large networks and long trainings the claim of the paper is neither shown nor refuted."
         )
     widest = max(one.high - one.low for _, one in found) / 2
-    yield f"- What could be seen: intervals of primary contrasts reach up to {widest:.3f} to either side."
+    yield f"- What could be seen: primary contrasts have intervals of up to {widest:.3f} to either side."
 
 
 def real_results(study: Study) -> Iterator[str]:

@@ -56,6 +56,21 @@ def test_order_follows_the_normal_of_tilted_slices_and_the_tilt_is_noted(
     assert volume.spacing[2] == pytest.approx(10 * np.cos(np.radians(20)), abs=1e-4)
 
 
+@pytest.mark.parametrize(("down", "note"), [(1.0, ()), (0.9396926, ("gantry tilt 20.0 degrees",))], ids=["", "tilted"])
+def test_a_field_of_view_that_moves_in_mid_series_is_no_tilt(
+    make_slice: Slices, write_slices: Write, scan: Scan, down: float, note: tuple[str, ...]
+) -> None:
+    cosines = ["1", "0", "0", "0", str(down), "-0.3420201" if note else "0"]
+    write_slices(
+        make_slice(
+            z, ImageOrientationPatient=cosines, ImagePositionPatient=[str(-40 if z > 30 else -100), "-100", str(z)]
+        )
+        for z in np.arange(0.0, 80.0, 10.0).tolist()
+    )
+    (volume,), _ = scan()
+    assert volume.notes == (*note, "field of view moves by 60 mm")
+
+
 @pytest.mark.parametrize(
     ("cosines", "name"),
     [

@@ -34,7 +34,6 @@ def unit(scan: Scan, root: Path, **params: Any) -> tuple[str, float]:
     """Return unit and median of the tissue of the only volume."""
     (volume,), _ = scan(**params)
     pixels = Dicom(SeriesParams(root=root / "data", **params)).read(volume)
-    assert volume.notes == (() if pixels.unit == "HU" else ("values are not in Hounsfield units",))
     return pixels.unit, float(np.median(pixels.values[:, :, 8:]))
 
 

@@ -36,9 +36,9 @@ def test_the_index_finds_what_a_search_one_by_one_finds(
         patch.setattr(code_index, "AT_ONCE", at_once)
         patch.setattr(code_index, "PROBE_COST", 0)  # never search one by one
         indexed, plain = KeptCodes(Hash().distances, at, bits), Kept(Hash().distances, at)
-        for kept in (codes[:30], codes[30:31], codes[31:90]):
-            indexed.add(kept)
-            plain.add(kept)
+        for start, stop in ((0, 30), (30, 31), (31, 90)):
+            indexed.add(codes[start:stop], np.arange(start, stop))
+            plain.add(codes[start:stop], np.arange(start, stop))
         for found, expected in zip(indexed.first_alike(codes), plain.first_alike(codes), strict=True):
             assert np.array_equal(found, expected, equal_nan=True)
 
@@ -59,7 +59,7 @@ def test_a_selection_with_the_index_equals_one_without(bits: int, at: int, monke
 
 def test_equal_codes_fall_back_to_a_search_one_by_one_and_are_found() -> None:
     kept = KeptCodes(Hash().distances, 6, 64)
-    kept.add(np.zeros((500, 1), np.uint64))
+    kept.add(np.zeros((500, 1), np.uint64), np.arange(500))
     number, distance = kept.first_alike(np.zeros((5, 1), np.uint64))
     assert number.tolist() == [0] * 5
     assert distance.tolist() == [0] * 5

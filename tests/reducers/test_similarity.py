@@ -80,14 +80,18 @@ def test_selection_keeps_what_the_paper_promises(position: NDArray[Any], at: int
     assert np.isnan(found.distance[found.kept]).all()
 
 
+@pytest.mark.parametrize("held", [0, similarity.HELD])
 @pytest.mark.parametrize("block", [1, 2, 7, 64])
-def test_selection_does_not_depend_on_how_many_slices_are_decided_at_a_time(
-    block: int, monkeypatch: pytest.MonkeyPatch
+def test_selection_does_not_depend_on_how_many_slices_are_decided_at_a_time_or_held(
+    block: int, held: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     position = np.random.default_rng(3).integers(0, 1000, 300).astype(float)
     whole = select(Position(), position, 300, 4)
     monkeypatch.setattr(similarity, "BLOCK", block)
-    assert np.array_equal(select(Position(), position, 300, 4).by, whole.by)
+    monkeypatch.setattr(similarity, "HELD", held)
+    found = select(Position(), position, 300, 4)
+    assert np.array_equal(found.by, whole.by)
+    assert np.array_equal(found.distance, whole.distance, equal_nan=True)
 
 
 def test_a_larger_threshold_may_keep_more_slices() -> None:

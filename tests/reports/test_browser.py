@@ -81,6 +81,16 @@ def test_a_plot_opens_large_with_its_legend_and_titles_by_mouse_and_key(browser:
         sound(tab)
 
 
+def test_the_explanation_is_not_too_long_on_a_phone(browser: Chromium, explained: tuple[Path, list[CurveRow]]) -> None:
+    with browser.page(explained[0], 390) as tab:
+        assert tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") == 0
+        height = tab.evaluate("document.documentElement.scrollHeight")
+        pairs = "document.querySelectorAll('.pairs.large figure').length"
+        assert tab.evaluate(pairs) > 8  # more are folded
+        sound(tab)
+    assert height < 12_000
+
+
 def test_the_answer_and_its_picture_are_on_the_first_screen(browser: Chromium, full_page: Path) -> None:
     with browser.page(full_page, 1280, 900) as tab:
         bottom = tab.evaluate("document.querySelector('#answer .plot svg').getBoundingClientRect().bottom")

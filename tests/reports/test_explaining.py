@@ -174,6 +174,14 @@ def test_without_pixels_the_page_has_no_pictures(opened: Open, tmp_path: Path) -
     assert "Along volumes" in html
 
 
+def test_a_page_that_has_no_slider_says_so(opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explaining, "MOST_CODES", 35 * 8)
+    write_explanation(tmp_path / "explain.html", explaining.explain(opened({"use": "hash", "threshold": 4})))
+    html = (tmp_path / "explain.html").read_text(encoding="utf-8")
+    assert 'id="at"' not in html
+    assert "so this page has no slider for the threshold. The command ctkit curve tells" in html
+
+
 def test_pictures_are_hounsfield_units_of_the_slices(opened: Open) -> None:
     run = opened({"use": "hash", "threshold": 4})
     phantom = Phantom(PHANTOM)

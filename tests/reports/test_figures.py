@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ctkit_reports import figures
-from ctkit_reports.figures import Curve, Look, Point
+from ctkit_reports.figures import Curve, Look, Point, Strip
 from ctkit_reports.sections.choice import strip_path
 
 STEPS = np.arange(1.0, 51.0)
@@ -70,7 +70,16 @@ def test_points_carry_their_values_as_titles_and_a_baseline_is_a_line_across() -
         'ha"sh: 0.800, 120 slices kept',
         "untrained: 0.700 (0.650 to 0.750)",
     ]
-    assert ">untrained</text>" in svg
+    assert not {"all", "untrained"} & set(re.findall(r">([^<]*)</text>", svg))  # names would cover each other
+
+
+def test_long_titles_and_names_are_set_in_lines() -> None:
+    name = "an-arm-that-somebody-named-by-all-of-its-parameters"
+    svg = figures.scores_against_slices(f"{name}, linear", "AUC", [Point(Look(0), 120, 0.8, 0.7, 0.9, name)])
+    svg += figures.strips("AUC", [Strip(name, Look(0), np.array([0.7, 0.8]), (0.75, 0.7, 0.8))])
+    texts = re.findall(r">([^<]*)</text>", svg)
+    assert {"an-arm-that-somebody-named-by-all-of-its-", "an-arm-that-somebody-"} <= set(texts)
+    assert max(map(len, texts)) <= 54
 
 
 def test_every_point_of_a_label_curve_is_titled_and_lies_at_its_share() -> None:

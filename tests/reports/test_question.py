@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,34 @@ def test_the_plain_answer_has_a_sentence_for_each_arm_and_no_statistics(run: Run
     )
     assert [plain(words)[:8] for words in question.plain(run)] == ["“every-n", "“hash6” ", "“random-"]
     assert question.plain(altered(run, score_rows=())) == [question.headline(altered(run, score_rows=()))]
+
+
+def test_many_arms_are_counted_and_named_where_they_differ(run: Run) -> None:
+    rows = [WITH_ALL._replace(arm=f"hash-{n}", p_adjusted=0.01 if n < 2 else 1.0) for n in range(8)]
+    found = compared(run, *rows, WITH_RANDOM._replace(arm="hash-7"))
+    (said,) = question.plain(found)
+    assert plain(said) == (
+        "8 arms. Compared with “all”: better in 2 and no difference shown in 6 of 8 comparisons; better: “hash-0”,"
+        " “hash-1”. Compared with arms of the same size: no difference shown."
+    )
+    assert len(question.by_arm(found)) == 8
+    assert question.by_arm(run) == []
+
+
+def test_scores_that_are_unknown_are_not_given_as_numbers(run: Run) -> None:
+    unknown = WITH_ALL._replace(difference=math.nan, ci_low=math.nan, ci_high=math.nan, p=math.nan, p_adjusted=math.nan)
+    for rows in ([unknown], [unknown, unknown._replace(task="organs")]):
+        assert "scored an unknown AUC against “all” (not tested); over" in question.headline(compared(run, *rows))
+    known = WITH_ALL._replace(task="organs")
+    assert "scored +0.040 AUC against “all” in 2 comparisons" in question.headline(compared(run, unknown, known))
+
+
+@pytest.mark.parametrize(
+    ("arms", "words"), [(1, "only one arm"), (2, "Nothing has been compared with “all”"), (0, "no reference arm")]
+)
+def test_what_was_not_compared_is_said_as_it_is(run: Run, arms: int, words: str) -> None:
+    chosen = run.arms[:arms] or run.arms[1:3]
+    assert words in question.headline(altered(run, comparison_rows=(), arms=chosen))
 
 
 def test_one_seed_is_said_in_the_first_sentence(run: Run) -> None:
@@ -136,7 +165,7 @@ def test_a_margin_that_is_not_known_everywhere_is_not_said(run: Run) -> None:
 def test_what_has_no_interval_is_answered_without_one(run: Run) -> None:
     nothing = dict.fromkeys(("ci_low", "ci_high", "p", "p_adjusted"), float("nan"))
     row = WITH_ALL._replace(**nothing)
-    assert "0.040 AUC above “all” (adjusted p = –: not tested)" in plain(question.headline(compared(run, row)))
+    assert "0.040 AUC above “all” (not tested)" in plain(question.headline(compared(run, row)))
     assert "(not tested in 2)" in question.headline(compared(run, row, row._replace(task="organs")))
 
 

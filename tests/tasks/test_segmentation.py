@@ -59,6 +59,36 @@ def test_a_single_patient_has_no_interval() -> None:
     assert np.isnan(PROTOCOL.compare([run(np.array([0.5]))], [run(np.array([0.4]))])[0].p)
 
 
+@pytest.mark.parametrize(("value", "rank"), [(0.0, 0), (1.0, 9)])
+def test_equal_values_of_all_patients_keep_an_interval_where_the_scale_has_ends(value: float, rank: int) -> None:
+    """Wilson's for as many patients; a distance has no largest value, so nothing bounds it."""
+    dice, distance = PROTOCOL.scores([run(np.full(9, value), np.full(9, 30.0))])
+    assert (dice.low, dice.high) == pytest.approx(stats.binomtest(rank, 9).proportion_ci(method="wilson"), abs=1e-8)
+    assert distance.value == 30
+    assert np.isnan([distance.low, distance.high]).all()
+
+
+def test_arms_that_find_nothing_are_not_shown_to_be_equal() -> None:
+    nothing, all_found = run(np.zeros(9), np.full(9, 30.0)), run(np.ones(9), np.zeros(9))
+    dice, distance = PROTOCOL.compare([nothing], [nothing])
+    assert (dice.difference, dice.p) == (0, 1)
+    assert dice.low == pytest.approx(-dice.high)
+    assert dice.high > 0.2
+    assert np.isnan([distance.low, distance.high]).all()
+    gained = PROTOCOL.compare([all_found], [nothing])[0]
+    assert 0.3 < gained.low < gained.high == 1
+    assert gained.p < 0.01
+
+
+def test_equal_values_of_all_patients_do_not_hide_that_seeds_vary() -> None:
+    lucky = [run(np.full(9, value), seed=number) for number, value in enumerate((0.0, 0.0, 1.0))]
+    found = PROTOCOL.compare(lucky, [run(np.zeros(9), seed=number) for number in range(3)])[0]
+    assert found.difference == pytest.approx(1 / 3)
+    assert found.low < 0
+    assert found.p > 0.05
+    assert "variance over seeds that exceeds" in found.test
+
+
 def test_a_comparison_of_single_runs_is_the_paired_t_test() -> None:
     one, other = values(2), values(3)
     found = PROTOCOL.compare([run(one, seed=1)], [run(other, seed=1)])[0]

@@ -9,12 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ctkit_tasks.metrics import Outcome
+from ctkit.contracts import Predictions
+from ctkit_tasks import classification, statistics
+from ctkit_tasks.linear import Linear
+from ctkit_tasks.metrics import Outcome, calibration_error, outcome_of
 from ctkit_tasks.splitting import units_of
 from ctkit_tasks.statistics import (
     SeedPart,
     against_zero,
     bootstrap,
+    calibration_excess,
     degrees_of_freedom,
     delong,
     interval,
@@ -204,6 +208,60 @@ def test_intervals_cover_the_truth_in_about_95_of_100_samples(metric: str) -> No
         low, high = interval(bootstrap([outcome], units, 500)[metric][:, 0])
         covered += low <= truth <= high
     assert 0.92 <= covered / 600 <= 0.985  # accuracy moves in steps, which makes its interval wider
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("confidence", [1.0, 1.2, 1.5, 3.0])
+@pytest.mark.parametrize("images", [20, 40, 100, 200, 600])
+def test_intervals_of_ece_cover_the_truth(images: int, confidence: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a model that is calibrated, or whose logits are too large by a factor; the truth is that of 1,000,000."""
+    for module in (classification, statistics):  # alone, which takes a tenth of the time
+        monkeypatch.setattr(module, "measure", lambda outcome, weights: {"ece": calibration_error(outcome, weights)})
+    large = by_chance(np.random.default_rng(0), 1_000_000, confidence)
+    truth = float(calibration_error(outcome_of(large), np.ones((1_000_000, 1)))[0])
+    runs = [by_chance(np.random.default_rng([seed, images]), images, confidence) for seed in range(400)]
+    found = [Linear().scores([run])[0] for run in runs]
+    mean, width = (np.mean(values) for values in ([s.value for s in found], [s.high - s.low for s in found]))
+    covered = np.mean([score.low <= truth <= score.high for score in found])
+    print(f"\n{images} images, true ECE {truth:.3f}: mean {mean:.3f}, width {width:.3f}, coverage {covered:.3f}")  # noqa: T201  # for -s
+    assert covered > (0.88 if images == 20 else 0.93)
+
+
+def test_the_interval_of_a_perfectly_calibrated_model_reaches_down_to_no_error() -> None:
+    """Its ECE is above 0 by chance. For one that is too sure the interval leaves 0 out."""
+    calibrated, sure = (by_chance(np.random.default_rng(1), 300, confidence) for confidence in (1.0, 4.0))
+    ece = [next(score for score in Linear().scores([run]) if score.metric == "ece") for run in (calibrated, sure)]
+    assert (ece[0].low, ece[0].value > 0.02) == (0, True)
+    assert 0.02 < ece[1].low < ece[1].value < ece[1].high
+
+
+def test_the_excess_of_an_ece_is_what_all_bins_together_move() -> None:
+    runs = [outcome_of(by_chance(np.random.default_rng(seed), 60, 1.0)) for seed in range(2)]
+    labels = runs[0].labels
+    runs = [Outcome(labels, run.probabilities, 1) for run in runs]
+    units = units_of([f"{number:02d}" for number in range(60)], labels, None)
+    moved = []
+    for counts in np.concatenate(list(resampling_counts(units, 2000, np.random.default_rng(0))), axis=1).T:
+        taken = np.repeat(np.arange(60), counts.astype(int))
+        apart = [by_hand(Outcome(labels[taken], run.probabilities[taken], 1)) - by_hand(run) for run in runs]
+        moved.append(np.abs(apart).sum() / 2)
+    assert calibration_excess(runs, units, np.array([0.5, 0.5])) == pytest.approx(np.quantile(moved, 0.975), rel=1e-4)
+
+
+def by_hand(outcome: Outcome) -> np.ndarray:
+    """Accuracy less confidence in each of 15 bins, times its share of the images."""
+    confidence, right = outcome.probabilities.max(axis=1), outcome.predicted == outcome.labels
+    inside = [(confidence >= bin / 15) & (confidence < (bin + 1) / 15) for bin in range(15)]
+    return np.array([(right[here] - confidence[here]).sum() / len(right) for here in inside])
+
+
+def by_chance(rng: np.random.Generator, images: int, confidence: float) -> Predictions:
+    """Labels drawn by the true probabilities, and predictions whose logits are the true ones times ``confidence``."""
+    logits = rng.normal(0, 1.5, images)
+    labels = (rng.random(images) < 1 / (1 + np.exp(-logits))).astype(np.int64)
+    positive = 1 / (1 + np.exp(-confidence * logits))
+    names = tuple(f"{number:07d}" for number in range(images))
+    return Predictions(names, labels, np.stack([1 - positive, positive], axis=1), ("a", "b"), "b")
 
 
 def sample(rng: np.random.Generator, per_class: int) -> Outcome:

@@ -70,7 +70,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Score:
-    """A metric with its 95 % interval."""
+    """A metric with its 95 % interval, NaN where the test images tell none."""
 
     metric: str
     value: float

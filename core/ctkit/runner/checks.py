@@ -208,7 +208,7 @@ def unwritable(folder: RunFolder) -> list[str]:
 def _targets(folder: RunFolder) -> list[tuple[Path, Path]]:
     """Run folder and cache, each with what is there of it: itself or one above. One where the same is there of both."""
     targets = (folder.path.absolute(), Cache.beside(folder.path).folder)
-    there = [next(path for path in (target, *target.parents) if path.exists()) for target in targets]
+    there = [next(path for path in (target, *target.parents) if os.access(path, os.F_OK)) for target in targets]
     return list({found: (target, found) for target, found in reversed([*zip(targets, there, strict=True)])}.values())
 
 

@@ -184,7 +184,8 @@ def _write_volumes(session: Session, data: Data) -> None:
         digests = session.cache.pseudonym(volume.key), session.cache.pseudonym(volume.patient)
         x, y, z, thick = (math.nan if value is None else value for value in (*volume.spacing, volume.thickness))
         same = (f"same scan as volume {session.cache.pseudonym(volume.same_scan)}",) if volume.same_scan else ()
-        sizes, notes = (len(reading.index), volume.rows, volume.columns), (*volume.notes, *reading.notes, *same)
+        unit = () if reading.unit == "HU" else ("values are not in Hounsfield units",)
+        sizes, notes = (len(reading.index), volume.rows, volume.columns), (*volume.notes, *unit, *reading.notes, *same)
         rows.append(VolumeRow(*digests, *sizes, x, y, z, volume.kernel, thick, notes))
     write_rows(session.folder.volumes, VolumeRow, rows)
     skipped = heapq.merge((SkippedRow(skip.source, skip.reason) for skip in data.skipped), sorted(unreadable))
@@ -233,6 +234,8 @@ def _say_read(session: Session, data: Data) -> None:
         session.console.say(
             f"{count(sum(unread), 'slice')} of {count(len(unread), 'volume')} cannot be read, see skipped.csv"
         )
+    if others := sum(reading.unit != "HU" for reading in data.readings):
+        session.console.say(f"{count(others, 'volume')} without Hounsfield units: not windowed, see volumes.csv")
 
 
 def _say_selected(session: Session, data: Data) -> None:

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from filelock import FileLock
 from pydantic import TypeAdapter
 
-from ctkit.errors import StorageError
+from ctkit.errors import RequestError, StorageError
 from ctkit.files import concerns_writing, read_sealed, storage_error, synchronise, write_bytes, writing
 
 LOCATION = "CTKIT_CACHE"  #: environment variable that moves the cache
@@ -71,10 +71,15 @@ class Cache:
 
     @classmethod
     def beside(cls, run: Path, *, looking: bool = False) -> Cache:
-        """The cache for a run folder: ``.cache`` beside it, unless ``CTKIT_CACHE`` says where."""
+        """The cache for a run folder: ``.cache`` beside it, unless ``CTKIT_CACHE`` says where.
+
+        Raises ``RequestError`` where it is another user's, who alone may read it.
+        """
         moved = os.environ.get(LOCATION)
-        folder = Path(moved).expanduser() if moved else spelled_one_way(run).parent / ".cache"
-        return cls(spelled_one_way(folder), looking=looking)
+        folder = spelled_one_way(Path(moved).expanduser() if moved else spelled_one_way(run).parent / ".cache")
+        if not os.access(next(there for there in (folder, *folder.parents) if os.access(there, os.F_OK)), os.X_OK):
+            raise RequestError(f"cannot read the cache {folder}; set {LOCATION} to a folder of your own")
+        return cls(folder, looking=looking)
 
     def path(self, kind: str, at: str, suffix: str = "") -> Path:
         """Where the entry with address ``at`` is or would be. ``kind`` is one of ``KINDS`` or a folder below one."""

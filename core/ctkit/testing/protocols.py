@@ -99,10 +99,19 @@ def _check_scores(judge: Judge, scores: Sequence[Score]) -> None:
     )
     for score in scores:
         judge.must(
-            math.isfinite(score.value) and score.low <= score.value <= score.high,
+            math.isfinite(score.value) and _is_inside(score.low, score.value, score.high),
             f"{score.metric} must be a number inside its interval,"
             f" but it is {score.value:g} in {score.low:g}..{score.high:g}; check how the interval is computed",
         )
+    judge.must(
+        not all(math.isnan(score.low) for score in scores),
+        "no score has an interval; compute that of one metric at least",
+    )
+
+
+def _is_inside(low: float, value: float, high: float) -> bool:
+    """Whether a value is inside its interval; NaN says that the test images tell none."""
+    return math.isnan(low + high) or low <= value <= high
 
 
 def _check_difference(judge: Judge, found: Difference, metrics: set[str]) -> None:
@@ -112,7 +121,7 @@ def _check_difference(judge: Judge, found: Difference, metrics: set[str]) -> Non
         f" {found.test!r}; use the metric's name in scores",
     )
     judge.must(
-        found.low <= found.difference <= found.high and 0 <= found.p <= 1,
+        _is_inside(found.low, found.difference, found.high) and 0 <= found.p <= 1,
         f"the difference in {found.metric} must be inside its interval, and p in 0..1, but it is"
         f" {found.difference:g} in {found.low:g}..{found.high:g} with p = {found.p:g}; check how the interval is"
         " computed",
@@ -122,7 +131,7 @@ def _check_difference(judge: Judge, found: Difference, metrics: set[str]) -> Non
 def _check_nothing_differs(judge: Judge, found: Difference, metrics: set[str]) -> None:
     _check_difference(judge, found, metrics)
     judge.must(
-        found.difference == 0 and abs(found.low + found.high) < 1e-9 and found.p == 1,
+        found.difference == 0 and not abs(found.low + found.high) >= 1e-9 and found.p == 1,
         f"predictions compared with themselves must not differ in {found.metric}: 0, in an interval around it, p = 1,"
         f" but it is {found.difference:g} in {found.low:g}..{found.high:g} with p = {found.p:g}; pair the images, and"
         " define p for differences without variance",

@@ -20,6 +20,7 @@ _ROUNDED = 0.05  # mm
 _UNEVEN = 0.01  # of the median spacing
 _WHOLE = 0.1  # of a gap: how near to a multiple of the spacing it must be, to be one that missing slices left
 _SHEARED = 0.5  # degrees
+_MOVED = 1.0  # mm
 
 
 @dataclass(frozen=True)
@@ -132,14 +133,19 @@ def describe_spacing(heights: NDArray[np.float64]) -> tuple[float | None, list[s
     return round(spacing, 6), notes
 
 
-def tilt(positions: NDArray[np.float64], normal: Vector) -> float:
-    """Return the angle, in degrees, between the way slices are stacked and their normal: the gantry's tilt.
+def aslant(positions: NDArray[np.float64], normal: Vector) -> tuple[float, float]:
+    """Return the gantry's tilt, degrees, and how far the field of view moves beside it, mm; 0 where there is none.
 
-    ``positions`` (n, 3) are those of the first pixels, in order.
+    ``positions`` (n, 3) are those of the first pixels, in order. The tilt is the angle between most steps from slice to
+    slice and the ``normal``; what other steps add to it moves the field of view.
     """
-    way = positions[-1] - positions[0]
-    length = float(np.linalg.norm(way))
-    if length < _SAME_PLACE:
-        return 0.0
-    angle = math.degrees(math.acos(min(1.0, abs(float(way @ np.asarray(normal))) / length)))
-    return angle if angle > _SHEARED else 0.0
+    heights = positions @ np.asarray(normal)
+    beside = positions - np.outer(heights, normal)  # (n, 3)
+    ups = np.diff(heights)
+    if not ups.size or ups.max() < _SAME_PLACE:
+        return 0.0, 0.0
+    up = ups >= _SAME_PLACE
+    slope = np.median(np.diff(beside, axis=0)[up] / ups[up, None], axis=0)
+    rest = beside - np.outer(heights, slope)
+    angle, shift = math.degrees(math.atan(np.linalg.norm(slope))), float(np.linalg.norm(np.ptp(rest, axis=0)))
+    return angle if angle > _SHEARED else 0.0, shift if shift > _MOVED else 0.0

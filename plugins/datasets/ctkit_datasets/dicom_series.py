@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ctkit.contracts import Skipped, SourceFile, Volume
-from ctkit_datasets.dicom_geometry import Plane, describe_spacing, tilt
+from ctkit_datasets.dicom_geometry import Plane, aslant, describe_spacing
 from ctkit_datasets.dicom_header import PUT_RIGHT
 from ctkit_datasets.dicom_passes import Pass, passes
 from ctkit_datasets.dicom_slices import Slice, SliceMaker, sources, with_units
@@ -238,9 +238,11 @@ def _commonest(values: Iterable[Any]) -> Any:
 
 
 def _notes(plane: Plane, one: Pass) -> Iterator[str]:
-    angle = tilt(np.array([slice_.position for slice_ in one.slices]), plane.normal)
+    angle, shift = aslant(np.array([slice_.position for slice_ in one.slices]), plane.normal)
     if angle:
         yield f"gantry tilt {angle:.1f} degrees"
+    if shift:
+        yield f"field of view moves by {shift:.0f} mm"
     thicknesses = {slice_.thickness for slice_ in one.slices if slice_.thickness}
     if len(thicknesses) > 1:
         yield f"slice thickness {min(thicknesses):g} to {max(thicknesses):g} mm"
@@ -253,8 +255,6 @@ def _notes(plane: Plane, one: Pass) -> Iterator[str]:
         yield f"slices skipped, because several different ones have one height: {len(one.unclear)}"
     if one.folders:
         yield f"its series is in {one.folders} folders whose heights overlap: perhaps not one scan"
-    if not one.slices[0].encoding.hounsfield:
-        yield "values are not in Hounsfield units"
     if not one.slices[0].series.patient:
         yield "no patient id in the header"
     if any(slice_.series.respelled for slice_ in one.slices):

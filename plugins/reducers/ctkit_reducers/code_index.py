@@ -60,8 +60,8 @@ class KeptCodes(Kept):
         self.width = min(bits // self.bands, WIDEST_BAND)
         self.waiting: list[NDArray[np.uint64]] = []  # kept since the last search: the codes of a last block need no run
 
-    def add(self, evidence: NDArray[Any]) -> None:
-        """Append codes, to be sorted when the next search asks for it."""
+    def add(self, evidence: NDArray[Any], places: Ints) -> None:
+        """Append codes, which are small, to be sorted when the next search asks for it."""
         if len(evidence):
             self.waiting.append(evidence)
 

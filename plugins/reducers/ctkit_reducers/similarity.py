@@ -24,6 +24,7 @@ Distances = NDArray[Any]
 Between = Callable[[NDArray[Any], NDArray[Any]], Distances]
 
 BLOCK = 1024  #: slices decided at a time, and kept slices compared at a time: a block of distances stays in cache
+HELD = 1 << 26  #: bytes of a group's evidence up to which that of kept slices is held in memory, not looked up in it
 
 
 class Similarity(Reducer[P], ABC):
@@ -64,10 +65,12 @@ class Kept:
     def __init__(self, distances: Between, at: float) -> None:
         self.distances = distances
         self.at = at
+        self.whole: NDArray[Any] | None = None  #: evidence of the group where it is large; chunks are places in it
         self.chunks: list[Any] = []
 
-    def add(self, evidence: NDArray[Any]) -> None:
-        """Append the evidence (m, ...) of newly kept slices."""
+    def add(self, evidence: NDArray[Any], places: Ints) -> None:
+        """Append the evidence (m, ...) of newly kept slices, which lie at ``places`` (m,) of the group."""
+        evidence = evidence if self.whole is None else places
         if not len(evidence):
             return
         if self.chunks and len(self.chunks[-1]) < BLOCK:
@@ -90,7 +93,7 @@ class Kept:
 
     def first_in(self, chunk: Any, evidence: NDArray[Any]) -> tuple[Ints, NDArray[Any]]:
         """As ``first_alike``, among the slices of one chunk; the distance is arbitrary where there is none."""
-        apart = self.distances(evidence, chunk)
+        apart = self.distances(evidence, chunk if self.whole is None else self.whole[chunk])
         first = (apart <= self.at).argmax(axis=1)
         nearest = apart[np.arange(len(first)), first]
         return np.where(nearest <= self.at, first, -1), nearest
@@ -102,6 +105,7 @@ def _select_in_blocks(
     """Greedy selection over evidence (n, ...): each block against the kept before it, then within itself."""
     by, distance = nobody(len(evidence))
     kept_at, many = np.empty(len(evidence), np.int64), 0  # positions of the kept slices, and how many there are
+    kept.whole = evidence if evidence.nbytes > HELD else None
     for start in range(0, len(evidence), BLOCK):
         block = np.asarray(evidence[start : start + BLOCK])
         number, apart = kept.first_alike(block)
@@ -116,8 +120,8 @@ def _select_in_blocks(
         by[position[removed]] = position[number[removed]]
         distance[position[removed]] = apart[removed]
 
-        kept.add(block[~removed])
         new = position[~removed]
+        kept.add(block[~removed], new)
         kept_at[many : many + len(new)] = new
         many += len(new)
     return by, distance

@@ -98,7 +98,8 @@ def _rows(name: str, run: Run, metric: str | None) -> Iterator[Row]:
             kept, slices = (arm.kept, arm.slices) if arm else (math.nan, math.nan)
             trained, here = (run, score.arm, score.place.pretrain), (score.arm, score.place)
             spent, share = cost.cost(*trained), 1 / cost.saving(*trained)
-            published = PUBLISHED.get(tasks.get(score.place.task, "")) if score.metric == "auc" else None
+            as_published = score.metric == "auc" and score.place.labels == 1
+            published = PUBLISHED.get(tasks.get(score.place.task, "")) if as_published else None
             differences = compared.get(here), controlled.get(here)
             yield Row(name, score, kept, slices, cost.seconds(*trained), *differences, spent, share, published)
 
@@ -222,7 +223,7 @@ def _terminal(rows: Sequence[Row]) -> str:
 def _title(row: Row) -> str:
     """What the rows of a block share."""
     run, _, _, *others = _keys(row)
-    published = f"; published {_published(row)}" if row.published else ""
+    published = "; published: all {:.2f}, reduced {:.2f}".format(*row.published) if row.published else ""
     return ", ".join([run, *others]) + published
 
 

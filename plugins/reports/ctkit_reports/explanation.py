@@ -15,7 +15,7 @@ from ctkit import RevisitedArm, hookspecs, quantities, rendering
 from ctkit.files import write_text
 from ctkit_reports import figures, hounsfield, pictures, wording
 from ctkit_reports.elements import Plot, Table, number, table, text
-from ctkit_reports.explaining import Explanation, Profile, Share
+from ctkit_reports.explaining import MOST_CODES, Explanation, Profile, Share
 from ctkit_reports.figures import Look
 from ctkit_reports.page import lay_out
 from ctkit_reports.sections.choice import strip_path
@@ -107,7 +107,16 @@ def _kept(explanation: Explanation) -> dict[str, Any]:
         losing = sum(one.lost > 0 for one in kinds)
         said.append(f"Of {len(kinds)} kinds of findings, {losing} are lost whole in some volume.")
     slider = explanation.codes and {"at": int(run.selection.at[-1]), "high": int(run.knob.high if run.knob else 0)}
-    return {"said": said, "slider": slider, "unit": run.knob.unit if run.knob else ""}
+    return {"said": said, "slider": slider, "unit": run.knob.unit if run.knob else "", "unmoved": _unmoved(run)}
+
+
+def _unmoved(run: RevisitedArm) -> str:
+    """Why a page without a slider has none, and what tells of other values of the knob."""
+    if run.knob is None:
+        return ""
+    many = run.reducer == "hash" and run.scope == "volume"
+    why = f"Its hashes take more than {quantities.size(MOST_CODES)}, so this page has no slider for the threshold. "
+    return f"{why if many else ''}The command ctkit curve tells how many slices each {run.knob.name} would keep."
 
 
 def _found(one: Share) -> str:

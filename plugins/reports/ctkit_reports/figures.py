@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec
+from textwrap import fill, wrap
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
 
 import numpy as np
 from markupsafe import Markup
@@ -30,6 +31,7 @@ _VARIABLES = {_INK: "var(--plot-ink)", _FAINT: "var(--plot-faint)"}
 _COLOURS = tuple(f"#0303{number:02d}" for number in range(8))
 _VARIABLES |= {colour: f"var(--arm-{number})" for number, colour in enumerate(_COLOURS)}
 _LIGHT = ("#4a5560", "#0068a8", "#c8500a", "#007a58", "#a8427f", "#9a6a00", "#2b8fc4", "#5b4fb0")  # as in page.css
+_LETTERS, _NAME = 9, 24  # of a title in an inch, and of a row's name in a line
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 
 
@@ -140,16 +142,14 @@ def curves(axes: Axes, title: str, x: str, y: str, lines: Sequence[Curve]) -> No
 
 @_plot(4.6, 3.1)
 def scores_against_slices(axes: Axes, title: str, score: str, points: Sequence[Point]) -> None:
-    """A score over slices kept, with intervals and names; what has kept no slices is a line across.
+    """A score over slices kept, with intervals; what has kept no slices is a line across. A legend has the names.
 
     Slices have a log scale where they span more than a factor of eight.
     """
     across, placed = ([point for point in points if np.isnan(point.x) == absent] for absent in (True, False))
     kept = np.array([point.x for point in placed])
     wide = bool(kept.max() > 8 * max(kept.min(), 1))
-    left = 0  # letters of the longest name that stands left of its point
     for point, aside in zip(placed, _dodged(np.log(np.maximum(kept, 1)) if wide else kept, 250), strict=True):
-        left = max(left, len(point.name) if aside < 0 else 0)
         shifted = _shifted(axes, aside)
         if np.isfinite([point.low, point.high]).all():
             axes.plot(
@@ -157,20 +157,16 @@ def scores_against_slices(axes: Axes, title: str, score: str, points: Sequence[P
             )
         tip = f"{_valued(point)}, {point.x:,.0f} slices kept"
         _mark(axes, point.x, point.y, point.look, tip, size=8, **shifted)
-        _name(
-            axes, point, (point.x, point.y), (aside + (7 if aside >= 0 else -7), 4), "left" if aside >= 0 else "right"
-        )
     for point in across:
-        line = axes.axhline(point.y, color=point.look.colour, linestyle=(0, (5, 3)), linewidth=1.2)
-        line.set_gid(f"{_TIP}{_valued(point)}")
+        style: dict[str, Any] = {"linestyle": (0, (5, 3)), "linewidth": 1.2, "gid": f"{_TIP}{_valued(point)}"}
+        axes.axhline(point.y, color=point.look.colour, marker=point.look.marker, markersize=6, **style)
         if np.isfinite([point.low, point.high]).all():
             axes.axhspan(point.low, point.high, color=point.look.colour, alpha=0.12, linewidth=0)
-        _name(axes, point, (1, point.y), (-4, -11), "right", ("axes fraction", "data"))
     if wide:
         axes.set_xscale("log")
         axes.set_xticks(_log_ticks(kept.min(), kept.max()))
         axes.minorticks_off()
-    axes.margins(x=min(0.14 + left / 60, 0.45), y=0.1)
+    axes.margins(0.1)
     _seen(axes, [(point.x, y) for point in placed for y in (point.y, point.low, point.high) if np.isfinite(y)])
     axes.set(title=title, xlabel="slices kept", ylabel=score)
     _counts(axes.xaxis)
@@ -180,17 +176,6 @@ def _valued(point: Point) -> str:
     """A value with its interval, for the title of a point."""
     span = wording.interval(point.low, point.high)
     return f"{point.name}: {wording.score(point.y)}{f' ({span})' if span else ''}"
-
-
-def _name(
-    axes: Axes,
-    point: Point,
-    at: tuple[float, float],
-    aside: tuple[float, float],
-    ha: Literal["left", "right"],
-    coordinates: Any = "data",
-) -> None:
-    axes.annotate(point.name, at, aside, xycoords=coordinates, textcoords="offset points", ha=ha, fontsize=9)
 
 
 def _dodged(places: Floats, width: float) -> Floats:
@@ -246,11 +231,12 @@ def strips(score: str, rows: Sequence[Strip]) -> Markup:
             )
             for value in row.values.tolist():
                 _mark(axes, value, place + 0.12, row.look, f"{row.name}: {wording.score(value)}", alpha=0.7)
-        axes.set_yticks(range(len(rows)), [row.name for row in reversed(rows)])
+        axes.set_yticks(range(len(rows)), [fill(row.name, _NAME) for row in reversed(rows)])
         axes.grid(visible=False, axis="y")
         axes.set(title="Every run, and the mean with its interval", xlabel=score, ylim=(-0.6, len(rows) - 0.4))
 
-    return _svg(draw, inches=(6.0, 0.9 + 0.42 * len(rows)))
+    most = max(len(wrap(row.name, _NAME)) for row in rows)  # lines
+    return _svg(draw, inches=(6.0, 0.9 + max(0.42, 0.18 * most) * len(rows)))
 
 
 @_plot()
@@ -374,6 +360,7 @@ def _svg(draw: Callable[[Axes], None], inches: tuple[float, float]) -> Markup:
         axes = figure.add_subplot()
         axes.patch.set_visible(False)
         draw(axes)
+        axes.set_title(fill(axes.get_title("left"), int(_LETTERS * inches[0])))
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return Markup(_inline(buffer.getvalue()))  # noqa: S704  # matplotlib escapes the text in it

@@ -12,10 +12,38 @@ from ctkit_reports import cost, wording
 from ctkit_reports.elements import by, main_rows, unique
 from ctkit_reports.verdict import aside, gain, verdict
 
+FEW = 4  #: arms that have a sentence each in the answer
+
 
 def plain(run: Run) -> list[str]:
     """The answer without statistics: what each arm keeps, and whether it is better, worse, or neither is shown."""
-    return [_plain(run, name) for name in _asked(run)] if run.score_rows and _asked(run) else [headline(run)]
+    asked = _asked(run) if run.score_rows else []
+    if len(asked) > FEW:
+        return [_overview(run, asked)]
+    return [_plain(run, name) for name in asked] or [headline(run)]
+
+
+def by_arm(run: Run) -> list[str]:
+    """The sentence of each arm, where there are so many that the answer only counts them."""
+    asked = _asked(run) if run.score_rows else []
+    return [_plain(run, name) for name in asked] if len(asked) > FEW else []
+
+
+def _overview(run: Run, asked: Sequence[str]) -> str:
+    """What comparisons of many arms show, with the names of those that are better or worse in some."""
+    shares = [arm.share for arm in map(run.arm, asked) if arm]
+    span = " to ".join(unique(wording.percent(end(shares)) for end in (min, max))) if shares else ""
+    parts = [f"{quantities.count(len(asked), 'arm')}{f' keep {span} of the slices' if span else ''}."]
+    for contrast, rows in by(lambda row: row.contrast, _primary(run)).items():
+        others = wording.listing([f"“{name}”" for name in unique(row.reference for row in rows)])
+        named = (
+            f"{kind}: {', '.join(f'“{name}”' for name in unique(row.arm for row in rows if verdict(row) == kind))}"
+            for kind in unique(verdict(row) for row in rows)
+            if kind in ("better", "worse")
+        )
+        other = "arms of the same size" if contrast == "same size" else others
+        parts.append(f"{'; '.join([f'Compared with {other}: {_shown(rows)}', *named])}.")
+    return " ".join(parts)
 
 
 def _plain(run: Run, name: str) -> str:
@@ -45,7 +73,11 @@ def headline(run: Run) -> str:
     if not run.score_rows:
         return f"Backbones were trained but not scored on any task. {_smallest(run)}"
     if not _primary(run):
-        return f"There is no reference arm to compare with, so no arm is called better or worse. {_smallest(run)}"
+        if len(run.arms) == 1:
+            return f"There is only one arm, so nothing is compared. {_smallest(run)}"
+        known = run.reference
+        why = f"Nothing has been compared with “{known}”" if known else "There is no reference arm to compare with"
+        return f"{why}, so no arm is called better or worse. {_smallest(run)}"
     return _answer(run, _asked(run)[0])
 
 
@@ -99,16 +131,20 @@ def _against(rows: Sequence[ComparisonRow], what: str) -> str:
     metric, other = wording.metric(rows[0].metric), f"“{rows[0].reference}”{what}"
     ends = [(row.ci_low, row.ci_high) for row in rows if np.isfinite(row.ci_low) and np.isfinite(row.ci_high)]
     known = len(ends) == len(rows)
+    apart = [row.difference for row in rows if np.isfinite(row.difference)]
+    if not apart:
+        return f"an unknown {metric} against {other.removesuffix(',')} (not tested)"
     span = wording.interval(min(low for low, _ in ends), max(high for _, high in ends), signed=True) if known else ""
     if len(rows) == 1:
-        adjusted = f"adjusted {wording.p_statement(rows[0].p_adjusted)}"
+        adjusted = f"adjusted {wording.p_statement(p)}" if np.isfinite(p := rows[0].p_adjusted) else ""
         sure = ", ".join(filter(None, [span and f"95 % interval {span}", adjusted]))
-        return f"{aside(rows[0].difference, metric)} {other.removesuffix(',')} ({sure}: {verdict(rows[0])})"
+        shown = ": ".join(filter(None, [sure, verdict(rows[0])]))
+        return f"{aside(rows[0].difference, metric)} {other.removesuffix(',')} ({shown})"
     counts = Counter(verdict(row) for row in rows)
     shown = wording.listing([f"{kind} in {counts[kind]}" for kind in counts])
-    least, most = (wording.difference(end(row.difference for row in rows)) for end in (min, max))
+    differences = " to ".join(unique(wording.difference(end(apart)) for end in (min, max)))
     sure = "; ".join(filter(None, [span and f"95 % intervals inside {span}", shown]))
-    return f"{least} to {most} {metric} against {other} in {len(rows)} comparisons ({sure})"
+    return f"{differences} {metric} against {other} in {len(rows)} comparisons ({sure})"
 
 
 def _seeds(run: Run, arm: str) -> str:
@@ -139,7 +175,7 @@ def _margins(run: Run, arm: str, rows: Sequence[ComparisonRow]) -> Iterator[str]
     value = f"{wording.score(np.ceil(supported * 1000 - 1e-6) / 1000)} {metric}"  # rounded up
     interval, support = ("interval", "supports") if len(rows) == 1 else ("intervals", "support")
     if supported <= 0:
-        yield f"“{arm}” is not worse than {other}: the whole {interval} supports this."
+        yield f"“{arm}” is not worse than {other}: the whole {interval} {support} this."
     elif margin is None:
         yield f"“{arm}” may be worse than {other} by {value} at most, the smallest margin the {interval} {support}."
     elif supported <= margin:

@@ -42,7 +42,7 @@ def gains(run: Run) -> list[str]:
         _gain(name, rows, metrics(rows))
         for baseline in run.baselines
         for (name, _), rows in against.items()
-        if name == baseline
+        if name == baseline and np.isfinite([row.difference for row in rows]).any()
     ]
 
 
@@ -50,7 +50,7 @@ def _gain(baseline: str, rows: list[ComparisonRow], metric: str) -> str:
     counts = Counter(verdict(row) for row in rows)
     words = [f"{kind} in {counts[kind]}" for kind in ("better", "worse") if counts[kind]]
     shown = wording.listing(words) if words else "no difference was shown"
-    mean = aside(float(np.mean([row.difference for row in rows])), metric)
+    mean = aside(float(np.nanmean([row.difference for row in rows])), metric)
     of = f"{'of' if words else 'in'} {quantities.count(len(rows), 'comparison')}"
     return f"Pre-training scored {mean} “{baseline}” in the mean: {shown} {of}."
 

@@ -15,7 +15,16 @@ from ctkit.errors import DataError
 from ctkit_tasks.intervals import NORMAL, Ends, Estimate, auc_ends, difference, share_ends
 from ctkit_tasks.metrics import Outcome, measure, outcome_of
 from ctkit_tasks.splitting import Units, units_of
-from ctkit_tasks.statistics import SeedPart, bootstrap, degrees_of_freedom, delong, interval, seed_part, variance_of
+from ctkit_tasks.statistics import (
+    SeedPart,
+    bootstrap,
+    calibration_excess,
+    degrees_of_freedom,
+    delong,
+    interval,
+    seed_part,
+    variance_of,
+)
 
 P = TypeVar("P", bound=Params)
 
@@ -23,7 +32,7 @@ P = TypeVar("P", bound=Params)
 class Classification(Protocol[P]):
     """A protocol whose predictions are scored by the metrics of ``ctkit_tasks.metrics``."""
 
-    version = 4
+    version = 5
 
     def scores(self, runs: Sequence[Predictions]) -> tuple[Score, ...]:
         """Every metric as the mean over ``runs``, with the 95 % interval of that mean.
@@ -31,7 +40,8 @@ class Classification(Protocol[P]):
         The interval is over other test images (patients where they are known) of the same number in each class, and
         the runs keep their predictions: it says what other test images would change, not what another seed would. It
         is a score interval (``ctkit_tasks.intervals``): Wilson's for shares, Newcombe's for AUC, scaled to the variance
-        of DeLong or of a bootstrap. ECE, and the Brier score of many classes, have the bootstrap's percentiles.
+        of DeLong or of a bootstrap. ECE, and the Brier score of many classes, have the bootstrap's percentiles; that of
+        ECE reaches down as far as chance may have added to it.
         """
         sample = _Sample.of(runs)
         mean = np.full(len(runs), 1 / len(runs))
@@ -117,9 +127,11 @@ def _score(sample: _Sample, metric: str, weights: Floats) -> Score:
     estimate, resampled = sample.estimate(metric, weights), sample.resampled[metric] @ weights
     if estimate.ends is not None:
         return Score(metric, estimate.value, *estimate.limits(NORMAL))
-    if metric == "ece":  # resampling adds noise to every bin, and noise adds to this error: take off what it added
-        resampled = np.maximum(resampled + estimate.value - resampled.mean(), 0)
-    return Score(metric, estimate.value, *interval(resampled))
+    low, high = interval(resampled)
+    if metric == "ece" and not math.isnan(high):  # chance adds to it: the sample to its value, resampling once more
+        low = max(estimate.value - calibration_excess(sample.outcomes, sample.units, weights), 0.0)
+        high -= float(resampled.mean()) - estimate.value
+    return Score(metric, estimate.value, low, high)
 
 
 def _difference(sample: _Sample, metric: str, ours: Floats, theirs: Floats) -> Difference:

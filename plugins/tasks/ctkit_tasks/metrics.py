@@ -171,11 +171,16 @@ def brier(outcome: Outcome, weights: Weights) -> Floats:
 
 def calibration_error(outcome: Outcome, weights: Weights) -> Floats:
     """Expected calibration error of the called class, over 15 bins of equal width (Guo et al. 2017)."""
+    return np.asarray(np.abs(calibration_bins(outcome, weights)).sum(axis=0))
+
+
+def calibration_bins(outcome: Outcome, weights: Weights) -> Floats:
+    """Accuracy less confidence of each bin, times its share of the images: (15, b). Their sizes add up to the error."""
     confidence = outcome.probabilities.max(axis=1)
     surplus = (outcome.predicted == outcome.labels) - confidence
     bins = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
     per_bin = (np.eye(_BINS)[:, bins] * surplus).astype(weights.dtype) @ weights
-    return _ratio(np.abs(per_bin).sum(axis=0), weights.sum(axis=0))
+    return _ratio(per_bin, weights.sum(axis=0))
 
 
 def _diagonal(matrix: Floats) -> Floats:

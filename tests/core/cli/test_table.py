@@ -105,8 +105,8 @@ def test_a_plugin_takes_no_command_of_the_core(announce: Announce, command: Run)
     [
         ("ctkit_nowhere:x", "command 'greet' of d: ctkit_nowhere:x cannot be imported: ModuleNotFoundError"),
         (
-            "pathlib:Path",
-            "command 'greet' of d: pathlib:Path must be a command but is <class 'pathlib.Path'>;",
+            "fractions:Fraction",
+            "command 'greet' of d: fractions:Fraction must be a command but is <class 'fractions.Fraction'>;",
         ),
     ],
 )

@@ -228,20 +228,33 @@ def test_what_cannot_be_sent_or_heard_fails_its_coroutine_alone(pair: DevicePool
     assert third == 9
 
 
-def telling_late(tell: Told) -> None:
-    threading.Timer(0.2, tell, ("too late",)).start()
+def telling_late(folder: Path, tell: Told) -> None:
+    """Leave a thread that tells something during the next call."""
+
+    def late() -> None:
+        appeared(folder / "next")
+        tell("too late")
+        (folder / "told").touch()
+
+    threading.Thread(target=late).start()
 
 
-def test_what_is_told_after_a_call_is_not_news_of_the_next() -> None:
+def telling_after(folder: Path, tell: Told) -> None:
+    (folder / "next").touch()
+    appeared(folder / "told")
+    tell("mine")
+
+
+def appeared(file: Path) -> None:
+    while not file.exists():
+        time.sleep(0.01)
+
+
+def test_what_is_told_after_a_call_is_not_news_of_the_next(tmp_path: Path) -> None:
     heard: list[object] = []
     with DevicePool([{}]) as one:
-        one.run([calling(telling_late), calling(partial(waiting, 0.5), heard.append)])
+        one.run([calling(partial(telling_late, tmp_path)), calling(partial(telling_after, tmp_path), heard.append)])
     assert heard == ["mine"]
-
-
-def waiting(seconds: float, tell: Told) -> None:
-    time.sleep(seconds)
-    tell("mine")
 
 
 class Reworded(Exception):  # noqa: N818  # the test is of its words

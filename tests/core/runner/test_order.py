@@ -193,3 +193,22 @@ def test_notes_from_pixels_stand_beside_those_from_headers_also_when_nothing_is_
             "its header has no orientation: assumed as in ANALYZE, first axis to the left",
             "NaN voxels, replaced by air: 2",
         )
+
+
+def test_volumes_without_hounsfield_units_are_named_whatever_their_format(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hounsfield = np.random.default_rng(0).integers(-1000, 1000, (12, 11, 5))
+    (tmp_path / "data").mkdir()
+    for name, values in (("hu", hounsfield.astype(np.int16)), ("offset", (hounsfield + 1024).astype(np.uint16))):
+        nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "data" / f"{name}.nii.gz")
+    document = {
+        "run": {"name": "x", "out": str(tmp_path / "run")},
+        "dataset": {"use": "nifti", "root": str(tmp_path / "data")},
+        "reduce": [{"use": "all"}],
+    }
+    registry = plugins.load()
+    found = runner.run(pipeline_file.resolve(document, registry, tmp_path), registry, Console(), "select")
+    without = ["values are not in Hounsfield units" in volume.notes for volume in read_rows(found.volumes, VolumeRow)]
+    assert without == [False, True]
+    assert "1 volume without Hounsfield units: not windowed, see volumes.csv\n" in capsys.readouterr().out

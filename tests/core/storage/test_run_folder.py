@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,10 +29,12 @@ def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-def test_who_only_asks_whether_a_folder_is_held_keeps_no_run_from_it(tmp_path: Path) -> None:
-    asking = FileLock(tmp_path / ".lock", thread_local=False)
+def test_who_only_asks_whether_a_folder_is_held_keeps_no_run_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asking = FileLock(tmp_path / ".lock")
     asking.acquire()
-    threading.Timer(0.1, asking.release).start()
+    monkeypatch.setattr("filelock._api.time.sleep", lambda seconds: asking.release())  # while the run waits for it
     with RunFolder(tmp_path).locked():
         assert RunFolder(tmp_path).is_live
 

@@ -844,6 +844,7 @@ def test_a_good_protocol_passes() -> None:
         case(variant(Bright, scores=lambda self, runs: Bright.scores(self, runs) * 2), "scores must be of different"),
         case(variant(Bright, scores=scoring(low=2.0)), "accuracy must be a number inside its interval"),
         case(variant(Bright, scores=scoring(value=float("nan"))), "accuracy must be a number inside its interval"),
+        case(variant(Bright, scores=scoring(low=float("nan"), high=float("nan"))), "no score has an interval"),
         case(variant(Bright, compare=comparing(lambda d: replace(d, metric="auc"))), "must be of one of the scores"),
         case(
             variant(Bright, compare=comparing(lambda d: replace(d, p=0.5))), "compared with themselves must not differ"

@@ -11,7 +11,7 @@ import numpy as np
 
 from ctkit import Place, Run, ScoreRow, quantities
 from ctkit_reports import cost, figures, question, verdict, wording
-from ctkit_reports.elements import Cell, Looks, Plot, Table, main_rows, metrics, number, table, title
+from ctkit_reports.elements import Cell, Looks, Plot, Table, main_rows, metrics, number, table, title, unique
 from ctkit_reports.figures import Point
 
 PLOTS = 4  #: on the first screen
@@ -37,7 +37,9 @@ def answer(run: Run, looks: Looks) -> dict[str, Any]:
     plain, exact = question.plain(run), question.headline(run)
     return {
         "headline": plain,
+        "by_arm": question.by_arm(run),
         "further": [*([exact] if plain != [exact] else []), *question.further(run), *verdict.gains(run)],
+        "legend": looks.legend(unique(row.arm for row in _pooled(run))),
         "plots": plots[:PLOTS],
         "more": plots[PLOTS:],
         "terms": list(_terms(run)),
@@ -53,7 +55,8 @@ def _terms(run: Run) -> Iterable[tuple[str, str]]:
     )
     asked = {"linear": "linear", "k-NN": "knn", "finetune": "finetune", "segment": "segment", "untrained": "untrained"}
     known = {"Arm"} | {term for term, word in asked.items() if word in said}
-    known |= {"Interval", "No difference shown"} if run.score_rows else set()
+    known |= {"Interval"} if run.score_rows else set()
+    known |= {"No difference shown"} & {verdict.verdict(row).capitalize() for row in run.comparison_rows}
     known |= {term for term in ("AUC", "Dice") if any(row.metric == term.lower() for row in _pooled(run))}
     return ((term, meaning) for term, meaning in TERMS.items() if term in known)
 

@@ -56,7 +56,7 @@ for (const pair of document.querySelectorAll(".pairs figure")) {
     words.setAttribute("aria-live", "polite");
     const show = (second) => {
       stage.classList.toggle("second", second);
-      words.textContent = `${second ? "Right" : "Left"} slice. ${pair.querySelector("figcaption").textContent}`;
+      words.textContent = `${second ? "Second" : "First"} slice. ${pair.querySelector("figcaption").textContent}`;
     };
     const swap = () => show(!stage.classList.contains("second"));
     const change = Object.assign(document.createElement("button"), { type: "button", textContent: "Change slice" });
