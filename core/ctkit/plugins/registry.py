@@ -36,7 +36,7 @@ DISABLE = "CTKIT_DISABLE_PLUGINS"
 _COMMAND: Literal["command"] = "command"
 _OUTPUTS = "ctkit_run_outputs"
 _REGISTER: dict[str, Announced] = {f"ctkit_register_{kind}s": kind for kind in (*KINDS, _COMMAND)}
-_ASKING = {"ctkit_check_device", "ctkit_check_run", "ctkit_open_backbone", "ctkit_open_slices"}
+_ASKING = {"ctkit_check_backbone", "ctkit_check_device", "ctkit_check_run", "ctkit_open_backbone", "ctkit_open_slices"}
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _FILE = re.compile(r"(?P<path>.+\.py)(:(?P<name>[A-Za-z_]\w*))?")  #: of a plugin; the path may hold blanks and colons
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -231,10 +231,6 @@ class Registry:
             except BaseException as error:  # a stranger's hook may raise anything
                 raise CtkitError(f"plugin {plugin!r} failed in {hook}: {PluginError.words_of(error)}") from error
         return [answer for answer in answers if answer is not None]
-
-    def implements(self, hook: str) -> bool:
-        """Whether any plugin has that hook."""
-        return bool(getattr(self.manager.hook, hook).get_hookimpls())
 
     def _implementations(self, hook: str, facts: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Names of the plugins that have a hook, each with what calls it with those of the facts that it asks for."""
