@@ -14,12 +14,13 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from ctkit import main
 from requirements import brought_by
 
-settings.register_profile("ctkit", deadline=None)  # a test that times out on a busy machine says nothing
+# A test that times out on a busy machine says nothing.
+settings.register_profile("ctkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ctkit")
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as shells start background jobs; tests of Ctrl-C would hang

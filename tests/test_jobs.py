@@ -152,6 +152,7 @@ def test_when_the_process_of_one_dies_or_is_stopped_the_others_go_on_and_a_twin_
     install(tmp_path / "site", "fragile", FRAGILE, monkeypatch)
     arms = PIPELINE.split("[[baseline]]")[0]
     (tmp_path / "p.toml").write_text(arms + '[[pretrain]]\nuse = "fragile"\n')
+    run("--until", "materialise")  # without the limit, which is for what trains
     code, facts = run("-j", "2", "--set", "compute.time_limit=1")
     plugins.load.cache_clear()
     reason = f"the process that worked on it {how}"

@@ -125,7 +125,7 @@ def make_study(analysis: ModuleType) -> Callable[[Effect], Any]:
                     predictions[name] = _predictions(labels, signal)
                     if arm != analysis.UNTRAINED:
                         alike = 0.03 - 0.005 * number + 0.001 * redundancy
-                        trainings[name] = analysis.Training(100, 300, 32, alike)
+                        trainings[name] = analysis.Training(100, 300, 32, alike, "resnet18", 64, "cuda")
         return analysis.Study({"phantom-lesions": analysis.sample_of(predictions, 300)}, trainings)
 
     return make
@@ -217,6 +217,10 @@ def test_the_page_says_that_nothing_was_found_where_nothing_is(null: Any, page: 
     assert "The positive control holds on lesion" in text
     assert "helps" not in text.partition("### Secondary")[0]
     assert "hash less all: " in text
+    assert (
+        "the network `resnet18` on 64-pixel views, 300 steps of 32 slices, 48 trainings with 4 seeds, on the GPU."
+        in text
+    )
     assert "P values are adjusted over 6 tests, intervals are not." in text
 
 

@@ -40,6 +40,9 @@ class Training:
     steps: int
     batch: int
     alike: float  #: share of near-duplicate pairs in a batch, mean over the training
+    backbone: str
+    size: int  #: side of a view, pixels
+    device: str
 
 
 @dataclass(frozen=True)
@@ -173,8 +176,9 @@ def read_study(folders: Mapping[int, Path]) -> Study:
         run = open_run(folder)
         for one in run.trainings:
             name = Backbone(_arm(one.arm, one.pretrain), redundancy, one.seed)
-            alike = float(one.history["alike-pairs"][1].mean())
-            trainings[name] = Training(one.facts["slices"], one.facts["steps"], one.facts["batch"], alike)
+            facts, alike = one.facts, float(one.history["alike-pairs"][1].mean())
+            recipe = facts["parameters"]["backbone"], facts["parameters"]["size"], facts["device"]
+            trainings[name] = Training(facts["slices"], facts["steps"], facts["batch"], alike, *recipe)
         for table in run.predictions:
             name = Backbone(_arm(table.arm, table.pretrain), redundancy, table.seed)
             predictions.setdefault(table.task, {})[name] = table.read()

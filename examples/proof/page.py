@@ -67,9 +67,9 @@ def results(study: Study) -> Iterator[str]:
     yield "## Results, in small"
     yield ""
     yield (
-        f"These are results **in small**: a narrow network on 32-pixel views, {first.steps} steps of {first.batch}"
-        f" slices, {_count(len(study.trainings), 'training')} with {_count(len(study.seeds), 'seed')}, on two cores"
-        " without a GPU."
+        f"These are results **in small**: the network `{first.backbone}` on {first.size}-pixel views, {first.steps}"
+        f" steps of {first.batch} slices, {_count(len(study.trainings), 'training')} with"
+        f" {_count(len(study.seeds), 'seed')}, on the {'CPU' if first.device == 'cpu' else 'GPU'}."
         " They say nothing of large networks, long trainings or real CT. The score of each backbone is in"
         " [scores.csv](proof/scores.csv)."
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ctkit.contracts import Evaluation, Skipped, Volume
-from ctkit.errors import DataError
+from ctkit.errors import DataError, RequestError
 from ctkit_datasets.decathlon import Decathlon, DecathlonParams, parts_of
 from ctkit_datasets.decathlon_task import DecathlonTask, DecathlonTaskParams
 from layouts import decathlon
@@ -150,11 +150,82 @@ def test_what_is_missing_is_said_before_a_run(tmp_path: Path, truth: object, cha
         assert words in said
 
 
-def test_labels_that_are_not_numbered_from_0_are_refused(tmp_path: Path, truth: object) -> None:
-    known = json.loads((tmp_path / "dataset.json").read_text())
-    (tmp_path / "dataset.json").write_text(json.dumps(known | {"labels": {"0": "background", "2": "cancer"}}))
-    with pytest.raises(Exception, match="must number its labels from 0 on"):
+def name_labels(root: Path, labels: object) -> None:
+    known = json.loads((root / "dataset.json").read_text())
+    (root / "dataset.json").write_text(json.dumps(known | {"labels": labels}))
+
+
+def change_masks(root: Path, change) -> None:
+    for path in (root / "labelsTr").glob("liver*"):
+        stored = nibabel.load(path)
+        nibabel.save(nibabel.Nifti1Image(change(np.asarray(stored.dataobj)), stored.affine), path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({"0": "background"}, "must name its labels by number"),
+        ({"background": 0, "liver": 1}, "must name its labels by number"),
+        (["background", "liver"], "must name its labels by number"),
+        ({"1": "liver", "2": "cancer"}, "must name a background, 0"),
+        ({"0": "background", "1": "liver", "2": "liver"}, "each with a name of its own"),
+        ({"0": "background", "1": "liver", "2": "ignore"}, "a label to ignore, which is not supported"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused_before_a_run(
+    tmp_path: Path, truth: object, labels: object, words: str
+) -> None:
+    name_labels(tmp_path, labels)
+    (said,) = task(tmp_path).check(None)
+    assert words in said
+    with pytest.raises(RequestError, match=words):
         _ = task(tmp_path).classes
+
+
+def test_numbers_of_labels_may_have_gaps(tmp_path: Path, truth: dict[str, np.ndarray]) -> None:
+    name_labels(tmp_path, {"7": "cancer", "0": "background", "3": "liver"})
+    change_masks(tmp_path, lambda mask: np.array([0, 3, 7], np.uint8)[mask])
+    found = task(tmp_path)
+    assert found.classes == NAMES
+    (stack, *_) = found.splits()["test"].stacks
+    assert np.array_equal(np.stack([found.mask("test", n) for n in range(stack.slices)]), truth[stack.name])
+
+
+def test_masks_of_real_numbers_are_labels_with_rounding_errors_and_no_others(
+    tmp_path: Path, truth: dict[str, np.ndarray], caplog: pytest.LogCaptureFixture
+) -> None:
+    rng = np.random.default_rng(0)
+    change_masks(tmp_path, lambda mask: mask + rng.uniform(-1e-4, 1e-4, mask.shape).astype(np.float32))
+    found = task(tmp_path)
+    (stack, *_) = found.splits()["test"].stacks
+    assert np.array_equal(np.stack([found.mask("test", n) for n in range(stack.slices)]), truth[stack.name])
+    dataset, volumes, _ = scanned(tmp_path, cases="all")
+    shown = {name: np.flatnonzero((mask == 1).any(axis=(1, 2))).tolist() for name, mask in truth.items()}
+    for volume in volumes:
+        if name := shown.get(Path(volume.key).name.partition(".")[0]):
+            assert list(dataset.facts(volume).findings["liver"]) == name
+    first, second, *_ = sorted(truth)
+    for name, wrong in ((first, np.nan), (second, 0.4)):
+        path = tmp_path / "labelsTr" / f"{name}.nii.gz"
+        values = np.asarray(nibabel.load(path).dataobj).copy()
+        values[0, 0, 0] = wrong
+        nibabel.save(nibabel.Nifti1Image(values, nibabel.load(path).affine), path)
+    with caplog.at_level(logging.WARNING):
+        assert sum(len(split.stacks) for split in task(tmp_path).splits().values()) == 8
+    assert "cases left out: 2 (its mask holds other numbers than dataset.json names, or fractions" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("label", "title"),
+    [("colon cancer primaries", "colon cancer primaries"), ("Vessel", "vessel"), ("Mueller nodule", "label 1")],
+)
+def test_labels_of_the_published_sets_are_named_and_persons_are_not(
+    tmp_path: Path, truth: object, label: str, title: str
+) -> None:
+    name_labels(tmp_path, {"0": "background", "1": label, "2": "cancer"})
+    dataset, volumes, _ = scanned(tmp_path)
+    kinds = {kind.lower() for volume in volumes for kind in dataset.facts(volume).findings}
+    assert kinds == {title, "cancer"}
 
 
 def test_a_set_without_a_case_to_test_by_is_refused(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ import pydicom
 import pydicom.data
 import pytest
 
+from ctkit.errors import DataError
 from ctkit_datasets.dicom_elements import (
     DEFLATED,
     EXPLICIT_BIG,
     IMPLICIT_LITTLE,
     UNDEFINED_LENGTH,
     Header,
-    HeaderError,
     inflate,
     read_header,
 )
@@ -167,7 +167,7 @@ def too_deep() -> bytes:
     ],
 )
 def test_what_is_no_header_is_refused_with_a_reason(data: bytes, reason: str) -> None:
-    with pytest.raises(HeaderError) as raised:
+    with pytest.raises(DataError) as raised:
         header_of(data)
     assert str(raised.value) == reason
 
@@ -183,6 +183,6 @@ def test_a_length_of_gigabytes_takes_no_memory() -> None:
 
     data = with_preamble(implicit(0x00280010, b"\2\0", 4_000_000_000), IMPLICIT_LITTLE)
     file = Counting(data)
-    with pytest.raises(HeaderError):
+    with pytest.raises(DataError):
         read_header(file, len(data), WANTED)
     assert file.asked <= len(data)

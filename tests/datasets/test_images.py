@@ -184,7 +184,7 @@ def test_images_that_do_not_fit_their_volume_are_left_out(tmp_path: Path) -> Non
     assert skipped == {
         "a_5.png": "7 x 8 pixels of 8 bits, while most of its volume is 6 x 8 pixels of 8 bits",
         "a_6.png": "6 x 8 pixels of 16 bits, while most of its volume is 6 x 8 pixels of 8 bits",
-        "a_2.png": "duplicate: another file of its volume has the same index",
+        "a_2.png": "another file of its volume has the same index",
         "b_1.png": "a volume of fewer than 3 slices (parameter min_slices)",
         "notes.txt": "not an image by its name, which should end in .png, .jpg, .jpeg, .tif, .tiff, .bmp, .webp",
     }

@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytorch_lightning.plugins.environments import SLURMEnvironment
+from torch.distributed import HashStore
 
+from ctkit.errors import DataError, TrainingError
 from ctkit_models import cluster
-from ctkit_models.cluster import first_rank, main
+from ctkit_models.cluster import FirstRank, first_rank, main
+from ctkit_models.ranks import Rank
 
 PIPELINE = """\
 [run]
@@ -152,6 +156,25 @@ def test_a_signal_to_all_processes_ends_a_shared_training_with_a_checkpoint(tmp_
         process.communicate(timeout=120)
     assert [process.returncode for process in processes] == [143, 0]
     assert len(list(tmp_path.rglob("*.ckpt"))) == 1
+
+
+class Silent(HashStore):
+    """Nobody else is there."""
+
+    def wait(self, *asked: Any) -> None:
+        assert asked[0] == [], "waits for who does not answer"
+
+
+def test_after_the_processes_lost_each_other_no_training_waits_for_them_again() -> None:
+    first = FirstRank(Rank(), Silent())
+    with pytest.raises(DataError), first.launch(print, "cpu"):
+        raise DataError("all processes meet this one")
+    with pytest.raises(RuntimeError, match="Timed out"), first.launch(print, "cpu"):
+        raise RuntimeError("Timed out waiting 1800000ms for recv operation to complete")
+    first.rank = Rank(0, 2)  # which would wait for the second
+    with pytest.raises(TrainingError, match="lost each other before; the same command"), first.launch(print, "cpu"):
+        pytest.fail("it began")
+    first.dismiss()
 
 
 def test_without_a_launcher_the_command_says_what_is_missing(

@@ -124,7 +124,7 @@ def test_scores_stand_in_one_table_and_differences_in_another(page: Page) -> Non
     assert "Arm Slices kept Cost covid-ct, linear organs, knn all 643 100 % 100 % 0.780 0.743 to 0.817" in text
     assert "hash6 92 14.3 % 17.5 % 0.820 0.783 to 0.857" in text
     differences = text.partition("All differences in AUC")[2].partition("Differences in other metrics")[0]
-    assert "hash6 all covid-ct, linear +0.040 +0.008 to +0.072 0.022 0.045 better paired bootstrap" in differences
+    assert "hash6 all covid-ct, linear +0.040 +0.008 to +0.072 0.045 p = 0.022 better paired bootstrap" in differences
     assert differences.count("no difference shown") == 4
     assert differences.count("paired bootstrap") == 8  # two arms and the chosen one, against all; and it against random
 
@@ -268,7 +268,7 @@ def test_a_baseline_stands_beside_the_arms_and_shows_what_pre_training_bought(ba
     for words in (
         "scored 0.100 AUC above “all” (95 % interval −0.020 to +0.200, adjusted p = 0.060: no difference shown)",
         "Pre-training scored 0.150 AUC above “untrained” in the mean: better in 2 of 2 comparisons.",
-        "all untrained lesion, linear +0.100 +0.010 to +0.200 0.020 0.040 better DeLong",
+        "all untrained lesion, linear +0.100 +0.010 to +0.200 0.040 p = 0.020 better DeLong",
         "hash6 AUC 0.900 0.014",  # SD over seeds
         "lesion: test: 1 of 80 images are near-duplicates of a slice (hash6).",
         "80 test images; positive: ill.",

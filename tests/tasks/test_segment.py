@@ -130,6 +130,31 @@ def test_a_share_of_the_labels_is_a_share_of_the_patients(job: Evaluation) -> No
     assert "8 of 24 training labels were used" in third.notes
 
 
+def test_a_class_that_no_test_volume_shows_is_warned_of(job: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Discs.mask
+    monkeypatch.setattr(Discs, "mask", lambda self, split, n: known(self, split, n) % (3 if split != "test" else 2))
+    found = Segment(SHORT.model_copy(update={"epochs": 1})).predict(job)
+    assert found.warnings[-1].startswith("test has no volume that shows hole; its scores only tell")
+    assert set(found.measures["dice_hole"]) <= {0.0, 1.0}
+
+
+def test_a_class_on_every_slice_is_segmented(job: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Discs.splits
+
+    def on_every_slice(self: Discs) -> dict[str, Split]:
+        return {name: replace(split, labels=np.full(len(split.labels), 2)) for name, split in known(self).items()}
+
+    monkeypatch.setattr(Discs, "splits", on_every_slice)
+    assert len(parts_of(job, masks=True).train.numbers) == 24
+    with pytest.raises(DataError, match="only class hole"):
+        parts_of(job)
+    monkeypatch.setattr(
+        Discs, "splits", lambda self: {k: replace(s, labels=0 * s.labels) for k, s in known(self).items()}
+    )
+    with pytest.raises(DataError, match="only class background"):
+        parts_of(job, masks=True)
+
+
 def test_colour_is_refused(job: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Discs, "image", lambda *_: np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(DataError, match="grey"):

@@ -36,8 +36,7 @@ def validated(
         except ValidationError as error:
             problems += [one for one in error.errors() if not strict or one["type"] in _UNCONVERTED]
         except Exception as error:  # a stranger's validator may raise anything
-            words = f"{model.__name__} failed: {PluginError.words_of(error)}; validators must raise ValueError"
-            return None, iter([((), words)])
+            return None, iter([((), f"validators must raise ValueError, but one raised {PluginError.words_of(error)}")])
     told = (one for one in problems if one["type"] != but)
     return (None if problems else whole), _explained(told, model, table)
 

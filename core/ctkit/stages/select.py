@@ -68,7 +68,8 @@ def select(session: Session, data: Data) -> Data:
             _write_arm(session, data, arm, chosen)
         for selected in chosen:
             if thin := too_few(data.table, selected.selection):
-                session.note(f"{_item(arm.id, selected.seed)} {thin}")
+                draw = "" if selected.seed is None else f" (seed {selected.seed})"  # a "/" would make it a path
+                session.note(f"{arm.id}{draw} {thin}")
     return replace(data, selections=done)
 
 

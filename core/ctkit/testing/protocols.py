@@ -97,9 +97,9 @@ def _check_scores(judge: Judge, scores: Sequence[Score]) -> None:
     judge.must(
         names and len(set(names)) == len(names), f"scores must be of different metrics, but they are {names}; name them"
     )
-    for score in scores:
+    for score in scores:  # an interval of NaN is none
         judge.must(
-            math.isfinite(score.value) and _is_inside(score.low, score.value, score.high),
+            math.isfinite(score.value) and not (score.low > score.value or score.high < score.value),
             f"{score.metric} must be a number inside its interval,"
             f" but it is {score.value:g} in {score.low:g}..{score.high:g}; check how the interval is computed",
         )
@@ -109,11 +109,6 @@ def _check_scores(judge: Judge, scores: Sequence[Score]) -> None:
     )
 
 
-def _is_inside(low: float, value: float, high: float) -> bool:
-    """Whether a value is inside its interval; NaN says that the test images tell none."""
-    return math.isnan(low + high) or low <= value <= high
-
-
 def _check_difference(judge: Judge, found: Difference, metrics: set[str]) -> None:
     judge.must(
         found.metric in metrics and found.test,
@@ -121,7 +116,7 @@ def _check_difference(judge: Judge, found: Difference, metrics: set[str]) -> Non
         f" {found.test!r}; use the metric's name in scores",
     )
     judge.must(
-        _is_inside(found.low, found.difference, found.high) and 0 <= found.p <= 1,
+        not (found.low > found.difference or found.high < found.difference) and 0 <= found.p <= 1,
         f"the difference in {found.metric} must be inside its interval, and p in 0..1, but it is"
         f" {found.difference:g} in {found.low:g}..{found.high:g} with p = {found.p:g}; check how the interval is"
         " computed",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from threading import Lock
@@ -18,10 +20,12 @@ from ctkit import rendering
 from ctkit.contracts import InputPath, Params, SourceFile, Split, Stack, Task
 from ctkit.errors import DataError, RequestError
 from ctkit_datasets.decathlon import faults, labelled, parts_of
-from ctkit_datasets.nifti_files import header_facts, read_slices, stored_voxels
+from ctkit_datasets.nifti_files import header_facts, is_label, read_slices, stored_voxels
 from ctkit_datasets.nifti_layouts import dataset_json, stem
 
 _SAME = 0.1  # mm that a mask may lie beside its scan
+_READERS = 4  # cases in memory when all are read
+_MOST_LABELS = 256  # of 8 bits
 _reading = Lock()  # threads want the same volume at once
 
 log = logging.getLogger(__name__)
@@ -57,8 +61,9 @@ class DecathlonTask(Task[DecathlonTaskParams]):
     masks = True
 
     def check(self, device: str | None) -> Iterable[str]:
-        """Say what is missing of the layout."""
-        return faults(self.params.root)
+        """Say what is missing of the layout, and which labels cannot be used."""
+        root = self.params.root
+        return [*faults(root)] or label_faults(dataset_json(root).get("labels"))
 
     def files(self) -> Iterator[SourceFile]:
         """``dataset.json``, every scan with a mask, and every mask."""
@@ -69,11 +74,16 @@ class DecathlonTask(Task[DecathlonTaskParams]):
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """Background and what the masks show, as ``dataset.json`` names it."""
-        names = dataset_json(self.params.root).get("labels", {})
-        if not isinstance(names, dict) or len(names) < 2 or set(names) != {str(number) for number in range(len(names))}:
-            raise RequestError(f"dataset.json in {self.params.root} must number its labels from 0 on")
-        return tuple(str(names[str(number)]) for number in range(len(names)))
+        """Background and what the masks show, as ``dataset.json`` names it, in the order of the numbers there."""
+        return tuple(self._labels.values())
+
+    @cached_property
+    def _labels(self) -> dict[int, str]:
+        """Names by the numbers in masks, which may have gaps, in their order."""
+        labels = dataset_json(self.params.root).get("labels", {})
+        for fault in label_faults(labels):
+            raise RequestError(fault)
+        return dict(sorted((int(number), str(name)) for number, name in labels.items()))
 
     @property
     def positive_class(self) -> str | None:
@@ -118,16 +128,18 @@ class DecathlonTask(Task[DecathlonTaskParams]):
     @cached_property
     def _cases(self) -> dict[str, list[Case]]:
         root, parts = self.params.root, parts_of(labelled(self.params.root))
-        self._left_out.clear()
-        found = {name: [case for path in paths if (case := self._case(path))] for name, paths in parts.items()}
+        with ThreadPoolExecutor(_READERS) as pool:  # decompression runs beside Python
+            read = {name: list(pool.map(self._case, paths)) for name, paths in parts.items()}
+        found = {name: [case for case in cases if isinstance(case, Case)] for name, cases in read.items()}
+        self._left_out[:] = [case for cases in read.values() for case in cases if isinstance(case, str)]
         for note in self.notes:
             log.warning("%s", note)
         if empty := [name for name, cases in found.items() if not cases]:
             raise DataError(f"no case for {', '.join(empty)} in {root} can be read; three or more are needed")
         return found
 
-    def _case(self, path: str) -> Case | None:
-        """Read a case; None, with a warning, where it is of no use."""
+    def _case(self, path: str) -> Case | str:
+        """Read a case, or say why it is of no use."""
         root = self.params.root
         both = root / path, root / mask_path(path)
         try:
@@ -136,8 +148,7 @@ class DecathlonTask(Task[DecathlonTaskParams]):
             read_slices(both[0], scan, np.zeros(0, np.int64), "HU")
             labels = self._mask_values(path, mask).max(axis=(1, 2))
         except (DataError, OSError) as error:
-            self._left_out.append(getattr(error, "strerror", None) or str(error))
-            return None
+            return getattr(error, "strerror", None) or str(error)
         x, y, z = scan["spacing"]
         return Case(path, scan, mask, tuple(labels.tolist()), (z, y, x))
 
@@ -160,13 +171,13 @@ class DecathlonTask(Task[DecathlonTaskParams]):
     def _mask_values(self, scan: str, facts: Mapping[str, Any]) -> NDArray[np.uint8]:
         """The masks (slices, rows, columns) of a scan in the common orientation. Raises ``DataError``."""
         stored, _ = stored_voxels(self.params.root / mask_path(scan), facts)
-        slope, intercept = facts["scale"] or (1.0, 0.0)
-        numbers = {float(value): round(value * slope + intercept) for value in np.unique(stored).tolist()}
-        if not all(0 <= number < len(self.classes) for number in numbers.values()):
-            raise DataError("its mask holds other numbers than dataset.json names")
-        found: NDArray[np.uint8] = np.zeros(stored.shape, np.uint8)
-        for value, number in numbers.items():
-            found[stored == value] = number
+        found: NDArray[np.uint8] = np.zeros_like(stored, np.uint8)  # in the order of the file, which is faster
+        named = 0
+        for place, number in enumerate(self._labels):
+            shows = is_label(stored, facts["scale"], number)
+            found[shows], named = place, named + int(np.count_nonzero(shows))
+        if named < stored.size:
+            raise DataError("its mask holds other numbers than dataset.json names, or fractions of an interpolation")
         return np.flip(found.transpose(facts["axes"]), tuple(np.flatnonzero(facts["flips"]).tolist()))
 
 
@@ -175,6 +186,16 @@ def _check_fit(scan: Mapping[str, Any], mask: Mapping[str, Any]) -> None:
         raise DataError("its mask has another size or lies elsewhere")
     if None in scan["spacing"]:
         raise DataError("its header has no usable spacing")
+
+
+def label_faults(labels: Any) -> Iterator[str]:
+    """Say why labels of a ``dataset.json`` cannot be the classes of masks."""
+    if not isinstance(labels, dict) or len(labels) < 2 or not all(re.fullmatch(r"\d{1,5}", one) for one in labels):
+        yield 'dataset.json must name its labels by number, such as {"0": "background", "1": "liver"}'
+    elif "0" not in labels or len(labels) > _MOST_LABELS or len(set(map(str, labels.values()))) < len(labels):
+        yield f"dataset.json must name a background, 0, and {_MOST_LABELS} labels at most, each with a name of its own"
+    elif "ignore" in (str(name).lower() for name in labels.values()):
+        yield "dataset.json names a label to ignore, which is not supported: give those voxels another label"
 
 
 def mask_path(scan: str) -> str:

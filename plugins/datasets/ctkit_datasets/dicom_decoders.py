@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from ctkit.errors import DataError
+
 if TYPE_CHECKING:
     from ctkit_datasets.dicom_slices import Encoding
 
@@ -21,21 +23,10 @@ _HUFFMAN, _SCAN, _JPEG_LS = 0xC4, 0xDA, 0xF7  # markers: tables, start of scan, 
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {_HUFFMAN, 0xC8, 0xCC} | {_JPEG_LS}
 
 
-class DecodeError(Exception):
-    """Compressed pixels cannot be decoded; the message is a reason without patient data.
-
-    ``missing`` says that only a decoder is missing.
-    """
-
-    def __init__(self, message: str, *, missing: bool = False) -> None:
-        super().__init__(message)
-        self.missing = missing
-
-
 def decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
     """Return the stored values (rows, columns) of one frame of encapsulated pixels, ``data`` (PS3.5 section A.4).
 
-    Raises ``DecodeError`` where they are damaged, or where no decoder is installed: then it names the package.
+    Raises ``DataError`` where they are damaged, or where no decoder is installed: then it names the package.
     """
     from pydicom.encaps import get_frame
     from pydicom.pixels.decoders.base import get_decoder
@@ -45,7 +36,7 @@ def decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
     name = UID(encoding.syntax).name
     if not decoder.is_available:
         package = "pylibjpeg pylibjpeg-openjpeg" if encoding.syntax.startswith(_JPEG_2000) else "python-gdcm"
-        raise DecodeError(f"{name} needs other packages: pip install {package}", missing=True)
+        raise DataError(f"{name} needs other packages: pip install {package}", retry=True)
     options: dict[str, Any] = {
         "rows": encoding.rows,
         "columns": encoding.columns,
@@ -61,31 +52,31 @@ def decode(data: bytes, frame: int, encoding: Encoding) -> NDArray[Any]:
         with warnings.catch_warnings(action="ignore"):  # pydicom warns of what it puts right, such as a wrong precision
             _check_stream(get_frame(data, frame, number_of_frames=encoding.frames), encoding)
             stored: NDArray[Any] = decoder.as_array(data, index=frame, raw=True, **options)[0]
-    except DecodeError:
+    except DataError:
         raise
     except Exception as error:  # decoders raise whatever a damaged stream makes them
         if encoding.syntax == _JPEG_EXTENDED and encoding.stored > 8:
             reason = f"{name} of 12 bits needs other packages: pip install {_FOR_12_BITS}"
-            raise DecodeError(reason, missing=True) from error
-        raise DecodeError(f"damaged pixels: {name} cannot be decoded") from error
+            raise DataError(reason, retry=True) from error
+        raise DataError(f"damaged pixels: {name} cannot be decoded") from error
     if stored.shape != (encoding.rows, encoding.columns) or stored.itemsize > 2:
-        raise DecodeError("damaged pixels: the decoded slice has another matrix than in the header")
+        raise DataError("damaged pixels: the decoded slice has another matrix than in the header")
     return stored
 
 
 def _check_stream(stream: bytes, encoding: Encoding) -> None:
-    """Raise ``DecodeError`` where a code stream is not what the header says.
+    """Raise ``DataError`` where a code stream is not what the header says.
 
     Decoders believe the stream: they would take memory for its matrix, and GDCM ends its process over a JPEG stream
     with damaged segments or an impossible depth.
     """
     if len(stream) > 2 * encoding.rows * encoding.columns * encoding.samples * encoding.bits // 8 + _EXTRAS:
-        raise DecodeError("damaged pixels: more bytes compressed than there can be")
+        raise DataError("damaged pixels: more bytes compressed than there can be")
     if encoding.syntax == _RLE:  # it says nothing else of itself
         return
     *matrix, depth = _jpeg_2000_frame(stream) if encoding.syntax.startswith(_JPEG_2000) else _jpeg_frame(stream)
     if matrix != [encoding.rows, encoding.columns, encoding.samples] or not 1 < depth <= encoding.bits:
-        raise DecodeError("damaged pixels: the compressed slice has another matrix or depth than in the header")
+        raise DataError("damaged pixels: the compressed slice has another matrix or depth than in the header")
 
 
 def _jpeg_2000_frame(stream: bytes) -> tuple[int, int, int, int]:
@@ -101,7 +92,7 @@ def _jpeg_frame(stream: bytes) -> tuple[int, int, int, int]:
     segments = dict(_jpeg_segments(stream))
     frames = [marker for marker in segments if marker in _FRAME_HEADERS]
     if len(frames) != 1 or (frames[0] != _JPEG_LS and _HUFFMAN not in segments):
-        raise DecodeError("damaged pixels: a JPEG stream without a frame or its tables")
+        raise DataError("damaged pixels: a JPEG stream without a frame or its tables")
     depth, rows, columns, components = struct.unpack_from(">BHHB", stream, segments[frames[0]])
     return rows, columns, components, depth
 
@@ -118,4 +109,4 @@ def _jpeg_segments(stream: bytes) -> Iterator[tuple[int, int]]:
             continue
         yield marker, position + 4
         position += 2 + int.from_bytes(stream[position + 2 : position + 4])
-    raise DecodeError("damaged pixels: a JPEG stream without a scan")
+    raise DataError("damaged pixels: a JPEG stream without a scan")

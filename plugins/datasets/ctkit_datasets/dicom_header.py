@@ -17,13 +17,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ctkit.contracts import Skipped, SourceFile, Volume
+from ctkit.errors import DataError
 from ctkit_datasets.dicom_elements import (
     DEFLATED,
     UNCOMPRESSED,
     UNDEFINED_LENGTH,
     Coding,
     Header,
-    HeaderError,
     elements,
     inflate,
     items,
@@ -88,7 +88,7 @@ def inspect_file(root: Path, file: SourceFile) -> Mapping[str, Any] | Skipped:
     try:
         with (root / file.path).open("rb", buffering=0) as stream:
             return _facts(stream, os.fstat(stream.fileno()).st_size)
-    except HeaderError as error:
+    except DataError as error:
         return Skipped(file.path, str(error))
     except IsADirectoryError:
         return Skipped(file.path, "a folder that cannot be listed")
@@ -107,7 +107,7 @@ def texts(path: Path, tags: frozenset[int]) -> Mapping[int, str]:
     try:
         with path.open("rb", buffering=0) as stream:
             header = read_header(stream, os.fstat(stream.fileno()).st_size, tags)
-    except (HeaderError, OSError):
+    except (DataError, OSError):
         return {}
     return {tag: _text(value) for tag, value in header.values.items()}
 
@@ -126,14 +126,14 @@ def _facts(stream: BinaryIO, size: int) -> dict[str, Any]:
     header = read_header(stream, size, _WANTED)
     values = _Values({_KEYWORDS[tag]: value for tag, value in header.values.items()}, header.coding)
     if values.text("MediaStorageSOPClassUID") == _DICOMDIR:
-        raise HeaderError("DICOMDIR: a directory of other files")
+        raise DataError("DICOMDIR: a directory of other files")
     if header.pixels_at is None:
-        raise HeaderError(f"no pixel data (modality {known_modality(values.code('Modality'))})")
+        raise DataError(f"no pixel data (modality {known_modality(values.code('Modality'))})")
     storage = _storage(values, header.syntax)
     _check_pixels(stream, header, values, storage)
     frames = list(_frames(values))
     if not frames or (len(frames) > 1 and len(frames) != storage["frames"]):
-        raise HeaderError(f"damaged header: {storage['frames']} frames, but positions for {len(frames)}")
+        raise DataError(f"damaged header: {storage['frames']} frames, but positions for {len(frames)}")
     ends = _ends(stream, header, storage, _padding(frames[0], storage)) if _rescale_type(frames[0]) == "US" else None
     return {
         "series": _series(frames[0]),
@@ -144,7 +144,7 @@ def _facts(stream: BinaryIO, size: int) -> dict[str, Any]:
 
 
 class _Values:
-    """Decodes element values by keyword. What is not as the standard says is noted, or a ``HeaderError`` if needed."""
+    """Decodes element values by keyword. What is not as the standard says is noted, or a ``DataError`` if needed."""
 
     def __init__(self, raw: dict[str, bytes], coding: Coding, notes: Sequence[str] = ()) -> None:
         self.raw = raw
@@ -169,12 +169,12 @@ class _Values:
         try:
             numbers = _decimals(text)
         except ValueError:
-            raise HeaderError(f"damaged header: {keyword} is not a number") from None
+            raise DataError(f"damaged header: {keyword} is not a number") from None
         if count == 1 < len(numbers) and len(set(numbers)) == 1:
             del numbers[1:]
             self.notes.append(f"{keyword} is given twice, with the same value")
         if len(numbers) != count or not _are_plausible(numbers):
-            raise HeaderError(f"damaged header: {keyword} must be {count} numbers up to {_FARTHEST:.0f}")
+            raise DataError(f"damaged header: {keyword} must be {count} numbers up to {_FARTHEST:.0f}")
         return numbers
 
     def number(self, keyword: str) -> float | None:
@@ -220,7 +220,7 @@ class _Values:
         raw = self.raw.get(keyword, b"")
         if len(raw) < 2:
             if default is None:
-                raise HeaderError(f"damaged header: no {keyword}")
+                raise DataError(f"damaged header: no {keyword}")
             return default
         return int(struct.unpack_from(self.coding.order + "H", raw)[0])
 
@@ -267,11 +267,11 @@ def _storage(values: _Values, syntax: str) -> dict[str, Any]:
         "signed": bool(values.word("PixelRepresentation", 0)),
     }
     if not 0 < stored <= storage["high"] + 1 <= bits <= 64:
-        raise HeaderError("damaged header: bits stored, high bit and bits allocated contradict each other")
+        raise DataError("damaged header: bits stored, high bit and bits allocated contradict each other")
     if min(storage["rows"], storage["columns"], storage["frames"], storage["samples"]) < 1:
-        raise HeaderError("damaged header: an image without pixels")
+        raise DataError("damaged header: an image without pixels")
     if storage["rows"] * storage["columns"] > MOST_PIXELS:
-        raise HeaderError(f"header claims {storage['rows']} x {storage['columns']} pixels, more than any CT has")
+        raise DataError(f"header claims {storage['rows']} x {storage['columns']} pixels, more than any CT has")
     return storage
 
 
@@ -283,33 +283,33 @@ def _count_of_frames(values: _Values) -> int:
 
 
 def _check_pixels(stream: BinaryIO, header: Header, values: _Values, storage: Mapping[str, Any]) -> None:
-    """Raise ``HeaderError`` where the file cannot hold the pixels that its header claims."""
+    """Raise ``DataError`` where the file cannot hold the pixels that its header claims."""
     assert header.pixels_at is not None
     pixels = storage["rows"] * storage["columns"] * storage["samples"] * storage["frames"]
     needed = (pixels * storage["bits"] + 7) // 8
     if reason := too_large(needed):
-        raise HeaderError(reason)
+        raise DataError(reason)
     if header.syntax in UNCOMPRESSED:
         there = min(header.pixels_length, max(header.size - header.pixels_at, 0))
         if header.pixels_length == UNDEFINED_LENGTH:
-            raise HeaderError("damaged header: uncompressed pixels of undefined length")
+            raise DataError("damaged header: uncompressed pixels of undefined length")
         if header.syntax == DEFLATED:
             end = min(header.size, header.pixels_at + needed)
             there = max(0, sum(map(len, inflate(stream, end))) - header.pixels_at)
         if there < needed:
-            raise HeaderError(f"truncated: {there:,} of {needed:,} bytes of pixels are there")
+            raise DataError(f"truncated: {there:,} of {needed:,} bytes of pixels are there")
         if storage["frames"] == 1 and there >= 2 * needed and values.text("NumberOfFrames") not in ("", "1"):
-            raise HeaderError("damaged header: more pixels than the one frame of NumberOfFrames")
+            raise DataError("damaged header: more pixels than the one frame of NumberOfFrames")
         return
     if header.pixels_length != UNDEFINED_LENGTH:
-        raise HeaderError("damaged header: compressed pixels of defined length")
+        raise DataError("damaged header: compressed pixels of defined length")
     fragments = list(itertools.islice(_fragments(stream, header.pixels_at, header.size), 1, _MOST_FRAGMENTS + 1))
     if len(fragments) < storage["frames"]:
-        raise HeaderError(f"truncated: {len(fragments):,} fragments for {storage['frames']:,} compressed frames")
+        raise DataError(f"truncated: {len(fragments):,} fragments for {storage['frames']:,} compressed frames")
     if needed > sum(fragments) * _MOST_COMPRESSION:
-        raise HeaderError(f"header claims {needed:,} bytes of pixels, compressed to {sum(fragments):,}")
+        raise DataError(f"header claims {needed:,} bytes of pixels, compressed to {sum(fragments):,}")
     if reason := too_large(sum(fragments)):
-        raise HeaderError(reason)
+        raise DataError(reason)
 
 
 def _fragments(stream: BinaryIO, start: int, size: int) -> Iterator[int]:
@@ -322,7 +322,7 @@ def _fragments(stream: BinaryIO, start: int, size: int) -> Iterator[int]:
             return
         position += 8 + length
         if position > size:
-            raise HeaderError("truncated: the last fragment of compressed pixels is incomplete")
+            raise DataError("truncated: the last fragment of compressed pixels is incomplete")
         yield length
 
 
@@ -370,7 +370,7 @@ def every_element(path: Path, longest: int) -> list[dict[int, bytes]]:
             header = read_header(stream, os.fstat(stream.fileno()).st_size, _EVERY_TAG)
         if data := header.values.get(_PER_FRAME):
             frames = list(_functional_groups(data, header.coding, _EVERY_TAG, _EVERY_TAG))
-    except (HeaderError, OSError, struct.error):
+    except (DataError, OSError, struct.error):
         return []
     whole = {tag: value for tag, value in header.values.items() if len(value) <= longest}
     return [whole | {tag: value for tag, value in frame.items() if len(value) <= longest} for frame in frames]
@@ -380,7 +380,7 @@ def _slice(values: _Values, storage: Mapping[str, Any], ends: list[float] | None
     """Return where one slice lies and what its stored values mean; ``ends`` are those of the stored values."""
     slope, intercept = values.number("RescaleSlope"), values.number("RescaleIntercept")
     if slope == 0:
-        raise HeaderError("damaged header: RescaleSlope is 0")
+        raise DataError("damaged header: RescaleSlope is 0")
     thickness = values.known("SliceThickness", 1)
     return {
         "position": values.numbers("ImagePositionPatient", 3),
@@ -432,7 +432,7 @@ def _orientation(values: _Values) -> list[float] | None:
     if skew <= _SKEWED[0]:
         return cosines
     if skew > _SKEWED[1]:
-        raise HeaderError("damaged header: ImageOrientationPatient must be two perpendicular unit vectors")
+        raise DataError("damaged header: ImageOrientationPatient must be two perpendicular unit vectors")
     values.notes.append(PUT_RIGHT)
     row = np.array(a) / math.hypot(*a)
     column = np.array(b) - (row @ b) * row

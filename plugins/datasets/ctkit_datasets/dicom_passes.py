@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Volume
+from ctkit.errors import DataError
 from ctkit_datasets.dicom_elements import UNCOMPRESSED
 from ctkit_datasets.dicom_geometry import Plane, Turn, is_even, levels
 from ctkit_datasets.dicom_header import every_element
-from ctkit_datasets.dicom_pixels import SliceError, SliceReader
+from ctkit_datasets.dicom_pixels import SliceReader
 from ctkit_datasets.dicom_slices import Encoding, Slice, sources
 from ctkit_datasets.dicom_terms import known_kernel
 
@@ -470,7 +471,7 @@ def _digest(reader: SliceReader, number: int) -> bytes | None:
     values = np.empty(reader.shape, np.float64)
     try:
         reader.read(number, values, _rescaled)
-    except SliceError:
+    except DataError:
         return None
     return hashlib.blake2b(values.tobytes()).digest()
 

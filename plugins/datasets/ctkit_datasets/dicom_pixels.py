@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from ctkit.contracts import Ints, Pixels, Volume
 from ctkit.errors import DataError
-from ctkit_datasets.dicom_decoders import DecodeError, decode
-from ctkit_datasets.dicom_elements import DEFLATED, EXPLICIT_BIG, UNCOMPRESSED, HeaderError, inflate
+from ctkit_datasets.dicom_decoders import decode
+from ctkit_datasets.dicom_elements import DEFLATED, EXPLICIT_BIG, UNCOMPRESSED, inflate
 from ctkit_datasets.dicom_geometry import Turn
 from ctkit_datasets.dicom_slices import Encoding
 
@@ -34,14 +34,6 @@ _BLOCK = 1 << 19  # pixels that are read at a time: they stay in the processor's
 
 #: Writes the meaning of stored values (rows, columns) into an array of the same shape; returns its lowest and highest.
 Convert: TypeAlias = Callable[[NDArray[Any], Encoding, NDArray[Any]], Any]
-
-
-class SliceError(Exception):
-    """One slice cannot be used; the message is a reason without patient data, which may pass where ``retry`` is set."""
-
-    def __init__(self, message: str, *, retry: bool = False) -> None:
-        super().__init__(message)
-        self.retry = retry
 
 
 def read_volume(root: Path, volume: Volume, wanted: Ints | None) -> Pixels:
@@ -74,7 +66,7 @@ def fill(
     *,
     whole: bool = True,
 ) -> Iterator[Pixels]:
-    """Yield slices that are converted and that ``check`` does not refuse with ``SliceError``; at least one block."""
+    """Yield slices that are converted and that ``check`` does not refuse with ``DataError``; at least one block."""
     index = np.arange(len(volume)) if wanted is None else wanted
     unit: Literal["HU", "arbitrary"] = "HU" if hounsfield else "arbitrary"
     size = len(index) if whole else min(len(index), max(1, _BLOCK // (volume.rows * volume.columns)))
@@ -95,7 +87,7 @@ def fill(
                 check(values[len(kept)], number)
                 kept.append(number)
                 ends.append(found)
-            except SliceError as error:
+            except DataError as error:
                 skipped.append((number, str(error)))
                 retry = retry or error.retry
             if len(kept) == size:
@@ -150,7 +142,7 @@ def ends_of(values: NDArray[Any], *, constant: bool = False) -> tuple[float, flo
     """Return the lowest and the highest value of a slice, which may only be ``constant`` if that is said."""
     low, high = values.min().item(), values.max().item()
     if low == high and not constant:
-        raise SliceError(_CONSTANT)
+        raise DataError(_CONSTANT)
     return low, high
 
 
@@ -171,7 +163,7 @@ def _prepared(stored: NDArray[Any], encoding: Encoding) -> tuple[NDArray[np.bool
         stored >>= 8 * stored.itemsize - encoding.stored  # carries the sign of signed values along
         ends = ends_of(stored, constant=True)
     if ends[0] == ends[1]:
-        raise SliceError(_CONSTANT)
+        raise DataError(_CONSTANT)
     return _between(stored, padding, ends) if padding and not outside else padded, ends
 
 
@@ -232,7 +224,7 @@ class SliceReader:
     def read(self, number: int, out: NDArray[Any], convert: Convert) -> Any:
         """Write slice ``number`` into ``out`` (rows, columns), upright; return what ``convert`` does.
 
-        Raises ``SliceError`` where it cannot be read: its file changed or vanished since the scan, is damaged, or
+        Raises ``DataError`` where it cannot be read: its file changed or vanished since the scan, is damaged, or
         needs a decoder that is not installed.
         """
         file, frame = self._volume.slices[number]
@@ -240,12 +232,8 @@ class SliceReader:
         try:
             self._open(file, encoding)
             stored = self._stored(file, frame, encoding)
-        except HeaderError as error:
-            raise SliceError(str(error)) from error
-        except DecodeError as error:
-            raise SliceError(str(error), retry=error.missing) from error
         except OSError as error:
-            raise SliceError(f"cannot be opened: {error.strerror}", retry=True) from error
+            raise DataError(f"cannot be opened: {error.strerror}", retry=True) from error
         return convert(stored, encoding, self._turn.stored_view(out))
 
     def _open(self, number: int, encoding: Encoding) -> None:
@@ -256,7 +244,7 @@ class SliceReader:
         self._file = FileIO(f"{self._root}/{source.path}")
         status = os.fstat(self._file.fileno())
         if (status.st_size, status.st_mtime_ns) != (source.size, source.mtime_ns):
-            raise SliceError("the file changed since it was scanned")
+            raise DataError("the file changed since it was scanned")
         offset = self._volume.details["offsets"][number]
         if encoding.syntax == DEFLATED:
             end = offset + encoding.frames * encoding.rows * encoding.columns * encoding.bits // 8
@@ -283,7 +271,7 @@ class SliceReader:
             self._buffer = np.empty(length, np.uint8)
         if encoding.syntax == DEFLATED:
             if len(self._data) < (frame + 1) * length:
-                raise SliceError("truncated: the file ends before its pixels do")
+                raise DataError("truncated: the file ends before its pixels do")
             self._buffer[:] = np.frombuffer(self._data, np.uint8, length, frame * length)
         else:
             self._fill(self._volume.details["offsets"][number] + frame * length)
@@ -300,7 +288,7 @@ class SliceReader:
         while there < len(view):
             count = self._file.readinto(view[there:])
             if not count:
-                raise SliceError("truncated: the file ends before its pixels do")
+                raise DataError("truncated: the file ends before its pixels do")
             there += count
 
 
@@ -314,17 +302,17 @@ class _Repeats:
         self.close = self._reader.close
 
     def check(self, slice_: NDArray[Any], number: int) -> None:
-        """Raise ``SliceError`` where slice ``number`` repeats one that was checked."""
+        """Raise ``DataError`` where slice ``number`` repeats one that was checked."""
         rows, columns = (max(1, side // _SAMPLE) for side in slice_.shape)
         sample = slice_[::rows, ::columns].tobytes()
         alike = self._seen[hashlib.blake2b(sample, digest_size=16).digest()]
         if any(self._is_equal(slice_, other) for other in alike):
-            raise SliceError("duplicate: the same pixels as another slice of its volume")
+            raise DataError("duplicate: the same pixels as another slice of its volume")
         alike.append(number)
 
     def _is_equal(self, slice_: NDArray[Any], number: int) -> bool:
         earlier = np.empty_like(slice_)
-        with suppress(SliceError):  # it was in order just now, and may not be any more
+        with suppress(DataError):  # it was in order just now, and may not be any more
             self._reader.read(number, earlier, self._convert)
             return np.array_equal(earlier, slice_)
         return False

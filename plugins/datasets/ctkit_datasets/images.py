@@ -148,7 +148,7 @@ def _outcomes(key: _Key, members: list[_Named]) -> Iterator[Volume | Skipped]:
             reason = f"{_words(member.shape)}, while most of its volume is {_words(usual)}"
             yield Skipped(member.file.path, reason)
         elif used and member.number and member.number == used[-1].number:
-            yield Skipped(member.file.path, "duplicate: another file of its volume has the same index")
+            yield Skipped(member.file.path, "another file of its volume has the same index")
         else:
             used.append(member)
     rows, columns, kind = usual

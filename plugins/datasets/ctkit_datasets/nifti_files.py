@@ -33,6 +33,7 @@ _OUTLYING = 8  # times the range of the other values: farther than this from it,
 _SAMPLED = 1 << 20  # voxels that the unit is told by
 _INTERPOLATED = 0.01  # share of voxels between padding and the scan, where it was resampled
 _IGNORED = -100  # and from here on, one negative label: of what is to be left out, mostly -1
+_NEAR_LABEL = 0.01
 _FEW_LABELS, _SOME_LABELS, _MANY_LABELS = 8, 32, 256
 _ALIKE = 0.7  # of neighbours inside of what is labelled
 _PIECE = 1 << 20  # bytes
@@ -457,6 +458,16 @@ def label_values(path: Path, facts: Mapping[str, Any]) -> NDArray[np.float64]:
     count = len(values)
     few = count <= _FEW_LABELS or (count <= _SOME_LABELS and values[-1] < 2 * count)
     return values if few or alike[0] >= _ALIKE * alike[1] else no
+
+
+def is_label(stored: NDArray[Any], scale: tuple[float, float] | None, label: int) -> NDArray[np.bool_]:
+    """Return where voxels, as the file holds them, have a label; those of real numbers may lie beside it by 0.01."""
+    if scale is None and stored.dtype.kind in "iu":
+        return np.asarray(stored == label)
+    slope, intercept = scale or (1.0, 0.0)
+    with np.errstate(all="ignore"):  # of numbers that no label map holds
+        apart = np.abs(stored.astype(np.float32) * np.float32(slope) + np.float32(intercept - label))
+        return np.asarray(apart < _NEAR_LABEL)
 
 
 def stored_voxels(path: Path, facts: Mapping[str, Any]) -> tuple[NDArray[Any], tuple[str, ...]]:

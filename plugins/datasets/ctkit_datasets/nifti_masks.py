@@ -13,7 +13,7 @@ import numpy as np
 from ctkit.contracts import Volume
 from ctkit.errors import DataError
 from ctkit_datasets.metaimage_files import data_file, volume_header
-from ctkit_datasets.nifti_files import label_values, slice_places, stored_voxels
+from ctkit_datasets.nifti_files import is_label, label_values, slice_places, stored_voxels
 from ctkit_datasets.nifti_layouts import BIDS_SUBJECT, NNUNET_IMAGES, PET_CT_TREE, SUFFIX, dataset_json, stem
 
 _KITS = {1: ("kidney",), 2: ("tumour",), 3: ("cyst",)}
@@ -23,7 +23,6 @@ _WORDS = re.compile(  # that tell a scan from its label map; what is left of two
 _MASK = re.compile(r"(?<![a-z])(seg|segmentation|mask|msk|labels?|gt|roi)(?![a-z])")
 _SESSION = re.compile(r"ses-[a-z0-9]+", re.IGNORECASE)
 _SAME = 1e-3  # mm
-_NEAR = 0.01  # of a label that was scaled
 Names = Mapping[int, tuple[str, ...]]
 
 
@@ -39,16 +38,17 @@ def mask_findings(root: Path, volume: Volume) -> dict[str, tuple[int, ...]]:
 
 #: Words of a mask's name that are shown; any other may be somebody's name.
 _SHOWN = """
-    abdomen adrenal airway airways aorta appendage artery atrial atrium autochthon bladder body bone bones bowel
-    brachiocephalic brain bronchus cancer cardiac carotid cartilage cartilages cava cavity clavicle clavicula colon
-    common consolidation cord core costal covid cyst duodenum edema effusion enhancing esophagus face fat femur
-    gallbladder gland glass gluteus ground haemorrhage head heart hematoma hemorrhage hip humerus iliac iliopsoas
-    infection inferior intestine kidney kidneys left lesion lesions liver lobe lower lung lungs lymph mandible mass
-    maximus mediastinum medius metastases metastasis middle minimus muscle myocardium necrosis necrotic node nodes
-    nodule nodules oesophagus opacity organ organs pancreas pelvis pericardium pleural portal prostate pulmonary
-    rectum rib ribs right sacrum scapula skin skull small spinal spine spleen splenic sternum stomach subclavian
-    superior thorax thyroid tissue trachea trunk tumor tumors tumour tumours upper urinary uterus vein vena venous
-    ventricle vertebra vertebrae vessel vessels whole
+    abdomen adrenal airway airways and aorta appendage arota artery atrial atrium autochthon bladder body bone bones
+    bowel brachiocephalic brain bronchus cancer cardiac carotid cartilage cartilages cava cavity chiasm clavicle
+    clavicula colon common consolidation cord core costal covid cyst duodenum edema effusion enhancing esophagus
+    face fat femur gallbladder gland glass gluteus ground haemorrhage head heart hematoma hemorrhage hip humerus
+    iliac iliopsoas infection inferior intestine kidney kidneys left lesion lesions liver lobe lower lung lungs
+    lymph mandible mass maximus mediastinum medius metastases metastasis middle minimus muscle myocardium necrosis
+    necrotic nerve node nodes nodule nodules oesophagus of opacity optic organ organs pancreas parotid pelvis
+    pericardium pleural portal postcava primaries primary prostate pulmonary rectum rib ribs right sacrum scapula
+    skin skull small spinal spine spleen splenic sternum stomach subclavian superior thorax thyroid tissue trachea
+    trunk tumor tumors tumour tumours upper urinary uterus vein vena venous ventricle vertebra vertebrae vessel
+    vessels whole
 """
 _ANATOMY = frozenset(re.findall("[a-z]+", _SHOWN))
 _LEVEL = re.compile(r"[ctls]?\d{1,2}")  # of a vertebra, or the number of a rib
@@ -74,14 +74,12 @@ def _labelled(path: Path, names: Names, title: str, scan: Mapping[str, Any]) -> 
     except (DataError, OSError):
         return {}
     slices = stored.transpose(facts["axes"])[:: -1 if facts["flips"][0] else 1]
-    slope, intercept = facts["scale"] or (1.0, 0.0)
     labels = [int(value) for value in values if value > 0]
     usual = {label: (f"{title} {label}" if len(labels) > 1 else title,) for label in labels or [1]}
     found: dict[str, set[int]] = {name: set() for titles in (names or usual).values() for name in titles}
     for label in labels:
-        is_label = slices == label if facts["scale"] is None else np.abs(slices * slope + intercept - label) < _NEAR
-        shown = is_label.any(axis=(1, 2))
-        numbers = {number for number, there in enumerate(own) if shown[there].any()}
+        shown = set(np.flatnonzero(is_label(slices, facts["scale"], label).any(axis=(1, 2))).tolist())
+        numbers = {number for number, there in enumerate(own) if not shown.isdisjoint(there)}
         for name in names.get(label, usual[label]):
             found.setdefault(name, set()).update(numbers)
     return found

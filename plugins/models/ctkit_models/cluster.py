@@ -26,7 +26,7 @@ from torch.distributed import DistStoreError
 from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
-from ctkit.errors import CtkitError, RequestError
+from ctkit.errors import CtkitError, RequestError, TrainingError
 from ctkit_models.ranks import PATIENCE, Rank, Work, joined
 
 _GOODBYE = timedelta(minutes=1)
@@ -42,20 +42,30 @@ class FirstRank:
         self.rank = rank
         self._store = store
         self._trainings = itertools.count()
+        self._apart = False  # a training failed in this process alone, or another one died or does not answer
 
     @contextmanager
     def launch(self, work: Work, device: str) -> Iterator[Rank]:
-        """Be the first of all processes that do ``work``; the block is this process's own part in it."""
+        """Be the first of all processes that do ``work``; the block is this process's own part in it.
+
+        Raises ``TrainingError`` at once after a training that the others did not follow to its end.
+        """
+        if self._apart:
+            raise TrainingError("not started, as the processes lost each other before; the same command resumes")
         name = _name(next(self._trainings))
         self._store.set(name, cloudpickle.dumps((work, device)))
-        with joined(self.rank, self._store, name, device):
-            yield self.rank
+        try:
+            with joined(self.rank, self._store, name, device):
+                yield self.rank
+        except Exception as error:
+            self._apart = not isinstance(error, CtkitError)
+            raise
 
     def dismiss(self) -> None:
         """Let the others go, and wait until they have heard it."""
         self._store.set(_name(next(self._trainings)), _OVER)
         with suppress(DistStoreError):
-            self._store.wait([f"gone-{number}" for number in range(1, self.rank.world)], _GOODBYE)
+            self._store.wait([f"gone-{number}" for number in range(1, self.rank.world) if not self._apart], _GOODBYE)
 
 
 def first_rank() -> FirstRank | None:

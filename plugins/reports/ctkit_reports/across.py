@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Literal
 
 import numpy as np
@@ -206,16 +207,23 @@ def _terminal(rows: Sequence[Row]) -> str:
     with screen.capture() as captured:
         for title, group in by(_title, rows).items():
             table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-            table.add_column("Arm", overflow="fold")
-            for name in ("Kept", "Cost", "Score [95 %]", "Difference [95 %]", "Adj. p"):
-                table.add_column(name, justify="right", no_wrap=True)
+            heads = ("Kept", "Cost", "Score [95 %]", "Difference [95 %]", "Adj. p")
+            lines = []
             for row in group:
                 score, _, cost, *difference = _values(row)
                 kept = wording.percent(row.kept / max(row.slices, 1))
                 arm = f"{row.score.arm} {row.score.place.pretrain if several else ''}".rstrip()
-                table.add_row(*map(_narrow, (arm, kept, cost, score, *difference)))
+                lines.append([arm, *map(_narrow, (kept, cost, score, *difference))])
                 if one := row.controlled:
-                    table.add_row(*map(_narrow, (f" − {one.reference}", "", "", "", *_difference(one))))
+                    lines.append([f" − {one.reference}", *map(_narrow, ("", "", "", *_difference(one)))])
+            room = 80 - sum(
+                1 + max(map(len, column)) for column in zip(heads, *(line[1:] for line in lines), strict=True)
+            )
+            table.add_column("Arm", overflow="fold")
+            for name in heads:
+                table.add_column(name, justify="right", no_wrap=True)
+            for arm, *cells in lines:
+                table.add_row(fill(arm, room, subsequent_indent=" " * (2 * arm.startswith(" ") + 1)), *cells)
             screen.print(Text(title), table, "")
     return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 

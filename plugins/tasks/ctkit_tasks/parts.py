@@ -37,12 +37,12 @@ class Parts:
     notes: tuple[str, ...]
 
 
-def parts_of(job: Evaluation) -> Parts:
+def parts_of(job: Evaluation, *, masks: bool = False) -> Parts:
     """Choose the images of a job: its share of the training labels, all of the validation and the test images.
 
     A task without a validation part gives up a share of its training patients, or images, for it, near-duplicates
     on one side.
-    Raises ``DataError`` where fewer than two classes are left to learn.
+    Raises ``DataError`` where fewer than two classes are left to learn; of ``masks``, whose background is one, none.
     """
     splits = job.task.splits()
     notes: list[str] = []
@@ -58,7 +58,7 @@ def parts_of(job: Evaluation) -> Parts:
         notes.append(f"{len(chosen)} of {len(train)} training labels were used")
         train = chosen
     parts = Parts(_part("train", splits["train"], train), val, _part("test", splits["test"]), tuple(notes))
-    _check(parts, job.task.classes)
+    _check(parts, job.task.classes, masks=masks)
     return parts
 
 
@@ -82,8 +82,10 @@ def predictions_of(job: Evaluation, probabilities: NDArray[np.floating[Any]], no
     return _told(job, plain, notes)
 
 
-def measured(job: Evaluation, measures: Sequence[Mapping[str, float]], notes: Sequence[str]) -> Predictions:
-    """As ``predictions_of``, of measures of each volume of the test split."""
+def measured(
+    job: Evaluation, measures: Sequence[Mapping[str, float]], notes: Sequence[str], warnings: Sequence[str]
+) -> Predictions:
+    """As ``predictions_of``, of measures of each volume of the test split, with warnings of them."""
     test = job.task.splits()["test"]
     first = accumulate((stack.slices for stack in test.stacks), initial=0)
     plain = Predictions(
@@ -94,7 +96,8 @@ def measured(job: Evaluation, measures: Sequence[Mapping[str, float]], notes: Se
         patients=test.patients and tuple(test.patients[place] for place, _ in zip(first, test.stacks, strict=False)),
         measures={name: np.array([one[name] for one in measures], np.float64) for name in measures[0]},
     )
-    return _told(job, plain, notes, findings(job.task).gaps)
+    told = _told(job, plain, notes, findings(job.task).gaps)
+    return replace(told, warnings=(*told.warnings, *warnings))
 
 
 def _told(job: Evaluation, plain: Predictions, notes: Sequence[str], beside: Sequence[str] = ()) -> Predictions:
@@ -123,11 +126,13 @@ def _part(split: str, of: Split, numbers: Ints | None = None) -> Part:
     return Part(split, numbers, of.labels[numbers])
 
 
-def _check(parts: Parts, classes: Sequence[str]) -> None:
+def _check(parts: Parts, classes: Sequence[str], *, masks: bool) -> None:
     for part, name in ((parts.val, "validation"), (parts.test, "test")):
         if not len(part.labels):
             raise DataError(f"the {name} part holds no image: each class needs two training images or more")
     present = np.unique(parts.train.labels)
+    if masks and present.any():  # an image that shows a class shows background too
+        return
     if len(present) < 2:
         what = f"only class {classes[present[0]]}" if len(present) else "no image"
         raise DataError(f"the training part holds {what}; a classifier needs two classes or more")

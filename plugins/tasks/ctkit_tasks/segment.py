@@ -21,7 +21,9 @@ class Segment(Segmentation[SegmentParams]):
         """Train, segment the test volumes with the best epoch's weights, and measure them."""
         from ctkit_tasks.segmenting import segment  # brings torch
 
-        parts = parts_of(job)
-        found, best = segment(job, parts, self.params, self.version)
+        parts = parts_of(job, masks=True)
+        found, absent, best = segment(job, parts, self.params, self.version)
         note = best.note(self.params.epochs, len(parts.val.numbers), "Dice coefficient")
-        return measured(job, found, [*parts.notes, note])
+        scored = "its scores only tell whether it was found where it is not"
+        warnings = [f"test has no volume that shows {name}; {scored}" for name in absent]
+        return measured(job, found, [*parts.notes, note], warnings)

@@ -70,8 +70,11 @@ class Segmenter(OnTrunk):
 
 def segment(
     job: Evaluation, parts: Parts, params: SegmentParams, version: int
-) -> tuple[Sequence[dict[str, float]], Epoch]:
-    """Train on ``parts.train``, choose the epoch on ``parts.val``; measures of each test volume, and that epoch."""
+) -> tuple[Sequence[dict[str, float]], Sequence[str], Epoch]:
+    """Train on ``parts.train``, choose the epoch on ``parts.val``.
+
+    Returns the measures of each test volume, the classes that none of these shows, and that epoch.
+    """
     folder = job.folder / f"segment-{digest('segment', job, params.model_dump(), version)[:16]}"
     with seeded(job.seed):  # draws the decoder's first weights
         backbone = load_backbone(job.backbone)
@@ -79,7 +82,9 @@ def segment(
         network = Segmenter(backbone.trunk, len(job.task.classes), params.size, *normalisation).to(job.device)
         best = best_epoch(folder, params.epochs, partial(_Training, network, job, parts, params))
     network.load_state_dict(best.weights)
-    return list(_measured(network.eval(), job, params.size)), best
+    measures, shown = zip(*_measured(network.eval(), job, params.size), strict=True)
+    absent = set(range(1, len(job.task.classes))).difference(*shown)
+    return measures, [job.task.classes[number] for number in sorted(absent)], best
 
 
 class _Training(Training):
@@ -165,8 +170,8 @@ def _grey(job: Evaluation, split: str, number: int, size: int) -> NDArray[np.uin
     return grey
 
 
-def _measured(network: nn.Module, job: Evaluation, size: int) -> Iterator[dict[str, float]]:
-    """Measures of each test volume, whose slices are segmented at the size of its masks."""
+def _measured(network: nn.Module, job: Evaluation, size: int) -> Iterator[tuple[dict[str, float], set[int]]]:
+    """Measures of each test volume, whose slices are segmented at the size of its masks, and the classes it shows."""
     stacks = job.task.splits()["test"].stacks
     for stack, end in zip(stacks, accumulate(stack.slices for stack in stacks), strict=True):
         numbers = range(end - stack.slices, end)
@@ -174,7 +179,8 @@ def _measured(network: nn.Module, job: Evaluation, size: int) -> Iterator[dict[s
         images = in_threads(partial(_grey, job, "test", size=size), chunks, job.workers)
         truth = np.stack([mask_of(job.task, "test", number) for number in numbers])
         found = [_labelled(network, np.stack(part), truth.shape[1:], job.device) for part in images]
-        yield measures(np.concatenate(found), truth, job.task.classes, stack.spacing)
+        shown = set(np.flatnonzero(np.bincount(truth.ravel())).tolist())
+        yield measures(np.concatenate(found), truth, job.task.classes, stack.spacing), shown
 
 
 def _labelled(network: nn.Module, images: NDArray[np.uint8], shape: tuple[int, ...], device: str) -> NDArray[np.uint8]:

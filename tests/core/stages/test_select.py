@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ctkit import redaction
 from ctkit.contracts import Ints
 from ctkit.errors import DataError
 from ctkit.files import read_csv, read_json
@@ -141,3 +143,11 @@ def test_the_warning_stays_with_the_run(start, chosen) -> None:
     chosen(session)
     texts = [note["text"] for note in session.provenance.notes]
     assert texts == ["h keeps only one or two slices in 2 of 2 volumes; is that intended?"]
+
+
+def test_a_warning_of_a_draw_is_no_path_to_the_report(start, chosen) -> None:
+    session = start(reduce=[{**DRAWN[0], "threshold": 64}, DRAWN[1]])
+    chosen(session)
+    _, text = [note["text"] for note in session.provenance.notes]
+    assert re.match(r"r \(seed \d+\) keeps ", text)
+    assert redaction.without_paths(text) == text

@@ -26,7 +26,7 @@ TERMS = {
     "untrained": "the same network with random weights. A score above it is what pre-training gained.",
     "AUC": "1 is perfect, 0.5 is chance: how often an image of a class scores higher for it than one of another.",
     "Dice": "1 is perfect overlap of the outline and the truth, 0 is none.",
-    "Interval": "95 % interval: where the true value probably lies. Wide intervals mean few test images.",
+    "Interval": "95 % interval: of such intervals, 95 in 100 hold the true value. Wide ones mean few test images.",
     "No difference shown": "the numbers allow both: a small difference, or none. It is not proof of equality.",
 }
 

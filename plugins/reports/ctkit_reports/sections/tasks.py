@@ -198,16 +198,16 @@ def _comparison_table(run: Run, caption: str, rows: Sequence[ComparisonRow], loo
             "Task": text(title(run, row.place._replace(pretrain=""))),
             "Method": text(row.place.pretrain),
             "Metric": text(wording.metric(row.metric) if several else ""),
-            "Difference": number(row.difference, wording.difference),
-            "95 % interval": text(wording.interval(row.ci_low, row.ci_high, signed=True)),
-            "p": number(row.p, wording.p_value),
-            "Adjusted p": number(row.p_adjusted, wording.p_value),
+            "Difference": number(
+                row.difference, wording.difference, wording.interval(row.ci_low, row.ci_high, signed=True)
+            ),
+            "Adjusted p": number(row.p_adjusted, wording.p_value, wording.p_statement(row.p)),
             "Shown": text(verdict.verdict(row), verdict.verdict(row).split()[0]),
             "Test": text(row.test),
         }
         for row in rows
     ]
-    return table(caption, cells)
+    return table(f"{caption}; below them 95 % intervals, and p before adjustment", cells)
 
 
 def _plots(plot: Callable[[str, ByArm, Looks], Plot], predicted: ByMethod, looks: Looks) -> Iterable[Plot]:
