@@ -31,8 +31,8 @@ class Params(BaseModel):
     @model_serializer(mode="wrap", when_used="json")
     def _in_order(self, plain: Callable[[Params], dict[str, Any]]) -> dict[str, Any]:
         """As JSON, with sets sorted: else each process would give one another order, and results another address."""
-        sets = [name for name in (found := plain(self)) if isinstance(getattr(self, name, None), set | frozenset)]
-        return found | {name: sorted(found[name], key=repr) for name in sets}
+        sets = {name for name, value in self if isinstance(value, set | frozenset)}
+        return {name: sorted(value, key=repr) if name in sets else value for name, value in plain(self).items()}
 
 
 class NoParams(Params):

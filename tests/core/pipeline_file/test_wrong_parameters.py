@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
 from ctkit import plugins
+from ctkit.contracts import Params
 from ctkit.errors import ConfigError
 from ctkit.pipeline_file import resolve
 
@@ -49,3 +51,13 @@ def test_it_is_one_mistake_with_its_place(tmp_path: Path, parameter: str, member
     with pytest.raises(ConfigError) as caught:
         resolve(document, plugins.load(), tmp_path)
     assert caught.value.mistakes == (f"request: {said}",)
+
+
+def test_a_set_has_one_order_as_json() -> None:
+    class Names(Params):
+        names: frozenset[str] = frozenset("cab")
+        numbers: set[int] = Field(default={3, 1, 2}, description="x")
+
+    assert Names().model_dump(mode="json") == {"names": ["a", "b", "c"], "numbers": [1, 2, 3]}
+    assert Names().model_dump(mode="json", exclude={"names"}) == {"numbers": [1, 2, 3]}
+    assert Names.model_validate(Names().model_dump(mode="json")) == Names()
