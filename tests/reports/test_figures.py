@@ -94,6 +94,11 @@ def test_every_point_of_a_label_curve_is_titled_and_lies_at_its_share() -> None:
     np.testing.assert_allclose(np.diff([places(svg, number)[0] for number in range(3)]), 4, atol=0.05)
 
 
+def test_ticks_below_bars_of_long_numbers_are_few() -> None:
+    svg = figures.histogram("a", "1 - SSIM", np.linspace(0.0512, 0.0999, 40), Look(0))
+    assert 3 <= len(re.findall(r">0\.\d+</text>", svg)) <= 7
+
+
 def test_bars_and_curves_are_titled_too() -> None:
     assert "<title>2: 3 slices</title>" in figures.histogram("a", "bits", np.array([1.0, 2, 2, 2]), Look(0))
     svg = figures.threshold_curve("a", "bits", np.arange(3.0), np.array([9.0, 4, 1]), Look(0), 1)

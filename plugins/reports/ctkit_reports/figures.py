@@ -288,7 +288,7 @@ def histogram(
     axes.grid(visible=False, axis="x")
     axes.set(title=title, xlabel=x, ylabel=y)
     _counts(axes.yaxis, 5)
-    axes.xaxis.set_major_locator(MaxNLocator(10, integer=whole))
+    axes.xaxis.set_major_locator(MaxNLocator(10 if whole else 5, integer=whole))
 
 
 @_plot(4.2, 2.3)
