@@ -158,7 +158,7 @@ def scores_against_slices(axes: Axes, title: str, score: str, points: Sequence[P
         tip = f"{_valued(point)}, {point.x:,.0f} slices kept"
         _mark(axes, point.x, point.y, point.look, tip, size=8, **shifted)
     for point in across:
-        style: dict[str, Any] = {"linestyle": (0, (5, 3)), "linewidth": 1.2, "clip_on": False}
+        style: dict[str, Any] = {"linestyle": (0, (5, 3)), "linewidth": 1.2, "clip_on": False, "markevery": [1]}
         line = axes.axhline(point.y, color=point.look.colour, marker=point.look.marker, markersize=6, **style)
         line.set_gid(f"{_TIP}{_valued(point)}")
         if np.isfinite([point.low, point.high]).all():
