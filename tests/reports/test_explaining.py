@@ -174,11 +174,18 @@ def test_without_pixels_the_page_has_no_pictures(opened: Open, tmp_path: Path) -
     assert "Along volumes" in html
 
 
-def test_a_page_that_has_no_slider_says_so(opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("scope", "why"), [("volume", "Its hashes take more than"), ("dataset", "This arm compares slices of all volumes")]
+)
+def test_a_page_that_has_no_slider_says_so(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scope: str, why: str
+) -> None:
     monkeypatch.setattr(explaining, "MOST_CODES", 35 * 8)
-    write_explanation(tmp_path / "explain.html", explaining.explain(opened({"use": "hash", "threshold": 4})))
+    run = opened({"use": "hash", "threshold": 4, "scope": scope})
+    write_explanation(tmp_path / "explain.html", explaining.explain(run))
     html = (tmp_path / "explain.html").read_text(encoding="utf-8")
     assert 'id="at"' not in html
+    assert why in html
     assert "so this page has no slider for the threshold. The command ctkit curve tells" in html
 
 

@@ -78,7 +78,7 @@ def test_long_titles_and_names_are_set_in_lines() -> None:
     svg = figures.scores_against_slices(f"{name}, linear", "AUC", [Point(Look(0), 120, 0.8, 0.7, 0.9, name)])
     svg += figures.strips("AUC", [Strip(name, Look(0), np.array([0.7, 0.8]), (0.75, 0.7, 0.8))])
     texts = re.findall(r">([^<]*)</text>", svg)
-    assert {"an-arm-that-somebody-named-by-all-of-its-", "an-arm-that-somebody-"} <= set(texts)
+    assert {"an-arm-that-somebody-named-by-all-of-its-", "an-arm-that-somebody-named-by-all-"} <= set(texts)
     assert max(map(len, texts)) <= 54
 
 
@@ -92,6 +92,11 @@ def test_every_point_of_a_label_curve_is_titled_and_lies_at_its_share() -> None:
     assert re.findall("<title>(.*?)</title>", svg)[:2] == ["arm 0: 0.6 at 0.1", "arm 0: 0.8 at 1"]
     assert len(re.findall("<title>", svg)) == 6
     np.testing.assert_allclose(np.diff([places(svg, number)[0] for number in range(3)]), 4, atol=0.05)
+
+
+def test_ticks_below_bars_of_long_numbers_are_few() -> None:
+    svg = figures.histogram("a", "1 - SSIM", np.linspace(0.0512, 0.0999, 40), Look(0))
+    assert 3 <= len(re.findall(r">0\.\d+</text>", svg)) <= 7
 
 
 def test_bars_and_curves_are_titled_too() -> None:

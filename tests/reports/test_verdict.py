@@ -62,6 +62,16 @@ def test_a_large_run_with_equal_steps_needs_no_caution(run: Run) -> None:
     assert verdict.cautions(altered(run, trainings=trainings)) == []
 
 
+def test_scores_without_interval_and_unknown_ones_are_cautioned_of(run: Run) -> None:
+    of_one = [row._replace(ci_low=NAN, ci_high=NAN) if row.arm == "hash6" else row for row in run.score_rows]
+    (said,) = [text for text in verdict.cautions(altered(run, score_rows=of_one)) if "interval:" in text]
+    assert said == "2 of 8 scores have no interval: with so few test images or patients nothing can be tested."
+    unknown = [row._replace(value=NAN, ci_low=NAN, ci_high=NAN) if row.arm == "hash6" else row for row in of_one]
+    assert verdict.cautions(altered(run, score_rows=unknown))[-1] == (
+        "Some scores of 1 arm are unknown (–) and compared with nothing."
+    )
+
+
 def test_a_run_that_was_told_to_stop_misses_nothing(selection_run: Path) -> None:
     run = open_run(selection_run)
     stopped = altered(run, facts={**run.facts, "state": "stopped at select", "stopped_at": "select"}, arms=run.arms[:1])

@@ -68,16 +68,31 @@ def test_equal_values_of_all_patients_keep_an_interval_where_the_scale_has_ends(
     assert np.isnan([distance.low, distance.high]).all()
 
 
-def test_arms_that_find_nothing_are_not_shown_to_be_equal() -> None:
-    nothing, all_found = run(np.zeros(9), np.full(9, 30.0)), run(np.ones(9), np.zeros(9))
-    dice, distance = PROTOCOL.compare([nothing], [nothing])
-    assert (dice.difference, dice.p) == (0, 1)
-    assert dice.low == pytest.approx(-dice.high)
-    assert dice.high > 0.2
+@pytest.mark.parametrize(
+    "dice", [pytest.param(np.zeros(9), id="nothing"), pytest.param(np.arange(9) % 2 / 2, id="what no patient has")]
+)
+def test_arms_of_equal_values_are_not_shown_to_be_equal(dice: np.ndarray) -> None:
+    """Such as two that find nothing; a class that half of the patients lack has a coefficient of 1 in these."""
+    same = run(dice, np.full(9, 30.0))
+    found, distance = PROTOCOL.compare([same], [same])
+    assert (found.difference, found.p) == (0, 1)
+    critical = stats.t.ppf(0.975, 8)
+    assert (found.low, found.high) == pytest.approx(
+        (-(critical**2) / (9 + critical**2), critical**2 / (9 + critical**2))
+    )
     assert np.isnan([distance.low, distance.high]).all()
-    gained = PROTOCOL.compare([all_found], [nothing])[0]
-    assert 0.3 < gained.low < gained.high == 1
-    assert gained.p < 0.01
+
+
+def test_an_arm_that_finds_all_is_better_than_one_that_finds_nothing() -> None:
+    gained, closer = PROTOCOL.compare([run(np.ones(9), np.zeros(9))], [run(np.zeros(9), np.full(9, 30.0))])
+    assert gained.low == pytest.approx(1 - 2 * 5.317 / 14.317, abs=1e-3)
+    assert gained.high == 1
+    assert 0.001 < gained.p < 0.05
+    assert closer.difference == -30
+    assert np.isnan(closer.p)
+    few = PROTOCOL.compare([run(np.ones(2))], [run(np.zeros(2))])[0]
+    assert few.low < -0.9
+    assert few.p > 0.05
 
 
 def test_equal_values_of_all_patients_do_not_hide_that_seeds_vary() -> None:

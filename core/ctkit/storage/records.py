@@ -131,7 +131,7 @@ class ComparisonRow(NamedTuple):
 Row = TypeVar("Row", bound=NamedTuple)
 _WRITTEN: Mapping[Any, Callable[[Any], str]] = {  # of types that ``write_csv`` does not write as it should
     float: lambda value: "" if math.isnan(value) else f"{value:.6g}",
-    tuple[str, ...]: "; ".join,
+    tuple[str, ...]: lambda notes: "; ".join(note.replace("; ", ", ") for note in notes),
 }
 _READ: Mapping[Any, Callable[[str], Any]] = {
     str: str,

@@ -111,12 +111,12 @@ def _kept(explanation: Explanation) -> dict[str, Any]:
 
 
 def _unmoved(run: RevisitedArm) -> str:
-    """Why a page without a slider has none, and what tells of other values of the knob."""
-    if run.knob is None:
+    """Why the page of a hash arm has no slider, and what tells of other thresholds."""
+    if run.reducer != "hash":
         return ""
-    many = run.reducer == "hash" and run.scope == "volume"
-    why = f"Its hashes take more than {quantities.size(MOST_CODES)}, so this page has no slider for the threshold. "
-    return f"{why if many else ''}The command ctkit curve tells how many slices each {run.knob.name} would keep."
+    many = f"Its hashes take more than {quantities.size(MOST_CODES)}"
+    why = many if run.scope == "volume" else "This arm compares slices of all volumes"
+    return f"{why}, so this page has no slider for the threshold. The command ctkit curve tells what others keep."
 
 
 def _found(one: Share) -> str:

@@ -160,7 +160,14 @@ def _score_cautions(run: Run) -> list[str]:
     pooled = [row for row in main_rows(run.score_rows) if row.pooled]
     halves = [(row.ci_high - row.ci_low) / 2 for row in pooled]
     widest = float(np.nanmax(halves)) if np.isfinite(halves).any() else 0.0
-    if widest <= WIDE:
-        return []
-    text = f"Intervals of the {metrics(pooled)} are up to ±{widest:.2f} wide"
-    return [f"{text}: only large differences could show here."]
+    found = []
+    if widest > WIDE:
+        text = f"Intervals of the {metrics(pooled)} are up to ±{widest:.2f} wide"
+        found.append(f"{text}: only large differences could show here.")
+    bare = sum(np.isnan(half) and np.isfinite(row.value) for half, row in zip(halves, pooled, strict=True))
+    if bare:
+        text = f"{bare} of {quantities.count(len(pooled), 'score')} {'has' if bare == 1 else 'have'} no interval"
+        found.append(f"{text}: with so few test images or patients nothing can be tested.")
+    if unknown := len({row.arm for row in pooled if np.isnan(row.value)}):
+        found.append(f"Some scores of {quantities.count(unknown, 'arm')} are unknown (–) and compared with nothing.")
+    return found

@@ -55,6 +55,15 @@ ROWS: list[tuple[Any, str]] = [
 ]  # fmt: skip
 
 
+def test_a_note_with_a_semicolon_stays_one_note(tmp_path: Path) -> None:
+    row = VolumeRow(
+        "3fa9", "p3fa", 1, 8, 8, NAN, NAN, NAN, "", NAN, ("each is taken for one; `patient` can say it", "b")
+    )
+    write_rows(tmp_path / "t.csv", VolumeRow, [row])
+    (found,) = read_rows(tmp_path / "t.csv", VolumeRow)
+    assert found.notes == ("each is taken for one, `patient` can say it", "b")
+
+
 @pytest.mark.parametrize(("row", "line"), ROWS, ids=lambda value: type(value).__name__)
 def test_a_row_is_one_line_and_is_read_as_it_was(tmp_path: Path, row: Any, line: str) -> None:
     write_rows(tmp_path / "t.csv", type(row), [row])
