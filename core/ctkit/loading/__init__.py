@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ctkit.errors import PASSING, PluginError
+from ctkit.errors import PluginError
 
 if TYPE_CHECKING:
     from ctkit.contracts import Plugin
@@ -91,7 +91,7 @@ def _importing(what: str) -> Iterator[None]:
     try:
         with redirect_stdout(sys.stderr):
             yield
-    except (*PASSING, PluginError):
+    except (KeyboardInterrupt, PluginError):
         raise
     except BaseException as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == what]
