@@ -21,7 +21,7 @@ from ctkit import hookspecs
 from ctkit.console import without_paths
 from ctkit.errors import CtkitError, PluginError, nearest
 from ctkit.hookspecs import COMMANDS, DISTRIBUTION, PROJECT, VERSION, Kind, Spec
-from ctkit.loading import Source, imported, load_target, read_file
+from ctkit.loading import Source, entry_points, imported, is_async, load_target, module_of, read_file
 from ctkit.plugins.distributions import made_for, missing_extra
 
 if TYPE_CHECKING:
@@ -252,7 +252,7 @@ def load() -> Registry:
     registry = Registry()
     disabled = {name for name in os.environ.get(DISABLE, "").replace(" ", "").split(",") if name}
     seen: set[tuple[str, str]] = set()
-    for point in sorted(metadata.entry_points(group=PROJECT), key=lambda p: (_distribution(p)[0], p.name)):
+    for point in sorted(entry_points(PROJECT), key=lambda p: (_distribution(p)[0], p.name)):
         distribution, version = _distribution(point)
         if (distribution, point.name) in seen or disabled & {point.name, distribution}:
             continue
@@ -276,7 +276,7 @@ def _register(
     name, other = f"{distribution}:{point.name}", made_for(distribution)
     try:
         with redirect_stdout(sys.stderr):  # what a module prints must not get among what is read by scripts
-            module = point.load()
+            module = module_of(point)
             manager.register(module, name)
             hooks = _hooks(manager, module)
             registers = [hook for hook in hooks if hook in _REGISTER]
@@ -327,8 +327,8 @@ def _hooks(manager: pluggy.PluginManager, module: Any) -> list[str]:
                 f"there is no hook {name!r}: it is misspelt, or made for another version of ctkit than this, {VERSION};"
                 f" {nearest(name, known)}"
             )
-        if marks and (marks["wrapper"] or marks["hookwrapper"]):
-            raise AttributeError(f"{name} must not be a wrapper: hooks of ctkit are called one after the other")
+        if marks and (marks["wrapper"] or marks["hookwrapper"] or is_async(member)):
+            raise AttributeError(f"{name} must be no wrapper and not async: hooks are called one after the other")
     found = [caller.name for caller in manager.get_hookcallers(module) or ()]
     if not found:
         raise AttributeError("it has no hook of ctkit; mark its functions with @hookimpl of ctkit.hookspecs")

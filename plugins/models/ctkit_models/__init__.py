@@ -60,7 +60,7 @@ def ctkit_check_backbone(path: Path) -> str | None:
     try:
         read_header(path)
     except DataError as error:
-        return f"{error}; write it with ctkit_torch.backbones.save_backbone"
+        return f"{str(error).replace(str(path), path.name)}; write it with ctkit_torch.backbones.save_backbone"
     return None
 
 
