@@ -27,7 +27,7 @@ PUBLIC = {
         RunInfo Spec
         ctkit_register_commands ctkit_register_datasets ctkit_register_methods ctkit_register_protocols
         ctkit_register_reducers ctkit_register_tasks ctkit_register_trackers
-        ctkit_check_device ctkit_check_run
+        ctkit_check_backbone ctkit_check_device ctkit_check_run
         ctkit_open_backbone ctkit_open_slices
         ctkit_run_outputs
         ctkit_metric_logged ctkit_run_failed ctkit_run_finished ctkit_run_started ctkit_stage_finished

@@ -45,10 +45,14 @@ class PluginError(RequestError):
     @staticmethod
     def words_of(error: BaseException) -> str:
         """What an error of a plugin says, in one line, with the remedy for reducers of before knobs were marked."""
-        text = " ".join(str(error).split())
+        try:
+            text = " ".join(re.sub(r"For further information visit \S+", "", str(error)).split())
+        except Exception:  # a stranger's error may fail to say what it is
+            text = ""
+        text = f": {text[:1000]}{' ...' * (len(text) > 1000)}" if text else " without a message"
         outdated = isinstance(error, AttributeError | TypeError) and re.search(r"\bKnob\b|'knob'", text)
         hint = "; mark the parameter with ctkit.contracts.knob instead" if outdated else ""
-        return f"{type(error).__name__}: {text}{hint}"
+        return f"{type(error).__name__}{text}{hint}"
 
 
 class DataError(CtkitError):

@@ -102,6 +102,11 @@ def ctkit_check_device(device: str) -> str | None:
 
 
 @hookspec
+def ctkit_check_backbone(path: Path) -> str | None:
+    """Say why protocols cannot load a backbone that a method has just written, and what to do; None where they can."""
+
+
+@hookspec
 def ctkit_check_run() -> Sequence[str]:  # type: ignore[empty-body]  # a hook spec has no body
     """Say what would keep a listener or an output from its part in a run, a line each; before anything is started."""
 

@@ -18,7 +18,7 @@ from ctkit.contracts import Score, Split, Task
 from ctkit.hookspecs import Spec, hookimpl
 
 class MeanParams(Params):
-    mood: Literal["fine", "raises", "nothing"] = "fine"
+    mood: Literal["fine", "raises", "nothing", "misnamed"] = "fine"
     unlucky: int = -1
 
 class Mean(Method[MeanParams]):
@@ -31,7 +31,8 @@ class Mean(Method[MeanParams]):
             return None
         path = job.folder / "backbone.safetensors"
         weights = {"mean": np.array([job.rows.mean]), "seed": np.array([job.seed])}
-        says = {"architecture": "mean", "mean": "0.5", "std": "0.5"}
+        name = "convnext_tinny" if self.params.mood == "misnamed" else "convnext_tiny"
+        says = {"architecture": name, "mean": "0.5", "std": "0.5"}
         save_file(weights, path, metadata={**job.metadata, **says})
         job.metric("loss", 0.5, 1)
         notes = (f"{len(job.rows)} slices were seen",)

@@ -71,6 +71,13 @@ def test_a_field_of_view_that_moves_in_mid_series_is_no_tilt(
     assert volume.notes == (*note, "field of view moves by 60 mm")
 
 
+def test_positions_that_headers_round_lie_on_one_line(make_slice: Slices, write_slices: Write, scan: Scan) -> None:
+    """Steps of 0.22 mm are rounded to 0.2 or 0.3, which alone tell another tilt."""
+    write_slices(make_slice(k, ImagePositionPatient=["0", f"{0.2246 * k:.1f}", f"{0.617 * k:.3f}"]) for k in range(81))
+    (volume,), _ = scan()
+    assert volume.notes == ("gantry tilt 20.0 degrees",)
+
+
 @pytest.mark.parametrize(
     ("cosines", "name"),
     [

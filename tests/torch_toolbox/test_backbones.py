@@ -248,7 +248,7 @@ def test_foreign_safetensors_are_refused_with_what_they_lack(tmp_path: Path) -> 
     with pytest.raises(DataError, match="holds no ResNet trunk: none of its 1 weights is called conv1.weight"):
         load_backbone(tmp_path / "other.safetensors")
     save_file({"a": torch.zeros(2)}, tmp_path / "ours.safetensors", metadata={"mean": "0.5", "std": "0.5"})
-    with pytest.raises(DataError, match="is not a backbone of ctkit: its metadata lacks a valid 'architecture'"):
+    with pytest.raises(DataError, match="is not a backbone of ctkit: its metadata lacks 'architecture'"):
         load_backbone(tmp_path / "ours.safetensors")
 
 

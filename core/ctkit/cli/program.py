@@ -14,7 +14,7 @@ import click
 from ctkit import stopping
 from ctkit.cli.other_project import other_project
 from ctkit.cli.table import cli
-from ctkit.errors import ConfigError, CtkitError
+from ctkit.errors import ConfigError, CtkitError, PluginError
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -42,10 +42,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if debug:
             traceback.print_exc()
         _fail(*(error.mistakes if isinstance(error, ConfigError) else [str(error)]), code=error.exit_code)
-    except Exception as error:  # whatever it is, the user gets one line, and the rest with --debug
+    except SystemExit:
+        raise
+    except BaseException as error:  # whatever it is, the user gets one line, and the rest with --debug
         if debug:
             traceback.print_exc()
-        _fail(f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", code=1)
+        _fail(f"unexpected {PluginError.words_of(error)} (run again with --debug for the traceback)", code=1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

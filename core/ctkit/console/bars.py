@@ -47,8 +47,7 @@ class Bars:
 class _Bar(Progress):
     def __init__(self, shown: rich_progress.Progress, task: rich_progress.TaskID, total: int | None) -> None:
         super().__init__(total)
-        self._shown = shown
-        self._task = task
+        self._shown, self._task = shown, task
 
     def update(self, done: int, total: int | None) -> None:
         """Note and show that ``done`` of ``total`` is done."""

@@ -44,10 +44,8 @@ class Console:
         self.as_json, self._quiet, self._output = as_json, quiet, output
         self._shown_from = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
         self._debug = verbosity > 1  # the log holds debug messages, which may name files and patients
-        self._log_json = log_json
-        self._clock = clock
+        self._log_json, self._clock, self._told = log_json, clock, -math.inf
         self._bars: Bars | None = None
-        self._told = -math.inf
 
     def say(self, text: str) -> None:
         """Say what the user wants to know."""
@@ -124,13 +122,10 @@ class Console:
             self._out({"event": "detail", "text": text}, text)
 
     def _warn(self, text: str) -> None:
-        if self._quiet:
-            return
         if self.as_json:
             self._out({"event": "warning", "text": text}, text)
-        else:
+        elif not self._quiet:
             sys.stderr.write(f"warning: {text}\n")
-            sys.stderr.flush()
 
     @contextmanager
     def _lines(self, title: str, total: int | None) -> Iterator[Progress]:
@@ -162,8 +157,7 @@ class _Shown(logging.Handler):
 
     def __init__(self, level: int, show: Callable[[int, str], None]) -> None:
         super().__init__(level)
-        self._show = show
-        self._warned: set[tuple[str, str]] = set()
+        self._show, self._warned = show, set[tuple[str, str]]()
 
     def emit(self, record: logging.LogRecord) -> None:
         warning = record.name, record.getMessage()

@@ -39,19 +39,17 @@ class Judge:
         except BaseException as error:
             if isinstance(error, (*PASSING, *passing)):
                 raise
-            words = f"{promise}, but {type(error).__name__} was raised: {' '.join(str(error).split())}; {advice}"
-            raise self.error(f"{self.name}: {words}") from error
+            kind = type(error).__name__
+            words = f"{kind} was raised{PluginError.words_of(error).removeprefix(kind)}"
+            raise self.error(f"{self.name}: {promise}, but {words}; {advice}") from error
 
     @contextmanager
     def calling(self, function: str, *passing: type[Exception]) -> Iterator[None]:
-        """Name the plugin in what a call of it raises; what is meant for the user passes as it is.
-
-        So do ``passing`` errors, and ``MemoryError``: what it means is for those to say who know the machine.
-        """
+        """Name the plugin in what a call of it raises; what is meant for the user, or ``passing``, passes as it is."""
         try:
             yield
         except BaseException as error:  # a stranger's plugin may raise anything
-            if isinstance(error, (CtkitError, MemoryError, *PASSING, *passing)):
+            if isinstance(error, (CtkitError, *PASSING, *passing)):
                 raise
             _log.debug("%s failed in %s", self.name, function, exc_info=True)
             raise self.error(f"{self.name} failed in {function}: {PluginError.words_of(error)}") from error

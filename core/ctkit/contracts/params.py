@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, TypeVar, cast, get_args, get_origin
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, model_serializer
 
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
@@ -27,6 +27,12 @@ class Params(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @model_serializer(mode="wrap", when_used="json")
+    def _in_order(self, plain: Callable[[Params], dict[str, Any]]) -> dict[str, Any]:
+        """As JSON, with sets sorted: else each process would give one another order, and results another address."""
+        sets = {name for name, value in self if isinstance(value, set | frozenset)}
+        return {name: sorted(value, key=repr) if name in sets else value for name, value in plain(self).items()}
 
 
 class NoParams(Params):

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ctkit.errors import PASSING, PluginError
+from ctkit.errors import PluginError
 
 if TYPE_CHECKING:
     from ctkit.contracts import Plugin
@@ -91,7 +93,7 @@ def _importing(what: str) -> Iterator[None]:
     try:
         with redirect_stdout(sys.stderr):
             yield
-    except (*PASSING, PluginError):
+    except (KeyboardInterrupt, PluginError):
         raise
     except BaseException as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == what]
@@ -115,3 +117,35 @@ def load_target(target: str) -> type[Plugin[Any]]:
     if not (isinstance(found, type) and issubclass(found, Plugin)):
         raise PluginError(f"{target} must be a subclass of one of the classes in ctkit.contracts but is {found!r}")
     return found
+
+
+def entry_points(group: str) -> list[metadata.EntryPoint]:
+    """The entry points of a group; one damaged file of a distribution keeps none of the others from being found."""
+    try:
+        return [*metadata.entry_points(group=group)]
+    except Exception:  # a line that is none ends it for all
+        return [point for one in metadata.distributions() for point in _points(one, group)]
+
+
+def _points(distribution: metadata.Distribution, group: str) -> Iterator[metadata.EntryPoint]:
+    """Entry points line by line; of one that is damaged the value is what stands there."""
+    inside = False
+    for line in map(str.strip, (distribution.read_text("entry_points.txt") or "").splitlines()):
+        inside = line == f"[{group}]" if line.startswith("[") else inside
+        if inside and line and line[0] not in "[#;":
+            name, equals, value = map(str.strip, line.partition("="))
+            point = metadata.EntryPoint(name, value if equals else line, group)
+            vars(point).update(dist=distribution)
+            yield point
+
+
+def module_of(point: metadata.EntryPoint) -> Any:
+    """Import what an entry point names."""
+    if not metadata.EntryPoint.pattern.match(point.value):
+        raise ValueError(f"its entry point must be NAME = MODULE, but is {point.value!r}; correct it and install again")
+    return point.load()
+
+
+def is_async(function: object) -> bool:
+    """Whether what a function returns has to be awaited, which nobody does."""
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from ctkit.errors import nearest
+from ctkit.errors import PluginError, nearest
 from ctkit.pipeline_file.sections import ID
 
 Location = tuple[str | int, ...]  #: of a key in a document: ("reduce", 1, "threshold")
@@ -35,6 +35,8 @@ def validated(
             whole = model.model_validate(table, strict=strict, context={"base": base})
         except ValidationError as error:
             problems += [one for one in error.errors() if not strict or one["type"] in _UNCONVERTED]
+        except Exception as error:  # a stranger's validator may raise anything
+            return None, iter([((), f"validators must raise ValueError, but one raised {PluginError.words_of(error)}")])
     told = (one for one in problems if one["type"] != but)
     return (None if problems else whole), _explained(told, model, table)
 
@@ -76,7 +78,8 @@ def _place(problem: ErrorDetails, table: Any) -> Location:
         keys = table if isinstance(table, dict) else range(len(table)) if isinstance(table, list) else ()
         if part in keys:
             place, table = (*place, part), table[part]
-    return (*place, problem["loc"][-1]) if problem["type"] == "missing" else place
+    own = not place and problem["type"] != "extra_forbidden" and problem["loc"]  # a default, which no table holds
+    return (*place, problem["loc"][-1]) if problem["type"] == "missing" else place or tuple(own or ())
 
 
 def _words(problem: ErrorDetails, model: type[BaseModel]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ctkit.contracts import Reducer
+from ctkit.contracts.judge import Judge
 from ctkit.contracts.reducer import SCOPES, knob_of
 from ctkit.errors import ConfigError, CtkitError, PluginError, nearest
 from ctkit.pipeline_file.mistakes import Location, ModelT, meant, validated
@@ -164,11 +165,15 @@ class _Resolver:
         value = getattr(params, knob.name) if knob and not budget else None
         at = float("nan") if value is None else float(value)
         try:
-            knob = chosen.build().knob
+            with Judge(chosen.title).calling("knob"):
+                knob = chosen.build().knob
+                if (
+                    knob and value is not None and not knob.low <= at <= knob.high
+                ):  # narrower than the parameter's range
+                    outside = f"must be in {knob.low:g}..{knob.high:g} {knob.unit} but is {at:g}"
+                    self.note((*location, knob.name), outside)
         except CtkitError as error:
             self.note((*location, "use"), str(error))
-        if knob and value is not None and not knob.low <= at <= knob.high:  # narrower than the parameter's range
-            self.note((*location, knob.name), f"must be in {knob.low:g}..{knob.high:g} {knob.unit} but is {at:g}")
         return Step(chosen, found[1].scope or plugin.default_scope, at) if found else None
 
     # pre-training and tasks

@@ -19,9 +19,9 @@ import pluggy
 
 from ctkit import hookspecs
 from ctkit.console import without_paths
-from ctkit.errors import PASSING, CtkitError, PluginError, nearest
+from ctkit.errors import CtkitError, PluginError, nearest
 from ctkit.hookspecs import COMMANDS, DISTRIBUTION, PROJECT, VERSION, Kind, Spec
-from ctkit.loading import Source, imported, load_target, read_file
+from ctkit.loading import Source, entry_points, imported, is_async, load_target, module_of, read_file
 from ctkit.plugins.distributions import made_for, missing_extra
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ DISABLE = "CTKIT_DISABLE_PLUGINS"
 _COMMAND: Literal["command"] = "command"
 _OUTPUTS = "ctkit_run_outputs"
 _REGISTER: dict[str, Announced] = {f"ctkit_register_{kind}s": kind for kind in (*KINDS, _COMMAND)}
-_ASKING = {"ctkit_check_device", "ctkit_check_run", "ctkit_open_backbone", "ctkit_open_slices"}
+_ASKING = {"ctkit_check_backbone", "ctkit_check_device", "ctkit_check_run", "ctkit_open_backbone", "ctkit_open_slices"}
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _FILE = re.compile(r"(?P<path>.+\.py)(:(?P<name>[A-Za-z_]\w*))?")  #: of a plugin; the path may hold blanks and colons
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -212,7 +212,7 @@ class Registry:
         for plugin, implementation in self._implementations(hook, facts):
             try:
                 implementation()
-            except PASSING:
+            except KeyboardInterrupt:
                 raise
             except BaseException as error:  # a listener must never stop a run
                 self._report(plugin, hook, error)
@@ -226,15 +226,11 @@ class Registry:
         for plugin, implementation in self._implementations(hook, facts):
             try:
                 answers.append(implementation())
-            except (CtkitError, *PASSING):
+            except (CtkitError, KeyboardInterrupt):
                 raise
             except BaseException as error:  # a stranger's hook may raise anything
                 raise CtkitError(f"plugin {plugin!r} failed in {hook}: {PluginError.words_of(error)}") from error
         return [answer for answer in answers if answer is not None]
-
-    def implements(self, hook: str) -> bool:
-        """Whether any plugin has that hook."""
-        return bool(getattr(self.manager.hook, hook).get_hookimpls())
 
     def _implementations(self, hook: str, facts: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[], Any]]]:
         """Names of the plugins that have a hook, each with what calls it with those of the facts that it asks for."""
@@ -243,7 +239,7 @@ class Registry:
 
     def _report(self, plugin: str, hook: str, error: BaseException) -> None:
         """Warn of the first failure of each hook, and once where several of a plugin fail for one reason."""
-        where, reason = f"{plugin}.{hook}", f"{type(error).__name__}: {without_paths(str(error))}"
+        where, reason = f"{plugin}.{hook}", without_paths(PluginError.words_of(error))
         if not self._silenced & (told := {where, f"{plugin}: {reason}"}):
             _log.warning("hook %s failed, which stops nothing and is told once: %s", where, reason)
             _log.debug("hook %s failed", where, exc_info=error)
@@ -256,7 +252,7 @@ def load() -> Registry:
     registry = Registry()
     disabled = {name for name in os.environ.get(DISABLE, "").replace(" ", "").split(",") if name}
     seen: set[tuple[str, str]] = set()
-    for point in sorted(metadata.entry_points(group=PROJECT), key=lambda p: (_distribution(p)[0], p.name)):
+    for point in sorted(entry_points(PROJECT), key=lambda p: (_distribution(p)[0], p.name)):
         distribution, version = _distribution(point)
         if (distribution, point.name) in seen or disabled & {point.name, distribution}:
             continue
@@ -280,12 +276,12 @@ def _register(
     name, other = f"{distribution}:{point.name}", made_for(distribution)
     try:
         with redirect_stdout(sys.stderr):  # what a module prints must not get among what is read by scripts
-            module = point.load()
+            module = module_of(point)
             manager.register(module, name)
             hooks = _hooks(manager, module)
             registers = [hook for hook in hooks if hook in _REGISTER]
             announced = [(_REGISTER[hook], spec) for hook in registers for spec in _specs(getattr(module, hook))]
-    except PASSING:
+    except KeyboardInterrupt:
         raise
     except BaseException as error:  # a stranger's module may raise anything; the others must go on
         if manager.has_plugin(name):
@@ -331,8 +327,8 @@ def _hooks(manager: pluggy.PluginManager, module: Any) -> list[str]:
                 f"there is no hook {name!r}: it is misspelt, or made for another version of ctkit than this, {VERSION};"
                 f" {nearest(name, known)}"
             )
-        if marks and (marks["wrapper"] or marks["hookwrapper"]):
-            raise AttributeError(f"{name} must not be a wrapper: hooks of ctkit are called one after the other")
+        if marks and (marks["wrapper"] or marks["hookwrapper"] or is_async(member)):
+            raise AttributeError(f"{name} must be no wrapper and not async: hooks are called one after the other")
     found = [caller.name for caller in manager.get_hookcallers(module) or ()]
     if not found:
         raise AttributeError("it has no hook of ctkit; mark its functions with @hookimpl of ctkit.hookspecs")
@@ -348,7 +344,7 @@ def _fault(kind: Announced, spec: Spec) -> str:
     module = spec.target.partition(":")[0]
     try:
         found = importlib.util.find_spec(module) is not None
-    except PASSING:
+    except KeyboardInterrupt:
         raise
     except BaseException as error:  # finding imports the parent package, which may raise anything
         return f"{module} cannot be imported: {PluginError.words_of(error)}"

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ctkit.contracts import Decision, Ints, Pixels, Predictions, Pretrained, Split, Task, Volume
+from ctkit.contracts import Decision, Ints, Pixels, Predictions, Pretrained, SourceFile, Split, Task, Volume
 from ctkit.contracts.judge import Judge, form_of
 
 _SUM_TOLERANCE = 1e-6  #: how far the probabilities of an image may sum from 1
@@ -29,6 +29,14 @@ def arranged(plugin: str, found: Iterable[Volume]) -> Iterator[Volume]:
         for volume in found:
             check_volume(judge, volume)
             yield volume
+
+
+def checked_files(judge: Judge, files: Iterable[SourceFile]) -> Iterator[SourceFile]:
+    """Pass on the files of a data set, each checked."""
+    for file in files:
+        right = isinstance(file, SourceFile) and isinstance(file.path, str)
+        judge.must(right, "" if right else f"files must give SourceFile objects, but {_kind_of(file)}; build them")
+        yield file
 
 
 def check_keys(judge: Judge, keys: Sequence[str]) -> None:
@@ -48,12 +56,28 @@ def check_volume(judge: Judge, volume: Volume) -> None:
         f" and {type(volume.patient).__name__}, or empty; convert numbers with str()",
     )
     n, files = len(volume.slices), range(max(1, len(volume.files)))
-    judge.must(n > 0 and volume.rows > 0 and volume.columns > 0, "a volume must have pixels, but it is empty; skip it")
+    size = (volume.rows, volume.columns)
+    judge.must(
+        all(type(one) is int for one in size), f"rows and columns must be of type int, but are {size!r}; convert them"
+    )
+    judge.must(n > 0 and min(size) > 0, "a volume must have pixels, but it is empty; skip it")
     distinct = all(one != other for one, other in itertools.pairwise(sorted(volume.slices)))  # a set takes memory
     judge.must(
-        distinct and all(file in files and frame >= 0 for file, frame in volume.slices),
-        "each slice must be a different frame of one of the volume's files,"
+        distinct
+        and all(type(file) is type(frame) is int and file in files and frame >= 0 for file, frame in volume.slices),
+        "each slice must be a different frame of one of the volume's files, two numbers of type int,"
         f" but slices are {volume.slices[:3]}... of {len(volume.files)} files; number files from 0",
+    )
+    lengths = [one for one in (*volume.spacing, volume.thickness) if one is not None]
+    judge.must(
+        len(volume.spacing) == 3 and all(isinstance(one, int | float) and math.isfinite(one) for one in lengths),
+        f"spacing must be three lengths in mm, thickness one, or None each, but they are {volume.spacing} and"
+        f" {volume.thickness!r}; give None for what is not known",
+    )
+    words = (*volume.notes, volume.kernel, volume.same_scan)
+    judge.must(
+        isinstance(volume.notes, tuple) and all(isinstance(one, str) for one in words),
+        f"notes must be a tuple of strings, kernel and same_scan strings, but one of {words} is not; convert it",
     )
     judge.must(
         len(volume.order) in (0, n) and all(isinstance(key, str) for key in volume.order),
@@ -97,7 +121,7 @@ def check_pixels(judge: Judge, volume: Volume, pixels: Pixels, wanted: Ints) -> 
         f" but they are {form_of(values)}; round, clip to int16 and convert",
     )
     judge.must(
-        pixels.ends is None or pixels.ends.shape == (len(index), 2),
+        pixels.ends is None or getattr(pixels.ends, "shape", ()) == (len(index), 2),
         f"ends must be None or ({len(index)}, 2), but they are {form_of(pixels.ends)}; give lowest and highest values",
     )
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Mapping
+from functools import cached_property
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
+
+from pydantic.json_schema import PydanticJsonSchemaWarning
 
 from ctkit.contracts import BASES, Dataset, Knob, Params, Plugin, Reducer
 from ctkit.contracts.judge import Judge
@@ -36,6 +41,9 @@ def check_declared(judge: Judge, kind: Kind, plugin: type[Plugin[Any]]) -> None:
     )
     missing = sorted(getattr(plugin, "__abstractmethods__", ()))
     judge.must(not missing, f"must implement the contract of a {kind} but lacks {', '.join(missing)}; add them")
+    for name in dir(base):
+        if inspect.isroutine(getattr(base, name)) and not name.startswith("_"):
+            _check_method(judge, name, inspect.getattr_static(base, name), inspect.getattr_static(plugin, name))
     _check_version(judge, plugin.version)
     _check_parameter_type(judge, plugin.params_type)
     for name, valid in _CHOICES.get(base, {}).items():
@@ -45,6 +53,29 @@ def check_declared(judge: Judge, kind: Kind, plugin: type[Plugin[Any]]) -> None:
         judge.must(right, f"{name} must be one of {choices}, but it is {value!r}; choose one of these")
     if issubclass(plugin, Reducer):
         _check_reducer(judge, plugin)
+
+
+def _check_method(judge: Judge, name: str, promised: Any, found: Any) -> None:
+    """Check that what a class has in the place of a method of its contract can be called as that is."""
+    function = getattr(found, "__func__", found)  # of a static or class method
+    judge.must(
+        callable(function) and not isinstance(found, property | cached_property),
+        f"{name} must be a method, but it is of type {type(found).__name__}; write def {name}(...)",
+    )
+    judge.must(
+        not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)),
+        f"{name} must be a plain function, but it is async, which nobody awaits; write def {name}(...)",
+    )
+    wanted = inspect.signature(getattr(promised, "__func__", promised))
+    own = list(wanted.parameters.values())[isinstance(found, staticmethod) :]
+    named = {one.name: None for one in own if one.kind is inspect.Parameter.KEYWORD_ONLY}
+    try:
+        inspect.signature(function).bind(*[None] * (len(own) - len(named)), **named)
+    except TypeError:
+        takes = ", ".join(wanted.parameters)
+        judge.must(False, f"{name} must take ({takes}), but it takes {inspect.signature(function)}; change it")
+    except ValueError:  # what is written in C may not say what it takes
+        pass
 
 
 def _check_version(judge: Judge, version: object) -> None:
@@ -59,8 +90,12 @@ def _check_parameter_type(judge: Judge, model: object) -> None:
     judge.must(right, f"params_type must be a subclass of ctkit.contracts.Params, but it is {model!r}; derive one")
     assert isinstance(model, type)
     assert issubclass(model, Params)
-    with judge.keeping(f"{model.__name__} must have a JSON Schema, for files and editors", "use plain types"):
+    promise = f"{model.__name__} must have a JSON Schema, for files and editors"
+    with judge.keeping(promise, "use plain types and defaults"), warnings.catch_warnings():
+        warnings.simplefilter("error", PydanticJsonSchemaWarning)
         model.model_json_schema()
+    aliases = [name for name, field in model.model_fields.items() if field.alias or field.validation_alias]
+    judge.must(not aliases, f"parameters must have one name, but {', '.join(aliases)} has an alias; rename the field")
 
 
 def _check_reducer(judge: Judge, plugin: type[Reducer[Any]]) -> None:

@@ -18,6 +18,7 @@ from ctkit.contracts import Dataset, Floats, Group, Ints, Knob, Rows, Volume, Vo
 from ctkit.errors import RequestError, nearest
 from ctkit.pipeline_file import Arm, Chosen, Pipeline
 from ctkit.session import Session, open_session
+from ctkit.session.code import digest_of
 from ctkit.session.usage import used_by
 from ctkit.slices import Catalogue, Choice, Selection, selection
 from ctkit.stages import curve, pictures
@@ -61,7 +62,7 @@ def _refuse_other_code(run: Path, pipeline: Pipeline) -> None:
     for entry in (one.entry for one in pipeline.plugins):
         mine = entry.kind, entry.name, entry.distribution
         then = [fact for fact in facts if (fact["kind"], fact["name"], fact["distribution"]) == mine]
-        if entry.source and then and entry.source.digest not in [fact.get("code") for fact in then]:
+        if entry.source and then and digest_of(entry) not in [fact.get("code") for fact in then]:
             raise RequestError(
                 f"{entry.file} has changed since the run in {run}, whose results are of {then[0]['version']};"
                 " undo the change, or run it again"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,6 +29,7 @@ from ctkit.stages.narrowing import narrowed, wanted_arms
 from ctkit.stages.selected import keys
 from ctkit.storage import Cache, RunFolder, address
 
+_LINES = 100  #: that a check may say
 _DASK = 8786  #: port of a scheduler
 _PATIENCE = 5.0  #: seconds that one has to answer
 
@@ -146,15 +149,17 @@ def _texts(chosen: Chosen[Any], device: str | None) -> list[str]:
             found.extend(_of_source(plugin.root) if plugin.root else ())
             found.extend(() if found else _lines(judge, plugin.check(device)))
     except CtkitError as error:
-        found.append(str(error))
+        found.append(re.sub(rf"^{re.escape(chosen.title)}:? ", "", str(error)))  # which stands before it anyway
     return found
 
 
 def _lines(judge: Judge, said: Any) -> Iterator[str]:
     """Yield what a check says, which must be lines: of one string each letter would be one."""
-    many = isinstance(said, Iterable) and not isinstance(said, str)
-    judge.must(many, f"check must return lines, () for none, but returned {said!r}; return a list of strings")
-    yield from map(str, said)
+    wrong = "check must return lines, () for none, but returned {:.100}; return a list of strings"
+    judge.must(isinstance(said, Iterable) and not isinstance(said, str), wrong.format(repr(said)))
+    for line in islice(said, _LINES):
+        judge.must(isinstance(line, str) and line.strip(), wrong.format(repr(line)))
+        yield line
 
 
 def _at_work(session: Session) -> list[Chosen[Any] | None]:

@@ -164,7 +164,7 @@ def _report(session: Session, data: Data) -> None:
     if session.provenance.as_before and page.exists():
         return
     earlier = page.stat() if page.exists() else None
-    if session.registry.implements("ctkit_run_outputs"):
+    if session.registry.manager.hook.ctkit_run_outputs.get_hookimpls():
         with session.work("report"):
             session.provenance.write(finished=True)  # the page says when
             session.registry.call("ctkit_run_outputs", run=session.info)

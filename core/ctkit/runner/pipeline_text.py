@@ -6,12 +6,13 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from copy import deepcopy
 from dataclasses import replace
 from functools import cache, partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ctkit.errors import ConfigError, RequestError, nearest
 from ctkit.pipeline_file import Pipeline, resolve
@@ -31,7 +32,7 @@ def load(
     file cannot be read and ``ConfigError`` with everything that is wrong in it.
     """
     if isinstance(pipeline, Mapping):
-        text, document, base, source = "", deepcopy(dict(pipeline)), Path.cwd(), "pipeline"
+        text, document, base, source = "", plain(pipeline), Path.cwd(), "pipeline"
     else:
         base, source = Path(pipeline).absolute().parent, str(pipeline)
         text, document = _read(Path(pipeline))
@@ -41,6 +42,15 @@ def load(
     _refuse_versions(document, source, partial(line_of, text))
     found = resolve(document, registry, base, source, partial(line_of, text))
     return found if out is None else replace(found, run=found.run.model_copy(update={"out": Path(out).absolute()}))
+
+
+def plain(value: Any) -> Any:
+    """Return what Python gives as TOML would: tables as dicts, sequences as lists, numpy's numbers as Python's."""
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:

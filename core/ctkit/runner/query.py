@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from ctkit import pipeline_file, plugins, stopping
 from ctkit.console import Console
 from ctkit.contracts import Floats, Group, Ints
+from ctkit.contracts.judge import Judge
 from ctkit.errors import CtkitError, RequestError, StorageError
 from ctkit.pipeline_file import Pipeline
+from ctkit.promises import check_decision
 from ctkit.reader import Run, frame, open_run
 from ctkit.reader.arm import RevisitedArm
+from ctkit.runner import pipeline_text
 from ctkit.runner.checks import check_start
 from ctkit.runner.order import run_folder
 from ctkit.session import open_session
@@ -108,7 +111,11 @@ def query(
                 f"arm {kept.name!r} cannot be queried: {kept.reducer} {reason}; take an arm whose last reducer compares"
                 " slices by a row of evidence each, such as hash, embedding or k-center"
             )
-        pipeline = _pipeline(kept, opened.pipeline, folder, dataset, dataset_parameters or {})
+        if not kept.selection.kept.any():
+            raise RequestError(
+                f"arm {kept.name!r} keeps no slice, so there is nothing to compare with; take another arm"
+            )
+        pipeline = _pipeline(kept, opened.pipeline, folder, dataset, pipeline_text.plain(dataset_parameters or {}))
         with _folder_beside(opened.path) as temporary:
             data, evidence = _described(pipeline, Path(temporary), console)
         numbers = np.flatnonzero(kept.selection.kept)
@@ -182,7 +189,9 @@ def _nearest(choice: Choice, new: NDArray[Any], kept: NDArray[Any] | None, conso
         for place, one in enumerate(new):
             others[0] = one
             group = Group(np.zeros_like(number), number, others)
-            decision = choice.reducer.select(group, choice.reducer.knob.high, np.random.default_rng(0))
+            with (judge := Judge(choice.name)).calling("select"):
+                decision = choice.reducer.select(group, choice.reducer.knob.high, np.random.default_rng(0))
+            check_decision(judge, decision, len(group))
             if decision.by is None or decision.distance is None or (decision.by[1:] > 0).any() or not decision.kept[0]:
                 raise RequestError(
                     f"{choice.name} cannot be queried: with the largest threshold the first slice must stand for all"

@@ -106,6 +106,7 @@ def reduce(
         "reduce": [{"use": reducer, **(reducer_parameters or {}), **parameters}],
     }
     document["dataset"] |= dict(dataset_parameters or {})
+    document = pipeline_text.plain(document)
     console, registry = console or Console(quiet=True), plugins.load()
     pipeline_text.follow(document, registry)
     resolved = pipeline_file.resolve(document, registry, Path.cwd(), "ctkit reduce")

@@ -12,7 +12,7 @@ from typing import Any
 
 from ctkit.console import without_paths
 from ctkit.contracts import Tracker
-from ctkit.errors import PASSING, CtkitError, PluginError, RequestError
+from ctkit.errors import CtkitError, PluginError, RequestError
 from ctkit.hookspecs import RunInfo, hookimpl
 from ctkit.pipeline_file import Chosen
 from ctkit.plugins import Registry
@@ -109,15 +109,15 @@ class _Follower:
         """Warn of the first failure of each call: a tracker must never stop a run."""
         try:
             yield
-        except PASSING:
+        except KeyboardInterrupt:
             raise
         except BaseException as error:
             if call not in self._said:
                 self._said.add(call)
-                kind = "" if isinstance(error, CtkitError) else f"{type(error).__name__}: "
+                words = str(error) if isinstance(error, CtkitError) else PluginError.words_of(error)
                 about = f" for {what}" if what else ""
-                reason = without_paths(str(error))
-                _log.warning("%s failed in %s%s: %s%s; the run goes on", self._chosen.title, call, about, kind, reason)
+                reason = without_paths(words)
+                _log.warning("%s failed in %s%s: %s; the run goes on", self._chosen.title, call, about, reason)
                 _log.debug("%s failed in %s", self._chosen.title, call, exc_info=error)
 
 

@@ -6,9 +6,12 @@ import hashlib
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ctkit.contracts import Plugin
 from ctkit.errors import RequestError, nearest
 from ctkit.hookspecs import DISTRIBUTION
 from ctkit.pipeline_file import Chosen, Pipeline
@@ -27,14 +30,39 @@ class CodeRecord:
 
 
 def digest_of(entry: Entry) -> str:
-    """SHA-256 of a plugin's file, or of those beside its module in a package; "" for ours, whose versions are kept."""
-    if entry.source:
-        return entry.source.digest
-    name = getattr(sys.modules.get(entry.load().__module__), "__file__", None)
-    if entry.distribution == DISTRIBUTION or not name or not (file := Path(name)).is_file():
+    """SHA-256 of what a plugin was written in; "" for ours, whose versions are kept.
+
+    That is its file, or its package with those of the classes that it derives from.
+    """
+    if entry.distribution == DISTRIBUTION:
         return ""
-    files = sorted(file.parent.glob("*.py")) if (file.parent / "__init__.py").exists() else [file]
-    return hashlib.sha256(b"\0".join(one.read_bytes() for one in files)).hexdigest()
+    bases = [one.__module__ for one in entry.load().__mro__ if issubclass(one, Plugin)]
+    packages = {
+        name.partition(".")[0]: name for name in bases if not getattr(sys.modules.get(name), "_ctkit_source", None)
+    }
+    files = [file for top in sorted(packages.keys() - _ours()) for file in _files(top, packages[top])]
+    if entry.source and not files:
+        return entry.source.digest
+    own = [entry.source.content] if entry.source else []
+    return hashlib.sha256(b"\0".join([*own, *(one.read_bytes() for one in files)])).hexdigest() if files else ""
+
+
+@cache
+def _ours() -> set[str]:
+    """Packages of ctkit that plugins derive from."""
+    points = metadata.distribution(DISTRIBUTION).entry_points
+    return {"ctkit", *(point.module.partition(".")[0] for point in points)}
+
+
+def _files(top: str, name: str) -> list[Path]:
+    """The Python files of the package ``top``; of a module in none, its own and those beside it that it imports."""
+    found, module = (Path(getattr(sys.modules.get(one), "__file__", None) or "") for one in (top, name))
+    if found.name == "__init__.py":
+        return sorted(found.parent.rglob("*.py"))
+    own = vars(sys.modules[name]) if name in sys.modules else {}
+    used = {str(getattr(one, "__module__", getattr(one, "__name__", ""))) for one in own.values()}
+    files = {Path(getattr(sys.modules.get(one), "__file__", None) or "") for one in used}
+    return sorted({module, *(one for one in files if one.parent == module.parent)} - {Path()})
 
 
 @dataclass(frozen=True)

@@ -269,6 +269,8 @@ def _side_by_side(
             with judge.calling("order"):
                 following = next(order, None)
             if following is not None:
+                right = isinstance(following, tuple) and [*map(type, following)][1:] == [Decision]
+                judge.must(right, f"order must yield (knob, Decision), but gave {following!r:.100}; yield both")
                 at, decision = following
                 heapq.heappush(waiting, (-at, number))
                 kept -= counts[number]

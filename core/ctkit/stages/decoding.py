@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctkit.contracts import Dataset, Ints, Pixels, Reducer, Slices, Volume
-from ctkit.contracts.judge import Judge
-from ctkit.errors import PASSING, DataError, PluginError
+from ctkit.contracts.judge import Judge, form_of
+from ctkit.errors import DataError, PluginError
 from ctkit.pipeline_file import Chosen, Rendering
 from ctkit.promises import check_pixels
 from ctkit.slices import Catalogue, SliceStore, packed, rendering
@@ -164,8 +164,9 @@ def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices, reducer: Reducer[A
     """
     name, reducer, n = chosen.entry.name, reducer or chosen.build(), len(slices.index)
     try:
-        evidence: NDArray[Any] = np.asarray(reducer.describe(replace(slices, at=chosen.at)))
-    except PASSING:
+        found = reducer.describe(replace(slices, at=chosen.at))
+        evidence: NDArray[Any] = np.asarray(found)
+    except KeyboardInterrupt:
         raise
     except BaseException as error:  # a stranger's reducer may raise anything
         _log.debug("describing failed", exc_info=True)
@@ -173,10 +174,11 @@ def evidence_of(chosen: Chosen[Reducer[Any]], slices: Slices, reducer: Reducer[A
         raise PluginError(f"reducer {name!r} failed to describe a volume: {words}") from error
     expected = (n,) if reducer.evidence == "slice" else (n * (n - 1) // 2,)
     of_pairs = reducer.evidence == "pair" and evidence.ndim != 1
-    if evidence.shape[:1] != expected or of_pairs or evidence.dtype.hasobject:
+    numbers = evidence.dtype.kind in "biufc" and not np.ma.isMaskedArray(found)  # of which some are not there
+    if evidence.shape[:1] != expected or of_pairs or not numbers:
         raise PluginError(
             f"reducer {name!r} must describe {n} slices by numbers ({expected[0]}, ...) for evidence"
-            f" {reducer.evidence!r}, but returned {evidence.shape} {evidence.dtype}"
+            f" {reducer.evidence!r}, but returned {form_of(found)}; return an array of numbers, without a mask"
         )
     left_out = np.isnan(evidence) if evidence.dtype.kind in "fc" and chosen.at is not None else False
     if evidence.dtype.kind in "fc" and not (np.isfinite(evidence) | left_out).all():

@@ -15,6 +15,7 @@ from typing import Any
 from ctkit.compute import Call, Coroutine, start_child
 from ctkit.contracts import Method, Pretrained, Pretraining, Rows, Task
 from ctkit.contracts.judge import Judge
+from ctkit.errors import CtkitError
 from ctkit.files import link, write_json
 from ctkit.pipeline_file import Arm, Chosen, Pipeline, PretrainPlan
 from ctkit.promises import check_pretrained
@@ -163,6 +164,8 @@ def _train(session: Session, data: Data, job: Job, at_once: int, folder: Path) -
     if session.device == "cpu" and at_once > 1 and not job.baseline:
         slower = f"up to {at_once} trainings shared the cores, so it took longer than alone"
         trained = replace(trained, notes=(*trained.notes, slower))
+    for fault in session.registry.call("ctkit_check_backbone", path=trained.backbone):
+        raise CtkitError(f"{job.plan.method.title}: {fault}")
     _publish(session, job, trained, rows, at_once)
 
 

@@ -6,7 +6,7 @@ import json
 import logging
 import zlib
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
@@ -22,6 +22,7 @@ from ctkit.contracts.judge import Judge
 from ctkit.errors import CtkitError, DataError
 from ctkit.files import read_json, write_json
 from ctkit.pipeline_file import Chosen
+from ctkit.promises import checked_files
 from ctkit.session import Session
 from ctkit.slices import Catalogue, packed, write_catalogue
 from ctkit.stages.data import Data
@@ -79,7 +80,7 @@ def scan(session: Session) -> Data:
                     write_json(entry / _FILES, {"address": _address(chosen, chunks)})
     found = _load(session.cache.path("scan", at), at)
     if not len(found.catalogue):
-        raise DataError(_nothing(dataset, _count(chunks), found.skipped))
+        raise DataError(f"{chosen.title}: {_nothing(dataset, _count(chunks), found.skipped)}")
     return found
 
 
@@ -100,8 +101,8 @@ def found_before(session: Session) -> tuple[int, Data | None]:
 
 def _look(chosen: Chosen[Dataset[Any]]) -> list[_Chunk]:
     """Return the files as they lie there."""
-    with Judge(chosen.title).calling("files"):
-        return [_Chunk.of(chosen, files) for files in _chunks(chosen.build().files())]
+    with (judge := Judge(chosen.title)).calling("files"):
+        return [_Chunk.of(chosen, files) for files in _chunks(checked_files(judge, chosen.build().files()))]
 
 
 def _count(chunks: Sequence[_Chunk]) -> int:
@@ -179,7 +180,7 @@ class _Inspection:
                 done = iter(outcome.result if isinstance(outcome, compute.Done) else ())
                 for chunk in outcome.item:
                     found = next(done, None) or _inspect_alone(session, chosen, chunk)
-                    if not _keep(session.cache, chunk, found):
+                    if not _keep(session.cache, chosen, chunk, found):
                         self.passing[chunk.address] = found
                     del self.missing[chunk.address]
                 yield
@@ -204,24 +205,28 @@ def inspect_chunks(chosen: Chosen[Dataset[Any]], chunks: Sequence[_Chunk]) -> li
     return [[_inspected(dataset, file) for file in chunk.files] for chunk in chunks]
 
 
-def _keep(cache: Cache, chunk: _Chunk, found: list[_Found]) -> bool:
+def _keep(cache: Cache, chosen: Chosen[Dataset[Any]], chunk: _Chunk, found: list[_Found]) -> bool:
     """Cache what the headers of a chunk say, unless a file of it is skipped for what may pass; say whether."""
     if any(isinstance(one, Skipped) and one.retry for one in found):
         return False
     plain = [one.reason if isinstance(one, Skipped) else one for one in found]
-    packed(cache, "headers").add(chunk.address, json.dumps(plain, default=asdict).encode())
+    with Judge(chosen.title).keeping("inspect must return facts that JSON supports", "convert them to plain values"):
+        content = json.dumps(plain, default=asdict)
+    packed(cache, "headers").add(chunk.address, content.encode())
     return True
 
 
 def _inspected(dataset: Dataset[Any], file: SourceFile) -> _Found:
     try:
         found = dataset.inspect(file)
-    except Exception as error:  # damaged files may make a parser raise anything
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # damaged files may make a parser raise anything
         _log.debug("inspecting %s failed", file.path, exc_info=True)
         own = isinstance(error, CtkitError)  # what others say may quote the patient
         reason = str(error) if own else f"its header cannot be read ({type(error).__name__})"
         return Skipped(file.path, reason, retry=isinstance(error, _PASSING) or getattr(error, "retry", False) is True)
-    if isinstance(found, Mapping | Skipped):
+    if isinstance(found, Mapping) or (isinstance(found, Skipped) and isinstance(found.reason, str) and found.reason):
         return found
     reason = f"the data set plugin must return facts or Skipped for it, but returned {type(found).__name__}"
     return Skipped(file.path, reason, retry=True)
@@ -263,7 +268,7 @@ def _headers(
         found = inspection.passing.get(chunk.address) or _cached(cache, chunk)
         if found is None:
             (found,) = inspect_chunks(chosen, [chunk])
-            _keep(cache, chunk, found)
+            _keep(cache, chosen, chunk, found)
         yield from zip(chunk.files, found, strict=True)
     packed(cache, "headers").write()
 
@@ -286,13 +291,15 @@ def _write(folder: Path, session: Session, chunks: list[_Chunk], inspection: _In
                 yield file, found
 
     def volumes() -> Iterator[Volume]:
-        for found in chosen.build().arrange(headers()):
+        for found in chosen.build().arrange(given := headers()):
             if isinstance(found, Skipped):
                 skipped.add(found)
                 accounted.append(hash(found.source))
-            else:
+                continue
+            if isinstance(found, Volume):
                 accounted.extend(hash(file.path) for file in found.files)
-                yield found
+            yield found
+        deque(given, maxlen=0)  # what the plugin has not asked for
 
     write_catalogue(folder, volumes(), chosen.identity)
     inspection.wait()  # where the plugin has not asked for all

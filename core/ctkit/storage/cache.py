@@ -77,8 +77,9 @@ class Cache:
         """
         moved = os.environ.get(LOCATION)
         folder = spelled_one_way(Path(moved).expanduser() if moved else spelled_one_way(run).parent / ".cache")
-        there = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
-        if there.is_dir() and not os.access(there, os.X_OK):
+        if not os.access(
+            next(there for there in (folder, *folder.parents) if os.access(f"{there}/", os.F_OK)), os.X_OK
+        ):
             raise RequestError(f"cannot read the cache {folder}; set {LOCATION} to a folder of your own")
         return cls(folder, looking=looking)
 

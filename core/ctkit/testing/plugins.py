@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from ctkit.contracts import BASES, Params, Plugin
 from ctkit.contracts.judge import Judge, check_parameters_stored
-from ctkit.errors import PASSING, PluginError
+from ctkit.errors import PluginError
 from ctkit.hookspecs import Kind
 from ctkit.pipeline_file.sections import core_keys
 from ctkit.promises.declarations import check_declared
@@ -39,7 +39,7 @@ class Once(Generic[T]):
         if self not in known:
             try:
                 known[self] = self._make(checks), None
-            except (NonConformance, *PASSING) as failure:
+            except (NonConformance, KeyboardInterrupt) as failure:
                 known[self] = None, failure
             except BaseException as failure:  # a stranger's plugin may raise anything
                 what = (self._make.__doc__ or "").strip().rstrip(".").lower()
@@ -64,7 +64,7 @@ class Check:
         """Run it. Whatever the plugin raises is its fault, and named."""
         try:
             self.function()
-        except (NonConformance, *PASSING):
+        except (NonConformance, KeyboardInterrupt):
             raise
         except BaseException as error:  # a stranger's plugin may raise anything
             words = PluginError.words_of(error)

@@ -136,16 +136,19 @@ def describe_spacing(heights: NDArray[np.float64]) -> tuple[float | None, list[s
 def aslant(positions: NDArray[np.float64], normal: Vector) -> tuple[float, float]:
     """Return the gantry's tilt, degrees, and how far the field of view moves beside it, mm; 0 where there is none.
 
-    ``positions`` (n, 3) are those of the first pixels, in order. The tilt is the angle between most steps from slice to
-    slice and the ``normal``; what other steps add to it moves the field of view.
+    ``positions`` (n, 3) are those of the first pixels, in order. The tilt is the angle between the ``normal`` and the
+    line that they lie on, or where they lie on none, most steps from slice to slice.
     """
     heights = positions @ np.asarray(normal)
     beside = positions - np.outer(heights, normal)  # (n, 3)
     ups = np.diff(heights)
-    if not ups.size or ups.max() < _SAME_PLACE:
-        return 0.0, 0.0
     up = ups >= _SAME_PLACE
-    slope = np.median(np.diff(beside, axis=0)[up] / ups[up, None], axis=0)
-    rest = beside - np.outer(heights, slope)
-    angle, shift = math.degrees(math.atan(np.linalg.norm(slope))), float(np.linalg.norm(np.ptp(rest, axis=0)))
+    if not up.any():
+        return 0.0, 0.0
+    steps = np.diff(beside, axis=0)[up] / ups[up, None]
+    for slope in ((beside[-1] - beside[0]) / (heights[-1] - heights[0]), np.median(steps, axis=0)):
+        shift = float(np.linalg.norm(np.ptp(beside - np.outer(heights, slope), axis=0)))
+        if shift <= _MOVED:
+            break
+    angle = math.degrees(math.atan(np.linalg.norm(slope)))
     return angle if angle > _SHEARED else 0.0, shift if shift > _MOVED else 0.0

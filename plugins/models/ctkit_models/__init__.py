@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from ctkit.errors import DataError
 from ctkit.hookspecs import Spec, hookimpl
 
 if TYPE_CHECKING:
@@ -49,6 +50,18 @@ def ctkit_register_methods() -> Sequence[Spec]:
         spec("byol", "a view predicts another, without negatives (Grill et al. 2020)", "ctkit_models.byol:BYOL"),
         spec("untrained", "random or given weights, as a baseline", "ctkit_models.untrained:Untrained"),
     ]
+
+
+@hookimpl
+def ctkit_check_backbone(path: Path) -> str | None:
+    """Why the network that a backbone names cannot be built for its weights."""
+    from ctkit_torch.headers import read_header
+
+    try:
+        read_header(path)
+    except DataError as error:
+        return f"{str(error).replace(str(path), path.name)}; write it with ctkit_torch.backbones.save_backbone"
+    return None
 
 
 @hookimpl

@@ -19,7 +19,7 @@ class SwAV(MultiCrop[SwAVParams]):
     """Each view predicts to which prototypes the other views of its slice are assigned, evenly over the batch."""
 
     first = SHORT | {
-        "steps": 160, "batch": 48, "local_views": 0, "hidden": 512, "projection": 64, "frozen": 0,
+        "steps": 240, "batch": 48, "local_views": 0, "hidden": 512, "projection": 64, "frozen": 0,
         "prototypes": 15,  # a batch has three slices for each
     }  # fmt: skip
 

@@ -64,8 +64,10 @@ def read_header(path: Path) -> Header:
     try:
         architecture = check_architecture(metadata["architecture"])
         mean, std = float(metadata["mean"]), float(metadata["std"])
-    except (KeyError, ValueError) as error:
-        raise DataError(f"{path} is not a backbone of ctkit: its metadata lacks a valid {error}") from error
+    except KeyError as error:
+        raise DataError(f"{path} is not a backbone of ctkit: its metadata lacks {error}") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not a backbone of ctkit: of its metadata, {error}") from error
     if not (isfinite(mean) and isfinite(std) and std > 0):
         raise DataError(f"{path} says that its images have mean {mean:g} and std {std:g}: it cannot be used")
     if architecture in RESNETS.values() and (held := resnet_of(path, names)) != architecture:

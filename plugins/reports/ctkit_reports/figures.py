@@ -31,7 +31,7 @@ _VARIABLES = {_INK: "var(--plot-ink)", _FAINT: "var(--plot-faint)"}
 _COLOURS = tuple(f"#0303{number:02d}" for number in range(8))
 _VARIABLES |= {colour: f"var(--arm-{number})" for number, colour in enumerate(_COLOURS)}
 _LIGHT = ("#4a5560", "#0068a8", "#c8500a", "#007a58", "#a8427f", "#9a6a00", "#2b8fc4", "#5b4fb0")  # as in page.css
-_LETTERS, _NAME = 9, 24  # of a title in an inch, and of a row's name in a line
+_LETTERS, _NAME = 9, 36  # of a title in an inch, and of a row's name in a line
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 
 
@@ -158,8 +158,9 @@ def scores_against_slices(axes: Axes, title: str, score: str, points: Sequence[P
         tip = f"{_valued(point)}, {point.x:,.0f} slices kept"
         _mark(axes, point.x, point.y, point.look, tip, size=8, **shifted)
     for point in across:
-        style: dict[str, Any] = {"linestyle": (0, (5, 3)), "linewidth": 1.2, "gid": f"{_TIP}{_valued(point)}"}
-        axes.axhline(point.y, color=point.look.colour, marker=point.look.marker, markersize=6, **style)
+        style: dict[str, Any] = {"linestyle": (0, (5, 3)), "linewidth": 1.2, "clip_on": False, "markevery": [1]}
+        line = axes.axhline(point.y, color=point.look.colour, marker=point.look.marker, markersize=6, **style)
+        line.set_gid(f"{_TIP}{_valued(point)}")
         if np.isfinite([point.low, point.high]).all():
             axes.axhspan(point.low, point.high, color=point.look.colour, alpha=0.12, linewidth=0)
     if wide:

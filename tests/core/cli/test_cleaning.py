@@ -73,6 +73,12 @@ def test_what_was_not_used_for_long_goes(cache: Cache, make: Make) -> None:
     assert not plan(cache.folder, Wish(older_than=30 * DAY)).entries
 
 
+def test_what_is_known_of_the_code_of_plugins_stays(cache: Cache) -> None:
+    cache.write("code", address("code", plugin="x"), {"code": "abc", "again": 1})
+    assert not paths(cache, ALL)
+    assert not paths(cache, Wish(keep_below=0))
+
+
 def test_a_run_that_asks_for_an_entry_makes_it_young_again(cache: Cache, make: Make, tmp_path: Path) -> None:
     asked, other = make("asked", days=40), make("other", days=40)
     with used_by(cache, tmp_path / "runs" / "a"):

@@ -271,8 +271,32 @@ def test_a_backbone_of_weights_passes(tmp_path: Path) -> None:
     check_pretrained(Judge("method 'x'"), pretrained(samples.backbone(tmp_path / "backbone.safetensors")))
 
 
-@pytest.mark.parametrize("error", [DataError("too few slices"), MemoryError()], ids=repr)
-def test_what_is_meant_for_the_user_or_of_the_machine_passes_as_it_is(error: Exception) -> None:
-    with pytest.raises(type(error)) as caught, Judge("method 'x'").calling("pretrain"):
+def test_what_is_meant_for_the_user_passes_as_it_is() -> None:
+    error = DataError("too few slices")
+    with pytest.raises(DataError) as caught, Judge("method 'x'").calling("pretrain"):
         raise error
     assert caught.value is error
+
+
+class Mute(Exception):  # noqa: N818  # as a stranger may name it
+    """Fails to say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "MemoryError without a message"),
+        (SystemExit(), "SystemExit without a message"),
+        (Mute(), "Mute without a message"),
+        (ValueError("a\n b " + "x" * 2000), f"ValueError: a b {'x' * 996} ..."),
+        (TypeError("no. For further information visit https://example.org/x"), "TypeError: no."),
+    ],
+    ids=["memory", "exit", "mute", "long", "link"],
+)
+def test_what_a_plugin_raises_is_one_line_in_its_name(error: BaseException, said: str) -> None:
+    with pytest.raises(CtkitError) as caught, Judge("method 'x'").calling("pretrain"):
+        raise error
+    assert str(caught.value) == f"method 'x' failed in pretrain: {said}"

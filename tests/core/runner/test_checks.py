@@ -110,7 +110,7 @@ def test_an_error_in_a_check_is_one_thing_that_is_missing(
     assert err.splitlines() == [
         "ctkit: arm 'near' and arm 'far', reducer 'hash': no weights",
         "ctkit: arm 'near' and arm 'far', reducer 'hash': the disk is gone",
-        "ctkit: task 'coins': task 'coins' failed in check: ZeroDivisionError: division by zero",
+        "ctkit: task 'coins': failed in check: ZeroDivisionError: division by zero",
     ]
 
 
@@ -212,11 +212,10 @@ def test_a_check_that_gives_no_lines_or_ends_the_program_is_one_thing_that_is_mi
         2,
         [
             f"ctkit: a plugin's ctkit_check_run: {wrong} 'no licence'; return a list of strings",
-            f"ctkit: arm 'near' and arm 'far', reducer 'hash': reducer 'hash': {wrong} 'no weights';"
-            " return a list of strings",
-            "ctkit: task 'coins': task 'coins' failed in check: SystemExit: 3",
-            f"ctkit: pretrain 'mean', method 'mean': method 'mean': {wrong} None; return a list of strings",
-            f"ctkit: baseline 'start', method 'mean': method 'mean': {wrong} None; return a list of strings",
+            f"ctkit: arm 'near' and arm 'far', reducer 'hash': {wrong} 'no weights'; return a list of strings",
+            "ctkit: task 'coins': failed in check: SystemExit: 3",
+            f"ctkit: pretrain 'mean', method 'mean': {wrong} None; return a list of strings",
+            f"ctkit: baseline 'start', method 'mean': {wrong} None; return a list of strings",
         ],
     )
 

@@ -13,7 +13,7 @@ import pytest
 
 import ctkit
 from ctkit.contracts import Slices
-from ctkit.errors import ConfigError, RequestError
+from ctkit.errors import ConfigError, CtkitError, RequestError
 from ctkit.files import read_csv
 from ctkit.slices import rendering
 from ctkit_datasets.nifti import Nifti, NiftiParams
@@ -131,3 +131,35 @@ def test_new_scans_may_come_from_another_data_set(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="give the folder of the new scans"):
         ctkit.query(run)
     assert json.loads((run / "run.json").read_text())["state"] == "stopped at select"
+
+
+FAINT = """
+import numpy as np
+from ctkit.contracts import *
+
+class P(Params):
+    at: float = knob(1, low=0, high=9, unit="levels", description="how many")
+
+class Mine(Reducer[P]):
+    evidence = "slice"
+
+    def describe(self, slices):
+        return slices.grey.mean(axis=(1, 2))
+
+    def select(self, group, at, rng):
+        if at == 9:
+            raise KeyError("nine")
+        return Decision(np.arange(len(group)) < at)
+"""
+
+
+def test_what_cannot_be_compared_is_said_in_the_name_of_its_arm_or_reducer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(FAINT)
+    run = made(tmp_path, {"id": "one", "use": "mine.py:Mine"}, {"id": "none", "use": "mine.py:Mine", "at": 0})
+    with pytest.raises(RequestError, match="arm 'none' keeps no slice, so there is nothing to compare with"):
+        ctkit.query(run, new_scans(tmp_path), arm="none")
+    with pytest.raises(CtkitError, match="reducer 'Mine' failed in select: KeyError: 'nine'"):
+        ctkit.query(run, tmp_path / "new", arm="one")

@@ -37,6 +37,18 @@ def test_a_pipeline_is_run_from_its_tables_and_the_result_is_opened(
     assert "track" not in STUDY
 
 
+def test_a_pipeline_may_have_what_python_has_in_the_place_of_toml(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tables = ({"use": "hash", "threshold": np.int64(6), "keep": None}, {"use": "every-n", "n": np.uint8(2)})
+    run = ctkit.run(STUDY | {"reduce": tables}, until="select")
+    assert [arm.at for arm in run.arms] == [6.0, 2.0]
+    patients = {"patients": np.int16(1), "slices": 8, "matrix": 32}
+    found = ctkit.reduce(dataset="phantom", reducer="every-n", n=np.int64(4), out="b", dataset_parameters=patients)
+    assert found.selection.kept.sum() == 2
+
+
 def test_a_console_shows_the_progress(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from ctkit import plugins
+from ctkit.plugins import Entry, load_target
+from ctkit.plugins.registry import in_file
+from ctkit.session.code import digest_of
+
 PLUGIN = """\
 import numpy as np
 from ctkit.contracts import Decision, NoParams, Reducer
@@ -67,3 +74,40 @@ def test_a_changed_plugin_is_noticed_and_recomputed(tmp_path: Path) -> None:
     assert kept() == 4
     assert "nothing to do" in run()
     assert "--recompute fwe: the pipeline does not use it; did you mean 'few'?" in run("--recompute", "fwe")
+
+
+@pytest.mark.parametrize("changed", ["few/parts/choice.py", "beside.py", "base/part.py"])
+def test_code_is_that_of_a_package_what_lies_beside_a_module_and_base_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    """And of nothing else: ``other.py`` is not used."""
+    files = {
+        "few/__init__.py": "from base.part import Base\nclass Few(Base): ...\n",
+        "few/parts/choice.py": "",
+        "lone.py": "from few import Few\nfrom beside import half\nimport json\nclass Lone(Few): ...\n",
+        "beside.py": "def half(): ...\n",
+        "other.py": "",
+        "base/__init__.py": "",
+        "base/part.py": PLUGIN.partition("@hookimpl")[0].replace("Few", "Base"),
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "modules", sys.modules.copy())
+    (tmp_path / "apart").mkdir()
+    (tmp_path / "apart" / "file.py").write_text("from lone import Lone\nclass Mine(Lone): ...\n")
+    for entry in (Entry("reducer", "lone", "", "few", "1", "lone:Lone"), *in_file(tmp_path / "apart" / "file.py")):
+        before = digest_of(entry)
+        (tmp_path / "other.py").write_text("x = 1\n")
+        assert digest_of(entry) == before
+        (tmp_path / changed).write_text(files[changed] + "\n# changed\n")
+        assert digest_of(entry) != before
+        (tmp_path / changed).write_text(files[changed])
+        assert digest_of(entry) == before
+    load_target.cache_clear()
+
+
+def test_code_of_ours_is_not_looked_at() -> None:
+    entry = next(entry for entry in plugins.load().entries if entry.name == "every-n")
+    assert digest_of(entry) == ""

@@ -73,6 +73,16 @@ def test_a_method_that_gives_no_backbone_is_named(start, chosen) -> None:
     assert "method 'mean': pretrain must return a Pretrained" in session.provenance.failures[0]["reason"]
 
 
+def test_a_backbone_of_a_network_that_nobody_knows_is_said_when_its_method_ends(start, chosen) -> None:
+    session = start(pretrain=[{"use": "mean", "mood": "misnamed"}])
+    assert trained(session, chosen(session)).backbones == ()
+    reason = session.provenance.failures[0]["reason"]
+    assert "method 'mean': backbone.safetensors is not a backbone of ctkit" in reason
+    assert "no network is called 'convnext_tinny'; did you mean 'convnext_tiny'?" in reason
+    assert reason.endswith("; write it with ctkit_torch.backbones.save_backbone")
+    session.registry.notify("ctkit_run_finished", run=session.info)  # listeners close their files
+
+
 def test_a_second_start_trains_nothing_and_shows_everything(start, chosen, noted) -> None:
     first = start(**MEAN)
     trained(first, chosen(first))

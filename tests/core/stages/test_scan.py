@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import chdir, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 
 from ctkit import pipeline_file, plugins, runner
 from ctkit.console.output import Console
-from ctkit.errors import StorageError
+from ctkit.errors import CtkitError, StorageError
 from ctkit.files import read_csv
 from ctkit.stages import left_out
 from ctkit.stages import scan as scanning
@@ -170,3 +170,77 @@ def test_an_error_that_a_plugin_passes_over_ends_the_scan(tmp_path: Path, monkey
     monkeypatch.setattr(pipeline_file.pipeline.load_target("made_up:MadeUp"), "arrange", careless)
     with pytest.raises(StorageError, match="the disk is full"):
         scan(tmp_path, slices=300)
+
+
+STRANGER = """\
+import sys
+import numpy as np
+from ctkit.contracts import Dataset, NoParams, Pixels, Skipped, SourceFile, Volume
+
+class Mine(Dataset[NoParams]):
+    def files(self):
+        yield from (SourceFile(name, 1, 1) for name in "abc")
+        FILES
+
+    def inspect(self, file):
+        INSPECT
+        return {"ok": True}
+
+    def arrange(self, headers):
+        for file, facts in headers:
+            yield Volume(file.path, "p", (file,), ((0, 0),), 8, 8)
+            ARRANGE
+
+    def read(self, volume, wanted=None):
+        return Pixels(np.zeros((1, 8, 8), np.int16), np.arange(1), "HU")
+"""
+
+
+def strange(folder: Path, files: str = "", inspect: str = "", arrange: str = "") -> dict[str, str]:
+    """Scan the three files of a stranger's data set; return what is skipped, and why."""
+    text = STRANGER.replace("FILES", files).replace("INSPECT", inspect).replace("ARRANGE", arrange)
+    (folder / "mine.py").write_text(text)
+    document = {"run": {"name": "a"}, "compute": {"workers": 1}, "dataset": {"use": "mine.py:Mine"}}
+    registry = plugins.load()
+    pipeline = pipeline_file.resolve(document | {"reduce": [{"use": "all"}]}, registry, folder)
+    with chdir(folder):
+        runner.run(pipeline, registry, Console(quiet=True), "scan")
+    (table,) = (folder / "runs" / ".cache" / "scan").glob("*/*/skipped.csv")
+    return {row["source"]: row["reason"] for row in read_csv(table)}
+
+
+def test_what_inspect_does_to_one_file_costs_that_file(tmp_path: Path) -> None:
+    inspect = "return {'a': lambda: {}, 'b': sys.exit, 'c': lambda: Skipped('c', 3)}[file.path]()"
+    assert strange(tmp_path, inspect=inspect) == {
+        "b": "its header cannot be read (SystemExit)",
+        "c": "the data set plugin must return facts or Skipped for it, but returned Skipped",
+    }
+
+
+def test_what_arrange_does_not_ask_for_is_skipped(tmp_path: Path) -> None:
+    reason = "the data set plugin assigned it to no volume and did not skip it"
+    assert strange(tmp_path, arrange="return") == {"b": reason, "c": reason}
+
+
+@pytest.mark.parametrize(
+    ("strangely", "said"),
+    [
+        ({"files": "yield 'd'"}, "files must give SourceFile objects, but it is of type str; build them"),
+        ({"inspect": "return {'a': np.arange(3)}"}, "inspect must return facts that JSON supports, but TypeError was"),
+        (
+            {"inspect": "raise GeneratorExit"},
+            "no CT volume among 3 files: 3 x its header cannot be read (GeneratorExit)",
+        ),
+        ({"arrange": "yield 3"}, "arrange must give Volume and Skipped objects, but it is of type int; build them"),
+        ({"arrange": "yield Volume('k', 'p', (), ((0, np.int64(0)),), 8, 8)"}, "two numbers of type int, but slices"),
+        ({"arrange": "yield Volume('k', 'p', (), ((0, 0),), 8.0, 8)"}, "rows and columns must be of type int, but"),
+        ({"arrange": "yield Volume('k', 'p', (), ((0, 0),), 8, 8, (1, 'x', None))"}, "spacing must be three lengths"),
+        ({"arrange": "yield Volume('k', 'p', (), ((0, 0),), 8, 8, notes='tilt')"}, "notes must be a tuple of strings"),
+    ],
+    ids=str,
+)
+def test_a_data_set_that_gives_what_it_must_not_is_named(tmp_path: Path, strangely: dict[str, str], said: str) -> None:
+    with pytest.raises(CtkitError) as caught:
+        strange(tmp_path, **strangely)
+    assert str(caught.value).startswith("data set 'Mine': ")
+    assert said in str(caught.value)

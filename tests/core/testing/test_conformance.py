@@ -576,7 +576,7 @@ def saving_metadata(metadata: Mapping[str, str]) -> Any:
 class Averaging(Method[NoParams]):
     """Learns the mean slice: what it adds up is kept step by step, so that it goes on after an interruption."""
 
-    steps = 6
+    length = 6
 
     def pretrain(self, job: Pretraining) -> Pretrained:
         checkpoint = job.folder / "checkpoint.npz"
@@ -584,14 +584,14 @@ class Averaging(Method[NoParams]):
         if checkpoint.exists():
             kept = np.load(checkpoint)
             done, total = int(kept["done"]), kept["total"]
-        for step in range(done, self.steps):
+        for step in range(done, self.length):
             total = total + self.gradient(job, step)
             job.metric("loss", float(total.mean()), step + 1)
             np.savez(checkpoint, done=step + 1, total=total)
-            job.progress(step + 1, self.steps)
+            job.progress(step + 1, self.length)
         self.save({"conv1.weight": total.astype(np.float32)}, job)
-        history = tuple((step, "loss", 1.0 / step) for step in range(1, self.steps + 1))
-        return Pretrained(job.folder / "backbone.safetensors", self.steps, 3.0, 8, 0.1, history)
+        history = tuple((step, "loss", 1.0 / step) for step in range(1, self.length + 1))
+        return Pretrained(job.folder / "backbone.safetensors", self.length, 3.0, 8, 0.1, history)
 
     def gradient(self, job: Pretraining, step: int) -> Any:
         return np.random.default_rng([job.seed, step]).normal(size=(4, 3, 3, 3))
@@ -633,7 +633,7 @@ def test_a_good_method_passes() -> None:
     ("plugin", "message"),
     [
         case(variant(Averaging, pretrain=returning(backbone=Path("trunk.pt"))), "the backbone must be written to"),
-        case(variant(Averaging, steps=3), "a training must take 4 steps or more to be checked"),
+        case(variant(Averaging, length=3), "a training must take 4 steps or more to be checked"),
         case(variant(Averaging, pretrain=mute), "job.progress must receive increasing steps"),
         case(variant(Averaging, pretrain=swallowing), "an exception in job.progress must end the training"),
         case(variant(Averaging, pretrain=returning(history=())), 'history must have finite values called "loss"'),
