@@ -8,7 +8,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ctkit.errors import DataError
 from ctkit.hookspecs import Spec, hookimpl
 
 if TYPE_CHECKING:
@@ -55,6 +54,7 @@ def ctkit_register_methods() -> Sequence[Spec]:
 @hookimpl
 def ctkit_check_backbone(path: Path) -> str | None:
     """Why the network that a backbone names cannot be built for its weights."""
+    from ctkit.errors import DataError
     from ctkit_torch.headers import read_header
 
     try:
