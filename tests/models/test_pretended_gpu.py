@@ -26,6 +26,9 @@ from ctkit_models.ranks import Rank
 from ctkit_models.simclr import SimCLR, SimCLRParams
 from ctkit_models.swav import SwAV, SwAVParams
 
+if not hasattr(fake_tensor, "FakeTensorDeviceMismatchError"):
+    pytest.skip("this torch asks for a GPU even where one is pretended", allow_module_level=True)
+
 SHORT: dict[str, Any] = {"backbone": "resnet18", "size": 32, "batch": 8, "steps": 1000, "keep": "best", "warmup": 0}
 
 
@@ -98,5 +101,5 @@ def test_a_wait_and_a_mix_are_found_on_the_pretended_gpu(gpu: FakeTensorMode) ->
         there, here = torch.ones(3, device="cuda"), torch.ones(3)
         with pytest.raises(DataDependentOutputException):
             there.sum().item()
-        with pytest.raises(vars(fake_tensor).get("FakeTensorDeviceMismatchError", RuntimeError)):
+        with pytest.raises(fake_tensor.FakeTensorDeviceMismatchError):
             there + here
